@@ -1,0 +1,1 @@
+"""Methods, one module each, registered by entry point."""

@@ -1,0 +1,18 @@
+"""What a user is told when something they can mend is wrong, and why a method sits a run out."""
+
+from dataclasses import dataclass
+
+
+class UserError(Exception):
+    """A mistake the user can mend.
+
+    The message names where (file, row or field), what was found, what was expected and how to mend it.
+    The command line prints it alone, without a traceback, and exits with 2.
+    """
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Why a method does not run on a backbone or task; shown in the leaderboard as its reason."""
+
+    reason: str

@@ -1,0 +1,37 @@
+"""Classifier-free guidance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from grasp_bench.guidance.base import Guidance, Model
+from grasp_bench.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CfgSettings(Settings):
+    """Settings of classifier-free guidance."""
+
+    guidance_scale: float = Field(default=2.0, ge=0, le=100)
+    """w in u + w (c - u): 0 unconditional, 1 conditional (one evaluation a step), more pushes towards the prompt"""
+
+
+class ClassifierFreeGuidance(Guidance[CfgSettings]):
+    """Classifier-free guidance: the conditional prediction pushed away from the unconditional one"""
+
+    Config = CfgSettings
+    version = "1"
+    paper = "Ho & Salimans 2022, Classifier-Free Diffusion Guidance, arXiv 2207.12598"
+
+    def predict(self, model: Model, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        scale = self.config.guidance_scale
+        if scale == 1:
+            return model.conditional(latents, timesteps)
+        if scale == 0:
+            return model.unconditional(latents, timesteps)
+        conditional, unconditional = model.both(latents, timesteps)
+        return unconditional + scale * (conditional - unconditional)

@@ -1,0 +1,21 @@
+"""Sampling without guidance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grasp_bench.guidance.base import Guidance, Model
+from grasp_bench.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class NoGuidance(Guidance[Settings]):
+    """The conditional prediction alone, one network evaluation a step"""
+
+    version = "1"
+    paper = "none"
+
+    def predict(self, model: Model, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return model.conditional(latents, timesteps)

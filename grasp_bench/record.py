@@ -1,0 +1,144 @@
+"""What happened: the record of a run, one JSON file that holds every number a table shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from grasp_bench.errors import UserError
+from grasp_bench.io import write_json
+from grasp_bench.spec import RunSpec
+
+RECORD_NAME = "record.json"
+
+Status = Literal["finished", "failed", "oom", "cancelled", "skipped"]
+
+
+class Part(BaseModel):
+    """Base of the record's parts: unknown fields and NaN are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Interval(Part):
+    """A 95 % interval and what it resamples."""
+
+    low: float
+    high: float
+    unit: str
+    """What was resampled: "image", "equal-count draw", "seed", "patient"."""
+    units: int = Field(ge=2)
+    """How many of them."""
+
+
+class Metric(Part):
+    """One score of one group."""
+
+    name: str
+    """Key, such as "fd" or "accuracy_generated"."""
+    label: str
+    """What a table calls it, such as "FD(digits-cnn)"."""
+    group: str
+    """A group of the task, or "all"."""
+    value: float
+    direction: Literal["lower", "higher"]
+    """Which way is better."""
+    n: int = Field(ge=1)
+    """Images the value rests on (of each kind, where two sets are compared)."""
+    interval: Interval | None = None
+    floor: float | None = None
+    """What real images score against held-out real images, at the same count."""
+
+
+class Cost(Part):
+    """What the run spent."""
+
+    trainable_parameters: int
+    total_parameters: int
+    """Of the backbone and what the method adds."""
+    train_seconds: float
+    seconds_per_step: float
+    peak_memory_mib: float
+    """Peak while training: of the GPU's allocations, or of the whole process on a CPU."""
+    checkpoint_mib: float
+    """Size of the trained weights."""
+    generate_seconds: float
+    network_evaluations_per_image: float
+
+
+class Environment(Part):
+    """Where the run was made."""
+
+    versions: dict[str, str]
+    """Python and the packages that decide numbers."""
+    platform: str
+    device: str
+    threads: int
+    git_commit: str | None
+    """Of the project, when run from a checkout."""
+    git_dirty: bool | None
+
+
+class RunRecord(Part):
+    """The outcome of a :class:`RunSpec`; ``run_id`` is checked against the specification when it is read."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    spec: RunSpec
+    task_label: str
+    """Folder of the task under the results: its name and what was changed from its defaults."""
+    label: str
+    """Row of the table: method, guidance and what was changed from their defaults."""
+    status: Status
+    reason: str | None = None
+    """Why it did not finish."""
+    started: str
+    """UTC, ISO 8601."""
+    finished: str
+    environment: Environment
+    stages: dict[str, str] = {}
+    """Stage → sha256 of its inputs."""
+    streams: str | None = None
+    """sha256 over data order, noise, timesteps and prompt dropout of every step: equal across methods."""
+    weights: str | None = None
+    """sha256 of the trained weights' file."""
+    cost: Cost | None = None
+    metrics: list[Metric] = []
+    diagnostics: dict[str, JsonValue] = {}
+    """What the method says of itself, such as the expert usage of a mixture."""
+
+    @model_validator(mode="after")
+    def _identity(self) -> RunRecord:
+        if self.run_id != self.spec.id:
+            raise ValueError(f"run_id {self.run_id[:12]} is not the identity of the spec ({self.spec.id[:12]})")
+        return self
+
+
+def write_record(folder: Path, record: RunRecord) -> Path:
+    """Write ``record.json`` into ``folder`` and return its path."""
+    path = folder / RECORD_NAME
+    write_json(path, record.model_dump(mode="json"))
+    return path
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a record. Raises :class:`UserError` that names the file and its first fault."""
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{path}: not a record this version reads: {where}: {first['msg']}.") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a damaged file or folder to ``<name>.corrupt-<k>`` and return the new path."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
+        number += 1
+    path.replace(aside)
+    return aside

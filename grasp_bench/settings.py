@@ -1,0 +1,60 @@
+"""Settings: frozen pydantic models whose fields are what a user may change, with units and bounds."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from grasp_bench.errors import UserError
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of every settings class; each field carries a ``description`` with its unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def changed(self) -> dict[str, JsonValue]:
+        """The settings that differ from their defaults, in the order of their declaration."""
+        defaults = type(self)().model_dump(mode="json")
+        return {name: value for name, value in self.model_dump(mode="json").items() if value != defaults[name]}
+
+
+def parse_settings(model: type[S], assignments: Iterable[str], owner: str, elsewhere: Mapping[str, str]) -> S:
+    """``NAME=VALUE`` strings into ``model``.
+
+    ``owner`` names whose settings these are ("method grasp"); ``elsewhere`` maps a name that is not theirs to a
+    sentence saying whose it is. Raises :class:`UserError` listing what there is.
+    """
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise UserError(f"{assignment!r}: expected NAME=VALUE, for example {_example(model)}.")
+        if name not in model.model_fields:
+            raise UserError(_unknown(model, name, owner, elsewhere))
+        if name in values:
+            raise UserError(f"{name} is set twice ({values[name]!r} and {value!r}); keep one.")
+        values[name] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
+        raise UserError(f"settings of {owner}: {problems}. Run `grasp-bench show {owner.split()[-1]}`.") from error
+
+
+def _unknown(model: type[Settings], name: str, owner: str, elsewhere: Mapping[str, str]) -> str:
+    if name in elsewhere:
+        return f"{name!r} is not a setting of {owner}: {elsewhere[name]}"
+    close = difflib.get_close_matches(name, model.model_fields, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{owner} has no setting {name!r}.{hint} It has: {', '.join(model.model_fields) or 'none'}."
+
+
+def _example(model: type[Settings]) -> str:
+    fields: dict[str, Any] = type(model()).model_fields
+    return next((f"{name}={field.default}" for name, field in fields.items()), "NAME=VALUE")

@@ -1,0 +1,62 @@
+"""What was asked: a run's specification and its identity."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from grasp_bench.io import digest
+
+
+class Budget(BaseModel):
+    """What every method gets on a task: it belongs to the task, and no method may change it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    steps: int = Field(ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(ge=1)
+    """Training images a step."""
+    warmup_steps: int = Field(ge=0)
+    """Steps over which the learning rate rises linearly from zero; it is constant afterwards."""
+    clip_norm: float = Field(gt=0)
+    """Largest global L2 norm of the gradient."""
+    prompt_dropout: float = Field(ge=0, lt=1)
+    """Share of samples trained without their prompt, for classifier-free guidance."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay a step of the running mean of the trained parameters that is sampled from; none: the last step's."""
+    images_per_class: int = Field(ge=1)
+    """Generated images a class."""
+    num_inference_steps: int = Field(ge=1)
+    """Sampling steps an image."""
+
+
+class Component(BaseModel):
+    """A named, versioned part of a run with every one of its settings, defaults included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+    settings: dict[str, JsonValue] = {}
+
+
+class RunSpec(BaseModel):
+    """One method (and guidance) on one task with one seed: everything that decides the scores, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    task: Component
+    method: Component
+    backbone: Component
+    guidance: Component
+    budget: Budget
+    seed: int = Field(ge=0)
+
+    @property
+    def id(self) -> str:
+        """sha256 (hex) of the canonical JSON of the specification."""
+        return digest(self.model_dump(mode="json"))
