@@ -58,6 +58,9 @@ class Method(Generic[C]):
     paper: ClassVar[str]
     """Where it comes from, and what is our own choice."""
 
+    transformer: torch.nn.Module
+    """Set by :meth:`attach`."""
+
     def __init__(self, config: C) -> None:
         self.config = config
 
@@ -78,7 +81,8 @@ class Method(Generic[C]):
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Name → what the optimiser sees. A parameter without a gradient in a step keeps its value and state."""
-        raise NotImplementedError
+        named = self.transformer.named_parameters()
+        return {name: parameter for name, parameter in named if parameter.requires_grad}
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Only what the method owns."""

@@ -26,10 +26,11 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class Split:
-    """Images with labels: ``labels`` (n,) are class indices, ``read(indices)`` gives uint8 (k, C, H, W)."""
+    """Images with labels and prompts: ``labels`` (n,) are class indices, ``read(indices)`` gives uint8 (k, C, H, W)."""
 
     ids: list[str]
     labels: np.ndarray
+    prompts: list[str]
     read: Callable[[np.ndarray], np.ndarray] = field(repr=False)
 
     def __len__(self) -> int:
@@ -109,6 +110,10 @@ class Task(Generic[C]):
     def open(self, folder: Path) -> Dataset:
         """The data that :meth:`prepare` left in ``folder``."""
         raise NotImplementedError
+
+    def class_groups(self) -> np.ndarray:
+        """The group's name of every class: (classes,)."""
+        return np.array([info.group for info in self.classes()])
 
     def group_indices(self) -> np.ndarray:
         """Index into ``groups`` of every class: (classes,)."""

@@ -26,6 +26,12 @@ class PromptEmbeddings:
         """The same embeddings on the device and in the precision of ``like``."""
         return PromptEmbeddings(self.tokens.to(like), self.pooled.to(like))
 
+    def cat(self, other: PromptEmbeddings) -> PromptEmbeddings:
+        """The rows of ``self``, then those of ``other``."""
+        import torch
+
+        return PromptEmbeddings(torch.cat([self.tokens, other.tokens]), torch.cat([self.pooled, other.pooled]))
+
     def where(self, keep: torch.Tensor, other: PromptEmbeddings) -> PromptEmbeddings:
         """Rows of ``self`` where ``keep`` (B,) is true, rows of ``other`` elsewhere."""
         return PromptEmbeddings(
@@ -45,6 +51,8 @@ class Backbone:
     """(C, H, W) of the images it reads and makes."""
     attention_projections: ClassVar[tuple[str, ...]]
     """Name endings of the attention's linear layers, the usual targets of LoRA."""
+    sampling_dtype: ClassVar[str]
+    """Precision of sampling, a torch dtype's name."""
 
     transformer: torch.nn.Module
     objective: FlowMatching
@@ -72,6 +80,10 @@ class Backbone:
 
     def feed_forwards(self) -> dict[str, torch.nn.Module]:
         """Name → feed-forward module, of every block and stream, in the order of the forward pass."""
+        raise NotImplementedError
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute activations in the backward pass instead of keeping them; routes and gates stay intact."""
         raise NotImplementedError
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:

@@ -47,7 +47,8 @@ def render(glyph: str, size: int, rng: np.random.Generator) -> np.ndarray:
     coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])
     image = image.transform((CANVAS, CANVAS), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
     pixels = np.array(image.resize((size, size), Image.Resampling.BOX), np.float32)
-    return (pixels * (255 / pixels.max())).round().astype(np.uint8)
+    stretched: np.ndarray = np.rint(pixels * (255 / pixels.max())).astype(np.uint8)
+    return stretched
 
 
 def glyph_images(each: int, size: int) -> tuple[np.ndarray, list[str]]:

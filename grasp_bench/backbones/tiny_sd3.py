@@ -47,7 +47,9 @@ def build_transformer() -> SD3Transformer2DModel:
 class TinySD3(Backbone):
     """SD3's transformer at 0.6 M parameters on 8×8 grey pixels, pretrained on printed glyphs; ships with the package"""
 
+    revision: ClassVar[str] = json.loads(CARD.read_text())["sha256"][:12]
     image_shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
+    sampling_dtype: ClassVar[str] = "float64"  # cheap at this size, and images cannot depend on the batch's size
     attention_projections: ClassVar[tuple[str, ...]] = (
         "attn.to_q",
         "attn.to_k",
@@ -58,6 +60,8 @@ class TinySD3(Backbone):
         "attn.add_v_proj",
         "attn.to_add_out",
     )
+
+    transformer: SD3Transformer2DModel
 
     def __init__(self, transformer: SD3Transformer2DModel) -> None:
         from grasp_bench.backbones.objective import FlowMatching
@@ -101,6 +105,11 @@ class TinySD3(Backbone):
         from diffusers.models.attention import FeedForward
 
         return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
+
+    def enable_gradient_checkpointing(self) -> None:
+        from grasp_bench.adapters.scope import checkpoint
+
+        self.transformer.enable_gradient_checkpointing(checkpoint)
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
         from diffusers.schedulers import FlowMatchEulerDiscreteScheduler

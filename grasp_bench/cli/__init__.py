@@ -1,0 +1,99 @@
+"""The command line: one module a command, and torch only inside the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated, TextIO
+
+import typer
+
+from grasp_bench import __version__
+from grasp_bench.cli.list import list_plugins
+from grasp_bench.cli.report import report_runs
+from grasp_bench.cli.run import run as run_method
+from grasp_bench.cli.show import show_plugin
+from grasp_bench.errors import UserError
+
+CANCELLED = 130  # what a shell reports for Ctrl-C
+
+app = typer.Typer(
+    name="grasp-bench",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a fault of ours is a plain traceback, fit for a bug report
+)
+
+
+def examples(*commands: str) -> str:
+    """An epilog that keeps every command on its own line."""
+    return "\n\n".join(["Examples:" if len(commands) > 1 else "Example:", *commands])
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"grasp-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog=examples(
+        "grasp-bench list",
+        "grasp-bench run --method grasp --task digits-lt",
+        "grasp-bench report",
+    )
+)
+def grasp_bench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """How well do ways of fine-tuning text-to-image transformers serve rare classes? Head, medium and tail, apart."""
+
+
+app.command("list", epilog=examples("grasp-bench list", "grasp-bench list methods"))(list_plugins)
+app.command("show", epilog=examples("grasp-bench show grasp", "grasp-bench show digits-lt"))(show_plugin)
+app.command(
+    "run",
+    epilog=examples(
+        "grasp-bench run --method grasp --task digits-lt",
+        "grasp-bench run --method lora --task digits-lt --seed 0 --seed 1 --set rank=16",
+        "grasp-bench run --method grasp --task digits-lt --budget smoke",
+    ),
+)(run_method)
+app.command(
+    "report",
+    epilog=examples("grasp-bench report", "grasp-bench report --task digits-lt --format markdown > table.md"),
+)(report_runs)
+
+
+def main() -> None:
+    """Run the command line: a mistake of the user's is one message and exit code 2, Ctrl-C is exit code 130."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as stop:
+        if stop.code == CANCELLED:  # what typer makes of Ctrl-C
+            print("cancelled", file=sys.stderr)
+        raise
+
+
+_show_in_full = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Ours speak to the user, in one line; other packages' keep the place they come from."""
+    if category.__module__.startswith("grasp_bench."):
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    else:
+        _show_in_full(message, category, filename, lineno, file, line)

@@ -1,0 +1,34 @@
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := .grasp-bench/demo
+METHODS := vanilla-ft lora moe grasp
+
+.PHONY: demo test clean
+
+# The four methods on the embedded task, one seed, and the leaderboard they make.
+demo: .venv/installed
+	@for method in $(METHODS); do \
+		$(BIN)/grasp-bench run --method $$method --task digits-lt --results $(DEMO) || exit; \
+	done
+	$(BIN)/grasp-bench report --results $(DEMO)
+
+test: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv .grasp-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+# An install is editable, so only a change of what is declared asks for another.
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	@touch $@ .venv/installed
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,48 @@
+"""LoRA on the attention layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from grasp_bench import seeds
+from grasp_bench.method import Method, MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.backbones.base import Backbone
+    from grasp_bench.task import Task, TaskSettings
+
+
+class LoraSettings(MethodSettings):
+    """Settings of LoRA."""
+
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    """Peak learning rate of AdamW"""
+    rank: int = Field(default=12, ge=1, le=1024)
+    """Width of the low-rank update; 12 gives about as many parameters as GRASP's defaults on tiny-sd3"""
+    alpha: float = Field(default=12.0, gt=0)
+    """The update is scaled by alpha / rank"""
+
+
+class Lora(Method[LoraSettings]):
+    """LoRA: low-rank updates of every attention projection, through peft"""
+
+    Config: ClassVar[type[MethodSettings]] = LoraSettings
+    version = "1"
+    paper = "Hu et al. 2021, LoRA, arXiv 2106.09685; peft's implementation, targets as in diffusers' SD3 recipe"
+
+    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        names = [name for name, _ in backbone.transformer.named_modules()]
+        targets = [name for name in names if name.endswith(backbone.attention_projections)]
+        config = LoraConfig(r=self.config.rank, lora_alpha=self.config.alpha, target_modules=targets)
+        self.transformer = backbone.transformer
+        with seeds.global_seed(generator):
+            self.peft_model = get_peft_model(backbone.transformer, config)
+
+    def detach(self) -> None:
+        self.peft_model.unload()

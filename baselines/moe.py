@@ -1,0 +1,96 @@
+"""A mixture of adapters with a learned, token-level gate."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from grasp_bench.method import Condition, Method, MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.backbones.base import Backbone
+    from grasp_bench.task import Task, TaskSettings
+
+
+class MoeSettings(MethodSettings):
+    """Settings of the mixture."""
+
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    """Peak learning rate of AdamW"""
+    experts: int = Field(default=4, ge=2, le=256)
+    """Adapters in every feed-forward layer"""
+    top_k: int = Field(default=2, ge=1)
+    """Experts a token is sent to"""
+    rank: int = Field(default=12, ge=1, le=4096)
+    """Bottleneck width of each expert; 4 experts of 12 are as wide as GRASP's three clusters of 16"""
+    scale: float = Field(default=1.0, gt=0)
+    """Factor on what the experts add"""
+    balance_weight: float = Field(default=0.01, ge=0)
+    """Weight of the load-balancing loss, averaged over layers"""
+
+    @model_validator(mode="after")
+    def _top_k_at_most_experts(self) -> Self:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k ({self.top_k}) must be at most experts ({self.experts})")
+        return self
+
+
+class MixtureOfExperts(Method[MoeSettings]):
+    """Mixture of adapters in every feed-forward layer with a learned token-level top-k gate"""
+
+    Config: ClassVar[type[MethodSettings]] = MoeSettings
+    version = "1"
+    paper = (
+        "after DiT-MoE (Fei et al. 2024, arXiv 2407.11633) and Switch Transformers (Fedus et al. 2021, arXiv "
+        "2101.03961); the experts are residual adapters beside a frozen layer rather than copies of it"
+    )
+
+    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
+        import torch
+
+        from grasp_bench.adapters.inject import input_width, wrap
+        from grasp_bench.adapters.mixture import GatedAdapters, GateLog
+
+        config = self.config
+        self.transformer = backbone.transformer
+        self.groups = task.groups
+        self.group_of_class = torch.from_numpy(task.group_indices())
+        self.log = GateLog()
+        self.usage = torch.zeros(len(task.groups), config.experts)
+        wrap(
+            self.transformer,
+            list(backbone.feed_forwards()),
+            lambda layer: GatedAdapters(
+                layer, input_width(layer), config.experts, config.top_k, config.rank, config.scale, generator
+            ),
+        )
+
+    def detach(self) -> None:
+        from grasp_bench.adapters.inject import unwrap
+        from grasp_bench.adapters.mixture import GatedAdapters
+
+        unwrap(self.transformer, GatedAdapters)
+
+    def condition(self, condition: Condition) -> AbstractContextManager[object]:
+        from grasp_bench.adapters.mixture import GateLog
+        from grasp_bench.adapters.scope import scope
+
+        self.log = GateLog()
+        self.labels = condition.labels
+        return scope(self.log)
+
+    def auxiliary_loss(self) -> torch.Tensor | None:
+        import torch
+
+        usage = torch.stack(self.log.usage).sum(0).cpu()
+        self.usage.index_add_(0, self.group_of_class[self.labels.cpu()], usage)
+        return self.config.balance_weight * torch.stack(self.log.balance).mean()
+
+    def diagnostics(self) -> dict[str, JsonValue]:
+        share = self.usage / self.usage.sum(1, keepdim=True).clamp(min=1)
+        self.usage.zero_()
+        return {"expert_usage": {group: share[i].tolist() for i, group in enumerate(self.groups)}}

@@ -1,0 +1,37 @@
+"""The ablation of GRASP's routing: one adapter of the same total width."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from grasp_bench.method import MethodSettings
+
+from .grasp import Grasp, GraspSettings
+
+if TYPE_CHECKING:
+    from grasp_bench.adapters.partition import Partition
+    from grasp_bench.task import Task, TaskSettings
+
+
+class SharedAdapterSettings(GraspSettings):
+    """Settings of the shared adapter."""
+
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    """Peak learning rate of AdamW"""
+    rank: int = Field(default=48, ge=1, le=4096)
+    """Bottleneck width; 48 is the sum of GRASP's three clusters at their default"""
+
+
+class SharedAdapter(Grasp):
+    """GRASP without its partition: one residual adapter of the same total width serves every sample"""
+
+    Config: ClassVar[type[MethodSettings]] = SharedAdapterSettings
+    version = "1"
+    paper = "our ablation of GRASP (arXiv 2512.01675); a parallel adapter after He et al. 2021, arXiv 2110.04366"
+
+    def partition(self, task: Task[TaskSettings]) -> Partition:
+        from grasp_bench.adapters.partition import single
+
+        return single(task)

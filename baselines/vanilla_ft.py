@@ -1,0 +1,39 @@
+"""Full fine-tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from grasp_bench.method import Method, MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.backbones.base import Backbone
+    from grasp_bench.task import Task, TaskSettings
+
+
+class VanillaSettings(MethodSettings):
+    """Settings of full fine-tuning."""
+
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Peak learning rate of AdamW"""
+
+
+class VanillaFineTuning(Method[VanillaSettings]):
+    """Full fine-tuning: every weight of the transformer is trained"""
+
+    Config: ClassVar[type[MethodSettings]] = VanillaSettings
+    version = "1"
+    paper = "the common baseline; no single source"
+
+    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
+        self.transformer = backbone.transformer
+        self.base = {name: tensor.clone() for name, tensor in self.transformer.state_dict().items()}
+        self.transformer.requires_grad_(True)
+
+    def detach(self) -> None:
+        self.transformer.load_state_dict(self.base)
+        self.transformer.requires_grad_(False)

@@ -1,0 +1,37 @@
+"""``grasp-bench list``: what there is to run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from grasp_bench import plugins
+from grasp_bench.errors import UserError
+
+
+def list_plugins(
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="KIND", help=f"Only one kind: {', '.join(plugins.KINDS)}.", show_default=False),
+    ] = None,
+) -> None:
+    """List the methods, tasks, backbones, guidances and feature extractors that are installed."""
+    if kind is not None and kind not in plugins.KINDS:
+        raise UserError(f"{kind!r} is no kind of plugin. There are: {', '.join(plugins.KINDS)}.")
+    for each in plugins.KINDS:
+        if kind in (None, each):
+            _print(each, plugins.available(each))
+
+
+def _print(kind: plugins.Kind, found: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from grasp_bench.cli.output import console, summary, version
+
+    table = Table("name", "revision" if kind == "backbones" else "version", "description", title=kind)
+    table.title_justify = "left"
+    for name, plugin in found.items():
+        table.add_row(Text(name), Text(version(plugin)), Text(summary(plugin)))
+    console().print(table)

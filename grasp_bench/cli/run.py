@@ -1,0 +1,100 @@
+"""``grasp-bench run``: one method on one task, for one seed or several."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from grasp_bench.cli.output import console
+from grasp_bench.harness.failure import TrainingError
+from grasp_bench.harness.plan import STANDARD, plan
+from grasp_bench.harness.progress import Reporter
+from grasp_bench.harness.runner import Options
+from grasp_bench.harness.runner import run as carry_out
+from grasp_bench.record import RunRecord
+
+
+def run(
+    method: Annotated[str, typer.Option("--method", "-m", help="Method; see `grasp-bench list methods`.")],
+    task: Annotated[str, typer.Option("--task", "-t", help="Task; see `grasp-bench list tasks`.")],
+    guidance: Annotated[str | None, typer.Option(help="Guidance for sampling; the task's default if absent.")] = None,
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed; repeat the option for several runs.")] = [0],  # noqa: B006 # typer reads it, nothing changes it
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable.")
+    ] = [],  # noqa: B006 # as above
+    guidance_set: Annotated[
+        list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the guidance; repeatable.")
+    ] = [],  # noqa: B006 # as above
+    task_set: Annotated[
+        list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task: makes a table of its own.")
+    ] = [],  # noqa: B006 # as above
+    backbone: Annotated[str | None, typer.Option(help="Backbone; the task's default if absent.")] = None,
+    budget: Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that it runs.")] = STANDARD,
+    results: Annotated[Path, typer.Option(help="Where records go.")] = Path("results"),
+    work_dir: Annotated[Path, typer.Option(help="Where stages and checkpoints go; reused.")] = Path(".grasp-bench"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")] = 100,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps between log rows, each with a checkpoint.")] = 50,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Trade training time for memory.")
+    ] = False,
+) -> None:
+    """Fine-tune METHOD on TASK, generate images, score them, and write a record.
+
+    What is finished is reused and what was interrupted is resumed, so the same command can always be given again.
+    """
+    report = Reporter()
+    options = Options(results, work_dir, device, batch_size, log_every, gradient_checkpointing)
+    plans = [
+        plan(
+            method=method,
+            task=task,
+            seed=number,
+            guidance=guidance,
+            backbone=backbone,
+            budget=budget,
+            method_settings=set_,
+            task_settings=task_set,
+            guidance_settings=guidance_set,
+        )
+        for number in dict.fromkeys(seed)
+    ]
+    try:
+        for each in plans:
+            report.say(f"{each.label} on {each.task_label}, seed {each.spec.seed}")
+            path, record = carry_out(each, options, report)
+            show(record, path)
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+def show(record: RunRecord, path: Path) -> None:
+    """The run's scores on one screen, and where its record is."""
+    out = console()
+    if record.status != "finished":
+        out.print(f"{record.label}: {record.status}: {escape(record.reason or '')}", soft_wrap=True)
+    else:
+        groups = list(dict.fromkeys(metric.group for metric in record.metrics))
+        table = Table("score", *groups, title=f"{escape(record.label)} on {record.task_label}, seed {record.spec.seed}")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for label in dict.fromkeys(metric.label for metric in record.metrics):
+            values = {metric.group: metric for metric in record.metrics if metric.label == label}
+            arrow = "↓" if next(iter(values.values())).direction == "lower" else "↑"
+            table.add_row(f"{label} {arrow}", *(f"{values[group].value:.4g}" for group in groups if group in values))
+        out.print(table)
+        if record.cost:
+            cost = record.cost
+            out.print(
+                f"{cost.trainable_parameters:,} trainable parameters, trained in {cost.train_seconds:.0f} s, "
+                f"peak memory {cost.peak_memory_mib:.0f} MiB, {cost.network_evaluations_per_image:g} network "
+                "evaluations an image",
+                soft_wrap=True,
+            )
+    out.print(f"record: {path}", soft_wrap=True)

@@ -1,0 +1,166 @@
+"""``grasp-bench show NAME``: what something is, and what of it can be set."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+
+from grasp_bench import plugins
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+    from rich.table import Table
+
+BOUNDS = {
+    "ge": "≥",
+    "gt": ">",
+    "le": "≤",
+    "lt": "<",
+    "multiple_of": "multiple of",
+    "min_length": "length ≥",
+    "max_length": "length ≤",
+    "pattern": "matches",
+}
+
+
+def show_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of a method, task, backbone, guidance or extractor.")],
+) -> None:
+    """Describe one of what `grasp-bench list` lists: its settings with defaults and bounds, source, classes."""
+    kinds = [kind for kind in plugins.KINDS if name in plugins.entries(kind)]
+    if not kinds:
+        raise UserError(_unknown(name))
+    for kind in kinds:
+        _show(kind, name, plugins.load(kind, name))
+
+
+def _unknown(name: str) -> str:
+    known = {kind: list(plugins.entries(kind)) for kind in plugins.KINDS}
+    close = difflib.get_close_matches(name, [each for names in known.values() for each in names], 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return (
+        f"nothing is called {name!r}.{hint} There are: "
+        + "; ".join(f"{kind} {', '.join(names) or 'none'}" for kind, names in known.items())
+        + "."
+    )
+
+
+def _show(kind: plugins.Kind, name: str, plugin: Any) -> None:
+    from rich.text import Text
+
+    from grasp_bench.cli.output import console, version
+
+    out = console()
+    out.print(Text(f"{plugins.SINGULAR[kind]} {name}", style="bold"))
+    out.print(Text(inspect.getdoc(plugin) or "no description"), end="\n\n")
+    for label, value in {_version_name(kind): version(plugin), **DETAILS[kind](plugin)}.items():
+        out.print(Text(f"{label}: {value}"))
+    if hasattr(plugin, "Config"):
+        out.print(settings_table(plugin.Config))
+    if kind == "tasks":
+        out.print(_budgets_table(plugin))
+        out.print(_classes_table(plugin))
+
+
+def _version_name(kind: plugins.Kind) -> str:
+    return "revision" if kind == "backbones" else "version"
+
+
+def _paper(plugin: Any) -> dict[str, str]:
+    return {"paper": plugin.paper}
+
+
+def _task(plugin: Any) -> dict[str, str]:
+    return {
+        "source": plugin.source,
+        "default backbone": plugin.backbone,
+        "default guidance": plugin.guidance,
+        "extractor": plugin.extractor,
+    }
+
+
+def _backbone(plugin: Any) -> dict[str, str]:
+    return {"image shape": f"{plugin.image_shape} (channels, height, width)"}
+
+
+DETAILS: dict[plugins.Kind, Callable[[Any], dict[str, str]]] = {
+    "methods": _paper,
+    "tasks": _task,
+    "backbones": _backbone,
+    "guidance": _paper,
+    "extractors": lambda plugin: {},
+}
+
+
+def settings_table(config: type[BaseModel]) -> Table | str:
+    """The fields of a settings class: name, type, default, bounds, description."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not config.model_fields:
+        return "settings: none"
+    table = Table("setting", "type", "default", "bounds", "description", title="settings", title_justify="left")
+    for name, field in config.model_fields.items():
+        default = _plain(field.get_default(call_default_factory=True))
+        cells = [name, type_name(field.annotation), default, bounds(field), field.description or ""]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def type_name(annotation: Any) -> str:
+    """A field's type as a user would say it: ``float or none``, ``group or class``."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(type_name(part) for part in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return " or ".join(map(_plain, get_args(annotation)))
+    if annotation is type(None):
+        return "none"
+    return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+
+
+def bounds(field: FieldInfo) -> str:
+    """A field's bounds, such as ``≥ 1, ≤ 64``."""
+    found = [
+        f"{sign} {getattr(limit, name)}"
+        for limit in field.metadata
+        for name, sign in BOUNDS.items()
+        if getattr(limit, name, None) is not None
+    ]
+    return ", ".join(found)
+
+
+def _plain(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _budgets_table(task: Any) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from grasp_bench.spec import Budget
+
+    table = Table("budget", *task.budgets, "", title="budgets", title_justify="left")
+    for name, field in Budget.model_fields.items():
+        if name != "name":
+            values = [_plain(getattr(budget, name)) for budget in task.budgets.values()]
+            table.add_row(*map(Text, [name, *values, field.description or ""]))
+    return table
+
+
+def _classes_table(task: Any) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="classes", title_justify="left")
+    for heading in ("class", "group", "train images", "prompt"):
+        table.add_column(heading, justify="right" if heading == "train images" else "left")
+    for info in task(task.Config()).classes():
+        table.add_row(*map(Text, [info.name, info.group, str(info.train_count), info.prompt]))
+    return table

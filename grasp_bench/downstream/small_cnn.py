@@ -1,0 +1,64 @@
+"""A small convolutional classifier for images of a few pixels a side."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from grasp_bench import seeds
+from grasp_bench.task import ClassifierRecipe
+
+FEATURES = 32  # width of the layer before the last
+
+
+def scale(images: np.ndarray) -> torch.Tensor:
+    """uint8 (n, C, H, W) → float in [-1, 1]."""
+    return torch.from_numpy(images).float() / 127.5 - 1
+
+
+def build(channels: int, classes: int, generator: torch.Generator) -> nn.Sequential:
+    """Two convolutions, a mean over what is left of the image, and two linear layers; ``[:-2]`` gives features."""
+    with seeds.global_seed(generator):
+        return nn.Sequential(
+            nn.Conv2d(channels, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, padding=1, stride=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(64 * 16, FEATURES),
+            nn.ReLU(),
+            nn.Linear(FEATURES, classes),
+        )
+
+
+def train(
+    images: np.ndarray, labels: np.ndarray, classes: int, recipe: ClassifierRecipe, key: tuple[str | int, ...]
+) -> nn.Sequential:
+    """Train from scratch with AdamW under a cosine schedule; everything random is drawn from the stream ``key``.
+
+    ``images`` uint8 (n, C, H, W), ``labels`` (n,). The number of updates is that of ``recipe.epochs`` passes over the
+    images at hand.
+    """
+    generator = seeds.generator("classifier", *key)
+    model = build(images.shape[1], classes, generator)
+    inputs, targets = scale(images), torch.from_numpy(labels)
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate)
+    steps = recipe.epochs * -(-len(inputs) // recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(recipe.epochs):
+        for batch in torch.randperm(len(inputs), generator=generator).split(recipe.batch_size):
+            loss = functional.cross_entropy(model(inputs[batch]), targets[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: np.ndarray, batch_size: int = 1000) -> np.ndarray:
+    """What ``model`` gives for uint8 images (n, C, H, W): (n, outputs)."""
+    return torch.cat([model(batch) for batch in scale(images).split(batch_size)]).numpy()

@@ -1,0 +1,79 @@
+"""What a training step sees: the same images, noise, timesteps and dropped prompts for every method."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from grasp_bench import seeds
+from grasp_bench.backbones.base import Backbone, PromptEmbeddings
+from grasp_bench.data.order import DataOrder
+from grasp_bench.method import Condition
+from grasp_bench.spec import RunSpec
+from grasp_bench.task import Split
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's training samples."""
+
+    indices: np.ndarray
+    """(B,) into the training split."""
+    noisy: torch.Tensor
+    """x_t, (B, ...)."""
+    target: torch.Tensor
+    """What the objective asks the network to predict, (B, ...)."""
+    condition: Condition
+    digest: bytes
+    """sha256 of the sample ids, noise, timesteps and dropped prompts."""
+
+
+class Batches:
+    """The batch of every step, a function of (task, seed, step) and, when it resamples, the method's class weights."""
+
+    def __init__(
+        self, spec: RunSpec, split: Split, backbone: Backbone, device: torch.device, class_weights: np.ndarray | None
+    ) -> None:
+        self.spec, self.split, self.backbone, self.device = spec, split, backbone, device
+        weights = None if class_weights is None else class_weights[split.labels]
+        self.order = DataOrder(spec.task.name, spec.seed, len(split), spec.budget.batch_size, weights)
+        vocabulary = sorted(set(split.prompts))
+        self.embeddings = backbone.encode_prompts(vocabulary)
+        self.null = backbone.encode_prompts([""])
+        positions = {prompt: position for position, prompt in enumerate(vocabulary)}
+        self.captions = torch.tensor([positions[prompt] for prompt in split.prompts])
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of ``step``, counted from 0."""
+        task, seed, size = self.spec.task.name, self.spec.seed, self.spec.budget.batch_size
+        objective = self.backbone.objective
+        indices = self.order(step)
+        latents = self.backbone.encode_images(torch.from_numpy(self.split.read(indices)).to(self.device))
+        noise = torch.randn(latents.shape, generator=seeds.generator("noise", task, seed, step))
+        timesteps = objective.timesteps(size, seeds.generator("timesteps", task, seed, step))
+        coins = torch.rand(size, generator=seeds.generator("drop", task, seed, step))
+        dropped = coins < self.spec.budget.prompt_dropout
+        prompts = self._prompts(torch.from_numpy(indices), dropped).to(latents)
+
+        digest = hashlib.sha256("\n".join(self.split.ids[index] for index in indices).encode())
+        for tensor in (noise, timesteps, dropped):
+            digest.update(tensor.numpy().tobytes())
+        noise, timesteps = noise.to(latents), timesteps.to(latents)
+        return Batch(
+            indices=indices,
+            noisy=objective.add_noise(latents, noise, timesteps),
+            target=objective.target(latents, noise, timesteps),
+            condition=Condition(
+                labels=torch.from_numpy(self.split.labels[indices]).to(self.device),
+                dropped=dropped.to(self.device),
+                prompts=prompts,
+                timesteps=timesteps,
+            ),
+            digest=digest.digest(),
+        )
+
+    def _prompts(self, indices: torch.Tensor, dropped: torch.Tensor) -> PromptEmbeddings:
+        return self.embeddings[self.captions[indices]].where(~dropped, self.null)

@@ -1,0 +1,224 @@
+"""The stages of a run: prepare → train → generate → features → classify → score."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+
+from grasp_bench import seeds
+from grasp_bench.backbones.base import Backbone
+from grasp_bench.downstream import small_cnn
+from grasp_bench.harness import generate as generation
+from grasp_bench.harness import train as training
+from grasp_bench.harness.batches import Batches
+from grasp_bench.harness.plan import Plan
+from grasp_bench.harness.progress import Reporter
+from grasp_bench.harness.runner import Options
+from grasp_bench.harness.score import downstream, fidelity_and_diversity
+from grasp_bench.harness.stages import Stages
+from grasp_bench.io import file_digest, read_tensors, write_json, write_tensors
+from grasp_bench.record import Cost, Metric
+from grasp_bench.report.pictures import write_grid
+from grasp_bench.task import Dataset
+
+FEATURES = "features.safetensors"
+PREDICTIONS = "predictions.safetensors"
+METRICS = "metrics.json"
+PICTURE = "samples.png"
+SHOWN = 10  # images a class in the picture
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run adds to its record."""
+
+    streams: str
+    weights: str
+    cost: Cost
+    metrics: list[Metric]
+    diagnostics: dict[str, JsonValue]
+    files: list[Path]
+    """To be kept beside the record."""
+
+    def fields(self) -> dict[str, Any]:
+        """The record's fields."""
+        return {name: value for name, value in vars(self).items() if name != "files"}
+
+
+def carry_out(plan: Plan, options: Options, device: torch.device, report: Reporter) -> Outcome | str:
+    """Run every stage that is not finished; the outcome, or why the method sits this out."""
+    return Pipeline(plan, options, device, report).outcome()
+
+
+class Pipeline:
+    """The stages of one run; each property is the folder or the content of a finished stage."""
+
+    def __init__(self, plan: Plan, options: Options, device: torch.device, report: Reporter) -> None:
+        self.plan, self.options, self.device, self.report = plan, options, device, report
+        self.inputs = plan.stage_inputs()
+        self.stages = Stages(options.work_dir, report.say)
+        self.classes = plan.task.classes()
+
+    def outcome(self) -> Outcome | str:
+        """Everything up to the scores."""
+        trained = self.trained
+        if isinstance(trained, str):
+            return trained
+        train_summary = json.loads((trained / training.SUMMARY).read_text())
+        generate_summary = json.loads((self.generated / generation.SUMMARY).read_text())
+        score = self.stages.run("score", self.inputs["score"], self._score)
+        weights = trained / training.WEIGHTS
+        return Outcome(
+            streams=train_summary["streams"],
+            weights=file_digest(weights),
+            cost=Cost(
+                trainable_parameters=train_summary["trainable_parameters"],
+                total_parameters=train_summary["total_parameters"],
+                train_seconds=train_summary["seconds"],
+                seconds_per_step=round(train_summary["seconds"] / self.plan.spec.budget.steps, 5),
+                peak_memory_mib=train_summary["peak_memory_mib"],
+                checkpoint_mib=round(weights.stat().st_size / 2**20, 4),
+                generate_seconds=generate_summary["seconds"],
+                network_evaluations_per_image=generate_summary["network_evaluations_per_image"],
+            ),
+            metrics=[Metric.model_validate(metric) for metric in json.loads((score / METRICS).read_text())],
+            diagnostics=train_summary["diagnostics"],
+            files=[
+                trained / training.LOG,
+                *(trained / name for name in train_summary["artifacts"]),
+                score / PICTURE,
+            ],
+        )
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """The task's data."""
+        return self.plan.task.open(self.stages.run("prepare", self.inputs["prepare"], self.plan.task.prepare))
+
+    @functools.cached_property
+    def backbone(self) -> Backbone:
+        """The pretrained backbone."""
+        return self.plan.backbone.load()
+
+    @functools.cached_property
+    def skip(self) -> str | None:
+        """Why the method does not apply here, if it does not."""
+        reason = self.plan.method.supports(self.backbone, self.plan.task)
+        return reason.reason if reason else None
+
+    def attach(self) -> None:
+        """Attach the method to the backbone with its initial weights."""
+        spec = self.plan.spec
+        generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
+        self.plan.method.attach(self.backbone, self.plan.task, generator)
+        self.backbone.transformer.to(self.device)
+
+    @functools.cached_property
+    def trained(self) -> Path | str:
+        """Folder of the fine-tuned weights, or why there are none."""
+        if self.skip is not None:
+            return self.skip
+        return self.stages.run("train", self.inputs["train"], self._train)
+
+    @functools.cached_property
+    def generated(self) -> Path:
+        """Folder of the generated images."""
+        return self.stages.run("generate", self.inputs["generate"], self._generate)
+
+    @functools.cached_property
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """The generated images, uint8 (n, C, H, W), and their class indices (n,)."""
+        tensors = read_tensors(self.generated / generation.IMAGES)
+        return tensors["images"].numpy(), tensors["labels"].numpy()
+
+    def features(self, name: str, images: np.ndarray) -> np.ndarray:
+        """Features (n, d) of ``images`` under the stage ``name``."""
+
+        def build(folder: Path) -> None:
+            extractor = self.plan.extractor.load(self.extractor)
+            write_tensors(folder / FEATURES, {"features": torch.from_numpy(extractor.features(images))})
+
+        return read_tensors(self.stages.run(name, self.inputs[name], build) / FEATURES)["features"].numpy()
+
+    @functools.cached_property
+    def extractor(self) -> Path:
+        """Folder of the feature extractor."""
+        return self.stages.run(
+            "extractor",
+            self.inputs["extractor"],
+            lambda folder: self.plan.extractor.build(self.data, len(self.classes), folder),
+        )
+
+    def _train(self, folder: Path) -> None:
+        plan, task, split = self.plan, self.plan.task, self.data.train
+        self.attach()
+        if self.options.gradient_checkpointing:
+            self.backbone.enable_gradient_checkpointing()
+        weights = plan.method.sample_weights(np.bincount(split.labels, minlength=len(self.classes)))
+        training.train(
+            plan.spec,
+            self.backbone,
+            plan.method,
+            Batches(plan.spec, split, self.backbone, self.device, weights),
+            training.GroupLoss(task.groups, task.group_indices()),
+            folder,
+            self.options.log_every,
+            self.device,
+            self.report,
+        )
+        plan.method.detach()
+
+    def _generate(self, folder: Path) -> None:
+        assert isinstance(self.trained, Path)
+        self.attach()
+        self.plan.method.load_state_dict(read_tensors(self.trained / training.WEIGHTS))
+        sampler = generation.Sampler(self.backbone, self.plan.method, self.plan.guidance, self.device)
+        prompts = [info.prompt for info in self.classes]
+        generation.generate(self.plan.spec, prompts, sampler, folder, self.options.batch_size, self.report)
+
+    def _classify(self, folder: Path, sources: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Train a classifier on each source of (images, labels) and keep what it says of the test images."""
+        spec, recipe, test = self.plan.spec, self.plan.task.classifier, self.data.test.all_images()
+        predictions = {}
+        with self.report.task("classify", len(sources)) as advance:
+            for source, (images, labels) in sources.items():
+                key = (spec.task.name, spec.seed, source)
+                model = small_cnn.train(images, labels, len(self.classes), recipe, key)
+                predictions[source] = torch.from_numpy(small_cnn.predict(model, test).argmax(1))
+                advance(1)
+        write_tensors(folder / PREDICTIONS, predictions)
+
+    def _predictions(self) -> dict[str, np.ndarray]:
+        train = (self.data.train.all_images(), self.data.train.labels)
+        both = tuple(np.concatenate(pair) for pair in zip(train, self.images, strict=True))
+        real = self.stages.run(
+            "classify-real", self.inputs["classify-real"], lambda folder: self._classify(folder, {"real": train})
+        )
+        generated = self.stages.run(
+            "classify",
+            self.inputs["classify"],
+            lambda folder: self._classify(folder, {"generated": self.images, "both": (both[0], both[1])}),
+        )
+        found = read_tensors(generated / PREDICTIONS) | read_tensors(real / PREDICTIONS)
+        return {source: found[source].numpy() for source in ("generated", "real", "both")}
+
+    def _score(self, folder: Path) -> None:
+        task, name, test = self.plan.task, self.plan.spec.task.name, self.data.test
+        images, labels = self.images
+        real, fake = self.features("features-real", test.all_images()), self.features("features", images)
+        metrics = fidelity_and_diversity(task, name, real, fake, test.labels, labels)
+        metrics += downstream(task, name, test.labels, self._predictions())
+        rows = [
+            (f"{info.name}  {info.group} ({info.train_count})", images[labels == index][:SHOWN])
+            for index, info in enumerate(self.classes)
+        ]
+        title = f"{self.plan.label} on {self.plan.task_label}, seed {self.plan.spec.seed}"
+        write_grid(folder / PICTURE, rows, f"{title}: class, group (training images)")
+        write_json(folder / METRICS, [metric.model_dump(mode="json") for metric in metrics])

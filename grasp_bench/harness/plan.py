@@ -1,0 +1,149 @@
+"""From what a user asked to a specification and the inputs of every stage; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from grasp_bench import plugins
+from grasp_bench.backbones.base import Backbone
+from grasp_bench.errors import UserError
+from grasp_bench.extractors.base import Extractor
+from grasp_bench.guidance.base import Guidance
+from grasp_bench.harness.stages import stage_key
+from grasp_bench.method import Method, MethodSettings
+from grasp_bench.settings import Settings, parse_settings
+from grasp_bench.spec import Budget, Component, RunSpec
+from grasp_bench.task import Task, TaskSettings
+
+STANDARD = "standard"
+
+STAGE_VERSIONS = {"prepare": 1, "extractor": 1, "train": 1, "generate": 1, "features": 1, "classify": 1, "score": 1}
+"""Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can be started: its specification and the parts it names."""
+
+    spec: RunSpec
+    task: Task[TaskSettings]
+    method: Method[MethodSettings]
+    guidance: Guidance[Settings]
+    backbone: type[Backbone]
+    extractor: type[Extractor]
+
+    @property
+    def task_label(self) -> str:
+        """Folder of the task: its name, and the budget and settings that are not the defaults."""
+        name = self.spec.budget.name
+        budget: dict[str, JsonValue] = {} if name == STANDARD else {"budget": name}
+        return self.spec.task.name + _suffix(budget | self.task.config.changed())
+
+    @property
+    def label(self) -> str:
+        """Row of the method: its name, and the backbone, guidance and settings that are not the defaults."""
+        backbone = "" if self.spec.backbone.name == self.task.backbone else f"@{self.spec.backbone.name}"
+        changed = self.guidance.config.changed()
+        guidance = f"+{self.spec.guidance.name}" if changed or self.spec.guidance.name != self.task.guidance else ""
+        return self.spec.method.name + backbone + guidance + _suffix(changed) + _suffix(self.method.config.changed())
+
+    def stage_inputs(self) -> dict[str, dict[str, JsonValue]]:
+        """Stage → what decides its outcome; a stage names the ones before it by their keys."""
+        spec, inputs = self.spec, dict[str, dict[str, JsonValue]]()
+
+        def add(stage: str, **values: JsonValue) -> str:
+            inputs[stage] = {"stage_version": STAGE_VERSIONS[stage.partition("-")[0]], **values}
+            return stage_key(stage, inputs[stage])
+
+        budget = spec.budget.model_dump(mode="json")
+        sampling = {name: budget.pop(name) for name in ("images_per_class", "num_inference_steps")}
+        del budget["name"]
+        recipe: JsonValue = dict(vars(self.task.classifier))
+        prepare = add("prepare", task=spec.task.model_dump(mode="json"))
+        extractor = add("extractor", prepare=prepare, name=self.task.extractor, version=self.extractor.version)
+        features_real = add("features-real", prepare=prepare, extractor=extractor)
+        classify_real = add("classify-real", prepare=prepare, recipe=recipe, seed=spec.seed)
+        train = add(
+            "train",
+            prepare=prepare,
+            method=spec.method.model_dump(mode="json"),
+            backbone=spec.backbone.model_dump(mode="json"),
+            budget=budget,
+            seed=spec.seed,
+        )
+        generate = add("generate", train=train, guidance=spec.guidance.model_dump(mode="json"), budget=sampling)
+        features = add("features", generate=generate, extractor=extractor)
+        classify = add("classify", generate=generate, recipe=recipe)
+        add("score", features=features, features_real=features_real, classify=classify, classify_real=classify_real)
+        return inputs
+
+    def stage_keys(self) -> dict[str, str]:
+        """Stage → sha256 (hex) of its inputs."""
+        return {name: stage_key(name, inputs) for name, inputs in self.stage_inputs().items()}
+
+
+def plan(
+    *,
+    method: str,
+    task: str,
+    seed: int = 0,
+    guidance: str | None = None,
+    backbone: str | None = None,
+    budget: str = STANDARD,
+    method_settings: Iterable[str] = (),
+    task_settings: Iterable[str] = (),
+    guidance_settings: Iterable[str] = (),
+) -> Plan:
+    """Resolve names and ``NAME=VALUE`` settings. Raises :class:`UserError` for whatever is unknown or out of bounds."""
+    method_class, task_class = plugins.load("methods", method), plugins.load("tasks", task)
+    guidance_name, backbone_name = guidance or task_class.guidance, backbone or task_class.backbone
+    guidance_class, backbone_class = plugins.load("guidance", guidance_name), plugins.load("backbones", backbone_name)
+    extractor_class = plugins.load("extractors", task_class.extractor)
+
+    task_config = parse_settings(task_class.Config, task_settings, f"task {task}", {})
+    elsewhere = _task_owned(task, task_class)
+    method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
+    guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", elsewhere)
+    spec = RunSpec(
+        task=_component(task, task_class.version, task_config),
+        method=_component(method, method_class.version, method_config),
+        backbone=Component(name=backbone_name, version=backbone_class.revision),
+        guidance=_component(guidance_name, guidance_class.version, guidance_config),
+        budget=_budget(task, task_class, budget, task_config),
+        seed=seed,
+    )
+    return Plan(
+        spec,
+        task_class(task_config),
+        method_class(method_config),
+        guidance_class(guidance_config),
+        backbone_class,
+        extractor_class,
+    )
+
+
+def _budget(task: str, task_class: type[Task[TaskSettings]], name: str, config: TaskSettings) -> Budget:
+    if name not in task_class.budgets:
+        raise UserError(f"task {task} has no budget {name!r}. It has: {', '.join(task_class.budgets)}.")
+    return task_class.budgets[name].model_copy(update={"ema_decay": config.ema_decay})
+
+
+def _task_owned(task: str, task_class: type[Task[TaskSettings]]) -> dict[str, str]:
+    """Setting → why a method cannot have it."""
+    settings = dict.fromkeys(
+        task_class.Config.model_fields, f"it belongs to task {task} and is the same for every method; use --task-set."
+    )
+    fixed = (*Budget.model_fields, "seed", "extractor", "classifier", "prompts", "objective", "scheduler")
+    why = f"it belongs to the budget of task {task} and is the same for every method; choose one with --budget."
+    return dict.fromkeys(fixed, why) | settings
+
+
+def _component(name: str, version: str, config: Settings) -> Component:
+    return Component(name=name, version=version, settings=config.model_dump(mode="json"))
+
+
+def _suffix(changed: dict[str, JsonValue]) -> str:
+    return f"~{','.join(f'{name}={value}' for name, value in changed.items())}" if changed else ""

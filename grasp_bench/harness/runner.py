@@ -1,0 +1,140 @@
+"""One run from specification to record: its stages in order, and whatever may go wrong on the way."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grasp_bench.errors import UserError
+from grasp_bench.harness.plan import Plan
+from grasp_bench.harness.progress import Reporter
+from grasp_bench.record import RECORD_NAME, Environment, RunRecord, Status, move_aside, read_record, write_record
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.harness.pipeline import Outcome
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out; none of it changes a score, so none of it is part of the specification."""
+
+    results: Path
+    work_dir: Path
+    device: str = "auto"
+    batch_size: int = 100
+    """Images generated at a time."""
+    log_every: int = 50
+    """Steps between rows of the training log, each with a checkpoint."""
+    gradient_checkpointing: bool = False
+
+
+def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord]:
+    """Carry out ``plan`` as far as it is not done yet; the path of its record and the record.
+
+    A record is written whatever happens: "failed", "oom" and "cancelled" ones say why, and the exception goes on to
+    the caller. A finished run is not started again unless one of its stages is stale.
+    """
+    folder = options.results / plan.task_label / plan.label / f"seed-{plan.spec.seed}"
+    path = folder / RECORD_NAME
+    known = _known(path, plan, report)
+    if known is not None:
+        return path, known
+    _check_writable(folder)
+
+    from grasp_bench.harness.environment import describe, pick_device
+
+    device = pick_device(options.device)
+    writer = _Writer(plan, folder, describe(device))
+    try:
+        outcome = _carry_out(plan, options, device, report)
+    except KeyboardInterrupt:
+        writer.write("cancelled", "interrupted; the same command goes on from here")
+        raise
+    except Exception as error:
+        status: Status = "oom" if _is_out_of_memory(error) else "failed"
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        writer.write(status, reason, mind_errors=False)
+        raise
+    if isinstance(outcome, str):
+        return path, writer.write("skipped", outcome)
+    for file in outcome.files:
+        shutil.copyfile(file, folder / file.name)
+    return path, writer.write("finished", None, outcome)
+
+
+def _carry_out(plan: Plan, options: Options, device: torch.device, report: Reporter) -> Outcome | str:
+    from grasp_bench.harness.pipeline import carry_out
+
+    return carry_out(plan, options, device, report)
+
+
+def _known(path: Path, plan: Plan, report: Reporter) -> RunRecord | None:
+    """The record of this very run, when it is finished and nothing in it is stale."""
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path)
+    except UserError as error:
+        report.say(f"{error} It was moved to {move_aside(path).name}.")
+        return None
+    same = record.run_id == plan.spec.id and record.stages == plan.stage_keys()
+    return record if same and record.status == "finished" else None
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: results cannot be written there ({error.strerror}); choose another folder with --results."
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    allocation = "not enough memory" in str(error) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or allocation
+
+
+class _Writer:
+    """Writes the record of one run, whatever became of it."""
+
+    def __init__(self, plan: Plan, folder: Path, environment: Environment) -> None:
+        self.plan, self.folder, self.environment = plan, folder, environment
+        self.started = _now()
+
+    def write(
+        self, status: Status, reason: str | None, outcome: Outcome | None = None, mind_errors: bool = True
+    ) -> RunRecord:
+        record = RunRecord(
+            run_id=self.plan.spec.id,
+            spec=self.plan.spec,
+            task_label=self.plan.task_label,
+            label=self.plan.label,
+            status=status,
+            reason=reason,
+            started=self.started,
+            finished=_now(),
+            environment=self.environment,
+            stages=self.plan.stage_keys(),
+            **(outcome.fields() if outcome else {}),
+        )
+        try:
+            write_record(self.folder, record)
+        except UserError:
+            if mind_errors:
+                raise
+        return record
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,104 @@
+"""Stages: folders keyed by the hash of what went into them, finished whole or resumed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from grasp_bench.errors import UserError
+from grasp_bench.io import digest, file_digest, sync_folder, write_json
+from grasp_bench.record import move_aside
+
+MANIFEST = "stage.json"
+POLL_SECONDS = 0.5
+
+
+class Stages:
+    """The finished and unfinished stages under a work folder, ``<root>/<stage>/<key>``.
+
+    ``say`` is told what a user should know: waiting for another process, a damaged folder moved aside.
+    """
+
+    def __init__(self, root: Path, say: Callable[[str], None]) -> None:
+        self.root = root
+        self.say = say
+
+    def run(self, name: str, inputs: dict[str, JsonValue], build: Callable[[Path], None]) -> Path:
+        """The finished folder of the stage, made by ``build(folder)`` unless it is there already.
+
+        ``build`` gets the stage's unfinished folder, with whatever an interrupted call left in it. The folder is
+        renamed to its final name once ``build`` returns, so a failed stage is never mistaken for a finished one.
+        """
+        final = self.folder(name, inputs)
+        if self._is_finished(final):
+            return final
+        with self._lock(final.with_suffix(".lock")):
+            if self._is_finished(final):
+                return final
+            partial = final.with_suffix(".partial")
+            partial.mkdir(parents=True, exist_ok=True)
+            build(partial)
+            files = {path.name: file_digest(path) for path in sorted(partial.iterdir()) if path.name != MANIFEST}
+            write_json(partial / MANIFEST, {"stage": name, "inputs": inputs, "files": files})
+            partial.replace(final)
+            sync_folder(final.parent)
+        return final
+
+    def folder(self, name: str, inputs: dict[str, JsonValue]) -> Path:
+        """Where the stage is, or would be, when finished."""
+        return self.root / name / stage_key(name, inputs)[:20]
+
+    def _is_finished(self, folder: Path) -> bool:
+        """Whether the folder is there and its files are those that were written; a damaged one is moved aside."""
+        if not folder.exists():
+            return False
+        try:
+            files: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
+            damaged = [name for name, expected in files.items() if file_digest(folder / name) != expected]
+        except (OSError, ValueError, KeyError) as error:
+            damaged = [f"{MANIFEST} ({error})"]
+        if damaged:
+            aside = move_aside(folder)
+            self.say(f"{folder / damaged[0]} is damaged; its folder was moved to {aside.name} and is made again")
+        return not damaged
+
+    @contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        """Hold the stage; the system lets go of it when the process ends, however it ends."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}: cannot be written ({error.strerror}); choose another --work-dir."
+            ) from error
+        with file:
+            if not _try_lock(file.fileno()):
+                file.seek(0)
+                self.say(f"waiting for process {file.read() or '?'}, which is working on {path.stem}")
+                while not _try_lock(file.fileno()):
+                    time.sleep(POLL_SECONDS)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def stage_key(name: str, inputs: dict[str, JsonValue]) -> str:
+    """sha256 (hex) of a stage's name and inputs."""
+    return digest({"stage": name, "inputs": inputs})
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

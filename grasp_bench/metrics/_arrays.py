@@ -1,0 +1,38 @@
+"""Checks on feature arrays, shared by the metrics."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def as_features(name: str, values: np.ndarray, minimum: int) -> np.ndarray:
+    """``values`` as float64 (n, d). Raises ValueError for another rank, n < ``minimum``, NaN and infinity."""
+    features = np.asarray(values, dtype=np.float64)
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise ValueError(f"{name}: expected features of shape (n, d), got {features.shape}")
+    if len(features) < minimum:
+        raise ValueError(f"{name}: n = {len(features)}, at least {minimum} rows are needed")
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise ValueError(f"{name}: row {row} holds NaN or infinite values")
+    return features
+
+
+def as_pair(real: np.ndarray, fake: np.ndarray, minimum: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both sets through :func:`as_features`. Raises ValueError when their widths differ."""
+    real, fake = as_features("real", real, minimum), as_features("fake", fake, minimum)
+    if real.shape[1] != fake.shape[1]:
+        raise ValueError(f"real has width {real.shape[1]} and fake {fake.shape[1]}: not of one extractor")
+    return real, fake
+
+
+def as_labels(name: str, values: np.ndarray, n: int, classes: int) -> np.ndarray:
+    """``values`` as class indices (n,). Raises ValueError for another shape or an index outside [0, classes)."""
+    labels = np.asarray(values)
+    if labels.shape != (n,):
+        raise ValueError(f"{name}: expected shape ({n},), got {labels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"{name}: expected integer class indices, got {labels.dtype}")
+    if n and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"{name}: indices span [{labels.min()}, {labels.max()}], there are {classes} classes")
+    return labels

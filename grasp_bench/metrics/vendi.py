@@ -1,0 +1,34 @@
+"""Vendi score: how many different rows a set of features amounts to."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+
+from grasp_bench.metrics._arrays import as_features
+
+
+def vendi_score(features: np.ndarray, q: float = 1) -> float:
+    """exp of the order-q entropy of the eigenvalues of K/n, K the cosine similarities of ``features`` (n, d).
+
+    From 1 (all rows alike) to n (all orthogonal); ``q`` may be ``math.inf``, and a larger q gives rare rows less
+    weight (Friedman and Dieng, TMLR 2023; Pasarkar and Dieng, AISTATS 2024). The entropy is that of the
+    ``vendi-score`` package, the eigenvalues those of the smaller of K (n, n) and its dual (d, d).
+
+    Raises ValueError for q ≤ 0, no rows, a row of zeros (it has no direction), NaN and infinity.
+    """
+    if not q > 0:
+        raise ValueError(f"q = {q}, expected a positive order")
+    features = as_features("features", features, minimum=1)
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    if not norms.all():
+        raise ValueError(f"features: row {int(np.argmin(norms))} is all zeros")
+    unit = features / norms
+    gram = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from vendi_score.vendi import entropy_q
+    eigenvalues = np.linalg.eigvalsh(gram / len(unit))
+    return float(np.exp(entropy_q(eigenvalues, q="inf" if math.isinf(q) else q)))

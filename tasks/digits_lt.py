@@ -1,0 +1,127 @@
+"""Long-tailed handwritten digits, from scikit-learn: the task that needs no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from grasp_bench import seeds
+from grasp_bench.data.longtail import exponential_counts, rank_groups
+from grasp_bench.spec import Budget
+from grasp_bench.task import ClassifierRecipe, ClassInfo, Dataset, Split, Task, TaskSettings
+
+if TYPE_CHECKING:
+    import torch
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+LARGEST, SMALLEST = 80, 4  # training images of the most and the least frequent class
+TEST, VALIDATION = 60, 15  # images a class
+GROUP_SIZES = (3, 4, 3)
+SPLITS = ("train", "validation", "test", "pool")
+FILE = "digits.safetensors"
+
+
+class DigitsSettings(TaskSettings):
+    """Settings of digits-lt."""
+
+    class_order: str = Field(default="0123456789", pattern=r"^\d{10}$")
+    """The ten digits from most to least frequent; which one is rare matters, since "1" is easy and "8" is hard"""
+
+    @field_validator("class_order", mode="after")
+    @classmethod
+    def _each_once(cls, order: str) -> str:
+        if len(set(order)) != len(DIGITS):
+            raise ValueError("each of the ten digits must appear once")
+        return order
+
+
+class DigitsLT(Task[DigitsSettings]):
+    """Handwritten digits, 8×8, long-tailed from 80 training images to 4; real data that ships with scikit-learn"""
+
+    Config: ClassVar[type[TaskSettings]] = DigitsSettings
+    version = "1"
+    source = (
+        "scikit-learn's load_digits: 1,797 images of the test part of Optical Recognition of Handwritten Digits "
+        "(Alpaydin & Kaynak 1998, UCI, doi 10.24432/C50P49, CC BY 4.0). Split once by a fixed seed: 60 test and 15 "
+        "validation images a class, the long-tailed training set, and the rest as a pool for the feature extractor"
+    )
+    backbone = "tiny-sd3"
+    guidance = "cfg"
+    extractor = "digits-cnn"
+    classifier = ClassifierRecipe(epochs=40, batch_size=64, learning_rate=2e-3)
+    budgets: ClassVar[dict[str, Budget]] = {
+        "standard": Budget(
+            name="standard",
+            steps=600,
+            batch_size=64,
+            warmup_steps=30,
+            clip_norm=1.0,
+            prompt_dropout=0.1,
+            images_per_class=60,
+            num_inference_steps=20,
+        ),
+        "smoke": Budget(
+            name="smoke",
+            steps=20,
+            batch_size=16,
+            warmup_steps=2,
+            clip_norm=1.0,
+            prompt_dropout=0.1,
+            images_per_class=8,
+            num_inference_steps=4,
+        ),
+    }
+
+    def classes(self) -> list[ClassInfo]:
+        by_rank = exponential_counts(len(DIGITS), LARGEST, SMALLEST)
+        counts = [by_rank[self.config.class_order.index(str(digit))] for digit in range(len(DIGITS))]
+        groups = rank_groups(counts, GROUP_SIZES, self.groups)
+        return [
+            ClassInfo(str(digit), f"a handwritten digit {word}", group, count)
+            for digit, (word, group, count) in enumerate(zip(DIGITS, groups, counts, strict=True))
+        ]
+
+    def prepare(self, folder: Path) -> None:
+        import torch
+        from sklearn.datasets import load_digits
+
+        from grasp_bench.io import write_tensors
+
+        data = load_digits()
+        pixels = (data.images * (255 / 16)).round().astype(np.uint8)[:, None]
+        images, labels = torch.from_numpy(pixels), torch.from_numpy(data.target)
+        tensors: dict[str, torch.Tensor] = {}
+        for name, indices in zip(SPLITS, self._split(data.target), strict=True):
+            tensors |= {f"{name}/images": images[indices], f"{name}/labels": labels[indices]}
+            tensors[f"{name}/indices"] = torch.from_numpy(indices)
+        write_tensors(folder / FILE, tensors)
+
+    def open(self, folder: Path) -> Dataset:
+        from grasp_bench.io import read_tensors
+
+        tensors = read_tensors(folder / FILE)
+        return Dataset(*(self._read(tensors, name) for name in SPLITS))
+
+    def _split(self, labels: np.ndarray) -> list[np.ndarray]:
+        """Indices of train, validation, test and pool; the test and validation sets do not depend on the settings."""
+        parts: list[list[np.ndarray]] = [[], [], [], []]
+        for digit, info in enumerate(self.classes()):
+            shuffled = seeds.rng("split", "digits-lt", digit).permutation(np.flatnonzero(labels == digit))
+            cuts = np.cumsum([TEST, VALIDATION, info.train_count])
+            for part, indices in zip(parts, np.split(shuffled, cuts), strict=True):
+                part.append(indices)
+        test, validation, train, pool = (np.sort(np.concatenate(part)) for part in parts)
+        return [train, validation, test, pool]
+
+    def _read(self, tensors: dict[str, torch.Tensor], name: str) -> Split:
+        images, labels = tensors[f"{name}/images"].numpy(), tensors[f"{name}/labels"].numpy()
+        prompts = [info.prompt for info in self.classes()]
+        return Split(
+            ids=[f"digits/{index}" for index in tensors[f"{name}/indices"].tolist()],
+            labels=labels,
+            prompts=[prompts[label] for label in labels],
+            read=lambda indices: images[indices],
+        )

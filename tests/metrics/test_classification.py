@@ -1,0 +1,80 @@
+import time
+
+import numpy as np
+import pytest
+
+from grasp_bench.metrics import ClassificationScores, accuracy_interval, classification_scores
+
+GROUPS = np.array(["head", "head", "tail"])
+
+
+def test_a_case_by_hand():
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+    predictions = np.array([0, 0, 0, 1, 1, 1, 0, 0])
+    f1 = [2 * 3 / (4 + 5), 2 * 2 / (2 + 3), 0.0]
+    scores = classification_scores(labels, predictions, GROUPS)
+    assert list(scores) == ["head", "tail", "all"]
+    assert scores["head"] == ClassificationScores(
+        balanced_accuracy=pytest.approx(7 / 8), macro_f1=pytest.approx((f1[0] + f1[1]) / 2), nonzero_f1=2, n=6
+    )
+    assert scores["tail"] == ClassificationScores(balanced_accuracy=0, macro_f1=0, nonzero_f1=0, n=2)
+    assert scores["all"] == ClassificationScores(
+        balanced_accuracy=pytest.approx(1.75 / 3), macro_f1=pytest.approx(sum(f1) / 3), nonzero_f1=2, n=8
+    )
+
+
+def test_a_class_that_is_never_predicted_scores_zero_without_a_warning(recwarn: pytest.WarningsRecorder):
+    labels = np.array([0, 1, 2])
+    assert classification_scores(labels, np.array([0, 1, 1]), GROUPS)["tail"].macro_f1 == 0
+    assert not recwarn.list
+
+
+def test_the_interval_holds_the_score_and_matches_resampled_images():
+    state = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), [40, 60, 20])
+    predictions = np.where(state.random(120) < 0.7, labels, (labels + 1) % 3)
+    intervals = accuracy_interval(labels, predictions, GROUPS, key=("t", 0))
+    scores = classification_scores(labels, predictions, GROUPS)
+    for group, (low, high) in intervals.items():
+        assert low < scores[group].balanced_accuracy < high
+
+    hits = [(predictions == labels)[labels == label] for label in range(3)]
+    resampled = [np.mean([state.choice(hit, len(hit)).mean() for hit in hits]) for _ in range(2000)]
+    assert intervals["all"] == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])), abs=0.02)
+
+
+def test_the_interval_is_a_function_of_its_key():
+    labels = np.repeat(np.arange(3), 30)
+    predictions = np.where(np.arange(90) % 3 == 0, 0, labels)
+    first = accuracy_interval(labels, predictions, GROUPS, key=("run", 0))
+    assert accuracy_interval(labels, predictions, GROUPS, key=("run", 0)) == first
+    assert accuracy_interval(labels, predictions, GROUPS, key=("run", 1)) != first
+
+
+def test_the_bootstrap_is_quick():
+    labels = np.repeat(np.arange(10), 60)
+    predictions = np.roll(labels, 30)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        accuracy_interval(labels, predictions, np.array(["head"] * 5 + ["tail"] * 5), key=())
+        return time.perf_counter() - start
+
+    assert any(seconds() < 0.3 for _ in range(3))  # other work on the machine may disturb one
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        ([0, 1, 1], [0, 1, 1], "class 2 has no test images"),
+        ([0, 1, 2], [0, 1], r"predictions: expected shape \(3,\)"),
+        ([0, 1, 2], [0, 1, 3], r"predictions: indices span \[0, 3\], there are 3 classes"),
+        ([-1, 1, 2], [0, 1, 2], r"labels: indices span \[-1, 2\]"),
+        ([0.0, 1.0, 2.0], [0, 1, 2], "labels: expected integer"),
+    ],
+)
+def test_bad_input(labels: list[int], predictions: list[int], message: str):
+    with pytest.raises(ValueError, match=message):
+        classification_scores(np.array(labels), np.array(predictions), GROUPS)
+    with pytest.raises(ValueError, match=message):
+        accuracy_interval(np.array(labels), np.array(predictions), GROUPS, key=())
