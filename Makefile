@@ -19,7 +19,7 @@ test: .venv/installed-test
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 clean:
-	rm -rf .venv .grasp-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # An install is editable, so only a change of what is declared asks for another.
 .venv/installed: pyproject.toml | .venv/bin/python

@@ -21,9 +21,9 @@ class LoraSettings(MethodSettings):
 
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
     """Peak learning rate of AdamW"""
-    rank: int = Field(default=12, ge=1, le=1024)
-    """Width of the low-rank update; 12 gives about as many parameters as GRASP's defaults on tiny-sd3"""
-    alpha: float = Field(default=12.0, gt=0)
+    rank: int = Field(default=11, ge=1, le=1024)
+    """Width of the low-rank update; 11 gives about as many parameters as GRASP's defaults on tiny-sd3"""
+    alpha: float = Field(default=11.0, gt=0)
     """The update is scaled by alpha / rank"""
 
 

@@ -41,10 +41,10 @@ class Condition:
     """In [0, 1]; 1 is noise."""
 
 
-C = TypeVar("C", bound=MethodSettings)
+C_co = TypeVar("C_co", bound=MethodSettings, covariant=True)
 
 
-class Method(Generic[C]):
+class Method(Generic[C_co]):
     """A way to fine-tune a backbone.
 
     A subclass declares its settings as ``Config`` and overrides :meth:`attach`; everything else has a default that
@@ -61,7 +61,7 @@ class Method(Generic[C]):
     transformer: torch.nn.Module
     """Set by :meth:`attach`."""
 
-    def __init__(self, config: C) -> None:
+    def __init__(self, config: C_co) -> None:
         self.config = config
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:

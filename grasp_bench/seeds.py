@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -33,6 +32,8 @@ def generator(purpose: str, *keys: str | int) -> torch.Generator:
 
 def rng(purpose: str, *keys: str | int) -> np.random.Generator:
     """A numpy generator for the stream."""
+    import numpy as np
+
     return np.random.default_rng(stream(purpose, *keys))
 
 

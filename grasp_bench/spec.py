@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from grasp_bench.io import digest
 
+STANDARD = "standard"
+"""Name of the budget that leaderboards are made with."""
+
 
 class Budget(BaseModel):
     """What every method gets on a task: it belongs to the task, and no method may change it."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-import numpy as np
 from pydantic import Field
 
 from grasp_bench.settings import Settings
 from grasp_bench.spec import Budget
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Split:
 
     def all_images(self) -> np.ndarray:
         """Every image of the split: uint8 (n, C, H, W)."""
+        import numpy as np
+
         return self.read(np.arange(len(self)))
 
 
@@ -71,10 +75,10 @@ class TaskSettings(Settings):
     """Decay a step of the running mean of the trained parameters that images are sampled from; none: off"""
 
 
-C = TypeVar("C", bound=TaskSettings)
+C_co = TypeVar("C_co", bound=TaskSettings, covariant=True)
 
 
-class Task(Generic[C]):
+class Task(Generic[C_co]):
     """What methods are compared on.
 
     Modules of subclasses import heavy packages inside functions only, so that listing them stays quick.
@@ -96,7 +100,7 @@ class Task(Generic[C]):
     budgets: ClassVar[dict[str, Budget]]
     """By name; "standard" is the leaderboard's, "smoke" shows within seconds that everything runs."""
 
-    def __init__(self, config: C) -> None:
+    def __init__(self, config: C_co) -> None:
         self.config = config
 
     def classes(self) -> list[ClassInfo]:
@@ -113,8 +117,12 @@ class Task(Generic[C]):
 
     def class_groups(self) -> np.ndarray:
         """The group's name of every class: (classes,)."""
+        import numpy as np
+
         return np.array([info.group for info in self.classes()])
 
     def group_indices(self) -> np.ndarray:
         """Index into ``groups`` of every class: (classes,)."""
+        import numpy as np
+
         return np.array([self.groups.index(info.group) for info in self.classes()])

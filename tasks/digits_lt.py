@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from grasp_bench import seeds
-from grasp_bench.data.longtail import exponential_counts, rank_groups
 from grasp_bench.spec import Budget
 from grasp_bench.task import ClassifierRecipe, ClassInfo, Dataset, Split, Task, TaskSettings
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -76,6 +75,8 @@ class DigitsLT(Task[DigitsSettings]):
     }
 
     def classes(self) -> list[ClassInfo]:
+        from grasp_bench.data.longtail import exponential_counts, rank_groups
+
         by_rank = exponential_counts(len(DIGITS), LARGEST, SMALLEST)
         counts = [by_rank[self.config.class_order.index(str(digit))] for digit in range(len(DIGITS))]
         groups = rank_groups(counts, GROUP_SIZES, self.groups)
@@ -85,6 +86,7 @@ class DigitsLT(Task[DigitsSettings]):
         ]
 
     def prepare(self, folder: Path) -> None:
+        import numpy as np
         import torch
         from sklearn.datasets import load_digits
 
@@ -107,6 +109,8 @@ class DigitsLT(Task[DigitsSettings]):
 
     def _split(self, labels: np.ndarray) -> list[np.ndarray]:
         """Indices of train, validation, test and pool; the test and validation sets do not depend on the settings."""
+        import numpy as np
+
         parts: list[list[np.ndarray]] = [[], [], [], []]
         for digit, info in enumerate(self.classes()):
             shuffled = seeds.rng("split", "digits-lt", digit).permutation(np.flatnonzero(labels == digit))

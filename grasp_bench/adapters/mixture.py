@@ -57,9 +57,11 @@ class GatedAdapters(nn.Module):
         probabilities = (hidden_states @ self.router).softmax(-1, precision)  # (B, N, E)
         chosen = torch.zeros_like(probabilities).scatter(-1, probabilities.topk(self.top_k).indices, 1.0)
         log = current_scope()
-        if isinstance(log, GateLog) and not recomputing():
-            log.balance.append(balance(probabilities, chosen, self.top_k))
-            log.usage.append(chosen.sum(1))
+        if isinstance(log, GateLog):
+            even = balance(probabilities, chosen, self.top_k)  # also when recomputing, which must do the same work
+            if not recomputing():
+                log.balance.append(even)
+                log.usage.append(chosen.sum(1))
         gates = (probabilities * chosen).to(hidden_states)
         hidden = functional.gelu(torch.einsum("bnd,edr->bner", hidden_states, self.down))
         return output + self.scale * torch.einsum("bner,bne,erd->bnd", hidden, gates, self.up)

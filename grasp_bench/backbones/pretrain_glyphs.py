@@ -24,11 +24,14 @@ EACH = 400  # renderings of every glyph
 WARMUP = 100  # steps
 
 
-def pretrain(steps: int, batch_size: int, out: Path) -> None:
-    """Train from scratch with AdamW under warm-up and cosine decay, and write the weights to ``out``."""
+def pretrain(steps: int, batch_size: int, out: Path, each: int = EACH) -> None:
+    """Train from scratch with AdamW under warm-up and cosine decay, and write the weights to ``out``.
+
+    ``each`` is the number of renderings of every glyph.
+    """
     with seeds.global_seed(seeds.generator("init", "tiny-sd3")):
         backbone = TinySD3(build_transformer())
-    images, prompts = glyph_images(EACH, backbone.image_shape[-1])
+    images, prompts = glyph_images(each, backbone.image_shape[-1])
     latents = backbone.encode_images(torch.from_numpy(images))
     vocabulary = sorted(set(prompts))
     embeddings = backbone.encode_prompts(vocabulary)

@@ -73,12 +73,15 @@ class TinySD3(Backbone):
 
     @classmethod
     def load(cls) -> Self:
+        import torch
+
         from grasp_bench.io import file_digest, read_tensors
 
         expected = json.loads(CARD.read_text())["sha256"]
         if file_digest(WEIGHTS) != expected:
             raise RuntimeError(f"{WEIGHTS} is not the file that {CARD.name} describes (sha256 {expected})")
-        transformer = build_transformer()
+        with torch.random.fork_rng():  # the weights drawn here are replaced, so the draw should leave no trace
+            transformer = build_transformer()
         transformer.load_state_dict(read_tensors(WEIGHTS))
         return cls(transformer.requires_grad_(False).eval())
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from grasp_bench.cli.output import console
-from grasp_bench.harness.failure import TrainingError
-from grasp_bench.harness.plan import STANDARD, plan
-from grasp_bench.harness.progress import Reporter
-from grasp_bench.harness.runner import Options
-from grasp_bench.harness.runner import run as carry_out
-from grasp_bench.record import RunRecord
+from grasp_bench.spec import STANDARD
+
+if TYPE_CHECKING:
+    from grasp_bench.record import RunRecord
 
 
 def run(
@@ -48,6 +43,12 @@ def run(
 
     What is finished is reused and what was interrupted is resumed, so the same command can always be given again.
     """
+    from grasp_bench.harness.failure import TrainingError
+    from grasp_bench.harness.plan import plan
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.harness.runner import Options
+    from grasp_bench.harness.runner import run as carry_out
+
     report = Reporter()
     options = Options(results, work_dir, device, batch_size, log_every, gradient_checkpointing)
     plans = [
@@ -76,6 +77,11 @@ def run(
 
 def show(record: RunRecord, path: Path) -> None:
     """The run's scores on one screen, and where its record is."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from grasp_bench.cli.output import console
+
     out = console()
     if record.status != "finished":
         out.print(f"{record.label}: {record.status}: {escape(record.reason or '')}", soft_wrap=True)

@@ -11,7 +11,7 @@ from grasp_bench.settings import Settings
 if TYPE_CHECKING:
     import torch
 
-C = TypeVar("C", bound=Settings)
+C_co = TypeVar("C_co", bound=Settings, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Model:
     """(conditional, unconditional) from one forward pass of twice the batch."""
 
 
-class Guidance(Generic[C]):
+class Guidance(Generic[C_co]):
     """A way to sample from a fine-tuned backbone; combines with every method without retraining."""
 
     Config: ClassVar[type[Settings]] = Settings
     version: ClassVar[str]
     paper: ClassVar[str]
 
-    def __init__(self, config: C) -> None:
+    def __init__(self, config: C_co) -> None:
         self.config = config
 
     def predict(self, model: Model, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:

@@ -15,10 +15,8 @@ from grasp_bench.guidance.base import Guidance
 from grasp_bench.harness.stages import stage_key
 from grasp_bench.method import Method, MethodSettings
 from grasp_bench.settings import Settings, parse_settings
-from grasp_bench.spec import Budget, Component, RunSpec
+from grasp_bench.spec import STANDARD, Budget, Component, RunSpec
 from grasp_bench.task import Task, TaskSettings
-
-STANDARD = "standard"
 
 STAGE_VERSIONS = {"prepare": 1, "extractor": 1, "train": 1, "generate": 1, "features": 1, "classify": 1, "score": 1}
 """Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
@@ -62,7 +60,10 @@ class Plan:
         sampling = {name: budget.pop(name) for name in ("images_per_class", "num_inference_steps")}
         del budget["name"]
         recipe: JsonValue = dict(vars(self.task.classifier))
-        prepare = add("prepare", task=spec.task.model_dump(mode="json"))
+        task = spec.task.model_dump(mode="json")
+        for name in TaskSettings.model_fields:  # those of every task concern training, not the data
+            del task["settings"][name]
+        prepare = add("prepare", task=task)
         extractor = add("extractor", prepare=prepare, name=self.task.extractor, version=self.extractor.version)
         features_real = add("features-real", prepare=prepare, extractor=extractor)
         classify_real = add("classify-real", prepare=prepare, recipe=recipe, seed=spec.seed)

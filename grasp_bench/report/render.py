@@ -123,7 +123,7 @@ def _cost_grid(rows: Sequence[Row]) -> _Grid:
         "training s",
         "s/step",
         "peak memory MiB",
-        "evaluations/image",
+        "evaluations per image",
     )
     return _Grid("cost", columns, [[_Text(row.label), _Text(_seeds(row)), *_costs(row)] for row in rows])
 
@@ -165,9 +165,10 @@ def _rich(grid: _Grid) -> Table:
 
     table = Table(title=Text(grid.title, style="italic"), title_justify="left")
     for index, column in enumerate(grid.columns):
-        # names may fold; numbers must not break
-        number = grid.numbers and index > 0
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        if grid.numbers and index > 0:  # a word a line leaves the width to the names
+            table.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
     for row in grid.rows:
         table.add_row(*(Text(cell.text, style="bold" if cell.bold else "") for cell in row))
     return table

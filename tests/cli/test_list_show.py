@@ -1,0 +1,135 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from grasp_bench.plugins import KINDS
+
+BROKEN = "grasp_bench.methods", "broken", "no_such_module:Method"
+HEAVY = ("torch", "diffusers", "transformers", "pandas", "scipy", "sklearn")
+
+
+def grasp_bench(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, with ``path`` among the places that plugins come from."""
+    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    if path:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-c", "from grasp_bench.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def plugin(folder: Path, group: str, name: str, value: str) -> None:
+    """What installing a package with one entry point leaves behind."""
+    info = folder / "stranger-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("command", [(), ("list",), ("show",), ("run",), ("report",)], ids=" ".join)
+def test_help_has_an_example_on_its_own_line(command):
+    shown = grasp_bench(*command, "--help")
+    assert shown.returncode == 0
+    lines = [line.strip() for line in shown.stdout.splitlines()]
+    after = lines[next(i for i, line in enumerate(lines) if line in ("Example:", "Examples:")) :]
+    assert any(line.startswith(" ".join(["grasp-bench", *command])) for line in after)
+
+
+@pytest.mark.parametrize("command", [("--help",), ("list",), ("report", "--help"), ("run", "--help")], ids=" ".join)
+def test_nothing_heavy_is_imported(command):
+    code = (
+        f"import sys; from grasp_bench.cli import main; sys.argv = ['grasp-bench', *{command!r}]\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_version():
+    assert grasp_bench("--version").stdout.startswith("grasp-bench ")
+
+
+def test_list_names_everything_built_in():
+    shown = grasp_bench("list")
+    assert shown.returncode == 0
+    assert shown.stderr == ""
+    for name in ("vanilla-ft", "lora", "moe", "grasp", "shared-adapter", "digits-lt", "tiny-sd3", "cfg", "digits-cnn"):
+        assert f" {name} " in shown.stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_of_one_kind(kind):
+    titles = [line.strip() for line in grasp_bench("list", kind).stdout.splitlines() if line.strip() in KINDS]
+    assert titles == [kind]
+
+
+def test_list_of_no_kind():
+    shown = grasp_bench("list", "dragons")
+    assert shown.returncode == 2
+    assert shown.stderr.startswith("error: 'dragons'")
+    assert "extractors" in shown.stderr
+
+
+def test_a_broken_plugin_is_one_warning(tmp_path):
+    plugin(tmp_path, *BROKEN)
+    shown = grasp_bench("list", path=tmp_path)
+    assert shown.returncode == 0
+    assert shown.stderr.startswith("warning: method 'broken' of stranger")
+    assert shown.stderr.count("\n") == 1
+    assert " grasp " in shown.stdout
+
+
+def test_showing_a_broken_plugin_is_an_error(tmp_path):
+    plugin(tmp_path, *BROKEN)
+    shown = grasp_bench("show", "broken", path=tmp_path)
+    assert shown.returncode == 2
+    assert "ModuleNotFoundError" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_a_clashing_plugin_is_a_warning_and_the_built_in_one_stays(tmp_path):
+    plugin(tmp_path, "grasp_bench.guidance", "cfg", "grasp_bench.guidance.none:NoGuidance")
+    shown = grasp_bench("list", "guidance", path=tmp_path)
+    assert shown.returncode == 0
+    assert "guidance 'cfg' of stranger" in shown.stderr
+    assert "Classifier-free" in shown.stdout
+
+
+def test_show_a_method_tells_its_settings_and_paper():
+    shown = flat(grasp_bench("show", "grasp").stdout)
+    assert "arXiv 2512.01675" in shown
+    assert "learning_rate │ float" in shown
+    assert "> 0, ≤ 1" in shown
+    assert "weight_decay" in shown
+
+
+def test_show_a_task_tells_its_budgets_and_classes():
+    shown = flat(grasp_bench("show", "digits-lt").stdout)
+    assert "default backbone: tiny-sd3" in shown
+    assert "num_inference_steps" in shown
+    assert "a handwritten digit nine" in shown
+    assert "tail │ 4 │" in shown
+
+
+def test_show_a_backbone_guidance_and_extractor():
+    assert "image shape: (1, 8, 8)" in grasp_bench("show", "tiny-sd3").stdout
+    assert "guidance_scale" in grasp_bench("show", "cfg").stdout
+    assert "settings: none" in grasp_bench("show", "none").stdout
+    assert "version:" in grasp_bench("show", "digits-cnn").stdout
+
+
+def test_show_of_an_unknown_name_suggests_one():
+    shown = grasp_bench("show", "gras")
+    assert shown.returncode == 2
+    assert shown.stdout == ""
+    assert "Did you mean 'grasp'?" in shown.stderr
+    assert "digits-lt" in shown.stderr
+    assert "Traceback" not in shown.stderr

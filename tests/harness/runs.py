@@ -1,0 +1,79 @@
+"""Runs that take a few seconds, for the tests of the harness."""
+
+import io
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from grasp_bench.extractors import digits_cnn
+from grasp_bench.harness.plan import Plan, plan
+from grasp_bench.harness.progress import Reporter
+from grasp_bench.harness.runner import Options, run
+from grasp_bench.record import RunRecord
+from grasp_bench.task import ClassifierRecipe
+from grasp_bench.tasks.digits_lt import DigitsLT
+
+METHODS = ("vanilla-ft", "lora", "moe", "grasp", "shared-adapter")
+ONE_EPOCH = ClassifierRecipe(epochs=1, batch_size=64, learning_rate=2e-3)
+
+
+def hurry(set_attribute=setattr) -> None:
+    """Train classifiers for one epoch; how good they are is not what these tests are about."""
+    set_attribute(DigitsLT, "classifier", ONE_EPOCH)
+    set_attribute(digits_cnn, "RECIPE", ONE_EPOCH)
+
+
+def small(method: str = "grasp", **changes) -> Plan:
+    return plan(**{"method": method, "task": "digits-lt", "budget": "smoke"} | changes)
+
+
+def options(folder: Path, **changes) -> Options:
+    return Options(folder / "results", folder / "work", **{"device": "cpu", "batch_size": 20, "log_every": 4} | changes)
+
+
+class Listener(Reporter):
+    """Keeps what the user would have been told."""
+
+    def __init__(self) -> None:
+        self.buffer = io.StringIO()
+        super().__init__(Console(file=self.buffer, width=1000))
+
+    @property
+    def said(self) -> str:
+        return self.buffer.getvalue()
+
+
+def finish(folder: Path, chosen: Plan, report: Reporter | None = None, **changes) -> RunRecord:
+    return run(chosen, options(folder, **changes), report or Listener())[1]
+
+
+def train_only(folder: Path, chosen: Plan, report: Reporter | None = None, **changes) -> Path:
+    """The folder of the finished training."""
+    import torch
+
+    from grasp_bench.harness.pipeline import Pipeline
+
+    trained = Pipeline(chosen, options(folder, **changes), torch.device("cpu"), report or Listener()).trained
+    assert isinstance(trained, Path)
+    return trained
+
+
+def outcome(record: RunRecord) -> dict:
+    """All of a record that must not depend on when, where and in how many attempts the run was made."""
+    assert record.status == "finished"
+    return record.model_dump(include={"run_id", "stages", "streams", "weights", "metrics", "diagnostics"})
+
+
+def log_rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

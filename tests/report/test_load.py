@@ -1,0 +1,39 @@
+import shutil
+import warnings
+
+import pytest
+
+from grasp_bench.report.load import RecordWarning, load_records
+from report.records import record, save
+
+
+def test_every_record_is_found(tmp_path):
+    save(tmp_path, record("grasp", 0), record("grasp", 1), record("lora", 0, task="other"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sorted((r.task_label, r.label, r.spec.seed) for r in load_records(tmp_path)) == [
+            ("digits-lt", "grasp", 0),
+            ("digits-lt", "grasp", 1),
+            ("other", "lora", 0),
+        ]
+
+
+def test_a_missing_folder_has_no_records(tmp_path):
+    assert load_records(tmp_path / "none") == []
+
+
+def test_a_damaged_record_is_named_and_left_as_it_is(tmp_path):
+    save(tmp_path, record("grasp", 0), record("lora", 0))
+    damaged = tmp_path / "digits-lt/lora/seed-0/record.json"
+    damaged.write_text('{"schema_version": 1')
+    with pytest.warns(RecordWarning, match="lora/seed-0/record.json"):
+        found = load_records(tmp_path)
+    assert [each.label for each in found] == ["grasp"]
+    assert damaged.read_text() == '{"schema_version": 1'
+
+
+def test_a_copied_run_counts_once(tmp_path):
+    save(tmp_path, record("grasp", 0))
+    shutil.copytree(tmp_path / "digits-lt/grasp", tmp_path / "digits-lt/grasp copy")
+    with pytest.warns(RecordWarning, match="grasp copy"):
+        assert len(load_records(tmp_path)) == 1

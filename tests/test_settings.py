@@ -1,0 +1,38 @@
+"""Settings from the command line: every mistake names what was found and what there is."""
+
+import pytest
+
+from grasp_bench.errors import UserError
+from grasp_bench.harness.plan import plan
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["rnak=8"], "method grasp has no setting 'rnak'. Did you mean 'rank'? It has: learning_rate, weight_decay, "),
+        (["rank"], "'rank': expected NAME=VALUE, for example"),
+        (["rank=0"], "rank='0': Input should be greater than or equal to 1"),
+        (["rank=x"], "rank='x': Input should be a valid integer"),
+        (["rank=8", "rank=9"], "rank is set twice ('8' and '9')"),
+        (["null_route=other"], "Input should be 'same', 'base' or 'null'"),
+        (["steps=5"], "'steps' is not a setting of method grasp: it belongs to the budget of task digits-lt"),
+        (["class_order=9876543210"], "it belongs to task digits-lt and is the same for every method; use --task-set"),
+    ],
+)
+def test_mistakes(assignments: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        plan(method="grasp", task="digits-lt", method_settings=assignments)
+    assert message in str(caught.value)
+
+
+def test_labels_name_what_was_changed_and_nothing_else() -> None:
+    found = plan(
+        method="grasp", task="digits-lt", budget="smoke", guidance="none", method_settings=["rank=8", "scale=1.0"]
+    )
+    assert (found.task_label, found.label) == ("digits-lt~budget=smoke", "grasp+none~rank=8")
+    assert (plan(method="lora", task="digits-lt").label) == "lora"
+
+
+def test_a_class_order_must_name_each_digit_once() -> None:
+    with pytest.raises(UserError, match="each of the ten digits must appear once"):
+        plan(method="grasp", task="digits-lt", task_settings=["class_order=0000000000"])
