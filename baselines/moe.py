@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from grasp_bench.method import Condition, Method, MethodSettings
+from grasp_bench.method import Batch, Condition, Method, MethodSettings
 
 if TYPE_CHECKING:
     import torch
@@ -80,14 +80,13 @@ class MixtureOfExperts(Method[MoeSettings]):
         from grasp_bench.adapters.scope import scope
 
         self.log = GateLog()
-        self.labels = condition.labels
         return scope(self.log)
 
-    def auxiliary_loss(self) -> torch.Tensor | None:
+    def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
         import torch
 
         usage = torch.stack(self.log.usage).sum(0).cpu()
-        self.usage.index_add_(0, self.group_of_class[self.labels.cpu()], usage)
+        self.usage.index_add_(0, self.group_of_class[batch.condition.labels.cpu()], usage)
         return self.config.balance_weight * torch.stack(self.log.balance).mean()
 
     def diagnostics(self) -> dict[str, JsonValue]:

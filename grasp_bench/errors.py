@@ -1,5 +1,7 @@
 """What a user is told when something they can mend is wrong, and why a method sits a run out."""
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -16,3 +18,9 @@ class Skip:
     """Why a method does not run on a backbone or task; shown in the leaderboard as its reason."""
 
     reason: str
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint at the nearest known name, with a leading space; empty where none is near."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -41,6 +41,26 @@ class Condition:
     """In [0, 1]; 1 is noise."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """One training step's samples."""
+
+    ids: list[str]
+    """Names of the images, (B,)."""
+    latents: torch.Tensor
+    """x_0, (B, ...)."""
+    noise: torch.Tensor
+    noisy: torch.Tensor
+    """x_t."""
+    target: torch.Tensor
+    """What the objective asks the network to predict."""
+    condition: Condition
+    generator: torch.Generator
+    """For draws of the method's own: a stream of the step's, apart from noise, timesteps and order."""
+    digest: bytes
+    """sha256 of the ids, noise, timesteps and dropped prompts."""
+
+
 C_co = TypeVar("C_co", bound=MethodSettings, covariant=True)
 
 
@@ -105,8 +125,12 @@ class Method(Generic[C_co]):
         """How often an image of each class is drawn, from the train counts (classes,); None: all images alike."""
         return None
 
-    def auxiliary_loss(self) -> torch.Tensor | None:
-        """A scalar added to the loss of the forward pass just made."""
+    def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
+        """The loss of each sample, (B,), from the network's prediction (B, ...): its mean squared error."""
+        return (prediction - batch.target).square().flatten(1).mean(1)
+
+    def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
+        """A scalar added to the mean of :meth:`losses`, after the forward pass that gave ``prediction``."""
         return None
 
     def artifacts(self) -> dict[str, JsonValue]:
@@ -114,5 +138,5 @@ class Method(Generic[C_co]):
         return {}
 
     def diagnostics(self) -> dict[str, JsonValue]:
-        """What to log since the last call, for example expert usage; the last one goes into the record."""
+        """What to log since the last call, for example expert usage; goes into the training log and the record."""
         return {}

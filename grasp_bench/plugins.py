@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
+import importlib
 import warnings
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, did_you_mean
 
 Kind = Literal["methods", "tasks", "backbones", "guidance", "extractors"]
 KINDS: tuple[Kind, ...] = ("methods", "tasks", "backbones", "guidance", "extractors")
@@ -19,6 +19,22 @@ SINGULAR = {
     "guidance": "guidance",
     "extractors": "extractor",
 }
+CONTRACTS: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
+    "methods": ("grasp_bench.method", "Method", ("version", "paper")),
+    "tasks": (
+        "grasp_bench.task",
+        "Task",
+        ("version", "source", "backbone", "guidance", "extractor", "classifier", "budgets"),
+    ),
+    "backbones": (
+        "grasp_bench.backbones.base",
+        "Backbone",
+        ("revision", "image_shape", "attention_projections", "sampling_dtype"),
+    ),
+    "guidance": ("grasp_bench.guidance.base", "Guidance", ("version", "paper")),
+    "extractors": ("grasp_bench.extractors.base", "Extractor", ("version",)),
+}
+"""Kind → module and name of its base class, and the attributes that a subclass must declare."""
 BUILT_IN = "grasp-bench"
 
 
@@ -44,14 +60,13 @@ def entries(kind: Kind) -> dict[str, EntryPoint]:
 
 
 def load(kind: Kind, name: str) -> Any:
-    """Import the plugin ``name``. Raises :class:`UserError` when it is unknown or cannot be imported."""
+    """Import the plugin ``name``. Raises :class:`UserError` when it is unknown, broken or not of its kind."""
     known = entries(kind)
     if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, known)
         raise UserError(f"unknown {SINGULAR[kind]} {name!r}.{hint} There are: {', '.join(known)}.")
     try:
-        return known[name].load()
+        return _checked(kind, known[name].load())
     except Exception as error:
         raise UserError(_broken(kind, known[name], error)) from error
 
@@ -61,10 +76,21 @@ def available(kind: Kind) -> dict[str, Any]:
     loaded = {}
     for name, entry in entries(kind).items():
         try:
-            loaded[name] = entry.load()
+            loaded[name] = _checked(kind, entry.load())
         except Exception as error:
             warnings.warn(_broken(kind, entry, error), PluginWarning, stacklevel=2)
     return loaded
+
+
+def _checked(kind: Kind, plugin: Any) -> Any:
+    """``plugin``, if it keeps the contract of its kind. Raises TypeError saying how it does not."""
+    module, name, attributes = CONTRACTS[kind]
+    contract = getattr(importlib.import_module(module), name)
+    if not (isinstance(plugin, type) and issubclass(plugin, contract)):
+        raise TypeError(f"{plugin!r} is not a subclass of {module}.{name}")
+    if missing := [attribute for attribute in attributes if not hasattr(plugin, attribute)]:
+        raise TypeError(f"{plugin.__name__} does not declare {', '.join(missing)}")
+    return plugin
 
 
 def _precedence(entry: EntryPoint) -> tuple[bool, str, str]:
@@ -77,6 +103,6 @@ def _origin(entry: EntryPoint) -> str:
 
 def _broken(kind: Kind, entry: EntryPoint, error: Exception) -> str:
     return (
-        f"{SINGULAR[kind]} {entry.name!r} of {_origin(entry)} ({entry.value}) cannot be imported: "
+        f"{SINGULAR[kind]} {entry.name!r} of {_origin(entry)} ({entry.value}) cannot be used: "
         f"{type(error).__name__}: {error}. Mend or uninstall that package."
     )

@@ -23,12 +23,12 @@ class Part(BaseModel):
 
 
 class Interval(Part):
-    """A 95 % interval and what it resamples."""
+    """The 2.5th and 97.5th percentile over what was redrawn."""
 
     low: float
     high: float
-    unit: str
-    """What was resampled: "image", "equal-count draw", "seed", "patient"."""
+    unit: Literal["image", "equal-count draw", "patient", "seed"]
+    """What was redrawn; "equal-count draw": the subsets of images that are compared, once for each draw."""
     units: int = Field(ge=2)
     """How many of them."""
 
@@ -98,6 +98,8 @@ class RunRecord(Part):
     """UTC, ISO 8601."""
     finished: str
     environment: Environment
+    protocol: dict[str, str]
+    """Versions of the fairness rules, the extractor and each stage: records that differ are not put in one table."""
     stages: dict[str, str] = {}
     """Stage → sha256 of its inputs."""
     streams: str | None = None
@@ -106,8 +108,10 @@ class RunRecord(Part):
     """sha256 of the trained weights' file."""
     cost: Cost | None = None
     metrics: list[Metric] = []
-    diagnostics: dict[str, JsonValue] = {}
-    """What the method says of itself, such as the expert usage of a mixture."""
+    diagnostics: list[dict[str, JsonValue]] = []
+    """What the method says of itself over time, such as the expert usage of a mixture since the entry before."""
+    files: list[str] = []
+    """Names of the files kept beside the record."""
 
     @model_validator(mode="after")
     def _identity(self) -> RunRecord:

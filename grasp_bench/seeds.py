@@ -42,6 +42,6 @@ def global_seed(generator: torch.Generator) -> Iterator[None]:
     """Seed torch's global generator from ``generator`` inside the block, for libraries that draw from it."""
     import torch
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         yield

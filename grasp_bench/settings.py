@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, did_you_mean
 
 S = TypeVar("S", bound="Settings")
 
@@ -16,7 +15,7 @@ S = TypeVar("S", bound="Settings")
 class Settings(BaseModel):
     """Base of every settings class; each field carries a ``description`` with its unit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def changed(self) -> dict[str, JsonValue]:
         """The settings that differ from their defaults, in the order of their declaration."""
@@ -50,11 +49,9 @@ def parse_settings(model: type[S], assignments: Iterable[str], owner: str, elsew
 def _unknown(model: type[Settings], name: str, owner: str, elsewhere: Mapping[str, str]) -> str:
     if name in elsewhere:
         return f"{name!r} is not a setting of {owner}: {elsewhere[name]}"
-    close = difflib.get_close_matches(name, model.model_fields, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, model.model_fields)
     return f"{owner} has no setting {name!r}.{hint} It has: {', '.join(model.model_fields) or 'none'}."
 
 
 def _example(model: type[Settings]) -> str:
-    fields: dict[str, Any] = type(model()).model_fields
-    return next((f"{name}={field.default}" for name, field in fields.items()), "NAME=VALUE")
+    return next((f"{name}={field.default}" for name, field in model.model_fields.items()), "NAME=VALUE")

@@ -57,7 +57,7 @@ class GatedAdapters(nn.Module):
         probabilities = (hidden_states @ self.router).softmax(-1, precision)  # (B, N, E)
         chosen = torch.zeros_like(probabilities).scatter(-1, probabilities.topk(self.top_k).indices, 1.0)
         log = current_scope()
-        if isinstance(log, GateLog):
+        if isinstance(log, GateLog) and torch.is_grad_enabled():
             even = balance(probabilities, chosen, self.top_k)  # also when recomputing, which must do the same work
             if not recomputing():
                 log.balance.append(even)

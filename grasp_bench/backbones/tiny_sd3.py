@@ -45,7 +45,10 @@ def build_transformer() -> SD3Transformer2DModel:
 
 
 class TinySD3(Backbone):
-    """SD3's transformer at 0.6 M parameters on 8×8 grey pixels, pretrained on printed glyphs; ships with the package"""
+    """SD3's transformer at 0.6 M parameters on 8×8 grey pixels, pretrained on printed glyphs; ships with the package
+
+    Prompts are any words, at most 12 of them.
+    """
 
     revision: ClassVar[str] = json.loads(CARD.read_text())["sha256"][:12]
     image_shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
@@ -80,7 +83,9 @@ class TinySD3(Backbone):
         expected = json.loads(CARD.read_text())["sha256"]
         if file_digest(WEIGHTS) != expected:
             raise RuntimeError(f"{WEIGHTS} is not the file that {CARD.name} describes (sha256 {expected})")
-        with torch.random.fork_rng():  # the weights drawn here are replaced, so the draw should leave no trace
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the weights drawn here are replaced, so the draw should leave no trace
             transformer = build_transformer()
         transformer.load_state_dict(read_tensors(WEIGHTS))
         return cls(transformer.requires_grad_(False).eval())

@@ -32,7 +32,7 @@ def run(
     budget: Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that it runs.")] = STANDARD,
     results: Annotated[Path, typer.Option(help="Where records go.")] = Path("results"),
     work_dir: Annotated[Path, typer.Option(help="Where stages and checkpoints go; reused.")] = Path(".grasp-bench"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")] = 100,
     log_every: Annotated[int, typer.Option(min=1, help="Steps between log rows, each with a checkpoint.")] = 50,
     gradient_checkpointing: Annotated[
@@ -43,7 +43,7 @@ def run(
 
     What is finished is reused and what was interrupted is resumed, so the same command can always be given again.
     """
-    from grasp_bench.harness.failure import TrainingError
+    from grasp_bench.harness.failure import NonFiniteError
     from grasp_bench.harness.plan import plan
     from grasp_bench.harness.progress import Reporter
     from grasp_bench.harness.runner import Options
@@ -70,7 +70,7 @@ def run(
             report.say(f"{each.label} on {each.task_label}, seed {each.spec.seed}")
             path, record = carry_out(each, options, report)
             show(record, path)
-    except TrainingError as error:
+    except NonFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
 
@@ -87,13 +87,15 @@ def show(record: RunRecord, path: Path) -> None:
         out.print(f"{record.label}: {record.status}: {escape(record.reason or '')}", soft_wrap=True)
     else:
         groups = list(dict.fromkeys(metric.group for metric in record.metrics))
-        table = Table("score", *groups, title=f"{escape(record.label)} on {record.task_label}, seed {record.spec.seed}")
+        table = Table("score", *groups, title=escape(f"{record.label} on {record.task_label}, seed {record.spec.seed}"))
         for column in table.columns[1:]:
             column.justify = "right"
         for label in dict.fromkeys(metric.label for metric in record.metrics):
             values = {metric.group: metric for metric in record.metrics if metric.label == label}
             arrow = "↓" if next(iter(values.values())).direction == "lower" else "↑"
-            table.add_row(f"{label} {arrow}", *(f"{values[group].value:.4g}" for group in groups if group in values))
+            table.add_row(
+                f"{label} {arrow}", *(f"{values[group].value:.4g}" if group in values else "-" for group in groups)
+            )
         out.print(table)
         if record.cost:
             cost = record.cost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import types
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 
 from grasp_bench import plugins
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -43,8 +42,7 @@ def show_plugin(
 
 def _unknown(name: str) -> str:
     known = {kind: list(plugins.entries(kind)) for kind in plugins.KINDS}
-    close = difflib.get_close_matches(name, [each for names in known.values() for each in names], 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, [each for names in known.values() for each in names])
     return (
         f"nothing is called {name!r}.{hint} There are: "
         + "; ".join(f"{kind} {', '.join(names) or 'none'}" for kind, names in known.items())

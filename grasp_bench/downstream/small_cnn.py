@@ -18,20 +18,22 @@ def scale(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).float() / 127.5 - 1
 
 
-def build(channels: int, classes: int, generator: torch.Generator) -> nn.Sequential:
-    """Two convolutions, a mean over what is left of the image, and two linear layers; ``[:-2]`` gives features."""
-    with seeds.global_seed(generator):
-        return nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 3, padding=1, stride=2),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(4),
-            nn.Flatten(),
-            nn.Linear(64 * 16, FEATURES),
-            nn.ReLU(),
-            nn.Linear(FEATURES, classes),
-        )
+def build(channels: int, classes: int) -> nn.Sequential:
+    """Two convolutions, a mean over what is left of the image, and two linear layers; ``[:-2]`` gives features.
+
+    Fresh weights come from torch's global generator.
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(64 * 16, FEATURES),
+        nn.ReLU(),
+        nn.Linear(FEATURES, classes),
+    )
 
 
 def train(
@@ -43,7 +45,8 @@ def train(
     images at hand.
     """
     generator = seeds.generator("classifier", *key)
-    model = build(images.shape[1], classes, generator)
+    with seeds.global_seed(generator):
+        model = build(images.shape[1], classes)
     inputs, targets = scale(images), torch.from_numpy(labels)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate)
     steps = recipe.epochs * -(-len(inputs) // recipe.batch_size)

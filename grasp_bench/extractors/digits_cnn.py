@@ -38,13 +38,15 @@ class DigitsCNN(Extractor):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        from grasp_bench import seeds
+        import torch
+
         from grasp_bench.downstream import small_cnn
         from grasp_bench.io import read_tensors
 
         state = read_tensors(folder / WEIGHTS)
         *_, last = state.values()
-        model = small_cnn.build(state["0.weight"].shape[1], len(last), seeds.generator("unused"))
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
+            model = small_cnn.build(state["0.weight"].shape[1], len(last))
         model.load_state_dict(state)
         return cls(model.eval())
 

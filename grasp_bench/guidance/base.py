@@ -26,6 +26,22 @@ class Model:
     """(conditional, unconditional) from one forward pass of twice the batch."""
 
 
+@dataclass(frozen=True)
+class SamplingStep:
+    """Where the sampler is on its way from noise to images."""
+
+    index: int
+    """From 0."""
+    count: int
+    """Steps in all."""
+    timesteps: torch.Tensor
+    """(B,), in [0, 1]; 1 is noise."""
+    next_timesteps: torch.Tensor
+    """(B,), where the sampler goes next."""
+    memory: dict[str, torch.Tensor]
+    """Kept from step to step of one batch's way, empty at its start; for momentum and the like."""
+
+
 class Guidance(Generic[C_co]):
     """A way to sample from a fine-tuned backbone; combines with every method without retraining."""
 
@@ -36,6 +52,6 @@ class Guidance(Generic[C_co]):
     def __init__(self, config: C_co) -> None:
         self.config = config
 
-    def predict(self, model: Model, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """The prediction that the sampler follows at noisy ``latents`` (B, ...) and ``timesteps`` (B,)."""
+    def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
+        """The prediction that the sampler follows from noisy ``latents`` (B, ...) at ``step``."""
         raise NotImplementedError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from grasp_bench.guidance.base import Guidance, Model
+from grasp_bench.guidance.base import Guidance, Model, SamplingStep
 from grasp_bench.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ class ClassifierFreeGuidance(Guidance[CfgSettings]):
     version = "1"
     paper = "Ho & Salimans 2022, Classifier-Free Diffusion Guidance, arXiv 2207.12598"
 
-    def predict(self, model: Model, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         scale = self.config.guidance_scale
         if scale == 1:
-            return model.conditional(latents, timesteps)
+            return model.conditional(latents, step.timesteps)
         if scale == 0:
-            return model.unconditional(latents, timesteps)
-        conditional, unconditional = model.both(latents, timesteps)
+            return model.unconditional(latents, step.timesteps)
+        conditional, unconditional = model.both(latents, step.timesteps)
         return unconditional + scale * (conditional - unconditional)

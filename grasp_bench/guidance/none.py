@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grasp_bench.guidance.base import Guidance, Model
+from grasp_bench.guidance.base import Guidance, Model, SamplingStep
 from grasp_bench.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,5 +17,5 @@ class NoGuidance(Guidance[Settings]):
     version = "1"
     paper = "none"
 
-    def predict(self, model: Model, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        return model.conditional(latents, timesteps)
+    def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
+        return model.conditional(latents, step.timesteps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,24 +10,9 @@ import torch
 from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 from grasp_bench.data.order import DataOrder
-from grasp_bench.method import Condition
+from grasp_bench.method import Batch, Condition
 from grasp_bench.spec import RunSpec
 from grasp_bench.task import Split
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's training samples."""
-
-    indices: np.ndarray
-    """(B,) into the training split."""
-    noisy: torch.Tensor
-    """x_t, (B, ...)."""
-    target: torch.Tensor
-    """What the objective asks the network to predict, (B, ...)."""
-    condition: Condition
-    digest: bytes
-    """sha256 of the sample ids, noise, timesteps and dropped prompts."""
 
 
 class Batches:
@@ -58,12 +42,15 @@ class Batches:
         dropped = coins < self.spec.budget.prompt_dropout
         prompts = self._prompts(torch.from_numpy(indices), dropped).to(latents)
 
-        digest = hashlib.sha256("\n".join(self.split.ids[index] for index in indices).encode())
+        ids = [self.split.ids[index] for index in indices]
+        digest = hashlib.sha256("\n".join(ids).encode())
         for tensor in (noise, timesteps, dropped):
             digest.update(tensor.numpy().tobytes())
         noise, timesteps = noise.to(latents), timesteps.to(latents)
         return Batch(
-            indices=indices,
+            ids=ids,
+            latents=latents,
+            noise=noise,
             noisy=objective.add_noise(latents, noise, timesteps),
             target=objective.target(latents, noise, timesteps),
             condition=Condition(
@@ -72,6 +59,7 @@ class Batches:
                 prompts=prompts,
                 timesteps=timesteps,
             ),
+            generator=seeds.generator("method", task, seed, step),
             digest=digest.digest(),
         )
 

@@ -1,70 +1,80 @@
-"""Checkpoints of an unfinished training: one safetensors file whose name carries the hash of its bytes."""
+"""Checkpoints of an unfinished training: progress, trained parameters, their running means, the optimiser's state."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load, save
 
-from grasp_bench.io import write_bytes
-from grasp_bench.record import move_aside
+from grasp_bench.harness.checked import Tensors, find_checked, load_checked, save_checked
 
-NAME = re.compile(r"step-(\d+)\.([0-9a-f]{16})\.safetensors")
-
-Tensors = dict[str, torch.Tensor]
+KIND = "step"
 
 
-def save_checkpoint(folder: Path, step: int, tensors: Tensors) -> None:
-    """Write the checkpoint of ``step`` and only then remove older ones."""
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    path = folder / f"step-{step:08d}.{_digest(data)}.safetensors"
-    write_bytes(path, data)
-    for _, other in _checkpoints(folder):
-        if other != path:
-            other.unlink()
+@dataclass
+class Progress:
+    """What a training has gone through so far."""
+
+    step: int = 0
+    streams: str = ""
+    """sha256 over what every step saw."""
+    seconds: float = 0.0
+    peak_memory_mib: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """The training log."""
 
 
-def load_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[int, Tensors] | None:
-    """(step, tensors) of the newest sound checkpoint; a damaged one is named and moved aside."""
-    for step, path in _checkpoints(folder):
-        data = path.read_bytes()
-        if path.name.split(".")[1] == _digest(data):
-            return step, load(data)
-        aside = move_aside(path)
-        say(f"checkpoint {path} is damaged; it was moved to {aside.name} and is not used")
-    return None
+@dataclass(frozen=True)
+class State:
+    """What a training changes."""
+
+    parameters: dict[str, torch.nn.Parameter]
+    averages: Tensors
+    """Running means of the parameters; empty when they are off."""
+    optimizer: torch.optim.Optimizer
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove every checkpoint, once the training has finished."""
-    for _, path in _checkpoints(folder):
-        path.unlink()
+def save_checkpoint(folder: Path, progress: Progress, state: State) -> None:
+    """Write a checkpoint and only then remove older ones."""
+    text = json.dumps(asdict(progress)).encode()
+    tensors: Tensors = {"progress": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+    tensors |= {f"parameters/{name}": value for name, value in state.parameters.items()}
+    tensors |= {f"averages/{name}": value for name, value in state.averages.items()}
+    names = list(state.parameters)
+    for index, entries in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{names[index]}/{entry}": value for entry, value in entries.items()}
+    written = save_checked(folder, KIND, progress.step, tensors)
+    for _, path in find_checked(folder, KIND):
+        if path != written:
+            path.unlink()
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> Tensors:
-    """The optimiser's state as tensors named ``<parameter>/<entry>``; ``names`` in the optimiser's order."""
-    state = optimizer.state_dict()["state"]
-    return {f"{names[index]}/{entry}": value for index, entries in state.items() for entry, value in entries.items()}
+def restore_checkpoint(folder: Path, state: State, say: Callable[[str], None]) -> Progress:
+    """Bring ``state`` to the newest sound checkpoint, if there is one; a damaged one is named and moved aside."""
+    for _, path in reversed(find_checked(folder, KIND)):
+        tensors = load_checked(path, say)
+        if tensors is not None:
+            progress = Progress(**json.loads(bytes(tensors.pop("progress").tolist())))
+            _restore(state, tensors)
+            say(f"resuming after step {progress.step}")
+            return progress
+    return Progress()
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Tensors) -> None:
-    """Undo :func:`optimizer_tensors`; a parameter without entries has not been stepped yet."""
-    state: dict[int, Tensors] = {}
+def _restore(state: State, tensors: Tensors) -> None:
+    names = list(state.parameters)
+    moments: dict[int, Tensors] = {}  # a parameter without entries has not been stepped yet
     for key, value in tensors.items():
-        name, entry = key.rsplit("/", 1)
-        state.setdefault(names.index(name), {})[entry] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-
-
-def _checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
-    """(step, path), newest first."""
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))]
-    yield from sorted(found, reverse=True)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+        part, name = key.split("/", 1)
+        if part == "parameters":
+            state.parameters[name].data.copy_(value)
+        elif part == "averages":
+            state.averages[name].copy_(value)
+        else:
+            parameter, entry = name.rsplit("/", 1)
+            moments.setdefault(names.index(parameter), {})[entry] = value
+    state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": moments})

@@ -9,15 +9,18 @@ import torch
 
 from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone, PromptEmbeddings
-from grasp_bench.guidance.base import Guidance, Model
+from grasp_bench.guidance.base import Guidance, Model, SamplingStep
+from grasp_bench.harness.checked import Tensors, find_checked, load_checked, save_checked
+from grasp_bench.harness.failure import NonFiniteError
 from grasp_bench.harness.progress import Reporter
-from grasp_bench.io import read_tensors, write_json, write_tensors
+from grasp_bench.io import write_json, write_tensors
 from grasp_bench.method import Condition, Method, MethodSettings
 from grasp_bench.settings import Settings
 from grasp_bench.spec import RunSpec
 
 IMAGES = "images.safetensors"
 SUMMARY = "generate.json"
+KIND = "batch"
 
 
 class Sampler:
@@ -54,10 +57,15 @@ class Sampler:
         model = Model(conditioned, unconditioned, both)
         scheduler = self.backbone.scheduler()
         scheduler.set_timesteps(steps, device=self.device)
-        times = scheduler.sigmas.to(latents)  # descends from 1 to 0; (steps + 1,)
-        for step, timestep in enumerate(scheduler.timesteps):
-            prediction = self.guidance.predict(model, latents, times[step].expand(len(latents)))
+        times = scheduler.sigmas.to(latents)[:, None].expand(-1, len(latents))  # descends from 1 to 0; (steps + 1, B)
+        memory: dict[str, torch.Tensor] = {}
+        for index, timestep in enumerate(scheduler.timesteps):
+            step = SamplingStep(index, steps, times[index], times[index + 1], memory)
+            prediction = self.guidance.predict(model, latents, step)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0].to(self.dtype)
+        if not latents.isfinite().all():
+            names = ", ".join(dict.fromkeys(prompts))
+            raise NonFiniteError(f"an image is not finite after {steps} sampling steps; the batch's prompts: {names}")
         return self.backbone.decode_latents(latents).cpu()
 
     def _forward(
@@ -83,7 +91,7 @@ def generate(
     torch.nn.Module.to(backbone.transformer, sampler.device, sampler.dtype).eval()
     blank = torch.zeros(1, *backbone.image_shape, dtype=torch.uint8, device=sampler.device)
     shape = backbone.encode_images(blank).shape[1:]
-    batches = _finished_batches(folder)
+    batches = _finished_batches(folder, report)
     finished = sum(len(batch["images"]) for batch in batches)
     with report.task("generate", len(labels), finished) as advance:
         while finished < len(labels):
@@ -94,7 +102,7 @@ def generate(
             images = sampler(noise, [prompts[label] for label in chosen], chosen, steps)
             spent = [time.perf_counter() - started, sampler.evaluations - evaluations]
             batches.append({"images": images, "spent": torch.tensor(spent, dtype=torch.float64)})
-            write_tensors(folder / f"batch-{finished:08d}.safetensors", batches[-1])
+            save_checked(folder, KIND, finished, batches[-1])
             finished += len(images)
             advance(len(images))
     write_tensors(folder / IMAGES, {"images": torch.cat([batch["images"] for batch in batches]), "labels": labels})
@@ -103,13 +111,18 @@ def generate(
         folder / SUMMARY,
         {"seconds": round(seconds, 3), "network_evaluations_per_image": evaluations / len(labels)},
     )
-    for path in folder.glob("batch-*.safetensors"):
-        path.unlink()
 
 
 def _noise_stream(spec: RunSpec, label: int, number: int) -> torch.Generator:
     return seeds.generator("image", spec.task.name, spec.seed, label, number)
 
 
-def _finished_batches(folder: Path) -> list[dict[str, torch.Tensor]]:
-    return [read_tensors(path) for path in sorted(folder.glob("batch-*.safetensors"))]
+def _finished_batches(folder: Path, report: Reporter) -> list[Tensors]:
+    """The batches that follow each other from the first image on; whatever lies behind a gap is made again."""
+    batches: list[Tensors] = []
+    for start, path in find_checked(folder, KIND):
+        batch = load_checked(path, report.say)
+        if batch is None or start != sum(len(other["images"]) for other in batches):
+            break
+        batches.append(batch)
+    return batches

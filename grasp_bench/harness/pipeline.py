@@ -15,9 +15,12 @@ from pydantic import JsonValue
 from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone
 from grasp_bench.downstream import small_cnn
+from grasp_bench.errors import Skip
+from grasp_bench.harness import checkpoint
 from grasp_bench.harness import generate as generation
 from grasp_bench.harness import train as training
 from grasp_bench.harness.batches import Batches
+from grasp_bench.harness.checked import remove_checked
 from grasp_bench.harness.plan import Plan
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.runner import Options
@@ -43,18 +46,13 @@ class Outcome:
     weights: str
     cost: Cost
     metrics: list[Metric]
-    diagnostics: dict[str, JsonValue]
+    diagnostics: list[dict[str, JsonValue]]
     files: list[Path]
     """To be kept beside the record."""
 
     def fields(self) -> dict[str, Any]:
         """The record's fields."""
-        return {name: value for name, value in vars(self).items() if name != "files"}
-
-
-def carry_out(plan: Plan, options: Options, device: torch.device, report: Reporter) -> Outcome | str:
-    """Run every stage that is not finished; the outcome, or why the method sits this out."""
-    return Pipeline(plan, options, device, report).outcome()
+        return vars(self) | {"files": [path.name for path in self.files]}
 
 
 class Pipeline:
@@ -66,11 +64,12 @@ class Pipeline:
         self.stages = Stages(options.work_dir, report.say)
         self.classes = plan.task.classes()
 
-    def outcome(self) -> Outcome | str:
-        """Everything up to the scores."""
+    def outcome(self) -> Outcome | Skip:
+        """Everything up to the scores, or why the method does not apply here."""
+        skip = self.plan.method.supports(self.backbone, self.plan.task)
+        if skip is not None:
+            return skip
         trained = self.trained
-        if isinstance(trained, str):
-            return trained
         train_summary = json.loads((trained / training.SUMMARY).read_text())
         generate_summary = json.loads((self.generated / generation.SUMMARY).read_text())
         score = self.stages.run("score", self.inputs["score"], self._score)
@@ -107,12 +106,6 @@ class Pipeline:
         """The pretrained backbone."""
         return self.plan.backbone.load()
 
-    @functools.cached_property
-    def skip(self) -> str | None:
-        """Why the method does not apply here, if it does not."""
-        reason = self.plan.method.supports(self.backbone, self.plan.task)
-        return reason.reason if reason else None
-
     def attach(self) -> None:
         """Attach the method to the backbone with its initial weights."""
         spec = self.plan.spec
@@ -121,10 +114,8 @@ class Pipeline:
         self.backbone.transformer.to(self.device)
 
     @functools.cached_property
-    def trained(self) -> Path | str:
-        """Folder of the fine-tuned weights, or why there are none."""
-        if self.skip is not None:
-            return self.skip
+    def trained(self) -> Path:
+        """Folder of the fine-tuned weights."""
         return self.stages.run("train", self.inputs["train"], self._train)
 
     @functools.cached_property
@@ -157,6 +148,11 @@ class Pipeline:
         )
 
     def _train(self, folder: Path) -> None:
+        if not (folder / training.SUMMARY).exists():
+            self._train_from_checkpoint(folder)
+        remove_checked(folder, checkpoint.KIND)
+
+    def _train_from_checkpoint(self, folder: Path) -> None:
         plan, task, split = self.plan, self.plan.task, self.data.train
         self.attach()
         if self.options.gradient_checkpointing:
@@ -176,9 +172,14 @@ class Pipeline:
         plan.method.detach()
 
     def _generate(self, folder: Path) -> None:
-        assert isinstance(self.trained, Path)
+        if not (folder / generation.SUMMARY).exists():
+            self._generate_remaining(folder)
+        remove_checked(folder, generation.KIND)
+
+    def _generate_remaining(self, folder: Path) -> None:
+        trained = self.trained  # first, since training leaves the backbone without the method
         self.attach()
-        self.plan.method.load_state_dict(read_tensors(self.trained / training.WEIGHTS))
+        self.plan.method.load_state_dict(read_tensors(trained / training.WEIGHTS))
         sampler = generation.Sampler(self.backbone, self.plan.method, self.plan.guidance, self.device)
         prompts = [info.prompt for info in self.classes]
         generation.generate(self.plan.spec, prompts, sampler, folder, self.options.batch_size, self.report)

@@ -21,6 +21,9 @@ from grasp_bench.task import Task, TaskSettings
 STAGE_VERSIONS = {"prepare": 1, "extractor": 1, "train": 1, "generate": 1, "features": 1, "classify": 1, "score": 1}
 """Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
 
+RULES_VERSION = "1.0"
+"""Of the fairness rules; results under one Major.Minor are comparable."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -81,6 +84,11 @@ class Plan:
         add("score", features=features, features_real=features_real, classify=classify, classify_real=classify_real)
         return inputs
 
+    def protocol(self) -> dict[str, str]:
+        """Versions of whatever decides scores and is the same for every method, beyond the specification."""
+        extractor = {"extractor": f"{self.task.extractor}@{self.extractor.version}"}
+        return {"rules": RULES_VERSION} | extractor | {name: str(version) for name, version in STAGE_VERSIONS.items()}
+
     def stage_keys(self) -> dict[str, str]:
         """Stage → sha256 (hex) of its inputs."""
         return {name: stage_key(name, inputs) for name, inputs in self.stage_inputs().items()}
@@ -105,9 +113,9 @@ def plan(
     extractor_class = plugins.load("extractors", task_class.extractor)
 
     task_config = parse_settings(task_class.Config, task_settings, f"task {task}", {})
-    elsewhere = _task_owned(task, task_class)
+    elsewhere = _owned_elsewhere(task, task_class, guidance_name, guidance_class)
     method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
-    guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", elsewhere)
+    guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", {})
     spec = RunSpec(
         task=_component(task, task_class.version, task_config),
         method=_component(method, method_class.version, method_config),
@@ -132,14 +140,18 @@ def _budget(task: str, task_class: type[Task[TaskSettings]], name: str, config: 
     return task_class.budgets[name].model_copy(update={"ema_decay": config.ema_decay})
 
 
-def _task_owned(task: str, task_class: type[Task[TaskSettings]]) -> dict[str, str]:
-    """Setting → why a method cannot have it."""
-    settings = dict.fromkeys(
-        task_class.Config.model_fields, f"it belongs to task {task} and is the same for every method; use --task-set."
+def _owned_elsewhere(
+    task: str, task_class: type[Task[TaskSettings]], guidance: str, guidance_class: type[Guidance[Settings]]
+) -> dict[str, str]:
+    """Name → whose it is, for whatever a method cannot set."""
+    shared = "and is the same for every method"
+    return (
+        dict.fromkeys(("extractor", "classifier", "prompts", "objective"), f"it belongs to task {task} {shared}.")
+        | dict.fromkeys(Budget.model_fields, f"it belongs to the budget of task {task} {shared}; use --budget.")
+        | dict.fromkeys(task_class.Config.model_fields, f"it belongs to task {task} {shared}; use --task-set.")
+        | dict.fromkeys(guidance_class.Config.model_fields, f"it belongs to guidance {guidance}; use --guidance-set.")
+        | {"seed": "it belongs to the run; use --seed."}
     )
-    fixed = (*Budget.model_fields, "seed", "extractor", "classifier", "prompts", "objective", "scheduler")
-    why = f"it belongs to the budget of task {task} and is the same for every method; choose one with --budget."
-    return dict.fromkeys(fixed, why) | settings
 
 
 def _component(name: str, version: str, config: Settings) -> Component:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grasp_bench.errors import UserError
+from grasp_bench.errors import Skip, UserError
 from grasp_bench.harness.plan import Plan
 from grasp_bench.harness.progress import Reporter
+from grasp_bench.io import write_bytes
 from grasp_bench.record import RECORD_NAME, Environment, RunRecord, Status, move_aside, read_record, write_record
 
 if TYPE_CHECKING:
-    import torch
-
     from grasp_bench.harness.pipeline import Outcome
 
 
@@ -49,28 +48,24 @@ def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord
     from grasp_bench.harness.environment import describe, pick_device
 
     device = pick_device(options.device)
-    writer = _Writer(plan, folder, describe(device))
+    writer = _Writer(plan, folder, describe(device), report)
     try:
-        outcome = _carry_out(plan, options, device, report)
+        from grasp_bench.harness.pipeline import Pipeline
+
+        outcome = Pipeline(plan, options, device, report).outcome()
+        if not isinstance(outcome, Skip):
+            for file in outcome.files:
+                write_bytes(folder / file.name, file.read_bytes())
     except KeyboardInterrupt:
-        writer.write("cancelled", "interrupted; the same command goes on from here")
+        writer.write_failure("cancelled", "interrupted; the same command goes on from here")
         raise
     except Exception as error:
-        status: Status = "oom" if _is_out_of_memory(error) else "failed"
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        writer.write(status, reason, mind_errors=False)
+        writer.write_failure("oom" if _is_out_of_memory(error) else "failed", reason)
         raise
-    if isinstance(outcome, str):
-        return path, writer.write("skipped", outcome)
-    for file in outcome.files:
-        shutil.copyfile(file, folder / file.name)
+    if isinstance(outcome, Skip):
+        return path, writer.write("skipped", outcome.reason)
     return path, writer.write("finished", None, outcome)
-
-
-def _carry_out(plan: Plan, options: Options, device: torch.device, report: Reporter) -> Outcome | str:
-    from grasp_bench.harness.pipeline import carry_out
-
-    return carry_out(plan, options, device, report)
 
 
 def _known(path: Path, plan: Plan, report: Reporter) -> RunRecord | None:
@@ -83,13 +78,14 @@ def _known(path: Path, plan: Plan, report: Reporter) -> RunRecord | None:
         report.say(f"{error} It was moved to {move_aside(path).name}.")
         return None
     same = record.run_id == plan.spec.id and record.stages == plan.stage_keys()
-    return record if same and record.status == "finished" else None
+    whole = all((path.parent / name).exists() for name in record.files)
+    return record if same and whole and record.status == "finished" else None
 
 
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
+        probe = folder / f".writable.{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -108,13 +104,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 class _Writer:
     """Writes the record of one run, whatever became of it."""
 
-    def __init__(self, plan: Plan, folder: Path, environment: Environment) -> None:
-        self.plan, self.folder, self.environment = plan, folder, environment
+    def __init__(self, plan: Plan, folder: Path, environment: Environment, report: Reporter) -> None:
+        self.plan, self.folder, self.environment, self.report = plan, folder, environment, report
         self.started = _now()
 
-    def write(
-        self, status: Status, reason: str | None, outcome: Outcome | None = None, mind_errors: bool = True
-    ) -> RunRecord:
+    def write(self, status: Status, reason: str | None, outcome: Outcome | None = None) -> RunRecord:
         record = RunRecord(
             run_id=self.plan.spec.id,
             spec=self.plan.spec,
@@ -125,15 +119,23 @@ class _Writer:
             started=self.started,
             finished=_now(),
             environment=self.environment,
+            protocol=self.plan.protocol(),
             stages=self.plan.stage_keys(),
             **(outcome.fields() if outcome else {}),
         )
-        try:
-            write_record(self.folder, record)
-        except UserError:
-            if mind_errors:
-                raise
+        write_record(self.folder, record)
         return record
+
+    def write_failure(self, status: Status, reason: str) -> None:
+        """A record of what went wrong, unless a finished one would be lost or the disk takes nothing more."""
+        path = self.folder / RECORD_NAME
+        try:
+            if path.exists() and read_record(path).status == "finished":
+                self.report.say(f"{path} of the last finished run is kept; this one was {status}: {reason}")
+            else:
+                self.write(status, reason)
+        except UserError as error:
+            self.report.say(f"this run was {status}, and no record of it could be kept: {error}")
 
 
 def _now() -> str:

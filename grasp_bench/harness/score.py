@@ -55,7 +55,7 @@ def downstream(
         for group, score in scores.items():
             metric = functools.partial(Metric, group=group, direction="higher", n=score.n)
             low, high = intervals[group]
-            interval = Interval(low=low, high=high, unit="test image", units=score.n)
+            interval = Interval(low=low, high=high, unit="image", units=score.n)
             metrics += [
                 metric(
                     name=f"accuracy_{source}",

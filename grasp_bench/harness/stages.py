@@ -37,37 +37,24 @@ class Stages:
         renamed to its final name once ``build`` returns, so a failed stage is never mistaken for a finished one.
         """
         final = self.folder(name, inputs)
-        if self._is_finished(final):
+        if _damaged(final) == []:
             return final
         with self._lock(final.with_suffix(".lock")):
-            if self._is_finished(final):
-                return final
-            partial = final.with_suffix(".partial")
-            partial.mkdir(parents=True, exist_ok=True)
-            build(partial)
-            files = {path.name: file_digest(path) for path in sorted(partial.iterdir()) if path.name != MANIFEST}
-            write_json(partial / MANIFEST, {"stage": name, "inputs": inputs, "files": files})
-            partial.replace(final)
-            sync_folder(final.parent)
+            if damaged := _damaged(final):
+                aside = move_aside(final)
+                self.say(f"{damaged[0]} is damaged; its folder was moved to {aside.name} and is made again")
+            if not final.exists():
+                partial = final.with_suffix(".partial")
+                partial.mkdir(parents=True, exist_ok=True)
+                build(partial)
+                _seal(partial, {"stage": name, "inputs": inputs})
+                partial.replace(final)
+                sync_folder(final.parent)
         return final
 
     def folder(self, name: str, inputs: dict[str, JsonValue]) -> Path:
         """Where the stage is, or would be, when finished."""
         return self.root / name / stage_key(name, inputs)[:20]
-
-    def _is_finished(self, folder: Path) -> bool:
-        """Whether the folder is there and its files are those that were written; a damaged one is moved aside."""
-        if not folder.exists():
-            return False
-        try:
-            files: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
-            damaged = [name for name, expected in files.items() if file_digest(folder / name) != expected]
-        except (OSError, ValueError, KeyError) as error:
-            damaged = [f"{MANIFEST} ({error})"]
-        if damaged:
-            aside = move_aside(folder)
-            self.say(f"{folder / damaged[0]} is damaged; its folder was moved to {aside.name} and is made again")
-        return not damaged
 
     @contextmanager
     def _lock(self, path: Path) -> Iterator[None]:
@@ -94,6 +81,26 @@ class Stages:
 def stage_key(name: str, inputs: dict[str, JsonValue]) -> str:
     """sha256 (hex) of a stage's name and inputs."""
     return digest({"stage": name, "inputs": inputs})
+
+
+def _seal(folder: Path, manifest: dict[str, JsonValue]) -> None:
+    """Write the manifest of what ``build`` left, without what an earlier, killed call left half written."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+    files: JsonValue = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    write_json(folder / MANIFEST, manifest | {"files": files})
+
+
+def _damaged(folder: Path) -> list[Path] | None:
+    """The files of a finished stage that are not as they were written; None where there is no finished stage."""
+    if not folder.exists():
+        return None
+    try:
+        files: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        return [folder / MANIFEST]
+    paths = {folder / name: expected for name, expected in files.items()}
+    return [path for path, expected in paths.items() if not path.exists() or file_digest(path) != expected]
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -95,13 +95,14 @@ class Leaderboard:
 
 def leaderboards(records: Iterable[RunRecord]) -> list[Leaderboard]:
     """One leaderboard for all runs under equal conditions, sorted by the task's label."""
-    comparable = _grouped(records, lambda record: (record.task_label, _conditions(record.spec)))
+    comparable = _grouped(records, lambda record: (record.task_label, _conditions(record)))
     return [_leaderboard(comparable[key]) for key in sorted(comparable)]
 
 
-def _conditions(spec: RunSpec) -> str:
+def _conditions(record: RunRecord) -> str:
     """Identity of what all methods must share."""
-    return digest([part.model_dump(mode="json") for part in (spec.task, spec.backbone, spec.budget)])
+    parts = (record.spec.task, record.spec.backbone, record.spec.budget)
+    return digest([record.protocol, *(part.model_dump(mode="json") for part in parts)])
 
 
 def _variant(spec: RunSpec) -> str:

@@ -1,5 +1,6 @@
 """What every method must do, whatever it is: the contract, on the embedded backbone and task."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from grasp_bench import plugins, seeds
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.harness.plan import Plan, plan
-from grasp_bench.method import Condition, Method, MethodSettings
+from grasp_bench.method import Batch, Condition, Method, MethodSettings
 
 METHODS = sorted(plugins.entries("methods"))
 BATCH = 6
@@ -21,21 +22,29 @@ def attached(name: str, *settings: str) -> tuple[TinySD3, Method[MethodSettings]
     return backbone, found.method, found
 
 
-def sample(backbone: TinySD3) -> tuple[torch.Tensor, Condition]:
+def sample(backbone: TinySD3) -> Batch:
     generator = torch.Generator().manual_seed(3)
     labels = torch.tensor([0, 3, 9, 9, 5, 1])
     prompts = backbone.encode_prompts(["a handwritten digit seven", "", "a cat", "nine", "five", "one"])
     timesteps = torch.rand(BATCH, generator=generator)
     dropped = torch.tensor([False, True, False, False, True, False])
-    return torch.randn(BATCH, 1, 8, 8, generator=generator), Condition(labels, dropped, prompts, timesteps)
+    latents, noise = torch.randn(2, BATCH, 1, 8, 8, generator=generator)
+    return Batch(
+        ids=[str(i) for i in range(BATCH)],
+        latents=latents,
+        noise=noise,
+        noisy=backbone.objective.add_noise(latents, noise, timesteps),
+        target=backbone.objective.target(latents, noise, timesteps),
+        condition=Condition(labels, dropped, prompts, timesteps),
+        generator=generator,
+        digest=b"",
+    )
 
 
 def forward(backbone: TinySD3, method: Method[MethodSettings] | None) -> torch.Tensor:
-    latents, condition = sample(backbone)
-    if method is None:
-        return backbone.predict(latents, condition.timesteps, condition.prompts)
-    with method.condition(condition):
-        return backbone.predict(latents, condition.timesteps, condition.prompts)
+    batch = sample(backbone)
+    with nullcontext() if method is None else method.condition(batch.condition):
+        return backbone.predict(batch.noisy, batch.condition.timesteps, batch.condition.prompts)
 
 
 def train(backbone: TinySD3, method: Method[MethodSettings], steps: int = 2) -> list[torch.Tensor]:
@@ -44,8 +53,8 @@ def train(backbone: TinySD3, method: Method[MethodSettings], steps: int = 2) -> 
     optimizer = torch.optim.AdamW(parameters.values(), 1e-2)
     gradients: list[torch.Tensor] = []
     for _ in range(steps):
-        loss = forward(backbone, method).square().mean()
-        auxiliary = method.auxiliary_loss()
+        batch, prediction = sample(backbone), forward(backbone, method)
+        loss, auxiliary = method.losses(batch, prediction).mean(), method.auxiliary_loss(batch, prediction)
         (loss if auxiliary is None else loss + auxiliary).backward()
         optimizer.step()
         gradients = gradients or [p.grad.clone() for p in parameters.values() if p.grad is not None]
@@ -134,7 +143,8 @@ def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
 def test_a_mixed_batch_equals_its_samples_run_one_by_one(name: str) -> None:
     backbone, method, _ = attached(name)
     train(backbone, method)
-    latents, condition = sample(backbone)
+    batch = sample(backbone)
+    condition = batch.condition
     mixed = forward(backbone, method)
     for i in range(BATCH):
         one = slice(i, i + 1)
@@ -142,5 +152,5 @@ def test_a_mixed_batch_equals_its_samples_run_one_by_one(name: str) -> None:
             condition.labels[one], condition.dropped[one], condition.prompts[one], condition.timesteps[one]
         )
         with method.condition(alone):
-            output = backbone.predict(latents[one], alone.timesteps, alone.prompts)
+            output = backbone.predict(batch.noisy[one], alone.timesteps, alone.prompts)
         torch.testing.assert_close(mixed[one], output, rtol=1e-4, atol=1e-5)

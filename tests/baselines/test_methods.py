@@ -67,7 +67,8 @@ def test_grasp_saves_its_cluster_map() -> None:
 def test_a_cluster_that_was_never_trained_still_gives_the_base_models_output() -> None:
     backbone, method, _ = attached("grasp")
     labels = torch.tensor([0, 1, 2])  # head only
-    latents, condition = sample(backbone)
+    batch = sample(backbone)
+    latents, condition = batch.noisy, batch.condition
     head = Condition(labels, condition.dropped[:3], condition.prompts[:3], condition.timesteps[:3])
     optimizer = torch.optim.AdamW(method.parameters().values(), 1e-2)
     with method.condition(head):
@@ -109,8 +110,8 @@ def test_moe_balance_weight_scales_the_auxiliary_loss() -> None:
     losses = []
     for weight in (0.0, 0.01, 0.02):
         backbone, method, _ = attached("moe", f"balance_weight={weight}")
-        forward(backbone, method)
-        losses.append(method.auxiliary_loss().item())
+        prediction = forward(backbone, method)
+        losses.append(method.auxiliary_loss(sample(backbone), prediction).item())
     assert losses[0] == 0
     assert losses[1] >= 0.01  # the balance of a layer is at least about 1
     assert losses[2] == pytest.approx(2 * losses[1])

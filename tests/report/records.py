@@ -56,6 +56,7 @@ def record(
     return RunRecord(
         run_id=spec.id,
         spec=spec,
+        protocol={"rules": "1.0"},
         task_label=task,
         label=method,
         started="2025-01-01T00:00:00Z",

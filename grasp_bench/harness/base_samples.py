@@ -1,6 +1,6 @@
 """A picture of what the embedded backbone draws before any fine-tuning.
 
-``python -m grasp_bench.backbones.sample_glyphs --out results/digits-lt/base-model.png``
+``python -m grasp_bench.harness.base_samples --out results/digits-lt/base-model.png``
 """
 
 from __future__ import annotations
