@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class GraspSettings(MethodSettings):
     """Settings of GRASP."""
 
-    learning_rate: float = Field(default=3e-3, gt=0, le=1)
-    """Peak learning rate of AdamW"""
+    learning_rate: float = Field(default=3e-2, gt=0, le=1)
+    """Peak learning rate of AdamW; the best of six on validation images (`results/digits-lt/learning-rates.json`)"""
     rank: int = Field(default=16, ge=1, le=4096)
     """Bottleneck width of each cluster's adapter"""
     scale: float = Field(default=1.0, gt=0)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class LoraSettings(MethodSettings):
     """Settings of LoRA."""
 
-    learning_rate: float = Field(default=3e-3, gt=0, le=1)
-    """Peak learning rate of AdamW"""
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Peak learning rate of AdamW; the best of six on validation images (`results/digits-lt/learning-rates.json`)"""
     rank: int = Field(default=11, ge=1, le=1024)
     """Width of the low-rank update; 11 gives about as many parameters as GRASP's defaults on tiny-sd3"""
     alpha: float = Field(default=11.0, gt=0)

@@ -79,6 +79,7 @@ class Environment(Part):
     git_commit: str | None
     """Of the project, when run from a checkout."""
     git_dirty: bool | None
+    """Whether the sources differed from that commit."""
 
 
 class RunRecord(Part):

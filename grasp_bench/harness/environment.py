@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("grasp-bench", "torch", "diffusers", "peft", "numpy", "scipy", "scikit-learn", "vendi-score")
+SOURCES = ("grasp_bench", "baselines", "tasks", "pyproject.toml")
 DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -87,7 +88,7 @@ def _git_state() -> tuple[str | None, bool | None]:
         return None, None
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        return commit, bool(_git(root, "status", "--porcelain", "--", ".", ":!results"))
+        return commit, bool(_git(root, "status", "--porcelain", "--", *SOURCES))
     except (OSError, subprocess.CalledProcessError):
         return None, None
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 
 import numpy as np
 
-from grasp_bench.metrics.classification import accuracy_interval, classification_scores
+from grasp_bench.metrics.classification import classification_intervals, classification_scores
 from grasp_bench.metrics.groups import group_scores
 from grasp_bench.record import Interval, Metric
 from grasp_bench.task import Task, TaskSettings
 
 TITLES = {"recall": "Recall", "coverage": "Coverage", "vendi": "Vendi score"}
 TRAINED_ON = {"generated": "generated images", "real": "real images", "both": "both"}
+CLASSIFIER_SCORES = (
+    ("balanced_accuracy", "accuracy", "Balanced accuracy"),
+    ("macro_f1", "f1", "Macro F1"),
+    ("nonzero_f1", "nonzero_f1", "Classes with nonzero F1"),
+)
+"""Score, key of the metric, title."""
 K = 5  # nearest neighbours of recall and coverage
 
 
@@ -50,20 +56,18 @@ def downstream(
     metrics = []
     for source, predicted in predictions.items():
         scores = classification_scores(labels, predicted, task.class_groups())
-        intervals = accuracy_interval(labels, predicted, task.class_groups(), key=(name, source))
-        title = f"trained on {TRAINED_ON[source]}"
-        for group, score in scores.items():
-            metric = functools.partial(Metric, group=group, direction="higher", n=score.n)
-            low, high = intervals[group]
-            interval = Interval(low=low, high=high, unit="image", units=score.n)
-            metrics += [
-                metric(
-                    name=f"accuracy_{source}",
-                    label=f"Balanced accuracy, {title}",
-                    value=score.balanced_accuracy,
-                    interval=interval,
-                ),
-                metric(name=f"f1_{source}", label=f"Macro F1, {title}", value=score.macro_f1),
-                metric(name=f"nonzero_f1_{source}", label=f"Classes with nonzero F1, {title}", value=score.nonzero_f1),
-            ]
+        intervals = classification_intervals(labels, predicted, task.class_groups(), key=(name, source))
+        for (score, short, title), group in itertools.product(CLASSIFIER_SCORES, scores):
+            low, high = intervals[group][score]
+            metrics.append(
+                Metric(
+                    name=f"{short}_{source}",
+                    label=f"{title}, trained on {TRAINED_ON[source]}",
+                    group=group,
+                    value=getattr(scores[group], score),
+                    direction="higher",
+                    n=scores[group].n,
+                    interval=Interval(low=low, high=high, unit="image", units=scores[group].n),
+                )
+            )
     return metrics

@@ -1,6 +1,6 @@
 """Scores of generated images from feature arrays, and of classifiers: numpy in, numbers out, without torch."""
 
-from grasp_bench.metrics.classification import ClassificationScores, accuracy_interval, classification_scores
+from grasp_bench.metrics.classification import ClassificationScores, classification_intervals, classification_scores
 from grasp_bench.metrics.frechet import frechet_distance
 from grasp_bench.metrics.groups import GroupScore, draw, equal_counts, group_members, group_scores
 from grasp_bench.metrics.prdc import PRDC, prdc
@@ -10,7 +10,7 @@ __all__ = [
     "PRDC",
     "ClassificationScores",
     "GroupScore",
-    "accuracy_interval",
+    "classification_intervals",
     "classification_scores",
     "draw",
     "equal_counts",

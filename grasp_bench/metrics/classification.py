@@ -51,29 +51,43 @@ def classification_scores(
     }
 
 
-def accuracy_interval(
+def classification_intervals(
     labels: np.ndarray,
     predictions: np.ndarray,
     class_groups: np.ndarray,
     *,
     key: tuple[str | int, ...],
     resamples: int = 1000,
-) -> dict[str, tuple[float, float]]:
-    """Low and high end of the 95 % percentile bootstrap of balanced accuracy, for every group and "all".
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Group → score → low and high end of its 95 % percentile bootstrap over test images.
 
-    Test images are resampled within their class, so that no class is ever absent: the number of correct images
-    among n redrawn ones is then binomial. The stream is ``key``'s. Arguments and errors otherwise as in
-    :func:`classification_scores`.
+    Test images are resampled within their class, so that no class is ever absent: the predictions of n redrawn ones
+    are then multinomial. The stream is ``key``'s. Scores are named as in :class:`ClassificationScores`; arguments and
+    errors otherwise as in :func:`classification_scores`.
     """
     labels, predictions, counts = _checked(labels, predictions, class_groups)
-    correct = np.bincount(labels[labels == predictions], minlength=len(counts))
-    draws = rng("bootstrap", *key).binomial(counts, correct / counts, size=(resamples, len(counts)))
-    recalls = draws / counts  # (resamples, classes)
-    intervals = {}
-    for group, classes in group_members(class_groups).items():
-        low, high = np.percentile(recalls[:, classes].mean(axis=1), [2.5, 97.5])
-        intervals[group] = float(low), float(high)
-    return intervals
+    classes = len(counts)
+    confusion = np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
+    stream = rng("bootstrap", *key)
+    recalls, f1s = np.empty((2, resamples, classes))
+    for number in range(resamples):
+        redrawn = stream.multinomial(counts, confusion / counts[:, None])  # (classes, classes)
+        correct = redrawn.diagonal()
+        recalls[number] = correct / counts
+        f1s[number] = 2 * correct / (counts + redrawn.sum(axis=0))
+    return {
+        group: {
+            "balanced_accuracy": _percentiles(recalls[:, members].mean(axis=1)),
+            "macro_f1": _percentiles(f1s[:, members].mean(axis=1)),
+            "nonzero_f1": _percentiles((f1s[:, members] > 0).sum(axis=1)),
+        }
+        for group, members in group_members(class_groups).items()
+    }
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _checked(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from grasp_bench.report.table import Cell, Leaderboard, MetricTable, Row
+from grasp_bench.report.table import Cell, Leaderboard, MeanCost, MetricTable, Row
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 ARROWS = {"lower": "↓", "higher": "↑"}
 ABSENT = "-"
 FLOOR = "floor (real vs held-out real)"
-NOTE = "mean ± half the 95 % interval over seeds (Student t; from three seeds on); provisional: one seed"
+NOTE = "Mean ± half the 95 % interval over seeds (Student t; from three seeds on); provisional: one seed."
+PROVISIONAL = " (provisional)"
 CSV_COLUMNS = (
-    *("task", "task_version", "budget", "backbone", "method", "metric", "label", "group", "direction"),
-    *("mean", "low", "high", "n_seeds", "n", "floor"),
+    *("task", "task_version", "budget", "backbone", "method", "status", "reason"),
+    *("metric", "label", "group", "direction", "mean", "low", "high", "n_seeds", "n", "floor"),
+    *("trainable_parameters", "train_seconds", "peak_memory_mib"),
 )
 
 
@@ -50,7 +52,8 @@ def rich_table(boards: Sequence[Leaderboard]) -> Group:
 
     parts: list[Text | Table] = []
     for board in boards:
-        parts += [Text(_heading(board), style="bold"), *map(_rich, _grids(board)), Text(NOTE), Text()]
+        notes = [Text(note) for note in _notes(board)]
+        parts += [Text(_heading(board), style="bold"), *map(_rich, _grids(board)), *notes, Text()]
     return Group(*parts)
 
 
@@ -61,29 +64,51 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
         parts += [
             f"## {_escaped(_heading(board))}",
             *map(_markdown_grid, _grids(board)),
-            f"{NOTE[0].upper()}{NOTE[1:]}.",
+            *_notes(board),
         ]
     return "\n\n".join(parts) + "\n"
 
 
 def csv_text(boards: Sequence[Leaderboard]) -> str:
-    """One line for each task, method, metric and group; an empty field where there is no value."""
+    """One line for each task, method, metric and group, and one for each run without scores.
+
+    A field is empty where there is no value.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for board in boards:
         conditions = (board.task_label, board.task_version, board.budget, board.backbone)
+        costs = {row.label: row.cost for row in board.rows}
         for table in board.metrics:
             for method, cells in table.scores.items():
                 for group, cell in cells.items():
                     score = (cell.mean, cell.low, cell.high, cell.n_seeds, cell.n, cell.floor)
-                    writer.writerow((*conditions, method, table.name, table.label, group, table.direction, *score))
+                    names = (table.name, table.label, group, table.direction)
+                    writer.writerow((*conditions, method, "finished", "", *names, *score, *_csv_cost(costs[method])))
+        for problem in board.problems:
+            empty = [""] * (len(CSV_COLUMNS) - len(conditions) - 3)
+            writer.writerow((*conditions, problem.label, problem.status, problem.reason, *empty))
     return out.getvalue()
 
 
 def json_text(boards: Sequence[Leaderboard]) -> str:
     """Everything a leaderboard holds, nested as :class:`Leaderboard` is."""
     return json.dumps([asdict(board) for board in boards], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _csv_cost(cost: MeanCost | None) -> tuple[float | None, ...]:
+    return (cost.trainable_parameters, cost.train_seconds, cost.peak_memory_mib) if cost else (None, None, None)
+
+
+def _notes(board: Leaderboard) -> list[str]:
+    """What a reader must know of the tables above."""
+    if len(board.rows) < 2:
+        return [NOTE]
+    if board.unequal_streams:
+        seeds = ", ".join(map(str, board.unequal_streams))
+        return [NOTE, f"Data order, noise or timesteps DIFFER between methods at seeds {seeds}."]
+    return [NOTE, "At each seed, data order, noise and timesteps were identical for all methods (by their hash)."]
 
 
 def _heading(board: Leaderboard) -> str:
@@ -94,7 +119,8 @@ def _heading(board: Leaderboard) -> str:
 
 
 def _grids(board: Leaderboard) -> list[_Grid]:
-    grids = [_metric_grid(table) for table in board.metrics]
+    provisional = {row.label for row in board.rows if row.provisional}
+    grids = [_metric_grid(table, provisional) for table in board.metrics]
     if board.rows:
         grids.append(_cost_grid(board.rows))
     if board.problems:
@@ -103,12 +129,13 @@ def _grids(board: Leaderboard) -> list[_Grid]:
     return grids
 
 
-def _metric_grid(table: MetricTable) -> _Grid:
+def _metric_grid(table: MetricTable, provisional: set[str]) -> _Grid:
     digits = _digits(table)
     rows = []
     for method, cells in table.scores.items():
         found = [cells.get(group) for group in table.groups]
-        rows.append([_Text(method), *(_Text(_score(cell, digits), bool(cell and cell.best)) for cell in found)])
+        name = _Text(method + PROVISIONAL * (method in provisional))
+        rows.append([name, *(_Text(_score(cell, digits), bool(cell and cell.best)) for cell in found)])
     if table.floors:
         floors = [table.floors.get(group) for group in table.groups]
         rows.append([_Text(FLOOR), *(_Text(ABSENT if floor is None else f"{floor:.{digits}f}") for floor in floors)])
@@ -123,6 +150,7 @@ def _cost_grid(rows: Sequence[Row]) -> _Grid:
         "training s",
         "s/step",
         "peak memory MiB",
+        "weights MiB",
         "evaluations per image",
     )
     return _Grid("cost", columns, [[_Text(row.label), _Text(_seeds(row)), *_costs(row)] for row in rows])
@@ -135,12 +163,13 @@ def _seeds(row: Row) -> str:
 def _costs(row: Row) -> list[_Text]:
     cost = row.cost
     if cost is None:
-        return [_Text(ABSENT)] * 5
+        return [_Text(ABSENT)] * 6
     return [
         _Text(f"{cost.trainable_parameters:,.0f}"),
         _Text(f"{cost.train_seconds:.1f}"),
         _Text(f"{cost.seconds_per_step:.3f}"),
         _Text(f"{cost.peak_memory_mib:,.0f}"),
+        _Text(f"{cost.checkpoint_mib:.2f}"),
         _Text(f"{cost.network_evaluations_per_image:.0f}"),
     ]
 

@@ -54,6 +54,7 @@ class MeanCost:
     train_seconds: float
     seconds_per_step: float
     peak_memory_mib: float
+    checkpoint_mib: float
     network_evaluations_per_image: float
 
 
@@ -91,6 +92,8 @@ class Leaderboard:
     rows: tuple[Row, ...]
     metrics: tuple[MetricTable, ...]
     problems: tuple[Problem, ...]
+    unequal_streams: tuple[int, ...]
+    """Seeds at which methods did not see the same data order, noise and timesteps."""
 
 
 def leaderboards(records: Iterable[RunRecord]) -> list[Leaderboard]:
@@ -129,7 +132,13 @@ def _leaderboard(records: Sequence[RunRecord]) -> Leaderboard:
             for label, record in named
             if record.status != "finished"
         ),
+        unequal_streams=_unequal_streams([run for runs in rows.values() for run in runs]),
     )
+
+
+def _unequal_streams(runs: Sequence[RunRecord]) -> tuple[int, ...]:
+    by_seed = _grouped(runs, lambda run: run.spec.seed)
+    return tuple(sorted(seed for seed, found in by_seed.items() if len({run.streams for run in found}) > 1))
 
 
 def _named(records: Sequence[RunRecord]) -> list[tuple[str, RunRecord]]:
@@ -155,6 +164,7 @@ def _mean_cost(costs: Sequence[Cost]) -> MeanCost:
         train_seconds=_mean([cost.train_seconds for cost in costs]),
         seconds_per_step=_mean([cost.seconds_per_step for cost in costs]),
         peak_memory_mib=_mean([cost.peak_memory_mib for cost in costs]),
+        checkpoint_mib=_mean([cost.checkpoint_mib for cost in costs]),
         network_evaluations_per_image=_mean([cost.network_evaluations_per_image for cost in costs]),
     )
 

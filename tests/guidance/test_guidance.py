@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from grasp_bench.guidance.base import Model
+from grasp_bench.guidance.base import Model, SamplingStep
 from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidance.none import NoGuidance
 from grasp_bench.settings import Settings
@@ -41,24 +41,25 @@ class Counter:
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 T = torch.linspace(0.1, 1.0, 5, dtype=torch.float64)
+STEP = SamplingStep(0, 2, T, T / 2, {})
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 7.5])
 def test_cfg_of_gaussians_is_the_field_of_the_extrapolated_mean(scale: float) -> None:
     guidance = ClassifierFreeGuidance(CfgSettings(guidance_scale=scale))
-    got = guidance.predict(Counter().model(), X, T)
+    got = guidance.predict(Counter().model(), X, STEP)
     torch.testing.assert_close(got, velocity(X, T, -1.0 + scale * 3.0))
 
 
 @pytest.mark.parametrize(("scale", "mean", "calls"), [(1.0, 2.0, ["c"]), (0.0, -1.0, ["u"]), (3.0, 8.0, ["c", "u"])])
 def test_cfg_spends_one_evaluation_where_one_is_enough(scale: float, mean: float, calls: list[str]) -> None:
     counter = Counter()
-    got = ClassifierFreeGuidance(CfgSettings(guidance_scale=scale)).predict(counter.model(), X, T)
+    got = ClassifierFreeGuidance(CfgSettings(guidance_scale=scale)).predict(counter.model(), X, STEP)
     torch.testing.assert_close(got, velocity(X, T, mean))
     assert counter.calls == calls
 
 
 def test_no_guidance_is_the_conditional_prediction() -> None:
     counter = Counter()
-    assert torch.equal(NoGuidance(Settings()).predict(counter.model(), X, T), velocity(X, T, 2.0))
+    assert torch.equal(NoGuidance(Settings()).predict(counter.model(), X, STEP), velocity(X, T, 2.0))
     assert counter.calls == ["c"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from grasp_bench.metrics import ClassificationScores, accuracy_interval, classification_scores
+from grasp_bench.metrics import ClassificationScores, classification_intervals, classification_scores
 
 GROUPS = np.array(["head", "head", "tail"])
 
@@ -31,22 +31,30 @@ def test_the_interval_holds_the_score_and_matches_resampled_images():
     state = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), [40, 60, 20])
     predictions = np.where(state.random(120) < 0.7, labels, (labels + 1) % 3)
-    intervals = accuracy_interval(labels, predictions, GROUPS, key=("t", 0))
+    intervals = classification_intervals(labels, predictions, GROUPS, key=("t", 0))
     scores = classification_scores(labels, predictions, GROUPS)
-    for group, (low, high) in intervals.items():
-        assert low < scores[group].balanced_accuracy < high
+    for group, found in intervals.items():
+        for score, (low, high) in found.items():
+            assert low <= getattr(scores[group], score) <= high
 
-    hits = [(predictions == labels)[labels == label] for label in range(3)]
-    resampled = [np.mean([state.choice(hit, len(hit)).mean() for hit in hits]) for _ in range(2000)]
-    assert intervals["all"] == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])), abs=0.02)
+    resampled = []
+    for _ in range(1000):
+        redrawn = np.concatenate(
+            [state.choice(np.flatnonzero(labels == label), n) for label, n in enumerate([40, 60, 20])]
+        )
+        resampled.append(classification_scores(labels[redrawn], predictions[redrawn], GROUPS))
+    for group in ("tail", "all"):
+        for score in ("balanced_accuracy", "macro_f1"):
+            expected = np.percentile([getattr(each[group], score) for each in resampled], [2.5, 97.5])
+            assert intervals[group][score] == pytest.approx(tuple(expected), abs=0.03)
 
 
 def test_the_interval_is_a_function_of_its_key():
     labels = np.repeat(np.arange(3), 30)
     predictions = np.where(np.arange(90) % 3 == 0, 0, labels)
-    first = accuracy_interval(labels, predictions, GROUPS, key=("run", 0))
-    assert accuracy_interval(labels, predictions, GROUPS, key=("run", 0)) == first
-    assert accuracy_interval(labels, predictions, GROUPS, key=("run", 1)) != first
+    first = classification_intervals(labels, predictions, GROUPS, key=("run", 0))
+    assert classification_intervals(labels, predictions, GROUPS, key=("run", 0)) == first
+    assert classification_intervals(labels, predictions, GROUPS, key=("run", 1)) != first
 
 
 @pytest.mark.parametrize(
@@ -63,4 +71,4 @@ def test_bad_input(labels: list[int], predictions: list[int], message: str):
     with pytest.raises(ValueError, match=message):
         classification_scores(np.array(labels), np.array(predictions), GROUPS)
     with pytest.raises(ValueError, match=message):
-        accuracy_interval(np.array(labels), np.array(predictions), GROUPS, key=())
+        classification_intervals(np.array(labels), np.array(predictions), GROUPS, key=())

@@ -91,20 +91,24 @@ def test_markdown(boards):
     assert text.startswith("## digits-lt · version 1 · standard budget · tiny-sd3@abc\n\n**FD(digits-cnn) ↓**\n\n")
     assert "| method | tail | all |\n| --- | ---: | ---: |\n" in text
     assert "| grasp | **13.00 ± 2.48** | 11.00 ± 2.48 |\n" in text
-    assert "| lora | 20.00 | **9.00** |\n" in text
+    assert "| lora (provisional) | 20.00 | **9.00** |\n" in text
     assert "| floor (real vs held-out real) | 1.50 | 0.50 |\n" in text
     assert "| moe\\|x | 0 | oom | out of memory at step 3 [4 GiB asked] |\n" in text
 
 
 def test_csv_round_trip(boards):
     rows = list(csv.DictReader(io.StringIO(render.csv_text(boards))))
-    assert len(rows) == 6
+    assert len(rows) == 7
     first = rows[0]
     assert (first["task"], first["method"], first["metric"], first["group"]) == ("digits-lt", "grasp", "fd", "tail")
     assert (first["direction"], first["n_seeds"], first["n"], float(first["floor"])) == ("lower", "3", "30", 1.5)
     assert [float(first[key]) for key in ("mean", "low", "high")] == pytest.approx([13, 13 - 2.48414, 13 + 2.48414])
     lora = next(row for row in rows if row["method"] == "lora" and row["group"] == "all")
     assert (lora["low"], lora["high"], lora["floor"]) == ("", "", "")
+    assert (lora["trainable_parameters"], lora["train_seconds"], lora["peak_memory_mib"]) == ("1234.0", "60.0", "900.0")
+    failed = rows[-1]
+    assert (failed["method"], failed["status"], failed["metric"], failed["mean"]) == ("moe|x", "oom", "", "")
+    assert " ".join(failed["reason"].split()) == "out of memory at step 3 [4 GiB asked]"
 
 
 def test_json_round_trip(boards):
@@ -121,6 +125,7 @@ def test_json_round_trip(boards):
             "train_seconds": 60,
             "seconds_per_step": 0.1,
             "peak_memory_mib": 900,
+            "checkpoint_mib": 1,
             "network_evaluations_per_image": 40,
         },
     }
@@ -131,4 +136,14 @@ def test_only_failures_still_make_a_table():
     boards = leaderboards([record("moe", 0, status="cancelled", reason="Ctrl-C")])
     assert "Ctrl-C" in printed(boards)
     assert "Ctrl-C" in render.markdown(boards)
-    assert render.csv_text(boards).count("\n") == 1
+    assert "moe,cancelled,Ctrl-C" in render.csv_text(boards)
+
+
+def test_it_says_whether_methods_saw_the_same_data():
+    def boards(*streams: str):
+        found = [record(f"m{i}", 3, [metric("fd", "all", 1.0)], streams=each) for i, each in enumerate(streams)]
+        return leaderboards(found)
+
+    assert "identical for all methods" in render.markdown(boards("a", "a"))
+    assert "DIFFER between methods at seeds 3" in render.markdown(boards("a", "b"))
+    assert "methods" not in render.markdown(boards("a"))

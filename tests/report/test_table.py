@@ -91,3 +91,9 @@ def test_versions_of_a_method_are_rows_apart():
 def test_versions_of_a_task_are_leaderboards_apart():
     runs = [record("grasp", 0, [metric("recall", "all", 0.5)], task_version=version) for version in ("1", "2")]
     assert sorted(board.task_version for board in leaderboards(runs)) == ["1", "2"]
+
+
+def test_other_rules_or_extractors_are_leaderboards_apart():
+    runs = [record("grasp", seed, [metric("fd", "all", 1.0)]) for seed in range(2)]
+    changed = runs[1].model_copy(update={"protocol": {"rules": "1.1"}})
+    assert [len(board.rows[0].seeds) for board in leaderboards([runs[0], changed])] == [1, 1]
