@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
 
 from grasp_bench.errors import UserError, did_you_mean
 
@@ -42,8 +43,14 @@ def parse_settings(model: type[S], assignments: Iterable[str], owner: str, elsew
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(map(_problem, error.errors()))
         raise UserError(f"settings of {owner}: {problems}. Run `grasp-bench show {owner.split()[-1]}`.") from error
+
+
+def _problem(error: ErrorDetails) -> str:
+    if not error["loc"]:  # of several settings together
+        return error["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, error['loc']))}={error['input']!r}: {error['msg']}"
 
 
 def _unknown(model: type[Settings], name: str, owner: str, elsewhere: Mapping[str, str]) -> str:

@@ -120,9 +120,9 @@ def _noise_stream(spec: RunSpec, label: int, number: int) -> torch.Generator:
 def _finished_batches(folder: Path, report: Reporter) -> list[Tensors]:
     """The batches that follow each other from the first image on; whatever lies behind a gap is made again."""
     batches: list[Tensors] = []
+    finished = 0
     for start, path in find_checked(folder, KIND):
-        batch = load_checked(path, report.say)
-        if batch is None or start != sum(len(other["images"]) for other in batches):
-            break
-        batches.append(batch)
+        if start == finished and (batch := load_checked(path, report.say)) is not None:
+            batches.append(batch)
+            finished += len(batch["images"])
     return batches

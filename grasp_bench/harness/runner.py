@@ -43,11 +43,11 @@ def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord
     known = _known(path, plan, report)
     if known is not None:
         return path, known
-    _check_writable(folder)
 
     from grasp_bench.harness.environment import describe, pick_device
 
     device = pick_device(options.device)
+    _check_writable(folder)
     writer = _Writer(plan, folder, describe(device), report)
     try:
         from grasp_bench.harness.pipeline import Pipeline

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import digest, file_digest, sync_folder, write_json
+from grasp_bench.io import digest, file_digest, sync_folder, write_json, writing
 from grasp_bench.record import move_aside
 
 MANIFEST = "stage.json"
@@ -45,11 +45,13 @@ class Stages:
                 self.say(f"{damaged[0]} is damaged; its folder was moved to {aside.name} and is made again")
             if not final.exists():
                 partial = final.with_suffix(".partial")
-                partial.mkdir(parents=True, exist_ok=True)
+                with writing(partial):
+                    partial.mkdir(parents=True, exist_ok=True)
                 build(partial)
                 _seal(partial, {"stage": name, "inputs": inputs})
-                partial.replace(final)
-                sync_folder(final.parent)
+                with writing(final):
+                    partial.replace(final)
+                    sync_folder(final.parent)
         return final
 
     def folder(self, name: str, inputs: dict[str, JsonValue]) -> Path:
@@ -72,9 +74,10 @@ class Stages:
                 self.say(f"waiting for process {file.read() or '?'}, which is working on {path.stem}")
                 while not _try_lock(file.fileno()):
                     time.sleep(POLL_SECONDS)
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with writing(path):
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
             yield
 
 
@@ -97,9 +100,9 @@ def _damaged(folder: Path) -> list[Path] | None:
         return None
     try:
         files: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError):
+        paths = {folder / name: expected for name, expected in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [folder / MANIFEST]
-    paths = {folder / name: expected for name, expected in files.items()}
     return [path for path, expected in paths.items() if not path.exists() or file_digest(path) != expected]
 
 

@@ -1,11 +1,18 @@
 """Runs that take a few seconds, for the tests of the harness."""
 
-import io
-import json
-from pathlib import Path
+from __future__ import annotations
 
+import io
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 from rich.console import Console
 
+from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.extractors import digits_cnn
 from grasp_bench.harness.plan import Plan, plan
 from grasp_bench.harness.progress import Reporter
@@ -13,6 +20,9 @@ from grasp_bench.harness.runner import Options, run
 from grasp_bench.record import RunRecord
 from grasp_bench.task import ClassifierRecipe
 from grasp_bench.tasks.digits_lt import DigitsLT
+
+if TYPE_CHECKING:
+    import torch
 
 METHODS = ("vanilla-ft", "lora", "moe", "grasp", "shared-adapter")
 ONE_EPOCH = ClassifierRecipe(epochs=1, batch_size=64, learning_rate=2e-3)
@@ -77,3 +87,26 @@ def flip_a_byte(path: Path) -> None:
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def fail_at_step(patch: pytest.MonkeyPatch, step: int, what: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Pass the transformer's output at ``step`` of the training, counted from 0, through ``what``."""
+    predict, calls = TinySD3.predict, itertools.count()
+
+    def failing(self, *arguments):
+        output = predict(self, *arguments)
+        return what(output) if next(calls) == step else output
+
+    patch.setattr(TinySD3, "predict", failing)
+
+
+def interrupt(output: torch.Tensor) -> torch.Tensor:
+    raise KeyboardInterrupt
+
+
+def stop_at_step(folder: Path, chosen: Plan, step: int) -> None:
+    """Train, and press Ctrl-C at ``step``."""
+    with pytest.MonkeyPatch.context() as patch:
+        fail_at_step(patch, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_only(folder, chosen)

@@ -1,0 +1,117 @@
+import pytest
+import torch
+
+from grasp_bench.harness.checked import find_checked, load_checked, remove_checked, save_checked
+from grasp_bench.harness.checkpoint import Progress, State, restore_checkpoint, save_checkpoint
+from grasp_bench.harness.train import LOG, WEIGHTS
+from grasp_bench.io import file_digest
+
+from . import runs
+
+
+def no_news(message):
+    raise AssertionError(message)
+
+
+def state() -> State:
+    """Of a model with a parameter that no loss depends on."""
+    generator = torch.Generator().manual_seed(0)
+    names = ("first/one", "two", "unused")
+    parameters = {name: torch.nn.Parameter(torch.randn(4, generator=generator)) for name in names}
+    averages = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    return State(parameters, averages, torch.optim.AdamW(parameters.values(), 0.1, weight_decay=0.1))
+
+
+def step(own: State, count: int) -> None:
+    for number in range(count):
+        own.optimizer.zero_grad()
+        (own.parameters["first/one"] * (number + 1) + own.parameters["two"]).square().sum().backward()
+        own.optimizer.step()
+        for name, average in own.averages.items():
+            average.lerp_(own.parameters[name].detach(), 0.1)
+
+
+def assert_same(one: State, other: State) -> None:
+    for name, parameter in one.parameters.items():
+        assert torch.equal(parameter, other.parameters[name])
+        assert torch.equal(one.averages[name], other.averages[name])
+
+
+def test_there_is_nothing_to_restore_at_first(tmp_path):
+    own = state()
+    assert restore_checkpoint(tmp_path, own, no_news) == Progress()
+    assert_same(own, state())
+
+
+def test_parameters_means_and_moments_go_on_where_they_were(tmp_path):
+    own, resumed, said = state(), state(), []
+    step(own, 3)
+    progress = Progress(3, "streams", 1.5, 2.5, [{"step": 3}])
+    save_checkpoint(tmp_path, progress, own)
+    assert restore_checkpoint(tmp_path, resumed, said.append) == progress
+    assert said == ["resuming after step 3"]
+    step(own, 2)
+    step(resumed, 2)
+    assert_same(own, resumed)
+    assert resumed.parameters["unused"] not in resumed.optimizer.state
+
+
+def test_only_the_newest_is_kept(tmp_path):
+    own = state()
+    for number in (9, 10):
+        step(own, 1)
+        save_checkpoint(tmp_path, Progress(number), own)
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith("step-00000010.")
+
+
+@pytest.mark.parametrize("damage", [runs.flip_a_byte, runs.truncate, lambda path: path.write_bytes(b"")])
+def test_a_damaged_one_is_named_moved_aside_and_the_older_used(tmp_path, damage):
+    own, resumed, said = state(), state(), []
+    save_checkpoint(tmp_path, Progress(9), own)
+    (older,) = tmp_path.iterdir()
+    data = older.read_bytes()
+    step(own, 1)
+    save_checkpoint(tmp_path, Progress(10), own)
+    older.write_bytes(data)  # as if killed before it was removed
+    (newer,) = tmp_path.glob("step-00000010.*")
+    damage(newer)
+
+    assert restore_checkpoint(tmp_path, resumed, said.append).step == 9
+    assert_same(resumed, state())
+    assert str(newer) in said[0]
+    assert newer.with_name(f"{newer.name}.corrupt-1").exists()
+    assert len(said) == 2
+
+
+def test_other_files_are_not_taken_for_checked_ones(tmp_path):
+    path = save_checked(tmp_path, "step", 9, {"a": torch.arange(3.0)})
+    (tmp_path / f".{path.name}.1.tmp").write_bytes(path.read_bytes()[:10])
+    (tmp_path / "step-00000010.safetensors").write_bytes(b"")
+    save_checked(tmp_path, "other", 11, {})
+    assert find_checked(tmp_path, "step") == [(9, path)]
+    assert torch.equal(load_checked(path, no_news)["a"], torch.arange(3.0))
+    remove_checked(tmp_path, "step")
+    assert len(list(tmp_path.iterdir())) == 3
+    assert find_checked(tmp_path, "step") == []
+
+
+@pytest.mark.parametrize("damage", [runs.flip_a_byte, runs.truncate], ids=["flipped", "truncated"])
+def test_a_training_whose_checkpoint_is_damaged_starts_again(tmp_path, finished, damage):
+    chosen, listener = runs.small(), runs.Listener()
+    runs.stop_at_step(tmp_path, chosen, 10)
+    (checkpoint,) = (tmp_path / "work" / "train").glob("*.partial/step-00000008.*")
+    damage(checkpoint)
+    trained = runs.train_only(tmp_path, chosen, listener)
+    assert f"{checkpoint} is damaged" in listener.said
+    assert "resuming" not in listener.said
+    assert file_digest(trained / WEIGHTS) == finished[1].weights
+
+
+def test_a_training_whose_log_is_damaged_writes_it_again(tmp_path):
+    chosen = runs.small()
+    runs.stop_at_step(tmp_path, chosen, 10)
+    (log,) = (tmp_path / "work" / "train").glob(f"*.partial/{LOG}")
+    runs.truncate(log)
+    trained = runs.train_only(tmp_path, chosen)
+    assert [row["step"] for row in runs.log_rows(trained / LOG)] == [4, 8, 12, 16, 20]
