@@ -54,10 +54,9 @@ def _problem(error: ErrorDetails) -> str:
 
 
 def _unknown(model: type[Settings], name: str, owner: str, elsewhere: Mapping[str, str]) -> str:
-    if name in elsewhere:
-        return f"{name!r} is not a setting of {owner}: {elsewhere[name]}"
-    hint = did_you_mean(name, model.model_fields)
-    return f"{owner} has no setting {name!r}.{hint} It has: {', '.join(model.model_fields) or 'none'}."
+    why = f": {elsewhere[name]}" if name in elsewhere else f".{did_you_mean(name, model.model_fields)}"
+    names = ", ".join(model.model_fields) or "none"
+    return f"{owner} has no setting {name!r}{why} The settings of {owner}: {names}."
 
 
 def _example(model: type[Settings]) -> str:

@@ -9,14 +9,23 @@ from grasp_bench.harness.plan import plan
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["rnak=8"], "method grasp has no setting 'rnak'. Did you mean 'rank'? It has: learning_rate, weight_decay, "),
+        (
+            ["rnak=8"],
+            "method grasp has no setting 'rnak'. Did you mean 'rank'? The settings of method grasp: learning_rate, ",
+        ),
         (["rank"], "'rank': expected NAME=VALUE, for example"),
         (["rank=0"], "rank='0': Input should be greater than or equal to 1"),
         (["rank=x"], "rank='x': Input should be a valid integer"),
         (["rank=8", "rank=9"], "rank is set twice ('8' and '9')"),
         (["null_route=other"], "Input should be 'same', 'base' or 'null'"),
-        (["steps=5"], "'steps' is not a setting of method grasp: it belongs to the budget of task digits-lt"),
-        (["class_order=9876543210"], "it belongs to task digits-lt and is the same for every method; use --task-set"),
+        (
+            ["steps=5"],
+            "method grasp has no setting 'steps': it belongs to the budget of task digits-lt and is the same for every "
+            "method; use --budget. The settings of method grasp: learning_rate, weight_decay, rank, scale, null_route.",
+        ),
+        (["class_order=9876543210"], "it belongs to task digits-lt and is the same for every method; use --task-set."),
+        (["guidance_scale=3"], "it belongs to guidance cfg; use --guidance-set."),
+        (["seed=3"], "it belongs to the run; use --seed."),
     ],
 )
 def test_mistakes(assignments: list[str], message: str) -> None:
