@@ -153,11 +153,7 @@ def _cost_grid(rows: Sequence[Row]) -> _Grid:
         "weights MiB",
         "evaluations per image",
     )
-    return _Grid("cost", columns, [[_Text(row.label), _Text(_seeds(row)), *_costs(row)] for row in rows])
-
-
-def _seeds(row: Row) -> str:
-    return "1 (provisional)" if row.provisional else str(len(row.seeds))
+    return _Grid("cost", columns, [[_Text(row.label), _Text(str(len(row.seeds))), *_costs(row)] for row in rows])
 
 
 def _costs(row: Row) -> list[_Text]:

@@ -59,10 +59,16 @@ def test_table_shows_means_intervals_floors_and_arrows_within_100_columns(boards
     assert [cell.strip() for cell in line(text, "floor").split("│")[2:4]] == ["1.50", "0.50"]
 
 
-def test_cost_tells_seeds_and_marks_one_as_provisional(boards):
+def test_one_seed_is_marked_as_provisional_beside_its_scores(boards):
     text = printed(boards)
-    assert "1 (provisional)" in " ".join(line(text, "lora", after="cost").split())
-    assert "provisional" not in line(text, "grasp", after="cost")
+    assert "lora (provisional)" in line(text, "lora")
+    assert "provisional" not in line(text, "grasp")
+
+
+def test_cost_tells_seeds_and_parameters(boards):
+    text = printed(boards)
+    assert "│ 1 │" in " ".join(line(text, "lora", after="cost").split())
+    assert "│ 3 │" in " ".join(line(text, "grasp", after="cost").split())
     assert "1,234" in line(text, "grasp", after="cost")
 
 
