@@ -1,8 +1,12 @@
-"""Checks on feature arrays, shared by the metrics."""
+"""Checks on feature arrays and the blocks they are worked on in, shared by the metrics."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+
+_BLOCK = 2**22  # numbers held at a time: 32 MiB
 
 
 def as_features(name: str, values: np.ndarray, minimum: int) -> np.ndarray:
@@ -18,11 +22,13 @@ def as_features(name: str, values: np.ndarray, minimum: int) -> np.ndarray:
     return features
 
 
-def as_pair(real: np.ndarray, fake: np.ndarray, minimum: int) -> tuple[np.ndarray, np.ndarray]:
+def as_pair(
+    real: np.ndarray, fake: np.ndarray, minimum: int, names: tuple[str, str] = ("real", "fake")
+) -> tuple[np.ndarray, np.ndarray]:
     """Both sets through :func:`as_features`. Raises ValueError when their widths differ."""
-    real, fake = as_features("real", real, minimum), as_features("fake", fake, minimum)
+    real, fake = as_features(names[0], real, minimum), as_features(names[1], fake, minimum)
     if real.shape[1] != fake.shape[1]:
-        raise ValueError(f"real has width {real.shape[1]} and fake {fake.shape[1]}: not of one extractor")
+        raise ValueError(f"{names[0]} has width {real.shape[1]} and {names[1]} {fake.shape[1]}: not of one extractor")
     return real, fake
 
 
@@ -36,3 +42,10 @@ def as_labels(name: str, values: np.ndarray, n: int, classes: int) -> np.ndarray
     if n and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"{name}: indices span [{labels.min()}, {labels.max()}], there are {classes} classes")
     return labels
+
+
+def row_blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices that cover ``rows`` in order, each of as many rows of ``columns`` numbers as are held at a time."""
+    size = max(1, _BLOCK // columns)
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from grasp_bench.metrics._arrays import as_pair
+from grasp_bench.seeds import rng
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
@@ -18,9 +19,53 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
     Raises ValueError for fewer than two rows, widths that differ, NaN and infinity.
     """
     real, fake = as_pair(real, fake, minimum=2)
-    means = np.square(real.mean(axis=0) - fake.mean(axis=0)).sum()
-    a, b = _scaled(real), _scaled(fake)
-    cross = _cross_by_product(a, b) if min(len(a), len(b)) < a.shape[1] else _cross_by_covariance(a, b)
+    return _distance(real.mean(axis=0), _scaled(real), fake)
+
+
+def frechet_distance_infinity(
+    real: np.ndarray, fake: np.ndarray, *, key: tuple[str | int, ...], points: int = 15, minimum: int | None = None
+) -> float:
+    """Fréchet distance of ``real`` (n, d) and endlessly many rows like ``fake`` (m, d), by extrapolation.
+
+    ``points`` sizes lie evenly between ``minimum`` and m; at each, the distance of as many random rows of ``fake``
+    from all of ``real`` is taken. The result is the intercept of a straight line through these distances over 1/size
+    (Chong and Forsyth, Effectively Unbiased FID and Inception Score, CVPR 2020). It may be below zero. What the count
+    of ``real`` adds stays in it. Below about 2d rows the distance is no straight line in 1/size, and the intercept
+    comes out too low: ``minimum`` is therefore m/10, as in the paper, or 2d where that is more, but no more than m/2.
+
+    Rows are drawn by ``key`` and their position: the order of ``fake`` matters as another key does, that of ``real``
+    does not.
+
+    Raises ValueError for fewer than two points, a minimum below two, fewer than minimum + points − 1 rows of
+    ``fake`` (sizes would coincide), and as :func:`frechet_distance` does.
+    """
+    real, fake = as_pair(real, fake, minimum=2)
+    n = len(fake)
+    least = max(2, n // 10, min(2 * fake.shape[1], n // 2)) if minimum is None else minimum
+    if points < 2 or least < 2:
+        raise ValueError(f"points = {points} and minimum = {least}, expected at least 2 of each")
+    if n < least + points - 1:
+        raise ValueError(
+            f"fake: n = {n}, at least {least + points - 1} rows are needed for {points} sizes from {least}"
+        )
+    sizes = np.linspace(least, n, points).round().astype(int)
+    mean, scaled = real.mean(axis=0), _scaled(real)
+    root = _root(scaled) if min(len(real), n) >= real.shape[1] else None
+    stream = rng("frechet-subsets", *key)
+    distances = [_distance(mean, scaled, fake[stream.permutation(n)[:size]], root) for size in sizes]
+    slopes = 1 / sizes - (1 / sizes).mean()
+    slope = slopes @ distances / np.square(slopes).sum()
+    return float(np.mean(distances) - slope * (1 / sizes).mean())
+
+
+def _distance(mean: np.ndarray, a: np.ndarray, fake: np.ndarray, root: np.ndarray | None = None) -> float:
+    """Distance of ``fake`` from the set with ``mean`` (d,) and covariance AᵀA, whose ``root`` (d, d) may be given."""
+    means = np.square(mean - fake.mean(axis=0)).sum()
+    b = _scaled(fake)
+    if min(len(a), len(b)) < a.shape[1]:
+        cross = _cross_by_product(a, b)
+    else:
+        cross = _cross_by_root(_root(a) if root is None else root, b)
     return max(0.0, float(means + np.square(a).sum() + np.square(b).sum() - 2 * cross))
 
 
@@ -37,7 +82,16 @@ def _cross_by_product(a: np.ndarray, b: np.ndarray) -> float:
 
 def _cross_by_covariance(a: np.ndarray, b: np.ndarray) -> float:
     """tr (Σ₁Σ₂)^½ from the eigenvalues of Σ₁^½ Σ₂ Σ₁^½ (d, d), which is symmetric: its cost hardly grows with n."""
+    return _cross_by_root(_root(a), b)
+
+
+def _root(a: np.ndarray) -> np.ndarray:
+    """Σ^½ (d, d) of Σ = AᵀA."""
     values, vectors = np.linalg.eigh(a.T @ a)
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    root: np.ndarray = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    return root
+
+
+def _cross_by_root(root: np.ndarray, b: np.ndarray) -> float:
     squares = np.linalg.eigvalsh(root @ (b.T @ b) @ root)
     return float(np.sqrt(squares.clip(min=0)).sum())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from grasp_bench.metrics._arrays import as_pair
-
-_BLOCK = 2**22  # distances held at a time: 32 MiB
+from grasp_bench.metrics.neighbours import squared_distances
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def prdc(real: np.ndarray, fake: np.ndarray, k: int = 5) -> PRDC:
     real_radii, fake_radii = _radii(real, k), _radii(fake, k)
     balls = np.zeros(len(fake), dtype=np.int64)  # real balls that hold each fake row
     recalled = covered = 0
-    for rows, distances in _squared_distances(real, fake):
+    for rows, distances in squared_distances(real, fake):
         inside = distances < real_radii[rows, None]
         balls += inside.sum(axis=0)
         covered += int(inside.any(axis=1).sum())
@@ -59,21 +57,8 @@ def prdc(real: np.ndarray, fake: np.ndarray, k: int = 5) -> PRDC:
 def _radii(features: np.ndarray, k: int) -> np.ndarray:
     """Squared distance of every row to its k-th nearest other row: (n,)."""
     radii = np.empty(len(features))
-    for rows, distances in _squared_distances(features, features):
+    for rows, distances in squared_distances(features, features):
         distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = np.inf
         distances.partition(k - 1, axis=1)
         radii[rows] = distances[:, k - 1]
     return radii
-
-
-def _squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of rows of ``x`` (n, d) with their squared distances to all of ``y`` (m, d): (rows, m)."""
-    y_squares = np.square(y).sum(axis=1)
-    size = max(1, _BLOCK // len(y))
-    for start in range(0, len(x), size):
-        rows = slice(start, min(start + size, len(x)))
-        block = x[rows] @ y.T
-        block *= -2
-        block += np.square(x[rows]).sum(axis=1, keepdims=True)
-        block += y_squares
-        yield rows, np.maximum(block, 0, out=block)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from grasp_bench.metrics import frechet_distance
+from grasp_bench.metrics import frechet_distance, frechet_distance_infinity
 from grasp_bench.metrics.frechet import _cross_by_covariance, _cross_by_product, _scaled
 
 
@@ -94,3 +94,59 @@ def test_float32_is_computed_in_float64():
 def test_bad_input(real: np.ndarray, fake: np.ndarray, message: str):
     with pytest.raises(ValueError, match=message):
         frechet_distance(real, fake)
+
+
+def gaussians(seed: int, n: int, d: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Many real rows, ``n`` fake ones, and the distance of the distributions they are drawn from."""
+    state = np.random.RandomState(seed)
+    return state.randn(6000, d), 1.2 * state.randn(n, d) + 0.1, d * (0.2**2 + 0.1**2)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 16), (300, 32), (1000, 16)])
+def test_extrapolation_takes_away_most_of_the_bias(n: int, d: int):
+    errors, extrapolated = [], []
+    for seed in range(8):
+        real, fake, distance = gaussians(seed, n, d)
+        errors.append(frechet_distance(real, fake) - distance)
+        extrapolated.append(frechet_distance_infinity(real, fake, key=(seed,)) - distance)
+    assert min(errors) > 0
+    assert abs(np.mean(extrapolated)) < 0.35 * np.mean(errors)
+
+
+def test_extrapolation_is_a_straight_line_over_one_over_n():
+    real, fake, _ = gaussians(0, 60, 4)
+    drawn = frechet_distance_infinity(real, fake, key=(), points=2, minimum=59)  # 59 rows and all 60
+    whole, slope = frechet_distance(real, fake), 59 * 60
+    parts = [frechet_distance(real, np.delete(fake, row, axis=0)) for row in range(60)]
+    candidates = [whole - (part - whole) * slope / 60 for part in parts]
+    assert min(abs(drawn - candidate) for candidate in candidates) < 1e-6
+
+
+def test_extrapolation_is_a_function_of_its_key_and_of_the_order_of_fake_rows():
+    real, fake, _ = gaussians(1, 120, 8)
+    value = frechet_distance_infinity(real, fake, key=("a", 1))
+    assert frechet_distance_infinity(real, fake, key=("a", 1)) == value
+    assert frechet_distance_infinity(real[::-1], fake, key=("a", 1)) == pytest.approx(value, rel=1e-6)
+    assert frechet_distance_infinity(real, fake, key=("a", 2)) != value
+    assert frechet_distance_infinity(real, fake[::-1], key=("a", 1)) != value
+
+
+def test_extrapolation_with_fewer_rows_than_features_is_finite():
+    real, fake, _ = gaussians(2, 40, 64)
+    assert np.isfinite(frechet_distance_infinity(real, fake, key=()))
+    assert np.isfinite(frechet_distance_infinity(real[:40], fake, key=(), minimum=2))
+    assert frechet_distance_infinity(np.ones((40, 3)), np.full((40, 3), 2.0), key=()) == pytest.approx(3)
+
+
+def test_extrapolation_from_too_few_rows():
+    real, fake, _ = gaussians(3, 40, 4)
+    with pytest.raises(ValueError, match="fake: n = 16, at least 22 rows are needed for 15 sizes from 8"):
+        frechet_distance_infinity(real, fake[:16], key=())
+    with pytest.raises(ValueError, match="fake: n = 40, at least 44 rows are needed for 15 sizes from 30"):
+        frechet_distance_infinity(real, fake, key=(), minimum=30)
+    with pytest.raises(ValueError, match="points = 1 and minimum = 8, expected at least 2 of each"):
+        frechet_distance_infinity(real, fake, key=(), points=1)
+    with pytest.raises(ValueError, match="minimum = 1, expected at least 2"):
+        frechet_distance_infinity(real, fake, key=(), minimum=1)
+    with pytest.raises(ValueError, match="real: n = 1, at least 2"):
+        frechet_distance_infinity(real[:1], fake, key=())

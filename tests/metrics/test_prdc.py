@@ -1,9 +1,7 @@
-import sys
-
 import numpy as np
 import pytest
 
-from grasp_bench.metrics import PRDC, prdc
+from grasp_bench.metrics import PRDC, _arrays, prdc
 
 
 def normal_pair(seed: int, n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,9 +48,8 @@ def test_agrees_with_the_definitions(n: int, m: int, k: int):
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
     real, fake = normal_pair(3, 101, 8)[0], normal_pair(4, 67, 8)[0]
     whole = prdc(real, fake)
-    module = sys.modules["grasp_bench.metrics.prdc"]  # the package's attribute of this name is the function
     for block in (1, 500):
-        monkeypatch.setattr(module, "_BLOCK", block)
+        monkeypatch.setattr(_arrays, "_BLOCK", block)
         assert prdc(real, fake) == whole
 
 
@@ -83,3 +80,21 @@ def test_few_rows_are_an_error():
         prdc(real, fake, k=6)
     with pytest.raises(ValueError, match="k = 0"):
         prdc(real, fake, k=0)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "message"),
+    [
+        (np.ones((9, 3)), np.ones((9, 4)), "real has width 3 and fake 4"),
+        (np.ones((9, 3)), np.full((9, 3), np.nan), "fake: row 0 holds NaN or infinite"),
+        (np.full((9, 3), -np.inf), np.ones((9, 3)), "real: row 0 holds NaN or infinite"),
+        (np.ones((9, 3, 1)), np.ones((9, 3)), r"real: expected features of shape \(n, d\)"),
+    ],
+)
+def test_bad_input(real: np.ndarray, fake: np.ndarray, message: str):
+    with pytest.raises(ValueError, match=message):
+        prdc(real, fake)
+
+
+def test_balls_of_constant_features_are_empty():
+    assert rounded(prdc(np.ones((9, 3)), np.ones((9, 3)))) == (0, 0, 0, 0)  # nothing is nearer than the radius 0

@@ -71,3 +71,5 @@ def test_bad_input():
         vendi_score(PAIR_AND_ONE, q=0)
     with pytest.raises(ValueError, match="row 0 holds NaN"):
         vendi_score(np.array([[np.nan, 1.0]]))
+    with pytest.raises(ValueError, match="row 1 holds NaN or infinite"):
+        vendi_score(np.array([[1.0, 1.0], [np.inf, 1.0]]))

@@ -1,0 +1,42 @@
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from grasp_bench.metrics import (
+    _arrays,
+    authenticity,
+    frechet_distance_infinity,
+    irs,
+    kernel_distance,
+    near_duplicates,
+    prdc,
+)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        prdc,
+        kernel_distance,
+        irs,
+        authenticity,
+        lambda real, fake: near_duplicates(real, fake, 1),
+        lambda real, fake: frechet_distance_infinity(real, fake, key=()),
+    ],
+    ids=["prdc", "kernel_distance", "irs", "authenticity", "near_duplicates", "frechet_distance_infinity"],
+)
+def test_no_matrix_of_all_pairs_is_held(
+    score: Callable[[np.ndarray, np.ndarray], object], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_arrays, "_BLOCK", 2**16)  # half a MiB of numbers
+    state = np.random.RandomState(0)
+    real, fake = state.randn(2000, 4), state.randn(2000, 4)  # 30 MiB of pairs
+    tracemalloc.start()
+    try:
+        score(real, fake)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 2**20
