@@ -16,17 +16,20 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest # tensors are tiny, and some tests run two processes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest # tensors are tiny, and some tests run two processes
 
 clean:
 	rm -rf .venv $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-# An install is editable, so only a change of what is declared asks for another.
+# An install is editable, so only a change of what is declared asks for another; the metadata that a former one left
+# here would hide the new.
 .venv/installed: pyproject.toml | .venv/bin/python
+	rm -rf *.egg-info
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 .venv/installed-test: pyproject.toml | .venv/bin/python
+	rm -rf *.egg-info
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	@touch $@ .venv/installed
 

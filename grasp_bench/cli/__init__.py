@@ -12,6 +12,7 @@ from grasp_bench import __version__
 from grasp_bench.cli.list import list_plugins
 from grasp_bench.cli.report import report_runs
 from grasp_bench.cli.run import run as run_method
+from grasp_bench.cli.score import score as score_images
 from grasp_bench.cli.show import show_plugin
 from grasp_bench.errors import UserError
 
@@ -65,6 +66,14 @@ app.command(
     "report",
     epilog=examples("grasp-bench report", "grasp-bench report --task digits-lt --format markdown > table.md"),
 )(report_runs)
+app.command(
+    "score",
+    epilog=examples(
+        "grasp-bench score real/ generated/ --weights weights-inception-2015-12-05-6726825d.pth",
+        "grasp-bench score real/ generated/ --extractor pixels --groups groups.csv --per-class --json scores.json",
+        "grasp-bench score real.safetensors generated.safetensors --bootstrap 1000",
+    ),
+)(score_images)
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ from grasp_bench.metrics.kernel import KernelEstimate, kernel_distance, kernel_d
 from grasp_bench.metrics.memorisation import Authenticity, Matches, authenticity, near_duplicates
 from grasp_bench.metrics.neighbours import nearest, nearest_other
 from grasp_bench.metrics.prdc import PRDC, prdc
+from grasp_bench.metrics.resampling import Resampled
 from grasp_bench.metrics.retrieval import RetrievalScore, irs
+from grasp_bench.metrics.scoring import Counts, LabelledFeatures, Protocol, Score, plan_counts, score_sets
 from grasp_bench.metrics.vendi import vendi_score
 
 __all__ = [
@@ -16,10 +18,15 @@ __all__ = [
     "Authenticity",
     "Bootstrap",
     "ClassificationScores",
+    "Counts",
     "GroupScore",
     "KernelEstimate",
+    "LabelledFeatures",
     "Matches",
+    "Protocol",
+    "Resampled",
     "RetrievalScore",
+    "Score",
     "authenticity",
     "bootstrap",
     "classification_intervals",
@@ -36,6 +43,8 @@ __all__ = [
     "near_duplicates",
     "nearest",
     "nearest_other",
+    "plan_counts",
     "prdc",
+    "score_sets",
     "vendi_score",
 ]

@@ -1,0 +1,243 @@
+"""Features of images: read from a file, or computed once and kept under what they were computed from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from grasp_bench.data.arrays import names_of, opened
+from grasp_bench.data.images import ImageSet, Progress, image_digest
+from grasp_bench.data.labels import some
+from grasp_bench.errors import UserError
+from grasp_bench.io import digest, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from grasp_bench.extractors.base import PretrainedExtractor
+
+KEY = "features"
+IDENTITY = "identity.json"
+SHARD = 256  # images in one file of the cache
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features with what is known of the images behind them."""
+
+    features: np.ndarray
+    """float64 (n, d), finite"""
+    labels: list[str] | None = None
+    """Class name of each row."""
+    ids: list[str] | None = None
+    """Name of the image behind each row."""
+    extractor: dict[str, str] | None = None
+    """Identity of the extractor they come from, where the file says it."""
+
+
+def holds_features(path: Path) -> bool:
+    """Whether a file is for :func:`read_features` rather than for ``read_image_set``."""
+    if path.suffix.lower() == ".npz" and path.is_file():
+        with opened(path) as arrays:
+            return KEY in arrays
+    return path.suffix.lower() == ".safetensors"
+
+
+def read_features(path: Path) -> FeatureSet:
+    """The features in an ``.npz`` or ``.safetensors``.
+
+    Both hold ``features`` (n, d) and may hold ``labels`` (n,): integers, and in an ``.npz`` strings too. An ``.npz``
+    may hold ``ids`` (n,). :func:`write_features` keeps names, ids and the extractor in the metadata of its
+    ``.safetensors``.
+
+    Raises :class:`UserError` when the file is absent, damaged or empty, when counts differ, and for a row with NaN or
+    infinity.
+    """
+    if path.suffix.lower() == ".npz":
+        with opened(path) as arrays:
+            if KEY not in arrays:
+                raise UserError(f"{path}: holds {', '.join(arrays) or 'nothing'}, expected {KEY}.")
+            features = _checked(path, arrays[KEY])
+            labels, ids = (names_of(path, arrays, key, len(features)) for key in ("labels", "ids"))
+        return FeatureSet(features, labels, ids)
+    if path.suffix.lower() == ".safetensors":
+        return _read_safetensors(path)
+    raise UserError(f"{path}: is not a file of features. Read are .npz and .safetensors.")
+
+
+def write_features(path: Path, found: FeatureSet) -> None:
+    """Write a ``.safetensors`` that :func:`read_features` gives back."""
+    from safetensors.numpy import save
+
+    tensors, metadata = {KEY: _narrow(found.features)}, {}
+    if found.labels is not None:
+        classes = sorted(set(found.labels))
+        tensors["labels"] = np.searchsorted(classes, found.labels).astype(np.int64)
+        metadata["classes"] = json.dumps(classes)
+    if found.ids is not None:
+        metadata["ids"] = json.dumps(found.ids)
+    if found.extractor is not None:
+        metadata["extractor"] = json.dumps(found.extractor)
+    write_bytes(path, save(tensors, metadata))
+
+
+def cached_features(
+    images: ImageSet,
+    extractor: PretrainedExtractor,
+    cache_dir: Path,
+    batch_size: int = 64,
+    report: Progress | None = None,
+) -> np.ndarray:
+    """Features of every image, float64 (n, d): from ``cache_dir`` those that it holds, the others computed and added.
+
+    Every image is decoded first; what identifies its features is the sha256 of its pixels together with the
+    extractor's identity, so neither names nor folders nor times of change matter. What was computed before an
+    interruption is kept, and is not computed again. Raises :class:`UserError` for unreadable images, for features that
+    are not finite and for a damaged cache.
+    """
+    if not len(images):
+        raise UserError(f"{images.source}: holds no image.")
+    keys = images.digests(report)
+    cache = FeatureCache(cache_dir, extractor.identity)
+    found = cache.find(set(keys))
+    missing = {key: index for index, key in enumerate(keys) if key not in found}  # equal images are computed once
+    if missing:
+        _compute(images, missing, extractor, cache, batch_size, report)
+        found |= cache.find(set(missing))
+    return np.stack([found[key] for key in keys]).astype(np.float64)
+
+
+class FeatureCache:
+    """Features by the sha256 of the image, for one extractor.
+
+    A folder named after the extractor's identity holds ``identity.json`` and shards: safetensors files with ``keys``
+    uint8 (n, 32), which are the index, and ``features`` (n, d). A shard is written whole under the hash of its keys and
+    never changed, so that an interruption leaves whole shards only and two processes may fill one folder.
+    """
+
+    def __init__(self, cache_dir: Path, identity: dict[str, str]) -> None:
+        self.folder = cache_dir / digest(identity)[:32]
+        if not (self.folder / IDENTITY).exists():
+            write_json(self.folder / IDENTITY, identity)
+
+    def find(self, wanted: set[str]) -> dict[str, np.ndarray]:
+        """Key → features (d,), of those that are there."""
+        from safetensors import SafetensorError, safe_open
+
+        found: dict[str, np.ndarray] = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, "numpy") as shard:
+                    keys = [row.tobytes().hex() for row in shard.get_tensor("keys")]
+                    rows = [row for row, key in enumerate(keys) if key in wanted and key not in found]
+                    if rows:
+                        found |= zip((keys[row] for row in rows), shard.get_tensor(KEY)[rows], strict=True)
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"{path}: is damaged ({error}). Delete it; its features are computed again.") from error
+        return found
+
+    def add(self, rows: dict[str, np.ndarray]) -> None:
+        """Write ``rows``, key → features (d,), as one shard."""
+        from safetensors.numpy import save
+
+        keys = b"".join(map(bytes.fromhex, rows))
+        tensors = {
+            "keys": np.frombuffer(keys, np.uint8).reshape(len(rows), 32),
+            KEY: _narrow(np.stack(list(rows.values()))),
+        }
+        write_bytes(self.folder / f"{hashlib.sha256(keys).hexdigest()[:32]}.safetensors", save(tensors))
+
+
+def _compute(
+    images: ImageSet,
+    missing: dict[str, int],
+    extractor: PretrainedExtractor,
+    cache: FeatureCache,
+    batch_size: int,
+    report: Progress | None,
+) -> None:
+    """Fill the cache with the features of the images ``missing``, key → index; what is done outlasts an error."""
+    items = sorted(missing.items(), key=lambda item: item[1])
+    pending: dict[str, np.ndarray] = {}
+    progress = report.task("features", len(items)) if report else nullcontext(lambda count: None)
+    try:
+        with progress as advance:
+            for start in range(0, len(items), batch_size):
+                batch = dict(items[start : start + batch_size])
+                pending |= _batch(images, batch, extractor)
+                advance(len(batch))
+                if len(pending) >= SHARD:
+                    cache.add(pending)
+                    pending = {}
+    finally:
+        if pending:
+            cache.add(pending)
+
+
+def _batch(images: ImageSet, batch: dict[str, int], extractor: PretrainedExtractor) -> dict[str, np.ndarray]:
+    """Key → features (d,) of the images ``batch``, key → index."""
+    ids = [images.ids[index] for index in batch.values()]
+    pixels = images.read(batch.values())
+    if changed := [name for name, key, image in zip(ids, batch, pixels, strict=True) if image_digest(image) != key]:
+        raise UserError(f"{images.source}: images changed while they were read: {some(changed)}. Start again.")
+    features = extractor.features(pixels, batch_size=len(pixels))
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        names = some(name for name, ok in zip(ids, finite, strict=True) if not ok)
+        raise UserError(
+            f"{images.source}: {extractor.identity['extractor']} gives NaN or infinity for {names}. Look at these "
+            "images and at the weights."
+        )
+    return dict(zip(batch, features, strict=True))
+
+
+def _narrow(features: np.ndarray) -> np.ndarray:
+    """float32 where nothing is lost by it: networks compute in float32."""
+    narrow = features.astype(np.float32)
+    return narrow if np.array_equal(narrow, features) else np.ascontiguousarray(features)
+
+
+def _checked(path: Path, features: np.ndarray) -> np.ndarray:
+    if features.ndim != 2 or features.dtype.kind not in "iuf":
+        raise UserError(f"{path}: {KEY} is {features.dtype} {features.shape}, expected numbers of shape (n, d).")
+    if 0 in features.shape:
+        raise UserError(f"{path}: {KEY} has shape {features.shape}: there is nothing in it.")
+    features = features.astype(np.float64)
+    if len(bad := np.flatnonzero(~np.isfinite(features).all(axis=1))):
+        raise UserError(
+            f"{path}: NaN or infinity in {len(bad)} of {len(features)} rows of {KEY}: {some(map(str, bad))}."
+        )
+    return features
+
+
+def _read_safetensors(path: Path) -> FeatureSet:
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:  # torch, since numpy knows no bfloat16
+            tensors = {name: file.get_tensor(name) for name in (KEY, "labels") if name in file.keys()}  # noqa: SIM118
+            metadata, there = file.metadata() or {}, list(file.keys())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file.") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as .safetensors ({error}). It is damaged: write it again.") from error
+    if KEY not in tensors:
+        raise UserError(f"{path}: holds {', '.join(there) or 'nothing'}, expected {KEY}.")
+    arrays = {name: (each.double() if each.dtype == torch.bfloat16 else each).numpy() for name, each in tensors.items()}
+    features = _checked(path, arrays[KEY])
+    labels = names_of(path, arrays, "labels", len(features))
+    try:
+        classes, ids, extractor = (json.loads(metadata.get(key, "null")) for key in ("classes", "ids", "extractor"))
+        if labels is not None and classes is not None:
+            names = {str(index): name for index, name in enumerate(classes)}
+            labels = [names[label] for label in labels]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: its metadata do not fit its tensors ({error}). Write it again.") from error
+    if ids is not None and len(ids) != len(features):
+        raise UserError(f"{path}: {len(ids)} ids for {len(features)} rows. Write it again.")
+    return FeatureSet(features, labels, ids, extractor)

@@ -1,0 +1,205 @@
+"""Sets of images to be scored: a folder, with class sub-folders or a labels file, or an ``.npz``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from grasp_bench.data.arrays import names_of, opened
+from grasp_bench.data.decode import UnreadableError, decode, to_rgb
+from grasp_bench.data.labels import SHOWN, align, read_labels, some
+from grasp_bench.errors import UserError
+
+SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"])
+NOT_READ = frozenset([".dcm", ".dicom", ".nii", ".svg", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".npy", ".pdf"])
+"""Pictures that would be missed if they were passed over like a text file."""
+IMAGE_KEYS = ("images", "arr_0")
+CHUNK = 64  # images between two advances of the progress
+WORKERS = min(8, os.cpu_count() or 1)
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Tells the user how far a long piece of work is; the harness's reporter is one."""
+
+    def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Callable[[int], None]]:
+        """Yields what to call with each advance."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images by name, decoded when they are asked for, by the rules of :mod:`grasp_bench.data.decode`."""
+
+    source: Path
+    ids: list[str]
+    """Path of each image relative to the folder, with ``/``, sorted; of an ``.npz``, its ``ids`` or "0", "1", …"""
+    labels: list[str] | None
+    """Class name of each image, where classes are known."""
+    columns: dict[str, list[str]]
+    """The labels file's further columns, by name, in the order of ``ids``."""
+    ignored: list[str]
+    """Files of the folder that are no images, and hidden ones: to be told to the user."""
+    decode: Callable[[int], np.ndarray] = field(repr=False)
+    """Index → uint8 (3, H, W); raises :class:`~grasp_bench.data.decode.UnreadableError`."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, indices: Iterable[int]) -> list[np.ndarray]:
+        """Images as uint8 (3, H, W), of any sizes. Raises one :class:`UserError` for all that are unreadable."""
+        return self._each(lambda image: image, list(indices), None)
+
+    def digests(self, report: Progress | None = None) -> list[str]:
+        """sha256 of every image's size and pixels; decodes each, and keeps none.
+
+        Raises one :class:`UserError` for all that are unreadable, so that it is known before anything long begins.
+        """
+        return self._each(image_digest, range(len(self)), report)
+
+    def _each(self, function: Callable[[np.ndarray], T], indices: Sequence[int], report: Progress | None) -> list[T]:
+        def attempt(index: int) -> T | UnreadableError:
+            try:
+                return function(self.decode(index))
+            except UnreadableError as error:
+                return error
+
+        results, failures = [], []
+        progress = report.task("read", len(indices)) if report else nullcontext(lambda count: None)
+        with progress as advance, ThreadPoolExecutor(WORKERS) as pool:
+            for start in range(0, len(indices), CHUNK):
+                chunk = indices[start : start + CHUNK]
+                for index, result in zip(chunk, pool.map(attempt, chunk), strict=True):
+                    if isinstance(result, UnreadableError):
+                        failures.append(f"  {self.ids[index]}: {result}")
+                    else:
+                        results.append(result)
+                advance(len(chunk))
+        if failures:
+            rest = [f"  and {len(failures) - SHOWN} more"] if len(failures) > SHOWN else []
+            raise UserError(
+                "\n".join([f"{self.source}: {len(failures)} unreadable images:", *failures[:SHOWN], *rest])
+                + "\nReplace them or move them out; none is left out unasked."
+            )
+        return results
+
+
+def image_digest(image: np.ndarray) -> str:
+    """sha256 (hex) of the shape and values of a uint8 image (C, H, W)."""
+    digest = hashlib.sha256("x".join(map(str, image.shape)).encode() + b":")
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def read_image_set(path: Path, labels: Path | None = None) -> ImageSet:
+    """The images of a folder, searched recursively, or of an ``.npz``.
+
+    Labels come from the CSV file ``labels`` where there is one (:func:`~grasp_bench.data.labels.read_labels`), else
+    from the folder's sub-folders (the first part of each path) or the ``labels`` of the ``.npz``. Links to folders and
+    files are followed. An ``.npz`` holds ``images`` (or ``arr_0``): uint8 (n, H, W) or (n, H, W, 1 | 3 | 4).
+
+    Raises :class:`UserError` when it is absent or empty, when images and labels do not match one to one, for a class
+    folder without images, for links that are broken or lead in a circle, and for pictures in formats that are not read.
+    """
+    if path.is_dir():
+        found = _read_folder(path, labels)
+    elif path.suffix.lower() == ".npz":
+        found = _read_npz(path)
+    elif path.exists():
+        raise UserError(f"{path}: is neither a folder nor an .npz file of images.")
+    else:
+        raise UserError(f"{path}: there is no such folder or .npz file.")
+    if labels is None:
+        return found
+    matched = align(read_labels(labels), found.ids, labels, path)
+    return ImageSet(path, found.ids, matched.names, matched.columns, found.ignored, found.decode)
+
+
+def _read_folder(root: Path, labels: Path | None) -> ImageSet:
+    images: list[str] = []
+    ignored: list[str] = []
+    not_read: list[str] = []
+    for file in _walk(root, root, (root.resolve(),)):
+        if labels and (root / file).resolve() == labels.resolve():
+            continue
+        suffix = PurePosixPath(file).suffix.lower()
+        hidden = any(part.startswith(".") for part in PurePosixPath(file).parts)
+        kind = ignored if hidden else images if suffix in SUFFIXES else not_read if suffix in NOT_READ else ignored
+        kind.append(file)
+    if not_read:
+        raise UserError(
+            f"{root}: {len(not_read)} files in formats that are not read: {some(sorted(not_read))}. Convert them to "
+            "PNG or move them out."
+        )
+    if not images:
+        raise UserError(f"{root}: holds no image, nor do its sub-folders. Read are {', '.join(sorted(SUFFIXES))}.")
+    images.sort()
+    names = None if labels else _folder_labels(root, images)
+    return ImageSet(root, images, names, {}, sorted(ignored), lambda index: decode(root / images[index]))
+
+
+def _walk(root: Path, folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
+    """Every file below ``folder``, relative to ``root``; ``above`` are the real paths of the folders it lies in."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: the folder cannot be read ({error.strerror}).") from error
+    for entry in entries:
+        if entry.is_symlink() and not entry.exists():
+            raise UserError(f"{entry}: is a link to {entry.readlink()}, which is not there or leads back to itself.")
+        if entry.is_dir():
+            real = entry.resolve()
+            if real in above:
+                raise UserError(f"{entry}: is a link to {real}, a folder that it lies in. Remove it.")
+            yield from _walk(root, entry, (*above, real))
+        elif entry.is_file():
+            yield entry.relative_to(root).as_posix()
+        else:
+            raise UserError(f"{entry}: is neither a file nor a folder. Remove it.")
+
+
+def _folder_labels(root: Path, images: list[str]) -> list[str] | None:
+    """The sub-folder of each image, or None where no image lies in one."""
+    loose = [image for image in images if "/" not in image]
+    if len(loose) == len(images):
+        return None
+    if loose:
+        raise UserError(
+            f"{root}: {len(loose)} images without a label lie beside the class sub-folders: {some(loose)}. Move them "
+            "into one, or give a labels file."
+        )
+    names = [image.split("/", 1)[0] for image in images]
+    folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    if empty := sorted(folders - set(names)):
+        raise UserError(f"{root}: class sub-folders without an image: {some(empty)}. Add images or remove them.")
+    return names
+
+
+def _read_npz(path: Path) -> ImageSet:
+    with opened(path) as arrays:
+        key = next((key for key in IMAGE_KEYS if key in arrays), None)
+        if key is None:
+            raise UserError(f"{path}: holds {', '.join(arrays) or 'nothing'}, expected images or arr_0.")
+        images = arrays[key]
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,), (4,)):
+            raise UserError(
+                f"{path}: {key} is {images.dtype} {images.shape}, expected uint8 of shape (n, H, W) or (n, H, W, C) "
+                "with 1, 3 or 4 channels last."
+            )
+        if 0 in images.shape:
+            raise UserError(f"{path}: {key} has shape {images.shape}: there is no image in it.")
+        # unnamed arrays: images, then labels, as guided-diffusion writes its samples
+        labels = names_of(path, arrays, "arr_1" if key == "arr_0" and "arr_1" in arrays else "labels", len(images))
+        ids = names_of(path, arrays, "ids", len(images)) or [str(index) for index in range(len(images))]
+    if repeated := sorted(name for name, count in Counter(ids).items() if count > 1):
+        raise UserError(f"{path}: ids appear more than once: {some(repeated)}. Give every image its own.")
+    return ImageSet(path, ids, labels, {}, [], lambda index: to_rgb(images[index]))

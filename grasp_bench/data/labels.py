@@ -1,0 +1,151 @@
+"""Labels files: which class an image is of, and whatever else is known of it."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from grasp_bench.errors import UserError, did_you_mean
+
+ID_COLUMNS = ("id", "file", "filename", "file_name", "image", "path")
+LABEL_COLUMNS = ("label", "class")
+SHOWN = 10  # names in one message
+
+
+def some(names: Iterable[str]) -> str:
+    """The first ten names and how many more there are."""
+    listed = list(names)
+    rest = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + rest
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a labels file."""
+
+    line: int
+    label: str
+    further: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a set in its order: one class name an image, and the file's further columns."""
+
+    names: list[str]
+    columns: dict[str, list[str]]
+
+
+def read_labels(path: Path) -> dict[str, Row]:
+    """Id → row of a CSV file in UTF-8, with or without a byte order mark, with any line ends.
+
+    The first row names the columns: one of ``id``, ``file``, ``filename``, ``file_name``, ``image`` and ``path``; one
+    of ``label`` and ``class``; further ones (``patient_id``) are kept. Raises :class:`UserError` with the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _rows(path, csv.reader(file, strict=True))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such labels file.") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as CSV in UTF-8 ({error}). Save it as CSV (comma, UTF-8).") from error
+
+
+def align(rows: dict[str, Row], ids: Sequence[str], labels: Path, source: Path) -> Labels:
+    """The labels of ``ids`` in their order.
+
+    An id in the file is a path relative to ``source``; one without a folder also names the only image of that file
+    name, wherever it lies. Raises :class:`UserError` for a label without its image and for an image without a label.
+    """
+    found: dict[str, Row] = {}
+    by_name = defaultdict(list)
+    for image in ids:
+        by_name[PurePosixPath(image).name].append(image)
+    known, absent = set(ids), []
+    for name, row in rows.items():
+        candidates = [name] if name in known else by_name.get(name, [])
+        if len(candidates) > 1:
+            raise UserError(
+                f"{labels}, line {row.line}: {name!r} is the name of {len(candidates)} images ({some(candidates)}). "
+                f"Write the path relative to {source}."
+            )
+        if not candidates:
+            absent.append(f"{name!r} (line {row.line})")
+        elif candidates[0] in found:
+            raise UserError(
+                f"{labels}, line {row.line}: {candidates[0]!r} has a label on line {found[candidates[0]].line} "
+                "already. Keep one."
+            )
+        else:
+            found[candidates[0]] = row
+    if absent:
+        raise UserError(
+            f"{labels}: labels for {len(absent)} images that {source} does not hold: {some(absent)}. "
+            "Add the images or remove the lines."
+        )
+    if missing := [image for image in ids if image not in found]:
+        raise UserError(
+            f"{labels}: no label for {len(missing)} of the {len(ids)} images of {source}: {some(missing)}. "
+            "Add a line for each or move the images out."
+        )
+    ordered = [found[image] for image in ids]
+    further = ordered[0].further if ordered else {}
+    return Labels([row.label for row in ordered], {name: [row.further[name] for row in ordered] for name in further})
+
+
+def _rows(path: Path, reader: Any) -> dict[str, Row]:
+    header = [name.strip() for name in next(reader, [])]
+    if not header:
+        raise UserError(f"{path}: is empty. Its first line names the columns, such as: id,label")
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{path}, line 1: the columns {some(map(repr, repeated))} appear more than once. Rename them.")
+    id_column, label_column = _column(path, header, ID_COLUMNS), _column(path, header, LABEL_COLUMNS)
+    rows: dict[str, Row] = {}
+    for values in reader:
+        if not values:  # a blank line
+            continue
+        line = reader.line_num
+        if len(values) != len(header):
+            raise UserError(
+                f"{path}, line {line}: {len(values)} values for {len(header)} columns ({', '.join(header)})."
+            )
+        record = {name: value.strip() for name, value in zip(header, values, strict=True)}
+        name, label = _relative(path, line, record.pop(id_column)), record.pop(label_column)
+        if not label:
+            raise UserError(
+                f"{path}, line {line}: {name!r} has an empty {label_column}. Fill it in or remove the line."
+            )
+        if name in rows:
+            raise UserError(
+                f"{path}, line {line}: {name!r} was on line {rows[name].line} already. Keep one of the two."
+            )
+        rows[name] = Row(line, label, record)
+    if not rows:
+        raise UserError(f"{path}: names its columns and then holds no line.")
+    return rows
+
+
+def _column(path: Path, header: list[str], names: tuple[str, ...]) -> str:
+    found = [name for name in header if name.lower() in names]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{path}, line 1: {' and '.join(map(repr, found))} both could be the {names[0]}. Rename one.")
+    hint = next((hint for name in header if (hint := did_you_mean(name.lower(), names))), "")
+    raise UserError(
+        f"{path}, line 1: no column for the {names[0]} among {', '.join(header)}.{hint} Call it {names[0]!r}."
+    )
+
+
+def _relative(path: Path, line: int, name: str) -> str:
+    """``name`` as a plain relative path. Raises :class:`UserError` when it is empty or leads out of the folder."""
+    if not name:
+        raise UserError(f"{path}, line {line}: the id is empty. Fill it in or remove the line.")
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise UserError(f"{path}, line {line}: {name!r} leads out of the folder. Write paths relative to the folder.")
+    return str(relative)

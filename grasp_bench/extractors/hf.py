@@ -1,0 +1,155 @@
+"""Any vision model of transformers, from a local folder: RAD-DINO for chest X-rays, for one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from grasp_bench.errors import UserError
+from grasp_bench.extractors.network import NetworkExtractor, Preprocessing
+from grasp_bench.extractors.weights import drawn_apart, refuse
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG, PREPROCESSING, WEIGHTS, INDEX = (
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+)
+INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
+
+
+class HuggingFace(NetworkExtractor):
+    """The class token of a transformers model's last layer, from a folder with config, preprocessor and safetensors
+
+    The argument is a folder, or the id of a repository that is in the local Hugging Face cache. A model without a class
+    token gives the mean of its last layer over all places. Size, interpolation, mean and std are those of
+    ``preprocessor_config.json``; the whole image is resized, without a crop. No code from the folder is run.
+    """
+
+    version = "1"
+    argument = "folder or id"
+
+    @classmethod
+    def from_weights(cls, weights: Path | None, argument: str = "") -> Self:
+        refuse(weights, "hf", f": they are in the folder {argument}")
+        folder = _folder(argument)
+        files = _files(folder)
+        preprocessing = _preprocessing(folder / PREPROCESSING)
+        model = _load(folder)
+        identity = {
+            "extractor": f"hf:{type(model).__name__}",
+            "version": cls.version,
+            "weights": _digest(files),
+            "features": "class token of the last layer" if _has_class_token(model) else "mean of the last layer",
+        }
+        return cls(model, identity | preprocessing.identity(), preprocessing)
+
+    def network(self, inputs: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self.model(pixel_values=inputs).last_hidden_state
+        if states.ndim == 4:  # a convolutional network: (n, d, h, w)
+            return states.mean((2, 3))
+        return states[:, 0] if _has_class_token(self.model) else states.mean(1)
+
+
+def _folder(argument: str) -> Path:
+    folder = Path(argument).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(argument, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError) as error:
+        raise UserError(
+            f"hf:{argument}: is neither a folder here nor a repository in {constants.HF_HUB_CACHE}. Expected {CONFIG}, "
+            f"{PREPROCESSING} and {WEIGHTS}. To fetch a repository: hf download OWNER/NAME --local-dir FOLDER"
+        ) from error
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that the features depend on. Raises :class:`UserError` for those that are missing."""
+    weights = [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        weights = [
+            folder / INDEX,
+            *(folder / name for name in sorted(set(_json(folder / INDEX)["weight_map"].values()))),
+        ]
+    files = [folder / CONFIG, folder / PREPROCESSING, *weights]
+    if missing := [path.name for path in files if not path.is_file()]:
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        refused = f" {', '.join(pickled)} is a pickle, which can run any code, and is not read." if pickled else ""
+        raise UserError(
+            f"{folder}: lacks {', '.join(missing)}.{refused} Fetch the missing files from the same repository."
+        )
+    return files
+
+
+def _digest(files: list[Path]) -> str:
+    from grasp_bench.io import digest, file_digest
+
+    return digest({path.name: file_digest(path) for path in files})
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object.")
+    return value
+
+
+def _preprocessing(path: Path) -> Preprocessing:
+    config = _json(path)
+    size = config.get("crop_size") if config.get("do_center_crop") and "crop_size" in config else config.get("size")
+    sides = {"height": size, "width": size} if isinstance(size, int) else dict(size or {})
+    if "shortest_edge" in sides:
+        sides |= {"height": sides["shortest_edge"], "width": sides["shortest_edge"]}
+    interpolation = INTERPOLATION.get(config.get("resample", 2))
+    normalised = config.get("do_normalize", True)
+    mean, std = (
+        config.get(key) if normalised else default for key, default in (("image_mean", [0] * 3), ("image_std", [1] * 3))
+    )
+    if not {"height", "width"} <= sides.keys() or interpolation is None or not mean or not std:
+        raise UserError(
+            f"{path}: expected size (or crop_size) with height and width or shortest_edge, resample 2 (bilinear) or 3 "
+            "(bicubic), image_mean and image_std."
+        )
+    if abs(config.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-3:
+        raise UserError(f"{path}: rescale_factor {config['rescale_factor']} is not supported, expected 1/255.")
+    return Preprocessing(
+        (sides["height"], sides["width"]), interpolation, tuple(map(float, mean)), tuple(map(float, std))
+    )
+
+
+def _load(folder: Path) -> Any:
+    """The model, or the vision half of a model for images and text. Raises :class:`UserError`."""
+    from transformers import AutoModel
+
+    try:
+        model, report = drawn_apart(
+            lambda: AutoModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
+        )
+    except Exception as error:  # whatever a config that does not fit makes of it
+        raise UserError(
+            f"{folder}: transformers cannot load it as a model ({type(error).__name__}: {error})."
+        ) from error
+    # the pooler is not used, and often not in the file
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    if missing or report["mismatched_keys"]:
+        raise UserError(
+            f"{folder}: its weights do not fit its {CONFIG}: {', '.join(missing[:5])} are missing or differ."
+        )
+    return getattr(model, "vision_model", model).float().eval()
+
+
+def _has_class_token(model: Any) -> bool:
+    return any(name.endswith(("cls_token", "class_embedding")) for name, _ in model.named_parameters())

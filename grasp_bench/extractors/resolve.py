@@ -1,0 +1,26 @@
+"""Extractors by what a user writes: ``inception``, ``timm:resnet18``, ``hf:rad-dino``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grasp_bench import plugins
+from grasp_bench.errors import UserError
+from grasp_bench.extractors.base import PretrainedExtractor
+
+
+def resolve_extractor(spec: str, weights: Path | None = None) -> PretrainedExtractor:
+    """The extractor ``name`` or ``name:argument``, with the weights of a file where it takes one.
+
+    Raises :class:`UserError` for a name that is not known, an argument too many or too few, and missing weights.
+    """
+    name, colon, argument = spec.partition(":")
+    extractor = plugins.load("extractors", name)
+    if not issubclass(extractor, PretrainedExtractor):
+        raise UserError(f"{name}: is trained by a task, and serves `grasp-bench run` alone.")
+    if extractor.argument and not argument:
+        raise UserError(f"{spec}: the extractor {name} needs an argument: {name}:<{extractor.argument}>.")
+    if colon and not extractor.argument:
+        raise UserError(f"{spec}: the extractor {name} takes no argument. Write {name}.")
+    found: PretrainedExtractor = extractor.from_weights(weights, argument)
+    return found

@@ -1,0 +1,49 @@
+"""A network that comes as a TorchScript file."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Self
+
+from grasp_bench.errors import UserError
+from grasp_bench.extractors.network import NetworkExtractor
+from grasp_bench.extractors.weights import existing, refuse
+
+
+class TorchScript(NetworkExtractor):
+    """What a TorchScript module gives for uint8 images (n, 3, H, W) of any size: float (n, d)
+
+    The module resizes and normalises by itself. A TorchScript file is a program, and `torch.jit.load` runs it and is
+    not free of pickle: use only files that you trust.
+    """
+
+    version = "1"
+    argument = "file"
+
+    @classmethod
+    def from_weights(cls, weights: Path | None, argument: str = "") -> Self:
+        import torch
+
+        from grasp_bench.io import file_digest
+
+        refuse(weights, "torchscript", f": they are in the file {argument}")
+        path = existing(Path(argument).expanduser())
+        warnings.warn(
+            f"{path} is a TorchScript program and is run as it is; use only files that you trust", stacklevel=2
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*torch.jit.load.* is deprecated")
+                model = torch.jit.load(str(path), map_location="cpu").eval()
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as TorchScript ({str(error).splitlines()[0]}).") from error
+        identity = {
+            "extractor": "torchscript",
+            "version": cls.version,
+            "weights": file_digest(path),
+            "resize": "by the module",
+            "normalisation": "by the module",
+            "features": "what the module gives",
+        }
+        return cls(model, identity)
