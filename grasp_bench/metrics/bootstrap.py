@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,22 +40,26 @@ def bootstrap(
     units = np.asarray(units)
     if units.ndim != 1:
         raise ValueError(f"units: expected one id an image, of shape (n,), got {units.shape}")
-    names, members = np.unique(units, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError(f"units: {len(names)} different, at least 2 are needed for an interval")
+    count = len(np.unique(units))
+    if count < 2:
+        raise ValueError(f"units: {count} different, at least 2 are needed for an interval")
     if resamples < 1:
         raise ValueError(f"resamples = {resamples}, expected at least 1")
-    order, sizes = np.argsort(members, kind="stable"), np.bincount(members)
-    starts = np.cumsum(sizes) - sizes  # of each unit's images in ``order``
-    stream = rng("bootstrap-units", *key)
-    values = np.empty(resamples)
-    for number in range(resamples):
-        drawn = stream.integers(len(names), size=len(names))
-        lengths = sizes[drawn]
-        offsets = np.repeat(starts[drawn] - (np.cumsum(lengths) - lengths), lengths)
-        values[number] = statistic(order[offsets + np.arange(len(offsets))])
+    values = np.array([statistic(rows) for rows in redrawn(units, resamples, rng("bootstrap-units", *key))])
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         raise ValueError(f"the statistic is NaN or infinite in {bad} of {resamples} resamples")
     low, high = np.percentile(values, [2.5, 97.5]).tolist()
-    return Bootstrap(low, high, float(values.mean()), len(names))
+    return Bootstrap(low, high, float(values.mean()), count)
+
+
+def redrawn(units: np.ndarray, resamples: int, stream: np.random.Generator) -> Iterator[np.ndarray]:
+    """Rows of the images in each resample: as many of the ``units`` (n,) as there are, with replacement."""
+    names, members = np.unique(units, return_inverse=True)
+    order, sizes = np.argsort(members, kind="stable"), np.bincount(members)
+    starts = np.cumsum(sizes) - sizes  # of each unit's images in ``order``
+    for _ in range(resamples):
+        drawn = stream.integers(len(names), size=len(names))
+        lengths = sizes[drawn]
+        offsets = np.repeat(starts[drawn] - (np.cumsum(lengths) - lengths), lengths)
+        yield order[offsets + np.arange(len(offsets))]

@@ -116,7 +116,7 @@ def group_scores(
     members = group_members(class_groups, groups)
     values: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number in range(draws):
-        a, b = _halves(real_labels, rng("metric-halves", *key, number))
+        a, b = split_halves(real_labels, rng("metric-halves", *key, number))
         for group, classes in members.items():
             stream = rng("metric-real", *key, number, group)
             reference = real[a[draw(real_labels[a], classes, n, stream)]]
@@ -128,7 +128,7 @@ def group_scores(
     return [_summary(metric, group, n, np.array(pairs)) for (group, metric), pairs in values.items()]
 
 
-def _halves(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def split_halves(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Disjoint indices with ⌊n/2⌋ images of each class that has n."""
     pools = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     first = [pool[: len(pool) // 2] for pool in pools]

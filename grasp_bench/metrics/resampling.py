@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grasp_bench.metrics.bootstrap import bootstrap
+from grasp_bench.metrics.bootstrap import redrawn
 from grasp_bench.seeds import rng
 
 BOUNDS = {"fd": (0.0, np.inf), "density": (0.0, np.inf), "vendi": (1.0, np.inf), "kid": (-np.inf, np.inf)}
@@ -49,26 +49,22 @@ def resampled(
     if min(sizes) < 2:
         reason = f"{min(sizes)} unit, at least 2 are needed"
         return {score: Resampled(None, None, None, *sizes, resamples, reason) for score in values}
-    names, position = np.unique(fake, return_inverse=True)
-    members = [np.flatnonzero(position == index) for index in range(len(names))]
-    stream = rng("bootstrap-fake-units", *key)
-    rounds: list[Mapping[str, float]] = []
-
-    def record(rows: np.ndarray) -> float:
-        drawn = stream.integers(len(names), size=len(names))
-        rounds.append(measure(rows, np.concatenate([members[index] for index in drawn])))
-        return 0.0
-
-    bootstrap(real, record, resamples, key=key)
+    rounds = [
+        measure(*rows)
+        for rows in zip(
+            redrawn(real, resamples, rng("bootstrap-units", *key)),
+            redrawn(fake, resamples, rng("bootstrap-fake-units", *key)),
+            strict=True,
+        )
+    ]
     if empty := sum(not each for each in rounds):
         reason = f"{empty} of {resamples} resamples hold too few images"
         return {score: Resampled(None, None, None, *sizes, resamples, reason) for score in values}
     found = {}
     for score, value in values.items():
-        replayed = iter([each[score] for each in rounds])
-        interval = bootstrap(real, lambda rows, replayed=replayed: next(replayed), resamples, key=key)  # type: ignore[misc]
-        shift = value - interval.mean
+        values_redrawn = np.array([each[score] for each in rounds])
+        shift = value - float(values_redrawn.mean())
         least, most = BOUNDS.get(score, (0.0, 1.0))
-        low, high = (float(np.clip(end + shift, least, most)) for end in (interval.low, interval.high))
+        low, high = (float(np.clip(end + shift, least, most)) for end in np.percentile(values_redrawn, [2.5, 97.5]))
         found[score] = Resampled(low, high, shift, *sizes, resamples)
     return found

@@ -14,7 +14,7 @@ import numpy as np
 
 from grasp_bench.metrics._arrays import as_labels, as_pair
 from grasp_bench.metrics.frechet import frechet_distance
-from grasp_bench.metrics.groups import _halves, draw, equal_counts
+from grasp_bench.metrics.groups import draw, equal_counts, split_halves
 from grasp_bench.metrics.kernel import kernel_distance, kernel_distance_subsets
 from grasp_bench.metrics.memorisation import authenticity
 from grasp_bench.metrics.prdc import prdc
@@ -186,7 +186,9 @@ def score_sets(
     real_counts, fake_counts = (np.bincount(each.labels, minlength=len(names)) for each in (real, fake))
     plan = plan_counts(real_counts, fake_counts, names, members, protocol)
     scored = np.flatnonzero(plan.available >= protocol.least) if len(names) > 1 else np.array([], dtype=int)
-    halves = [_halves(real.labels, rng("metric-halves", protocol.seed, number)) for number in range(protocol.draws)]
+    halves = [
+        split_halves(real.labels, rng("metric-halves", protocol.seed, number)) for number in range(protocol.draws)
+    ]
     pairs_of = {int(c): _Drawer(real, fake, train, halves, [c], ("class", names[c]), protocol) for c in scored}
     by_class = {c: drawer.values(plan.class_n or 0) for c, drawer in pairs_of.items()}
     scores: list[Score] = []

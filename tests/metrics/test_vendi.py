@@ -1,5 +1,9 @@
 import math
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,10 +60,14 @@ def test_order_and_length_of_rows_and_copies_change_nothing():
     assert vendi_score(np.tile(features, (3, 1))) == pytest.approx(score)
 
 
-def test_no_warning_reaches_the_user():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        vendi_score(PAIR_AND_ONE)
+def test_a_warning_of_the_package_does_not_reach_the_user(tmp_path: Path):
+    (tmp_path / "vendi_score").mkdir()
+    (tmp_path / "vendi_score" / "__init__.py").write_text("import warnings; warnings.warn('optional part missing')")
+    (tmp_path / "vendi_score" / "vendi.py").write_text("def entropy_q(p, q=1): return 0.0")
+    code = "import numpy; from grasp_bench.metrics import vendi_score; print(vendi_score(numpy.eye(3)))"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert (done.stdout.strip(), done.stderr) == ("1.0", "")  # 1.0: the package that warns was the one in use
 
 
 def test_bad_input():
