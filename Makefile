@@ -3,7 +3,7 @@ BIN := .venv/bin
 DEMO := .grasp-bench/demo
 METHODS := vanilla-ft lora moe grasp
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -18,6 +18,10 @@ test: .venv/installed-test
 	$(BIN)/mypy
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest # tensors are tiny, and some tests run two processes
 
+# Speed and memory as ratios measured side by side in one run, into results/perf.
+bench: .venv/installed-bench
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_metrics
+
 clean:
 	rm -rf .venv $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
@@ -31,6 +35,11 @@ clean:
 .venv/installed-test: pyproject.toml | .venv/bin/python
 	rm -rf *.egg-info
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	@touch $@ .venv/installed
+
+.venv/installed-bench: pyproject.toml | .venv/bin/python
+	rm -rf *.egg-info
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	@touch $@ .venv/installed
 
 .venv/bin/python:

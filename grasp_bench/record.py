@@ -42,14 +42,19 @@ class Metric(Part):
     """What a table calls it, such as "FD(digits-cnn)"."""
     group: str
     """A group of the task, or "all"."""
-    value: float
+    scope: Literal["group", "class mean", "worst class"] = "group"
+    """Of the group's images together, the mean over its classes, or its worst class."""
+    value: float | None
+    """None where there are too few images."""
     direction: Literal["lower", "higher"]
     """Which way is better."""
-    n: int = Field(ge=1)
-    """Images the value rests on (of each kind, where two sets are compared)."""
+    n: int = Field(ge=0)
+    """Images the value rests on (of each kind, where two sets are compared); without a value, as many as there are."""
     interval: Interval | None = None
     floor: float | None = None
     """What real images score against held-out real images, at the same count."""
+    worst: str | None = None
+    """Name of the worst class."""
 
 
 class Cost(Part):

@@ -11,7 +11,7 @@ import typer
 from grasp_bench.spec import STANDARD
 
 if TYPE_CHECKING:
-    from grasp_bench.record import RunRecord
+    from grasp_bench.record import Metric, RunRecord
 
 
 def run(
@@ -90,12 +90,11 @@ def show(record: RunRecord, path: Path) -> None:
         table = Table("score", *groups, title=escape(f"{record.label} on {record.task_label}, seed {record.spec.seed}"))
         for column in table.columns[1:]:
             column.justify = "right"
-        for label in dict.fromkeys(metric.label for metric in record.metrics):
-            values = {metric.group: metric for metric in record.metrics if metric.label == label}
+        pooled = [metric for metric in record.metrics if metric.scope == "group"]
+        for label in dict.fromkeys(metric.label for metric in pooled):
+            values = {metric.group: metric for metric in pooled if metric.label == label}
             arrow = "↓" if next(iter(values.values())).direction == "lower" else "↑"
-            table.add_row(
-                f"{label} {arrow}", *(f"{values[group].value:.4g}" if group in values else "-" for group in groups)
-            )
+            table.add_row(f"{label} {arrow}", *(_shown(values[group]) if group in values else "-" for group in groups))
         out.print(table)
         if record.cost:
             cost = record.cost
@@ -106,3 +105,7 @@ def show(record: RunRecord, path: Path) -> None:
                 soft_wrap=True,
             )
     out.print(f"record: {path}", soft_wrap=True)
+
+
+def _shown(metric: Metric) -> str:
+    return f"n too small (n={metric.n})" if metric.value is None else f"{metric.value:.4g}"

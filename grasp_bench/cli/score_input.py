@@ -181,16 +181,19 @@ def features_of(
     return sets, known[0][1] if known else None
 
 
-def canonical_order(source: Source, features: np.ndarray) -> np.ndarray:
-    """Row numbers (n,) by the images' names, or where these are mere positions by content: draws depend on order."""
-    named = source.ids != [str(row) for row in range(len(features))]
-    if named:
-        keys = source.ids
-    elif source.images is not None:
-        keys = source.images.digests()
-    else:
-        keys = [hashlib.sha256(row.tobytes()).hexdigest() for row in features]
-    return np.array(sorted(range(len(keys)), key=lambda row: keys[row]), dtype=np.int64)
+def indices_of(source: Source, names: Sequence[str]) -> np.ndarray:
+    """Index among ``names`` of every image's class (n,); of the only one where there are no labels."""
+    position = {name: index for index, name in enumerate(names)}
+    return np.array([position[label] for label in source.labels or [names[0]] * len(source.ids)], dtype=np.int64)
+
+
+def draw_keys(source: Source, features: np.ndarray) -> list[str]:
+    """What identifies each image when images are drawn: its name, or its content where names are mere positions."""
+    if source.ids != [str(row) for row in range(len(features))]:
+        return source.ids
+    if source.images is not None:
+        return source.images.digests()
+    return [hashlib.sha256(row.tobytes()).hexdigest() for row in features]
 
 
 def units_of(sources: Sequence[Source], column: str) -> list[np.ndarray | None]:

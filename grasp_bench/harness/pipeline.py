@@ -14,8 +14,10 @@ from pydantic import JsonValue
 
 from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone
+from grasp_bench.data.features import FeatureSet, read_features, write_features
 from grasp_bench.downstream import small_cnn
 from grasp_bench.errors import Skip
+from grasp_bench.extractors.base import PretrainedExtractor
 from grasp_bench.harness import checkpoint
 from grasp_bench.harness import generate as generation
 from grasp_bench.harness import train as training
@@ -24,16 +26,18 @@ from grasp_bench.harness.checked import remove_checked
 from grasp_bench.harness.plan import Plan
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.runner import Options
-from grasp_bench.harness.score import downstream, fidelity_and_diversity
+from grasp_bench.harness.score import class_table, downstream_metrics, fidelity_and_diversity, fidelity_metrics
 from grasp_bench.harness.stages import Stages
-from grasp_bench.io import file_digest, read_tensors, write_json, write_tensors
+from grasp_bench.io import file_digest, read_tensors, write_bytes, write_json, write_tensors
+from grasp_bench.metrics.scoring import LabelledFeatures
 from grasp_bench.record import Cost, Metric
 from grasp_bench.report.pictures import write_grid
-from grasp_bench.task import Dataset
+from grasp_bench.task import Dataset, Split
 
 FEATURES = "features.safetensors"
-PREDICTIONS = "predictions.safetensors"
+PROBABILITIES = "probabilities.safetensors"
 METRICS = "metrics.json"
+CLASSES = "classes.csv"
 PICTURE = "samples.png"
 SHOWN = 10  # images a class in the picture
 
@@ -92,6 +96,7 @@ class Pipeline:
             files=[
                 trained / training.LOG,
                 *(trained / name for name in train_summary["artifacts"]),
+                score / CLASSES,
                 score / PICTURE,
             ],
         )
@@ -124,19 +129,29 @@ class Pipeline:
         return self.stages.run("generate", self.inputs["generate"], self._generate)
 
     @functools.cached_property
-    def images(self) -> tuple[np.ndarray, np.ndarray]:
-        """The generated images, uint8 (n, C, H, W), and their class indices (n,)."""
+    def images(self) -> Split:
+        """The generated images."""
         tensors = read_tensors(self.generated / generation.IMAGES)
-        return tensors["images"].numpy(), tensors["labels"].numpy()
+        images, labels = tensors["images"].numpy(), tensors["labels"].numpy()
+        return Split(
+            ids=[f"generated/{number:08}" for number in range(len(labels))],
+            labels=labels,
+            prompts=[self.classes[label].prompt for label in labels],
+            read=lambda indices: images[indices],
+        )
 
-    def features(self, name: str, images: np.ndarray) -> np.ndarray:
-        """Features (n, d) of ``images`` under the stage ``name``."""
+    def features(self, name: str, split: Split) -> LabelledFeatures:
+        """Features of a split's images under the stage ``name``, in a file that ``grasp-bench score`` reads too."""
 
         def build(folder: Path) -> None:
             extractor = self.plan.extractor.load(self.extractor)
-            write_tensors(folder / FEATURES, {"features": torch.from_numpy(extractor.features(images))})
+            labels = [self.classes[label].name for label in split.labels]
+            identity = extractor.identity if isinstance(extractor, PretrainedExtractor) else None
+            found = FeatureSet(extractor.features(split.all_images()), labels, split.ids, identity)
+            write_features(folder / FEATURES, found)
 
-        return read_tensors(self.stages.run(name, self.inputs[name], build) / FEATURES)["features"].numpy()
+        features = read_features(self.stages.run(name, self.inputs[name], build) / FEATURES).features
+        return LabelledFeatures(features, split.labels, split.ids)
 
     @functools.cached_property
     def extractor(self) -> Path:
@@ -187,37 +202,45 @@ class Pipeline:
     def _classify(self, folder: Path, sources: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
         """Train a classifier on each source of (images, labels) and keep what it says of the test images."""
         spec, recipe, test = self.plan.spec, self.plan.task.classifier, self.data.test.all_images()
-        predictions = {}
+        found = {}
         with self.report.task("classify", len(sources)) as advance:
             for source, (images, labels) in sources.items():
                 key = (spec.task.name, spec.seed, source)
                 model = small_cnn.train(images, labels, len(self.classes), recipe, key)
-                predictions[source] = torch.from_numpy(small_cnn.predict(model, test).argmax(1))
+                found[source] = torch.from_numpy(small_cnn.predict(model, test)).softmax(dim=1)[None]
                 advance(1)
-        write_tensors(folder / PREDICTIONS, predictions)
+        write_tensors(folder / PROBABILITIES, found)
 
-    def _predictions(self) -> dict[str, np.ndarray]:
+    def _probabilities(self) -> dict[str, np.ndarray]:
+        """Source → what classifiers trained on it say of the test images: (classifiers, n, classes)."""
         train = (self.data.train.all_images(), self.data.train.labels)
-        both = tuple(np.concatenate(pair) for pair in zip(train, self.images, strict=True))
+        made = (self.images.all_images(), self.images.labels)
+        both = (np.concatenate([train[0], made[0]]), np.concatenate([train[1], made[1]]))
         real = self.stages.run(
             "classify-real", self.inputs["classify-real"], lambda folder: self._classify(folder, {"real": train})
         )
         generated = self.stages.run(
             "classify",
             self.inputs["classify"],
-            lambda folder: self._classify(folder, {"generated": self.images, "both": (both[0], both[1])}),
+            lambda folder: self._classify(folder, {"generated": made, "both": both}),
         )
-        found = read_tensors(generated / PREDICTIONS) | read_tensors(real / PREDICTIONS)
+        found = read_tensors(generated / PROBABILITIES) | read_tensors(real / PROBABILITIES)
         return {source: found[source].numpy() for source in ("generated", "real", "both")}
 
     def _score(self, folder: Path) -> None:
-        task, name, test = self.plan.task, self.plan.spec.task.name, self.data.test
-        images, labels = self.images
-        real, fake = self.features("features-real", test.all_images()), self.features("features", images)
-        metrics = fidelity_and_diversity(task, name, real, fake, test.labels, labels)
-        metrics += downstream(task, name, test.labels, self._predictions())
+        task, data, images = self.plan.task, self.data, self.images
+        real = self.features("features-real", data.test)
+        train, fake = self.features("features-train", data.train), self.features("features", images)
+        probabilities = self._probabilities()
+        scores = fidelity_and_diversity(task, real, fake, train)
+        metrics = fidelity_metrics(scores, task.extractor)
+        metrics += downstream_metrics(task, self.plan.spec.task.name, data.test.labels, probabilities)
+        write_bytes(folder / CLASSES, class_table(self.classes, scores, data.test.labels, probabilities).encode())
         rows = [
-            (f"{info.name}  {info.group} ({info.train_count})", images[labels == index][:SHOWN])
+            (
+                f"{info.name}  {info.group} ({info.train_count})",
+                images.read(np.flatnonzero(images.labels == index)[:SHOWN]),
+            )
             for index, info in enumerate(self.classes)
         ]
         title = f"{self.plan.label} on {self.plan.task_label}, seed {self.plan.spec.seed}"

@@ -18,7 +18,7 @@ from grasp_bench.settings import Settings, parse_settings
 from grasp_bench.spec import STANDARD, Budget, Component, RunSpec
 from grasp_bench.task import Task, TaskSettings
 
-STAGE_VERSIONS = {"prepare": 1, "extractor": 1, "train": 1, "generate": 1, "features": 1, "classify": 1, "score": 1}
+STAGE_VERSIONS = {"prepare": 1, "extractor": 1, "train": 1, "generate": 1, "features": 2, "classify": 2, "score": 2}
 """Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
 
 RULES_VERSION = "1.0"
@@ -69,6 +69,7 @@ class Plan:
         prepare = add("prepare", task=task)
         extractor = add("extractor", prepare=prepare, name=self.task.extractor, version=self.extractor.version)
         features_real = add("features-real", prepare=prepare, extractor=extractor)
+        features_train = add("features-train", prepare=prepare, extractor=extractor)
         classify_real = add("classify-real", prepare=prepare, recipe=recipe, seed=spec.seed)
         train = add(
             "train",
@@ -81,7 +82,14 @@ class Plan:
         generate = add("generate", train=train, guidance=spec.guidance.model_dump(mode="json"), budget=sampling)
         features = add("features", generate=generate, extractor=extractor)
         classify = add("classify", generate=generate, recipe=recipe)
-        add("score", features=features, features_real=features_real, classify=classify, classify_real=classify_real)
+        add(
+            "score",
+            features=features,
+            features_real=features_real,
+            features_train=features_train,
+            classify=classify,
+            classify_real=classify_real,
+        )
         return inputs
 
     def protocol(self) -> dict[str, str]:

@@ -1,64 +1,91 @@
-"""From features and predictions to the metrics of a record."""
+"""From features and a classifier's probabilities to the metrics of a record."""
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from grasp_bench.metrics.classification import classification_intervals, classification_scores
-from grasp_bench.metrics.groups import group_scores
+from grasp_bench.metrics.classification import SCORES, classification_intervals, classification_scores
+from grasp_bench.metrics.groups import group_members
+from grasp_bench.metrics.protocol import LOWER_IS_BETTER, METRICS, Protocol
+from grasp_bench.metrics.score import Score
+from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 from grasp_bench.record import Interval, Metric
-from grasp_bench.task import Task, TaskSettings
+from grasp_bench.task import ClassInfo, Task, TaskSettings
 
-TITLES = {"recall": "Recall", "coverage": "Coverage", "vendi": "Vendi score"}
+PROTOCOL = Protocol(tuple(metric for metric in METRICS if metric != "fd_inf"))
+"""What every run is scored by: the defaults of ``grasp-bench score``, so that the two agree."""
+TITLES = {
+    "precision": "Precision",
+    "recall": "Recall",
+    "density": "Density",
+    "coverage": "Coverage",
+    "vendi": "Vendi score",
+    "irs": "IRS",
+    "irs_adjusted": "IRS, adjusted",
+    "authenticity": "Authenticity",
+}
 TRAINED_ON = {"generated": "generated images", "real": "real images", "both": "both"}
-CLASSIFIER_SCORES = (
-    ("balanced_accuracy", "accuracy", "Balanced accuracy"),
-    ("macro_f1", "f1", "Macro F1"),
-    ("nonzero_f1", "nonzero_f1", "Classes with nonzero F1"),
-)
-"""Score, key of the metric, title."""
-K = 5  # nearest neighbours of recall and coverage
+CLASSIFIER_SCORES = {
+    "balanced_accuracy": ("accuracy", "Balanced accuracy"),
+    "macro_f1": ("f1", "Macro F1"),
+    "nonzero_f1": ("nonzero_f1", "Classes with nonzero F1"),
+    "auroc": ("auroc", "AUROC"),
+    "average_precision": ("average_precision", "Average precision"),
+}
+"""Score → key of the metric and its title."""
+CLASS_COLUMNS = ("class", "group", "train_images", "metric", "n", "value", "floor", "low", "high")
 
 
 def fidelity_and_diversity(
-    task: Task[TaskSettings],
-    name: str,
-    real: np.ndarray,
-    fake: np.ndarray,
-    real_labels: np.ndarray,
-    fake_labels: np.ndarray,
-) -> list[Metric]:
-    """Fréchet distance, recall, coverage and Vendi score per group, from features (n, d) and (m, d)."""
-    scores = group_scores(
-        real, fake, real_labels, fake_labels, task.class_groups(), task.groups, k=K, key=(name, "test")
-    )
+    task: Task[TaskSettings], real: LabelledFeatures, fake: LabelledFeatures, train: LabelledFeatures
+) -> list[Score]:
+    """Every score of every group and class, from features of test, generated and training images."""
+    names = [info.name for info in task.classes()]
+    return group_scores(real, fake, names, group_members(task.class_groups(), task.groups), PROTOCOL, train)
+
+
+def fidelity_metrics(scores: Iterable[Score], extractor: str) -> list[Metric]:
+    """The record's metrics of the scores of groups."""
+    titles = TITLES | {"fd": f"FD({extractor})", "kid": f"KD({extractor})"}
     return [
         Metric(
             name=score.metric,
-            label=TITLES.get(score.metric, f"FD({task.extractor})"),
-            group=score.group,
+            label=titles[score.metric],
+            group=score.name,
+            scope=score.kind,
             value=score.value,
-            direction="lower" if score.metric == "fd" else "higher",
+            direction="lower" if score.metric in LOWER_IS_BETTER else "higher",
             n=score.n,
-            interval=Interval(low=score.low, high=score.high, unit="equal-count draw", units=score.draws),
+            interval=None
+            if score.low is None or score.high is None
+            else Interval(low=score.low, high=score.high, unit="equal-count draw", units=score.draws),
             floor=score.floor,
+            worst=score.worst,
         )
         for score in scores
+        if score.kind in ("group", "class mean", "worst class")
     ]
 
 
-def downstream(
-    task: Task[TaskSettings], name: str, labels: np.ndarray, predictions: dict[str, np.ndarray]
+def downstream_metrics(
+    task: Task[TaskSettings], name: str, labels: np.ndarray, probabilities: Mapping[str, np.ndarray]
 ) -> list[Metric]:
-    """Scores on real test images of classifiers trained on generated images, real ones and both."""
+    """Scores on real test images of classifiers trained on generated images, real ones and both.
+
+    ``probabilities`` is source → (classifiers, n, classes).
+    """
     metrics = []
-    for source, predicted in predictions.items():
-        scores = classification_scores(labels, predicted, task.class_groups())
-        intervals = classification_intervals(labels, predicted, task.class_groups(), key=(name, source))
-        for (score, short, title), group in itertools.product(CLASSIFIER_SCORES, scores):
+    for source, each in probabilities.items():
+        scores = classification_scores(labels, each, task.class_groups())
+        intervals = classification_intervals(labels, each, task.class_groups(), key=(name, source))
+        for score, group in itertools.product(SCORES, scores):
             low, high = intervals[group][score]
+            short, title = CLASSIFIER_SCORES[score]
             metrics.append(
                 Metric(
                     name=f"{short}_{source}",
@@ -71,3 +98,29 @@ def downstream(
                 )
             )
     return metrics
+
+
+def class_table(
+    classes: list[ClassInfo], scores: Iterable[Score], labels: np.ndarray, probabilities: Mapping[str, np.ndarray]
+) -> str:
+    """CSV: one line for each class and score; a value is empty where n is too small."""
+    by_name = {info.name: info for info in classes}
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CLASS_COLUMNS)
+    for score in scores:
+        if score.kind == "class":
+            info = by_name[score.name]
+            numbers = (score.n, score.value, score.floor, score.low, score.high)
+            writer.writerow((info.name, info.group, info.train_count, score.metric, *numbers))
+    each_alone = np.array([f"class {index}" for index in range(len(classes))])
+    for source, each in probabilities.items():
+        found = classification_scores(labels, each, each_alone)
+        for (index, info), score_name in itertools.product(enumerate(classes), SCORES):
+            if score_name == "nonzero_f1":
+                continue
+            mine = found[f"class {index}"]
+            key = f"{CLASSIFIER_SCORES[score_name][0]}_{source}"
+            value = getattr(mine, score_name)
+            writer.writerow((info.name, info.group, info.train_count, key, mine.n, value, None, None, None))
+    return out.getvalue()

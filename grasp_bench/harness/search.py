@@ -51,9 +51,8 @@ def validation_distance(pipeline: Pipeline) -> float | Skip:
     if skip is not None:
         return skip
     extractor = pipeline.plan.extractor.load(pipeline.extractor)
-    images, _ = pipeline.images
-    real = pipeline.data.validation.all_images()
-    return round(frechet_distance(extractor.features(real), extractor.features(images)), 2)
+    real, fake = (split.all_images() for split in (pipeline.data.validation, pipeline.images))
+    return round(frechet_distance(extractor.features(real), extractor.features(fake)), 2)
 
 
 def search(task: str, methods: list[str], options: Options, report: Reporter) -> None:

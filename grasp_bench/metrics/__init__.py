@@ -2,15 +2,18 @@
 
 from grasp_bench.metrics.bootstrap import Bootstrap, bootstrap
 from grasp_bench.metrics.classification import ClassificationScores, classification_intervals, classification_scores
+from grasp_bench.metrics.counts import Counts, plan_counts
 from grasp_bench.metrics.frechet import frechet_distance, frechet_distance_infinity
-from grasp_bench.metrics.groups import GroupScore, draw, equal_counts, group_members, group_scores
+from grasp_bench.metrics.groups import draw, equal_counts, group_members
 from grasp_bench.metrics.kernel import KernelEstimate, kernel_distance, kernel_distance_subsets
 from grasp_bench.metrics.memorisation import Authenticity, Matches, authenticity, near_duplicates
 from grasp_bench.metrics.neighbours import nearest, nearest_other
 from grasp_bench.metrics.prdc import PRDC, prdc
+from grasp_bench.metrics.protocol import Protocol
 from grasp_bench.metrics.resampling import Resampled
 from grasp_bench.metrics.retrieval import RetrievalScore, irs
-from grasp_bench.metrics.scoring import Counts, LabelledFeatures, Protocol, Score, plan_counts, score_sets
+from grasp_bench.metrics.score import Score
+from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 from grasp_bench.metrics.vendi import vendi_score
 
 __all__ = [
@@ -19,7 +22,6 @@ __all__ = [
     "Bootstrap",
     "ClassificationScores",
     "Counts",
-    "GroupScore",
     "KernelEstimate",
     "LabelledFeatures",
     "Matches",
@@ -45,6 +47,5 @@ __all__ = [
     "nearest_other",
     "plan_counts",
     "prdc",
-    "score_sets",
     "vendi_score",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +20,16 @@ class Matches:
     """Indices of their nearest training images (c,)."""
     distance: np.ndarray
     """Euclidean distances between the two (c,); 0 for equal rows."""
+    ratio: np.ndarray
+    """Distance over that from the training image to the training image nearest to it (c,); 0 for equal rows."""
 
     def __len__(self) -> int:
         return len(self.fake)
+
+    def within(self, ratio: float) -> Matches:
+        """Those of a ratio of at most ``ratio``."""
+        kept = self.ratio <= ratio
+        return Matches(self.fake[kept], self.train[kept], self.distance[kept], self.ratio[kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,30 +54,28 @@ def authenticity(train: np.ndarray, fake: np.ndarray) -> Authenticity:
 
     Raises ValueError for fewer than two training rows, no generated ones, widths that differ, NaN and infinity.
     """
+    copies = near_duplicates(train, fake, 1.0)
+    return Authenticity(1 - len(copies) / len(fake), copies, len(fake))
+
+
+def near_duplicates(train: np.ndarray, fake: np.ndarray, ratio: float) -> Matches:
+    """Rows of ``fake`` (n, d) that are at most ``ratio`` times as far from a row of ``train`` (N, d) as its neighbour.
+
+    Compared are the distance to the nearest training image, and the distance from that image to the training image
+    nearest to it: a scale that needs no knowledge of the features. At 0 these are equal rows, at 1 all that are not
+    authentic.
+
+    Raises ValueError for a ratio outside [0, 1], and as :func:`authenticity` does.
+    """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"ratio = {ratio}, expected a number from 0 to 1")
     train, fake = as_pair(train, fake, minimum=1, names=("train", "fake"))
     if len(train) < 2:
         raise ValueError(f"train: n = {len(train)}, at least 2 rows are needed")
     indices, distances = nearest(fake, train)
     used, positions = np.unique(indices, return_inverse=True)
-    _, own = nearest_other(train, used)
-    copies = distances <= own[positions]
-    return Authenticity(float(1 - copies.mean()), _matches(copies, indices, distances), len(fake))
-
-
-def near_duplicates(train: np.ndarray, fake: np.ndarray, threshold: float) -> Matches:
-    """Rows of ``fake`` (n, d) whose nearest row of ``train`` (N, d) is at most ``threshold`` away; at 0, equal ones.
-
-    Raises ValueError for a threshold that is negative or not finite, no rows, widths that differ, NaN and infinity.
-    """
-    if not 0 <= threshold < math.inf:
-        raise ValueError(f"threshold = {threshold}, expected a finite distance of at least 0")
-    train, fake = as_pair(train, fake, minimum=1, names=("train", "fake"))
-    indices, distances = nearest(fake, train)
-    return _matches(distances <= threshold, indices, distances)
-
-
-def _matches(chosen: np.ndarray, indices: np.ndarray, distances: np.ndarray) -> Matches:
-    """The ``chosen`` (n,) generated images with their nearest training images' ``indices`` and ``distances`` (n,)."""
-    fake = np.flatnonzero(chosen)
-    fake = fake[np.argsort(distances[fake], kind="stable")]
-    return Matches(fake, indices[fake], distances[fake])
+    own = nearest_other(train, used)[1][positions]
+    ratios = np.where(distances == 0, 0.0, np.inf)  # where the training image has an equal one
+    np.divide(distances, own, out=ratios, where=own > 0)
+    order = np.argsort(distances, kind="stable")
+    return Matches(order, indices[order], distances[order], ratios[order]).within(ratio)

@@ -172,13 +172,16 @@ def _costs(row: Row) -> list[_Text]:
 
 def _digits(table: MetricTable) -> int:
     """Decimals that suit the metric's largest mean."""
-    largest = max(abs(cell.mean) for cells in table.scores.values() for cell in cells.values())
+    means = [cell.mean for cells in table.scores.values() for cell in cells.values() if cell.mean is not None]
+    largest = max(map(abs, means), default=0.0)
     return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
 def _score(cell: Cell | None, digits: int) -> str:
     if cell is None:
         return ABSENT
+    if cell.mean is None:
+        return f"n too small (n={cell.n})"
     if cell.low is None or cell.high is None:
         return f"{cell.mean:.{digits}f}"
     return f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from grasp_bench.metrics.scoring import Score
+from grasp_bench.metrics.score import Score
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -19,8 +19,10 @@ TITLES = {
     "coverage": "cover-\nage",
     "vendi": "Vendi",
     "irs": "IRS",
+    "irs_adjusted": "IRS ad-\njusted",
     "authenticity": "authen-\nticity",
 }
+DISTANCES = ("fd", "fd_inf", "kid")
 ABSENT = "-"
 
 
@@ -39,7 +41,7 @@ class ScoreReport:
     """KID, or KD(extractor)."""
     units: tuple[str, str] = ("image", "image")
     """What the bootstrap resamples, real and generated."""
-    copies: list[dict[str, str]] = field(default_factory=list)
+    copies: list[dict[str, Any]] = field(default_factory=list)
 
 
 def json_payload(report: ScoreReport) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def rich_report(report: ScoreReport, per_class: bool) -> Group:
     parts: list[Table | Text] = [*_tables("groups", [s for s in report.scores if s.kind != "class"], report)]
     if worst := _worst(report.scores, report):
         parts.append(Text(f"Worst classes: {worst}."))
-    parts.append(_intervals(report))
+    parts.append(_intervals(report, per_class))
     if per_class and (classes := [score for score in report.scores if score.kind == "class"]):
         parts += _tables("classes", classes, report)
     return Group(*parts, *(Text(note) for note in report.notes))
@@ -91,7 +93,9 @@ def too_small(score: Score) -> str:
 
 
 def _label(metric: str, report: ScoreReport) -> str:
-    return {"fd": report.distance, "kid": report.kernel, "vendi": "Vendi", "irs": "IRS"}.get(metric, metric)
+    infinite = report.distance.replace("D", "D∞", 1)
+    labels = {"fd": report.distance, "fd_inf": infinite, "kid": report.kernel, "vendi": "Vendi", "irs": "IRS"}
+    return (labels | {"irs_adjusted": "IRS adjusted"}).get(metric, metric)
 
 
 def _row_name(score: Score) -> str:
@@ -102,7 +106,7 @@ def _row_name(score: Score) -> str:
 
 def _tables(title: str, scores: Sequence[Score], report: ScoreReport) -> list[Table]:
     """The distances, then the other scores: together they are too wide for a terminal."""
-    parts = {"distances": ("fd", "kid"), "fidelity, diversity, copies": tuple(TITLES)}
+    parts = {"distances": DISTANCES, "fidelity, diversity, copies": tuple(TITLES)}
     chosen = {part: [name for name in report.scores_names if name in names] for part, names in parts.items()}
     return [_table(f"{title}: {part}", scores, names, report) for part, names in chosen.items() if names]
 
@@ -124,15 +128,15 @@ def _table(title: str, scores: Sequence[Score], names: Sequence[str], report: Sc
             continue
         cells = [cell for name in names for cell in _cells(rows[name])]
         table.add_row(Text(_row_name(first)), str(first.n), *map(Text, cells))
-        if not {"fd", "kid"} & set(names):  # these have their floor beside them
+        if not set(DISTANCES) & set(names):  # these have their floor beside them
             floors = [number(rows[name].floor) for name in names]
             table.add_row(Text("  floor", style="dim"), "", *(Text(each, style="dim") for each in floors))
     return table
 
 
 def _headings(name: str, report: ScoreReport) -> tuple[str, ...]:
-    if name in ("fd", "kid"):
-        title = (report.distance if name == "fd" else report.kernel).replace("(", "\n(")
+    if name in DISTANCES:
+        title = _label(name, report).replace("(", "\n(")
         return title + " ± se" * (name == "kid"), "floor", "excess"
     return (TITLES[name],)
 
@@ -140,7 +144,7 @@ def _headings(name: str, report: ScoreReport) -> tuple[str, ...]:
 def _cells(score: Score) -> tuple[str, ...]:
     error = f" ± {number(score.standard_error)}" if score.standard_error is not None else ""
     value = number(score.value) + error
-    return (value, number(score.floor), number(score.excess)) if score.metric in ("fd", "kid") else (value,)
+    return (value, number(score.floor), number(score.excess)) if score.metric in DISTANCES else (value,)
 
 
 def _by_row(scores: Sequence[Score]) -> list[dict[str, Score]]:
@@ -158,21 +162,26 @@ def _worst(scores: Sequence[Score], report: ScoreReport) -> str:
     return "; ".join(f"{group}: {', '.join(each)}" for group, each in by_group.items())
 
 
-def _intervals(report: ScoreReport) -> Table:
+def _intervals(report: ScoreReport, per_class: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    pooled = [score for score in report.scores if score.kind == "group"]
+    pooled = [score for score in report.scores if score.kind == "group" or score.bootstrap]
+    if not per_class:
+        pooled = [score for score in pooled if score.kind != "class"]
     bootstrapped = any(score.bootstrap for score in pooled)
+    own = any(score.exact for score in pooled)
     table = Table(title="intervals, 2.5 to 97.5 %", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    headings = ["group", "score", "value", "equal-count draws"]
+    headings = ["group", "score", "value", "equal-count draws"] + ["its own"] * own
     if bootstrapped:
         headings += ["bootstrap", "units: real, generated"]
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for score in pooled:
-        cells = [score.name, _label(score.metric, report), number(score.value), _span(score.low, score.high)]
+        cells = [_interval_name(score), _label(score.metric, report), number(score.value), _span(score.low, score.high)]
+        if own:
+            cells.append(_span(*score.exact) if score.exact else ABSENT)
         if (found := score.bootstrap) is not None:
             real, fake = report.units
             cells += [
@@ -183,6 +192,10 @@ def _intervals(report: ScoreReport) -> Table:
             cells += [ABSENT, ABSENT]
         table.add_row(*map(Text, cells))
     return table
+
+
+def _interval_name(score: Score) -> str:
+    return score.name if score.kind in ("group", "class") else f"{score.name}, {score.kind}"
 
 
 def _span(low: float | None, high: float | None) -> str:

@@ -19,7 +19,8 @@ K = TypeVar("K")
 class Cell:
     """One metric of one method on one group."""
 
-    mean: float
+    mean: float | None
+    """None where some seed has none, since there are too few images."""
     low: float | None
     """Lower end of the 95 % interval over seeds; none below three seeds."""
     high: float | None
@@ -170,9 +171,10 @@ def _mean_cost(costs: Sequence[Cost]) -> MeanCost:
 
 
 def _metric_tables(rows: dict[str, list[RunRecord]]) -> tuple[MetricTable, ...]:
-    """A table for every metric, in the order in which the records first name them."""
+    """A table for every metric of groups' images, in the order in which the records first name them."""
     metrics = _grouped(
-        (metric for runs in rows.values() for run in runs for metric in run.metrics), lambda metric: metric.name
+        (metric for runs in rows.values() for run in runs for metric in run.metrics if metric.scope == "group"),
+        lambda metric: metric.name,
     )
     return tuple(_metric_table(found, rows) for found in metrics.values())
 
@@ -182,7 +184,10 @@ def _metric_table(metrics: Sequence[Metric], rows: dict[str, list[RunRecord]]) -
     groups = sorted(dict.fromkeys(metric.group for metric in metrics), key=lambda group: group == "all")
     scores: dict[str, dict[str, Cell]] = {}
     for label, runs in rows.items():
-        own = _grouped((m for run in runs for m in run.metrics if m.name == name), lambda metric: metric.group)
+        own = _grouped(
+            (m for run in runs for m in run.metrics if (m.name, m.scope) == (name, "group")),
+            lambda metric: metric.group,
+        )
         if own:
             scores[label] = {group: _cell(own[group]) for group in groups if group in own}
     return MetricTable(
@@ -200,7 +205,10 @@ def _metric_table(metrics: Sequence[Metric], rows: dict[str, list[RunRecord]]) -
 
 
 def _cell(metrics: Sequence[Metric]) -> Cell:
-    interval = mean_interval([metric.value for metric in metrics])
+    values = [metric.value for metric in metrics if metric.value is not None]
+    if len(values) < len(metrics):
+        return Cell(None, None, None, len(metrics), min(metric.n for metric in metrics), None)
+    interval = mean_interval(values)
     floors = [metric.floor for metric in metrics if metric.floor is not None]
     return Cell(
         mean=interval.mean,
@@ -218,7 +226,9 @@ def _with_best(
     """The same cells with the best of each group marked, unless all are equal."""
     marked = {label: dict(cells) for label, cells in scores.items()}
     for group in groups:
-        means = [cells[group].mean for cells in scores.values() if group in cells]
+        means = [mean for cells in scores.values() if group in cells and (mean := cells[group].mean) is not None]
+        if not means:
+            continue
         best, worst = (min(means), max(means)) if direction == "lower" else (max(means), min(means))
         for cells in marked.values():
             if group in cells and cells[group].mean == best != worst:

@@ -87,7 +87,7 @@ def test_folders_with_groups():
     assert payload["seed"] == 0
     assert payload["real"]["ignored_files"] == ["notes.txt"]
     assert {row["metric"] for row in payload["rows"]} == {
-        *("fd", "kid", "precision", "recall", "density", "coverage", "vendi", "irs")
+        *("fd", "kid", "precision", "recall", "density", "coverage", "vendi", "irs", "irs_adjusted")
     }
     for text in ("notes.txt", "FD", "(pixels)", "worst class", "mean of 2 of 2 classes", "n = 12", "held-out"):
         assert text in shown
@@ -105,7 +105,8 @@ def test_the_table_shows_what_the_json_holds(files):
         shown_fd = [float(cell) for cell in cells[2:5]]
         assert int(cells[1]) == fd["n"]
         assert shown_fd == pytest.approx([fd["value"], fd["floor"], fd["value"] - fd["floor"]], abs=6e-4)
-        assert float(others[-1]) == pytest.approx(rows[kind, name, "irs"]["value"], abs=6e-4)
+        expected = [rows[kind, name, metric]["value"] for metric in ("irs", "irs_adjusted")]
+        assert [float(cell) for cell in others[-2:]] == pytest.approx(expected, abs=6e-4)
     assert fd["excess"] == fd["value"] - fd["floor"]
     assert rows["group", "all", "kid"]["standard_error"] > 0
 
@@ -193,12 +194,46 @@ def test_copies_of_training_images_are_named(files):
     fake = read_features(Path(files[1]))
     train = feature_set(3, identity=IDENTITY)
     train.features[4] = fake.features[7]
+    train.features[9] = fake.features[2] + 1e-3
     write_features(Path("train.safetensors"), train)
-    payload, shown = scored(*files, "--train", "train.safetensors")
-    assert payload["copies"] == [{"fake": "1-007", "train": "3-004"}]
-    assert "1-007 = 3-004" in shown
+    payload, shown = scored(*files, "--train", "train.safetensors", "--near", 0)
+    assert payload["copies"] == [{"fake": "1-007", "train": "3-004", "distance": 0, "ratio": 0}]
+    assert "1-007 ~ 3-004 (0)" in shown
+    near = scored(*files, "--train", "train.safetensors")[0]["copies"]
+    assert [(pair["fake"], pair["train"]) for pair in near] == [("1-007", "3-004"), ("1-002", "3-009")]
+    assert near[1]["distance"] == pytest.approx(1e-3 * 5**0.5)
+    assert 0 < near[1]["ratio"] < 0.1
+    assert "--near 0.2" in mistake(*files, "--near", 0.2)
     assert "authenticity" in {row["metric"] for row in payload["rows"]}
     assert "--train" in mistake(*files, "--metrics", "authenticity")
+
+
+def test_training_images_may_have_a_labels_file_of_their_own(files):
+    train = feature_set(3, identity=IDENTITY)
+    write_features(Path("train.safetensors"), train)
+    expected = values(scored(*files, "--train", "train.safetensors")[0])
+    write_features(Path("plain.safetensors"), FeatureSet(train.features, None, train.ids, IDENTITY))
+    rows = [f"{name},{label}" for name, label in zip(train.ids, train.labels, strict=True)]
+    Path("train.csv").write_text("\n".join(["id,label", *rows]))
+    assert values(scored(*files, "--train", "plain.safetensors", "--train-labels", "train.csv")[0]) == expected
+    assert "there are no training images" in mistake(*files, "--train-labels", "train.csv")
+
+
+def test_distance_at_infinite_counts_and_intervals_of_irs(files):
+    write_features(Path("many.safetensors"), feature_set(7, {"cat": 60, "dog": 60, "eel": 60}, identity=IDENTITY))
+    payload, shown = scored("many.safetensors", files[1], "--metrics", "fd,irs")
+    (row,) = [row for row in payload["rows"] if row["kind"] == "group" and row["metric"] == "irs"]
+    low, high = row["exact"]
+    assert low <= row["value"] <= high
+    assert "its own" in shown
+    assert "28" in mistake(*files, "--metrics", "fd_inf")
+    write_features(
+        Path("fake.safetensors"), feature_set(8, {"cat": 30, "dog": 30, "eel": 30}, shift=0.5, identity=IDENTITY)
+    )
+    payload, shown = scored("many.safetensors", "fake.safetensors", "--metrics", "fd,fd_inf", "--draws", 3)
+    found = {row["metric"]: row["value"] for row in payload["rows"] if row["kind"] == "group"}
+    assert found["fd_inf"] < found["fd"]
+    assert "FD∞" in shown
 
 
 def saved(name: str, found: FeatureSet) -> str:

@@ -1,74 +1,133 @@
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from grasp_bench.metrics import ClassificationScores, classification_intervals, classification_scores
+from grasp_bench.metrics import classification_intervals, classification_scores
 
 GROUPS = np.array(["head", "head", "tail"])
+SCORES = ("balanced_accuracy", "macro_f1", "nonzero_f1", "auroc", "average_precision")
+
+
+def certain(predictions: np.ndarray) -> np.ndarray:
+    """Probabilities (1, n, 3) of one classifier that knows no doubt."""
+    return np.eye(3)[predictions][None]
+
+
+def doubtful(labels: np.ndarray, seed: int, classifiers: int = 1) -> np.ndarray:
+    """Probabilities (classifiers, n, 3) that are right more often than not."""
+    state = np.random.RandomState(seed)
+    raw = state.gamma(1, size=(classifiers, len(labels), 3)) + np.eye(3)[labels]
+    return raw / raw.sum(axis=2, keepdims=True)
 
 
 def test_a_case_by_hand():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
     predictions = np.array([0, 0, 0, 1, 1, 1, 0, 0])
     f1 = [2 * 3 / (4 + 5), 2 * 2 / (2 + 3), 0.0]
-    scores = classification_scores(labels, predictions, GROUPS)
+    scores = classification_scores(labels, certain(predictions), GROUPS)
     assert list(scores) == ["head", "tail", "all"]
-    assert scores["head"] == ClassificationScores(
-        balanced_accuracy=pytest.approx(7 / 8), macro_f1=pytest.approx((f1[0] + f1[1]) / 2), nonzero_f1=2, n=6
+    head, tail, everything = scores.values()
+    assert (head.balanced_accuracy, head.macro_f1) == pytest.approx((7 / 8, (f1[0] + f1[1]) / 2))
+    assert (head.nonzero_f1, head.n) == (2, 6)
+    assert (tail.balanced_accuracy, tail.macro_f1, tail.nonzero_f1, tail.n) == (0, 0, 0, 2)
+    assert everything.balanced_accuracy == pytest.approx(1.75 / 3)
+    assert everything.macro_f1 == pytest.approx(sum(f1) / 3)
+    # of class 0 three of four images and two of four others are claimed; of class 1 two of two and one of six
+    assert head.auroc == pytest.approx(((0.75 + 1 - 2 / 4) / 2 + (1 + 1 - 1 / 6) / 2) / 2)
+    assert tail.auroc == 0.5
+    assert tail.average_precision == pytest.approx(2 / 8)
+
+
+def test_ranking_scores_are_scikit_learns_and_several_classifiers_are_averaged():
+    labels = np.repeat(np.arange(3), [20, 10, 5])
+    probabilities = doubtful(labels, 0, classifiers=2)
+    scores = classification_scores(labels, probabilities, GROUPS)
+    expected = np.array(
+        [
+            [
+                (roc_auc_score(labels == c, each[:, c]), average_precision_score(labels == c, each[:, c]))
+                for c in range(3)
+            ]
+            for each in probabilities
+        ]
     )
-    assert scores["tail"] == ClassificationScores(balanced_accuracy=0, macro_f1=0, nonzero_f1=0, n=2)
-    assert scores["all"] == ClassificationScores(
-        balanced_accuracy=pytest.approx(1.75 / 3), macro_f1=pytest.approx(sum(f1) / 3), nonzero_f1=2, n=8
-    )
+    assert scores["tail"].auroc == pytest.approx(expected[:, 2, 0].mean())
+    assert scores["all"].average_precision == pytest.approx(expected[:, :, 1].mean())
+    single = [classification_scores(labels, each[None], GROUPS)["all"].macro_f1 for each in probabilities]
+    assert scores["all"].macro_f1 == pytest.approx(np.mean(single))
 
 
 def test_a_class_that_is_never_predicted_scores_zero_without_a_warning(recwarn: pytest.WarningsRecorder):
     labels = np.array([0, 1, 2])
-    assert classification_scores(labels, np.array([0, 1, 1]), GROUPS)["tail"].macro_f1 == 0
+    assert classification_scores(labels, certain(np.array([0, 1, 1])), GROUPS)["tail"].macro_f1 == 0
     assert not recwarn.list
 
 
 def test_the_interval_holds_the_score_and_matches_resampled_images():
     state = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), [40, 60, 20])
-    predictions = np.where(state.random(120) < 0.7, labels, (labels + 1) % 3)
-    intervals = classification_intervals(labels, predictions, GROUPS, key=("t", 0))
-    scores = classification_scores(labels, predictions, GROUPS)
+    probabilities = doubtful(labels, 1)
+    intervals = classification_intervals(labels, probabilities, GROUPS, key=("t", 0))
+    scores = classification_scores(labels, probabilities, GROUPS)
     for group, found in intervals.items():
+        assert tuple(found) == SCORES
         for score, (low, high) in found.items():
             assert low <= getattr(scores[group], score) <= high
 
     resampled = []
-    for _ in range(1000):
+    for _ in range(400):
         redrawn = np.concatenate(
             [state.choice(np.flatnonzero(labels == label), n) for label, n in enumerate([40, 60, 20])]
         )
-        resampled.append(classification_scores(labels[redrawn], predictions[redrawn], GROUPS))
+        resampled.append(classification_scores(labels[redrawn], probabilities[:, redrawn], GROUPS))
     for group in ("tail", "all"):
-        for score in ("balanced_accuracy", "macro_f1"):
+        for score in ("balanced_accuracy", "macro_f1", "auroc", "average_precision"):
             expected = np.percentile([getattr(each[group], score) for each in resampled], [2.5, 97.5])
-            assert intervals[group][score] == pytest.approx(tuple(expected), abs=0.03)
+            assert intervals[group][score] == pytest.approx(tuple(expected), abs=0.04)
 
 
-def test_the_interval_is_a_function_of_its_key():
+def test_images_of_few_patients_make_wider_intervals():
     labels = np.repeat(np.arange(3), 30)
-    predictions = np.where(np.arange(90) % 3 == 0, 0, labels)
-    first = classification_intervals(labels, predictions, GROUPS, key=("run", 0))
-    assert classification_intervals(labels, predictions, GROUPS, key=("run", 0)) == first
-    assert classification_intervals(labels, predictions, GROUPS, key=("run", 1)) != first
+    patients = np.array([f"p{row // 10}" for row in range(90)])
+    sick = doubtful(labels, 2)
+    sick[:, ::1] = sick[:, (np.arange(90) // 10) * 10]  # every patient's images are alike
+    plain = classification_intervals(labels, sick, GROUPS, key=())["all"]
+    clustered = classification_intervals(labels, sick, GROUPS, key=(), units=patients)["all"]
+    for score in ("balanced_accuracy", "auroc"):
+        assert np.diff(clustered[score]) > 1.5 * np.diff(plain[score])
+
+
+def test_a_class_whose_patients_were_not_drawn_counts_in_no_mean(recwarn: pytest.WarningsRecorder):
+    labels = np.array([0] * 20 + [1] * 20 + [2])
+    patients = np.arange(41)
+    found = classification_intervals(labels, certain(labels), GROUPS, key=(), units=patients, resamples=50)
+    assert found["tail"]["balanced_accuracy"] == (1, 1)
+    assert found["all"]["auroc"] == (1, 1)
+    assert not recwarn.list
+
+
+def test_the_interval_is_a_function_of_its_key_and_not_of_memory(monkeypatch: pytest.MonkeyPatch):
+    labels = np.repeat(np.arange(3), 30)
+    probabilities = doubtful(labels, 3)
+    first = classification_intervals(labels, probabilities, GROUPS, key=("run", 0), resamples=40)
+    assert classification_intervals(labels, probabilities, GROUPS, key=("run", 1), resamples=40) != first
+    monkeypatch.setattr("grasp_bench.metrics.classification._CHUNK", 270)
+    assert classification_intervals(labels, probabilities, GROUPS, key=("run", 0), resamples=40) == first
 
 
 @pytest.mark.parametrize(
-    ("labels", "predictions", "message"),
+    ("labels", "probabilities", "message"),
     [
-        ([0, 1, 1], [0, 1, 1], "class 2 has no test images"),
-        ([0, 1, 2], [0, 1], r"predictions: expected shape \(3,\)"),
-        ([0, 1, 2], [0, 1, 3], r"predictions: indices span \[0, 3\], there are 3 classes"),
-        ([-1, 1, 2], [0, 1, 2], r"labels: indices span \[-1, 2\]"),
-        ([0.0, 1.0, 2.0], [0, 1, 2], "labels: expected integer"),
+        ([0, 1, 1], np.ones((1, 3, 3)), "class 2 has no test images"),
+        ([0, 1, 2], np.ones((3, 3)), r"probabilities: expected shape \(classifiers, 3, 3\), got \(3, 3\)"),
+        ([0, 1, 2], np.ones((1, 3, 2)), r"got \(1, 3, 2\)"),
+        ([0, 1, 2], np.full((1, 3, 3), np.nan), "probabilities: NaN"),
+        ([-1, 1, 2], np.ones((1, 3, 3)), r"labels: indices span \[-1, 2\]"),
+        ([0.0, 1.0, 2.0], np.ones((1, 3, 3)), "labels: expected integer"),
     ],
 )
-def test_bad_input(labels: list[int], predictions: list[int], message: str):
+def test_bad_input(labels: list[int], probabilities: np.ndarray, message: str):
     with pytest.raises(ValueError, match=message):
-        classification_scores(np.array(labels), np.array(predictions), GROUPS)
+        classification_scores(np.array(labels), probabilities, GROUPS)
     with pytest.raises(ValueError, match=message):
-        classification_intervals(np.array(labels), np.array(predictions), GROUPS, key=())
+        classification_intervals(np.array(labels), probabilities, GROUPS, key=())

@@ -18,9 +18,11 @@ def test_a_case_by_hand():
 def test_near_duplicates_are_listed_with_their_training_image():
     found = near_duplicates(TRAIN, FAKE, 0.5)
     assert (found.fake.tolist(), found.train.tolist()) == ([2, 4, 0], [2, 3, 0])
+    assert found.ratio == pytest.approx([0, 0.1 / 4, 0.5])
+    assert found.within(0.1).fake.tolist() == near_duplicates(TRAIN, FAKE, 0.1).fake.tolist() == [2, 4]
     exact = near_duplicates(TRAIN, FAKE, 0)
     assert (exact.fake.tolist(), exact.train.tolist(), exact.distance.tolist()) == ([2], [2], [0])
-    assert len(near_duplicates(TRAIN, FAKE[:2], 0.1)) == 0
+    assert len(near_duplicates(TRAIN, FAKE[1:2], 1)) == 0
 
 
 def test_a_copied_set_has_no_authentic_image():
@@ -76,10 +78,15 @@ def test_bad_input(train: np.ndarray, fake: np.ndarray, message: str):
 def test_one_training_image_has_no_neighbour():
     with pytest.raises(ValueError, match="train: n = 1, at least 2"):
         authenticity(TRAIN[:1], FAKE)
-    assert len(near_duplicates(TRAIN[:1], FAKE, 100)) == 5
 
 
-@pytest.mark.parametrize("threshold", [-1, np.nan, np.inf])
-def test_thresholds_that_are_no_distance(threshold: float):
-    with pytest.raises(ValueError, match="threshold = "):
-        near_duplicates(TRAIN, FAKE, threshold)
+def test_a_training_image_that_is_there_twice_has_no_near_duplicates_but_equal_ones():
+    train = np.array([[0.0], [0.0], [5.0]])
+    found = near_duplicates(train, np.array([[0.0], [1e-9]]), 1)
+    assert (found.fake.tolist(), found.ratio.tolist()) == ([0], [0])
+
+
+@pytest.mark.parametrize("ratio", [-1, np.nan, 1.5])
+def test_ratios_that_are_none(ratio: float):
+    with pytest.raises(ValueError, match="ratio = "):
+        near_duplicates(TRAIN, FAKE, ratio)
