@@ -154,6 +154,9 @@ def _notes(comparison: Comparison, scores: list[Score], copies: list[dict[str, A
             notes.append(
                 f"{source}: {len(source.ignored)} files are no images and were ignored: {some(source.ignored)}."
             )
+    for source, found in zip(comparison.sources, comparison.sets, strict=True):
+        if (found.features == found.features[0]).all():
+            notes.append(f"{source}: all {len(found.features)} images have the same features.")
     if copies:
         pairs = some(f"{pair['fake']} ~ {pair['train']} ({pair['ratio']:.2g})" for pair in copies)
         notes.append(

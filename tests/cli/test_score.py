@@ -236,6 +236,17 @@ def test_distance_at_infinite_counts_and_intervals_of_irs(files):
     assert "FD∞" in shown
 
 
+def test_features_that_are_all_the_same_are_scored_and_told(files):
+    collapsed = feature_set(1, identity=IDENTITY)
+    collapsed.features[:] = 1
+    write_features(Path("collapsed.safetensors"), collapsed)
+    payload, shown = scored(files[0], "collapsed.safetensors")
+    found = {row["metric"]: row["value"] for row in payload["rows"] if row["kind"] == "group"}
+    assert (found["vendi"], found["recall"]) == pytest.approx((1, 0))
+    assert found["irs"] == pytest.approx(1 / payload["n"])
+    assert "FAKE (collapsed.safetensors): all 60 images have the same features." in " ".join(shown.split())
+
+
 def saved(name: str, found: FeatureSet) -> str:
     write_features(Path(name), found)
     return name
