@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+MAPPED_TYPES = {"U8": "<u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
+"""Type of a safetensors file → numpy's name of it."""
 
 
 def canonical_json(value: Any) -> str:
@@ -87,3 +91,18 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return load_file(path)
+
+
+def mapped_tensor(path: Path, name: str) -> np.ndarray:
+    """One tensor of a safetensors file, read-only and read from the disk as it is used.
+
+    The format: the header's length as an unsigned 64-bit little-endian number, the header in JSON, and the data.
+    """
+    import numpy as np
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[name]
+    return np.memmap(
+        path, MAPPED_TYPES[entry["dtype"]], "r", 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
+    )

@@ -36,6 +36,11 @@ class Budget(BaseModel):
     """Sampling steps an image."""
 
 
+def by_name(*budgets: Budget) -> dict[str, Budget]:
+    """The budgets of a task, by their names."""
+    return {budget.name: budget for budget in budgets}
+
+
 class Component(BaseModel):
     """A named, versioned part of a run with every one of its settings, defaults included."""
 

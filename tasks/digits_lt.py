@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, field_validator
 
 from grasp_bench import seeds
-from grasp_bench.spec import Budget
-from grasp_bench.task import ClassifierRecipe, ClassInfo, Dataset, Split, Task, TaskSettings
+from grasp_bench.downstream.recipe import Recipe
+from grasp_bench.spec import Budget, by_name
+from grasp_bench.task import GROUPS, ClassInfo, Dataset, Split, Task, TaskSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from grasp_bench.data.images import Progress
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LARGEST, SMALLEST = 80, 4  # training images of the most and the least frequent class
@@ -50,9 +53,9 @@ class DigitsLT(Task[DigitsSettings]):
     backbone = "tiny-sd3"
     guidance = "cfg"
     extractor = "digits-cnn"
-    classifier = ClassifierRecipe(epochs=40, batch_size=64, learning_rate=2e-3)
-    budgets: ClassVar[dict[str, Budget]] = {
-        "standard": Budget(
+    classifier = Recipe(epochs=40, batch_size=64, learning_rate=2e-3)
+    budgets = by_name(
+        Budget(
             name="standard",
             steps=600,
             batch_size=64,
@@ -62,7 +65,7 @@ class DigitsLT(Task[DigitsSettings]):
             images_per_class=60,
             num_inference_steps=20,
         ),
-        "smoke": Budget(
+        Budget(
             name="smoke",
             steps=20,
             batch_size=16,
@@ -72,20 +75,20 @@ class DigitsLT(Task[DigitsSettings]):
             images_per_class=8,
             num_inference_steps=4,
         ),
-    }
+    )
 
     def classes(self) -> list[ClassInfo]:
         from grasp_bench.data.longtail import exponential_counts, rank_groups
 
         by_rank = exponential_counts(len(DIGITS), LARGEST, SMALLEST)
         counts = [by_rank[self.config.class_order.index(str(digit))] for digit in range(len(DIGITS))]
-        groups = rank_groups(counts, GROUP_SIZES, self.groups)
+        groups = rank_groups(counts, GROUP_SIZES, GROUPS)
         return [
             ClassInfo(str(digit), f"a handwritten digit {word}", group, count)
             for digit, (word, group, count) in enumerate(zip(DIGITS, groups, counts, strict=True))
         ]
 
-    def prepare(self, folder: Path) -> None:
+    def prepare(self, folder: Path, report: Progress) -> None:
         import numpy as np
         import torch
         from sklearn.datasets import load_digits
@@ -101,11 +104,11 @@ class DigitsLT(Task[DigitsSettings]):
             tensors[f"{name}/indices"] = torch.from_numpy(indices)
         write_tensors(folder / FILE, tensors)
 
-    def open(self, folder: Path) -> Dataset:
+    def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
         from grasp_bench.io import read_tensors
 
         tensors = read_tensors(folder / FILE)
-        return Dataset(*(self._read(tensors, name) for name in SPLITS))
+        return Dataset(*(self._read(tensors, name, shape) for name in SPLITS))
 
     def _split(self, labels: np.ndarray) -> list[np.ndarray]:
         """Indices of train, validation, test and pool; the test and validation sets do not depend on the settings."""
@@ -120,12 +123,14 @@ class DigitsLT(Task[DigitsSettings]):
         test, validation, train, pool = (np.sort(np.concatenate(part)) for part in parts)
         return [train, validation, test, pool]
 
-    def _read(self, tensors: dict[str, torch.Tensor], name: str) -> Split:
+    def _read(self, tensors: dict[str, torch.Tensor], name: str, shape: tuple[int, int, int]) -> Split:
+        from grasp_bench.data.resize import resized
+
         images, labels = tensors[f"{name}/images"].numpy(), tensors[f"{name}/labels"].numpy()
         prompts = [info.prompt for info in self.classes()]
         return Split(
             ids=[f"digits/{index}" for index in tensors[f"{name}/indices"].tolist()],
             labels=labels,
             prompts=[prompts[label] for label in labels],
-            read=lambda indices: images[indices],
+            read=lambda indices: resized(images[indices], shape),
         )

@@ -42,3 +42,12 @@ def test_tensors_round_trip(tmp_path: Path) -> None:
     back = io.read_tensors(tmp_path / "x.safetensors")
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[key], tensors[key]) and back[key].dtype == tensors[key].dtype for key in tensors)
+
+
+def test_a_mapped_tensor_is_the_one_that_was_written(tmp_path: Path) -> None:
+    tensors = {"images": torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8), "labels": torch.arange(5)}
+    io.write_tensors(tmp_path / "t.safetensors", tensors)
+    for name, tensor in tensors.items():
+        found = io.mapped_tensor(tmp_path / "t.safetensors", name)
+        assert (found == tensor.numpy()).all()
+        assert (found[[3, 1]] == tensor[[3, 1]].numpy()).all()

@@ -1,16 +1,16 @@
-"""Stable Diffusion 3's transformer at half a million parameters, on 8×8 grey pixels, shipped with its weights.
+"""Stable Diffusion 3's transformer at a size that trains on a CPU, shipped with its weights.
 
-Pretrained on rendered DejaVu glyphs by ``python -m grasp_bench.backbones.pretrain_glyphs``. It has no autoencoder
-(a latent is the image in [-1, 1]) and its prompt encoder needs no download; everything else is the code path that
-SD3.5 takes: diffusers' ``SD3Transformer2DModel``, flow matching, Euler sampling.
+Two members of one family: ``tiny-sd3`` draws 8×8 grey glyphs, ``tiny-sd3-32`` 32×32 colour scenes. They have no
+autoencoder (a latent is the image in [-1, 1]) and their prompt encoder needs no download; everything else is the code
+path that SD3.5 takes: diffusers' ``SD3Transformer2DModel``, flow matching, Euler sampling.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 
 if TYPE_CHECKING:
@@ -18,40 +18,20 @@ if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
     from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
-WEIGHTS = Path(__file__).parent / "weights" / "tiny-sd3.safetensors"
-CARD = WEIGHTS.with_suffix(".json")
+WEIGHTS = Path(__file__).parent / "weights"
 PROMPT_WIDTH = 64
-PROMPT_LENGTH = 12  # words
 TIMESTEP_SCALE = 1000  # the transformer's clock runs to 1000, ours to 1
 
 
-def build_transformer() -> SD3Transformer2DModel:
-    """The transformer with fresh weights drawn from torch's global generator."""
-    from diffusers import SD3Transformer2DModel
+class TinySD3Family(Backbone):
+    """What the members share; a member states its sizes and its revision."""
 
-    return SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=2,
-        in_channels=1,
-        out_channels=1,
-        num_layers=4,
-        attention_head_dim=32,
-        num_attention_heads=2,
-        joint_attention_dim=PROMPT_WIDTH,
-        caption_projection_dim=64,
-        pooled_projection_dim=PROMPT_WIDTH,
-        pos_embed_max_size=4,
-    )
-
-
-class TinySD3(Backbone):
-    """SD3's transformer at 0.6 M parameters on 8×8 grey pixels, pretrained on printed glyphs; ships with the package
-
-    Prompts are any words, at most 12 of them.
-    """
-
-    revision: ClassVar[str] = json.loads(CARD.read_text())["sha256"][:12]
-    image_shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
+    name: ClassVar[str]
+    """Names the weights' file and keys the draw of the initial weights."""
+    architecture: ClassVar[dict[str, Any]]
+    """Arguments of ``SD3Transformer2DModel`` beyond those that follow from the image and the prompt."""
+    prompt_length: ClassVar[int]
+    """The most words that a prompt may have."""
     sampling_dtype: ClassVar[str] = "float64"  # cheap at this size, and images cannot depend on the batch's size
     attention_projections: ClassVar[tuple[str, ...]] = (
         "attn.to_q",
@@ -72,23 +52,42 @@ class TinySD3(Backbone):
 
         self.transformer = transformer
         self.objective = FlowMatching()
-        self.encode_words = WordEncoder(PROMPT_WIDTH, PROMPT_LENGTH)
+        self.encode_words = WordEncoder(PROMPT_WIDTH, self.prompt_length)
+
+    @classmethod
+    def initialise(cls) -> Self:
+        """The backbone before pretraining: always the same initial weights, trainable."""
+        from diffusers import SD3Transformer2DModel
+
+        channels, _, size = cls.image_shape
+        with seeds.global_seed(seeds.generator("init", cls.name)):
+            transformer = SD3Transformer2DModel(
+                sample_size=size,
+                in_channels=channels,
+                out_channels=channels,
+                joint_attention_dim=PROMPT_WIDTH,
+                pooled_projection_dim=PROMPT_WIDTH,
+                pos_embed_max_size=size // cls.architecture["patch_size"],
+                **cls.architecture,
+            )
+        return cls(transformer)
+
+    @classmethod
+    def weights(cls) -> Path:
+        """The safetensors file that ships with the package; its card is the JSON file beside it."""
+        return WEIGHTS / f"{cls.name}.safetensors"
 
     @classmethod
     def load(cls) -> Self:
-        import torch
-
         from grasp_bench.io import file_digest, read_tensors
 
-        expected = json.loads(CARD.read_text())["sha256"]
-        if file_digest(WEIGHTS) != expected:
-            raise RuntimeError(f"{WEIGHTS} is not the file that {CARD.name} describes (sha256 {expected})")
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the weights drawn here are replaced, so the draw should leave no trace
-            transformer = build_transformer()
-        transformer.load_state_dict(read_tensors(WEIGHTS))
-        return cls(transformer.requires_grad_(False).eval())
+        path = cls.weights()
+        if not file_digest(path).startswith(cls.revision):
+            raise RuntimeError(f"{path} is not the file of revision {cls.revision}, which begins its sha256")
+        backbone = cls.initialise()
+        backbone.transformer.load_state_dict(read_tensors(path))
+        backbone.transformer.requires_grad_(False).eval()
+        return backbone
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         return images.float() / 127.5 - 1
@@ -123,3 +122,41 @@ class TinySD3(Backbone):
         from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
         return FlowMatchEulerDiscreteScheduler()
+
+
+class TinySD3(TinySD3Family):
+    """SD3's transformer at 0.6 M parameters on 8×8 grey pixels, pretrained on printed glyphs; ships with the package
+
+    Made by ``python -m grasp_bench.backbones.pretrain_glyphs``. Prompts are any words, at most 12 of them.
+    """
+
+    name: ClassVar[str] = "tiny-sd3"
+    revision: ClassVar[str] = "0b6966488a08"
+    image_shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
+    architecture: ClassVar[dict[str, Any]] = {
+        "patch_size": 2,
+        "num_layers": 4,
+        "attention_head_dim": 32,
+        "num_attention_heads": 2,
+        "caption_projection_dim": 64,
+    }
+    prompt_length: ClassVar[int] = 12
+
+
+class TinySD3At32(TinySD3Family):
+    """SD3's transformer at 1.3 M parameters on 32×32 colour pixels, pretrained on drawn scenes; ships with the package
+
+    Made by ``python -m grasp_bench.backbones.pretrain_scenes``. Prompts are any words, at most 24 of them.
+    """
+
+    name: ClassVar[str] = "tiny-sd3-32"
+    revision: ClassVar[str] = "000000000000"
+    image_shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
+    architecture: ClassVar[dict[str, Any]] = {
+        "patch_size": 4,
+        "num_layers": 4,
+        "attention_head_dim": 32,
+        "num_attention_heads": 3,
+        "caption_projection_dim": 96,
+    }
+    prompt_length: ClassVar[int] = 24

@@ -10,6 +10,8 @@ import typer
 
 from grasp_bench import __version__
 from grasp_bench.cli.list import list_plugins
+from grasp_bench.cli.new import new as write_template
+from grasp_bench.cli.prepare import prepare as prepare_data
 from grasp_bench.cli.report import report_runs
 from grasp_bench.cli.run import run as run_method
 from grasp_bench.cli.score import score as score_images
@@ -55,11 +57,21 @@ def grasp_bench(
 app.command("list", epilog=examples("grasp-bench list", "grasp-bench list methods"))(list_plugins)
 app.command("show", epilog=examples("grasp-bench show grasp", "grasp-bench show digits-lt"))(show_plugin)
 app.command(
+    "prepare",
+    epilog=examples(
+        "grasp-bench prepare --task mimic-lt --data-root /data/mimic-cxr-jpg",
+        "grasp-bench prepare --task mimic-lt --check",
+        "grasp-bench prepare --task ./mytask.toml --cache tiny-sd3-32",
+    ),
+)(prepare_data)
+app.command("new", epilog=examples("grasp-bench new task", "grasp-bench new task --path birds.toml"))(write_template)
+app.command(
     "run",
     epilog=examples(
         "grasp-bench run --method grasp --task digits-lt",
         "grasp-bench run --method lora --task digits-lt --seed 0 --seed 1 --set rank=16",
         "grasp-bench run --method grasp --task digits-lt --budget smoke",
+        "grasp-bench run --method grasp --task ./mytask.toml",
     ),
 )(run_method)
 app.command(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def run(
     method: Annotated[str, typer.Option("--method", "-m", help="Method; see `grasp-bench list methods`.")],
-    task: Annotated[str, typer.Option("--task", "-t", help="Task; see `grasp-bench list tasks`.")],
+    task: Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")],
     guidance: Annotated[str | None, typer.Option(help="Guidance for sampling; the task's default if absent.")] = None,
     seed: Annotated[list[int], typer.Option(min=0, help="Seed; repeat the option for several runs.")] = [0],  # noqa: B006 # typer reads it, nothing changes it
     set_: Annotated[
@@ -30,6 +30,10 @@ def run(
     ] = [],  # noqa: B006 # as above
     backbone: Annotated[str | None, typer.Option(help="Backbone; the task's default if absent.")] = None,
     budget: Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that it runs.")] = STANDARD,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the task's download; else $GRASP_BENCH_DATA/<task>, else as prepared."),
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where records go.")] = Path("results"),
     work_dir: Annotated[Path, typer.Option(help="Where stages and checkpoints go; reused.")] = Path(".grasp-bench"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -62,6 +66,7 @@ def run(
             method_settings=set_,
             task_settings=task_set,
             guidance_settings=guidance_set,
+            data_root=data_root,
         )
         for number in dict.fromkeys(seed)
     ]

@@ -11,11 +11,14 @@ import typer
 
 from grasp_bench import plugins
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.task import MissingDataError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
     from rich.table import Table
+
+    from grasp_bench.downstream.recipe import Recipe
 
 BOUNDS = {
     "ge": "≥",
@@ -30,9 +33,21 @@ BOUNDS = {
 
 
 def show_plugin(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of a method, task, backbone, guidance or extractor.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Of a method, task, backbone, guidance or extractor; or a task's TOML file."
+        ),
+    ],
 ) -> None:
     """Describe one of what `grasp-bench list` lists: its settings with defaults and bounds, source, classes."""
+    if name.endswith(".toml"):
+        from grasp_bench.cli.output import console
+        from grasp_bench.harness.plan import make_task
+
+        task = make_task(name, [], None)[1]
+        console().print(_budgets_table(task), _classes_table(task))
+        return
     kinds = [kind for kind in plugins.KINDS if name in plugins.entries(kind)]
     if not kinds:
         raise UserError(_unknown(name))
@@ -63,8 +78,9 @@ def _show(kind: plugins.Kind, name: str, plugin: Any) -> None:
     if hasattr(plugin, "Config"):
         out.print(settings_table(plugin.Config))
     if kind == "tasks":
-        out.print(_budgets_table(plugin))
-        out.print(_classes_table(plugin))
+        if plugin.budgets:
+            out.print(_budgets_table(plugin))
+        out.print(_classes(name))
 
 
 def _version_name(kind: plugins.Kind) -> str:
@@ -78,9 +94,11 @@ def _paper(plugin: Any) -> dict[str, str]:
 def _task(plugin: Any) -> dict[str, str]:
     return {
         "source": plugin.source,
+        **({"folder of the download": plugin.layout} if plugin.layout else {}),
         "default backbone": plugin.backbone,
         "default guidance": plugin.guidance,
         "extractor": plugin.extractor,
+        "downstream classifier": _recipe(plugin.classifier),
     }
 
 
@@ -152,6 +170,30 @@ def _budgets_table(task: Any) -> Table:
     return table
 
 
+def _recipe(recipe: Recipe) -> str:
+    from dataclasses import asdict
+
+    return ", ".join(f"{name} {value}" for name, value in asdict(recipe).items())
+
+
+def _classes(name: str) -> Table | str:
+    """The classes of a task, or where they come from if that is data which is not here."""
+    from grasp_bench.data.root import data_root
+
+    task_class = plugins.load("tasks", name)
+    config = task_class.Config()
+    try:
+        return _classes_table(task_class(config))
+    except MissingDataError:
+        pass
+    if not task_class.layout:
+        return "classes: those of your images"
+    try:
+        return _classes_table(task_class(config, data_root(name, None)))
+    except UserError as error:
+        return f"classes: come with the data ({error})"
+
+
 def _classes_table(task: Any) -> Table:
     from rich.table import Table
     from rich.text import Text
@@ -159,6 +201,19 @@ def _classes_table(task: Any) -> Table:
     table = Table(title="classes", title_justify="left")
     for heading in ("class", "group", "train images", "prompt"):
         table.add_column(heading, justify="right" if heading == "train images" else "left")
-    for info in task(task.Config()).classes():
-        table.add_row(*map(Text, [info.name, info.group, str(info.train_count), info.prompt]))
+    infos, stand_ins = task.classes(), _stand_ins(task)
+    if stand_ins:
+        table.add_column(f"class of {task.generator}")
+    for index, info in enumerate(infos):
+        cells = [info.name, info.group, str(info.train_count), info.prompt, *stand_ins[index : index + 1]]
+        table.add_row(*map(Text, cells))
     return table
+
+
+def _stand_ins(task: Any) -> list[str]:
+    """For every class, the generator's class that stands for it, where the task has a generator of another."""
+    if not task.generator:
+        return []
+    generator_class = plugins.load("tasks", task.generator)
+    generator = generator_class(generator_class.Config())
+    return [generator.classes()[index].name for index in task.generator_classes(generator)]

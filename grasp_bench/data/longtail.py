@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,3 +21,11 @@ def rank_groups(counts: Sequence[int], sizes: Sequence[int], groups: Sequence[st
     for name, index in zip(names, order, strict=True):
         result[index] = name
     return result
+
+
+def groups_by_count(counts: Mapping[str, int], head_above: int, tail_below: int) -> dict[str, str]:
+    """Class → "head" with more than ``head_above`` images, "tail" with fewer than ``tail_below``, else "medium"."""
+    return {
+        name: "head" if count > head_above else "tail" if count < tail_below else "medium"
+        for name, count in counts.items()
+    }

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from grasp_bench import seeds
-from grasp_bench.task import ClassifierRecipe
+from grasp_bench.downstream.recipe import Recipe
 
 FEATURES = 32  # width of the layer before the last
 
@@ -37,7 +37,7 @@ def build(channels: int, classes: int) -> nn.Sequential:
 
 
 def train(
-    images: np.ndarray, labels: np.ndarray, classes: int, recipe: ClassifierRecipe, key: tuple[str | int, ...]
+    images: np.ndarray, labels: np.ndarray, classes: int, recipe: Recipe, key: tuple[str | int, ...]
 ) -> nn.Sequential:
     """Train from scratch with AdamW under a cosine schedule; everything random is drawn from the stream ``key``.
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.base import PretrainedExtractor
-from grasp_bench.task import ClassifierRecipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from grasp_bench.task import Dataset
 
 WEIGHTS = "digits-cnn.safetensors"
-RECIPE = ClassifierRecipe(epochs=40, batch_size=64, learning_rate=2e-3)
+RECIPE = Recipe(epochs=40, batch_size=64, learning_rate=2e-3)
 
 
 class DigitsCNN(PretrainedExtractor):

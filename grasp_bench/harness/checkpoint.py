@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from grasp_bench.harness.checked import Tensors, find_checked, load_checked, save_checked
+from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
 
 KIND = "step"
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone, PromptEmbeddings
+from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.harness.checked import Tensors, find_checked, load_checked, save_checked
 from grasp_bench.harness.failure import NonFiniteError
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.io import write_json, write_tensors
@@ -21,6 +23,15 @@ from grasp_bench.spec import RunSpec
 IMAGES = "images.safetensors"
 SUMMARY = "generate.json"
 KIND = "batch"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the images of one class are sampled with."""
+
+    prompt: str
+    label: int
+    """Index of the class among those that the method was fine-tuned on."""
 
 
 class Sampler:
@@ -77,15 +88,15 @@ class Sampler:
 
 
 def generate(
-    spec: RunSpec, prompts: list[str], sampler: Sampler, folder: Path, batch_size: int, report: Reporter
+    spec: RunSpec, subjects: Sequence[Subject], sampler: Sampler, folder: Path, batch_size: int, report: Reporter
 ) -> None:
-    """Write ``images_per_class`` images for each class's prompt to ``folder``, class by class.
+    """Write ``images_per_class`` images of each class's subject to ``folder``, class by class.
 
     Each image has a noise stream of its own, so neither the batch's size nor an interruption changes it; batches
     that are done stay when the work is interrupted.
     """
     each, steps = spec.budget.images_per_class, spec.budget.num_inference_steps
-    labels = torch.arange(len(prompts)).repeat_interleave(each)
+    labels = torch.arange(len(subjects)).repeat_interleave(each)
     backbone = sampler.backbone
     # not the transformer's own `to`, which warns of precision being lowered; this raises it
     torch.nn.Module.to(backbone.transformer, sampler.device, sampler.dtype).eval()
@@ -99,7 +110,9 @@ def generate(
             chosen = labels[finished : finished + batch_size]
             numbers = range(finished, finished + len(chosen))
             noise = torch.stack([torch.randn(shape, generator=_noise_stream(spec, *divmod(i, each))) for i in numbers])
-            images = sampler(noise, [prompts[label] for label in chosen], chosen, steps)
+            shown = [subjects[label] for label in chosen]
+            known = torch.tensor([subject.label for subject in shown])
+            images = sampler(noise, [subject.prompt for subject in shown], known, steps)
             spent = [time.perf_counter() - started, sampler.evaluations - evaluations]
             batches.append({"images": images, "spent": torch.tensor(spent, dtype=torch.float64)})
             save_checked(folder, KIND, finished, batches[-1])

@@ -14,21 +14,22 @@ from pydantic import JsonValue
 
 from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone
+from grasp_bench.checked import remove_checked
 from grasp_bench.data.features import FeatureSet, read_features, write_features
-from grasp_bench.downstream import small_cnn
+from grasp_bench.downstream import classifier
+from grasp_bench.downstream.sources import topped_up
 from grasp_bench.errors import Skip
-from grasp_bench.extractors.base import PretrainedExtractor
+from grasp_bench.extractors.base import Extractor, PretrainedExtractor
 from grasp_bench.harness import checkpoint
 from grasp_bench.harness import generate as generation
 from grasp_bench.harness import train as training
 from grasp_bench.harness.batches import Batches
-from grasp_bench.harness.checked import remove_checked
 from grasp_bench.harness.plan import Plan
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.runner import Options
 from grasp_bench.harness.score import class_table, downstream_metrics, fidelity_and_diversity, fidelity_metrics
 from grasp_bench.harness.stages import Stages
-from grasp_bench.io import file_digest, read_tensors, write_bytes, write_json, write_tensors
+from grasp_bench.io import file_digest, mapped_tensor, read_tensors, write_bytes, write_json, write_tensors
 from grasp_bench.metrics.scoring import LabelledFeatures
 from grasp_bench.record import Cost, Metric
 from grasp_bench.report.pictures import write_grid
@@ -40,6 +41,7 @@ METRICS = "metrics.json"
 CLASSES = "classes.csv"
 PICTURE = "samples.png"
 SHOWN = 10  # images a class in the picture
+AT_ONCE = 1000  # images that features are extracted of
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ class Pipeline:
     @functools.cached_property
     def data(self) -> Dataset:
         """The task's data."""
-        return self.plan.task.open(self.stages.run("prepare", self.inputs["prepare"], self.plan.task.prepare))
+        task = self.plan.task
+        folder = self.stages.run("prepare", self.inputs["prepare"], lambda folder: task.prepare(folder, self.report))
+        return task.open(folder, self.plan.backbone.image_shape)
 
     @functools.cached_property
     def backbone(self) -> Backbone:
@@ -113,14 +117,16 @@ class Pipeline:
 
     def attach(self) -> None:
         """Attach the method to the backbone with its initial weights."""
-        spec = self.plan.spec
+        spec, task = self.plan.trained_on.spec, self.plan.trained_on.task
         generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
-        self.plan.method.attach(self.backbone, self.plan.task, generator)
+        self.plan.method.attach(self.backbone, task, generator)
         self.backbone.transformer.to(self.device)
 
     @functools.cached_property
     def trained(self) -> Path:
         """Folder of the fine-tuned weights."""
+        if self.plan.generator:
+            return Pipeline(self.plan.generator, self.options, self.device, self.report).trained
         return self.stages.run("train", self.inputs["train"], self._train)
 
     @functools.cached_property
@@ -131,8 +137,7 @@ class Pipeline:
     @functools.cached_property
     def images(self) -> Split:
         """The generated images."""
-        tensors = read_tensors(self.generated / generation.IMAGES)
-        images, labels = tensors["images"].numpy(), tensors["labels"].numpy()
+        images, labels = (mapped_tensor(self.generated / generation.IMAGES, name) for name in ("images", "labels"))
         return Split(
             ids=[f"generated/{number:08}" for number in range(len(labels))],
             labels=labels,
@@ -147,11 +152,19 @@ class Pipeline:
             extractor = self.plan.extractor.load(self.extractor)
             labels = [self.classes[label].name for label in split.labels]
             identity = extractor.identity if isinstance(extractor, PretrainedExtractor) else None
-            found = FeatureSet(extractor.features(split.all_images()), labels, split.ids, identity)
-            write_features(folder / FEATURES, found)
+            write_features(folder / FEATURES, FeatureSet(self._extract(extractor, split), labels, split.ids, identity))
 
         features = read_features(self.stages.run(name, self.inputs[name], build) / FEATURES).features
         return LabelledFeatures(features, split.labels, split.ids)
+
+    def _extract(self, extractor: Extractor, split: Split) -> np.ndarray:
+        """Features (n, d) of a split, of which a part is in memory at a time."""
+        parts = []
+        with self.report.task("features", len(split)) as advance:
+            for rows in np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE)):
+                parts.append(extractor.features(split.read(rows)))
+                advance(len(rows))
+        return np.concatenate(parts)
 
     @functools.cached_property
     def extractor(self) -> Path:
@@ -196,36 +209,45 @@ class Pipeline:
         self.attach()
         self.plan.method.load_state_dict(read_tensors(trained / training.WEIGHTS))
         sampler = generation.Sampler(self.backbone, self.plan.method, self.plan.guidance, self.device)
-        prompts = [info.prompt for info in self.classes]
-        generation.generate(self.plan.spec, prompts, sampler, folder, self.options.batch_size, self.report)
+        subjects = [generation.Subject(info.prompt, index) for index, info in enumerate(self.classes)]
+        if self.plan.generator:
+            known = self.plan.generator.task
+            infos, indices = known.classes(), self.plan.task.generator_classes(known)
+            subjects = [generation.Subject(infos[index].prompt, index) for index in indices]
+        generation.generate(self.plan.spec, subjects, sampler, folder, self.options.batch_size, self.report)
 
-    def _classify(self, folder: Path, sources: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Train a classifier on each source of (images, labels) and keep what it says of the test images."""
-        spec, recipe, test = self.plan.spec, self.plan.task.classifier, self.data.test.all_images()
+    def _classify(self, folder: Path, source: str) -> None:
+        """Train classifiers on the images of ``source`` and keep what they say of the test images."""
+        recipe, spec, data = self.plan.task.classifier, self.plan.spec, self.data
+        split = self._sources()[source]
+        tests = {"test": data.test, "balanced-test": data.balanced_test}
+        found: dict[str, list[np.ndarray]] = {name: [] for name, each in tests.items() if each is not None}
+        with self.report.task(f"classify ({source})", recipe.seeds * recipe.epochs) as advance:
+            for number in range(recipe.seeds):
+                key = (spec.task.name, spec.seed, source, number)
+                model = classifier.train(
+                    split, data.validation, len(self.classes), recipe, key, folder / str(number), self.device, advance
+                )
+                for name, each in found.items():
+                    test = tests[name]
+                    assert test is not None
+                    each.append(classifier.probabilities(model, test, recipe, self.device))
+        write_tensors(folder / PROBABILITIES, {name: torch.from_numpy(np.stack(each)) for name, each in found.items()})
+
+    def _sources(self) -> dict[str, Split]:
+        """What classifiers are trained on."""
+        real, made = self.data.train, self.images
+        return {"generated": made, "real": real, "topped-up": topped_up(real, made, len(self.classes))}
+
+    def _probabilities(self) -> dict[str, dict[str, np.ndarray]]:
+        """Source → test set → what classifiers trained on it say of its images: (classifiers, n, classes)."""
+        stages = {"generated": "classify-generated", "real": "classify-real", "topped-up": "classify-topped-up"}
         found = {}
-        with self.report.task("classify", len(sources)) as advance:
-            for source, (images, labels) in sources.items():
-                key = (spec.task.name, spec.seed, source)
-                model = small_cnn.train(images, labels, len(self.classes), recipe, key)
-                found[source] = torch.from_numpy(small_cnn.predict(model, test)).softmax(dim=1)[None]
-                advance(1)
-        write_tensors(folder / PROBABILITIES, found)
-
-    def _probabilities(self) -> dict[str, np.ndarray]:
-        """Source → what classifiers trained on it say of the test images: (classifiers, n, classes)."""
-        train = (self.data.train.all_images(), self.data.train.labels)
-        made = (self.images.all_images(), self.images.labels)
-        both = (np.concatenate([train[0], made[0]]), np.concatenate([train[1], made[1]]))
-        real = self.stages.run(
-            "classify-real", self.inputs["classify-real"], lambda folder: self._classify(folder, {"real": train})
-        )
-        generated = self.stages.run(
-            "classify",
-            self.inputs["classify"],
-            lambda folder: self._classify(folder, {"generated": made, "both": both}),
-        )
-        found = read_tensors(generated / PROBABILITIES) | read_tensors(real / PROBABILITIES)
-        return {source: found[source].numpy() for source in ("generated", "real", "both")}
+        for source, stage in stages.items():
+            build = functools.partial(self._classify, source=source)
+            tensors = read_tensors(self.stages.run(stage, self.inputs[stage], build) / PROBABILITIES)
+            found[source] = {name: each.numpy() for name, each in tensors.items()}
+        return found
 
     def _score(self, folder: Path) -> None:
         task, data, images = self.plan.task, self.data, self.images
@@ -234,8 +256,9 @@ class Pipeline:
         probabilities = self._probabilities()
         scores = fidelity_and_diversity(task, real, fake, train)
         metrics = fidelity_metrics(scores, task.extractor)
-        metrics += downstream_metrics(task, self.plan.spec.task.name, data.test.labels, probabilities)
-        write_bytes(folder / CLASSES, class_table(self.classes, scores, data.test.labels, probabilities).encode())
+        tests = {"test": data.test} | ({"balanced-test": data.balanced_test} if data.balanced_test else {})
+        metrics += downstream_metrics(task, self.plan.spec.task.name, tests, probabilities)
+        write_bytes(folder / CLASSES, class_table(self.classes, scores, tests, probabilities).encode())
         rows = [
             (
                 f"{info.name}  {info.group} ({info.train_count})",

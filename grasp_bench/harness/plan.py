@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 from pydantic import JsonValue
 
 from grasp_bench import plugins
 from grasp_bench.backbones.base import Backbone
+from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.base import Extractor
 from grasp_bench.guidance.base import Guidance
@@ -35,13 +38,20 @@ class Plan:
     guidance: Guidance[Settings]
     backbone: type[Backbone]
     extractor: type[Extractor]
+    generator: Plan | None = None
+    """The run whose training this one uses, of a task that asks what another task's generator is good for."""
+
+    @property
+    def trained_on(self) -> Plan:
+        """The run whose task the method is fine-tuned on."""
+        return self.generator or self
 
     @property
     def task_label(self) -> str:
         """Folder of the task: its name, and the budget and settings that are not the defaults."""
         name = self.spec.budget.name
         budget: dict[str, JsonValue] = {} if name == STANDARD else {"budget": name}
-        return self.spec.task.name + _suffix(budget | self.task.config.changed())
+        return self.spec.task.name + _suffix(budget | self.task.changed())
 
     @property
     def label(self) -> str:
@@ -63,31 +73,36 @@ class Plan:
         sampling = {name: budget.pop(name) for name in ("images_per_class", "num_inference_steps")}
         del budget["name"]
         recipe: JsonValue = dict(vars(self.task.classifier))
-        task = spec.task.model_dump(mode="json")
-        for name in TaskSettings.model_fields:  # those of every task concern training, not the data
-            del task["settings"][name]
-        prepare = add("prepare", task=task)
-        extractor = add("extractor", prepare=prepare, name=self.task.extractor, version=self.extractor.version)
-        features_real = add("features-real", prepare=prepare, extractor=extractor)
-        features_train = add("features-train", prepare=prepare, extractor=extractor)
-        classify_real = add("classify-real", prepare=prepare, recipe=recipe, seed=spec.seed)
-        train = add(
-            "train",
-            prepare=prepare,
-            method=spec.method.model_dump(mode="json"),
-            backbone=spec.backbone.model_dump(mode="json"),
-            budget=budget,
-            seed=spec.seed,
-        )
+        prepare = add("prepare", **_prepare_inputs(spec.task))
+        shape: JsonValue = list(self.backbone.image_shape)
+        data: dict[str, JsonValue] = {"prepare": prepare, "shape": shape}
+        extractor = add("extractor", **data, name=self.task.extractor, version=self.extractor.version)
+        features_real = add("features-real", **data, extractor=extractor)
+        features_train = add("features-train", **data, extractor=extractor)
+        classify_real = add("classify-real", **data, recipe=recipe, seed=spec.seed)
+        if self.generator:
+            inputs["train"] = self.generator.stage_inputs()["train"]
+            train = stage_key("train", inputs["train"])
+        else:
+            train = add(
+                "train",
+                prepare=prepare,
+                method=spec.method.model_dump(mode="json"),
+                backbone=spec.backbone.model_dump(mode="json"),
+                budget=budget,
+                seed=spec.seed,
+            )
         generate = add("generate", train=train, guidance=spec.guidance.model_dump(mode="json"), budget=sampling)
         features = add("features", generate=generate, extractor=extractor)
-        classify = add("classify", generate=generate, recipe=recipe)
+        classify_generated = add("classify-generated", **data, generate=generate, recipe=recipe)
+        classify_topped_up = add("classify-topped-up", **data, generate=generate, recipe=recipe)
         add(
             "score",
             features=features,
             features_real=features_real,
             features_train=features_train,
-            classify=classify,
+            classify_generated=classify_generated,
+            classify_topped_up=classify_topped_up,
             classify_real=classify_real,
         )
         return inputs
@@ -113,50 +128,93 @@ def plan(
     method_settings: Iterable[str] = (),
     task_settings: Iterable[str] = (),
     guidance_settings: Iterable[str] = (),
+    data_root: Path | None = None,
 ) -> Plan:
-    """Resolve names and ``NAME=VALUE`` settings. Raises :class:`UserError` for whatever is unknown or out of bounds."""
-    method_class, task_class = plugins.load("methods", method), plugins.load("tasks", task)
-    guidance_name, backbone_name = guidance or task_class.guidance, backbone or task_class.backbone
-    guidance_class, backbone_class = plugins.load("guidance", guidance_name), plugins.load("backbones", backbone_name)
-    extractor_class = plugins.load("extractors", task_class.extractor)
+    """Resolve names and ``NAME=VALUE`` settings.
 
-    task_config = parse_settings(task_class.Config, task_settings, f"task {task}", {})
-    elsewhere = _owned_elsewhere(task, task_class, guidance_name, guidance_class)
+    ``task`` may be the path of a TOML file that describes one. Raises :class:`UserError` for whatever is unknown, out
+    of bounds or absent.
+    """
+    method_class = plugins.load("methods", method)
+    name, chosen = make_task(task, task_settings, data_root)
+    guidance_name, backbone_name = guidance or chosen.guidance, backbone or chosen.backbone
+    guidance_class, backbone_class = plugins.load("guidance", guidance_name), plugins.load("backbones", backbone_name)
+    extractor_class = plugins.load("extractors", chosen.extractor)
+
+    elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
     method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
     guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", {})
     spec = RunSpec(
-        task=_component(task, task_class.version, task_config),
+        task=Component(name=name, version=chosen.version, settings=chosen.identity()),
         method=_component(method, method_class.version, method_config),
         backbone=Component(name=backbone_name, version=backbone_class.revision),
         guidance=_component(guidance_name, guidance_class.version, guidance_config),
-        budget=_budget(task, task_class, budget, task_config),
+        budget=_budget(name, chosen, budget),
         seed=seed,
+    )
+    generator = chosen.generator and plan(
+        method=method,
+        task=chosen.generator,
+        seed=seed,
+        guidance=guidance_name,
+        backbone=backbone_name,
+        budget=budget,
+        method_settings=method_settings,
+        guidance_settings=guidance_settings,
     )
     return Plan(
         spec,
-        task_class(task_config),
+        chosen,
         method_class(method_config),
         guidance_class(guidance_config),
         backbone_class,
         extractor_class,
+        generator or None,
     )
 
 
-def _budget(task: str, task_class: type[Task[TaskSettings]], name: str, config: TaskSettings) -> Budget:
-    if name not in task_class.budgets:
-        raise UserError(f"task {task} has no budget {name!r}. It has: {', '.join(task_class.budgets)}.")
-    return task_class.budgets[name].model_copy(update={"ema_decay": config.ema_decay})
+def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:
+    """A task by its name, or by the TOML file that describes it, with its data's folder; and what it is called.
+
+    Raises :class:`UserError` for what is unknown, and where a task's data is not there.
+    """
+    if name.endswith(".toml"):
+        return cast(tuple[str, Task[TaskSettings]], plugins.load("tasks", "folder").from_file(Path(name), assignments))
+    task_class = plugins.load("tasks", name)
+    if data_root and not task_class.layout:
+        raise UserError(f"--data-root {data_root}: task {name} reads no download. Leave it out.")
+    config = parse_settings(task_class.Config, assignments, f"task {name}", {})
+    return name, task_class(config, data_root_of(name, data_root) if task_class.layout else None)
+
+
+def prepare_inputs(name: str, task: Task[TaskSettings]) -> dict[str, JsonValue]:
+    """What decides the outcome of a task's prepare stage."""
+    component = Component(name=name, version=task.version, settings=task.identity())
+    return {"stage_version": STAGE_VERSIONS["prepare"], **_prepare_inputs(component)}
+
+
+def _prepare_inputs(component: Component) -> dict[str, JsonValue]:
+    task = component.model_dump(mode="json")
+    for name in TaskSettings.model_fields:  # those of every task concern training and scores, not the data
+        task["settings"].pop(name, None)
+    return {"task": task}
+
+
+def _budget(name: str, task: Task[TaskSettings], budget: str) -> Budget:
+    if budget not in task.budgets:
+        raise UserError(f"task {name} has no budget {budget!r}. It has: {', '.join(task.budgets)}.")
+    return task.budgets[budget].model_copy(update={"ema_decay": task.config.ema_decay})
 
 
 def _owned_elsewhere(
-    task: str, task_class: type[Task[TaskSettings]], guidance: str, guidance_class: type[Guidance[Settings]]
+    task: str, chosen: Task[TaskSettings], guidance: str, guidance_class: type[Guidance[Settings]]
 ) -> dict[str, str]:
     """Name → whose it is, for whatever a method cannot set."""
     shared = "and is the same for every method"
     return (
         dict.fromkeys(("extractor", "classifier", "prompts", "objective"), f"it belongs to task {task} {shared}.")
         | dict.fromkeys(Budget.model_fields, f"it belongs to the budget of task {task} {shared}; use --budget.")
-        | dict.fromkeys(task_class.Config.model_fields, f"it belongs to task {task} {shared}; use --task-set.")
+        | dict.fromkeys(chosen.Config.model_fields, f"it belongs to task {task} {shared}; use --task-set.")
         | dict.fromkeys(guidance_class.Config.model_fields, f"it belongs to guidance {guidance}; use --guidance-set.")
         | {"seed": "it belongs to the run; use --seed."}
     )

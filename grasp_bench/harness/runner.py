@@ -61,6 +61,8 @@ def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        if plan.trained_on.task.private or plan.task.private:
+            reason = f"{type(error).__name__}; what it said may name patients' data, and is not kept"
         writer.write_failure("oom" if _is_out_of_memory(error) else "failed", reason)
         raise
     if isinstance(outcome, Skip):

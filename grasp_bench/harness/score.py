@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from grasp_bench.metrics.protocol import LOWER_IS_BETTER, METRICS, Protocol
 from grasp_bench.metrics.score import Score
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 from grasp_bench.record import Interval, Metric
-from grasp_bench.task import ClassInfo, Task, TaskSettings
+from grasp_bench.task import ClassInfo, Split, Task, TaskSettings
 
 PROTOCOL = Protocol(tuple(metric for metric in METRICS if metric != "fd_inf"))
 """What every run is scored by: the defaults of ``grasp-bench score``, so that the two agree."""
@@ -29,7 +29,13 @@ TITLES = {
     "irs_adjusted": "IRS, adjusted",
     "authenticity": "Authenticity",
 }
-TRAINED_ON = {"generated": "generated images", "real": "real images", "both": "both"}
+TRAINED_ON = {
+    "generated": "generated images",
+    "real": "real images",
+    "topped-up": "real images topped up with generated ones",
+}
+TESTED_ON = {"test": ("", ""), "balanced-test": ("_balanced", ", balanced test set")}
+"""Test set → what it adds to a metric's key and title."""
 CLASSIFIER_SCORES = {
     "balanced_accuracy": ("accuracy", "Balanced accuracy"),
     "macro_f1": ("f1", "Macro F1"),
@@ -73,35 +79,51 @@ def fidelity_metrics(scores: Iterable[Score], extractor: str) -> list[Metric]:
 
 
 def downstream_metrics(
-    task: Task[TaskSettings], name: str, labels: np.ndarray, probabilities: Mapping[str, np.ndarray]
+    task: Task[TaskSettings],
+    name: str,
+    tests: Mapping[str, Split],
+    probabilities: Mapping[str, Mapping[str, np.ndarray]],
 ) -> list[Metric]:
     """Scores on real test images of classifiers trained on generated images, real ones and both.
 
-    ``probabilities`` is source → (classifiers, n, classes).
+    ``probabilities`` is source → test set → (classifiers, n, classes). Intervals resample patients where these are
+    known.
     """
     metrics = []
-    for source, each in probabilities.items():
-        scores = classification_scores(labels, each, task.class_groups())
-        intervals = classification_intervals(labels, each, task.class_groups(), key=(name, source))
+    for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
+        suffix, where = TESTED_ON[test]
+        groups, key = task.class_groups(), (name, source, test)
+        scores = classification_scores(split.labels, by_test[test], groups)
+        intervals = classification_intervals(split.labels, by_test[test], groups, key=key, units=split.patients)
         for score, group in itertools.product(SCORES, scores):
-            low, high = intervals[group][score]
             short, title = CLASSIFIER_SCORES[score]
+            found, n = getattr(scores[group], score), scores[group].n
             metrics.append(
                 Metric(
-                    name=f"{short}_{source}",
-                    label=f"{title}, trained on {TRAINED_ON[source]}",
+                    name=f"{short}_{source}{suffix}",
+                    label=f"{title}, trained on {TRAINED_ON[source]}{where}",
                     group=group,
-                    value=getattr(scores[group], score),
+                    value=found,
                     direction="higher",
-                    n=scores[group].n,
-                    interval=Interval(low=low, high=high, unit="image", units=scores[group].n),
+                    n=n,
+                    interval=None if found is None else _interval(intervals[group][score], split, n),
                 )
             )
     return metrics
 
 
+def _interval(ends: tuple[float, float], split: Split, n: int) -> Interval | None:
+    if split.patients is None:
+        return Interval(low=ends[0], high=ends[1], unit="image", units=n) if n > 1 else None
+    patients = len(np.unique(split.patients))
+    return Interval(low=ends[0], high=ends[1], unit="patient", units=patients) if patients > 1 else None
+
+
 def class_table(
-    classes: list[ClassInfo], scores: Iterable[Score], labels: np.ndarray, probabilities: Mapping[str, np.ndarray]
+    classes: Sequence[ClassInfo],
+    scores: Iterable[Score],
+    tests: Mapping[str, Split],
+    probabilities: Mapping[str, Mapping[str, np.ndarray]],
 ) -> str:
     """CSV: one line for each class and score; a value is empty where n is too small."""
     by_name = {info.name: info for info in classes}
@@ -114,13 +136,13 @@ def class_table(
             numbers = (score.n, score.value, score.floor, score.low, score.high)
             writer.writerow((info.name, info.group, info.train_count, score.metric, *numbers))
     each_alone = np.array([f"class {index}" for index in range(len(classes))])
-    for source, each in probabilities.items():
-        found = classification_scores(labels, each, each_alone)
-        for (index, info), score_name in itertools.product(enumerate(classes), SCORES):
-            if score_name == "nonzero_f1":
-                continue
-            mine = found[f"class {index}"]
-            key = f"{CLASSIFIER_SCORES[score_name][0]}_{source}"
-            value = getattr(mine, score_name)
-            writer.writerow((info.name, info.group, info.train_count, key, mine.n, value, None, None, None))
+    for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
+        found = classification_scores(split.labels, by_test[test], each_alone)
+        for (index, info), name in itertools.product(enumerate(classes), SCORES):
+            if name != "nonzero_f1":
+                mine = found[f"class {index}"]
+                key = f"{CLASSIFIER_SCORES[name][0]}_{source}{TESTED_ON[test][0]}"
+                writer.writerow(
+                    (info.name, info.group, info.train_count, key, mine.n, getattr(mine, name), *[None] * 3)
+                )
     return out.getvalue()

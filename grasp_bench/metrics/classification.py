@@ -18,17 +18,17 @@ _CHUNK = 2**23  # weights held at once by a bootstrap
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """Scores of one group's classes; of several classifiers, their mean."""
+    """Scores of one group's classes that have test images, or None where none has; the mean over classifiers."""
 
-    balanced_accuracy: float
+    balanced_accuracy: float | None
     """Mean of the classes' recalls."""
-    macro_f1: float
+    macro_f1: float | None
     """Mean of the classes' F1, each over the test images of all classes."""
-    nonzero_f1: float
+    nonzero_f1: float | None
     """Classes with an F1 above zero: those the classifier finds at all."""
-    auroc: float
+    auroc: float | None
     """Mean over the classes of the area under the ROC curve, of the class against all others."""
-    average_precision: float
+    average_precision: float | None
     """Mean over the classes of the average precision, of the class against all others."""
     n: int
     """Test images of the group's classes."""
@@ -45,27 +45,27 @@ def classification_scores(
     ``class_groups`` (classes,) names the group of every class. What is predicted is the most probable class. All are
     scikit-learn's.
 
-    Raises ValueError for other shapes, NaN, labels that are not of a class, and a class without test images.
+    A class without test images counts in no mean. Raises ValueError for other shapes, NaN, and labels that are not of a
+    class.
     """
     from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
     labels, probabilities, counts = _checked(labels, probabilities, class_groups)
-    values = {score: np.empty((len(probabilities), len(counts))) for score in SCORES}
+    values = {score: np.full((len(probabilities), len(counts)), np.nan) for score in SCORES}
+    there = np.flatnonzero(counts)
     for number, each in enumerate(probabilities):
         _, recall, f1, _ = precision_recall_fscore_support(
             labels, each.argmax(axis=1), labels=np.arange(len(counts)), average=None, zero_division=0
         )
-        values["balanced_accuracy"][number], values["macro_f1"][number], values["nonzero_f1"][number] = (
-            recall,
-            f1,
-            f1 > 0,
-        )
-        for index in range(len(counts)):
+        by_class = {"balanced_accuracy": recall, "macro_f1": f1, "nonzero_f1": f1 > 0}
+        for score, found in by_class.items():
+            values[score][number, there] = found[there]
+        for index in there:
             values["auroc"][number, index] = roc_auc_score(labels == index, each[:, index])
             values["average_precision"][number, index] = average_precision_score(labels == index, each[:, index])
     return {
         group: ClassificationScores(
-            **{score: float(_pooled(score, values[score][:, classes]).mean()) for score in SCORES},
+            **{score: _mean(_pooled(score, values[score][:, classes])) for score in SCORES},
             n=int(counts[classes].sum()),
         )
         for group, classes in group_members(class_groups).items()
@@ -85,8 +85,8 @@ def classification_intervals(
 
     Test images are resampled within their class, so that no class is ever absent; or, where ``units`` (n,) says which
     come or go together, such as those of one patient, by these. A class of which a resample then holds no image
-    counts in no mean of that resample. The stream is ``key``'s. Scores are named as in
-    :class:`ClassificationScores`; arguments and errors otherwise as in :func:`classification_scores`.
+    counts in no mean of that resample; the ends are NaN where no class has one. The stream is ``key``'s. Scores are
+    named as in :class:`ClassificationScores`; arguments and errors otherwise as in :func:`classification_scores`.
     """
     labels, probabilities, counts = _checked(labels, probabilities, class_groups)
     stream = rng("bootstrap", *key)
@@ -108,12 +108,14 @@ def classification_intervals(
 
 def _pooled(score: str, values: np.ndarray) -> np.ndarray:
     """``values`` (..., classes) of one score, over the classes that are there: (...)."""
-    total: np.ndarray = np.nansum(values, axis=-1)
-    if score == "nonzero_f1":
-        return total
-    there = np.isfinite(values).sum(axis=-1)
-    mean: np.ndarray = np.divide(total, there, out=np.full(total.shape, np.nan), where=there > 0)
-    return mean
+    total, there = np.nansum(values, axis=-1), np.isfinite(values).sum(axis=-1)
+    divisor = np.ones_like(there) if score == "nonzero_f1" else there
+    pooled: np.ndarray = np.divide(total, divisor, out=np.full(total.shape, np.nan), where=there > 0)
+    return pooled
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if np.isfinite(values).all() else None
 
 
 def _weighted(
@@ -164,7 +166,7 @@ def _chunks(resamples: int, n: int) -> Iterator[int]:
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    low, high = np.percentile(values[np.isfinite(values)], [2.5, 97.5]) if np.isfinite(values).any() else (np.nan,) * 2
     return float(low), float(high)
 
 
@@ -179,6 +181,4 @@ def _checked(
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities: NaN or infinite values")
     counts = np.bincount(labels, minlength=classes)
-    if not counts.all():
-        raise ValueError(f"labels: class {int(np.argmin(counts))} has no test images")
     return labels, probabilities, counts

@@ -9,31 +9,24 @@ import torch
 from grasp_bench.backbones import tiny_sd3
 from grasp_bench.backbones.glyphs import captions, glyph_images
 from grasp_bench.backbones.objective import FlowMatching
-from grasp_bench.backbones.pretrain_glyphs import pretrain
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest
 
 
-def test_the_shipped_weights_are_those_of_the_card() -> None:
-    card = json.loads(tiny_sd3.CARD.read_text())
-    assert file_digest(tiny_sd3.WEIGHTS) == card["sha256"]
+def test_the_shipped_weights_are_those_of_the_card_and_of_the_revision() -> None:
+    card = json.loads(TinySD3.weights().with_suffix(".json").read_text())
+    assert file_digest(TinySD3.weights()) == card["sha256"]
+    assert card["sha256"].startswith(TinySD3.revision)
     assert sum(p.numel() for p in TinySD3.load().transformer.parameters()) == card["parameters"]
-    assert tiny_sd3.WEIGHTS.stat().st_size < 4 * 2**20
+    assert TinySD3.weights().stat().st_size < 4 * 2**20
 
 
 def test_other_weights_under_the_same_name_are_refused(tmp_path, monkeypatch) -> None:
-    damaged = tmp_path / "tiny-sd3.safetensors"
-    damaged.write_bytes(tiny_sd3.WEIGHTS.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(tiny_sd3, "WEIGHTS", damaged)
+    (tmp_path / "tiny-sd3.safetensors").write_bytes(TinySD3.weights().read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(tiny_sd3, "WEIGHTS", tmp_path)
     with pytest.raises(RuntimeError, match="is not the file"):
         TinySD3.load()
-
-
-def test_pretraining_is_deterministic(tmp_path) -> None:
-    for name in ("a", "b"):
-        pretrain(steps=3, batch_size=8, out=tmp_path / f"{name}.safetensors", each=2)
-    assert file_digest(tmp_path / "a.safetensors") == file_digest(tmp_path / "b.safetensors")
 
 
 def test_the_backbone_knows_its_glyphs() -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from grasp_bench.downstream import small_cnn
+from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.extractors.digits_cnn import DigitsCNN
-from grasp_bench.task import ClassifierRecipe, Dataset, Split
+from grasp_bench.task import Dataset, Split
 
-RECIPE = ClassifierRecipe(epochs=8, batch_size=16, learning_rate=5e-3)
+RECIPE = Recipe(epochs=8, batch_size=16, learning_rate=5e-3)
 
 
 def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,19 +13,19 @@ import pytest
 from rich.console import Console
 
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.extractors import digits_cnn
 from grasp_bench.harness.plan import Plan, plan
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.runner import Options, run
 from grasp_bench.record import RunRecord
-from grasp_bench.task import ClassifierRecipe
 from grasp_bench.tasks.digits_lt import DigitsLT
 
 if TYPE_CHECKING:
     import torch
 
 METHODS = ("vanilla-ft", "lora", "moe", "grasp", "shared-adapter")
-ONE_EPOCH = ClassifierRecipe(epochs=1, batch_size=64, learning_rate=2e-3)
+ONE_EPOCH = Recipe(epochs=1, batch_size=64, learning_rate=2e-3)
 
 
 def hurry(set_attribute=setattr) -> None:

@@ -21,8 +21,8 @@ def backbone():
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
     task, folder = runs.small().task, tmp_path_factory.mktemp("digits")
-    task.prepare(folder)
-    return task.open(folder).train
+    task.prepare(folder, runs.Listener())
+    return task.open(folder, (1, 8, 8)).train
 
 
 @pytest.fixture(scope="module")

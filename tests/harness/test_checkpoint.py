@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from grasp_bench.harness.checked import find_checked, load_checked, remove_checked, save_checked
+from grasp_bench.checked import find_checked, load_checked, remove_checked, save_checked
 from grasp_bench.harness.checkpoint import Progress, State, restore_checkpoint, save_checkpoint
 from grasp_bench.harness.train import LOG, WEIGHTS
 from grasp_bench.io import file_digest

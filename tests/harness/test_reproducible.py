@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.harness import plan as plans
 from grasp_bench.harness.generate import IMAGES
 from grasp_bench.harness.pipeline import Pipeline
 from grasp_bench.harness.stages import Stages
 from grasp_bench.harness.train import SUMMARY, WEIGHTS
 from grasp_bench.io import file_digest, read_tensors
-from grasp_bench.task import ClassifierRecipe
 
 from . import runs
 
@@ -90,7 +90,7 @@ def test_every_method_sees_the_same_data_noise_and_timesteps(finished, tmp_path)
 def test_two_guidances_share_one_training(finished, tmp_path, built):
     folder = copied(finished[0], tmp_path, "work")
     record = runs.finish(folder, runs.small(guidance="none"))
-    assert sorted(built) == ["classify", "features", "generate", "score"]
+    assert sorted(built) == ["classify-generated", "classify-topped-up", "features", "generate", "score"]
     assert record.weights == finished[1].weights
     assert record.metrics != finished[1].metrics
     assert [path.suffix for path in (folder / "work" / "train").iterdir() if path.is_dir()] == [""]
@@ -107,9 +107,9 @@ def test_only_what_is_stale_is_done_again(finished, tmp_path, built, monkeypatch
 def test_settings_of_the_classifier_leave_the_training_alone(finished, tmp_path, built, monkeypatch):
     folder = copied(finished[0], tmp_path, "work", "results")
     chosen = runs.small()
-    monkeypatch.setattr(type(chosen.task), "classifier", ClassifierRecipe(epochs=2, batch_size=64, learning_rate=2e-3))
+    monkeypatch.setattr(type(chosen.task), "classifier", Recipe(epochs=2, batch_size=64, learning_rate=2e-3))
     runs.finish(folder, chosen)
-    assert sorted(built) == ["classify", "classify-real", "score"]
+    assert sorted(built) == ["classify-generated", "classify-real", "classify-topped-up", "score"]
 
 
 @pytest.mark.parametrize("log_every", [1, 7, 1000])

@@ -106,6 +106,17 @@ def test_a_class_whose_patients_were_not_drawn_counts_in_no_mean(recwarn: pytest
     assert not recwarn.list
 
 
+def test_a_class_without_test_images_counts_in_no_mean(recwarn: pytest.WarningsRecorder):
+    labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
+    scores = classification_scores(labels, certain(predictions), GROUPS)
+    assert (scores["tail"].auroc, scores["tail"].nonzero_f1, scores["tail"].n) == (None, None, 0)
+    assert scores["all"].balanced_accuracy == scores["head"].balanced_accuracy == 0.75
+    intervals = classification_intervals(labels, certain(predictions), GROUPS, key=(), resamples=20)
+    assert np.isnan(intervals["tail"]["macro_f1"]).all()
+    assert intervals["all"]["macro_f1"] == intervals["head"]["macro_f1"]
+    assert not recwarn.list
+
+
 def test_the_interval_is_a_function_of_its_key_and_not_of_memory(monkeypatch: pytest.MonkeyPatch):
     labels = np.repeat(np.arange(3), 30)
     probabilities = doubtful(labels, 3)
@@ -118,7 +129,6 @@ def test_the_interval_is_a_function_of_its_key_and_not_of_memory(monkeypatch: py
 @pytest.mark.parametrize(
     ("labels", "probabilities", "message"),
     [
-        ([0, 1, 1], np.ones((1, 3, 3)), "class 2 has no test images"),
         ([0, 1, 2], np.ones((3, 3)), r"probabilities: expected shape \(classifiers, 3, 3\), got \(3, 3\)"),
         ([0, 1, 2], np.ones((1, 3, 2)), r"got \(1, 3, 2\)"),
         ([0, 1, 2], np.full((1, 3, 3), np.nan), "probabilities: NaN"),

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from grasp_bench.harness.progress import Reporter
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
 
 def opened(folder: Path, order: str = "0123456789"):
     task = DigitsLT(DigitsSettings(class_order=order))
     folder.mkdir()
-    task.prepare(folder)
-    return task, task.open(folder)
+    task.prepare(folder, Reporter())
+    return task, task.open(folder, (1, 8, 8))
 
 
 @pytest.mark.parametrize("order", ["0123456789", "8217465930"])

@@ -1,0 +1,96 @@
+"""Pretraining of a member of the tiny family: one loop, whatever the images.
+
+Deterministic on one machine for a given number of threads.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from grasp_bench import seeds
+from grasp_bench.backbones.tiny_sd3 import TinySD3Family
+from grasp_bench.io import file_digest, write_json, write_tensors
+
+PROMPT_DROPOUT = 0.1
+WARMUP = 100  # steps
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a backbone is pretrained, and how its weights are stored."""
+
+    command: str
+    """What makes the weights again; for the card."""
+    steps: int
+    batch_size: int
+    learning_rate: float
+    """At the end of the warm-up; a cosine takes it to a hundredth of that."""
+    dtype: torch.dtype = torch.float32
+    """Precision of the stored weights; training and loading use float32."""
+
+
+def pretrain(backbone: TinySD3Family, images: np.ndarray, prompts: list[str], recipe: Recipe, out: Path) -> None:
+    """Train with AdamW on uint8 images (N, C, H, W), one prompt each; write the weights to ``out``, the card beside it.
+
+    The card says the weights' sha256, the command and the settings.
+    """
+    null = backbone.encode_prompts([""] * recipe.batch_size)
+    optimizer = torch.optim.AdamW(backbone.transformer.parameters(), recipe.learning_rate, weight_decay=0.01)
+    schedule = _warmup_and_cosine(optimizer, recipe)
+    started = time.monotonic()
+    for step in range(recipe.steps):
+        generator = seeds.generator("pretrain", step)
+        chosen = torch.randint(len(images), (recipe.batch_size,), generator=generator)
+        clean = backbone.encode_images(torch.from_numpy(images[chosen.numpy()]))
+        noise = torch.randn(clean.shape, generator=generator)
+        timesteps = backbone.objective.timesteps(recipe.batch_size, generator)
+        keep = torch.rand(recipe.batch_size, generator=generator) >= PROMPT_DROPOUT
+        condition = backbone.encode_prompts([prompts[index] for index in chosen.tolist()]).where(keep, null)
+        prediction = backbone.predict(backbone.objective.add_noise(clean, noise, timesteps), timesteps, condition)
+        loss = (prediction - backbone.objective.target(clean, noise, timesteps)).square().mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(backbone.transformer.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        if step % 100 == 99 or step == recipe.steps - 1:
+            seconds = time.monotonic() - started
+            print(f"step {step + 1}/{recipe.steps}  loss {loss.item():.4f}  {seconds:.0f} s", flush=True)
+
+    write_tensors(out, {name: value.to(recipe.dtype) for name, value in backbone.transformer.state_dict().items()})
+    write_json(
+        out.with_suffix(".json"),
+        {
+            "sha256": file_digest(out),
+            "command": recipe.command,
+            "images": len(images),
+            "steps": recipe.steps,
+            "batch_size": recipe.batch_size,
+            "learning_rate": recipe.learning_rate,
+            "parameters": sum(parameter.numel() for parameter in backbone.transformer.parameters()),
+            "dtype": str(recipe.dtype).removeprefix("torch."),
+            "final_loss": round(loss.item(), 4),
+            "seconds": round(time.monotonic() - started),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+        },
+    )
+
+
+def _warmup_and_cosine(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
+    rate = recipe.learning_rate
+    return torch.optim.lr_scheduler.SequentialLR(
+        optimizer,
+        [
+            torch.optim.lr_scheduler.LinearLR(optimizer, 1 / WARMUP, total_iters=WARMUP),
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, recipe.steps - WARMUP), rate / 100),
+        ],
+        milestones=[WARMUP],
+    )

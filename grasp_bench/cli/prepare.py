@@ -1,0 +1,60 @@
+"""``grasp-bench prepare``: a task's download, checked and listed before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grasp_bench.errors import UserError
+
+
+def prepare(
+    task: Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")],
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the download; remembered. Else $GRASP_BENCH_DATA/<task>, else the one before."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check: label files, counts, image headers.")] = False,
+    cache: Annotated[
+        str | None,
+        typer.Option(metavar="BACKBONE", help="Also write every image resized for this backbone: quicker steps."),
+    ] = None,
+    task_set: Annotated[list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task.")] = [],  # noqa: B006 # typer reads it, nothing changes it
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Fetch what is missing, where the task's publisher lets us.")
+    ] = False,
+    work_dir: Annotated[Path, typer.Option(help="Where stages go; the one that you give to run.")] = Path(
+        ".grasp-bench"
+    ),
+) -> None:
+    """Check a task's data, list it in a manifest, and remember where it is; `run` does the same when needed."""
+    from grasp_bench import plugins
+    from grasp_bench.data.root import remember
+    from grasp_bench.harness.plan import make_task, prepare_inputs
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.harness.stages import Stages
+
+    report = Reporter()
+    if allow_download and data_root:
+        data_root.mkdir(parents=True, exist_ok=True)
+    name, chosen = make_task(task, task_set, data_root)
+    if allow_download:
+        if not chosen.downloads:
+            raise UserError(
+                f"--allow-download: task {name} cannot be fetched; `grasp-bench show {name}` says where it comes from."
+            )
+        report.say(f"fetching {name} into {chosen.data}")
+        chosen.download()
+    if check:
+        report.say(f"{name}: {chosen.check(report):,} images, all in order")
+        return
+    if data_root and chosen.layout:
+        report.say(f"{remember(name, data_root)}: remembers {data_root} for {name}")
+    folder = Stages(work_dir, report.say).run(
+        "prepare", prepare_inputs(name, chosen), lambda partial: chosen.prepare(partial, report)
+    )
+    if cache:
+        chosen.cache(folder, plugins.load("backbones", cache).image_shape, report)
+    report.say(f"{name}: prepared in {folder}")

@@ -1,0 +1,195 @@
+"""Images as a backbone takes them: decoded and resized when asked for, or once and for all into a cache."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from pydantic import JsonValue
+
+from grasp_bench.data.check import too_few_bytes
+from grasp_bench.data.decode import UnreadableError, decode
+from grasp_bench.data.images import WORKERS
+from grasp_bench.data.manifest import Manifest
+from grasp_bench.data.resize import resize
+from grasp_bench.errors import UserError
+from grasp_bench.io import sync_folder, write_json, writing
+
+IDENTITY = "cache.json"
+SHARD = "pixels-{:05}.npy"
+SHARD_BYTES = 2**28  # of pixels in a file: what an interrupted build may have to do again
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Cache:
+    """The images of a manifest as uint8 ``shape`` (C, H, W), in memory-mapped files of ``shard_rows`` images each."""
+
+    folder: Path
+    fingerprint: str
+    """Of the manifest whose images they are."""
+    shape: Shape
+    shard_rows: int
+    shards: list[np.ndarray]
+    """uint8 (k, C, H, W) each."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Cache:
+        """The cache that :func:`build_cache` left in ``folder``. Raises :class:`UserError` when it is damaged."""
+        try:
+            identity = json.loads((folder / IDENTITY).read_text())
+            shape, shard_rows = tuple(identity["shape"]), identity["shard_rows"]
+            parts = _parts(identity["rows"], shard_rows)
+            shards = [np.load(folder / SHARD.format(number), "r") for number in range(len(parts))]
+            if [shard.shape for shard in shards] != [(len(rows), *shape) for rows in parts]:
+                raise ValueError(f"its files do not hold {identity['rows']} images of {shape}")
+            return cls(folder, identity["fingerprint"], shape, shard_rows, shards)
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder}: is damaged ({error}). Delete it and run `grasp-bench prepare` with --cache again."
+            ) from error
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Images of these rows of the manifest: uint8 (k, C, H, W)."""
+        images = np.empty((len(indices), *self.shape), np.uint8)
+        numbers, rows = np.divmod(indices, self.shard_rows)
+        for number in np.unique(numbers):
+            here = numbers == number
+            images[here] = self.shards[number][rows[here]]
+        return images
+
+
+class PixelReader:
+    """Images of a manifest as uint8 ``shape`` (C, H, W): from ``cache`` where there is one, else from the files.
+
+    Raises :class:`UserError` when ``cache`` is of another manifest or shape.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest, shape: Shape, cache: Cache | None) -> None:
+        if cache and (cache.fingerprint, cache.shape) != (manifest.fingerprint, shape):
+            raise UserError(
+                f"{cache.folder}: holds other images, or images of {cache.shape} where {shape} are expected. Delete it "
+                "and run `grasp-bench prepare` with --cache again."
+            )
+        self._root, self._manifest, self._shape, self._cache = root, manifest, shape, cache
+        self._sizes, self._where = manifest.column("bytes"), manifest.column("where")
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Images of these rows of the manifest: uint8 (k, C, H, W); the same with a cache and without.
+
+        Raises :class:`UserError` for a file that has vanished, or has changed its size since the manifest was made.
+        """
+        if self._cache:
+            return self._cache.read(indices)
+        images = np.empty((len(indices), *self._shape), np.uint8)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for index, image in enumerate(pool.map(self.image, indices)):
+                images[index] = image
+        return images
+
+    def image(self, row: int) -> np.ndarray:
+        """One image from its file: uint8 (C, H, W)."""
+        path = self._root / self._manifest.paths[row]
+        try:
+            size = path.stat().st_size
+            if size != self._sizes[row]:
+                raise UnreadableError(f"has {size:,} bytes and had {self._sizes[row]:,}")
+            return resize(decode(path), self._shape)
+        except (OSError, UnreadableError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UserError(
+                f"{path} ({self._where[row]}) has changed since it was prepared: {reason}. Put it back, or run "
+                "`grasp-bench prepare` again."
+            ) from error
+
+
+def build_cache(
+    root: Path, manifest: Manifest, shape: Shape, folder: Path, workers: int, advance: Callable[[int], None]
+) -> Cache:
+    """Write every image of ``manifest`` into ``folder``, resized to ``shape`` (C, H, W), and open it.
+
+    A whole cache of the same images is left as it is. The files are collected in ``folder``.partial, which becomes
+    ``folder`` when all are there; what an interrupted call has finished is kept. ``advance`` is called with the number
+    of images done since its last call. Raises :class:`UserError` as :class:`PixelReader` does, and for a full disk.
+    """
+    if folder.exists():
+        cache = Cache.open(folder)
+        PixelReader(root, manifest, shape, cache)  # which refuses a cache of other images
+        advance(len(manifest))
+        return cache
+    partial = folder.with_name(f"{folder.name}.partial")
+    shard_rows = max(1, SHARD_BYTES // prod(shape))
+    identity: dict[str, JsonValue] = {
+        "fingerprint": manifest.fingerprint,
+        "shape": [*shape],
+        "rows": len(manifest),
+        "shard_rows": shard_rows,
+    }
+    _begin(partial, identity)
+    parts = {partial / SHARD.format(number): rows for number, rows in enumerate(_parts(len(manifest), shard_rows))}
+    missing = {path: rows for path, rows in parts.items() if not path.exists()}
+    left = sum(map(len, missing.values()))
+    too_few_bytes(partial, left * prod(shape))
+    advance(len(manifest) - left)
+    reader = PixelReader(root, manifest, shape, None)
+    with ThreadPoolExecutor(workers) as pool:
+        for path, rows in missing.items():
+            _write_shard(path, rows, shape, reader, pool, advance)
+    with writing(folder):
+        partial.replace(folder)
+        sync_folder(folder.parent)
+    return Cache.open(folder)
+
+
+def _parts(rows: int, shard_rows: int) -> list[range]:
+    """Rows of each shard."""
+    return [range(start, min(start + shard_rows, rows)) for start in range(0, rows, shard_rows)]
+
+
+def _begin(partial: Path, identity: dict[str, JsonValue]) -> None:
+    """Go on with an unfinished cache of the same images; one of others is of no use, and is removed."""
+    try:
+        same = json.loads((partial / IDENTITY).read_text()) == identity
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        with writing(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+        write_json(partial / IDENTITY, identity)
+    for path in partial.glob(".*.tmp"):  # of a call that was killed while it wrote
+        path.unlink()
+
+
+def _write_shard(
+    path: Path, rows: range, shape: Shape, reader: PixelReader, pool: ThreadPoolExecutor, advance: Callable[[int], None]
+) -> None:
+    """Write the images of ``rows`` as one ``.npy``.
+
+    Not through a memory map: where the disk is full, the system kills a process that writes through one.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *shape)}
+    try:
+        with writing(path):
+            with temporary.open("wb") as file:
+                npy.write_array_header_1_0(file, header)
+                for image in pool.map(reader.image, rows):
+                    file.write(image.data)
+                    advance(1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""Whether the images that a task lists are there and look like images: headers are read, pixels are not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from grasp_bench.data.listing import Entry, Problem
+from grasp_bench.data.tables import leads_out
+from grasp_bench.errors import UserError
+
+CHUNK = 128  # images that a thread checks between two advances of the progress
+PLAIN = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")  # a path that needs no closer look to see that it leads nowhere else
+
+
+def check_images(root: Path, entries: Sequence[Entry], workers: int, advance: Callable[[int], None]) -> list[Problem]:
+    """What :class:`Inspector` finds wrong with the images at ``root``, in the order of ``entries``.
+
+    ``advance`` is called with the number of images checked since its last call.
+    """
+    inspect = Inspector(root)
+
+    def attempt(chunk: Sequence[Entry]) -> list[Problem]:
+        return [problem for entry in chunk if (problem := inspect(entry))]
+
+    problems = []
+    chunks = [entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)]
+    with ThreadPoolExecutor(workers) as pool:
+        for chunk, found in zip(chunks, pool.map(attempt, chunks), strict=True):
+            problems += found
+            advance(len(chunk))
+    return problems
+
+
+class Inspector:
+    """Says what is wrong with one image of a folder, without decoding it; may be called from several threads.
+
+    An image must be a regular file with a header that Pillow reads, of one picture, and lie in the folder: neither its
+    path nor a symbolic link on the way may lead out. Links that stay inside are followed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._real_root = root.resolve()
+        self._folders = {""}
+        """Folders below the root from which nothing leads out; a large data set has many images in each."""
+
+    def __call__(self, entry: Entry) -> Problem | None:
+        """The first thing that is wrong with the image of ``entry``."""
+        path = entry.path
+        try:
+            if not PLAIN.fullmatch(path) and leads_out(path):
+                raise _WrongError("path leads out", f"is not a path inside {self._root}")
+            self._enter(path.rpartition("/")[0])
+            status = self._follow(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise _WrongError("not a file", "is a folder or a device, expected an image")
+            if status.st_size == 0:
+                raise _WrongError("zero bytes", "has zero bytes")
+            _check_header(f"{self._root}/{path}")
+        except _WrongError as error:
+            return Problem(error.kind, entry.where, f"{path} {error.found}")
+        except (FileNotFoundError, NotADirectoryError):
+            return Problem("missing image", entry.where, f"{path} is not in {self._root}")
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+            reason = getattr(error, "strerror", None) or error
+            return Problem("unreadable image", entry.where, f"{path} cannot be read ({reason})")
+        return None
+
+    def _enter(self, folder: str) -> None:
+        """Check the links among the folders of a path, each folder once."""
+        if folder not in self._folders:
+            self._enter(folder.rpartition("/")[0])
+            self._follow(folder)
+            self._folders.add(folder)
+
+    def _follow(self, path: str) -> os.stat_result:
+        """Status of what ``path`` is or links to; resolving every path would take as long as reading the headers."""
+        full = f"{self._root}/{path}"
+        status = os.lstat(full)
+        if not stat.S_ISLNK(status.st_mode):
+            return status
+        link = Path(full)
+        try:
+            real = link.resolve(strict=True)
+        except (OSError, RuntimeError) as error:  # RuntimeError: how Python before 3.13 tells of a circle
+            reason = getattr(error, "strerror", None) or "it leads in a circle"
+            raise _WrongError(
+                "broken link", f"links to {link.readlink()}, which cannot be followed ({reason})"
+            ) from error
+        if not real.is_relative_to(self._real_root):
+            raise _WrongError("link leads out", f"links to {real}, outside {self._root}")
+        return real.stat()
+
+
+def too_few_bytes(folder: Path, needed: int) -> None:
+    """Raise :class:`UserError` when fewer than ``needed`` bytes are free where ``folder`` is, or will be."""
+    present = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(present).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {needed / 2**30:,.1f} GiB are needed and {free / 2**30:,.1f} GiB are free. Free some space or "
+            "choose a work folder on another disk."
+        )
+
+
+class _WrongError(Exception):
+    """Why an image is refused: the problem's kind, and what was found."""
+
+    def __init__(self, kind: str, found: str) -> None:
+        super().__init__(kind, found)
+        self.kind, self.found = kind, found
+
+
+def _check_header(path: str) -> None:
+    with open(path, "rb") as file:  # noqa: PTH123 # a Path for each of 100,000 images is slow
+        try:
+            image = Image.open(file)
+            # MPO is how cameras store a JPEG with a thumbnail behind it
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        except UnidentifiedImageError as error:
+            raise _WrongError("not an image", "starts like no image format that is read") from error
+        except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+            raise _WrongError("not an image", f"has a header that cannot be read ({error})") from error
+    if frames > 1:
+        raise _WrongError("several pictures", f"holds {frames} pictures, expected one")

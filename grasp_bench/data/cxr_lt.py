@@ -1,0 +1,252 @@
+"""NIH-CXR-LT and MIMIC-CXR-LT, single-label version (Holste et al. 2022, arXiv 2208.13365): the official label files.
+
+Both publish ``<name>_single-label_{train,balanced-val,test,balanced-test}.csv``: one row an image, its class one-hot.
+All four are needed, although scores use the balanced test set: only the whole test set shows whether its patients were
+trained on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from grasp_bench.data.listing import Entry, Listing, Problem, consistency
+from grasp_bench.data.recognise import mistaken
+from grasp_bench.data.tables import Table, find_file, leads_out, place, read_table
+from grasp_bench.errors import did_you_mean
+
+Counts = dict[str, dict[str, int]]
+"""Split → class → images."""
+Locate = Callable[[Mapping[str, str], str], str | Problem | None]
+"""Row, and where it stands → path of its image relative to the root; None where the images' folder is missing."""
+
+FILES = {"train": "train", "validation": "balanced-val", "test": "test", "balanced-test": "balanced-test"}
+FOLDERS = ("", "LongTailCXR", "labels")
+NIH_IMAGES = ("images", *(f"images_{part:03}/images" for part in range(1, 13)))
+MIMIC_IMAGES = ("", "2.0.0", "mimic-cxr-jpg/2.0.0")
+HEAD_ABOVE, TAIL_BELOW = 1000, 100  # training images, as published
+
+NIH_TRAIN_COUNTS = {
+    "No Finding": 45439,
+    "Infiltration": 6941,
+    "Atelectasis": 3135,
+    "Effusion": 2875,
+    "Nodule": 2036,
+    "Mass": 1665,
+    "Pneumothorax": 1485,
+    "Consolidation": 868,
+    "Pleural_Thickening": 811,
+    "Cardiomegaly": 800,
+    "Fibrosis": 519,
+    "Edema": 435,
+    "Tortuous Aorta": 339,
+    "Emphysema": 229,
+    "Pneumonia": 213,
+    "Calcification of the Aorta": 121,
+    "Pneumoperitoneum": 59,
+    "Hernia": 49,
+    "Subcutaneous Emphysema": 32,
+    "Pneumomediastinum": 7,
+}
+"""Classes in the order of their indices: by falling number of training images."""
+NIH_TEST_COUNTS = {
+    "No Finding": 13055,
+    "Infiltration": 2251,
+    "Effusion": 929,
+    "Atelectasis": 868,
+    "Nodule": 566,
+    "Pneumothorax": 519,
+    "Mass": 403,
+    "Consolidation": 366,
+    "Pleural_Thickening": 257,
+    "Cardiomegaly": 234,
+    "Fibrosis": 170,
+    "Edema": 164,
+    "Tortuous Aorta": 107,
+    "Emphysema": 86,
+    "Pneumonia": 85,
+    "Calcification of the Aorta": 64,
+    "Pneumoperitoneum": 44,
+    "Hernia": 40,
+    "Subcutaneous Emphysema": 38,
+    "Pneumomediastinum": 33,
+}
+MIMIC_TRAIN_COUNTS = {
+    "No Finding": 53260,
+    "Lung Opacity": 7927,
+    "Cardiomegaly": 5113,
+    "Atelectasis": 4539,
+    "Pleural Effusion": 3832,
+    "Support Devices": 3279,
+    "Edema": 2395,
+    "Pneumonia": 2195,
+    "Pneumothorax": 1172,
+    "Lung Lesion": 1036,
+    "Fracture": 791,
+    "Enlarged Cardiomediastinum": 638,
+    "Consolidation": 609,
+    "Pleural Other": 254,
+    "Calcification of the Aorta": 207,
+    "Tortuous Aorta": 175,
+    "Pneumoperitoneum": 32,
+    "Subcutaneous Emphysema": 27,
+    "Pneumomediastinum": 12,
+}
+"""Classes in the order of their indices: by falling number of training images."""
+NIH_COUNTS: Counts = {
+    "train": NIH_TRAIN_COUNTS,
+    "validation": dict.fromkeys(NIH_TRAIN_COUNTS, 15),
+    "test": NIH_TEST_COUNTS,
+    "balanced-test": dict.fromkeys(NIH_TRAIN_COUNTS, 30),
+}
+MIMIC_COUNTS: Counts = {
+    "train": MIMIC_TRAIN_COUNTS,
+    "validation": dict.fromkeys(MIMIC_TRAIN_COUNTS, 15),
+    "balanced-test": dict.fromkeys(MIMIC_TRAIN_COUNTS, 30),
+}
+SHARED_CLASSES = {
+    name: "Pleural Effusion" if name == "Effusion" else name
+    for name in NIH_TRAIN_COUNTS
+    if name == "Effusion" or name in MIMIC_TRAIN_COUNTS
+}
+"""The 13 classes that both label: name in NIH-CXR-LT → name in MIMIC-CXR-LT."""
+
+
+def phrase(label: str) -> str:
+    """A class's name as words for a prompt: "Pleural_Thickening" → "pleural thickening"."""
+    return label.replace("_", " ").lower()
+
+
+def read_nih(root: Path, counts: Counts | None = None) -> Listing:
+    """NIH-CXR-LT: splits train, validation, test and balanced-test, the last a subset of test.
+
+    Label files (``.csv`` or ``.csv.gz``) are sought in ``root``, ``root``/LongTailCXR and ``root``/labels, in this
+    order; images in ``images`` and in ``images_001/images`` … ``images_012/images``. Every problem is listed, and an
+    image that has one of its own is left out; ``counts`` (:data:`NIH_COUNTS` for the official files) are those that
+    must be found.
+    """
+    if problem := mistaken(root, "nih-cxr-lt"):
+        return Listing([], [problem])
+    folders = [folder for folder in NIH_IMAGES if (root / folder).is_dir()]
+    index: dict[str, str] = {}
+    for folder in folders:
+        # one pass over the folders is much quicker than asking for each of 88,637 files, above all over a network
+        with os.scandir(root / folder) as files:
+            for file in files:
+                index.setdefault(file.name, f"{folder}/{file.name}")
+
+    def locate(row: Mapping[str, str], where: str) -> str | Problem | None:
+        image, patient = row["id"], row["subject_id"]
+        if not image.startswith(f"{patient}_"):
+            return Problem("patient contradicts id", where, f"{image!r} of subject {patient!r}, expected {image[:8]!r}")
+        if image not in index and folders:
+            return Problem("missing image", where, f"{image!r} is not in {root / 'images'} or {root}/images_*/images")
+        return index.get(image)
+
+    listing = _read(root, "nih-cxr-lt", ("id", "subject_id"), tuple(NIH_TRAIN_COUNTS), locate, counts)
+    return listing if folders else _without_images(listing, root, NIH_IMAGES[:2])
+
+
+def read_mimic(root: Path, counts: Counts | None = None) -> Listing:
+    """MIMIC-CXR-LT: splits train, validation, test and balanced-test, the last a subset of test.
+
+    Label files are sought as by :func:`read_nih`; their ``path`` (``files/p14/p14659758/s50109927/<dicom_id>.jpg``) is
+    relative to ``root``, ``root``/2.0.0 or ``root``/mimic-cxr-jpg/2.0.0, the first with a folder ``files``. An entry's
+    id is its ``dicom_id``. ``counts`` as in :func:`read_nih`, with :data:`MIMIC_COUNTS` for the official files.
+    """
+    if problem := mistaken(root, "mimic-cxr-lt"):
+        return Listing([], [problem])
+    base = next((folder for folder in MIMIC_IMAGES if (root / folder / "files").is_dir()), None)
+
+    def locate(row: Mapping[str, str], where: str) -> str | Problem | None:
+        path, end = row["path"], f"/p{row['subject_id']}/s{row['study_id']}/{row['dicom_id']}.jpg"
+        if leads_out(path):
+            return Problem("path outside the data folder", where, f"{path!r}, expected files/p14/…{end}")
+        if not path.endswith(end):
+            return Problem("path contradicts ids", where, f"{path!r}, expected it to end with {end}")
+        if base is None:
+            return None
+        # a study's folder holds one or two images, and most studies are not listed: to ask for each is the least work
+        if not (root / base / path).is_file():
+            return Problem("missing image", where, f"{root / base / path} is not there")
+        return str(PurePosixPath(base) / path)
+
+    columns = ("dicom_id", "subject_id", "study_id", "path")
+    listing = _read(root, "mimic-cxr-lt", columns, tuple(MIMIC_TRAIN_COUNTS), locate, counts)
+    if base is not None:
+        return listing
+    return _without_images(listing, root, [str(PurePosixPath(folder) / "files") for folder in MIMIC_IMAGES])
+
+
+def _without_images(listing: Listing, root: Path, folders: Sequence[str]) -> Listing:
+    """One problem for the folder instead of one for each of its images."""
+    sought = ", ".join(str(root / folder) for folder in folders)
+    missing = Problem("missing folder", str(root), f"no folder of images: none of {sought}")
+    return Listing(listing.entries, [missing, *listing.problems])
+
+
+def _read(
+    root: Path, name: str, columns: tuple[str, ...], classes: tuple[str, ...], locate: Locate, counts: Counts | None
+) -> Listing:
+    """``columns`` start with the id's; they and ``classes`` are all that a file may have."""
+    listed: list[Entry] = []
+    problems: list[Problem] = []
+    for split, suffix in FILES.items():
+        path = find_file(root, FOLDERS, f"{name}_single-label_{suffix}.csv")
+        if isinstance(path, Problem):
+            problems.append(path)
+            continue
+        table = read_table(path, (*columns, *classes))
+        problems += [*table.problems, *_unknown_columns(table, columns, classes)]
+        for row in table.rows:
+            values, where = dict(zip(table.header, row.values, strict=True)), place(path, row.line)
+            label, image = _label(values, classes, where), locate(values, where)
+            problems += [found for found in (label, image) if isinstance(found, Problem)]
+            if isinstance(label, str):
+                found_at = image if isinstance(image, str) else ""
+                listed.append(Entry(values[columns[0]], found_at, label, split, where, values["subject_id"]))
+    problems += [*consistency(listed, counts), *_not_in_test(listed)]
+    # those without an image took part in the comparisons, so that it is told once that they are missing
+    return Listing([entry for entry in listed if entry.path], problems)
+
+
+def _unknown_columns(table: Table, columns: tuple[str, ...], classes: tuple[str, ...]) -> list[Problem]:
+    known = (*columns, *classes)
+    return [
+        Problem(
+            "unknown column", place(table.path, 1), f"{name!r} is no class of this data.{did_you_mean(name, known)}"
+        )
+        for name in table.header
+        if name not in known
+    ]
+
+
+def _label(row: Mapping[str, str], classes: tuple[str, ...], where: str) -> str | Problem:
+    odd = {name: row[name] for name in classes if row[name] not in ("0", "1")}
+    if odd:
+        floats = all(re.fullmatch(r"[01]\.0*", value) for value in odd.values())
+        name, value = next(iter(odd.items()))
+        found = f"{name!r} is {value!r}, expected 0 or 1" + (" written as a whole number" if floats else "")
+        return Problem("float label" if floats else "bad label", where, found)
+    ones = [name for name in classes if row[name] == "1"]
+    if not ones:
+        return Problem("no class", where, "no class is 1, expected exactly one")
+    if len(ones) > 1:
+        return Problem("several classes", where, f"{', '.join(map(repr, ones))} are 1, expected exactly one")
+    return ones[0]
+
+
+def _not_in_test(listed: Sequence[Entry]) -> list[Problem]:
+    test = {entry.id: entry for entry in listed if entry.split == "test"}
+    problems = []
+    for entry in listed:
+        if entry.split != "balanced-test" or not test:
+            continue
+        if entry.id not in test:
+            problems.append(Problem("not in test", entry.where, f"{entry.id!r} of balanced-test is not in test"))
+        elif entry.label != (same := test[entry.id]).label:
+            found = f"{entry.id!r} is {entry.label!r} here and {same.label!r} in {same.where}"
+            problems.append(Problem("contradicting label", entry.where, found))
+    return problems

@@ -1,0 +1,125 @@
+"""Tasks whose images are files in a download that the user has: checked, listed in a manifest, read when asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from pydantic import Field
+
+from grasp_bench.data.longtail import groups_by_count
+from grasp_bench.errors import UserError
+from grasp_bench.task import ClassInfo, Dataset, Split, Task, TaskSettings
+
+if TYPE_CHECKING:
+    from grasp_bench.data.cache import PixelReader
+    from grasp_bench.data.images import Progress
+    from grasp_bench.data.listing import Listing
+    from grasp_bench.data.manifest import Manifest
+
+CACHE = "cache-{}x{}x{}"  # folder beside the manifest of images resized to (C, H, W)
+
+
+class ImageTaskSettings(TaskSettings):
+    """Settings of a task of image files."""
+
+    head_above: int = Field(default=100, ge=0)
+    """Classes of more training images are head"""
+    tail_below: int = Field(default=20, ge=0)
+    """Classes of fewer training images are tail"""
+
+
+C_co = TypeVar("C_co", bound=ImageTaskSettings, covariant=True)
+
+
+class ImageTask(Task[C_co]):
+    """Base of tasks of image files: a subclass reads label files; everything else is here."""
+
+    Config: ClassVar[type[TaskSettings]] = ImageTaskSettings
+    extractor = "inception"
+
+    def listing(self) -> Listing:
+        """Every image of the download, and whatever is wrong with its label files."""
+        raise NotImplementedError
+
+    def counts(self) -> dict[str, int]:
+        """Class → training images, in the order of class indices."""
+        raise NotImplementedError
+
+    def prompt(self, name: str) -> str:
+        """The prompt of a class."""
+        raise NotImplementedError
+
+    def class_group(self, counts: dict[str, int]) -> dict[str, str]:
+        """Class → group, from training images."""
+        return groups_by_count(counts, self.config.head_above, self.config.tail_below)
+
+    def classes(self) -> list[ClassInfo]:
+        return self._classes
+
+    @cached_property
+    def _classes(self) -> list[ClassInfo]:
+        counts = self.counts()
+        groups = self.class_group(counts)
+        return [ClassInfo(name, self.prompt(name), groups[name], count) for name, count in counts.items()]
+
+    def check(self, report: Progress) -> int:
+        from grasp_bench.data.check import check_images
+        from grasp_bench.data.images import WORKERS
+        from grasp_bench.data.listing import describe
+
+        listing = self.listing()
+        with report.task("check", len(listing.entries)) as advance:
+            problems = [*listing.problems, *check_images(self.data, listing.entries, WORKERS, advance)]
+        if problems:
+            raise UserError(describe(self.data, problems))
+        return len(listing.entries)
+
+    def prepare(self, folder: Path, report: Progress) -> None:
+        from grasp_bench.data import manifest
+        from grasp_bench.data.images import WORKERS
+        from grasp_bench.data.listing import describe
+
+        listing = self.listing()
+        if listing.problems:
+            raise UserError(describe(self.data, listing.problems))
+        infos = {info.name: info for info in self.classes()}
+        groups, prompts = ({name: getattr(info, key) for name, info in infos.items()} for key in ("group", "prompt"))
+        with report.task("prepare", len(listing.entries)) as advance:
+            manifest.build(self.data, listing.entries, groups, prompts, folder, WORKERS, advance)
+
+    def cache(self, folder: Path, shape: tuple[int, int, int], report: Progress) -> None:
+        """Write the images, resized to ``shape`` (C, H, W), beside the manifest in ``folder``."""
+        from grasp_bench.data import manifest
+        from grasp_bench.data.cache import build_cache
+        from grasp_bench.data.images import WORKERS
+
+        found = manifest.read(folder)
+        with report.task("cache", len(found)) as advance:
+            build_cache(self.data, found, shape, folder / CACHE.format(*shape), WORKERS, advance)
+
+    def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
+        from grasp_bench.data import manifest
+        from grasp_bench.data.cache import Cache, PixelReader
+
+        found = manifest.read(folder)
+        cached = folder / CACHE.format(*shape)
+        reader = PixelReader(self.data, found, shape, Cache.open(cached) if cached.exists() else None)
+        splits = {name: self._split(found, reader, name) for name in found.split_names}
+        return Dataset(splits["train"], splits["validation"], splits["test"], balanced_test=splits.get("balanced-test"))
+
+    def _split(self, manifest: Manifest, reader: PixelReader, name: str) -> Split:
+        """One split. Its ids number the manifest's rows, so that no name of a patient's image leaves the manifest."""
+        import numpy as np
+
+        rows = manifest.split(name)
+        position = {info.name: index for index, info in enumerate(self.classes())}
+        patients = manifest.patients[rows]
+        return Split(
+            ids=[f"{name}/{row:07}" for row in rows],
+            labels=np.array([position[label] for label in manifest.labels[rows]], dtype=np.int64),
+            prompts=list(manifest.prompts[rows]),
+            read=lambda indices: reader.read(rows[indices]),
+            patients=patients if all(patients) else None,
+        )

@@ -1,0 +1,189 @@
+"""ImageNet-LT (Liu et al. 2019, arXiv 1904.05160): its lists, and the ILSVRC 2012 images that they name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+from grasp_bench.data.listing import Entry, Listing, Problem, consistency
+from grasp_bench.data.recognise import mistaken
+from grasp_bench.data.tables import find_file, leads_out, place, read_text
+from grasp_bench.errors import UserError
+
+LISTS = {"train": "ImageNet_LT_train.txt", "validation": "ImageNet_LT_val.txt", "test": "ImageNet_LT_test.txt"}
+FOLDERS = ("", "ImageNet_LT")
+IMAGES = ("", "ILSVRC/Data/CLS-LOC")
+SPLIT_TOTALS = {"train": 115_846, "validation": 20_000, "test": 50_000}
+HEAD_ABOVE, TAIL_BELOW = 100, 20  # training images, as published
+
+LINE = re.compile(r"(?P<folder>train|val)/(?:(?P<wnid>n\d{8})/)?(?P<file>[^/\s]+\.JPEG) (?P<label>\d{1,4})")
+Find = Callable[[str, str, str], str | None]
+"""Folder (train or val), wnid, file name → the image's path relative to the root."""
+EXPECTED = "train/n01440764/n01440764_762.JPEG 0"
+
+
+@dataclass(frozen=True)
+class _Line:
+    where: str
+    split: str
+    folder: str
+    wnid: str | None
+    file: str
+    label: int
+
+
+def read_imagenet_lt(root: Path, totals: Mapping[str, int] | None = None) -> Listing:
+    """Splits train, validation and test; a class is called by its wnid, since two of ImageNet's are named "crane".
+
+    Lists (``.txt`` or ``.txt.gz``) are sought in ``root`` and ``root``/ImageNet_LT; the folders ``train`` and ``val``
+    in ``root`` and ``root``/ILSVRC/Data/CLS-LOC. Validation images come from ``train``. Images of ``val`` lie in it or
+    in a sub-folder for each wnid, and the list may name them either way. Labels number the wnids in sorted order; which
+    wnid is a label's is decided by most of the lines that have it. Every problem is listed, and an image that has one
+    of its own is left out; ``totals`` (:data:`SPLIT_TOTALS` for the official lists) are what splits must hold.
+    """
+    if problem := mistaken(root, "imagenet"):
+        return Listing([], [problem])
+    lines: list[_Line] = []
+    problems: list[Problem] = []
+    for split, name in LISTS.items():
+        path = find_file(root, FOLDERS, name)
+        for item in [path] if isinstance(path, Problem) else _read_list(path, split):
+            if isinstance(item, Problem):
+                problems.append(item)
+            else:
+                lines.append(item)
+    wnids = _wnids(lines)
+    bases = {folder: _base(root, folder) for folder in sorted({line.folder for line in lines})}
+    for folder, base in bases.items():
+        if base is None:
+            sought = ", ".join(str(root / base / folder) for base in IMAGES)
+            problems.append(Problem("missing folder", str(root), f"no folder of images: none of {sought}"))
+    listed = []
+    find = _finder(root, bases)
+    for line in lines:
+        entry = _entry(line, wnids, find)
+        if isinstance(entry, Problem):
+            problems.append(entry)
+            continue
+        listed.append(entry)
+        if not entry.path and bases[line.folder] is not None:
+            sought = f"{line.folder}/{entry.label} or {line.folder}"
+            problems.append(Problem("missing image", line.where, f"{line.file} is not in {sought}"))
+    problems += [*_unsorted(wnids), *consistency(listed), *_in_two_splits(listed), *_wrong_totals(listed, totals or {})]
+    return Listing([entry for entry in listed if entry.path], problems)
+
+
+def read_class_names(path: Path) -> dict[str, str]:
+    """wnid → its first synonym, from the ``LOC_synset_mapping.txt`` of the ILSVRC download.
+
+    A line of it is "n01440764 tench, Tinca tinca". Raises :class:`UserError` with the line.
+    """
+    names: dict[str, str] = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        match = re.fullmatch(r"(n\d{8}) ([^,]*[^,\s])(?:,.*)?", line)
+        if not match:
+            raise UserError(f"{place(path, number)}: {line!r}, expected a line such as: n01440764 tench, Tinca tinca")
+        if match[1] in names:
+            raise UserError(f"{place(path, number)}: {match[1]} is named before. Keep one line for each.")
+        names[match[1]] = match[2]
+    return names
+
+
+def _read_list(path: Path, split: str) -> list[_Line | Problem]:
+    try:
+        lines = read_text(path).splitlines()
+    except UserError as error:
+        return [Problem("unreadable file", str(path), str(error).removeprefix(f"{path}: "))]
+    if not lines:
+        return [Problem("no rows", str(path), "the list is empty")]
+    found: list[_Line | Problem] = []
+    for number, line in enumerate(lines, 1):
+        where, match = place(path, number), LINE.fullmatch(line)
+        if match:
+            wnid, label = match["wnid"], int(match["label"])
+            found.append(_Line(where, split, match["folder"], wnid, match["file"], label))
+        elif leads_out(line):
+            found.append(
+                Problem("path outside the data folder", where, f"{line!r}, expected a line such as: {EXPECTED}")
+            )
+        else:
+            found.append(Problem("bad line", where, f"{line!r}, expected a line such as: {EXPECTED}"))
+    return found
+
+
+def _wnids(lines: Sequence[_Line]) -> dict[int, str]:
+    """Label → the wnid that most of its lines name, so that one wrong line does not shift the others' labels."""
+    votes: dict[int, Counter[str]] = defaultdict(Counter)
+    for line in lines:
+        if line.wnid:
+            votes[line.label][line.wnid] += 1
+    return {label: votes[label].most_common(1)[0][0] for label in sorted(votes)}
+
+
+def _base(root: Path, folder: str) -> str | None:
+    return next((base for base in IMAGES if (root / base / folder).is_dir()), None)
+
+
+def _finder(root: Path, bases: Mapping[str, str | None]) -> Find:
+    @cache
+    def names(folder: str) -> frozenset[str]:
+        path = root / folder
+        return frozenset(file.name for file in path.iterdir()) if path.is_dir() else frozenset()
+
+    def find(folder: str, wnid: str, file: str) -> str | None:
+        base = bases[folder]
+        if base is None:
+            return None
+        # each folder is listed once: that is quicker than asking for 185,846 files, above all over a network
+        places = [str(PurePosixPath(base, folder, wnid)), str(PurePosixPath(base, folder))]
+        return next((f"{place}/{file}" for place in places if file in names(place)), None)
+
+    return find
+
+
+def _entry(line: _Line, wnids: Mapping[int, str], find: Find) -> Entry | Problem:
+    """The line's entry, without a path where the image is missing."""
+    wnid = wnids.get(line.label)
+    if wnid is None:
+        return Problem("unknown label", line.where, f"no line of any list names a wnid for label {line.label}")
+    if line.wnid not in (None, wnid):
+        found = f"label {line.label} for {line.file} of {line.wnid}, but the other lines with it are of {wnid}"
+        return Problem("label contradicts folder", line.where, found)
+    return Entry(line.file, find(line.folder, wnid, line.file) or "", wnid, line.split, line.where)
+
+
+def _unsorted(wnids: Mapping[int, str]) -> list[Problem]:
+    return [
+        Problem(
+            "labels out of order",
+            f"label {after}",
+            f"{second}, after {first} for label {before}; expected sorted wnids",
+        )
+        for (before, first), (after, second) in pairwise(wnids.items())
+        if first >= second
+    ]
+
+
+def _in_two_splits(entries: Sequence[Entry]) -> list[Problem]:
+    home: dict[str, Entry] = {}
+    return [
+        Problem(
+            "image in two splits", entry.where, f"{entry.id!r} of {entry.split} is in {first.split} too ({first.where})"
+        )
+        for entry in entries
+        if (first := home.setdefault(entry.id, entry)).split != entry.split
+    ]
+
+
+def _wrong_totals(entries: Sequence[Entry], totals: Mapping[str, int]) -> list[Problem]:
+    found = Counter(entry.split for entry in entries)
+    return [
+        Problem("wrong count", f"split {split}", f"{found[split]} images, expected {expected}")
+        for split, expected in totals.items()
+        if found[split] != expected
+    ]

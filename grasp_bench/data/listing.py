@@ -1,0 +1,103 @@
+"""What a task's label files say, before any image is opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+SHOWN = 5  # problems of a kind that a message lists
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of one split."""
+
+    id: str
+    path: str
+    """Of the image, relative to the data's root, with forward slashes."""
+    label: str
+    """Name of its class."""
+    split: str
+    where: str
+    """File and line that name it."""
+    patient: str | None = None
+    prompt: str | None = None
+    """Its own prompt, where it is not its class's."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a download."""
+
+    kind: str
+    """What is wrong, in words that are the same for all such problems: "missing image"."""
+    where: str
+    """File, and line or field."""
+    found: str
+    """What is there, and what was expected."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a task, and whatever is wrong with the files that list them."""
+
+    entries: list[Entry]
+    problems: list[Problem] = field(default_factory=list)
+
+
+def consistency(entries: Sequence[Entry], counts: dict[str, dict[str, int]] | None = None) -> list[Problem]:
+    """Ids listed twice in one split, patients of two splits, and numbers that are not the published ``counts``.
+
+    ``counts`` is split → class → images. An image may be of two splits where the caller lists it so on purpose (a
+    balanced test set inside the test set): patients are compared between training, validation and test alone.
+    """
+    return [*_duplicates(entries), *_shared_patients(entries), *_wrong_counts(entries, counts or {})]
+
+
+def _duplicates(entries: Iterable[Entry]) -> list[Problem]:
+    seen: dict[tuple[str, str], Entry] = {}
+    problems = []
+    for entry in entries:
+        first = seen.setdefault((entry.split, entry.id), entry)
+        if first is not entry:
+            problems.append(Problem("duplicate id", entry.where, f"{entry.id!r} is listed before, in {first.where}"))
+    return problems
+
+
+def _shared_patients(entries: Iterable[Entry]) -> list[Problem]:
+    home: dict[str, Entry] = {}
+    problems, told = [], set()
+    for entry in entries:
+        if entry.patient is None or entry.split not in ("train", "validation", "test"):
+            continue
+        first = home.setdefault(entry.patient, entry)
+        if first.split != entry.split and (pair := (entry.patient, entry.split)) not in told:
+            told.add(pair)
+            found = f"the patient of {entry.id!r} in {entry.split} is in {first.split} too ({first.where})"
+            problems.append(Problem("patient in two splits", entry.where, found))
+    return problems
+
+
+def _wrong_counts(entries: Iterable[Entry], counts: dict[str, dict[str, int]]) -> list[Problem]:
+    found = Counter((entry.split, entry.label) for entry in entries)
+    return [
+        Problem("wrong count", f"split {split}", f"{found[split, label]} images of {label!r}, expected {expected}")
+        for split, classes in counts.items()
+        for label, expected in classes.items()
+        if found[split, label] != expected
+    ]
+
+
+def describe(root: object, problems: Sequence[Problem]) -> str:
+    """All problems of the data at ``root`` as one message: by kind, the first few of each with file and line."""
+    by_kind: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_kind.setdefault(problem.kind, []).append(problem)
+    lines = [f"{root}: {len(problems)} problem{'s' * (len(problems) > 1)}"]
+    for kind, found in by_kind.items():
+        lines.append(f"  {kind} ({len(found)}):")
+        lines += [f"    {problem.where}: {problem.found}" for problem in found[:SHOWN]]
+        if len(found) > SHOWN:
+            lines.append(f"    and {len(found) - SHOWN} more")
+    return "\n".join([*lines, "Mend the download and start again; nothing was left out or changed."])

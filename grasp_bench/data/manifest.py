@@ -1,0 +1,285 @@
+"""What training reads of a download instead of its label files: one row an image, checked and hashed, in Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from grasp_bench.data.check import Inspector
+from grasp_bench.data.decode import UnreadableError, decode
+from grasp_bench.data.listing import Entry, Problem, describe
+from grasp_bench.errors import UserError
+from grasp_bench.io import digest, file_digest, write_bytes
+
+NAME = "manifest.parquet"
+PART = "part-{}.parquet"
+PART_ROWS = 2048  # images that an interrupted build may have to read again
+FORMAT = "1"  # of the columns and what they mean
+
+NAMES = pa.dictionary(pa.int32(), pa.string())  # kept once each, however many rows have it
+FACTS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+    ]
+)
+"""What is read from an image."""
+LISTED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("label", NAMES),
+        ("group", NAMES),
+        ("prompt", NAMES),
+        ("patient", NAMES),
+        ("split", NAMES),
+        ("where", pa.string()),
+    ]
+)
+"""What is said of an image by the task and its label files."""
+
+Fact = tuple[str, int, int, int, str]
+"""Path, width, height, bytes, and sha256 (hex) of the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """The images of a task, one row an image of a split; columns become numpy arrays (n,) when they are asked for."""
+
+    table: Any
+    """pyarrow's, with the columns of ``FACTS`` and ``LISTED``."""
+
+    def __len__(self) -> int:
+        return cast(int, self.table.num_rows)
+
+    def split(self, name: str) -> np.ndarray:
+        """Rows of a split, int64 (k,), in the order in which its images are listed. Raises KeyError for no split."""
+        if name not in self.split_names:
+            raise KeyError(f"no split {name!r} among {', '.join(self.split_names)}")
+        return np.flatnonzero(self.column("split") == name)
+
+    @cached_property
+    def split_names(self) -> list[str]:
+        """The splits, in the order of their first images."""
+        return cast(list[str], self.table["split"].unique().to_pylist())
+
+    @cached_property
+    def paths(self) -> np.ndarray:
+        """Of the images, relative to the data's root, with forward slashes."""
+        return self.column("path")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Names of the classes."""
+        return self.column("label")
+
+    @cached_property
+    def prompts(self) -> np.ndarray:
+        """The image's own prompt, or else its class's."""
+        return self.column("prompt")
+
+    @cached_property
+    def patients(self) -> np.ndarray:
+        """Whose image it is, or None where that is not known."""
+        return self.column("patient")
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What the manifest says of itself: its format, its fingerprint, and what :func:`build` was told."""
+        return {key.decode(): value.decode() for key, value in self.table.schema.metadata.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of all paths and the bytes behind them, wherever the root is."""
+        return self.about["fingerprint"]
+
+    def column(self, name: str) -> np.ndarray:
+        """A column by its name in ``FACTS`` or ``LISTED``: (n,)."""
+        column = self.table[name]
+        if column.type == NAMES:  # which pyarrow would turn into an array where an absent value is the last name
+            column = column.cast(pa.string())
+        return cast(np.ndarray, column.to_numpy())
+
+
+def build(
+    root: Path,
+    entries: Sequence[Entry],
+    groups: Mapping[str, str],
+    prompts: Mapping[str, str],
+    folder: Path,
+    workers: int,
+    advance: Callable[[int], None],
+    about: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Decode and hash every image at ``root`` once, and write the manifest into ``folder``.
+
+    ``groups`` and ``prompts`` are by class; ``about`` (the task and its version) goes into the file's metadata.
+    ``advance`` is called with the number of entries done since its last call. What an interrupted call has read is
+    kept in ``folder`` and not read again, unless a file has another size or time of change by then.
+
+    Raises one :class:`UserError` for all images that are missing, damaged or outside ``root``; for all that are in two
+    of training, validation and test; and for a class without a group or prompt.
+    """
+    unknown = [entry for entry in entries if entry.label not in groups or entry.label not in prompts]
+    _refuse(root, [Problem("unknown class", entry.where, f"{entry.label!r} is no class") for entry in unknown])
+    facts = _read_images(root, entries, folder, workers, advance)
+    row = {path: index for index, path in enumerate(facts["path"].to_pylist())}
+    table = facts.take(pa.array([row[entry.path] for entry in entries], pa.int64()))
+    _refuse(root, shared_images(entries, table["sha256"].to_pylist()))
+    for name, column in _listed(root, entries, groups, prompts).items():
+        table = table.append_column(LISTED.field(name), column)
+    known = {"format": FORMAT, "fingerprint": _fingerprint(facts), **(about or {})}
+    _write(folder / NAME, table.combine_chunks().replace_schema_metadata(known))
+    for part in folder.glob(PART.format("*")):
+        part.unlink()
+    return read(folder)
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest that :func:`build` left in ``folder``. Raises :class:`UserError` when it is absent or damaged."""
+    path = folder / NAME
+    table = _read(path)
+    found = (table.schema.metadata or {}).get(b"format", b"none").decode()
+    if found != FORMAT:
+        raise UserError(f"{path}: has format {found}, expected {FORMAT}. Delete its folder and prepare the data again.")
+    return Manifest(table)
+
+
+def shared_images(entries: Sequence[Entry], digests: Sequence[str]) -> list[Problem]:
+    """Images whose files are equal, by ``digests``, and which are in two of training, validation and test."""
+    home: dict[str, Entry] = {}
+    problems = []
+    for entry, sha256 in zip(entries, digests, strict=True):
+        if entry.split not in ("train", "validation", "test"):
+            continue
+        first = home.setdefault(sha256, entry)
+        if first.split != entry.split:
+            found = f"{entry.path} in {entry.split} has the same bytes as {first.path} in {first.split} ({first.where})"
+            problems.append(Problem("same image in two splits", entry.where, found))
+    return problems
+
+
+def _refuse(root: Path, problems: Sequence[Problem]) -> None:
+    if problems:
+        raise UserError(describe(root, problems))
+
+
+def _read_images(
+    root: Path, entries: Sequence[Entry], folder: Path, workers: int, advance: Callable[[int], None]
+) -> Any:
+    """The facts of every image, in the order of first mention; kept in parts as they are found."""
+    images: dict[str, Entry] = {}
+    for entry in entries:
+        images.setdefault(entry.path, entry)
+    advance(len(entries) - len(images))  # mentioned again, as those of a balanced part of the test set are
+    inspect, parts, problems = Inspector(root), [FACTS.empty_table()], []
+    once = list(images.values())
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(once), PART_ROWS):
+            chunk = once[start : start + PART_ROWS]
+            part = folder / PART.format(_state(root, chunk))
+            if part.exists():
+                advance(len(chunk))
+            elif found := _read_part(part, root, chunk, inspect, pool, advance):
+                problems += found
+                continue
+            parts.append(_read(part))
+    _refuse(root, problems)
+    return pa.concat_tables(parts)
+
+
+def _state(root: Path, entries: Sequence[Entry]) -> str:
+    """Hash of the paths of images with what tells cheaply whether a file has changed: bytes and time of change."""
+
+    def state(path: str) -> tuple[int, int] | None:
+        try:
+            found = (root / path).stat()
+        except (OSError, ValueError):  # found and named when it is read
+            return None
+        return found.st_size, found.st_mtime_ns
+
+    return digest([(entry.path, state(entry.path)) for entry in entries])
+
+
+def _read_part(
+    part: Path,
+    root: Path,
+    entries: Sequence[Entry],
+    inspect: Inspector,
+    pool: ThreadPoolExecutor,
+    advance: Callable[[int], None],
+) -> list[Problem]:
+    """Write the facts of these images, or return what is wrong with some of them."""
+    facts, problems = [], []
+    for found in pool.map(lambda entry: inspect(entry) or _examine(root, entry), entries):
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            facts.append(found)
+        advance(1)
+    if not problems:
+        columns = zip(*facts, strict=True)
+        _write(part, pa.table([pa.array(*pair) for pair in zip(columns, FACTS.types, strict=True)], schema=FACTS))
+    return problems
+
+
+def _examine(root: Path, entry: Entry) -> Fact | Problem:
+    path = root / entry.path
+    try:
+        _, height, width = decode(path).shape
+        return entry.path, width, height, path.stat().st_size, file_digest(path)
+    except UnreadableError as error:
+        return Problem("unreadable image", entry.where, f"{entry.path} {error}")
+    except OSError as error:
+        return Problem("unreadable image", entry.where, f"{entry.path} cannot be read ({error.strerror})")
+
+
+def _listed(
+    root: Path, entries: Sequence[Entry], groups: Mapping[str, str], prompts: Mapping[str, str]
+) -> dict[str, Any]:
+    """Column → pyarrow array, of the columns of ``LISTED``."""
+    columns: dict[str, list[str | None]] = {
+        "id": [entry.id for entry in entries],
+        "label": [entry.label for entry in entries],
+        "group": [groups[entry.label] for entry in entries],
+        "prompt": [prompts[entry.label] if entry.prompt is None else entry.prompt for entry in entries],
+        "patient": [entry.patient for entry in entries],
+        "split": [entry.split for entry in entries],
+        "where": [entry.where.removeprefix(f"{root}/") for entry in entries],
+    }
+    encoded = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    return {
+        name: each.dictionary_encode() if LISTED.field(name).type == NAMES else each for name, each in encoded.items()
+    }
+
+
+def _fingerprint(facts: Any) -> str:
+    pairs = zip(facts["path"].to_pylist(), facts["sha256"].to_pylist(), strict=True)
+    return digest(sorted(pairs))
+
+
+def _write(path: Path, table: Any) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _read(path: Path) -> Any:
+    try:
+        return pq.ParquetFile(path).read()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file. Prepare the data with `grasp-bench prepare`.") from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}: cannot be read as Parquet ({error}). Delete it and prepare the data again."
+        ) from error

@@ -1,0 +1,217 @@
+"""Training a downstream classifier, from an epoch count and a seed alone, so that it resumes exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from grasp_bench import seeds
+from grasp_bench.checked import Tensors, find_checked, load_checked, remove_checked, save_checked
+from grasp_bench.downstream.augment import augment
+from grasp_bench.downstream.networks import build
+from grasp_bench.downstream.recipe import Recipe
+
+KIND = "epoch"
+IN_MEMORY = 2**28  # bytes of images that are read once and kept
+PREDICTED_AT_ONCE = 500
+
+Key = tuple[str | int, ...]
+
+
+class LabelledImages(Protocol):
+    """Images by index, with their classes; a task's splits are such."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class indices (n,)."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def read(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Indices (k,) → uint8 (k, C, H, W)."""
+
+
+@dataclass
+class _Progress:
+    epoch: int = 0
+    best: float = -1.0
+    """Balanced accuracy on validation images of the best epoch so far."""
+    stale: int = 0
+    """Epochs since."""
+
+
+def train(
+    images: LabelledImages,
+    validation: LabelledImages,
+    classes: int,
+    recipe: Recipe,
+    key: Key,
+    folder: Path,
+    device: torch.device,
+    advance: Callable[[int], None],
+    say: Callable[[str], None] = lambda message: None,
+) -> torch.nn.Module:
+    """A classifier in evaluation mode; everything random is a function of ``key`` and the epoch.
+
+    ``folder`` keeps a checkpoint while training goes on, from which the same call resumes; ``advance(1)`` is called
+    after every epoch, and for all that are left when training ends early.
+    """
+    read = _reader(images)
+    with seeds.global_seed(seeds.generator("classifier", *key)):
+        model = build(recipe.network, read(np.arange(1)).shape[1], classes).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    steps = recipe.epochs * -(-len(images) // recipe.batch_size)
+    weights = _class_weights(images.labels, classes, recipe).to(device)
+    folder.mkdir(parents=True, exist_ok=True)
+    best: Tensors = {}
+    progress = _restore(folder, model, optimizer, best, say)
+    advance(progress.epoch)
+    while progress.epoch < recipe.epochs and (recipe.patience is None or progress.stale < recipe.patience):
+        model.train()
+        step = progress.epoch * (steps // recipe.epochs)
+        for pixels, labels, generator in _epoch(read, images.labels, recipe, (*key, progress.epoch), device):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+            half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+            with seeds.global_seed(generator), half:  # dropout draws from the global generator
+                loss = functional.cross_entropy(model(pixels), labels, weights)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+        progress.epoch += 1
+        if recipe.patience is not None:
+            _select(model.eval(), validation, classes, recipe, device, progress, best)
+        _save(folder, model, optimizer, best, progress)
+        advance(1)
+    advance(recipe.epochs - progress.epoch)
+    if best:
+        model.load_state_dict(best)
+    remove_checked(folder, KIND)
+    folder.rmdir()
+    return model.eval()
+
+
+@torch.inference_mode()
+def probabilities(model: torch.nn.Module, images: LabelledImages, recipe: Recipe, device: torch.device) -> np.ndarray:
+    """What ``model`` says of every image, without augmentation: float32 (n, classes), rows summing to one."""
+    rows = np.array_split(np.arange(len(images)), max(1, -(-len(images) // PREDICTED_AT_ONCE)))
+    found = [model(_scaled(images.read(each), recipe, device)).float().softmax(dim=1).cpu() for each in rows]
+    return torch.cat(found).numpy()
+
+
+def _reader(images: LabelledImages) -> Callable[[np.ndarray], np.ndarray]:
+    """Reads from memory where all images fit."""
+    size = images.read(np.arange(1)).nbytes * len(images)
+    if size > IN_MEMORY:
+        return images.read
+    kept = images.read(np.arange(len(images)))
+    return lambda indices: kept[indices]
+
+
+def _epoch(
+    read: Callable[[np.ndarray], np.ndarray], labels: np.ndarray, recipe: Recipe, key: Key, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Generator]]:
+    """Images, classes and a generator for every batch in the epoch's order, the next read while one is worked on."""
+    order = seeds.rng("classifier-order", *key).permutation(len(labels))
+    batches = [order[start : start + recipe.batch_size] for start in range(0, len(order), recipe.batch_size)]
+    with ThreadPoolExecutor(1) as executor:
+        pending = executor.submit(read, batches[0])
+        for number, batch in enumerate(batches):
+            pixels = pending.result()
+            if number + 1 < len(batches):
+                pending = executor.submit(read, batches[number + 1])
+            generator = seeds.generator("classifier-batch", *key, number)
+            scaled = augment(_scaled(pixels, recipe, device), recipe.augmentation, generator)
+            yield scaled, torch.from_numpy(labels[batch]).to(device), generator
+
+
+def _scaled(pixels: np.ndarray, recipe: Recipe, device: torch.device) -> torch.Tensor:
+    """uint8 (n, C, H, W) → float in [-1, 1], at the recipe's resolution."""
+    images = torch.from_numpy(pixels).to(device).float() / 127.5 - 1
+    size = recipe.resolution
+    if size is None or images.shape[2:] == (size, size):
+        return images
+    return functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
+def _class_weights(labels: np.ndarray, classes: int, recipe: Recipe) -> torch.Tensor:
+    """(classes,): n / (classes that are there · n of the class), and 0 for classes without images; or ones."""
+    if recipe.class_weights == "none":
+        return torch.ones(classes)
+    counts = np.bincount(labels, minlength=classes)
+    weights = np.divide(len(labels), counts * (counts > 0).sum(), out=np.zeros(classes), where=counts > 0)
+    return torch.from_numpy(weights).float()
+
+
+def _select(
+    model: torch.nn.Module,
+    validation: LabelledImages,
+    classes: int,
+    recipe: Recipe,
+    device: torch.device,
+    progress: _Progress,
+    best: Tensors,
+) -> None:
+    """Keep the weights if they are better on validation images than any before."""
+    predicted = probabilities(model, validation, recipe, device).argmax(1)
+    there = np.unique(validation.labels)
+    accuracy = float(np.mean([(predicted[validation.labels == label] == label).mean() for label in there]))
+    progress.stale += 1
+    if accuracy > progress.best:
+        progress.best, progress.stale = accuracy, 0
+        best.update({name: value.detach().clone() for name, value in model.state_dict().items()})
+
+
+def _save(
+    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, best: Tensors, progress: _Progress
+) -> None:
+    text = json.dumps(asdict(progress)).encode()
+    tensors: Tensors = {"progress": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+    tensors |= {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best/{name}": value for name, value in best.items()}
+    for index, entries in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{entry}": value for entry, value in entries.items()}
+    written = save_checked(folder, KIND, progress.epoch, tensors)
+    for _, path in find_checked(folder, KIND):
+        if path != written:
+            path.unlink()
+
+
+def _restore(
+    folder: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: Tensors,
+    say: Callable[[str], None],
+) -> _Progress:
+    """Bring everything to the newest sound checkpoint, if there is one."""
+    for _, path in reversed(find_checked(folder, KIND)):
+        tensors = load_checked(path, say)
+        if tensors is None:
+            continue
+        progress = _Progress(**json.loads(bytes(tensors.pop("progress").tolist())))
+        device = next(model.parameters()).device
+        moments: dict[int, Tensors] = {}
+        state: Tensors = {}
+        for name, value in tensors.items():
+            part, rest = name.split("/", 1)
+            if part == "optimizer":
+                index, entry = rest.split("/", 1)
+                moments.setdefault(int(index), {})[entry] = value
+            else:
+                (state if part == "model" else best)[rest] = value.to(device)
+        model.load_state_dict(state)
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+        return progress
+    return _Progress()

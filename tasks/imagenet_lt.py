@@ -1,0 +1,101 @@
+"""Long-tailed ImageNet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
+from grasp_bench.data.imagenet_lt import HEAD_ABOVE, TAIL_BELOW
+from grasp_bench.downstream.recipe import Recipe
+from grasp_bench.spec import Budget, by_name
+from grasp_bench.task import TaskSettings
+
+if TYPE_CHECKING:
+    from grasp_bench.data.listing import Listing
+
+NAMES = "LOC_synset_mapping.txt"
+
+
+class ImageNetSettings(ImageTaskSettings):
+    """Settings of imagenet-lt."""
+
+    head_above: int = Field(default=HEAD_ABOVE, ge=0)
+    """Classes of more training images are head; 100 as published"""
+    tail_below: int = Field(default=TAIL_BELOW, ge=0)
+    """Classes of fewer training images are tail; 20 as published"""
+
+
+class ImageNetLT(ImageTask[ImageNetSettings]):
+    """ImageNet-LT: 115,846 training photographs of 1,000 classes, from 1,280 images to 5"""
+
+    Config: ClassVar[type[TaskSettings]] = ImageNetSettings
+    version = "1"
+    source = (
+        "ILSVRC 2012 (Russakovsky et al. 2015; image-net.org, or Kaggle's imagenet-object-localization-challenge): for "
+        "non-commercial research and education, by registration. Splits: ImageNet-LT (Liu et al., CVPR 2019), its "
+        "three lists from the authors"
+    )
+    layout = (
+        "FOLDER/train/n01440764/*.JPEG and FOLDER/val (flat, or a folder a wnid), or both under "
+        f"FOLDER/ILSVRC/Data/CLS-LOC; FOLDER/{NAMES}; ImageNet_LT_{{train,val,test}}.txt in FOLDER or "
+        "FOLDER/ImageNet_LT"
+    )
+    backbone = "tiny-sd3-32"
+    guidance = "cfg"
+    classifier = Recipe(
+        network="timm:resnet50",
+        epochs=90,
+        batch_size=256,
+        learning_rate=1e-3,
+        augmentation=("flip", "crop"),
+        class_weights="balanced",
+        patience=20,
+    )
+    budgets = by_name(
+        Budget(
+            name="standard",
+            steps=50_000,
+            batch_size=128,
+            warmup_steps=500,
+            clip_norm=1.0,
+            prompt_dropout=0.1,
+            images_per_class=50,
+            num_inference_steps=30,
+        ),
+        Budget(
+            name="smoke",
+            steps=20,
+            batch_size=8,
+            warmup_steps=2,
+            clip_norm=1.0,
+            prompt_dropout=0.1,
+            images_per_class=8,
+            num_inference_steps=4,
+        ),
+    )
+    official = True  # tests use small trees of the same shape
+
+    @cached_property
+    def _listing(self) -> Listing:
+        from grasp_bench.data.imagenet_lt import SPLIT_TOTALS, read_imagenet_lt
+
+        return read_imagenet_lt(self.data, SPLIT_TOTALS if self.official else None)
+
+    def listing(self) -> Listing:
+        return self._listing
+
+    def counts(self) -> dict[str, int]:
+        return dict(sorted(Counter(each.label for each in self._listing.entries if each.split == "train").items()))
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        from grasp_bench.data.imagenet_lt import read_class_names
+
+        return read_class_names(self.data / NAMES)
+
+    def prompt(self, name: str) -> str:
+        return f"a photo of a {self._names[name]}"

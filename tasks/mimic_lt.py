@@ -1,0 +1,116 @@
+"""Long-tailed chest X-rays of MIMIC-CXR-JPG: the task of the mission, for those who hold the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from grasp_bench.data.cxr_lt import HEAD_ABOVE, MIMIC_TRAIN_COUNTS, TAIL_BELOW, phrase
+from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
+from grasp_bench.downstream.recipe import Recipe
+from grasp_bench.spec import Budget, by_name
+from grasp_bench.task import TaskSettings
+
+if TYPE_CHECKING:
+    from grasp_bench.data.listing import Entry, Listing
+
+CLASSIFIER = Recipe(
+    network="timm:densenet121",
+    epochs=60,
+    batch_size=128,
+    learning_rate=1e-4,
+    augmentation=("flip", "rotate"),
+    class_weights="balanced",
+    patience=15,
+    seeds=3,
+    resolution=224,
+)
+"""Of every X-ray task: DenseNet-121 from scratch, our own choice of everything."""
+BUDGETS = by_name(
+    Budget(
+        name="standard",
+        steps=20_000,
+        batch_size=64,
+        warmup_steps=500,
+        clip_norm=1.0,
+        prompt_dropout=0.1,
+        ema_decay=None,
+        images_per_class=200,
+        num_inference_steps=30,
+    ),
+    Budget(
+        name="smoke",
+        steps=20,
+        batch_size=8,
+        warmup_steps=2,
+        clip_norm=1.0,
+        prompt_dropout=0.1,
+        images_per_class=8,
+        num_inference_steps=4,
+    ),
+)
+
+
+class CxrSettings(ImageTaskSettings):
+    """Settings of the X-ray tasks."""
+
+    head_above: int = Field(default=HEAD_ABOVE, ge=0)
+    """Classes of more training images are head; 1000 as published"""
+    tail_below: int = Field(default=TAIL_BELOW, ge=0)
+    """Classes of fewer training images are tail; 100 as published"""
+
+
+class MimicSettings(CxrSettings):
+    """Settings of mimic-lt."""
+
+    prompts: Literal["class", "report"] = "class"
+    """Train on the class's prompt, or on the impression of the report where there is one"""
+
+
+class MimicLT(ImageTask[MimicSettings]):
+    """MIMIC-CXR-LT, single label: 87,493 training X-rays of 19 classes, from 53,260 images to 12; credentialed data"""
+
+    Config: ClassVar[type[TaskSettings]] = MimicSettings
+    version = "1"
+    source = (
+        "MIMIC-CXR-JPG 2.0.0 (Johnson et al. 2019, PhysioNet, doi 10.13026/8360-t248): for credentialed users who "
+        "signed its data use agreement, which forbids sharing images, reports and identifiers; ask what it says of "
+        "models trained on them before you share weights or samples. Splits: MIMIC-CXR-LT (Holste et al. 2022, arXiv "
+        "2208.13365), label files from its authors. With the reports of MIMIC-CXR 2.0.0 beside the images, prompts "
+        "may be the reports' impressions"
+    )
+    layout = (
+        "FOLDER/files/p10/p10000032/s50414267/<dicom>.jpg (also under FOLDER/2.0.0 or FOLDER/mimic-cxr-jpg/2.0.0), "
+        "reports as files/p10/p10000032/s50414267.txt; mimic-cxr-lt_single-label_{train,balanced-val,test,"
+        "balanced-test}.csv in FOLDER, FOLDER/LongTailCXR or FOLDER/labels"
+    )
+    private = True
+    backbone = "tiny-sd3-32"
+    guidance = "cfg"
+    classifier = CLASSIFIER
+    budgets = BUDGETS
+    official = True  # tests use small trees of the same shape
+
+    def listing(self) -> Listing:
+        from dataclasses import replace
+
+        from grasp_bench.data.cxr_lt import MIMIC_COUNTS, read_mimic
+
+        listing = read_mimic(self.data, MIMIC_COUNTS if self.official else None)
+        if self.config.prompts == "class":
+            return listing
+        return replace(listing, entries=[replace(each, prompt=self._impression(each)) for each in listing.entries])
+
+    def _impression(self, entry: Entry) -> str | None:
+        """The impression of the study's report, if there is one that says anything."""
+        from grasp_bench.data.cxr_reports import impression
+
+        path = (self.data / entry.path).parent.with_suffix(".txt")
+        return impression(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def counts(self) -> dict[str, int]:
+        return MIMIC_TRAIN_COUNTS
+
+    def prompt(self, name: str) -> str:
+        return f"a chest X-ray showing {phrase(name)}"

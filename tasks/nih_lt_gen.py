@@ -1,0 +1,47 @@
+"""Long-tailed chest X-rays of NIH ChestX-ray14: data that anybody may download."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from grasp_bench.data.cxr_lt import NIH_TRAIN_COUNTS, phrase
+from grasp_bench.data.image_task import ImageTask
+from grasp_bench.task import TaskSettings
+
+from .mimic_lt import BUDGETS, CLASSIFIER, CxrSettings
+
+if TYPE_CHECKING:
+    from grasp_bench.data.listing import Listing
+
+
+class NihLTGen(ImageTask[CxrSettings]):
+    """NIH-CXR-LT, single label: 68,058 training X-rays of 20 classes, from 45,439 images to 7; free to download"""
+
+    Config: ClassVar[type[TaskSettings]] = CxrSettings
+    version = "1"
+    source = (
+        "NIH ChestX-ray14 (Wang et al., CVPR 2017; nihcc.app.box.com/v/ChestXray-NIHCC), free for all: cite the paper "
+        "and acknowledge the NIH Clinical Center. Splits: NIH-CXR-LT (Holste et al. 2022, arXiv 2208.13365), label "
+        "files from its authors"
+    )
+    layout = (
+        "FOLDER/images/00000001_000.png, or FOLDER/images_001/images/… to images_012 as downloaded; "
+        "nih-cxr-lt_single-label_{train,balanced-val,test,balanced-test}.csv in FOLDER, FOLDER/LongTailCXR or "
+        "FOLDER/labels"
+    )
+    backbone = "tiny-sd3-32"
+    guidance = "cfg"
+    classifier = CLASSIFIER
+    budgets = BUDGETS
+    official = True  # tests use small trees of the same shape
+
+    def listing(self) -> Listing:
+        from grasp_bench.data.cxr_lt import NIH_COUNTS, read_nih
+
+        return read_nih(self.data, NIH_COUNTS if self.official else None)
+
+    def counts(self) -> dict[str, int]:
+        return NIH_TRAIN_COUNTS
+
+    def prompt(self, name: str) -> str:
+        return f"a chest X-ray showing {phrase(name)}"

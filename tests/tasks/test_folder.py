@@ -1,0 +1,199 @@
+"""A folder of one's own images and a TOML file: identity, splits, groups, mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from grasp_bench.cli import app
+from grasp_bench.errors import UserError
+from grasp_bench.harness.plan import plan
+from grasp_bench.tasks.folder import FolderTask
+
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "nih-mini"
+COUNTS = {"cat": 40, "dog_big": 20, "eel": 4}
+TOML = 'name = "pets"\nhead_above = 20\ntail_below = 5\nextractor = "pixels"\n'
+
+
+@pytest.fixture
+def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """pets.toml beside images/<class>/<number>.png."""
+    random = np.random.RandomState(0)
+    for name, count in COUNTS.items():
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.randint(0, 256, (12, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number:02}.png")
+    (tmp_path / "pets.toml").write_text(TOML)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "pets.toml"
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def mistake(path: Path, *settings: str) -> str:
+    with pytest.raises(UserError) as error:
+        FolderTask.from_file(path, settings)[1].classes()
+    return str(error.value)
+
+
+def labels_file(path: Path, **columns) -> None:
+    """labels.csv with the images' own classes and ``columns``, each a function of the image's number."""
+    names = sorted(each.relative_to(path.parent / "images") for each in (path.parent / "images").rglob("*.png"))
+    with (path.parent / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", *columns])
+        writer.writerows(
+            [name.as_posix(), name.parts[0], *(make(i) for make in columns.values())] for i, name in enumerate(names)
+        )
+    path.write_text(path.read_text() + 'labels = "labels.csv"\n')
+
+
+def test_classes_by_falling_count_with_prompts_and_groups(pets: Path) -> None:
+    name, task = FolderTask.from_file(pets, ["test_share=0.25", "validation_share=0.25"])
+    assert name == "pets"
+    assert [(info.name, info.prompt, info.group, info.train_count) for info in task.classes()] == [
+        ("cat", "a photo of cat", "medium", 20),
+        ("dog_big", "a photo of dog big", "medium", 10),
+        ("eel", "a photo of eel", "tail", 2),
+    ]
+    splits = Counter((entry.label, entry.split) for entry in task.listing().entries)
+    assert splits["cat", "test"] == splits["cat", "validation"] == 10
+    assert splits["eel", "test"] == splits["eel", "validation"] == 1
+
+
+def test_groups_may_be_given(pets: Path) -> None:
+    pets.write_text(TOML + '[groups]\ncommon = ["cat"]\nrare = ["eel", "dog_big"]\n')
+    task = FolderTask.from_file(pets, [])[1]
+    assert task.groups == ("common", "rare")
+    pets.write_text(TOML + '[groups]\ncommon = ["cat"]\nrare = ["eel", "dgo_big"]\n')
+    assert "groups.rare: there is no class 'dgo_big'" in mistake(pets)
+    pets.write_text(TOML + '[groups]\ncommon = ["cat"]\n')
+    assert "no group for dog_big, eel" in mistake(pets)
+    pets.write_text(TOML + '[groups]\ncommon = ["cat", "dog_big"]\nrare = ["eel", "cat"]\n')
+    assert "class 'cat' is in 'common' already" in mistake(pets)
+
+
+def test_the_identity_follows_the_data_and_not_its_place(pets: Path, tmp_path: Path) -> None:
+    def identity(path: Path) -> str:
+        return plan(method="grasp", task=str(path)).spec.id
+
+    first = identity(pets)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for each in ("images", "pets.toml"):
+        (tmp_path / each).rename(moved / each)
+    assert identity(moved / "pets.toml") == first
+    image = moved / "images" / "cat" / "00.png"
+    pixels = np.array(Image.open(image))
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(image)
+    assert identity(moved / "pets.toml") != first
+
+
+def test_a_split_and_patients_from_columns(pets: Path) -> None:
+    labels_file(pets, part=lambda i: ("train", "train", "test", "validation")[i % 4], who=lambda i: f"p{i}")
+    task = FolderTask.from_file(pets, ["split_column=part", "patient_column=who"])[1]
+    assert Counter(entry.split for entry in task.listing().entries) == {"train": 32, "test": 16, "validation": 16}
+    assert task.private
+    task = FolderTask.from_file(pets, ["split_column=part", "patient_column=part"])[1]
+    assert task.listing().problems == []
+    assert "no column 'whom'. Its columns: part, who" in mistake(pets, "patient_column=whom")
+    assert "expected one of train, validation, test" in mistake(pets, "split_column=who")
+
+
+def test_a_patient_is_drawn_into_one_split(pets: Path) -> None:
+    labels_file(pets, who=lambda i: f"p{i // 3}")
+    task = FolderTask.from_file(pets, ["patient_column=who"])[1]
+    entries = task.listing().entries
+    homes: dict[str, set[str]] = {}
+    for entry in entries:
+        homes.setdefault(entry.patient, set()).add(entry.split)
+    assert {len(splits) for splits in homes.values()} == {1}
+    assert {entry.split for entry in entries} == {"train", "validation", "test"}
+    assert task.listing().problems == []
+
+
+def test_a_patient_in_two_splits_is_told_with_both_images(pets: Path) -> None:
+    labels_file(pets, part=lambda i: ("train", "test", "validation")[i % 3], who=lambda i: f"p{i // 2}")
+    settings = ["--task-set", "split_column=part", "--task-set", "patient_column=who"]
+    message = str(invoke("prepare", "--task", pets, "--check", *settings).exception)
+    assert "patient in two splits" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('name = "My Pets"', "name: String should match pattern"),
+        ("nmae = 1", "nmae: Extra inputs are not permitted"),
+        ('name = "digits-lt"', "is a built-in or installed task"),
+        ('images = "pictures"', "pictures is no folder"),
+        ('prompt = "a photo"', "expected {class}"),
+        ("head_above = -1", "head_above: Input should be greater than or equal to 0"),
+        ("[budget]\nsteps = 0", "budget.steps"),
+        ("name = ", "cannot be read as TOML"),
+        ("labels = 'none.csv'", "none.csv"),
+    ],
+)
+def test_mistakes_in_the_file_name_it_and_the_field(pets: Path, text: str, part: str) -> None:
+    pets.write_text(text + "\n")
+    message = mistake(pets)
+    assert part in message
+    assert str(pets.parent) in message
+
+
+def test_a_missing_file_and_a_template(pets: Path) -> None:
+    assert "`grasp-bench new task`" in mistake(pets.with_name("none.toml"))
+    assert invoke("new", "task", "--path", "birds.toml").exit_code == 0
+    assert "is there already" in str(invoke("new", "task", "--path", "birds.toml").exception)
+    name, task = FolderTask.from_file(Path("birds.toml"), [])
+    assert name == "birds"
+    assert task.budgets["standard"].steps == 2000
+    assert "there is a template of: task" in str(invoke("new", "tsak").exception)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real X-rays of nih-mini are not here")
+def test_real_chest_x_rays_from_toml_to_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_nih_mini(tmp_path)
+    run = invoke("run", "--method", "grasp", "--task", "nih-mini.toml", "--budget", "smoke")
+    assert run.exit_code == 0, run.exception
+    (path,) = Path("results").glob("nih-mini~*/grasp/seed-0/record.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == "finished"
+    fd = {m["group"]: m for m in record["metrics"] if (m["name"], m["scope"]) == ("fd", "group")}
+    assert fd["head"]["value"] > fd["head"]["floor"] > 0
+    assert fd["tail"]["value"] is None
+    assert "n too small" in invoke("report").output
+    rows = list(csv.DictReader((path.parent / "classes.csv").open()))
+    rare = [row for row in rows if row["class"] == "Pneumomediastinum" and row["metric"] == "fd"]
+    assert [row["value"] for row in rare] == [""]
+
+
+def write_nih_mini(folder: Path) -> None:
+    """nih-mini.toml and labels.csv for the members of NIH-CXR-LT among the real X-rays."""
+    with (SHARED / "manifest.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["nih_cxr_lt_label"]]
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", "patient"])
+        writer.writerows([row["id"], row["nih_cxr_lt_label"], row["patient_id"]] for row in rows)
+    images = folder / "images"
+    images.mkdir()
+    for row in rows:
+        shutil.copy(SHARED / "images" / row["id"], images)
+    (folder / "nih-mini.toml").write_text(
+        'name = "nih-mini"\nlabels = "labels.csv"\npatient_column = "patient"\nextractor = "pixels"\n'
+        'prompt = "a chest X-ray showing {class}"\nhead_above = 30\ntail_below = 8\n'
+    )
