@@ -21,6 +21,7 @@ test: .venv/installed-test
 # Speed and memory as ratios measured side by side in one run, into results/perf.
 bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_metrics
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_data
 
 clean:
 	rm -rf .venv $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -13,6 +13,13 @@ class UserError(Exception):
     """
 
 
+class NonFiniteError(Exception):
+    """A loss, gradient or image stopped being a number: the message names the step and the samples.
+
+    It is neither the user's mistake nor a fault of the program.
+    """
+
+
 @dataclass(frozen=True)
 class Skip:
     """Why a method does not run on a backbone or task; shown in the leaderboard as its reason."""

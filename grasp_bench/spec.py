@@ -10,6 +10,8 @@ from grasp_bench.io import digest
 
 STANDARD = "standard"
 """Name of the budget that leaderboards are made with."""
+SMOKE = "smoke"
+"""Name of the budget that shows that everything runs: downstream classifiers are trained for two epochs then."""
 
 
 class Budget(BaseModel):

@@ -86,6 +86,7 @@ class FolderTask(ImageTask[FolderSettings]):
 
     Config: ClassVar[type[TaskSettings]] = FolderSettings
     version = "1"
+    published = False
     source = "yours; the file says what it is called"
     backbone = "tiny-sd3-32"
     guidance = "cfg"

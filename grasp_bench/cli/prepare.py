@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ def prepare(
         str | None,
         typer.Option(metavar="BACKBONE", help="Also write every image resized for this backbone: quicker steps."),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Read every image anew, since some have changed since they were prepared.")
+    ] = False,
     task_set: Annotated[list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task.")] = [],  # noqa: B006 # typer reads it, nothing changes it
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Fetch what is missing, where the task's publisher lets us.")
@@ -52,9 +56,10 @@ def prepare(
         return
     if data_root and chosen.layout:
         report.say(f"{remember(name, data_root)}: remembers {data_root} for {name}")
-    folder = Stages(work_dir, report.say).run(
-        "prepare", prepare_inputs(name, chosen), lambda partial: chosen.prepare(partial, report)
-    )
+    stages, inputs = Stages(work_dir, report.say), prepare_inputs(name, chosen)
+    if again:
+        shutil.rmtree(stages.folder("prepare", inputs), ignore_errors=True)
+    folder = stages.run("prepare", inputs, lambda partial: chosen.prepare(partial, report))
     if cache:
         chosen.cache(folder, plugins.load("backbones", cache).image_shape, report)
     report.say(f"{name}: prepared in {folder}")

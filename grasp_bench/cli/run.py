@@ -47,7 +47,7 @@ def run(
 
     What is finished is reused and what was interrupted is resumed, so the same command can always be given again.
     """
-    from grasp_bench.harness.failure import NonFiniteError
+    from grasp_bench.errors import NonFiniteError
     from grasp_bench.harness.plan import plan
     from grasp_bench.harness.progress import Reporter
     from grasp_bench.harness.runner import Options

@@ -109,7 +109,7 @@ class PixelReader:
             reason = error.strerror if isinstance(error, OSError) else error
             raise UserError(
                 f"{path} ({self._where[row]}) has changed since it was prepared: {reason}. Put it back, or run "
-                "`grasp-bench prepare` again."
+                "`grasp-bench prepare --again`."
             ) from error
 
 

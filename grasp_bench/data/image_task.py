@@ -38,6 +38,9 @@ class ImageTask(Task[C_co]):
 
     Config: ClassVar[type[TaskSettings]] = ImageTaskSettings
     extractor = "inception"
+    published: ClassVar[bool] = True
+    """Whether the splits are published: equal images in two of them are told, since nobody can mend them; elsewhere
+    they are a mistake."""
 
     def listing(self) -> Listing:
         """Every image of the download, and whatever is wrong with its label files."""
@@ -87,7 +90,17 @@ class ImageTask(Task[C_co]):
         infos = {info.name: info for info in self.classes()}
         groups, prompts = ({name: getattr(info, key) for name, info in infos.items()} for key in ("group", "prompt"))
         with report.task("prepare", len(listing.entries)) as advance:
-            manifest.build(self.data, listing.entries, groups, prompts, folder, WORKERS, advance)
+            manifest.build(
+                self.data,
+                listing.entries,
+                groups,
+                prompts,
+                folder,
+                WORKERS,
+                advance,
+                {"version": self.version},
+                report.say if self.published else None,
+            )
 
     def cache(self, folder: Path, shape: tuple[int, int, int], report: Progress) -> None:
         """Write the images, resized to ``shape`` (C, H, W), beside the manifest in ``folder``."""

@@ -35,6 +35,9 @@ class Progress(Protocol):
     def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Callable[[int], None]]:
         """Yields what to call with each advance."""
 
+    def say(self, message: str) -> None:
+        """One line to the user."""
+
 
 @dataclass(frozen=True)
 class ImageSet:

@@ -100,7 +100,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of all paths and the bytes behind them, wherever the root is."""
+        """sha256 (hex) of every row's path and the bytes behind it, in order, wherever the root is."""
         return self.about["fingerprint"]
 
     def column(self, name: str) -> np.ndarray:
@@ -120,6 +120,7 @@ def build(
     workers: int,
     advance: Callable[[int], None],
     about: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Decode and hash every image at ``root`` once, and write the manifest into ``folder``.
 
@@ -128,17 +129,22 @@ def build(
     kept in ``folder`` and not read again, unless a file has another size or time of change by then.
 
     Raises one :class:`UserError` for all images that are missing, damaged or outside ``root``; for all that are in two
-    of training, validation and test; and for a class without a group or prompt.
+    of training, validation and test, unless these are only to be told to ``tell``; and for a class without a group or
+    prompt.
     """
     unknown = [entry for entry in entries if entry.label not in groups or entry.label not in prompts]
     _refuse(root, [Problem("unknown class", entry.where, f"{entry.label!r} is no class") for entry in unknown])
     facts = _read_images(root, entries, folder, workers, advance)
     row = {path: index for index, path in enumerate(facts["path"].to_pylist())}
     table = facts.take(pa.array([row[entry.path] for entry in entries], pa.int64()))
-    _refuse(root, shared_images(entries, table["sha256"].to_pylist()))
+    shared = shared_images(entries, table["sha256"].to_pylist())
+    if tell is None:
+        _refuse(root, shared)
+    elif shared:
+        tell(f"{len(shared)} images are in two splits, as published; the first: {shared[0].where}: {shared[0].found}")
     for name, column in _listed(root, entries, groups, prompts).items():
         table = table.append_column(LISTED.field(name), column)
-    known = {"format": FORMAT, "fingerprint": _fingerprint(facts), **(about or {})}
+    known = {"format": FORMAT, "fingerprint": _fingerprint(table), **(about or {})}
     _write(folder / NAME, table.combine_chunks().replace_schema_metadata(known))
     for part in folder.glob(PART.format("*")):
         part.unlink()
@@ -263,9 +269,8 @@ def _listed(
     }
 
 
-def _fingerprint(facts: Any) -> str:
-    pairs = zip(facts["path"].to_pylist(), facts["sha256"].to_pylist(), strict=True)
-    return digest(sorted(pairs))
+def _fingerprint(table: Any) -> str:
+    return digest([table["path"].to_pylist(), table["sha256"].to_pylist()])
 
 
 def _write(path: Path, table: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,10 +16,11 @@ import torch
 from torch.nn import functional
 
 from grasp_bench import seeds
-from grasp_bench.checked import Tensors, find_checked, load_checked, remove_checked, save_checked
+from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
 from grasp_bench.downstream.augment import augment
 from grasp_bench.downstream.networks import build
 from grasp_bench.downstream.recipe import Recipe
+from grasp_bench.errors import NonFiniteError, UserError
 
 KIND = "epoch"
 IN_MEMORY = 2**28  # bytes of images that are read once and kept
@@ -65,7 +67,14 @@ def train(
 
     ``folder`` keeps a checkpoint while training goes on, from which the same call resumes; ``advance(1)`` is called
     after every epoch, and for all that are left when training ends early.
+
+    Raises :class:`UserError` when the recipe has a ``patience`` and there are no validation images.
     """
+    if recipe.patience is not None and len(validation) == 0:
+        raise UserError(
+            f"the downstream classifier stops after {recipe.patience} epochs without a better score on validation "
+            "images, and the task has none. Give it some: its validation split, or a validation_share above 0."
+        )
     read = _reader(images)
     with seeds.global_seed(seeds.generator("classifier", *key)):
         model = build(recipe.network, read(np.arange(1)).shape[1], classes).to(device)
@@ -75,7 +84,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     best: Tensors = {}
     progress = _restore(folder, model, optimizer, best, say)
-    advance(progress.epoch)
+    if progress.epoch:
+        advance(progress.epoch)
     while progress.epoch < recipe.epochs and (recipe.patience is None or progress.stale < recipe.patience):
         model.train()
         step = progress.epoch * (steps // recipe.epochs)
@@ -85,6 +95,10 @@ def train(
             half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
             with seeds.global_seed(generator), half:  # dropout draws from the global generator
                 loss = functional.cross_entropy(model(pixels), labels, weights)
+            if not loss.isfinite():
+                raise NonFiniteError(
+                    f"the classifier's loss is {loss.item()} at step {step} (of {' '.join(map(str, key))})"
+                )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -97,8 +111,7 @@ def train(
     advance(recipe.epochs - progress.epoch)
     if best:
         model.load_state_dict(best)
-    remove_checked(folder, KIND)
-    folder.rmdir()
+    shutil.rmtree(folder)  # with what a kill left half written, and damaged checkpoints that were moved aside
     return model.eval()
 
 
@@ -124,7 +137,8 @@ def _epoch(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Generator]]:
     """Images, classes and a generator for every batch in the epoch's order, the next read while one is worked on."""
     order = seeds.rng("classifier-order", *key).permutation(len(labels))
-    batches = [order[start : start + recipe.batch_size] for start in range(0, len(order), recipe.batch_size)]
+    # of sizes that differ by at most one: batch normalisation cannot work on a last batch of a single image
+    batches = np.array_split(order, -(-len(order) // recipe.batch_size))
     with ThreadPoolExecutor(1) as executor:
         pending = executor.submit(read, batches[0])
         for number, batch in enumerate(batches):

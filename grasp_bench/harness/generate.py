@@ -12,8 +12,8 @@ import torch
 from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
+from grasp_bench.errors import NonFiniteError
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.harness.failure import NonFiniteError
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.io import write_json, write_tensors
 from grasp_bench.method import Condition, Method, MethodSettings

@@ -16,7 +16,7 @@ from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone
 from grasp_bench.checked import remove_checked
 from grasp_bench.data.features import FeatureSet, read_features, write_features
-from grasp_bench.downstream import classifier
+from grasp_bench.downstream import classifier, networks
 from grasp_bench.downstream.sources import topped_up
 from grasp_bench.errors import Skip
 from grasp_bench.extractors.base import Extractor, PretrainedExtractor
@@ -75,6 +75,8 @@ class Pipeline:
         skip = self.plan.method.supports(self.backbone, self.plan.task)
         if skip is not None:
             return skip
+        recipe, (channels, height, _) = self.plan.recipe, self.plan.backbone.image_shape
+        networks.check(recipe.network, channels, recipe.resolution or height, len(self.classes))
         trained = self.trained
         train_summary = json.loads((trained / training.SUMMARY).read_text())
         generate_summary = json.loads((self.generated / generation.SUMMARY).read_text())
@@ -218,26 +220,45 @@ class Pipeline:
 
     def _classify(self, folder: Path, source: str) -> None:
         """Train classifiers on the images of ``source`` and keep what they say of the test images."""
-        recipe, spec, data = self.plan.task.classifier, self.plan.spec, self.data
-        split = self._sources()[source]
-        tests = {"test": data.test, "balanced-test": data.balanced_test}
-        found: dict[str, list[np.ndarray]] = {name: [] for name, each in tests.items() if each is not None}
+        recipe, spec = self.plan.recipe, self.plan.spec
+        finished = [folder / f"classifier-{number}.safetensors" for number in range(recipe.seeds)]
         with self.report.task(f"classify ({source})", recipe.seeds * recipe.epochs) as advance:
-            for number in range(recipe.seeds):
-                key = (spec.task.name, spec.seed, source, number)
+            for number, path in enumerate(finished):
+                if path.exists():
+                    advance(recipe.epochs)
+                    continue
                 model = classifier.train(
-                    split, data.validation, len(self.classes), recipe, key, folder / str(number), self.device, advance
+                    self._sources[source],
+                    self.data.validation,
+                    len(self.classes),
+                    recipe,
+                    (spec.task.name, spec.seed, source, number),
+                    folder / str(number),
+                    self.device,
+                    advance,
+                    self.report.say,
                 )
-                for name, each in found.items():
-                    test = tests[name]
-                    assert test is not None
-                    each.append(classifier.probabilities(model, test, recipe, self.device))
-        write_tensors(folder / PROBABILITIES, {name: torch.from_numpy(np.stack(each)) for name, each in found.items()})
+                found = {
+                    name: torch.from_numpy(classifier.probabilities(model, test, recipe, self.device))
+                    for name, test in self._tests.items()
+                }
+                write_tensors(path, found)
+        each = [read_tensors(path) for path in finished]
+        write_tensors(folder / PROBABILITIES, {name: torch.stack([one[name] for one in each]) for name in each[0]})
+        for path in finished:
+            path.unlink()
 
+    @functools.cached_property
     def _sources(self) -> dict[str, Split]:
         """What classifiers are trained on."""
         real, made = self.data.train, self.images
         return {"generated": made, "real": real, "topped-up": topped_up(real, made, len(self.classes))}
+
+    @functools.cached_property
+    def _tests(self) -> dict[str, Split]:
+        """What classifiers are tested on."""
+        balanced = self.data.balanced_test
+        return {"test": self.data.test} | ({"balanced-test": balanced} if balanced else {})
 
     def _probabilities(self) -> dict[str, dict[str, np.ndarray]]:
         """Source → test set → what classifiers trained on it say of its images: (classifiers, n, classes)."""
@@ -256,9 +277,8 @@ class Pipeline:
         probabilities = self._probabilities()
         scores = fidelity_and_diversity(task, real, fake, train)
         metrics = fidelity_metrics(scores, task.extractor)
-        tests = {"test": data.test} | ({"balanced-test": data.balanced_test} if data.balanced_test else {})
-        metrics += downstream_metrics(task, self.plan.spec.task.name, tests, probabilities)
-        write_bytes(folder / CLASSES, class_table(self.classes, scores, tests, probabilities).encode())
+        metrics += downstream_metrics(task, self.plan.spec.task.name, self._tests, probabilities)
+        write_bytes(folder / CLASSES, class_table(self.classes, scores, self._tests, probabilities).encode())
         rows = [
             (
                 f"{info.name}  {info.group} ({info.train_count})",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,13 +12,14 @@ from pydantic import JsonValue
 from grasp_bench import plugins
 from grasp_bench.backbones.base import Backbone
 from grasp_bench.data.root import data_root as data_root_of
+from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.base import Extractor
 from grasp_bench.guidance.base import Guidance
 from grasp_bench.harness.stages import stage_key
 from grasp_bench.method import Method, MethodSettings
 from grasp_bench.settings import Settings, parse_settings
-from grasp_bench.spec import STANDARD, Budget, Component, RunSpec
+from grasp_bench.spec import SMOKE, STANDARD, Budget, Component, RunSpec
 from grasp_bench.task import Task, TaskSettings
 
 STAGE_VERSIONS = {"prepare": 1, "extractor": 1, "train": 1, "generate": 1, "features": 2, "classify": 2, "score": 2}
@@ -47,6 +48,12 @@ class Plan:
         return self.generator or self
 
     @property
+    def recipe(self) -> Recipe:
+        """How downstream classifiers are trained."""
+        recipe = self.task.classifier
+        return replace(recipe, epochs=2, seeds=1, patience=None) if self.spec.budget.name == SMOKE else recipe
+
+    @property
     def task_label(self) -> str:
         """Folder of the task: its name, and the budget and settings that are not the defaults."""
         name = self.spec.budget.name
@@ -72,7 +79,7 @@ class Plan:
         budget = spec.budget.model_dump(mode="json")
         sampling = {name: budget.pop(name) for name in ("images_per_class", "num_inference_steps")}
         del budget["name"]
-        recipe: JsonValue = dict(vars(self.task.classifier))
+        recipe: JsonValue = dict(vars(self.recipe)) | {"augmentation": list(self.recipe.augmentation)}
         prepare = add("prepare", **_prepare_inputs(spec.task))
         shape: JsonValue = list(self.backbone.image_shape)
         data: dict[str, JsonValue] = {"prepare": prepare, "shape": shape}

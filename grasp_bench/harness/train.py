@@ -13,10 +13,10 @@ import torch
 from pydantic import JsonValue
 
 from grasp_bench.backbones.base import Backbone
+from grasp_bench.errors import NonFiniteError
 from grasp_bench.harness.batches import Batches
 from grasp_bench.harness.checkpoint import Progress, State, restore_checkpoint, save_checkpoint
 from grasp_bench.harness.environment import PeakMemory
-from grasp_bench.harness.failure import NonFiniteError
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.io import write_bytes, write_json, write_tensors
 from grasp_bench.method import Batch, Method, MethodSettings

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,8 @@ def pipe(path: Path) -> None:
         (text, "not an image", "starts like no image format"),
         (cut_header, "not an image", ""),
         (animation, "several pictures", "holds 3 pictures, expected one"),
-        (Path.mkdir, "not a file", "is a folder or a device"),
-        (pipe, "not a file", "is a folder or a device"),
+        (Path.mkdir, "not a file", "is a folder, expected an image"),
+        (pipe, "not a file", "is a device or a pipe, expected an image"),
         (lambda path: path.symlink_to("nowhere.png"), "broken link", "links to nowhere.png, which cannot be followed"),
         (lambda path: path.symlink_to("bad.png"), "broken link", "links to bad.png, which cannot be followed"),
         (lambda path: path.symlink_to("../../outside/a.png"), "link leads out", "outside/a.png, outside "),
@@ -126,10 +127,10 @@ def test_a_root_that_is_a_link_itself_is_no_link_out(root: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: str, *arguments: Any) -> Any:  # the superuser may read any file
+    def refuse(path: str, mode: str, **options: Any) -> Any:  # the superuser may read any file
         if path.endswith("good.png"):
             raise PermissionError(13, "Permission denied", path)
-        return builtins.open(path, *arguments)  # noqa: PTH123
+        return builtins.open(path, mode, **options)  # noqa: PTH123
 
     monkeypatch.setattr("grasp_bench.data.check.open", refuse, raising=False)
     save(root / "b.png")
@@ -159,7 +160,7 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_written(
 
     def usage(path: Path) -> Any:
         asked.append(path)
-        return shutil._ntuple_diskusage(10 * 2**30, 8 * 2**30, 2 * 2**30)
+        return SimpleNamespace(free=2 * 2**30)
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     too_few_bytes(tmp_path / "not" / "yet", 2 * 2**30)

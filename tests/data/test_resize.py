@@ -40,8 +40,8 @@ def test_shrinking_averages_instead_of_skipping_pixels() -> None:
 
 def test_what_lies_outside_the_middle_square_is_cut_off() -> None:
     image = np.zeros((3, 20, 100), np.uint8)
-    image[:, :, 40:60] = 200
-    assert (resize(image, (3, 4, 4))[:, :, 1:-1] == 200).all()
+    image[:, :, 40:60] = 255
+    assert (resize(image, (3, 4, 4))[:, :, 1:-1] == 255).all()
 
 
 def test_one_channel_is_luma() -> None:

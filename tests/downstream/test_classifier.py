@@ -12,7 +12,7 @@ import torch
 from grasp_bench.checked import find_checked
 from grasp_bench.downstream import classifier
 from grasp_bench.downstream.augment import augment
-from grasp_bench.downstream.networks import build
+from grasp_bench.downstream.networks import build, check
 from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.downstream.sources import topped_up
 from grasp_bench.errors import UserError
@@ -145,6 +145,9 @@ def test_networks_that_there_are_not(tmp_path: Path) -> None:
         build("timm:densnet121", 1, 3)
     with pytest.raises(UserError, match="expected small-cnn or timm:<model>"):
         build("resnet50", 1, 3)
+    check("timm:resnet10t", 1, 32, 3)
+    with pytest.raises(UserError, match="'timm:densenet121' takes no images of 12 pixels a side"):
+        check("timm:densenet121", 3, 12, 3)
 
 
 def test_real_images_are_topped_up_to_the_largest_class() -> None:

@@ -25,8 +25,10 @@ STAGES = (
     "extractor",
     "features-real",
     "features",
+    "features-train",
     "classify-real",
-    "classify",
+    "classify-generated",
+    "classify-topped-up",
     "score",
     "results",
 )

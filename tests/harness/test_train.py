@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from grasp_bench import seeds
-from grasp_bench.errors import Skip
-from grasp_bench.harness.failure import NonFiniteError
+from grasp_bench.errors import NonFiniteError, Skip
 from grasp_bench.harness.plan import Plan
 from grasp_bench.harness.train import LOG, SUMMARY, WEIGHTS, GroupLoss
 from grasp_bench.io import read_tensors

@@ -26,7 +26,10 @@ from grasp_bench.tasks.nih_lt_gen import NihLTGen
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih
 
-QUICK = ["--task-set", "extractor=pixels", "--task-set", "network=small-cnn", "--budget", "smoke", "--method", "grasp"]
+QUICK = [
+    *("--task-set", "extractor=pixels", "--task-set", "network=small-cnn"),
+    *("--budget", "smoke", "--method", "grasp", "--backbone", "tiny-sd3"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +56,7 @@ def mistake(*arguments: object) -> str:
 
 
 def record_of(task: str) -> dict:
-    (path,) = Path("results").glob(f"{task}*/grasp/seed-0/record.json")
+    (path,) = Path("results").glob(f"{task}*/grasp*/seed-0/record.json")
     return json.loads(path.read_text())
 
 
@@ -62,7 +65,7 @@ def record_of(task: str) -> dict:
 def test_mimic_from_prepare_to_report_without_a_name_of_a_patient(tmp_path: Path, prompts: str) -> None:
     root = make_mimic(tmp_path / "mimic", per_class=3, reports=True)
     command("prepare", "--task", "mimic-lt", "--data-root", root, "--task-set", f"prompts={prompts}")
-    command("run", "--task", "mimic-lt", *QUICK, "--task-set", f"prompts={prompts}", "--backbone", "tiny-sd3-32")
+    command("run", "--task", "mimic-lt", *QUICK, "--task-set", f"prompts={prompts}")
     assert "mimic-lt" in command("report")
     record = record_of("mimic-lt")
     assert record["status"] == "finished"
