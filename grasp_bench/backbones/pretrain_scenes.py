@@ -17,7 +17,7 @@ SCENES = 60_000  # 184 MB in memory
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--out", type=Path, default=TinySD3At32.weights(), help="safetensors; the card goes beside it")
     arguments = parser.parse_args()

@@ -150,7 +150,7 @@ class TinySD3At32(TinySD3Family):
     """
 
     name: ClassVar[str] = "tiny-sd3-32"
-    revision: ClassVar[str] = "000000000000"
+    revision: ClassVar[str] = "c3f24179d8ff"
     image_shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
     architecture: ClassVar[dict[str, Any]] = {
         "patch_size": 4,

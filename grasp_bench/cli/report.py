@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from grasp_bench.record import RunRecord
+    from grasp_bench.report.table import Leaderboard
 
 
 class Format(StrEnum):
@@ -27,6 +29,10 @@ def report_runs(
     task: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this task; may be given again.", show_default=False)
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this metric, such as fd; may be given again.", show_default=False),
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.TABLE,
     results: Annotated[Path, typer.Option(help="Folder of the runs' records.")] = Path("results"),
 ) -> None:
@@ -35,7 +41,7 @@ def report_runs(
     from grasp_bench.report.load import load_records
     from grasp_bench.report.table import leaderboards
 
-    boards = leaderboards(_chosen(load_records(results), task or [], results))
+    boards = _measured(leaderboards(_chosen(load_records(results), task or [], results)), metric or [])
     if form is Format.TABLE:
         from grasp_bench.cli.output import console
 
@@ -43,6 +49,19 @@ def report_runs(
     else:
         plain = {Format.MARKDOWN: render.markdown, Format.CSV: render.csv_text, Format.JSON: render.json_text}
         print(plain[form](boards), end="")
+
+
+def _measured(boards: list[Leaderboard], names: list[str]) -> list[Leaderboard]:
+    """The leaderboards with the metrics ``names`` alone, or all. Raises :class:`UserError` for one that none has."""
+    known = list(dict.fromkeys(table.name for board in boards for table in board.metrics))
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise UserError(f"--metric {name}: no run has it.{hint} There are: {', '.join(known)}.")
+    return [
+        replace(board, metrics=tuple(table for table in board.metrics if not names or table.name in names))
+        for board in boards
+    ]
 
 
 def _chosen(records: list[RunRecord], tasks: list[str], results: Path) -> list[RunRecord]:

@@ -1,6 +1,6 @@
-"""A picture of what the embedded backbone draws before any fine-tuning.
+"""A picture of what an embedded backbone draws before any fine-tuning.
 
-``python -m grasp_bench.harness.base_samples --out results/digits-lt/base-model.png``
+``python -m grasp_bench.harness.base_samples tiny-sd3-32 --out results/base-models/tiny-sd3-32.png``
 """
 
 from __future__ import annotations
@@ -10,35 +10,47 @@ from pathlib import Path
 
 import torch
 
-from grasp_bench import seeds
+from grasp_bench import plugins, seeds
 from grasp_bench.backbones.glyphs import captions
-from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.harness.generate import Sampler
 from grasp_bench.method import Method, MethodSettings
 from grasp_bench.report.pictures import write_grid
 
-GLYPHS = "ABEGKMRSXZaeghkm0123456789"
+PROMPTS = {
+    "tiny-sd3": [captions()[glyph] for glyph in "ABEGKMRSXZaeghkm0123456789"],
+    "tiny-sd3-32": [
+        "a red letter K on a striped background",
+        "a blue circle on a dotted background",
+        "a large green star on a plain background",
+        "a small yellow heart on a purple checked background",
+        "a grey picture of a white ring on a black noisy background",
+        "a grey picture of a large black digit seven on a gradient background",
+        "a photo of a pickup truck",
+        "a chest X-ray showing subcutaneous emphysema",
+    ],
+}
+"""What each was pretrained on, and of the larger one also what it was not."""
 EACH = 8
 STEPS = 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("backbone", choices=PROMPTS)
     parser.add_argument("--out", type=Path, required=True, help="PNG file")
-    out: Path = parser.parse_args().out
+    arguments = parser.parse_args()
 
-    backbone = TinySD3.load()
+    backbone = plugins.load("backbones", arguments.backbone).load()
     torch.nn.Module.to(backbone.transformer, getattr(torch, backbone.sampling_dtype))
     untrained = Method(MethodSettings())
     sampler = Sampler(backbone, untrained, ClassifierFreeGuidance(CfgSettings()), torch.device("cpu"))
     rows = []
-    for glyph in GLYPHS:
-        caption = captions()[glyph]
-        noise = torch.randn(EACH, *backbone.image_shape, generator=seeds.generator("image", "glyphs", glyph))
-        images = sampler(noise, [caption] * EACH, torch.zeros(EACH, dtype=torch.long), STEPS)
-        rows.append((caption, images.numpy()))
-    write_grid(out, rows, "tiny-sd3 before any fine-tuning")
+    for prompt in PROMPTS[arguments.backbone]:
+        noise = torch.randn(EACH, *backbone.image_shape, generator=seeds.generator("image", "base-samples", prompt))
+        images = sampler(noise, [prompt] * EACH, torch.zeros(EACH, dtype=torch.long), STEPS)
+        rows.append((prompt, images.numpy()))
+    write_grid(arguments.out, rows, f"{arguments.backbone} before any fine-tuning")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,9 @@ class Plan:
                 budget=budget,
                 seed=spec.seed,
             )
-        generate = add("generate", train=train, guidance=spec.guidance.model_dump(mode="json"), budget=sampling)
+        subjects: dict[str, JsonValue] = {"prepare": prepare} if self.generator else {}  # else those that train names
+        guidance = spec.guidance.model_dump(mode="json")
+        generate = add("generate", train=train, guidance=guidance, budget=sampling, **subjects)
         features = add("features", generate=generate, extractor=extractor)
         classify_generated = add("classify-generated", **data, generate=generate, recipe=recipe)
         classify_topped_up = add("classify-topped-up", **data, generate=generate, recipe=recipe)

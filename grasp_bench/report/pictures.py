@@ -9,6 +9,8 @@ import numpy as np
 
 from grasp_bench.io import write_bytes
 
+LETTER = 0.075  # inches that a letter of a label takes
+
 
 def write_grid(path: Path, rows: list[tuple[str, np.ndarray]], title: str) -> None:
     """A PNG with one labelled row of images a class: ``rows`` of (label, uint8 (n, C, H, W))."""
@@ -16,7 +18,8 @@ def write_grid(path: Path, rows: list[tuple[str, np.ndarray]], title: str) -> No
     from matplotlib.figure import Figure
 
     columns = max(len(images) for _, images in rows)
-    figure = Figure(figsize=(1.8 + 0.6 * columns, 0.5 + 0.62 * len(rows)), dpi=100, layout="constrained")
+    labels = max(1.8, max(len(label) for label, _ in rows) * LETTER)
+    figure = Figure(figsize=(labels + 0.6 * columns, 0.5 + 0.62 * len(rows)), dpi=100, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for (label, images), line in zip(rows, axes, strict=True):
         for axis in line:

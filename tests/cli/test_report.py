@@ -53,3 +53,10 @@ def test_a_task_without_records_names_those_that_have(results):
     assert isinstance(error, UserError)
     assert "'faces'" in str(error)
     assert "digits-lt, other" in str(error)
+
+
+def test_metric_selects(results):
+    shown = report(results, "--metric", "recall", "--format", "json").stdout
+    assert [[table["name"] for table in board["metrics"]] for board in json.loads(shown)] == [["recall"]] * 2
+    message = str(report(results, "--metric", "recal").exception)
+    assert "--metric recal: no run has it. Did you mean 'recall'? There are: recall." in message
