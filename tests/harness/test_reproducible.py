@@ -107,7 +107,7 @@ def test_only_what_is_stale_is_done_again(finished, tmp_path, built, monkeypatch
 def test_settings_of_the_classifier_leave_the_training_alone(finished, tmp_path, built, monkeypatch):
     folder = copied(finished[0], tmp_path, "work", "results")
     chosen = runs.small()
-    monkeypatch.setattr(type(chosen.task), "classifier", Recipe(epochs=2, batch_size=64, learning_rate=2e-3))
+    monkeypatch.setattr(type(chosen.task), "classifier", Recipe(epochs=2, batch_size=32, learning_rate=2e-3))
     runs.finish(folder, chosen)
     assert sorted(built) == ["classify-generated", "classify-real", "classify-topped-up", "score"]
 
