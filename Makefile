@@ -22,6 +22,7 @@ test: .venv/installed-test
 bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_metrics
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_data
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_loader
 
 clean:
 	rm -rf .venv $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -38,6 +38,20 @@ class Budget(BaseModel):
     """Sampling steps an image."""
 
 
+def smoke(batch_size: int = 8) -> Budget:
+    """The budget that shows within seconds that everything runs."""
+    return Budget(
+        name=SMOKE,
+        steps=20,
+        batch_size=batch_size,
+        warmup_steps=2,
+        clip_norm=1.0,
+        prompt_dropout=0.1,
+        images_per_class=8,
+        num_inference_steps=4,
+    )
+
+
 def by_name(*budgets: Budget) -> dict[str, Budget]:
     """The budgets of a task, by their names."""
     return {budget.name: budget for budget in budgets}

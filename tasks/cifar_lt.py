@@ -10,7 +10,7 @@ from pydantic import Field
 
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.downstream.recipe import Recipe
-from grasp_bench.spec import Budget, by_name
+from grasp_bench.spec import Budget, by_name, smoke
 from grasp_bench.task import ClassInfo, Dataset, Split, Task, TaskSettings
 
 if TYPE_CHECKING:
@@ -61,16 +61,7 @@ def _budgets(images_per_class: int) -> dict[str, Budget]:
             images_per_class=images_per_class,
             num_inference_steps=30,
         ),
-        Budget(
-            name="smoke",
-            steps=20,
-            batch_size=16,
-            warmup_steps=2,
-            clip_norm=1.0,
-            prompt_dropout=0.1,
-            images_per_class=8,
-            num_inference_steps=4,
-        ),
+        smoke(16),
     )
 
 

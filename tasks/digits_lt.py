@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from grasp_bench import seeds
 from grasp_bench.downstream.recipe import Recipe
-from grasp_bench.spec import Budget, by_name
+from grasp_bench.spec import Budget, by_name, smoke
 from grasp_bench.task import GROUPS, ClassInfo, Dataset, Split, Task, TaskSettings
 
 if TYPE_CHECKING:
@@ -65,16 +65,7 @@ class DigitsLT(Task[DigitsSettings]):
             images_per_class=60,
             num_inference_steps=20,
         ),
-        Budget(
-            name="smoke",
-            steps=20,
-            batch_size=16,
-            warmup_steps=2,
-            clip_norm=1.0,
-            prompt_dropout=0.1,
-            images_per_class=8,
-            num_inference_steps=4,
-        ),
+        smoke(16),
     )
 
     def classes(self) -> list[ClassInfo]:

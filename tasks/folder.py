@@ -15,7 +15,7 @@ from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.errors import UserError
 from grasp_bench.settings import Settings, parse_settings
-from grasp_bench.spec import STANDARD, Budget, by_name
+from grasp_bench.spec import STANDARD, Budget, by_name, smoke
 from grasp_bench.task import TaskSettings
 
 if TYPE_CHECKING:
@@ -106,13 +106,8 @@ class FolderTask(ImageTask[FolderSettings]):
         super().__init__(config, root)
         self.backbone, self.guidance, self.labels = config.backbone, config.guidance, labels
         self.private = config.patient_column is not None
-        small = FolderBudget(steps=20, batch_size=8, warmup_steps=2, images_per_class=8, num_inference_steps=4)
-        self.budgets = by_name(
-            *(
-                Budget(name=name, clip_norm=1.0, prompt_dropout=0.1, **each.model_dump())
-                for name, each in ((STANDARD, config.budget), ("smoke", small))
-            )
-        )
+        standard = Budget(name=STANDARD, clip_norm=1.0, prompt_dropout=0.1, **config.budget.model_dump())
+        self.budgets = by_name(standard, smoke())
 
     @classmethod
     def from_file(cls, path: Path, assignments: Iterable[str]) -> tuple[str, FolderTask]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from grasp_bench.data.cxr_lt import HEAD_ABOVE, MIMIC_TRAIN_COUNTS, TAIL_BELOW, phrase
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.downstream.recipe import Recipe
-from grasp_bench.spec import Budget, by_name
+from grasp_bench.spec import Budget, by_name, smoke
 from grasp_bench.task import TaskSettings
 
 if TYPE_CHECKING:
@@ -39,16 +39,7 @@ BUDGETS = by_name(
         images_per_class=200,
         num_inference_steps=30,
     ),
-    Budget(
-        name="smoke",
-        steps=20,
-        batch_size=8,
-        warmup_steps=2,
-        clip_norm=1.0,
-        prompt_dropout=0.1,
-        images_per_class=8,
-        num_inference_steps=4,
-    ),
+    smoke(),
 )
 
 

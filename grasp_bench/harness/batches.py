@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ class Batches:
         vocabulary = sorted(set(split.prompts))
         self.embeddings = backbone.encode_prompts(vocabulary)
         self.null = backbone.encode_prompts([""])
+        self.reader = ThreadPoolExecutor(1)
+        self.ahead: dict[int, Future[np.ndarray]] = {}
         positions = {prompt: position for position, prompt in enumerate(vocabulary)}
         self.captions = torch.tensor([positions[prompt] for prompt in split.prompts])
 
@@ -35,7 +38,7 @@ class Batches:
         task, seed, size = self.spec.task.name, self.spec.seed, self.spec.budget.batch_size
         objective = self.backbone.objective
         indices = self.order(step)
-        latents = self.backbone.encode_images(torch.from_numpy(self.split.read(indices)).to(self.device))
+        latents = self.backbone.encode_images(torch.from_numpy(self._read(step)).to(self.device))
         noise = torch.randn(latents.shape, generator=seeds.generator("noise", task, seed, step))
         timesteps = objective.timesteps(size, seeds.generator("timesteps", task, seed, step))
         coins = torch.rand(size, generator=seeds.generator("drop", task, seed, step))
@@ -62,6 +65,12 @@ class Batches:
             generator=seeds.generator("method", task, seed, step),
             digest=digest.digest(),
         )
+
+    def _read(self, step: int) -> np.ndarray:
+        """Images of ``step``, and those of the next in the background while this one is worked on."""
+        pending = self.ahead.pop(step, None)
+        self.ahead = {step + 1: self.reader.submit(self.split.read, self.order(step + 1))}
+        return pending.result() if pending else self.split.read(self.order(step))
 
     def _prompts(self, indices: torch.Tensor, dropped: torch.Tensor) -> PromptEmbeddings:
         return self.embeddings[self.captions[indices]].where(~dropped, self.null)
