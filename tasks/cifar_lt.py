@@ -135,6 +135,8 @@ class CifarLT(Task[CifarSettings]):
         for name, (images, labels, indices) in sources.items():
             tensors[f"{name}/images"] = torch.from_numpy(images[indices])
             tensors[f"{name}/labels"] = torch.from_numpy(labels[indices])
+        if shared := _in_both(tensors["train/images"], torch.cat([tensors[f"{n}/images"] for n in SPLITS[1:]])):
+            report.say(f"{shared} training images are test or validation images too, byte for byte, as published")
         write_tensors(folder / FILE, tensors)
         write_json(folder / INDICES, train.tolist())
 
@@ -172,6 +174,12 @@ class CifarLT(Task[CifarSettings]):
 
         known = CIFAR10 if self.kind == 10 else CIFAR100
         download_and_extract_archive(known.url, str(self.data), filename=known.filename, md5=known.tgz_md5)
+
+
+def _in_both(first: torch.Tensor, second: torch.Tensor) -> int:
+    """How many of the images ``first`` (n, C, H, W) are among ``second``."""
+    known = {image.numpy().tobytes() for image in second}
+    return sum(image.numpy().tobytes() in known for image in first)
 
 
 class Cifar10LT(CifarLT):

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from grasp_bench.metrics.protocol import Protocol
 
 DEFAULT = ("fd", "kid", "prdc", "vendi", "irs")
-NEAR = 0.1
 
 
 def score(
@@ -48,7 +47,7 @@ def score(
             min=0,
             max=1,
             help="With --train: list generated images nearer to a training image than this many times the distance to "
-            f"that image's own nearest neighbour; {NEAR} if absent, 0: equal ones alone.",
+            "that image's own nearest neighbour; 0.1 if absent, 0: equal ones alone.",
         ),
     ] = None,
     n_equal: Annotated[str, typer.Option(metavar="auto|N", help="Images of each kind for every group.")] = "auto",
@@ -73,6 +72,7 @@ def score(
     from grasp_bench.cli.score_report import Comparison, compare
     from grasp_bench.harness.progress import Reporter
     from grasp_bench.io import write_json
+    from grasp_bench.metrics.memorisation import NEAR
     from grasp_bench.metrics.protocol import Protocol
     from grasp_bench.report.scores import json_payload, rich_report
 

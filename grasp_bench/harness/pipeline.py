@@ -27,7 +27,13 @@ from grasp_bench.harness.batches import Batches
 from grasp_bench.harness.plan import Plan
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.runner import Options
-from grasp_bench.harness.score import class_table, downstream_metrics, fidelity_and_diversity, fidelity_metrics
+from grasp_bench.harness.score import (
+    class_table,
+    copies_table,
+    downstream_metrics,
+    fidelity_and_diversity,
+    fidelity_metrics,
+)
 from grasp_bench.harness.stages import Stages
 from grasp_bench.io import file_digest, mapped_tensor, read_tensors, write_bytes, write_json, write_tensors
 from grasp_bench.metrics.scoring import LabelledFeatures
@@ -39,6 +45,7 @@ FEATURES = "features.safetensors"
 PROBABILITIES = "probabilities.safetensors"
 METRICS = "metrics.json"
 CLASSES = "classes.csv"
+COPIES = "copies.csv"
 PICTURE = "samples.png"
 SHOWN = 10  # images a class in the picture
 AT_ONCE = 1000  # images that features are extracted of
@@ -101,6 +108,7 @@ class Pipeline:
                 trained / training.LOG,
                 *(trained / name for name in train_summary["artifacts"]),
                 score / CLASSES,
+                score / COPIES,
                 score / PICTURE,
             ],
         )
@@ -279,6 +287,7 @@ class Pipeline:
         metrics = fidelity_metrics(scores, task.extractor)
         metrics += downstream_metrics(task, self.plan.spec.task.name, self._tests, probabilities)
         write_bytes(folder / CLASSES, class_table(self.classes, scores, self._tests, probabilities).encode())
+        write_bytes(folder / COPIES, copies_table(self.classes, fake, train).encode())
         rows = [
             (
                 f"{info.name}  {info.group} ({info.train_count})",

@@ -22,7 +22,7 @@ from grasp_bench.settings import Settings, parse_settings
 from grasp_bench.spec import SMOKE, STANDARD, Budget, Component, RunSpec
 from grasp_bench.task import Task, TaskSettings
 
-STAGE_VERSIONS = {"prepare": 1, "extractor": 1, "train": 1, "generate": 1, "features": 2, "classify": 2, "score": 2}
+STAGE_VERSIONS = {"prepare": 1, "extractor": 1, "train": 1, "generate": 1, "features": 2, "classify": 2, "score": 3}
 """Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
 
 RULES_VERSION = "1.0"

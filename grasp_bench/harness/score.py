@@ -11,6 +11,7 @@ import numpy as np
 
 from grasp_bench.metrics.classification import SCORES, classification_intervals, classification_scores
 from grasp_bench.metrics.groups import group_members
+from grasp_bench.metrics.memorisation import NEAR, near_duplicates
 from grasp_bench.metrics.protocol import LOWER_IS_BETTER, METRICS, Protocol
 from grasp_bench.metrics.score import Score
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
@@ -44,6 +45,7 @@ CLASSIFIER_SCORES = {
     "average_precision": ("average_precision", "Average precision"),
 }
 """Score → key of the metric and its title."""
+COPY_COLUMNS = ("generated", "class", "training_image", "its_class", "distance", "ratio")
 CLASS_COLUMNS = ("class", "group", "train_images", "metric", "n", "value", "floor", "low", "high")
 
 
@@ -117,6 +119,22 @@ def _interval(ends: tuple[float, float], split: Split, n: int) -> Interval | Non
         return Interval(low=ends[0], high=ends[1], unit="image", units=n) if n > 1 else None
     patients = len(np.unique(split.patients))
     return Interval(low=ends[0], high=ends[1], unit="patient", units=patients) if patients > 1 else None
+
+
+def copies_table(classes: Sequence[ClassInfo], fake: LabelledFeatures, train: LabelledFeatures) -> str:
+    """CSV: one line for each generated image that is a near duplicate of a training image, the nearest pair first."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COPY_COLUMNS)
+    found = near_duplicates(train.features, fake.features, NEAR)
+    assert fake.ids is not None
+    assert train.ids is not None
+    for made, original, distance, ratio in zip(found.fake, found.train, found.distance, found.ratio, strict=True):
+        name = classes[fake.labels[made]].name
+        writer.writerow(
+            (fake.ids[made], name, train.ids[original], classes[train.labels[original]].name, distance, ratio)
+        )
+    return out.getvalue()
 
 
 def class_table(

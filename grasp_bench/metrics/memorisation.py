@@ -9,6 +9,9 @@ import numpy as np
 from grasp_bench.metrics._arrays import as_pair
 from grasp_bench.metrics.neighbours import nearest, nearest_other
 
+NEAR = 0.1
+"""The ratio up to which a generated image is a near duplicate where nothing else is asked for: our own choice."""
+
 
 @dataclass(frozen=True, eq=False)
 class Matches:

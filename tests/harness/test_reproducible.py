@@ -130,7 +130,7 @@ def test_gradient_checkpointing_changes_no_stream_and_hardly_a_weight(finished, 
 def test_the_record_has_its_files_beside_it(finished):
     folder, _ = finished
     (run,) = {path.parent for path in (folder / "results").rglob("record.json")}
-    files = {"record.json", "samples.png", "train.jsonl", "partition.json", "classes.csv"}
+    files = {"record.json", "samples.png", "train.jsonl", "partition.json", "classes.csv", "copies.csv"}
     assert {path.name for path in run.iterdir()} == files
     assert (run / "samples.png").read_bytes().startswith(b"\x89PNG")
     assert set(json.loads((run / "partition.json").read_text())) >= {"clusters", "classes"}

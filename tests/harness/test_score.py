@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
-from grasp_bench.harness.score import fidelity_and_diversity, fidelity_metrics
+from grasp_bench.harness.score import copies_table, fidelity_and_diversity, fidelity_metrics
 from grasp_bench.metrics.scoring import LabelledFeatures
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
@@ -65,6 +65,21 @@ def test_classes_are_listed_with_their_training_images(finished):
         "average_precision_real",
     }
     assert all(0 <= float(row["value"]) <= 1 for row in rows if row["metric"].startswith("auroc"))
+
+
+def test_near_copies_of_training_images_are_listed():
+    classes = DigitsLT(DigitsSettings()).classes()
+    state = np.random.RandomState(0)
+    train = LabelledFeatures(state.randn(8, 4), np.arange(8), [f"train/{row}" for row in range(8)])
+    made = state.randn(5, 4)
+    made[3], made[1] = train.features[6], train.features[2] + 1e-3
+    fake = LabelledFeatures(made, np.array([0, 1, 2, 3, 4]), [f"generated/{row}" for row in range(5)])
+    rows = list(csv.DictReader(copies_table(classes, fake, train).splitlines()))
+    assert [(row["generated"], row["class"], row["training_image"], row["its_class"]) for row in rows] == [
+        ("generated/3", "3", "train/6", "6"),
+        ("generated/1", "1", "train/2", "2"),
+    ]
+    assert float(rows[0]["ratio"]) == 0 < float(rows[1]["ratio"]) <= 0.1
 
 
 def test_groups_of_too_few_images_have_no_value():
