@@ -21,7 +21,7 @@ test: .venv/installed-test
 # Speed and memory as ratios measured side by side in one run, into results/perf.
 bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_metrics
-	PYTHONPATH=tests $(BIN)/python -m bench.bench_data
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_data --rows 100000
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_loader
 
 clean:

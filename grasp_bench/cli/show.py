@@ -92,12 +92,15 @@ def _paper(plugin: Any) -> dict[str, str]:
 
 
 def _task(plugin: Any) -> dict[str, str]:
+    from grasp_bench.harness.score import CLASSIFIER_SCORES, PROTOCOL
+
     return {
         "source": plugin.source,
         **({"folder of the download": plugin.layout} if plugin.layout else {}),
         "default backbone": plugin.backbone,
         "default guidance": plugin.guidance,
         "extractor": plugin.extractor,
+        "scores": ", ".join([*PROTOCOL.scores, *(short for short, _ in CLASSIFIER_SCORES.values())]),
         "downstream classifier": _recipe(plugin.classifier),
     }
 
