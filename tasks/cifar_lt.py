@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from grasp_bench.data.image_task import ImageTaskSettings
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.spec import Budget, by_name, smoke
@@ -26,7 +27,7 @@ SPLITS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.1  # of the official test images
 
 
-class CifarSettings(TaskSettings):
+class CifarSettings(ImageTaskSettings):
     """Settings of the CIFAR tasks."""
 
     imbalance: float = Field(default=100, ge=1, le=500)

@@ -11,6 +11,7 @@ from pydantic import Field
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.data.imagenet_lt import HEAD_ABOVE, TAIL_BELOW
 from grasp_bench.downstream.recipe import Recipe
+from grasp_bench.errors import UserError
 from grasp_bench.spec import Budget, by_name, smoke
 from grasp_bench.task import TaskSettings
 
@@ -89,4 +90,8 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
         return read_class_names(self.data / NAMES)
 
     def prompt(self, name: str) -> str:
+        if name not in self._names:
+            raise UserError(
+                f"{self.data / NAMES}: no line for class {name}. Take the file from the ILSVRC download again."
+            )
         return f"a photo of a {self._names[name]}"

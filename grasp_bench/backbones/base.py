@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from grasp_bench.errors import UserError
+
 if TYPE_CHECKING:
     import torch
     from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
@@ -39,15 +41,30 @@ class PromptEmbeddings:
         )
 
 
+@dataclass(frozen=True)
+class ChosenBackbone:
+    """A backbone before it is loaded."""
+
+    kind: type[Backbone]
+    source: str
+    revision: str
+    image_shape: tuple[int, int, int]
+    """(C, H, W)"""
+
+    def load(self) -> Backbone:
+        """The pretrained backbone on the CPU, frozen and in evaluation mode."""
+        return self.kind.load(self.source)
+
+
 class Backbone:
     """A pretrained text-to-image transformer that methods fine-tune.
 
     Modules of subclasses import torch and diffusers inside functions only, so that listing them stays quick.
     """
 
-    revision: ClassVar[str]
+    revision: str
     """Enters a run's identity; for shipped weights, the start of their sha256."""
-    image_shape: ClassVar[tuple[int, int, int]]
+    image_shape: tuple[int, int, int]
     """(C, H, W) of the images it reads and makes."""
     attention_projections: ClassVar[tuple[str, ...]]
     """Name endings of the attention's linear layers, the usual targets of LoRA."""
@@ -58,9 +75,25 @@ class Backbone:
     objective: FlowMatching
 
     @classmethod
-    def load(cls) -> Self:
+    def describe(cls, source: str) -> tuple[str, tuple[int, int, int]]:
+        """Revision and (C, H, W) of the images of what ``source`` names, with no weight loaded.
+
+        ``source`` is what follows the name and a colon, as in ``sd3:/models/sd3.5-medium``; empty where nothing does.
+        Raises :class:`UserError` for a source that is not there, or that this backbone does not take.
+        """
+        if source:
+            raise UserError(f"backbone {cls.__name__} ships with its weights: leave out {':' + source!r}.")
+        return cls.revision, cls.image_shape
+
+    @classmethod
+    def load(cls, source: str = "") -> Self:
         """The pretrained backbone on the CPU, frozen and in evaluation mode."""
         raise NotImplementedError
+
+    def to(self, device: torch.device) -> Self:
+        """The backbone itself, all that training and sampling need of it on ``device``."""
+        self.transformer.to(device)
+        return self
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) → latents."""

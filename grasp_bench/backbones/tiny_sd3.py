@@ -78,7 +78,7 @@ class TinySD3Family(Backbone):
         return WEIGHTS / f"{cls.name}.safetensors"
 
     @classmethod
-    def load(cls) -> Self:
+    def load(cls, source: str = "") -> Self:
         from grasp_bench.io import file_digest, read_tensors
 
         path = cls.weights()
@@ -131,8 +131,8 @@ class TinySD3(TinySD3Family):
     """
 
     name: ClassVar[str] = "tiny-sd3"
-    revision: ClassVar[str] = "0b6966488a08"
-    image_shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
+    revision = "0b6966488a08"
+    image_shape = (1, 8, 8)
     architecture: ClassVar[dict[str, Any]] = {
         "patch_size": 2,
         "num_layers": 4,
@@ -150,8 +150,8 @@ class TinySD3At32(TinySD3Family):
     """
 
     name: ClassVar[str] = "tiny-sd3-32"
-    revision: ClassVar[str] = "c3f24179d8ff"
-    image_shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
+    revision = "c3f24179d8ff"
+    image_shape = (3, 32, 32)
     architecture: ClassVar[dict[str, Any]] = {
         "patch_size": 4,
         "num_layers": 4,

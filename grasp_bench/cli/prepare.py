@@ -34,9 +34,8 @@ def prepare(
     ),
 ) -> None:
     """Check a task's data, list it in a manifest, and remember where it is; `run` does the same when needed."""
-    from grasp_bench import plugins
     from grasp_bench.data.root import remember
-    from grasp_bench.harness.plan import make_task, prepare_inputs
+    from grasp_bench.harness.plan import choose_backbone, make_task, prepare_inputs
     from grasp_bench.harness.progress import Reporter
     from grasp_bench.harness.stages import Stages
 
@@ -61,5 +60,5 @@ def prepare(
         shutil.rmtree(stages.folder("prepare", inputs), ignore_errors=True)
     folder = stages.run("prepare", inputs, lambda partial: chosen.prepare(partial, report))
     if cache:
-        chosen.cache(folder, plugins.load("backbones", cache).image_shape, report)
+        chosen.cache(folder, choose_backbone(cache).image_shape, report)
     report.say(f"{name}: prepared in {folder}")

@@ -28,7 +28,9 @@ def run(
     task_set: Annotated[
         list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task: makes a table of its own.")
     ] = [],  # noqa: B006 # as above
-    backbone: Annotated[str | None, typer.Option(help="Backbone; the task's default if absent.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's default if absent.")
+    ] = None,
     budget: Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that it runs.")] = STANDARD,
     data_root: Annotated[
         Path | None,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
@@ -28,6 +28,12 @@ class ImageTaskSettings(TaskSettings):
     """Classes of more training images are head"""
     tail_below: int = Field(default=20, ge=0)
     """Classes of fewer training images are tail"""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.tail_below > self.head_above + 1:
+            raise ValueError(f"head_above={self.head_above}, tail_below={self.tail_below}: a class could be both")
+        return self
 
 
 C_co = TypeVar("C_co", bound=ImageTaskSettings, covariant=True)

@@ -130,7 +130,7 @@ class Pipeline:
         spec, task = self.plan.trained_on.spec, self.plan.trained_on.task
         generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
         self.plan.method.attach(self.backbone, task, generator)
-        self.backbone.transformer.to(self.device)
+        self.backbone.to(self.device)
 
     @functools.cached_property
     def trained(self) -> Path:

@@ -10,7 +10,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from grasp_bench import plugins
-from grasp_bench.backbones.base import Backbone
+from grasp_bench.backbones.base import ChosenBackbone
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.errors import UserError
@@ -37,7 +37,7 @@ class Plan:
     task: Task[TaskSettings]
     method: Method[MethodSettings]
     guidance: Guidance[Settings]
-    backbone: type[Backbone]
+    backbone: ChosenBackbone
     extractor: type[Extractor]
     generator: Plan | None = None
     """The run whose training this one uses, of a task that asks what another task's generator is good for."""
@@ -147,7 +147,7 @@ def plan(
     method_class = plugins.load("methods", method)
     name, chosen = make_task(task, task_settings, data_root)
     guidance_name, backbone_name = guidance or chosen.guidance, backbone or chosen.backbone
-    guidance_class, backbone_class = plugins.load("guidance", guidance_name), plugins.load("backbones", backbone_name)
+    guidance_class, chosen_backbone = plugins.load("guidance", guidance_name), choose_backbone(backbone_name)
     extractor_class = plugins.load("extractors", chosen.extractor)
 
     elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
@@ -156,7 +156,7 @@ def plan(
     spec = RunSpec(
         task=Component(name=name, version=chosen.version, settings=chosen.identity()),
         method=_component(method, method_class.version, method_config),
-        backbone=Component(name=backbone_name, version=backbone_class.revision),
+        backbone=Component(name=backbone_name.partition(":")[0], version=chosen_backbone.revision),
         guidance=_component(guidance_name, guidance_class.version, guidance_config),
         budget=_budget(name, chosen, budget),
         seed=seed,
@@ -176,10 +176,20 @@ def plan(
         chosen,
         method_class(method_config),
         guidance_class(guidance_config),
-        backbone_class,
+        chosen_backbone,
         extractor_class,
         generator or None,
     )
+
+
+def choose_backbone(name: str) -> ChosenBackbone:
+    """A backbone by its name, or by its name, a colon and the source of its weights.
+
+    Raises :class:`UserError` for what is unknown or not there.
+    """
+    name, _, source = name.partition(":")
+    kind = plugins.load("backbones", name)
+    return ChosenBackbone(kind, source, *kind.describe(source))
 
 
 def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:

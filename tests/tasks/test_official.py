@@ -187,6 +187,17 @@ def test_another_tasks_data_is_recognised(tmp_path: Path) -> None:
     assert "looks like nih-cxr-lt" in mistake("prepare", "--task", "mimic-lt", "--data-root", root, "--check")
 
 
+def test_thresholds_that_overlap_and_classes_without_a_name(tmp_path: Path) -> None:
+    root = make_ilsvrc(tmp_path / "ilsvrc")
+    settings = ("--task-set", "head_above=5", "--task-set", "tail_below=9")
+    assert "a class could be both" in mistake("prepare", "--task", "imagenet-lt", "--data-root", root, *settings)
+    names = root / "LOC_synset_mapping.txt"
+    names.write_text("".join(names.read_text().splitlines(keepends=True)[:-1]))
+    assert "no line for class n03126707" in mistake("prepare", "--task", "imagenet-lt", "--data-root", root)
+    names.unlink()
+    assert "LOC_synset_mapping.txt" in mistake("prepare", "--task", "imagenet-lt", "--data-root", root)
+
+
 def test_official_counts_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MimicLT, "official", True)
     root = make_mimic(tmp_path / "mimic")
