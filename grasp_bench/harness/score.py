@@ -45,6 +45,9 @@ CLASSIFIER_SCORES = {
     "average_precision": ("average_precision", "Average precision"),
 }
 """Score → key of the metric and its title."""
+RESAMPLES = (100, 1000)
+"""Fewest and most resamples behind an interval of a classifier's scores: fewer where there is much to resample."""
+MOST_WORK = 2_000_000_000  # probabilities looked at by all resamples: minutes
 COPY_COLUMNS = ("generated", "class", "training_image", "its_class", "distance", "ratio")
 CLASS_COLUMNS = ("class", "group", "train_images", "metric", "n", "value", "floor", "low", "high")
 
@@ -96,7 +99,10 @@ def downstream_metrics(
         suffix, where = TESTED_ON[test]
         groups, key = task.class_groups(), (name, source, test)
         scores = classification_scores(split.labels, by_test[test], groups)
-        intervals = classification_intervals(split.labels, by_test[test], groups, key=key, units=split.patients)
+        resamples = int(np.clip(MOST_WORK // by_test[test].size, *RESAMPLES))
+        intervals = classification_intervals(
+            split.labels, by_test[test], groups, key=key, units=split.patients, resamples=resamples
+        )
         for score, group in itertools.product(SCORES, scores):
             short, title = CLASSIFIER_SCORES[score]
             found, n = getattr(scores[group], score), scores[group].n

@@ -10,7 +10,7 @@ import numpy as np
 from grasp_bench.metrics._arrays import as_labels
 from grasp_bench.metrics.bootstrap import redrawn
 from grasp_bench.metrics.groups import group_members
-from grasp_bench.metrics.ranking import area_under_roc, average_precision
+from grasp_bench.metrics.ranking import ranking
 from grasp_bench.seeds import rng
 
 _CHUNK = 2**23  # weights held at once by a bootstrap
@@ -135,8 +135,7 @@ def _weighted(
                 found["balanced_accuracy"][at] = correct / actual
                 found["macro_f1"][at] = np.where(actual > 0, 2 * correct / (actual + claimed), np.nan)
             found["nonzero_f1"][at] = np.where(actual > 0, correct > 0, np.nan)
-            found["auroc"][at] = area_under_roc(labels == index, each[:, index], weights)
-            found["average_precision"][at] = average_precision(labels == index, each[:, index], weights)
+            found["auroc"][at], found["average_precision"][at] = ranking(labels == index, each[:, index], weights)
     return found
 
 

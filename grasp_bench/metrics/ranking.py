@@ -8,25 +8,26 @@ from __future__ import annotations
 import numpy as np
 
 
-def area_under_roc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of ``scores`` (n,) for ``positive`` (n,) images: (r,) for ``weights`` (r, n).
+def ranking(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Area under the ROC curve and average precision of ``scores`` (n,) for ``positive`` (n,) images.
 
-    It is the probability that a positive image scores above a negative one; equal scores count half (Hanley and
-    McNeil, Radiology 1982). NaN where either kind has no weight.
+    (r,) each, for ``weights`` (r, n). The area is the probability that a positive image scores above a negative one;
+    equal scores count half (Hanley and McNeil, Radiology 1982). The average precision is Σ (Rₖ − Rₖ₋₁) Pₖ over the
+    thresholds k, with recall R and precision P. NaN where no positive image has weight, and for the area where no
+    negative one has.
     """
     hits, misses = _by_threshold(positive, scores, weights)
+    return _area(hits, misses), _average_precision(hits, misses)
+
+
+def _area(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
     below = misses[:, ::-1].cumsum(axis=1)[:, ::-1] - misses / 2
     with np.errstate(invalid="ignore"):
         area: np.ndarray = (hits * below).sum(axis=1) / (hits.sum(axis=1) * misses.sum(axis=1))
     return area
 
 
-def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Σ (Rₖ − Rₖ₋₁) Pₖ over the thresholds k, with recall R and precision P: (r,), arguments as above.
-
-    NaN where no positive image has weight.
-    """
-    hits, misses = _by_threshold(positive, scores, weights)
+def _average_precision(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
     found = hits.cumsum(axis=1)
     claimed = found + misses.cumsum(axis=1)
     precision = np.divide(found, claimed, out=np.zeros_like(found), where=claimed > 0)
