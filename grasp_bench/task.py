@@ -102,6 +102,8 @@ class Task(Generic[C_co]):
     """Where the data comes from, its licence and how to cite it."""
     layout: ClassVar[str] = ""
     """The folder tree that a download has; empty for a task that needs none."""
+    described_by_file: ClassVar[bool] = False
+    """Whether it is chosen by the path of a TOML file rather than by its name."""
     downloads: ClassVar[bool] = False
     """Whether :meth:`download` can fetch the data."""
     private: bool = False
@@ -161,7 +163,7 @@ class Task(Generic[C_co]):
 
         Raises :class:`UserError` with everything that is wrong.
         """
-        raise NotImplementedError
+        raise UserError("this task comes with its data: there is nothing to check.")
 
     def prepare(self, folder: Path, report: Progress) -> None:
         """Write into ``folder`` whatever :meth:`open` reads; called once, the result is cached.

@@ -6,12 +6,13 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
+from grasp_bench.data.tables import place
 from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.errors import UserError
 from grasp_bench.settings import Settings, parse_settings
@@ -20,6 +21,7 @@ from grasp_bench.task import TaskSettings
 
 if TYPE_CHECKING:
     from grasp_bench.data.images import ImageSet
+    from grasp_bench.data.labels import Row
     from grasp_bench.data.listing import Listing
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
@@ -87,6 +89,7 @@ class FolderTask(ImageTask[FolderSettings]):
     Config: ClassVar[type[TaskSettings]] = FolderSettings
     version = "1"
     published = False
+    described_by_file = True
     source = "yours; the file says what it is called"
     backbone = "tiny-sd3-32"
     guidance = "cfg"
@@ -120,7 +123,7 @@ class FolderTask(ImageTask[FolderSettings]):
         config = _read(path)
         if assigned := list(assignments):
             found = parse_settings(FolderSettings, assigned, f"task {path}", {})
-            config = config.model_copy(update={name: getattr(found, name) for name in found.model_fields_set})
+            config = _validated(path, config.model_dump() | found.model_dump(include=found.model_fields_set))
         if config.name in plugins.entries("tasks"):
             raise UserError(f"{path}, name: {config.name!r} is a built-in or installed task; choose another name.")
         root, labels = path.parent / config.images, path.parent / config.labels if config.labels else None
@@ -135,17 +138,19 @@ class FolderTask(ImageTask[FolderSettings]):
     def changed(self) -> dict[str, JsonValue]:
         from grasp_bench.io import digest
 
-        return {"id": digest(self.identity())[:8]}
+        return {"id": digest(self.identity() | {"budget": self.config.budget.model_dump()})[:8]}
 
     @cached_property
     def _digest(self) -> str:
         """sha256 of every image's bytes, path, class, split and patient: an edited file makes another task."""
+        from grasp_bench.data.listing import readable
         from grasp_bench.io import digest, file_digest
 
-        rows: list[JsonValue] = [
-            [each.path, each.label, each.split, each.patient, file_digest(self.data / each.path)]
-            for each in self._listing.entries
-        ]
+        with readable():
+            rows: list[JsonValue] = [
+                [each.path, each.label, each.split, each.patient, file_digest(self.data / each.path)]
+                for each in self._listing.entries
+            ]
         return digest(rows)
 
     def listing(self) -> Listing:
@@ -164,10 +169,24 @@ class FolderTask(ImageTask[FolderSettings]):
         splits = self._splits(found)
         people: Sequence[str | None] = self._column(found, self.config.patient_column) or [None] * len(found)
         entries = [
-            Entry(name, name, label, split, str(self.labels or self.data / name), patient)
+            Entry(name, name, label, split, self._where(name), patient)
             for name, label, split, patient in zip(found.ids, found.labels, splits, people, strict=True)
         ]
         return Listing(entries, consistency(entries))
+
+    def _where(self, image: str) -> str:
+        """The line of the labels file that names an image, or where there is none the image itself."""
+        if self.labels is None:
+            return str(self.data / image)
+        row = self._rows.get(image) or self._rows[PurePosixPath(image).name]
+        return place(self.labels, row.line)
+
+    @cached_property
+    def _rows(self) -> dict[str, Row]:
+        from grasp_bench.data.labels import read_labels
+
+        assert self.labels is not None
+        return read_labels(self.labels)
 
     def _column(self, images: ImageSet, name: str | None) -> list[str] | None:
         if name is None:
@@ -177,9 +196,7 @@ class FolderTask(ImageTask[FolderSettings]):
             raise UserError(f"{self.labels or self.data}: has no column {name!r}. Its columns: {there}.")
         values = images.columns[name]
         if empty := [image for image, value in zip(images.ids, values, strict=True) if not value]:
-            raise UserError(
-                f"{self.labels}, {empty[0]}: {name} is empty, as it is for {len(empty)} images. Fill it in."
-            )
+            raise UserError(f"{self._where(empty[0])}: {name} is empty, as it is for {len(empty)} images. Fill it in.")
         return values
 
     def _splits(self, images: ImageSet) -> list[str]:
@@ -189,7 +206,7 @@ class FolderTask(ImageTask[FolderSettings]):
         for image, split in zip(images.ids, given, strict=True):
             if split not in SPLITS:
                 raise UserError(
-                    f"{self.labels}, {image}: {self.config.split_column} is {split!r}, expected one of "
+                    f"{self._where(image)}: {self.config.split_column} is {split!r}, expected one of "
                     f"{', '.join(SPLITS)}."
                 )
         return given
@@ -209,8 +226,9 @@ class FolderTask(ImageTask[FolderSettings]):
         for label in sorted(set(images.labels)):
             rows = [row for row, each in enumerate(images.labels) if each == label]
             order = rng("folder-split", self.config.split_seed, label).permutation(len(rows))
-            for place, index in enumerate(order):
-                splits[rows[index]] = _split_at(1 - (place + 1) / len(rows), test, validation)
+            for number, index in enumerate(order):
+                position = 1.0 if number == 0 else 1 - (number + 1) / len(rows)
+                splits[rows[index]] = _split_at(position, test, validation)
         return splits
 
     def _keep_one_to_train(self, images: list[tuple[str, str]], draws: dict[str, float]) -> None:
@@ -231,6 +249,12 @@ class FolderTask(ImageTask[FolderSettings]):
                 f"{self.labels or self.data}: no training image of class {absent[0]!r}, as of {len(absent)} classes. "
                 "Give it some, or take the class out."
             )
+        for split in SPLITS[1:]:
+            if not any(each.split == split for each in self._listing.entries):
+                raise UserError(
+                    f"{self.labels or self.data}: no image is for {split}. Raise {split}_share, or name some in the "
+                    "column of splits."
+                )
         return dict(sorted(((name, found[name]) for name in names), key=lambda item: (-item[1], item[0])))
 
     def class_group(self, counts: dict[str, int]) -> dict[str, str]:
@@ -238,6 +262,8 @@ class FolderTask(ImageTask[FolderSettings]):
             return super().class_group(counts)
         found: dict[str, str] = {}
         for group, names in self.config.groups.items():
+            if group == "all":
+                raise UserError('groups.all: no group may be called "all": it stands for every class.')
             for name in names:
                 if name not in counts:
                     raise UserError(f"groups.{group}: there is no class {name!r}. There are: {', '.join(counts)}.")
@@ -263,6 +289,10 @@ def _read(path: Path) -> FolderSettings:
         raise UserError(f"{path}: there is no such file. `grasp-bench new task` writes a template.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: cannot be read as TOML ({error}).") from error
+    return _validated(path, found)
+
+
+def _validated(path: Path, found: dict[str, Any]) -> FolderSettings:
     try:
         return FolderSettings.model_validate(found)
     except ValidationError as error:

@@ -74,10 +74,14 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
     @cached_property
     def _listing(self) -> Listing:
         from grasp_bench.data.imagenet_lt import SPLIT_TOTALS, read_imagenet_lt
+        from grasp_bench.data.listing import readable
 
-        return read_imagenet_lt(self.data, SPLIT_TOTALS if self.official else None)
+        with readable():
+            return read_imagenet_lt(self.data, SPLIT_TOTALS if self.official else None)
 
     def listing(self) -> Listing:
+        for name in self.counts():
+            self.prompt(name)  # which needs the class's name
         return self._listing
 
     def counts(self) -> dict[str, int]:

@@ -57,6 +57,8 @@ class MimicSettings(CxrSettings):
 
     prompts: Literal["class", "report"] = "class"
     """Train on the class's prompt, or on the impression of the report where there is one"""
+    report_words: int = Field(default=12, ge=1)
+    """Words of an impression that are kept: 12 is what the smallest backbone reads"""
 
 
 class MimicLT(ImageTask[MimicSettings]):
@@ -87,18 +89,25 @@ class MimicLT(ImageTask[MimicSettings]):
         from dataclasses import replace
 
         from grasp_bench.data.cxr_lt import MIMIC_COUNTS, read_mimic
+        from grasp_bench.data.listing import Problem
 
         listing = read_mimic(self.data, MIMIC_COUNTS if self.official else None)
         if self.config.prompts == "class":
             return listing
-        return replace(listing, entries=[replace(each, prompt=self._impression(each)) for each in listing.entries])
+        entries = [replace(each, prompt=self._impression(each)) for each in listing.entries]
+        if entries and not any(entry.prompt for entry in entries):
+            found = "no image has a report that says anything beside it, as prompts=report asks for"
+            return replace(listing, problems=[*listing.problems, Problem("no reports", str(self.data), found)])
+        return replace(listing, entries=entries)
 
     def _impression(self, entry: Entry) -> str | None:
         """The impression of the study's report, if there is one that says anything."""
         from grasp_bench.data.cxr_reports import impression
+        from grasp_bench.data.tables import read_text
 
         path = (self.data / entry.path).parent.with_suffix(".txt")
-        return impression(path.read_text(encoding="utf-8")) if path.exists() else None
+        found = impression(read_text(path)) if path.exists() else None
+        return found and " ".join(found.split()[: self.config.report_words])
 
     def counts(self) -> dict[str, int]:
         return MIMIC_TRAIN_COUNTS

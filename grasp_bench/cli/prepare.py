@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.task import Task, TaskSettings
 
 
 def prepare(
@@ -40,25 +44,48 @@ def prepare(
     from grasp_bench.harness.stages import Stages
 
     report = Reporter()
+    shape = choose_backbone(cache).image_shape if cache else None
+    if check and (cache or again):
+        raise UserError("--check only checks: leave out --cache and --again, or --check.")
     if allow_download and data_root:
         data_root.mkdir(parents=True, exist_ok=True)
     name, chosen = make_task(task, task_set, data_root)
     if allow_download:
-        if not chosen.downloads:
-            raise UserError(
-                f"--allow-download: task {name} cannot be fetched; `grasp-bench show {name}` says where it comes from."
-            )
-        report.say(f"fetching {name} into {chosen.data}")
-        chosen.download()
+        _download(name, chosen, report)
     if check:
         report.say(f"{name}: {chosen.check(report):,} images, all in order")
         return
+    stages, inputs = Stages(work_dir, report.say), prepare_inputs(name, chosen)
+    final = stages.folder("prepare", inputs)
+    former = final.with_suffix(".former")
+    if again and final.exists():
+        final.replace(former)
+    try:
+        folder = stages.run("prepare", inputs, lambda partial: chosen.prepare(partial, report))
+    except BaseException:
+        if former.exists():
+            former.replace(final)  # what was prepared before is as good as it was
+        raise
+    if former.exists():
+        shutil.rmtree(former)
+        report.say(
+            f"work and results made with the images as they were before are not made again by themselves: if any has "
+            f"changed, remove {work_dir} and the task's results."
+        )
+    if shape:
+        chosen.cache(folder, shape, report)
     if data_root and chosen.layout:
         report.say(f"{remember(name, data_root)}: remembers {data_root} for {name}")
-    stages, inputs = Stages(work_dir, report.say), prepare_inputs(name, chosen)
-    if again:
-        shutil.rmtree(stages.folder("prepare", inputs), ignore_errors=True)
-    folder = stages.run("prepare", inputs, lambda partial: chosen.prepare(partial, report))
-    if cache:
-        chosen.cache(folder, choose_backbone(cache).image_shape, report)
     report.say(f"{name}: prepared in {folder}")
+
+
+def _download(name: str, chosen: Task[TaskSettings], report: Reporter) -> None:
+    if not chosen.downloads:
+        raise UserError(
+            f"--allow-download: task {name} cannot be fetched; `grasp-bench show {name}` says where it comes from."
+        )
+    report.say(f"fetching {name} into {chosen.data}")
+    try:
+        chosen.download()
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{name} could not be fetched ({error}). Try again, or unpack it there yourself.") from error

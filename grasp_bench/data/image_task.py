@@ -74,25 +74,27 @@ class ImageTask(Task[C_co]):
         return [ClassInfo(name, self.prompt(name), groups[name], count) for name, count in counts.items()]
 
     def check(self, report: Progress) -> int:
+        return len(self._checked(report).entries)
+
+    def _checked(self, report: Progress) -> Listing:
+        """The listing, if nothing is wrong with it or with the headers of its images."""
         from grasp_bench.data.check import check_images
         from grasp_bench.data.images import WORKERS
-        from grasp_bench.data.listing import describe
+        from grasp_bench.data.listing import describe, readable
 
-        listing = self.listing()
+        with readable():
+            listing = self.listing()
         with report.task("check", len(listing.entries)) as advance:
             problems = [*listing.problems, *check_images(self.data, listing.entries, WORKERS, advance)]
         if problems:
             raise UserError(describe(self.data, problems))
-        return len(listing.entries)
+        return listing
 
     def prepare(self, folder: Path, report: Progress) -> None:
         from grasp_bench.data import manifest
         from grasp_bench.data.images import WORKERS
-        from grasp_bench.data.listing import describe
 
-        listing = self.listing()
-        if listing.problems:
-            raise UserError(describe(self.data, listing.problems))
+        listing = self._checked(report)
         infos = {info.name: info for info in self.classes()}
         groups, prompts = ({name: getattr(info, key) for name, info in infos.items()} for key in ("group", "prompt"))
         with report.task("prepare", len(listing.entries)) as advance:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from grasp_bench.errors import UserError
 
 SHOWN = 5  # problems of a kind that a message lists
 
@@ -44,6 +47,17 @@ class Listing:
 
     entries: list[Entry]
     problems: list[Problem] = field(default_factory=list)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turn an OSError inside the block into a :class:`UserError` that names the file or folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot be read ({error.strerror}). Make it readable and start again."
+        ) from error
 
 
 def consistency(entries: Sequence[Entry], counts: dict[str, dict[str, int]] | None = None) -> list[Problem]:

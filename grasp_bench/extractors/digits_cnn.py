@@ -37,7 +37,10 @@ class DigitsCNN(PretrainedExtractor):
         from grasp_bench.io import write_tensors
 
         if data.pool is None:
-            raise ValueError("digits-cnn is trained on a task's pool, and this task has none")
+            raise UserError(
+                "digits-cnn is trained on images that a task holds out, and this task holds out none. Choose another "
+                "extractor."
+            )
         model = small_cnn.train(data.pool.all_images(), data.pool.labels, classes, RECIPE, ("digits-cnn",))
         write_tensors(folder / WEIGHTS, model.state_dict())
 

@@ -84,6 +84,7 @@ class Pipeline:
             return skip
         recipe, (channels, height, _) = self.plan.recipe, self.plan.backbone.image_shape
         networks.check(recipe.network, channels, recipe.resolution or height, len(self.classes))
+        self.plan.extractor.load(self.extractor)  # weights that are missing are missed before anything is trained
         trained = self.trained
         train_summary = json.loads((trained / training.SUMMARY).read_text())
         generate_summary = json.loads((self.generated / generation.SUMMARY).read_text())

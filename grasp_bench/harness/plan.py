@@ -169,6 +169,7 @@ def plan(
         backbone=backbone_name,
         budget=budget,
         method_settings=method_settings,
+        task_settings=() if chosen.config.ema_decay is None else (f"ema_decay={chosen.config.ema_decay}",),
         guidance_settings=guidance_settings,
     )
     return Plan(
@@ -200,6 +201,10 @@ def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> 
     if name.endswith(".toml"):
         return cast(tuple[str, Task[TaskSettings]], plugins.load("tasks", "folder").from_file(Path(name), assignments))
     task_class = plugins.load("tasks", name)
+    if task_class.described_by_file:
+        raise UserError(
+            f"task {name} is described by a TOML file: `grasp-bench new task` writes one; then --task FILE.toml."
+        )
     if data_root and not task_class.layout:
         raise UserError(f"--data-root {data_root}: task {name} reads no download. Leave it out.")
     config = parse_settings(task_class.Config, assignments, f"task {name}", {})

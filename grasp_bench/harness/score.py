@@ -97,6 +97,7 @@ def downstream_metrics(
     metrics = []
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
         suffix, where = TESTED_ON[test]
+        members = group_members(task.class_groups())
         groups, key = task.class_groups(), (name, source, test)
         scores = classification_scores(split.labels, by_test[test], groups)
         resamples = int(np.clip(MOST_WORK // by_test[test].size, *RESAMPLES))
@@ -114,16 +115,17 @@ def downstream_metrics(
                     value=found,
                     direction="higher",
                     n=n,
-                    interval=None if found is None else _interval(intervals[group][score], split, n),
+                    interval=None if found is None else _interval(intervals[group][score], split, members[group], n),
                 )
             )
     return metrics
 
 
-def _interval(ends: tuple[float, float], split: Split, n: int) -> Interval | None:
+def _interval(ends: tuple[float, float], split: Split, classes: np.ndarray, n: int) -> Interval | None:
+    """The interval of a group's ``classes``; None where a single image or patient stands behind it."""
     if split.patients is None:
         return Interval(low=ends[0], high=ends[1], unit="image", units=n) if n > 1 else None
-    patients = len(np.unique(split.patients))
+    patients = len(np.unique(split.patients[np.isin(split.labels, classes)]))
     return Interval(low=ends[0], high=ends[1], unit="patient", units=patients) if patients > 1 else None
 
 

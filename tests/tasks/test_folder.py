@@ -152,6 +152,50 @@ def test_mistakes_in_the_file_name_it_and_the_field(pets: Path, text: str, part:
     assert str(pets.parent) in message
 
 
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        (["validation_share=0"], "no image is for validation. Raise validation_share"),
+        (["head_above=3"], "a class could be both"),
+    ],
+)
+def test_settings_that_do_not_go_together(pets: Path, settings: list[str], part: str) -> None:
+    assert part in mistake(pets, *settings)
+
+
+def test_a_class_of_one_image_is_trained_on_and_all_is_no_group(pets: Path) -> None:
+    (pets.parent / "images" / "fox").mkdir()
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(pets.parent / "images" / "fox" / "0.png")
+    counts = {info.name: info.train_count for info in FolderTask.from_file(pets, [])[1].classes()}
+    assert counts["fox"] == 1
+    pets.write_text(TOML + '[groups]\nall = ["cat", "eel"]\nrare = ["dog_big"]\n')
+    assert 'may be called "all"' in mistake(pets)
+
+
+def test_another_budget_is_another_row_and_a_name_alone_is_no_task(pets: Path) -> None:
+    labels = []
+    for steps in (5, 6):
+        pets.write_text(TOML + f"[budget]\nsteps = {steps}\n")
+        labels.append(plan(method="grasp", task=str(pets)).task_label)
+    assert labels[0] != labels[1]
+    assert "`grasp-bench new task` writes one" in str(invoke("run", "-m", "grasp", "-t", "folder").exception)
+
+
+def test_mistakes_in_a_labels_file_name_the_line(pets: Path) -> None:
+    labels_file(pets, part=lambda i: "trian" if i == 7 else "train", who=lambda i: "" if i == 9 else f"p{i}")
+    assert "labels.csv, line 9: part is 'trian'" in mistake(pets, "split_column=part")
+    assert "labels.csv, line 11: who is empty" in mistake(pets, "patient_column=who")
+    (pets.parent / "images" / "cat" / "04.png").write_bytes(b"")
+    message = str(invoke("prepare", "--task", pets, "--check").exception)
+    assert "labels.csv, line 6: cat/04.png has zero bytes" in message
+
+
+def test_a_missing_extractor_is_missed_before_anything_is_trained(pets: Path) -> None:
+    result = invoke("run", "-m", "grasp", "-t", pets, "--budget", "smoke", "--task-set", "extractor=digits-cnn")
+    assert "this task holds out none" in str(result.exception)
+    assert not Path(".grasp-bench/train").exists()
+
+
 def test_a_missing_file_and_a_template(pets: Path) -> None:
     assert "`grasp-bench new task`" in mistake(pets.with_name("none.toml"))
     assert invoke("new", "task", "--path", "birds.toml").exit_code == 0

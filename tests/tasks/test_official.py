@@ -19,6 +19,8 @@ from grasp_bench.data import cifar
 from grasp_bench.data.root import VARIABLE
 from grasp_bench.errors import UserError
 from grasp_bench.harness.plan import plan
+from grasp_bench.harness.score import downstream_metrics
+from grasp_bench.task import Split
 from grasp_bench.tasks.imagenet_lt import ImageNetLT
 from grasp_bench.tasks.mimic_lt import MimicLT, MimicSettings
 from grasp_bench.tasks.nih_lt import NihLT, NihSettings
@@ -215,6 +217,75 @@ def test_a_failed_run_keeps_no_name_of_a_patient(tmp_path: Path) -> None:
     reason = record_of("mimic-lt")["reason"]
     assert "patients' data" in reason
     assert ".jpg" not in reason
+
+
+def test_long_reports_are_cut_and_without_any_there_is_nothing_to_train_on(tmp_path: Path) -> None:
+    root = make_mimic(tmp_path / "mimic", reports=True)
+    for path in root.rglob("s*.txt"):
+        path.write_text("FINAL REPORT\n IMPRESSION: " + "bibasilar atelectasis and " * 20)
+    for words in (12, 30):
+        entries = MimicLT(MimicSettings(prompts="report", report_words=words), root).listing().entries
+        assert {len(entry.prompt.split()) for entry in entries} == {words}
+    for path in root.rglob("s*.txt"):
+        path.unlink()
+    assert "no image has a report" in mistake(
+        "prepare", "--task", "mimic-lt", "--data-root", root, "--task-set", "prompts=report"
+    )
+
+
+def test_intervals_count_the_patients_of_their_group() -> None:
+    task = NihLTGen(NihLTGen.Config())
+    labels = np.repeat(np.arange(20), 4)
+    patients = np.array([f"{label}-{row % 2}" if label < 7 else f"p{row}" for row, label in enumerate(labels)])
+    split = Split([str(row) for row in range(80)], labels, [""] * 80, lambda rows: rows, patients)
+    probabilities = np.random.RandomState(0).dirichlet(np.ones(20), (1, 80))
+    metrics = downstream_metrics(task, "t", {"test": split}, {"real": {"test": probabilities}})
+    units = {metric.group: metric.interval.units for metric in metrics if metric.name == "accuracy_real"}
+    assert units == {"head": 14, "medium": 36, "tail": 16, "all": 66}
+
+
+def test_preparing_again_in_vain_keeps_what_there_was(tmp_path: Path) -> None:
+    root = make_nih(tmp_path / "nih")
+    command("prepare", "--task", "nih-lt-gen", "--data-root", root)
+    (manifest,) = Path(".grasp-bench/prepare").glob("*/manifest.parquet")
+    before = manifest.read_bytes()
+    victim = next((root / "images").iterdir())
+    picture = victim.read_bytes()
+    victim.unlink()
+    assert victim.name in mistake("prepare", "--task", "nih-lt-gen", "--again")
+    assert manifest.read_bytes() == before
+    victim.write_bytes(picture)
+    assert "not made again by themselves" in command("prepare", "--task", "nih-lt-gen", "--again")
+    assert list(Path(".grasp-bench/prepare").glob("*.former")) == []
+
+
+def test_a_wrong_folder_is_not_remembered(tmp_path: Path) -> None:
+    good, wrong = make_nih(tmp_path / "nih"), make_mimic(tmp_path / "mimic")
+    command("prepare", "--task", "nih-lt-gen", "--data-root", good)
+    mistake("prepare", "--task", "nih-lt-gen", "--data-root", wrong, "--again")
+    assert "all in order" in command("prepare", "--task", "nih-lt-gen", "--check")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_nih(tmp_path / "nih")
+
+    def forbidden(path: Path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("grasp_bench.data.cxr_lt.os.scandir", forbidden)  # a test may run as a user who may read all
+    message = mistake("prepare", "--task", "nih-lt-gen", "--data-root", root, "--check")
+    assert message.startswith(f"{root / 'images'}: cannot be read (Permission denied)")
+
+
+def test_the_running_mean_of_a_generator_is_its_own_setting(tmp_path: Path) -> None:
+    root = make_nih(tmp_path / "nih")
+    command("prepare", "--task", "nih-lt-gen", "--data-root", root)
+    settings = ["generator=nih-lt-gen"]
+    plain, averaged = (
+        plan(method="grasp", task="nih-lt", task_settings=[*settings, *more], data_root=root)
+        for more in ([], ["ema_decay=0.9"])
+    )
+    assert plain.stage_keys()["train"] != averaged.stage_keys()["train"]
 
 
 def test_prompts_of_reports_fall_back_to_the_class(tmp_path: Path) -> None:
