@@ -29,7 +29,7 @@ CONTRACTS: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     "backbones": (
         "grasp_bench.backbones.base",
         "Backbone",
-        ("revision", "image_shape", "attention_projections", "sampling_dtype"),
+        ("attention_projections", "sampling_dtype"),
     ),
     "guidance": ("grasp_bench.guidance.base", "Guidance", ("version", "paper")),
     "extractors": ("grasp_bench.extractors.base", "Extractor", ("version",)),

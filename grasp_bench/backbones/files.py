@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grasp_bench.errors import UserError
+from grasp_bench.io import file_digest
 
 PIPELINE = "model_index.json"
-WEIGHTS = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
+WEIGHTS = dict.fromkeys(("transformer", "vae"), "diffusion_pytorch_model.safetensors")
+ENCODER_WEIGHTS = "model.safetensors"  # as transformers names them, where the others are diffusers'
 TOKENIZERS = (["tokenizer.json"], ["vocab.json", "merges.txt"], ["spiece.model"])  # any of these suffices
 EDGE = 2**20  # bytes at either end of a file's weights that enter the revision
 
@@ -24,15 +26,17 @@ EDGE = 2**20  # bytes at either end of a file's weights that enter the revision
 class SavedPipeline:
     """A folder as ``save_pretrained`` writes it, of which every needed file is there."""
 
-    source: str
-    """What the user wrote: a folder or a repository of the hub."""
     folder: Path
-    parts: dict[str, str]
-    """Part, which is the name of its folder, to the library that its class comes from; null parts are left out."""
+    parts: tuple[str, ...]
+    """Names of its models, tokenizers and scheduler, and of their folders; null parts are left out."""
 
-    def config(self, part: str) -> dict[str, Any]:
-        """The configuration of a model."""
-        return _json(self.folder / part / "config.json")
+    def setting(self, part: str, name: str) -> Any:
+        """A value of a model's configuration. Raises :class:`UserError` where it has none of that name."""
+        path = self.folder / part / "config.json"
+        config = _json(path)
+        if name not in config:
+            raise UserError(f"{path}: has no {name!r}, which `save_pretrained` writes. Fetch it again.")
+        return config[name]
 
     def revision(self) -> str:
         """12 hex digits of a sha256 over the configurations, the tokenizers and the edges of the weights.
@@ -42,48 +46,53 @@ class SavedPipeline:
         """
         digest = hashlib.sha256()
         for path in sorted(self._files()):
-            content = _weights_digest(path) if path.suffix == ".safetensors" else hashlib.sha256(path.read_bytes())
-            digest.update(f"{path.relative_to(self.folder).as_posix()}\n{content.hexdigest()}\n".encode())
+            content = _weights_digest(path) if path.suffix == ".safetensors" else file_digest(path)
+            digest.update(f"{path.relative_to(self.folder).as_posix()}\n{content}\n".encode())
         return digest.hexdigest()[:12]
 
     def _files(self) -> Iterator[Path]:
         """Whatever decides what is loaded."""
         yield self.folder / PIPELINE
-        for part, library in self.parts.items():
+        for part in self.parts:
             if part.startswith("tokenizer"):
                 yield from (path for path in (self.folder / part).iterdir() if path.is_file())
             else:
-                yield from (self.folder / name for name in _expected(self.folder, part, library))
+                yield from (self.folder / name for name in _expected(self.folder, part))
 
 
 def find_pipeline(
-    source: str, transformer: str, needed: Collection[str], optional: Collection[str] = ()
+    source: str, transformer: str, encoders: Sequence[str], optional_encoders: Sequence[str] = ()
 ) -> SavedPipeline:
     """The pipeline in the folder ``source``, or of the repository ``source`` in the hub's local cache.
 
-    ``transformer`` is the class that its transformer must have, ``needed`` and ``optional`` the parts that are used.
-    Raises :class:`UserError`, with all that is missing, where it is not there, not whole, or of another family.
+    ``transformer`` is the class that its transformer must have; ``encoders`` are its text encoders, each of which needs
+    its tokenizer. Raises :class:`UserError`, with all that is missing, where it is not there, not whole, or of another
+    family.
     """
     folder = _folder(source)
-    index = _json(folder / PIPELINE)
-    classes = {part: index.get(part) or [None, None] for part in (*needed, *optional)}
-    if classes["transformer"][1] != transformer:
+    index = folder / PIPELINE
+    classes = _classes(index)
+    if classes.get("transformer") != transformer:
         raise UserError(
-            f"{folder / PIPELINE}: its transformer is of the class {classes['transformer'][1]}, expected {transformer}. "
-            "Choose the backbone of that family."
+            f"{index}: its transformer is of the class {classes.get('transformer')}, expected {transformer}. "
+            "Choose the backbone of that family, or another pipeline."
         )
-    if absent := [part for part in needed if classes[part][0] is None]:
-        raise UserError(f"{folder / PIPELINE}: names no {', '.join(absent)}. Fetch or save the pipeline whole.")
-    parts = {part: library for part, (library, _) in classes.items() if library is not None}
-    missing = [
-        name
-        for part, library in parts.items()
-        for name in _expected(folder, part, library)
-        if not (folder / name).is_file()
-    ]
-    if missing:
-        raise UserError(_missing(source, missing, folder, parts))
-    return SavedPipeline(source, folder, parts)
+    used = [*encoders, *(part for part in optional_encoders if part in classes)]
+    tokenizers = [part.replace("text_encoder", "tokenizer") for part in used]
+    parts = ("transformer", "vae", "scheduler", *used, *tokenizers)
+    if absent := [part for part in parts if part not in classes]:
+        raise UserError(f"{index}: names no {', '.join(absent)}. Fetch or save the pipeline whole.")
+    expected = [name for part in parts for name in _expected(folder, part)]
+    if missing := [name for name in expected if not (folder / name).is_file()]:
+        pickled = sorted(f"{part}/{path.name}" for part in parts for path in (folder / part).glob("*.bin"))
+        raise UserError(_missing(source, missing, str(folder), pickled))
+    return SavedPipeline(folder, parts)
+
+
+def _classes(index: Path) -> dict[str, str]:
+    """Part → its class, of those that are not null."""
+    named = {part: value for part, value in _json(index).items() if isinstance(value, list) and len(value) == 2}
+    return {part: name for part, (_, name) in named.items() if name is not None}
 
 
 def _folder(source: str) -> Path:
@@ -92,7 +101,7 @@ def _folder(source: str) -> Path:
     if folder.is_dir():
         if (folder / PIPELINE).is_file():
             return folder
-        raise UserError(_missing(source, [PIPELINE], folder, {}))
+        raise UserError(_missing(source, [PIPELINE], str(folder)))
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -103,10 +112,10 @@ def _folder(source: str) -> Path:
         raise UserError(f"{source}: there is no such folder, and a repository is written OWNER/NAME.") from error
     if isinstance(found, str):
         return Path(found).parent
-    raise UserError(_missing(source, [PIPELINE], f"the folder {folder.absolute()} and the hub's cache {cache}", {}))
+    raise UserError(_missing(source, [PIPELINE], f"the folder {folder.absolute()} and the hub's cache {cache}"))
 
 
-def _expected(folder: Path, part: str, library: str) -> list[str]:
+def _expected(folder: Path, part: str) -> list[str]:
     """Files that a part is loaded from, in safetensors only, as paths relative to ``folder``."""
     if part == "scheduler":
         names = ["scheduler_config.json"]
@@ -114,7 +123,8 @@ def _expected(folder: Path, part: str, library: str) -> list[str]:
         whole = (names for names in TOKENIZERS if all((folder / part / name).is_file() for name in names))
         names = next(whole, TOKENIZERS[0])
     else:
-        weights, index = WEIGHTS[library], f"{WEIGHTS[library]}.index.json"
+        weights = WEIGHTS.get(part, ENCODER_WEIGHTS)
+        index = f"{weights}.index.json"  # where the weights are in several files
         names = ["config.json", weights]
         if not (folder / part / weights).is_file() and (folder / part / index).is_file():
             shards = _json(folder / part / index).get("weight_map", {}).values()
@@ -122,23 +132,20 @@ def _expected(folder: Path, part: str, library: str) -> list[str]:
     return [f"{part}/{name}" for name in names]
 
 
-def _missing(source: str, names: list[str], searched: Path | str, parts: dict[str, str]) -> str:
+def _missing(source: str, names: list[str], searched: str, pickled: Sequence[str] = ()) -> str:
     """What is missing, where it was looked for, and how to get it."""
-    pickled = []
-    if isinstance(searched, Path):
-        pickled = sorted(f"{part}/{path.name}" for part in parts for path in (searched / part).glob("*.bin"))
     refused = f" {', '.join(pickled)}: a pickle can run any code and is not read." if pickled else ""
-    folder = Path(source).expanduser().is_dir()
-    repository, into = ("OWNER/NAME", f" --local-dir {source}") if folder else (source, "")
+    is_folder = Path(source).expanduser().is_dir()
+    repository, into = ("OWNER/NAME", f" --local-dir {source}") if is_folder else (source, "")
     return (
-        f"{source}: {', '.join(names)} not found; searched {searched}.{refused} To fetch it: "
-        f"hf download {repository}{into} (a gated model: first accept its licence on "
+        f"{source}: {', '.join(names)} not found; searched {searched}.{refused} To fetch what is missing: "
+        f"hf download {repository}{into} (of a gated model, first accept the licence on "
         f"https://huggingface.co/{repository} and log in with `hf auth login`)."
     )
 
 
-def _weights_digest(path: Path) -> hashlib._Hash:
-    """sha256 over size, header and edges of a safetensors file. Raises :class:`UserError` for one that is not whole.
+def _weights_digest(path: Path) -> str:
+    """sha256 (hex) over size, header and edges of a safetensors file. Raises :class:`UserError` where it is cut short.
 
     The format: the header's length as an unsigned 64-bit little-endian number, the header in JSON, and the data.
     """
@@ -156,7 +163,7 @@ def _weights_digest(path: Path) -> hashlib._Hash:
         digest = hashlib.sha256(size.to_bytes(8, "little") + header + file.read(EDGE))
         file.seek(max(start, size - EDGE))
         digest.update(file.read())
-    return digest
+    return digest.hexdigest()
 
 
 def _json(path: Path) -> dict[str, Any]:

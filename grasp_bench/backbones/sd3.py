@@ -12,6 +12,8 @@ from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from diffusers import AutoencoderKL, SD3Transformer2DModel, StableDiffusion3Pipeline
     from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from grasp_bench.backbones.files import SavedPipeline
 
 TIMESTEP_SCALE = 1000  # the transformer's clock runs to 1000, ours to 1
-NEEDED = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-T5 = ("text_encoder_3", "tokenizer_3")
 PROMPTS_KEPT = 64  # about 5 MB each at the size of SD3; sampling asks for the same few again and again
 
 
@@ -97,8 +97,11 @@ class SD3(MMDiT):
         return cls(_load(saved), revision, image_shape)
 
     def to(self, device: torch.device) -> Self:
-        for model in _models(self.pipeline):
-            model.to(device)
+        import torch
+
+        for part in self.pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.to(device)
         return self
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
@@ -107,15 +110,16 @@ class SD3(MMDiT):
 
         config = self.vae.config
         with torch.no_grad():
-            mode: torch.Tensor = self.vae.encode(images.float() / 127.5 - 1).latent_dist.mode()
-        return (mode - config.shift_factor) * config.scaling_factor
+            mode = self.vae.encode(images.float() / 127.5 - 1).latent_dist.mode()
+        latents: torch.Tensor = (mode - config.shift_factor) * config.scaling_factor
+        return latents
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         import torch
 
         config = self.vae.config
         with torch.no_grad():
-            images = self.vae.decode(latents.float() / config.scaling_factor + config.shift_factor).sample
+            images: torch.Tensor = self.vae.decode(latents.float() / config.scaling_factor + config.shift_factor).sample
         return ((images / 2 + 0.5).clamp(0, 1) * 255).round().byte()
 
     def encode_prompts(self, prompts: list[str]) -> PromptEmbeddings:
@@ -133,8 +137,7 @@ class SD3(MMDiT):
     def _encode_one_prompt(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
 
-        # what is kept must serve training too, even if it is asked for in inference mode first
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.no_grad():
             tokens, _, pooled, _ = self.pipeline.encode_prompt(
                 prompt, prompt_2=None, prompt_3=None, device=self.vae.device, do_classifier_free_guidance=False
             )
@@ -154,13 +157,13 @@ def _find(source: str) -> SavedPipeline:
             "backbone sd3: needs the folder of a pipeline or a repository in the hub's local cache, as in "
             "sd3:stabilityai/stable-diffusion-3.5-medium."
         )
-    return find_pipeline(source, "SD3Transformer2DModel", NEEDED, T5)
+    return find_pipeline(source, "SD3Transformer2DModel", ("text_encoder", "text_encoder_2"), ("text_encoder_3",))
 
 
 def _describe(saved: SavedPipeline) -> tuple[str, tuple[int, int, int]]:
     # each block of the autoencoder but the last halves the image
-    factor: int = 2 ** (len(saved.config("vae")["block_out_channels"]) - 1)
-    size: int = saved.config("transformer")["sample_size"] * factor
+    factor: int = 2 ** (len(saved.setting("vae", "block_out_channels")) - 1)
+    size: int = saved.setting("transformer", "sample_size") * factor
     return saved.revision(), (3, size, size)
 
 
@@ -182,7 +185,26 @@ def _load(saved: SavedPipeline) -> StableDiffusion3Pipeline:
         "tokenizer_2": CLIPTokenizer,
         "tokenizer_3": T5TokenizerFast,
     }
-    parts: dict[str, Any] = dict.fromkeys(T5) | {part: _load_model(saved, part, models[part]) for part in saved.parts if part in models}
-    for part in saved.parts.keys() & others.keys():
-        parts[part] = others[part].from_pretrained(saved.folder / part, local_files_only=True)
+    parts: dict[str, Any] = dict.fromkeys(("text_encoder_3", "tokenizer_3"))  # None without T5
+    for part in saved.parts:
+        if part in models:
+            parts[part] = _load_model(saved.folder / part, models[part])
+        else:
+            parts[part] = others[part].from_pretrained(saved.folder / part, local_files_only=True)
     return StableDiffusion3Pipeline(**parts)
+
+
+def _load_model(folder: Path, kind: Any) -> Any:
+    """A model in float32, whatever its file holds, frozen. Raises :class:`UserError` for weights that do not fit."""
+    try:
+        model, report = kind.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{folder}: cannot be loaded as a {kind.__name__} ({error}). Fetch it again.") from error
+    if odd := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+        raise UserError(
+            f"{folder}: its weights do not fit its config.json: {', '.join(odd[:5])} missing or of another shape. "
+            "Fetch both from the same repository."
+        )
+    return model.float().requires_grad_(False).eval()

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import Backbone, PromptEmbeddings
+from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.backbones.sd3 import MMDiT
 
 if TYPE_CHECKING:
     import torch
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 PROMPT_WIDTH = 64
-TIMESTEP_SCALE = 1000  # the transformer's clock runs to 1000, ours to 1
 
 
-class TinySD3Family(Backbone):
+class TinySD3Family(MMDiT):
     """What the members share; a member states its sizes and its revision."""
 
     name: ClassVar[str]
@@ -33,16 +33,6 @@ class TinySD3Family(Backbone):
     prompt_length: ClassVar[int]
     """The most words that a prompt may have."""
     sampling_dtype: ClassVar[str] = "float64"  # cheap at this size, and images cannot depend on the batch's size
-    attention_projections: ClassVar[tuple[str, ...]] = (
-        "attn.to_q",
-        "attn.to_k",
-        "attn.to_v",
-        "attn.to_out.0",
-        "attn.add_q_proj",
-        "attn.add_k_proj",
-        "attn.add_v_proj",
-        "attn.to_add_out",
-    )
 
     transformer: SD3Transformer2DModel
 
@@ -97,26 +87,6 @@ class TinySD3Family(Backbone):
 
     def encode_prompts(self, prompts: list[str]) -> PromptEmbeddings:
         return self.encode_words(prompts)
-
-    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
-        output: torch.Tensor = self.transformer(
-            latents,
-            encoder_hidden_states=prompts.tokens,
-            pooled_projections=prompts.pooled,
-            timestep=timesteps * TIMESTEP_SCALE,
-            return_dict=False,
-        )[0]
-        return output
-
-    def feed_forwards(self) -> dict[str, torch.nn.Module]:
-        from diffusers.models.attention import FeedForward
-
-        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
-
-    def enable_gradient_checkpointing(self) -> None:
-        from grasp_bench.adapters.scope import checkpoint
-
-        self.transformer.enable_gradient_checkpointing(checkpoint)
 
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
         from diffusers.schedulers import FlowMatchEulerDiscreteScheduler

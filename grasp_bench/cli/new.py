@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +59,10 @@ def new(
         raise UserError(f"new {kind}: there is a template of: task.")
     if path.exists():
         raise UserError(f"{path}: is there already. Choose another name with --path.")
-    name = "".join(letter if letter.isalnum() else "-" for letter in path.stem.lower()).strip("-") or "mytask"
+    if path.suffix != ".toml":
+        raise UserError(f"--path {path}: expected a name that ends in .toml.")
+    name = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "mytask"
     write_bytes(path, TASK.format(path=path, name=name).encode())
-    console().print(f"wrote {path}; name your images in it, then: grasp-bench prepare --task {path} --check")
+    console().print(
+        f"wrote {path}; name your images in it, then: grasp-bench prepare --task {shlex.quote(str(path))} --check"
+    )

@@ -21,5 +21,5 @@ def summary(plugin: Any) -> str:
 
 
 def version(plugin: Any) -> str:
-    """Version of a plugin: a backbone's is its revision."""
-    return str(getattr(plugin, "version", None) or getattr(plugin, "revision", "unknown"))
+    """Version of a plugin: a backbone's is its revision, which only its files can tell where they are the user's."""
+    return str(getattr(plugin, "version", None) or getattr(plugin, "revision", "by its files"))

@@ -106,7 +106,8 @@ def _task(plugin: Any) -> dict[str, str]:
 
 
 def _backbone(plugin: Any) -> dict[str, str]:
-    return {"image shape": f"{plugin.image_shape} (channels, height, width)"}
+    shape = getattr(plugin, "image_shape", "by its files")
+    return {"image shape": f"{shape} (channels, height, width)"}
 
 
 DETAILS: dict[plugins.Kind, Callable[[Any], dict[str, str]]] = {

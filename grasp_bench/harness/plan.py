@@ -199,6 +199,8 @@ def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> 
     Raises :class:`UserError` for what is unknown, and where a task's data is not there.
     """
     if name.endswith(".toml"):
+        if data_root:
+            raise UserError(f"--data-root {data_root}: {name} says itself where its images are. Leave it out.")
         return cast(tuple[str, Task[TaskSettings]], plugins.load("tasks", "folder").from_file(Path(name), assignments))
     task_class = plugins.load("tasks", name)
     if task_class.described_by_file:

@@ -203,6 +203,10 @@ def test_a_missing_file_and_a_template(pets: Path) -> None:
     name, task = FolderTask.from_file(Path("birds.toml"), [])
     assert name == "birds"
     assert task.budgets["standard"].steps == 2000
+    assert invoke("new", "task", "--path", "My Birds_é.toml").exit_code == 0
+    assert FolderTask.from_file(Path("My Birds_é.toml"), [])[0] == "my-birds"
+    assert "ends in .toml" in str(invoke("new", "task", "--path", "x.txt").exception)
+    assert "says itself where" in str(invoke("prepare", "-t", pets, "--data-root", pets.parent).exception)
     assert "there is a template of: task" in str(invoke("new", "tsak").exception)
 
 
