@@ -44,12 +44,13 @@ class Inspector:
     """Says what is wrong with one image of a folder, without decoding it; may be called from several threads.
 
     An image must be a regular file with a header that Pillow reads, of one picture, and lie in the folder: neither its
-    path nor a symbolic link on the way may lead out. Links that stay inside are followed.
+    path nor a symbolic link on the way may lead out. Links that stay inside are followed, and so are folders at the top
+    that are links: data that many share is often read-only, and label files have to stand beside it.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = str(root)
-        self._real_root = root.resolve()
+        self._real_roots = [root.resolve(), *_linked_folders(root)]
         self._folders = {""}
         """Folders below the root from which nothing leads out; a large data set has many images in each."""
 
@@ -95,9 +96,14 @@ class Inspector:
             raise _WrongError(
                 "broken link", f"links to {link.readlink()}, which cannot be followed ({reason})"
             ) from error
-        if not real.is_relative_to(self._real_root):
+        if not any(map(real.is_relative_to, self._real_roots)):
             raise _WrongError("link leads out", f"links to {real}, outside {self._root}")
         return str(real)
+
+
+def _linked_folders(root: Path) -> list[Path]:
+    """Where the folders of ``root`` are that are symbolic links."""
+    return [path.resolve() for path in root.iterdir() if path.is_symlink() and path.is_dir()] if root.is_dir() else []
 
 
 def too_few_bytes(folder: Path, needed: int) -> None:
