@@ -19,7 +19,8 @@ from grasp_bench.data.features import FeatureSet, read_features, write_features
 from grasp_bench.downstream import classifier, networks
 from grasp_bench.downstream.sources import topped_up
 from grasp_bench.errors import Skip
-from grasp_bench.extractors.base import Extractor, PretrainedExtractor
+from grasp_bench.extractors.base import IDENTITY, Extractor, PretrainedExtractor
+from grasp_bench.extractors.inception import is_fid
 from grasp_bench.harness import checkpoint
 from grasp_bench.harness import generate as generation
 from grasp_bench.harness import train as training
@@ -285,7 +286,8 @@ class Pipeline:
         train, fake = self.features("features-train", data.train), self.features("features", images)
         probabilities = self._probabilities()
         scores = fidelity_and_diversity(task, real, fake, train)
-        metrics = fidelity_metrics(scores, task.extractor)
+        identity = json.loads((self.extractor / IDENTITY).read_text()) if (self.extractor / IDENTITY).exists() else None
+        metrics = fidelity_metrics(scores, task.extractor, fid=identity is not None and is_fid(identity))
         metrics += downstream_metrics(task, self.plan.spec.task.name, self._tests, probabilities)
         write_bytes(folder / CLASSES, class_table(self.classes, scores, self._tests, probabilities).encode())
         write_bytes(folder / COPIES, copies_table(self.classes, fake, train).encode())

@@ -60,9 +60,10 @@ def fidelity_and_diversity(
     return group_scores(real, fake, names, group_members(task.class_groups(), task.groups), PROTOCOL, train)
 
 
-def fidelity_metrics(scores: Iterable[Score], extractor: str) -> list[Metric]:
-    """The record's metrics of the scores of groups."""
-    titles = TITLES | {"fd": f"FD({extractor})", "kid": f"KD({extractor})"}
+def fidelity_metrics(scores: Iterable[Score], extractor: str, fid: bool = False) -> list[Metric]:
+    """The record's metrics of the scores of groups; ``fid``: whether distances may be called FID and KID."""
+    distances = ("FID", "KID") if fid else (f"FD({extractor})", f"KD({extractor})")
+    titles = TITLES | dict(zip(("fd", "kid"), distances, strict=True))
     return [
         Metric(
             name=score.metric,

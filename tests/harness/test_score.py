@@ -100,6 +100,18 @@ def test_groups_of_too_few_images_have_no_value():
     assert all(metric.value is not None for metric in head)
 
 
+def test_distances_are_called_fid_with_its_weights_alone():
+    scores = fidelity_and_diversity(DigitsLT(DigitsSettings()), *(random_features(seed) for seed in range(3)))
+    for fid, labels in ((True, {"FID", "KID"}), (False, {"FD(inception)", "KD(inception)"})):
+        found = fidelity_metrics(scores, "inception", fid)
+        assert {metric.label for metric in found if metric.name in ("fd", "kid")} == labels
+
+
+def random_features(seed: int) -> LabelledFeatures:
+    labels = np.repeat(np.arange(10), 6)
+    return LabelledFeatures(np.random.RandomState(seed).randn(60, 4), labels)
+
+
 @pytest.mark.parametrize("option", ["--n-equal", "--seed"])
 def test_another_protocol_gives_other_numbers(finished, tmp_path, option):
     folder, record = finished
