@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,7 @@ from grasp_bench.data.images import WORKERS
 from grasp_bench.data.manifest import Manifest
 from grasp_bench.data.resize import resize
 from grasp_bench.errors import UserError
-from grasp_bench.io import sync_folder, write_json, writing
+from grasp_bench.io import sync_folder, write_json, writing, written_whole
 
 IDENTITY = "cache.json"
 SHARD = "pixels-{:05}.npy"
@@ -177,19 +175,8 @@ def _write_shard(
 
     Not through a memory map: where the disk is full, the system kills a process that writes through one.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *shape)}
-    try:
-        with writing(path):
-            with temporary.open("wb") as file:
-                npy.write_array_header_1_0(file, header)
-                for image in pool.map(reader.image, rows):
-                    file.write(image.data)
-                    advance(1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *shape)})
+        for image in pool.map(reader.image, rows):
+            file.write(image.data)
+            advance(1)

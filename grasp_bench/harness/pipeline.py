@@ -19,7 +19,7 @@ from grasp_bench.data.features import FeatureSet, read_features, write_features
 from grasp_bench.downstream import classifier, networks
 from grasp_bench.downstream.sources import topped_up
 from grasp_bench.errors import Skip
-from grasp_bench.extractors.base import IDENTITY, Extractor, PretrainedExtractor
+from grasp_bench.extractors.base import Extractor, PretrainedExtractor
 from grasp_bench.extractors.inception import is_fid
 from grasp_bench.harness import checkpoint
 from grasp_bench.harness import generate as generation
@@ -85,7 +85,7 @@ class Pipeline:
             return skip
         recipe, (channels, height, _) = self.plan.recipe, self.plan.backbone.image_shape
         networks.check(recipe.network, channels, recipe.resolution or height, len(self.classes))
-        self.plan.extractor.load(self.extractor)  # weights that are missing are missed before anything is trained
+        _ = self.loaded_extractor  # weights that are missing are missed before anything is trained
         trained = self.trained
         train_summary = json.loads((trained / training.SUMMARY).read_text())
         generate_summary = json.loads((self.generated / generation.SUMMARY).read_text())
@@ -161,20 +161,18 @@ class Pipeline:
         """Features of a split's images under the stage ``name``, in a file that ``grasp-bench score`` reads too."""
 
         def build(folder: Path) -> None:
-            extractor = self.plan.extractor.load(self.extractor)
             labels = [self.classes[label].name for label in split.labels]
-            identity = extractor.identity if isinstance(extractor, PretrainedExtractor) else None
-            write_features(folder / FEATURES, FeatureSet(self._extract(extractor, split), labels, split.ids, identity))
+            write_features(folder / FEATURES, FeatureSet(self._extract(split), labels, split.ids, self._identity))
 
         features = read_features(self.stages.run(name, self.inputs[name], build) / FEATURES).features
         return LabelledFeatures(features, split.labels, split.ids)
 
-    def _extract(self, extractor: Extractor, split: Split) -> np.ndarray:
+    def _extract(self, split: Split) -> np.ndarray:
         """Features (n, d) of a split, of which a part is in memory at a time."""
         parts = []
         with self.report.task("features", len(split)) as advance:
             for rows in np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE)):
-                parts.append(extractor.features(split.read(rows)))
+                parts.append(self.loaded_extractor.features(split.read(rows)))
                 advance(len(rows))
         return np.concatenate(parts)
 
@@ -186,6 +184,17 @@ class Pipeline:
             self.inputs["extractor"],
             lambda folder: self.plan.extractor.build(self.data, len(self.classes), folder),
         )
+
+    @functools.cached_property
+    def loaded_extractor(self) -> Extractor:
+        """The feature extractor."""
+        return self.plan.extractor.load(self.extractor)
+
+    @property
+    def _identity(self) -> dict[str, str] | None:
+        """What the features depend on, where the extractor says it."""
+        extractor = self.loaded_extractor
+        return extractor.identity if isinstance(extractor, PretrainedExtractor) else None
 
     def _train(self, folder: Path) -> None:
         if not (folder / training.SUMMARY).exists():
@@ -286,8 +295,8 @@ class Pipeline:
         train, fake = self.features("features-train", data.train), self.features("features", images)
         probabilities = self._probabilities()
         scores = fidelity_and_diversity(task, real, fake, train)
-        identity = json.loads((self.extractor / IDENTITY).read_text()) if (self.extractor / IDENTITY).exists() else None
-        metrics = fidelity_metrics(scores, task.extractor, fid=identity is not None and is_fid(identity))
+        fid = self._identity is not None and is_fid(self._identity)
+        metrics = fidelity_metrics(scores, task.extractor, fid)
         metrics += downstream_metrics(task, self.plan.spec.task.name, self._tests, probabilities)
         write_bytes(folder / CLASSES, class_table(self.classes, scores, self._tests, probabilities).encode())
         write_bytes(folder / COPIES, copies_table(self.classes, fake, train).encode())

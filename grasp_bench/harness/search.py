@@ -50,7 +50,7 @@ def validation_distance(pipeline: Pipeline) -> float | Skip:
     skip = pipeline.plan.method.supports(pipeline.backbone, pipeline.plan.task)
     if skip is not None:
         return skip
-    extractor = pipeline.plan.extractor.load(pipeline.extractor)
+    extractor = pipeline.loaded_extractor
     real, fake = (split.all_images() for split in (pipeline.data.validation, pipeline.images))
     return round(frechet_distance(extractor.features(real), extractor.features(fake)), 2)
 
