@@ -61,6 +61,7 @@ class MixtureOfExperts(Method[MoeSettings]):
         self.group_of_class = torch.from_numpy(task.group_indices())
         self.log = GateLog()
         self.usage = torch.zeros(len(task.groups), config.experts)
+        self.device = self.usage.device
         wrap(
             self.transformer,
             list(backbone.feed_forwards()),
@@ -85,11 +86,15 @@ class MixtureOfExperts(Method[MoeSettings]):
     def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
         import torch
 
+        self.device = prediction.device
         usage = torch.stack(self.log.usage).sum(0).cpu()
         self.usage.index_add_(0, self.group_of_class[batch.condition.labels.cpu()], usage)
         return self.config.balance_weight * torch.stack(self.log.balance).mean()
 
     def diagnostics(self) -> dict[str, JsonValue]:
-        share = self.usage / self.usage.sum(1, keepdim=True).clamp(min=1)
+        from grasp_bench.processes import total
+
+        usage = total(self.usage.to(self.device)).cpu()
+        share = usage / usage.sum(1, keepdim=True).clamp(min=1)
         self.usage.zero_()
         return {"expert_usage": {group: share[i].tolist() for i, group in enumerate(self.groups)}}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-MAPPED_TYPES = {"U8": "<u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
+MAPPED_TYPES = {"BOOL": "?", "U8": "<u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
 """Type of a safetensors file → numpy's name of it."""
 
 

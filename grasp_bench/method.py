@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from pydantic import Field, JsonValue
@@ -40,10 +41,13 @@ class Condition:
     timesteps: torch.Tensor
     """In [0, 1]; 1 is noise."""
 
+    def __getitem__(self, rows: slice) -> Condition:
+        return Condition(self.labels[rows], self.dropped[rows], self.prompts[rows], self.timesteps[rows])
+
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's samples."""
+    """One training step's samples, or the part of them that one process works on at a time."""
 
     ids: list[str]
     """Names of the images, (B,)."""
@@ -58,7 +62,26 @@ class Batch:
     generator: torch.Generator
     """For draws of the method's own: a stream of the step's, apart from noise, timesteps and order."""
     digest: bytes
-    """sha256 of the ids, noise, timesteps and dropped prompts."""
+    """sha256 of what decides the step's samples, of all processes together."""
+
+    def split(self, parts: int) -> list[Batch]:
+        """``parts`` batches of equal size, for a step whose gradient is accumulated."""
+        if parts == 1:
+            return [self]
+        size = len(self.ids) // parts
+        return [self._rows(slice(start, start + size)) for start in range(0, len(self.ids), size)]
+
+    def _rows(self, rows: slice) -> Batch:
+        return Batch(
+            self.ids[rows],
+            self.latents[rows],
+            self.noise[rows],
+            self.noisy[rows],
+            self.target[rows],
+            self.condition[rows],
+            self.generator,
+            self.digest,
+        )
 
 
 C_co = TypeVar("C_co", bound=MethodSettings, covariant=True)
@@ -132,6 +155,13 @@ class Method(Generic[C_co]):
     def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
         """A scalar added to the mean of :meth:`losses`, after the forward pass that gave ``prediction``."""
         return None
+
+    def export(self, folder: Path) -> str:
+        """Write what was trained in a format of the method's own, too; Markdown that says how that loads.
+
+        The method is attached, with its trained weights. Nothing is written where there is no such format.
+        """
+        return ""
 
     def artifacts(self) -> dict[str, JsonValue]:
         """File name → JSON to keep beside the record, such as the cluster map."""

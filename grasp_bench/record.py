@@ -81,6 +81,9 @@ class Environment(Part):
     platform: str
     device: str
     threads: int
+    """Of each process."""
+    processes: int = 1
+    """That shared the run."""
     git_commit: str | None
     """Of the project, when run from a checkout."""
     git_dirty: bool | None

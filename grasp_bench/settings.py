@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic_core import ErrorDetails
 
 from grasp_bench.errors import UserError, did_you_mean
@@ -17,11 +17,19 @@ class Settings(BaseModel):
     """Base of every settings class; each field carries a ``description`` with its unit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Settings that came later, written only where they are changed: identities of before stay what they were."""
+
+    @model_serializer(mode="wrap")
+    def _without_added_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        defaults = {name: type(self).model_fields[name].default for name in self.added}
+        written: dict[str, Any] = dump(self)
+        return {name: value for name, value in written.items() if name not in defaults or value != defaults[name]}
 
     def changed(self) -> dict[str, JsonValue]:
         """The settings that differ from their defaults, in the order of their declaration."""
         defaults = type(self)().model_dump(mode="json")
-        return {name: value for name, value in self.model_dump(mode="json").items() if value != defaults[name]}
+        return {name: value for name, value in self.model_dump(mode="json").items() if value != defaults.get(name)}
 
 
 def parse_settings(model: type[S], assignments: Iterable[str], owner: str, elsewhere: Mapping[str, str]) -> S:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from grasp_bench.io import digest
+from grasp_bench.settings import Settings
 
 STANDARD = "standard"
 """Name of the budget that leaderboards are made with."""
@@ -14,10 +15,14 @@ SMOKE = "smoke"
 """Name of the budget that shows that everything runs: downstream classifiers are trained for two epochs then."""
 
 
-class Budget(BaseModel):
+Precision = Literal["float32", "bfloat16"]
+Optimizer = Literal["adamw", "adamw-fused", "adamw-8bit"]
+
+
+class Budget(Settings):
     """What every method gets on a task: it belongs to the task, and no method may change it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer"})
 
     name: str
     steps: int = Field(ge=1)
@@ -32,6 +37,12 @@ class Budget(BaseModel):
     """Share of samples trained without their prompt, for classifier-free guidance."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay a step of the running mean of the trained parameters that is sampled from; none: the last step's."""
+    horizontal_flip: bool = False
+    """Mirror every training image with a chance of one half."""
+    precision: Precision = "float32"
+    """Of the transformer's products; bfloat16 also stores frozen weights in it."""
+    optimizer: Optimizer = "adamw"
+    """Which implementation of AdamW."""
     images_per_class: int = Field(ge=1)
     """Generated images a class."""
     num_inference_steps: int = Field(ge=1)

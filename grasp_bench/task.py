@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.errors import UserError
 from grasp_bench.settings import Settings
-from grasp_bench.spec import Budget
+from grasp_bench.spec import Budget, Optimizer, Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +83,14 @@ class TaskSettings(Settings):
     """Feature extractor behind distances and diversity; none: the task's own"""
     network: str | None = None
     """Network of the downstream classifier, small-cnn or timm:<model>; none: the task's own"""
+    horizontal_flip: bool = False
+    """Mirror every training image with a chance of one half; not where left and right matter"""
+    precision: Precision = "float32"
+    """Of the transformer's products: float32, or bfloat16 with frozen weights stored in it"""
+    optimizer: Optimizer = "adamw"
+    """Implementation of AdamW: adamw, adamw-fused (the same, quicker on a GPU) or adamw-8bit (needs bitsandbytes)"""
+
+    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer"})
 
 
 C_co = TypeVar("C_co", bound=TaskSettings, covariant=True)

@@ -25,6 +25,6 @@ def unwrap(transformer: nn.Module, kind: type[nn.Module]) -> None:
 
 
 def input_width(feed_forward: nn.Module) -> int:
-    """Width of the tokens a feed-forward layer reads: that of its first linear layer."""
-    linear = next(module for module in feed_forward.modules() if isinstance(module, nn.Linear))
-    return linear.in_features
+    """Width of the tokens a feed-forward layer reads: that of its first linear layer or convolution."""
+    first = next(module for module in feed_forward.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+    return first.in_features if isinstance(first, nn.Linear) else first.in_channels

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from grasp_bench.adapters.layout import channels_first, on_tokens
 from grasp_bench.adapters.routing import BASE_ONLY, Route, current_route
 
 
@@ -24,6 +25,7 @@ class RoutedAdapter(nn.Module):
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
+        self.channels_first = channels_first(base_layer)
         self.scale = scale
         self.down = nn.ParameterList(
             nn.Parameter(torch.randn(width, rank, generator=generator) * width**-0.5) for _ in range(clusters)
@@ -31,21 +33,32 @@ class RoutedAdapter(nn.Module):
         self.up = nn.ParameterList(nn.Parameter(torch.zeros(rank, width)) for _ in range(clusters))
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """(B, N, D) → (B, N, D), under the current route."""
+        """(B, N, D) → (B, N, D), or (B, D, H, W) → (B, D, H, W) of a convolutional layer, under the current route."""
         route = current_route(len(hidden_states))
         output: torch.Tensor = self.base_layer(hidden_states, *args, **kwargs)
-        return output + self.scale * self.residual(hidden_states, route)
+        added = on_tokens(lambda tokens: self.residual(tokens, route), hidden_states, self.channels_first)
+        return output + self.scale * added
 
     def residual(self, hidden_states: torch.Tensor, route: Route) -> torch.Tensor:
         """What the adapters add, before scaling: samples are grouped by cluster, so cost follows the samples."""
         if len(route.segments) == 1:
-            return self._adapter(route.segments[0][0], hidden_states)
+            [(cluster, _, _)] = route.segments
+            return _product(functional.gelu(_product(hidden_states, self.down, cluster)), self.up, cluster)
         grouped = hidden_states.index_select(0, route.order)
-        parts = [self._adapter(cluster, grouped[start:stop]) for cluster, start, stop in route.segments]
-        return torch.cat(parts).index_select(0, route.inverse)
+        hidden = functional.gelu(_grouped_product(grouped, self.down, route))
+        return _grouped_product(hidden, self.up, route).index_select(0, route.inverse)
 
-    def _adapter(self, cluster: int, hidden_states: torch.Tensor) -> torch.Tensor:
-        if cluster == BASE_ONLY:
-            return torch.zeros_like(hidden_states)
-        added: torch.Tensor = functional.gelu(hidden_states @ self.down[cluster]) @ self.up[cluster]
-        return added
+
+def _grouped_product(grouped: torch.Tensor, weights: nn.ParameterList, route: Route) -> torch.Tensor:
+    """(B, N, I) in sorted order → (B, N, O): each sample times the matrix (I, O) of its cluster."""
+    # split rather than sliced: the gradient of one slice is as large as the batch, and there are many clusters
+    parts = grouped.split([stop - start for _, start, stop in route.segments])
+    clusters = [cluster for cluster, _, _ in route.segments]
+    return torch.cat([_product(part, weights, cluster) for part, cluster in zip(parts, clusters, strict=True)])
+
+
+def _product(hidden_states: torch.Tensor, weights: nn.ParameterList, cluster: int) -> torch.Tensor:
+    """(n, N, I) → (n, N, O), samples of one cluster; zeros without an adapter."""
+    if cluster == BASE_ONLY:
+        return hidden_states.new_zeros(*hidden_states.shape[:-1], weights[0].shape[-1])
+    return hidden_states @ weights[cluster]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,14 @@ PIPELINE = "model_index.json"
 WEIGHTS = dict.fromkeys(("transformer", "vae"), "diffusion_pytorch_model.safetensors")
 ENCODER_WEIGHTS = "model.safetensors"  # as transformers names them, where the others are diffusers'
 TOKENIZERS = (["tokenizer.json"], ["vocab.json", "merges.txt"], ["spiece.model"])  # any of these suffices
+FORMER_CLASS = "Transformer2DModel"
+FORMER_NAMES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
+"""What diffusers loads a :data:`FORMER_CLASS` as, by its ``norm_type``: older pipelines were saved under that name."""
 EDGE = 2**20  # bytes at either end of a file's weights that enter the revision
+
+
+class MissingFilesError(UserError):
+    """Files of a pipeline are not where they were looked for."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,11 @@ class SavedPipeline:
     parts: tuple[str, ...]
     """Names of its models, tokenizers and scheduler, and of their folders; null parts are left out."""
 
+    @property
+    def index(self) -> dict[str, Any]:
+        """Its ``model_index.json``: the parts' classes, and what the pipeline itself is set to."""
+        return _json(self.folder / PIPELINE)
+
     def setting(self, part: str, name: str) -> Any:
         """A value of a model's configuration. Raises :class:`UserError` where it has none of that name."""
         path = self.folder / part / "config.json"
@@ -38,55 +51,128 @@ class SavedPipeline:
             raise UserError(f"{path}: has no {name!r}, which `save_pretrained` writes. Fetch it again.")
         return config[name]
 
+    def scheduler_config(self) -> dict[str, Any]:
+        """The saved scheduler's settings."""
+        return _json(self.folder / "scheduler" / "scheduler_config.json")
+
+    def variant(self, part: str) -> str | None:
+        """What ``from_pretrained(variant=...)`` asks for a model's weights: "fp16", or None of the plain ones."""
+        return weights_of(self.folder, part, _names(self.folder / part))[0]
+
     def revision(self) -> str:
         """12 hex digits of a sha256 over the configurations, the tokenizers and the edges of the weights.
 
         Of each safetensors file, of which there may be tens of gigabytes, name, size, header and the first and the last
         MiB of data enter. The folder's own place does not.
         """
+        return self._digest([self.folder / PIPELINE, *self._files(self.parts)])
+
+    def part_revision(self, parts: Sequence[str]) -> str:
+        """Like :meth:`revision`, over some of :attr:`parts` in any order: for what is made with them alone."""
+        return self._digest(self._files(parts))
+
+    def _digest(self, paths: Iterable[Path]) -> str:
         digest = hashlib.sha256()
-        for path in sorted(self._files()):
+        for path in sorted(paths):
             content = _weights_digest(path) if path.suffix == ".safetensors" else file_digest(path)
             digest.update(f"{path.relative_to(self.folder).as_posix()}\n{content}\n".encode())
         return digest.hexdigest()[:12]
 
-    def _files(self) -> Iterator[Path]:
-        """Whatever decides what is loaded."""
-        yield self.folder / PIPELINE
-        for part in self.parts:
-            if part.startswith("tokenizer"):
-                yield from (path for path in (self.folder / part).iterdir() if path.is_file())
-            else:
-                yield from (self.folder / name for name in _expected(self.folder, part))
+    def _files(self, parts: Sequence[str]) -> list[Path]:
+        """Whatever decides what is loaded of some parts."""
+        names = [(part, name) for part in parts for name in files_of(self.folder, part, _names(self.folder / part))]
+        return [self.folder / part / name for part, name in names]
 
 
 def find_pipeline(
-    source: str, transformer: str, encoders: Sequence[str], optional_encoders: Sequence[str] = ()
+    source: str, transformer: str, required: Sequence[str], optional: Sequence[str] = ()
 ) -> SavedPipeline:
     """The pipeline in the folder ``source``, or of the repository ``source`` in the hub's local cache.
 
-    ``transformer`` is the class that its transformer must have; ``encoders`` are its text encoders, each of which needs
-    its tokenizer. Raises :class:`UserError`, with all that is missing, where it is not there, not whole, or of another
-    family.
+    ``transformer`` is the class that its transformer must have. ``required`` and ``optional`` are the parts that its
+    family reads, beside the scheduler. Raises :class:`MissingFilesError`, with all that is missing, where it is not
+    there or not whole, and :class:`UserError` where it is of another family.
     """
     folder = _folder(source)
+    parts = check_family(folder, transformer, required, optional)
+    present = {part: _names(folder / part) for part in parts}
+    if missing := [
+        f"{part}/{name}"
+        for part, names in present.items()
+        for name in files_of(folder, part, names)
+        if name not in names
+    ]:
+        pickled = sorted(f"{part}/{path.name}" for part in parts for path in (folder / part).glob("*.bin"))
+        raise MissingFilesError(_missing(source, missing, str(folder), pickled))
+    return SavedPipeline(folder, parts)
+
+
+def check_family(
+    folder: Path, transformer: str, required: Sequence[str], optional: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The parts to read of a pipeline: the required and the scheduler, and the optional that it names.
+
+    A tokenizer is optional together with its text encoder. Raises :class:`UserError` for another transformer than
+    ``transformer``, and where a part is not named.
+    """
     index = folder / PIPELINE
     classes = _classes(index)
-    if classes.get("transformer") != transformer:
+    found = classes.get("transformer")
+    if found == FORMER_CLASS and transformer in FORMER_NAMES.values():
+        config = folder / "transformer" / "config.json"
+        # where config.json is missing, that is said later, with all else that is
+        found = FORMER_NAMES.get(_json(config).get("norm_type", ""), found) if config.is_file() else transformer
+    if found != transformer:
         raise UserError(
-            f"{index}: its transformer is of the class {classes.get('transformer')}, expected {transformer}. "
+            f"{index}: its transformer is of the class {found}, expected {transformer}. "
             "Choose the backbone of that family, or another pipeline."
         )
-    used = [*encoders, *(part for part in optional_encoders if part in classes)]
-    tokenizers = [part.replace("text_encoder", "tokenizer") for part in used]
-    parts = ("transformer", "vae", "scheduler", *used, *tokenizers)
+    used = [part for part in optional if part.replace("tokenizer", "text_encoder") in classes]
+    parts = ("scheduler", *required, *used)
     if absent := [part for part in parts if part not in classes]:
         raise UserError(f"{index}: names no {', '.join(absent)}. Fetch or save the pipeline whole.")
-    expected = [name for part in parts for name in _expected(folder, part)]
-    if missing := [name for name in expected if not (folder / name).is_file()]:
-        pickled = sorted(f"{part}/{path.name}" for part in parts for path in (folder / part).glob("*.bin"))
-        raise UserError(_missing(source, missing, str(folder), pickled))
-    return SavedPipeline(folder, parts)
+    return parts
+
+
+def files_of(folder: Path, part: str, names: Collection[str]) -> list[str]:
+    """Files that a part is loaded from, in safetensors only, if its folder holds the files ``names``.
+
+    Those it cannot do without are among them even where they are not among ``names``. Indices of weights in several
+    files are read from ``folder``.
+    """
+    if part == "scheduler":
+        return ["scheduler_config.json"]
+    if part.startswith("tokenizer"):
+        whole = (kind for kind in TOKENIZERS if set(kind) <= set(names))
+        return sorted({*names, *next(whole, TOKENIZERS[0])})
+    return ["config.json", *weights_of(folder, part, names)[1]]
+
+
+def weights_of(folder: Path, part: str, names: Collection[str]) -> tuple[str | None, list[str]]:
+    """Variant and files of a model's weights, if its folder holds the files ``names``.
+
+    The plain ones, which have no variant, come before others, one file before several, and what is whole before what
+    is not.
+    """
+    plain = WEIGHTS.get(part, ENCODER_WEIGHTS)
+    stem = re.escape(plain.removesuffix(".safetensors"))
+    pattern = re.compile(rf"{stem}(?:\.(\w+))?\.safetensors|{stem}\.safetensors\.index(?:\.(\w+))?\.json")
+    matches = [match for match in map(pattern.fullmatch, sorted(names, key=lambda name: (len(name), name))) if match]
+    stored = [(match[1] or match[2], _with_shards(folder / part, match[0])) for match in matches]
+    stored.sort(key=lambda each: (not set(each[1]) <= set(names), each[0] or ""))
+    return stored[0] if stored else (None, [plain])
+
+
+def _with_shards(folder: Path, name: str) -> list[str]:
+    """A file of weights, or an index and the files it names."""
+    if name.endswith(".safetensors"):
+        return [name]
+    return [name, *sorted(set(_json(folder / name).get("weight_map", {}).values()))]
+
+
+def _names(folder: Path) -> set[str]:
+    """Files in a part's folder."""
+    return {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
 
 
 def _classes(index: Path) -> dict[str, str]:
@@ -101,7 +187,7 @@ def _folder(source: str) -> Path:
     if folder.is_dir():
         if (folder / PIPELINE).is_file():
             return folder
-        raise UserError(_missing(source, [PIPELINE], str(folder)))
+        raise MissingFilesError(_missing(source, [PIPELINE], str(folder)))
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -112,35 +198,21 @@ def _folder(source: str) -> Path:
         raise UserError(f"{source}: there is no such folder, and a repository is written OWNER/NAME.") from error
     if isinstance(found, str):
         return Path(found).parent
-    raise UserError(_missing(source, [PIPELINE], f"the folder {folder.absolute()} and the hub's cache {cache}"))
-
-
-def _expected(folder: Path, part: str) -> list[str]:
-    """Files that a part is loaded from, in safetensors only, as paths relative to ``folder``."""
-    if part == "scheduler":
-        names = ["scheduler_config.json"]
-    elif part.startswith("tokenizer"):
-        whole = (names for names in TOKENIZERS if all((folder / part / name).is_file() for name in names))
-        names = next(whole, TOKENIZERS[0])
-    else:
-        weights = WEIGHTS.get(part, ENCODER_WEIGHTS)
-        index = f"{weights}.index.json"  # where the weights are in several files
-        names = ["config.json", weights]
-        if not (folder / part / weights).is_file() and (folder / part / index).is_file():
-            shards = _json(folder / part / index).get("weight_map", {}).values()
-            names = ["config.json", index, *sorted(set(shards))]
-    return [f"{part}/{name}" for name in names]
+    searched = f"the folder {folder.absolute()} and the hub's cache {cache}"
+    raise MissingFilesError(_missing(source, [PIPELINE], searched))
 
 
 def _missing(source: str, names: list[str], searched: str, pickled: Sequence[str] = ()) -> str:
     """What is missing, where it was looked for, and how to get it."""
     refused = f" {', '.join(pickled)}: a pickle can run any code and is not read." if pickled else ""
     is_folder = Path(source).expanduser().is_dir()
-    repository, into = ("OWNER/NAME", f" --local-dir {source}") if is_folder else (source, "")
+    repository = "OWNER/NAME" if is_folder else source
+    command = f"hf download {repository}"
+    fetch = f"{command} --local-dir {source}" if is_folder else f"the same with --allow-download, or {command}"
     return (
-        f"{source}: {', '.join(names)} not found; searched {searched}.{refused} To fetch what is missing: "
-        f"hf download {repository}{into} (of a gated model, first accept the licence on "
-        f"https://huggingface.co/{repository} and log in with `hf auth login`)."
+        f"{source}: {', '.join(names)} not found; searched {searched}.{refused} To fetch what is missing: {fetch} "
+        f"(of a gated model, first accept the licence on https://huggingface.co/{repository} and log in with "
+        "`hf auth login`)."
     )
 
 

@@ -1,14 +1,53 @@
-"""Training objectives: what is noised, when, and what the network is asked to predict."""
+"""Training objectives: what is noised, when, and what the network is asked to predict.
+
+All share one clock t in [0, 1], 0 at the data and 1 at the noise: the noise's share of a noisy latent's amplitude.
+Where x = a x_0 + s e, t = s / (a + s); under flow matching that is t itself.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
 import torch
 
+from grasp_bench.errors import UserError
 
-class FlowMatching:
+TIMESTEPS = 1000  # of diffusers' transformers, whose clocks run to 1000 and whose schedules have as many steps
+
+
+class Objective(ABC):
+    """A noise schedule and what the network predicts under it."""
+
+    @abstractmethod
+    def timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """``count`` training timesteps t in [0, 1]."""
+
+    @abstractmethod
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """x_t for latents and noise (B, ...) and timesteps (B,)."""
+
+    @abstractmethod
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """What the network is asked for: (B, ...)."""
+
+    @abstractmethod
+    def clean(self, noisy: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The estimate of x_0 that a prediction at x_t implies: (B, ...)."""
+
+    @abstractmethod
+    def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """The number that diffusers' transformers and schedulers know ``timesteps`` (B,) by."""
+
+    @abstractmethod
+    def levels(self, scheduler: Any) -> torch.Tensor:
+        """t at every sampling step of a scheduler of diffusers' and at the end, descending to 0: (steps + 1,)."""
+
+
+class FlowMatching(Objective):
     """Rectified flow with logit-normal timesteps (Esser et al. 2024, arXiv 2403.03206, section 3.1).
 
-    The clock runs from 0 (data) to 1 (noise): x_t = (1 - t) x_0 + t e, and the target is the velocity e - x_0.
+    x_t = (1 - t) x_0 + t e, and the target is the velocity e - x_0.
     """
 
     def timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -21,7 +60,6 @@ class FlowMatching:
         return drawn
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """x_t for latents and noise (B, ...) and timesteps (B,)."""
         t = _broadcast(timesteps, latents)
         return (1 - t) * latents + t * noise
 
@@ -32,6 +70,81 @@ class FlowMatching:
     def clean(self, noisy: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """The estimate of x_0 that a prediction implies: x_t - t v."""
         return noisy - _broadcast(timesteps, noisy) * prediction
+
+    def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
+        return timesteps * TIMESTEPS
+
+    def levels(self, scheduler: Any) -> torch.Tensor:
+        """t at every sampling step and at the end: the noise's share or, where that is rounded for the network, the
+        rounded, as diffusers' DPM-Solver has whole steps: (steps + 1,).
+        """
+        if scheduler.timesteps.is_floating_point():
+            sigmas: torch.Tensor = scheduler.sigmas
+            return sigmas
+        return torch.cat([scheduler.timesteps / TIMESTEPS, torch.zeros(1, device=scheduler.timesteps.device)])
+
+
+class VariancePreserving(Objective):
+    """The diffusion of DDPM (Ho et al. 2020, arXiv 2006.11239): x_t = a x_0 + s e with a² + s² = 1, at K fixed steps.
+
+    The network predicts the noise e or, with ``velocity``, a e - s x_0 (Salimans & Ho 2022, arXiv 2202.00512).
+    Training steps are drawn evenly. A timestep t stands for the step of the schedule whose s / (a + s) is nearest.
+    """
+
+    def __init__(self, alphas_cumprod: torch.Tensor, velocity: bool = False) -> None:
+        """``alphas_cumprod`` (K,) is a² of every step, descending, as diffusers' schedulers have it."""
+        squares = alphas_cumprod.double()
+        self.signal, self.noise = squares.sqrt(), (1 - squares).sqrt()  # (K,)
+        self.shares = self.noise / (self.signal + self.noise)  # ascending
+        self.velocity = velocity
+
+    @classmethod
+    def of(cls, scheduler: Any) -> Self:
+        """The objective of what a scheduler of diffusers' samples.
+
+        Raises :class:`UserError` where its network predicts something other than the noise or the velocity.
+        """
+        predicted = scheduler.config.prediction_type
+        if predicted not in ("epsilon", "v_prediction"):
+            raise UserError(
+                f"scheduler/scheduler_config.json of the saved pipeline: prediction_type is {predicted!r}, expected "
+                "'epsilon' or 'v_prediction'. Choose another pipeline, or mend the file."
+            )
+        return cls(scheduler.alphas_cumprod, velocity=predicted == "v_prediction")
+
+    def timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return self.shares[torch.randint(len(self.shares), (count,), generator=generator)].float()
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        a, s = self._amplitudes(timesteps, latents)
+        return a * latents + s * noise
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The noise, or a e - s x_0: (B, ...)."""
+        if not self.velocity:
+            return noise
+        a, s = self._amplitudes(timesteps, latents)
+        return a * noise - s * latents
+
+    def clean(self, noisy: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The estimate of x_0 that a prediction implies: (x_t - s e) / a, or a x_t - s v."""
+        a, s = self._amplitudes(timesteps, noisy)
+        return a * noisy - s * prediction if self.velocity else (noisy - s * prediction) / a
+
+    def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Indices of the schedule's steps: int64 (B,)."""
+        shares = self.shares.to(timesteps.device)
+        above = torch.searchsorted(shares, timesteps.double().contiguous()).clamp(1, len(shares) - 1)
+        return above - (timesteps - shares[above - 1] < shares[above] - timesteps).long()
+
+    def levels(self, scheduler: Any) -> torch.Tensor:
+        shares = self.shares[scheduler.timesteps.cpu().long()]
+        return torch.cat([shares, shares.new_zeros(1)])
+
+    def _amplitudes(self, timesteps: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """a and s at ``timesteps``, to be multiplied with ``like``."""
+        steps = self.clock(timesteps).cpu()
+        return _broadcast(self.signal[steps], like), _broadcast(self.noise[steps], like)
 
 
 def _broadcast(timesteps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.backbones.base import Description, PromptEmbeddings
 from grasp_bench.backbones.sd3 import MMDiT
+from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,8 @@ class TinySD3Family(MMDiT):
 
     name: ClassVar[str]
     """Names the weights' file and keys the draw of the initial weights."""
+    revision: ClassVar[str]
+    image_shape: ClassVar[tuple[int, int, int]]
     architecture: ClassVar[dict[str, Any]]
     """Arguments of ``SD3Transformer2DModel`` beyond those that follow from the image and the prompt."""
     prompt_length: ClassVar[int]
@@ -41,6 +44,7 @@ class TinySD3Family(MMDiT):
         from grasp_bench.backbones.words import WordEncoder
 
         self.transformer = transformer
+        self.latent_shape = self.image_shape
         self.objective = FlowMatching()
         self.encode_words = WordEncoder(PROMPT_WIDTH, self.prompt_length)
 
@@ -68,6 +72,12 @@ class TinySD3Family(MMDiT):
         return WEIGHTS / f"{cls.name}.safetensors"
 
     @classmethod
+    def describe(cls, source: str) -> Description:
+        if source:
+            raise UserError(f"backbone {cls.name} ships with its weights: leave out {':' + source!r}.")
+        return Description(cls.revision, cls.image_shape)
+
+    @classmethod
     def load(cls, source: str = "") -> Self:
         from grasp_bench.io import file_digest, read_tensors
 
@@ -88,10 +98,12 @@ class TinySD3Family(MMDiT):
     def encode_prompts(self, prompts: list[str]) -> PromptEmbeddings:
         return self.encode_words(prompts)
 
-    def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
+    def scheduler(self, steps: int, device: torch.device) -> FlowMatchEulerDiscreteScheduler:
         from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
-        return FlowMatchEulerDiscreteScheduler()
+        scheduler = FlowMatchEulerDiscreteScheduler()
+        scheduler.set_timesteps(steps, device=device)
+        return scheduler
 
 
 class TinySD3(TinySD3Family):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from grasp_bench import plugins
+from grasp_bench.backbones import aliases
 from grasp_bench.errors import UserError
 
 
@@ -34,4 +35,7 @@ def _print(kind: plugins.Kind, found: dict[str, Any]) -> None:
     table.title_justify = "left"
     for name, plugin in found.items():
         table.add_row(Text(name), Text(version(plugin)), Text(summary(plugin)))
+    if kind == "backbones":
+        for alias, source in aliases.available().items():
+            table.add_row(Text(alias), Text("by its files"), Text(f"short for {source}"))
     console().print(table)

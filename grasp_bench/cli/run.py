@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.errors import UserError
 from grasp_bench.spec import STANDARD
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ def run(
         list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task: makes a table of its own.")
     ] = [],  # noqa: B006 # as above
     backbone: Annotated[
-        str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's default if absent.")
+        str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's own if absent.")
     ] = None,
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Fetch a backbone that is not here from the hub.")
+    ] = False,
     budget: Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that it runs.")] = STANDARD,
     data_root: Annotated[
         Path | None,
@@ -44,19 +48,48 @@ def run(
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Trade training time for memory.")
     ] = False,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Parts in which a training step's batch is worked on; trades time for memory.")
+    ] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine that share the run, a GPU each.")
+    ] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Processes hold shares of the pretrained weights, not copies (FSDP).")
+    ] = False,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the transformer for training.")] = False,
+    tracker: Annotated[
+        list[str], typer.Option(help="Log to tensorboard, wandb, mlflow, trackio … too; repeatable.")
+    ] = [],  # noqa: B006 # as above
 ) -> None:
     """Fine-tune METHOD on TASK, generate images, score them, and write a record.
 
     What is finished is reused and what was interrupted is resumed, so the same command can always be given again.
     """
+    from rich.console import Console
+
     from grasp_bench.errors import NonFiniteError
     from grasp_bench.harness.plan import plan
     from grasp_bench.harness.progress import Reporter
-    from grasp_bench.harness.runner import Options
+    from grasp_bench.harness.runner import Options, check
     from grasp_bench.harness.runner import run as carry_out
+    from grasp_bench.processes import launch, launched, own_index
 
-    report = Reporter()
-    options = Options(results, work_dir, device, batch_size, log_every, gradient_checkpointing)
+    if processes and launched() > 1 and processes != launched():
+        raise UserError(f"--processes {processes}: a launcher has started {launched()}; leave the option out.")
+    report = Reporter(Console(quiet=True)) if own_index() else Reporter()
+    options = Options(
+        results,
+        work_dir,
+        device,
+        batch_size,
+        log_every,
+        gradient_checkpointing,
+        accumulate,
+        shard,
+        compile_,
+        tuple(dict.fromkeys(tracker)),
+    )
     plans = [
         plan(
             method=method,
@@ -69,14 +102,20 @@ def run(
             task_settings=task_set,
             guidance_settings=guidance_set,
             data_root=data_root,
+            download=report.say if allow_download else None,
         )
         for number in dict.fromkeys(seed)
     ]
+    for each in plans:
+        check(each, options, max(processes or 1, launched()))
+    if processes and processes > launched():
+        raise typer.Exit(launch(processes, sys.argv[1:]))
     try:
         for each in plans:
             report.say(f"{each.label} on {each.task_label}, seed {each.spec.seed}")
             path, record = carry_out(each, options, report)
-            show(record, path)
+            if own_index() == 0:
+                show(record, path)
     except NonFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,65 +14,94 @@ from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 from grasp_bench.data.order import DataOrder
 from grasp_bench.method import Batch, Condition
+from grasp_bench.processes import ALONE, Processes
 from grasp_bench.spec import RunSpec
 from grasp_bench.task import Split
 
 
+class LatentSource(Protocol):
+    """Where latents of training images come from."""
+
+    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
+        """Latents (B, C, h, w) of images; where ``mirrored`` (B,) is true, of their mirror images."""
+        ...
+
+
 class Batches:
-    """The batch of every step, a function of (task, seed, step) and, when it resamples, the method's class weights."""
+    """The batch of every step, a function of (task, seed, step) and, when it resamples, the method's class weights.
+
+    Everything random is drawn for the whole step; of it a process gets its own rows.
+    """
 
     def __init__(
-        self, spec: RunSpec, split: Split, backbone: Backbone, device: torch.device, class_weights: np.ndarray | None
+        self,
+        spec: RunSpec,
+        split: Split,
+        backbone: Backbone,
+        latents: LatentSource,
+        embed: Callable[[Sequence[str]], PromptEmbeddings],
+        device: torch.device,
+        class_weights: np.ndarray | None,
+        processes: Processes = ALONE,
     ) -> None:
-        self.spec, self.split, self.backbone, self.device = spec, split, backbone, device
+        self.spec, self.split, self.backbone = spec, split, backbone
+        self.latents, self.embed, self.device = latents, embed, device
+        self.rows = processes.rows(spec.budget.batch_size)
         weights = None if class_weights is None else class_weights[split.labels]
         self.order = DataOrder(spec.task.name, spec.seed, len(split), spec.budget.batch_size, weights)
-        vocabulary = sorted(set(split.prompts))
-        self.embeddings = backbone.encode_prompts(vocabulary)
-        self.null = backbone.encode_prompts([""])
+        self.null = embed([""])
         self.reader = ThreadPoolExecutor(1)
-        self.ahead: dict[int, Future[np.ndarray]] = {}
-        positions = {prompt: position for position, prompt in enumerate(vocabulary)}
-        self.captions = torch.tensor([positions[prompt] for prompt in split.prompts])
+        self.ahead: dict[int, Future[torch.Tensor]] = {}
 
     def __call__(self, step: int) -> Batch:
         """The batch of ``step``, counted from 0."""
-        task, seed, size = self.spec.task.name, self.spec.seed, self.spec.budget.batch_size
+        task, seed, size, rows = self.spec.task.name, self.spec.seed, self.spec.budget.batch_size, self.rows
         objective = self.backbone.objective
         indices = self.order(step)
-        latents = self.backbone.encode_images(torch.from_numpy(self._read(step)).to(self.device))
-        noise = torch.randn(latents.shape, generator=seeds.generator("noise", task, seed, step))
+        noise = torch.randn(size, *self.backbone.latent_shape, generator=seeds.generator("noise", task, seed, step))
         timesteps = objective.timesteps(size, seeds.generator("timesteps", task, seed, step))
         coins = torch.rand(size, generator=seeds.generator("drop", task, seed, step))
         dropped = coins < self.spec.budget.prompt_dropout
-        prompts = self._prompts(torch.from_numpy(indices), dropped).to(latents)
 
         ids = [self.split.ids[index] for index in indices]
         digest = hashlib.sha256("\n".join(ids).encode())
         for tensor in (noise, timesteps, dropped):
             digest.update(tensor.numpy().tobytes())
-        noise, timesteps = noise.to(latents), timesteps.to(latents)
+        if self.spec.budget.horizontal_flip:
+            digest.update(self._mirrored(step).tobytes())
+
+        latents = self._read(step).to(self.device)
+        noise, timesteps, dropped = noise[rows].to(latents), timesteps[rows].to(latents), dropped[rows]
         return Batch(
-            ids=ids,
+            ids=ids[rows],
             latents=latents,
             noise=noise,
             noisy=objective.add_noise(latents, noise, timesteps),
             target=objective.target(latents, noise, timesteps),
             condition=Condition(
-                labels=torch.from_numpy(self.split.labels[indices]).to(self.device),
-                dropped=dropped.to(self.device),
-                prompts=prompts,
+                labels=torch.from_numpy(self.split.labels[indices[rows]]).to(latents.device),
+                dropped=dropped.to(latents.device),
+                prompts=self._prompts(indices[rows], dropped).to(latents),
                 timesteps=timesteps,
             ),
             generator=seeds.generator("method", task, seed, step),
             digest=digest.digest(),
         )
 
-    def _read(self, step: int) -> np.ndarray:
-        """Images of ``step``, and those of the next in the background while this one is worked on."""
+    def _read(self, step: int) -> torch.Tensor:
+        """Latents of ``step``, and those of the next in the background while this one is worked on."""
         pending = self.ahead.pop(step, None)
-        self.ahead = {step + 1: self.reader.submit(self.split.read, self.order(step + 1))}
-        return pending.result() if pending else self.split.read(self.order(step))
+        self.ahead = {step + 1: self.reader.submit(self._latents, step + 1)}
+        return pending.result() if pending else self._latents(step)
 
-    def _prompts(self, indices: torch.Tensor, dropped: torch.Tensor) -> PromptEmbeddings:
-        return self.embeddings[self.captions[indices]].where(~dropped, self.null)
+    def _latents(self, step: int) -> torch.Tensor:
+        return self.latents.read(self.order(step)[self.rows], self._mirrored(step)[self.rows])
+
+    def _mirrored(self, step: int) -> np.ndarray:
+        size = self.spec.budget.batch_size
+        if not self.spec.budget.horizontal_flip:
+            return np.zeros(size, bool)
+        return seeds.rng("flip", self.spec.task.name, self.spec.seed, step).random(size) < 0.5
+
+    def _prompts(self, indices: np.ndarray, dropped: torch.Tensor) -> PromptEmbeddings:
+        return self.embed([self.split.prompts[index] for index in indices]).where(~dropped, self.null)

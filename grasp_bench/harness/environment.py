@@ -36,7 +36,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def describe(device: torch.device) -> Environment:
+def describe(device: torch.device, processes: int = 1) -> Environment:
     """The environment as it goes into a record; no host or folder names."""
     import torch
 
@@ -47,6 +47,7 @@ def describe(device: torch.device) -> Environment:
         platform=f"{platform.system()} {platform.machine()}",
         device=name,
         threads=torch.get_num_threads(),
+        processes=processes,
         git_commit=commit,
         git_dirty=dirty,
     )
@@ -67,18 +68,23 @@ class PeakMemory:
 
     def mib(self) -> float:
         """The peak so far."""
-        import torch
+        return peak_mib(self.device)
 
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
-        status = Path("/proc/self/status")
-        if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-            return int(found[1]) / 1024
-        import resource
-        import sys
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of the process's whole life, in kB or, on macOS, B
-        return peak / (2**20 if sys.platform == "darwin" else 1024)
+def peak_mib(device: torch.device) -> float:
+    """Peak memory since the last :class:`PeakMemory` was created, or else since the process began, in MiB."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) / 1024
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of the process's whole life, in kB or, on macOS, B
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def _git_state() -> tuple[str | None, bool | None]:

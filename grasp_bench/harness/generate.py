@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
+from grasp_bench.harness.precision import autocast
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.io import write_json, write_tensors
 from grasp_bench.method import Condition, Method, MethodSettings
+from grasp_bench.processes import Processes
 from grasp_bench.settings import Settings
-from grasp_bench.spec import RunSpec
+from grasp_bench.spec import Precision, RunSpec
 
 IMAGES = "images.safetensors"
 SUMMARY = "generate.json"
@@ -38,10 +40,19 @@ class Sampler:
     """A fine-tuned backbone under a guidance; counts network evaluations."""
 
     def __init__(
-        self, backbone: Backbone, method: Method[MethodSettings], guidance: Guidance[Settings], device: torch.device
+        self,
+        backbone: Backbone,
+        method: Method[MethodSettings],
+        guidance: Guidance[Settings],
+        device: torch.device,
+        precision: Precision = "float32",
+        embed: Callable[[Sequence[str]], PromptEmbeddings] | None = None,
     ) -> None:
+        """``embed`` is where embeddings of prompts come from: the backbone itself, unless they were stored."""
         self.backbone, self.method, self.guidance, self.device = backbone, method, guidance, device
-        self.dtype: torch.dtype = getattr(torch, backbone.sampling_dtype)
+        self.precision, self.embed = precision, embed or (lambda prompts: backbone.encode_prompts(list(prompts)))
+        # autocast leaves double precision alone
+        self.dtype = torch.float32 if precision == "bfloat16" else getattr(torch, backbone.sampling_dtype)
         self.evaluations = 0
         """Samples that went through the network, each branch of a guidance counted."""
 
@@ -50,8 +61,8 @@ class Sampler:
         """uint8 images (B, C, H, W) from noise (B, ...), one prompt and class index each."""
         latents = noise.to(self.device, self.dtype)
         labels = labels.to(self.device)
-        conditional = self.backbone.encode_prompts(prompts).to(latents)
-        null = self.backbone.encode_prompts([""] * len(prompts)).to(latents)
+        conditional = self.embed(prompts).to(latents)
+        null = self.embed([""] * len(prompts)).to(latents)
         kept, dropped = torch.zeros_like(labels, dtype=torch.bool), torch.ones_like(labels, dtype=torch.bool)
 
         def conditioned(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -66,9 +77,10 @@ class Sampler:
             return output[: len(x)], output[len(x) :]
 
         model = Model(conditioned, unconditioned, both)
-        scheduler = self.backbone.scheduler()
-        scheduler.set_timesteps(steps, device=self.device)
-        times = scheduler.sigmas.to(latents)[:, None].expand(-1, len(latents))  # descends from 1 to 0; (steps + 1, B)
+        scheduler = self.backbone.scheduler(steps, self.device)
+        times = (
+            self.backbone.objective.levels(scheduler).to(latents)[:, None].expand(-1, len(latents))
+        )  # descends from 1 to 0; (steps + 1, B)
         memory: dict[str, torch.Tensor] = {}
         for index, timestep in enumerate(scheduler.timesteps):
             step = SamplingStep(index, steps, times[index], times[index + 1], memory)
@@ -83,42 +95,56 @@ class Sampler:
         self, x: torch.Tensor, t: torch.Tensor, prompts: PromptEmbeddings, labels: torch.Tensor, dropped: torch.Tensor
     ) -> torch.Tensor:
         self.evaluations += len(x)
-        with self.method.condition(Condition(labels, dropped, prompts, t)):
-            return self.backbone.predict(x, t, prompts)
+        with self.method.condition(Condition(labels, dropped, prompts, t)), autocast(self.precision, self.device):
+            return self.backbone.predict(x, t, prompts).to(x)
 
 
 def generate(
-    spec: RunSpec, subjects: Sequence[Subject], sampler: Sampler, folder: Path, batch_size: int, report: Reporter
+    spec: RunSpec,
+    subjects: Sequence[Subject],
+    sampler: Sampler,
+    folder: Path,
+    batch_size: int,
+    processes: Processes,
+    report: Reporter,
 ) -> None:
     """Write ``images_per_class`` images of each class's subject to ``folder``, class by class.
 
-    Each image has a noise stream of its own, so neither the batch's size nor an interruption changes it; batches
-    that are done stay when the work is interrupted.
+    Each image has a noise stream of its own, so neither the batch's size, the number of processes nor an interruption
+    changes what it is made from; batches that are done stay when the work is interrupted.
     """
     each, steps = spec.budget.images_per_class, spec.budget.num_inference_steps
     labels = torch.arange(len(subjects)).repeat_interleave(each)
-    backbone = sampler.backbone
-    # not the transformer's own `to`, which warns of precision being lowered; this raises it
-    torch.nn.Module.to(backbone.transformer, sampler.device, sampler.dtype).eval()
-    blank = torch.zeros(1, *backbone.image_shape, dtype=torch.uint8, device=sampler.device)
-    shape = backbone.encode_images(blank).shape[1:]
-    batches = _finished_batches(folder, report)
-    finished = sum(len(batch["images"]) for batch in batches)
-    with report.task("generate", len(labels), finished) as advance:
-        while finished < len(labels):
+    transformer = sampler.backbone.transformer.eval()
+    if sampler.precision == "float32":
+        # not the transformer's own `to`, which warns of precision being lowered; this raises it
+        torch.nn.Module.to(transformer, sampler.device, sampler.dtype)
+    made = processes.first_says(lambda: torch.cat([torch.zeros(0).long(), *_numbers(folder, report)]).tolist())
+    missing = sorted(set(range(len(labels))).difference(made))
+    batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
+    with report.task("generate", len(labels), len(made)) as advance:
+        for numbers in processes.share(batches):
             started, evaluations = time.perf_counter(), sampler.evaluations
-            chosen = labels[finished : finished + batch_size]
-            numbers = range(finished, finished + len(chosen))
+            shape = sampler.backbone.latent_shape
             noise = torch.stack([torch.randn(shape, generator=_noise_stream(spec, *divmod(i, each))) for i in numbers])
-            shown = [subjects[label] for label in chosen]
+            shown = [subjects[label] for label in labels[numbers]]
             known = torch.tensor([subject.label for subject in shown])
             images = sampler(noise, [subject.prompt for subject in shown], known, steps)
             spent = [time.perf_counter() - started, sampler.evaluations - evaluations]
-            batches.append({"images": images, "spent": torch.tensor(spent, dtype=torch.float64)})
-            save_checked(folder, KIND, finished, batches[-1])
-            finished += len(images)
+            batch = {"images": images, "numbers": torch.tensor(numbers), "spent": torch.tensor(spent).double()}
+            save_checked(folder, KIND, numbers[0], batch)
             advance(len(images))
-    write_tensors(folder / IMAGES, {"images": torch.cat([batch["images"] for batch in batches]), "labels": labels})
+    processes.wait()
+    if processes.is_first:
+        _collect(folder, labels, report)
+
+
+def _collect(folder: Path, labels: torch.Tensor, report: Reporter) -> None:
+    """Write all images as one file, and what they cost."""
+    batches = list(_batches(folder, report))
+    order = torch.cat([batch["numbers"] for batch in batches]).argsort()
+    images = torch.cat([batch["images"] for batch in batches])[order]
+    write_tensors(folder / IMAGES, {"images": images, "labels": labels})
     seconds, evaluations = torch.stack([batch["spent"] for batch in batches]).sum(0).tolist()
     write_json(
         folder / SUMMARY,
@@ -130,12 +156,13 @@ def _noise_stream(spec: RunSpec, label: int, number: int) -> torch.Generator:
     return seeds.generator("image", spec.task.name, spec.seed, label, number)
 
 
-def _finished_batches(folder: Path, report: Reporter) -> list[Tensors]:
-    """The batches that follow each other from the first image on; whatever lies behind a gap is made again."""
-    batches: list[Tensors] = []
-    finished = 0
-    for start, path in find_checked(folder, KIND):
-        if start == finished and (batch := load_checked(path, report.say)) is not None:
-            batches.append(batch)
-            finished += len(batch["images"])
-    return batches
+def _batches(folder: Path, report: Reporter) -> Iterator[Tensors]:
+    """The batches that are done and sound."""
+    for _, path in find_checked(folder, KIND):
+        if (batch := load_checked(path, report.say)) is not None:
+            yield batch
+
+
+def _numbers(folder: Path, report: Reporter) -> Iterator[torch.Tensor]:
+    """Of each batch that is done, which images it has."""
+    return (batch["numbers"] for batch in _batches(folder, report))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from pydantic import JsonValue
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import Backbone
-from grasp_bench.checked import remove_checked
+from grasp_bench.backbones.base import Backbone, PromptEmbeddings
+from grasp_bench.checked import find_checked, load_checked, remove_checked, save_checked
 from grasp_bench.data.features import FeatureSet, read_features, write_features
 from grasp_bench.downstream import classifier, networks
 from grasp_bench.downstream.sources import topped_up
@@ -24,8 +25,17 @@ from grasp_bench.extractors.inception import is_fid
 from grasp_bench.harness import checkpoint
 from grasp_bench.harness import generate as generation
 from grasp_bench.harness import train as training
-from grasp_bench.harness.batches import Batches
+from grasp_bench.harness.batches import Batches, LatentSource
+from grasp_bench.harness.encoded import (
+    KnownPrompts,
+    Latents,
+    Pixels,
+    StoredPrompts,
+    encode_latents,
+    encode_prompts,
+)
 from grasp_bench.harness.plan import Plan
+from grasp_bench.harness.precision import store_frozen
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.runner import Options
 from grasp_bench.harness.score import (
@@ -36,8 +46,10 @@ from grasp_bench.harness.score import (
     fidelity_metrics,
 )
 from grasp_bench.harness.stages import Stages
+from grasp_bench.harness.trackers import tracking
 from grasp_bench.io import file_digest, mapped_tensor, read_tensors, write_bytes, write_json, write_tensors
 from grasp_bench.metrics.scoring import LabelledFeatures
+from grasp_bench.processes import ALONE, Processes
 from grasp_bench.record import Cost, Metric
 from grasp_bench.report.pictures import write_grid
 from grasp_bench.task import Dataset, Split
@@ -50,6 +62,7 @@ COPIES = "copies.csv"
 PICTURE = "samples.png"
 SHOWN = 10  # images a class in the picture
 AT_ONCE = 1000  # images that features are extracted of
+PART = "part"
 
 
 @dataclass(frozen=True)
@@ -72,10 +85,12 @@ class Outcome:
 class Pipeline:
     """The stages of one run; each property is the folder or the content of a finished stage."""
 
-    def __init__(self, plan: Plan, options: Options, device: torch.device, report: Reporter) -> None:
-        self.plan, self.options, self.device, self.report = plan, options, device, report
+    def __init__(
+        self, plan: Plan, options: Options, device: torch.device, report: Reporter, processes: Processes = ALONE
+    ) -> None:
+        self.plan, self.options, self.device, self.report, self.processes = plan, options, device, report, processes
         self.inputs = plan.stage_inputs()
-        self.stages = Stages(options.work_dir, report.say)
+        self.stages = Stages(options.work_dir, report.say, processes)
         self.classes = plan.task.classes()
 
     def outcome(self) -> Outcome | Skip:
@@ -89,7 +104,7 @@ class Pipeline:
         trained = self.trained
         train_summary = json.loads((trained / training.SUMMARY).read_text())
         generate_summary = json.loads((self.generated / generation.SUMMARY).read_text())
-        score = self.stages.run("score", self.inputs["score"], self._score)
+        score = self._scored()
         weights = trained / training.WEIGHTS
         return Outcome(
             streams=train_summary["streams"],
@@ -125,26 +140,69 @@ class Pipeline:
     @functools.cached_property
     def backbone(self) -> Backbone:
         """The pretrained backbone."""
-        return self.plan.backbone.load()
+        backbone = self.plan.backbone.load()
+        backbone.set_classes([info.prompt for info in self.plan.trained_on.task.classes()])
+        return backbone
 
-    def attach(self) -> None:
-        """Attach the method to the backbone with its initial weights."""
-        spec, task = self.plan.trained_on.spec, self.plan.trained_on.task
+    def attach(self) -> set[torch.nn.Parameter]:
+        """Attach the method to the backbone with its initial weights; the parameters that it added."""
+        spec, task, transformer = self.plan.trained_on.spec, self.plan.trained_on.task, self.backbone.transformer
+        pretrained = set(transformer.parameters())
         generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
         self.plan.method.attach(self.backbone, task, generator)
+        store_frozen(transformer, spec.budget.precision)
         self.backbone.to(self.device)
+        return set(transformer.parameters()) - pretrained
+
+    @functools.cached_property
+    def trainer(self) -> Pipeline:
+        """The pipeline of the run that fine-tunes the backbone: this one, or that of the task's generator."""
+        if not self.plan.generator:
+            return self
+        return Pipeline(self.plan.generator, self.options, self.device, self.report, self.processes)
 
     @functools.cached_property
     def trained(self) -> Path:
         """Folder of the fine-tuned weights."""
-        if self.plan.generator:
-            return Pipeline(self.plan.generator, self.options, self.device, self.report).trained
-        return self.stages.run("train", self.inputs["train"], self._train)
+        if self.trainer is not self:
+            return self.trainer.trained
+        return self.stages.run("train", self.inputs["train"], self._train, together=True)
+
+    @functools.cached_property
+    def latents(self) -> LatentSource:
+        """Latents of the training images: stored, where an autoencoder makes them."""
+        if not self.plan.backbone.description.autoencoder:
+            return Pixels(self.data.train, self.backbone)
+        return Latents(self.stages.run("latents", self.inputs["latents"], self._encode_images, together=True))
+
+    @functools.cached_property
+    def embed(self) -> Callable[[Sequence[str]], PromptEmbeddings]:
+        """Embeddings of the prompts of training and of generation: stored, where text encoders make them."""
+        if not self.plan.backbone.description.text_encoder:
+            return KnownPrompts(self._prompts(), self.backbone)
+        return StoredPrompts(self.stages.run("prompts", self.inputs["prompts"], self._encode_prompts, together=True))
+
+    def _prompts(self) -> list[str]:
+        """The null condition and every prompt of the training images and the classes."""
+        classes = (info.prompt for info in self.plan.task.classes())
+        return sorted({"", *self.data.train.prompts, *classes})
+
+    def _encode_images(self, folder: Path) -> None:
+        split, flip = self.data.train, self.plan.spec.budget.horizontal_flip
+        self.backbone.to(self.device)
+        encode_latents(split, self.backbone, flip, folder, self.processes, self.report)
+        self.backbone.release_encoders()
+
+    def _encode_prompts(self, folder: Path) -> None:
+        prompts = self._prompts()
+        self.backbone.to(self.device)
+        encode_prompts(prompts, self.backbone, folder, self.processes, self.report)
+        self.backbone.release_encoders()
 
     @functools.cached_property
     def generated(self) -> Path:
         """Folder of the generated images."""
-        return self.stages.run("generate", self.inputs["generate"], self._generate)
+        return self.stages.run("generate", self.inputs["generate"], self._generate, together=True)
 
     @functools.cached_property
     def images(self) -> Split:
@@ -161,28 +219,38 @@ class Pipeline:
         """Features of a split's images under the stage ``name``, in a file that ``grasp-bench score`` reads too."""
 
         def build(folder: Path) -> None:
-            labels = [self.classes[label].name for label in split.labels]
-            write_features(folder / FEATURES, FeatureSet(self._extract(split), labels, split.ids, self._identity))
+            features = self._extract(split, folder)
+            if self.processes.is_first:
+                labels = [self.classes[label].name for label in split.labels]
+                write_features(folder / FEATURES, FeatureSet(features, labels, split.ids, self._identity))
+                remove_checked(folder, PART)
 
-        features = read_features(self.stages.run(name, self.inputs[name], build) / FEATURES).features
-        return LabelledFeatures(features, split.labels, split.ids)
+        made = self.stages.run(name, self.inputs[name], build, together=True)
+        return LabelledFeatures(read_features(made / FEATURES).features, split.labels, split.ids)
 
-    def _extract(self, split: Split) -> np.ndarray:
-        """Features (n, d) of a split, of which a part is in memory at a time."""
-        parts = []
-        with self.report.task("features", len(split)) as advance:
-            for rows in np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE)):
-                parts.append(self.loaded_extractor.features(split.read(rows)))
-                advance(len(rows))
-        return np.concatenate(parts)
+    def _extract(self, split: Split, folder: Path) -> np.ndarray:
+        """Features (n, d) of a split, a part of which is in memory at a time; what is done stays in ``folder``."""
+        parts = np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE))
+        extractor = self.loaded_extractor
+        done = self.processes.first_says(
+            lambda: [n for n, path in find_checked(folder, PART) if load_checked(path, self.report.say)]
+        )
+        with self.report.task("features", len(split), sum(len(parts[number]) for number in done)) as advance:
+            for number in self.processes.share([number for number in range(len(parts)) if number not in done]):
+                features = extractor.features(split.read(parts[number]))
+                save_checked(folder, PART, number, {"features": torch.from_numpy(np.ascontiguousarray(features))})
+                advance(len(parts[number]))
+        self.processes.wait()
+        return np.concatenate([read_tensors(path)["features"].numpy() for _, path in find_checked(folder, PART)])
 
     @functools.cached_property
     def extractor(self) -> Path:
         """Folder of the feature extractor."""
+        data = self.data  # a stage of its own, which the one below may not run
         return self.stages.run(
             "extractor",
             self.inputs["extractor"],
-            lambda folder: self.plan.extractor.build(self.data, len(self.classes), folder),
+            lambda folder: self.plan.extractor.build(data, len(self.classes), folder),
         )
 
     @functools.cached_property
@@ -197,52 +265,70 @@ class Pipeline:
         return extractor.identity if isinstance(extractor, PretrainedExtractor) else None
 
     def _train(self, folder: Path) -> None:
-        if not (folder / training.SUMMARY).exists():
+        if not self._has(folder / training.SUMMARY):
             self._train_from_checkpoint(folder)
-        remove_checked(folder, checkpoint.KIND)
+        if self.processes.is_first:
+            remove_checked(folder, checkpoint.KIND)
+
+    def _has(self, path: Path) -> bool:
+        """Whether a file of an unfinished stage is there, in the eyes of the first process."""
+        return self.processes.first_says(path.exists)
 
     def _train_from_checkpoint(self, folder: Path) -> None:
-        plan, task, split = self.plan, self.plan.task, self.data.train
-        self.attach()
-        if self.options.gradient_checkpointing:
+        plan, options, split = self.plan, self.options, self.data.train
+        latents, embed = self.latents, self.embed
+        added = self.attach()
+        if options.gradient_checkpointing:
             self.backbone.enable_gradient_checkpointing()
         weights = plan.method.sample_weights(np.bincount(split.labels, minlength=len(self.classes)))
-        training.train(
-            plan.spec,
-            self.backbone,
-            plan.method,
-            Batches(plan.spec, split, self.backbone, self.device, weights),
-            training.GroupLoss(task.groups, task.group_indices()),
-            folder,
-            self.options.log_every,
-            self.device,
-            self.report,
+        execution = training.Execution(
+            self.device, self.processes, options.log_every, options.accumulate, options.shard, options.compile
         )
-        plan.method.detach()
+        name = f"{plan.label} on {plan.task_label}, seed {plan.spec.seed}"
+        with tracking(options.trackers, options.work_dir / "trackers", name, plan.spec.model_dump(mode="json")) as log:
+            training.train(
+                plan.spec,
+                self.backbone,
+                plan.method,
+                added,
+                Batches(plan.spec, split, self.backbone, latents, embed, self.device, weights, self.processes),
+                training.GroupLoss(plan.task.groups, plan.task.group_indices()),
+                folder,
+                execution,
+                self.report,
+                log,
+            )
+        del self.backbone  # it may be compiled, in shards or in half precision: images are made by a fresh one
 
     def _generate(self, folder: Path) -> None:
-        if not (folder / generation.SUMMARY).exists():
+        if not self._has(folder / generation.SUMMARY):
             self._generate_remaining(folder)
-        remove_checked(folder, generation.KIND)
+        if self.processes.is_first:
+            remove_checked(folder, generation.KIND)
 
     def _generate_remaining(self, folder: Path) -> None:
-        trained = self.trained  # first, since training leaves the backbone without the method
+        trained = self.trained  # first, since training ends with another backbone
+        embed = self.trainer.embed
         self.attach()
         self.plan.method.load_state_dict(read_tensors(trained / training.WEIGHTS))
-        sampler = generation.Sampler(self.backbone, self.plan.method, self.plan.guidance, self.device)
+        precision = self.plan.trained_on.spec.budget.precision
+        sampler = generation.Sampler(self.backbone, self.plan.method, self.plan.guidance, self.device, precision, embed)
         subjects = [generation.Subject(info.prompt, index) for index, info in enumerate(self.classes)]
         if self.plan.generator:
             known = self.plan.generator.task
             infos, indices = known.classes(), self.plan.task.generator_classes(known)
             subjects = [generation.Subject(infos[index].prompt, index) for index in indices]
-        generation.generate(self.plan.spec, subjects, sampler, folder, self.options.batch_size, self.report)
+        generation.generate(
+            self.plan.spec, subjects, sampler, folder, self.options.batch_size, self.processes, self.report
+        )
 
     def _classify(self, folder: Path, source: str) -> None:
         """Train classifiers on the images of ``source`` and keep what they say of the test images."""
         recipe, spec = self.plan.recipe, self.plan.spec
         finished = [folder / f"classifier-{number}.safetensors" for number in range(recipe.seeds)]
         with self.report.task(f"classify ({source})", recipe.seeds * recipe.epochs) as advance:
-            for number, path in enumerate(finished):
+            for number in self.processes.share(range(recipe.seeds)):
+                path = finished[number]
                 if path.exists():
                     advance(recipe.epochs)
                     continue
@@ -262,6 +348,9 @@ class Pipeline:
                     for name, test in self._tests.items()
                 }
                 write_tensors(path, found)
+        self.processes.wait()
+        if not self.processes.is_first:
+            return
         each = [read_tensors(path) for path in finished]
         write_tensors(folder / PROBABILITIES, {name: torch.stack([one[name] for one in each]) for name in each[0]})
         for path in finished:
@@ -285,15 +374,31 @@ class Pipeline:
         found = {}
         for source, stage in stages.items():
             build = functools.partial(self._classify, source=source)
-            tensors = read_tensors(self.stages.run(stage, self.inputs[stage], build) / PROBABILITIES)
+            made = self.stages.run(stage, self.inputs[stage], build, together=True)
+            tensors = read_tensors(made / PROBABILITIES)
             found[source] = {name: each.numpy() for name, each in tensors.items()}
         return found
 
-    def _score(self, folder: Path) -> None:
-        task, data, images = self.plan.task, self.data, self.images
+    def _scored(self) -> Path:
+        """Folder of the scores."""
+        if self.stages.is_finished("score", self.inputs["score"]):
+            return self.stages.folder("score", self.inputs["score"])
+        data, images = self.data, self.images
         real = self.features("features-real", data.test)
         train, fake = self.features("features-train", data.train), self.features("features", images)
         probabilities = self._probabilities()
+        build = functools.partial(self._score, real=real, train=train, fake=fake, probabilities=probabilities)
+        return self.stages.run("score", self.inputs["score"], build)
+
+    def _score(
+        self,
+        folder: Path,
+        real: LabelledFeatures,
+        train: LabelledFeatures,
+        fake: LabelledFeatures,
+        probabilities: dict[str, dict[str, np.ndarray]],
+    ) -> None:
+        task, images = self.plan.task, self.images
         scores = fidelity_and_diversity(task, real, fake, train)
         fid = self._identity is not None and is_fid(self._identity)
         metrics = fidelity_metrics(scores, task.extractor, fid)

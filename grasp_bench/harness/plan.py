@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -10,6 +10,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from grasp_bench import plugins
+from grasp_bench.backbones.aliases import resolve
 from grasp_bench.backbones.base import ChosenBackbone
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.downstream.recipe import Recipe
@@ -22,8 +23,21 @@ from grasp_bench.settings import Settings, parse_settings
 from grasp_bench.spec import SMOKE, STANDARD, Budget, Component, RunSpec
 from grasp_bench.task import Task, TaskSettings
 
-STAGE_VERSIONS = {"prepare": 1, "extractor": 1, "train": 1, "generate": 1, "features": 2, "classify": 2, "score": 3}
+STAGE_VERSIONS = {
+    "prepare": 1,
+    "extractor": 1,
+    "latents": 1,
+    "prompts": 1,
+    "train": 1,
+    "generate": 1,
+    "features": 2,
+    "classify": 2,
+    "score": 3,
+}
 """Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
+
+TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
+"""Settings of every task that become part of its budget."""
 
 RULES_VERSION = "1.0"
 """Of the fairness rules; results under one Major.Minor are comparable."""
@@ -63,7 +77,7 @@ class Plan:
     @property
     def label(self) -> str:
         """Row of the method: its name, and the backbone, guidance and settings that are not the defaults."""
-        backbone = "" if self.spec.backbone.name == self.task.backbone else f"@{self.spec.backbone.name}"
+        backbone = "" if self.backbone.label == self.task.backbone else f"@{self.backbone.label}"
         changed = self.guidance.config.changed()
         guidance = f"+{self.spec.guidance.name}" if changed or self.spec.guidance.name != self.task.guidance else ""
         return self.spec.method.name + backbone + guidance + _suffix(changed) + _suffix(self.method.config.changed())
@@ -87,6 +101,11 @@ class Plan:
         features_real = add("features-real", **data, extractor=extractor)
         features_train = add("features-train", **data, extractor=extractor)
         classify_real = add("classify-real", **data, recipe=recipe, seed=spec.seed)
+        description = self.backbone.description
+        if description.autoencoder and not self.generator:
+            add("latents", **data, autoencoder=description.autoencoder, mirrored=spec.budget.horizontal_flip)
+        if description.text_encoder and not self.generator:
+            add("prompts", prepare=prepare, text_encoder=description.text_encoder)
         if self.generator:
             inputs["train"] = self.generator.stage_inputs()["train"]
             train = stage_key("train", inputs["train"])
@@ -138,16 +157,17 @@ def plan(
     task_settings: Iterable[str] = (),
     guidance_settings: Iterable[str] = (),
     data_root: Path | None = None,
+    download: Callable[[str], None] | None = None,
 ) -> Plan:
     """Resolve names and ``NAME=VALUE`` settings.
 
-    ``task`` may be the path of a TOML file that describes one. Raises :class:`UserError` for whatever is unknown, out
-    of bounds or absent.
+    ``task`` may be the path of a TOML file that describes one; ``download`` is that of :func:`choose_backbone`.
+    Raises :class:`UserError` for whatever is unknown, out of bounds or absent.
     """
     method_class = plugins.load("methods", method)
     name, chosen = make_task(task, task_settings, data_root)
     guidance_name, backbone_name = guidance or chosen.guidance, backbone or chosen.backbone
-    guidance_class, chosen_backbone = plugins.load("guidance", guidance_name), choose_backbone(backbone_name)
+    guidance_class, chosen_backbone = plugins.load("guidance", guidance_name), choose_backbone(backbone_name, download)
     extractor_class = plugins.load("extractors", chosen.extractor)
 
     elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
@@ -156,7 +176,7 @@ def plan(
     spec = RunSpec(
         task=Component(name=name, version=chosen.version, settings=chosen.identity()),
         method=_component(method, method_class.version, method_config),
-        backbone=Component(name=backbone_name.partition(":")[0], version=chosen_backbone.revision),
+        backbone=Component(name=chosen_backbone.family, version=chosen_backbone.description.revision),
         guidance=_component(guidance_name, guidance_class.version, guidance_config),
         budget=_budget(name, chosen, budget),
         seed=seed,
@@ -169,7 +189,7 @@ def plan(
         backbone=backbone_name,
         budget=budget,
         method_settings=method_settings,
-        task_settings=() if chosen.config.ema_decay is None else (f"ema_decay={chosen.config.ema_decay}",),
+        task_settings=[f"{name}={value}" for name, value in chosen.config.changed().items() if name in TRAINING],
         guidance_settings=guidance_settings,
     )
     return Plan(
@@ -183,14 +203,19 @@ def plan(
     )
 
 
-def choose_backbone(name: str) -> ChosenBackbone:
-    """A backbone by its name, or by its name, a colon and the source of its weights.
+def choose_backbone(name: str, download: Callable[[str], None] | None = None) -> ChosenBackbone:
+    """A backbone by its name or alias, or by its name, a colon and the source of its weights.
 
-    Raises :class:`UserError` for what is unknown or not there.
+    With ``download``, which is told what is fetched, weights that are not here are fetched. Raises :class:`UserError`
+    for what is unknown or not there.
     """
-    name, _, source = name.partition(":")
-    kind = plugins.load("backbones", name)
-    return ChosenBackbone(kind, source, *kind.describe(source))
+    family, source = resolve(name)
+    kind = plugins.load("backbones", family)
+    if download:
+        kind.download(source, download)
+    description = kind.describe(source)
+    label = f"{family}-{description.revision[:8]}" if ":" in name else name
+    return ChosenBackbone(family, kind, source, label, description)
 
 
 def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:
@@ -229,7 +254,7 @@ def _prepare_inputs(component: Component) -> dict[str, JsonValue]:
 def _budget(name: str, task: Task[TaskSettings], budget: str) -> Budget:
     if budget not in task.budgets:
         raise UserError(f"task {name} has no budget {budget!r}. It has: {', '.join(task.budgets)}.")
-    return task.budgets[budget].model_copy(update={"ema_decay": task.config.ema_decay})
+    return task.budgets[budget].model_copy(update={name: getattr(task.config, name) for name in TRAINING})
 
 
 def _owned_elsewhere(

@@ -12,9 +12,12 @@ from grasp_bench.errors import Skip, UserError
 from grasp_bench.harness.plan import Plan
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.io import write_bytes
+from grasp_bench.processes import join, launched
 from grasp_bench.record import RECORD_NAME, Environment, RunRecord, Status, move_aside, read_record, write_record
 
 if TYPE_CHECKING:
+    import torch
+
     from grasp_bench.harness.pipeline import Outcome
 
 
@@ -30,6 +33,33 @@ class Options:
     log_every: int = 50
     """Steps between rows of the training log, each with a checkpoint."""
     gradient_checkpointing: bool = False
+    accumulate: int = 1
+    """Backward passes that a training step's gradient is the sum of."""
+    shard: bool = False
+    """Whether several processes hold shares of the pretrained weights rather than copies."""
+    compile: bool = False
+    """Whether the transformer is compiled for training."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers beside the training log."""
+
+
+def check(plan: Plan, options: Options, count: int) -> None:
+    """Raise :class:`UserError` for what can be known to go wrong in ``count`` processes before anything is loaded."""
+    batch = plan.trained_on.spec.budget.batch_size
+    if batch % (count * options.accumulate):
+        raise UserError(
+            f"a step's {batch} images cannot be shared evenly by {count} processes with --accumulate "
+            f"{options.accumulate}: their product must divide {batch}."
+        )
+    if options.shard and count == 1:
+        raise UserError("--shard shares weights between processes, and there is one: add --processes, or leave it out.")
+    from grasp_bench.harness.trackers import check_trackers
+
+    check_trackers(options.trackers)
+    if plan.spec.budget.optimizer == "adamw-8bit":
+        from grasp_bench.harness.optimizer import check_optimizer
+
+        check_optimizer(plan.spec.budget.optimizer)
 
 
 def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord]:
@@ -40,34 +70,66 @@ def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord
     """
     folder = options.results / plan.task_label / plan.label / f"seed-{plan.spec.seed}"
     path = folder / RECORD_NAME
-    known = _known(path, plan, report)
-    if known is not None:
-        return path, known
+    if launched() == 1 and (known := _known(path, plan, report)):
+        return path, known  # before torch is imported
 
-    from grasp_bench.harness.environment import describe, pick_device
+    from grasp_bench.harness.environment import describe
 
-    device = pick_device(options.device)
-    _check_writable(folder)
-    writer = _Writer(plan, folder, describe(device), report)
+    processes, device = join(options.device)
+    check(plan, options, processes.count)
+    if processes.first_says(lambda: _known(path, plan, report) is not None):
+        return path, read_record(path)
+    if processes.is_first:
+        _check_writable(folder)
+    writer = _Writer(plan, folder, describe(device, processes.count), report)
     try:
         from grasp_bench.harness.pipeline import Pipeline
 
-        outcome = Pipeline(plan, options, device, report).outcome()
-        if not isinstance(outcome, Skip):
-            for file in outcome.files:
-                write_bytes(folder / file.name, file.read_bytes())
+        outcome = Pipeline(plan, options, device, report, processes).outcome()
+        if processes.is_first:
+            _keep(outcome, folder, writer)
+        processes.wait()
     except KeyboardInterrupt:
         writer.write_failure("cancelled", "interrupted; the same command goes on from here")
         raise
     except Exception as error:
+        out_of_memory = _is_out_of_memory(error)
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         if plan.trained_on.task.private or plan.task.private:
             reason = f"{type(error).__name__}; what it said may name patients' data, and is not kept"
-        writer.write_failure("oom" if _is_out_of_memory(error) else "failed", reason)
+        if out_of_memory:
+            reason += f". {_advice(plan, options, device)}"
+            report.say(_advice(plan, options, device))
+        writer.write_failure("oom" if out_of_memory else "failed", reason)
         raise
+    return path, read_record(path)
+
+
+def _keep(outcome: Outcome | Skip, folder: Path, writer: _Writer) -> None:
+    """Put what a run gave into the results."""
     if isinstance(outcome, Skip):
-        return path, writer.write("skipped", outcome.reason)
-    return path, writer.write("finished", None, outcome)
+        writer.write("skipped", outcome.reason)
+        return
+    for file in outcome.files:
+        write_bytes(folder / file.name, file.read_bytes())
+    writer.write("finished", None, outcome)
+
+
+def _advice(plan: Plan, options: Options, device: torch.device) -> str:
+    """What to try when memory ran out; none of it makes a training step's batch smaller."""
+    from grasp_bench.harness.environment import peak_mib
+
+    budget = plan.trained_on.spec.budget
+    more = next((n for n in range(options.accumulate + 1, budget.batch_size + 1) if budget.batch_size % n == 0), None)
+    ways = {
+        "--gradient-checkpointing": not options.gradient_checkpointing,
+        f"--accumulate {more}, which works on a step's images in parts": more is not None,
+        "--task-set precision=bfloat16, which makes a table of its own": budget.precision == "float32",
+        f"--batch-size {options.batch_size // 2}, if images were being generated": options.batch_size > 1,
+        "--processes N --shard, where there are several GPUs": not options.shard,
+    }
+    useful = "; ".join(way for way, applies in ways.items() if applies)
+    return f"Memory ran out after a peak of {peak_mib(device):.0f} MiB. Try {useful}."
 
 
 def _known(path: Path, plan: Plan, report: Reporter) -> RunRecord | None:

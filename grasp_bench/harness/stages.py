@@ -7,13 +7,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, file_digest, sync_folder, write_json, writing
+from grasp_bench.processes import ALONE, Processes
 from grasp_bench.record import move_aside
 
 MANIFEST = "stage.json"
@@ -23,36 +24,53 @@ POLL_SECONDS = 0.5
 class Stages:
     """The finished and unfinished stages under a work folder, ``<root>/<stage>/<key>``.
 
-    ``say`` is told what a user should know: waiting for another process, a damaged folder moved aside.
+    ``say`` is told what a user should know: waiting for another process, a damaged folder moved aside. ``processes``
+    share the run, and call :meth:`run` for the same stages in the same order.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None], processes: Processes = ALONE) -> None:
         self.root = root
         self.say = say
+        self.processes = processes
 
-    def run(self, name: str, inputs: dict[str, JsonValue], build: Callable[[Path], None]) -> Path:
+    def run(
+        self, name: str, inputs: dict[str, JsonValue], build: Callable[[Path], None], together: bool = False
+    ) -> Path:
         """The finished folder of the stage, made by ``build(folder)`` unless it is there already.
 
         ``build`` gets the stage's unfinished folder, with whatever an interrupted call left in it. The folder is
         renamed to its final name once ``build`` returns, so a failed stage is never mistaken for a finished one.
+        With ``together`` every process calls ``build``; without, the first one alone, and it must then run no stage.
         """
         final = self.folder(name, inputs)
-        if _damaged(final) == []:
+        if self.is_finished(name, inputs):
             return final
-        with self._lock(final.with_suffix(".lock")):
-            if damaged := _damaged(final):
-                aside = move_aside(final)
-                self.say(f"{damaged[0]} is damaged; its folder was moved to {aside.name} and is made again")
-            if not final.exists():
+        with self._lock(final.with_suffix(".lock")) if self.processes.is_first else nullcontext():
+            if self.processes.first_says(lambda: self._is_missing(final)):
                 partial = final.with_suffix(".partial")
-                with writing(partial):
-                    partial.mkdir(parents=True, exist_ok=True)
-                build(partial)
-                _seal(partial, {"stage": name, "inputs": inputs})
-                with writing(final):
-                    partial.replace(final)
-                    sync_folder(final.parent)
+                if together or self.processes.is_first:
+                    with writing(partial):
+                        partial.mkdir(parents=True, exist_ok=True)
+                    build(partial)
+                self.processes.wait()
+                if self.processes.is_first:
+                    _seal(partial, {"stage": name, "inputs": inputs})
+                    with writing(final):
+                        partial.replace(final)
+                        sync_folder(final.parent)
+        self.processes.wait()
         return final
+
+    def is_finished(self, name: str, inputs: dict[str, JsonValue]) -> bool:
+        """Whether the stage is there, whole."""
+        return self.processes.first_says(lambda: _damaged(self.folder(name, inputs)) == [])
+
+    def _is_missing(self, final: Path) -> bool:
+        """Whether the stage has to be made, once a damaged folder of it is out of the way."""
+        if damaged := _damaged(final):
+            aside = move_aside(final)
+            self.say(f"{damaged[0]} is damaged; its folder was moved to {aside.name} and is made again")
+        return not final.exists()
 
     def folder(self, name: str, inputs: dict[str, JsonValue]) -> Path:
         """Where the stage is, or would be, when finished."""

@@ -6,7 +6,10 @@ import hashlib
 import json
 import math
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +20,15 @@ from grasp_bench.errors import NonFiniteError
 from grasp_bench.harness.batches import Batches
 from grasp_bench.harness.checkpoint import Progress, State, restore_checkpoint, save_checkpoint
 from grasp_bench.harness.environment import PeakMemory
+from grasp_bench.harness.optimizer import make_optimizer
+from grasp_bench.harness.placement import Copies, Placement, Shards, whole
+from grasp_bench.harness.precision import autocast
 from grasp_bench.harness.progress import Reporter
+from grasp_bench.harness.trackers import Log
 from grasp_bench.io import write_bytes, write_json, write_tensors
 from grasp_bench.method import Batch, Method, MethodSettings
-from grasp_bench.spec import RunSpec
+from grasp_bench.processes import Processes, mean, total
+from grasp_bench.spec import Precision, RunSpec
 
 WEIGHTS = "weights.safetensors"
 LOG = "train.jsonl"
@@ -32,6 +40,7 @@ class GroupLoss:
 
     def __init__(self, groups: tuple[str, ...], group_of_class: np.ndarray) -> None:
         self.groups, self.group_of_class = groups, torch.from_numpy(group_of_class)
+        self.device = torch.device("cpu")
         self._clear()
 
     def _clear(self) -> None:
@@ -40,40 +49,63 @@ class GroupLoss:
 
     def add(self, labels: torch.Tensor, losses: torch.Tensor) -> None:
         """``losses`` (B,) of samples with ``labels`` (B,)."""
+        self.device = losses.device
         groups = self.group_of_class[labels.cpu()]
         self.sums.index_add_(0, groups, losses.detach().double().cpu())
         self.counts.index_add_(0, groups, torch.ones(len(groups), dtype=torch.float64))
 
     def read(self) -> dict[str, JsonValue]:
-        """Group → mean since the last call, None for a group that was not seen."""
-        pairs = list(zip(self.groups, self.sums.tolist(), self.counts.tolist(), strict=True))
+        """Group → mean over all processes since the last call, None for a group that was not seen."""
+        sums, counts = (total(each.to(self.device)).tolist() for each in (self.sums, self.counts))
+        pairs = list(zip(self.groups, sums, counts, strict=True))
         self._clear()
         return {group: total / count if count else None for group, total, count in pairs}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a training is carried out; none of it changes what is computed beyond the order of sums."""
+
+    device: torch.device
+    processes: Processes
+    log_every: int
+    """Steps between rows of the log, each with a checkpoint."""
+    accumulate: int = 1
+    """Backward passes that a step's gradient is the sum of."""
+    shard: bool = False
+    """Whether processes hold shares of the pretrained weights rather than copies."""
+    compile: bool = False
 
 
 def train(
     spec: RunSpec,
     backbone: Backbone,
     method: Method[MethodSettings],
+    added: set[torch.nn.Parameter],
     batches: Batches,
     group_loss: GroupLoss,
     folder: Path,
-    log_every: int,
-    device: torch.device,
+    execution: Execution,
     report: Reporter,
+    log: Log,
 ) -> None:
     """Fine-tune ``method``, already attached to ``backbone``, and leave weights, log and summary in ``folder``.
 
-    Resumes from the newest checkpoint there; one is written with every row of the log. Raises
-    :class:`NonFiniteError` naming step and samples when the loss or its gradient is not finite.
+    ``added`` are the parameters that the method added to the transformer. Resumes from the newest checkpoint there;
+    one is written with every row of the log. Raises :class:`NonFiniteError` naming step and samples when the loss or
+    its gradient is not finite.
     """
-    budget, settings = spec.budget, method.config
-    parameters = method.parameters()
-    optimizer = torch.optim.AdamW(parameters.values(), settings.learning_rate, weight_decay=settings.weight_decay)
+    budget, settings, processes = spec.budget, method.config, execution.processes
+    if execution.compile:
+        backbone.transformer.compile()
+    kind = Placement if processes.count == 1 else Shards if execution.shard else Copies
+    placement = kind(backbone, list(method.parameters().values()), added, processes)
+    parameters = method.parameters()  # after the placement, which may put shards in the place of parameters
+    optimizer = make_optimizer(budget.optimizer, parameters.values(), settings)
     averages = {name: value.detach().clone() for name, value in parameters.items()} if budget.ema_decay else {}
     state = State(parameters, averages, optimizer)
-    progress = restore_checkpoint(folder, state, report.say)
-    memory = PeakMemory(device)
+    progress = restore_checkpoint(folder, state, report.say, processes)
+    memory = PeakMemory(execution.device)
     backbone.transformer.train()
 
     with report.task("train", budget.steps, progress.step) as advance:
@@ -83,47 +115,70 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch = batches(progress.step)
-            with method.condition(batch.condition):
-                prediction = backbone.predict(batch.noisy, batch.condition.timesteps, batch.condition.prompts)
-            losses = method.losses(batch, prediction)  # (B,)
-            auxiliary = method.auxiliary_loss(batch, prediction)
-            loss = losses.mean() if auxiliary is None else losses.mean() + auxiliary
             optimizer.zero_grad()
-            loss.backward()
+            loss = _backward(
+                batch.split(execution.accumulate), backbone, method, group_loss, budget.precision, placement
+            )
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), budget.clip_norm)
-            _check_finite(loss, norm, progress.step, batch)
+            _check_finite(loss, whole(norm), progress.step, batch)
             optimizer.step()
             for name, average in averages.items():
                 average.lerp_(parameters[name].detach(), 1 - budget.ema_decay)  # type: ignore[operator] # not None
 
             progress.step += 1
             progress.streams = hashlib.sha256(progress.streams.encode() + batch.digest).hexdigest()
-            group_loss.add(batch.condition.labels, losses)
             advance(1)
-            if progress.step % log_every == 0 or progress.step == budget.steps:
+            if progress.step % execution.log_every == 0 or progress.step == budget.steps:
                 now = time.perf_counter()
                 progress.seconds += now - logged_at
                 progress.peak_memory_mib = max(progress.peak_memory_mib, memory.mib())
                 images = (progress.step - logged_step) * budget.batch_size
-                progress.rows.append(
-                    {
-                        "step": progress.step,
-                        "loss": loss.item(),
-                        "learning_rate": rate,
-                        "images_per_second": round(images / (now - logged_at), 1),
-                        "peak_memory_mib": round(progress.peak_memory_mib, 1),
-                        "group_loss": group_loss.read(),
-                        "method": method.diagnostics(),
-                    }
-                )
-                save_checkpoint(folder, progress, state)
-                _write_log(folder, progress)
+                row = {
+                    "step": progress.step,
+                    "loss": mean(loss).item(),
+                    "learning_rate": rate,
+                    "images_per_second": round(images / (now - logged_at), 1),
+                    "peak_memory_mib": round(progress.peak_memory_mib, 1),
+                    "group_loss": group_loss.read(),
+                    "method": method.diagnostics(),
+                }
+                progress.rows.append(row)
+                save_checkpoint(folder, progress, state, processes)
+                if processes.is_first:
+                    _write_log(folder, progress)
+                    log(_flat_numbers(row), progress.step)
                 logged_step, logged_at = progress.step, time.perf_counter()
 
+    placement.release()
     backbone.transformer.eval()
     for name, average in averages.items():
         parameters[name].data.copy_(average)
-    _finish(folder, backbone, method, progress)
+    _finish(folder, backbone, method, progress, processes)
+
+
+def _backward(
+    parts: list[Batch],
+    backbone: Backbone,
+    method: Method[MethodSettings],
+    group_loss: GroupLoss,
+    precision: Precision,
+    placement: Placement,
+) -> torch.Tensor:
+    """The mean loss of this process's samples of a step, whose gradient is left in the parameters."""
+    mean_loss = parts[0].latents.new_zeros(())
+    for number, part in enumerate(parts, 1):
+        with placement.accumulating() if number < len(parts) else nullcontext():
+            with method.condition(part.condition), autocast(precision, part.latents.device):
+                prediction = backbone.predict(part.noisy, part.condition.timesteps, part.condition.prompts)
+            prediction = prediction.to(part.target)
+            losses = method.losses(part, prediction)  # (B,)
+            auxiliary = method.auxiliary_loss(part, prediction)
+            loss = losses.mean() if auxiliary is None else losses.mean() + auxiliary
+            (loss / len(parts)).backward()
+        mean_loss += loss.detach() / len(parts)
+        group_loss.add(part.condition.labels, losses)
+    placement.finish_gradients()
+    return mean_loss
 
 
 def _check_finite(loss: torch.Tensor, norm: torch.Tensor, step: int, batch: Batch) -> None:
@@ -136,10 +191,26 @@ def _write_log(folder: Path, progress: Progress) -> None:
     write_bytes(folder / LOG, "".join(json.dumps(row) + "\n" for row in progress.rows).encode())
 
 
-def _finish(folder: Path, backbone: Backbone, method: Method[MethodSettings], progress: Progress) -> None:
+def _flat_numbers(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a log's row, nested names joined by a slash."""
+    numbers: dict[str, float] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            numbers |= _flat_numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            numbers[prefix + name] = value
+    return numbers
+
+
+def _finish(
+    folder: Path, backbone: Backbone, method: Method[MethodSettings], progress: Progress, processes: Processes
+) -> None:
     """The summary comes last: where it is, everything else is."""
+    weights = {name: whole(value) for name, value in method.state_dict().items()}
+    if not processes.is_first:
+        return
     _write_log(folder, progress)
-    write_tensors(folder / WEIGHTS, method.state_dict())
+    write_tensors(folder / WEIGHTS, weights)
     artifacts = method.artifacts()
     for name, content in artifacts.items():
         write_json(folder / name, content)

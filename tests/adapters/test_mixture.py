@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from grasp_bench.adapters.inject import input_width
 from grasp_bench.adapters.mixture import GatedAdapters, GateLog, balance
+from grasp_bench.adapters.residual import RoutedAdapter
+from grasp_bench.adapters.routing import BASE_ONLY, Route
 from grasp_bench.adapters.scope import checkpoint, scope
 
 WIDTH, EXPERTS = 8, 4
@@ -67,3 +70,42 @@ def test_checkpointing_records_each_layer_once_and_gives_the_same_gradients() ->
         gradients.append([mixture.router.grad, mixture.down.grad, mixture.up.grad])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed)
+
+
+class Pointwise(nn.Conv2d):
+    """The linear layer of :func:`make_mixture` on (B, C, H, W)."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(WIDTH, WIDTH, 1, bias=False)
+        self.weight = nn.Parameter(linear.weight[..., None, None], requires_grad=False)
+
+
+@pytest.mark.parametrize("kind", ["gated", "routed"])
+def test_beside_a_convolution_adapters_give_the_same_with_channels_first(kind: str) -> None:
+    height, width, clusters = 2, 5, 3
+    x = torch.randn(3, height * width, WIDTH, generator=torch.Generator().manual_seed(2))
+    linear = make_mixture().base_layer
+    assert isinstance(linear, nn.Linear)
+
+    def make(base: nn.Module) -> nn.Module:
+        generator = torch.Generator().manual_seed(3)
+        if kind == "gated":
+            made: nn.Module = GatedAdapters(base, input_width(base), EXPERTS, 2, 3, 2.0, generator)
+        else:
+            made = RoutedAdapter(base, input_width(base), clusters, 3, 2.0, generator)
+        for name, parameter in made.named_parameters():
+            if name.startswith("up"):
+                parameter.data.normal_(generator=generator)
+        return made
+
+    logs = [GateLog(), GateLog()]
+    route = Route.of(torch.tensor([2, 0, BASE_ONLY]))
+    with scope(logs[0] if kind == "gated" else route):
+        expected = make(linear)(x)
+    with scope(logs[1] if kind == "gated" else route):
+        found = make(Pointwise(linear))(x.transpose(1, 2).unflatten(2, (height, width)))
+    assert found.shape == (3, WIDTH, height, width)
+    torch.testing.assert_close(found.flatten(2).transpose(1, 2), expected)
+    assert not torch.allclose(expected, linear(x))
+    if kind == "gated":
+        assert torch.equal(logs[0].usage[0], logs[1].usage[0])

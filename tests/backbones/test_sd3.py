@@ -25,11 +25,13 @@ from grasp_bench.errors import UserError
 from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidance.none import NoGuidance
 from grasp_bench.harness.batches import Batches
+from grasp_bench.harness.encoded import KnownPrompts, Pixels
 from grasp_bench.harness.generate import IMAGES, Sampler, Subject, generate
 from grasp_bench.harness.plan import plan
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.io import read_tensors
 from grasp_bench.method import Condition, Method, MethodSettings
+from grasp_bench.processes import ALONE
 from grasp_bench.settings import Settings
 from grasp_bench.task import Split
 
@@ -92,45 +94,45 @@ def cached(saved: Path, home: Path) -> Path:
 
 
 def test_the_size_of_images_is_that_of_latents_times_the_autoencoders_factor(folder):
-    assert SD3.describe(str(folder))[1] == (3, 32, 32)  # latents of 8 and three blocks
+    assert SD3.describe(str(folder)).image_shape == (3, 32, 32)  # latents of 8 and three blocks
     config = json.loads((folder / "vae" / "config.json").read_text())
     (folder / "vae" / "config.json").write_text(json.dumps(config | {"block_out_channels": [8] * 4}))
-    assert SD3.describe(str(folder))[1] == (3, 64, 64)
+    assert SD3.describe(str(folder)).image_shape == (3, 64, 64)
 
 
 def test_the_revision_follows_the_content_and_not_the_place(saved, tmp_path):
-    revision, _ = SD3.describe(str(saved))
+    revision = SD3.describe(str(saved)).revision
     assert len(revision) == 12
     assert int(revision, 16) >= 0
     moved = tmp_path / "elsewhere" / "model"
     shutil.copytree(saved, moved)
     (moved / "README.md").write_text("A card is not part of the model.")
-    assert SD3.describe(str(moved))[0] == revision
+    assert SD3.describe(str(moved)).revision == revision
     seen = {revision}
     for path in sorted(path for path in moved.rglob("*.*") if path.suffix != ".md"):
         original = path.read_bytes()
         weights = path.suffix == ".safetensors"
         path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]) if weights else original + b"\n")
-        seen.add(SD3.describe(str(moved))[0])
+        seen.add(SD3.describe(str(moved)).revision)
         path.write_bytes(original)
     assert len(seen) == 1 + 5 * 2 + 3 * 2 + 2  # five models, three tokenizers, scheduler and index: all tell
 
 
 def test_the_revision_reads_header_and_edges_of_the_weights(folder, monkeypatch):
     monkeypatch.setattr(files, "EDGE", 64)
-    revision, _ = SD3.describe(str(folder))
+    revision = SD3.describe(str(folder)).revision
     path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     original = path.read_bytes()
     start = 8 + int.from_bytes(original[:8], "little")
     changed = {}
     for offset in (start, start + 63, start + 64, len(original) - 65, len(original) - 64, len(original) - 1):
         path.write_bytes(original[:offset] + bytes([original[offset] ^ 1]) + original[offset + 1 :])
-        changed[offset] = SD3.describe(str(folder))[0] != revision
+        changed[offset] = SD3.describe(str(folder)).revision != revision
     assert list(changed.values()) == [True, True, False, False, True, True]
     tensors = load_file(folder / "text_encoder" / "model.safetensors")
     path.write_bytes(original)
     save_file(tensors, folder / "text_encoder" / "model.safetensors", {"note": "only the header differs"})
-    assert SD3.describe(str(folder))[0] != revision
+    assert SD3.describe(str(folder)).revision != revision
 
 
 def test_a_repository_is_found_in_the_hubs_cache_without_torch_or_network(saved, tmp_path):
@@ -139,13 +141,13 @@ def test_a_repository_is_found_in_the_hubs_cache_without_torch_or_network(saved,
         "import sys, socket\n"
         "socket.socket.connect = socket.getaddrinfo = None\n"
         "from grasp_bench.backbones.sd3 import SD3\n"
-        f"print(SD3.describe({REPOSITORY!r})[0], *{{'torch', 'diffusers', 'transformers'}} & sys.modules.keys())\n"
+        f"print(SD3.describe({REPOSITORY!r}).revision, *{{'torch', 'diffusers', 'transformers'}} & sys.modules.keys())\n"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     found = subprocess.run(
         [sys.executable, "-c", script], env=environment | {"HF_HOME": str(tmp_path)}, capture_output=True, text=True
     )
-    assert found.stdout.split() == [SD3.describe(str(saved))[0]], found.stderr
+    assert found.stdout.split() == [SD3.describe(str(saved)).revision], found.stderr
 
 
 def test_a_repository_loads_from_the_hubs_cache(saved, tmp_path, monkeypatch, backbone):
@@ -190,7 +192,7 @@ def test_what_is_missing_in_the_hubs_cache_names_the_repository_and_the_licence(
 
 
 def test_no_source_and_no_such_folder_are_said(tmp_path):
-    with pytest.raises(UserError, match="needs the folder of a pipeline or a repository"):
+    with pytest.raises(UserError, match="needs the folder of a saved pipeline or a repository"):
         SD3.load("")
     with pytest.raises(UserError, match="there is no such folder, and a repository is written OWNER/NAME"):
         SD3.describe(str(tmp_path / "nowhere"))
@@ -271,10 +273,17 @@ def test_a_pickle_is_never_opened(folder, tmp_path):
 # Loading
 
 
+def modules(backbone: SD3) -> dict[str, torch.nn.Module]:
+    """The transformer, the autoencoder and the encoders."""
+    texts = {
+        name: part for name, part in backbone.text_pipeline.components.items() if isinstance(part, torch.nn.Module)
+    }
+    return {"transformer": backbone.transformer, "vae": backbone.autoencoder} | texts
+
+
 def assert_frozen_in_float32(backbone: SD3) -> None:
-    modules = [part for part in backbone.pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    assert len(modules) == 5
-    for module in modules:
+    assert len(modules(backbone)) == 5
+    for module in modules(backbone).values():
         assert not module.training
         assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
         assert not any(parameter.requires_grad for parameter in module.parameters())
@@ -282,15 +291,17 @@ def assert_frozen_in_float32(backbone: SD3) -> None:
 
 def test_what_was_saved_is_loaded_frozen_and_in_evaluation_mode(saved, backbone, tmp_path):
     assert_frozen_in_float32(backbone)
-    assert (backbone.revision, backbone.image_shape) == SD3.describe(str(saved))
+    found = SD3.describe(str(saved))
+    assert (backbone.revision, backbone.image_shape) == (found.revision, found.image_shape)
     original = sd3_pipeline(tmp_path)
     for name in ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"):
-        state = getattr(backbone.pipeline, name).state_dict()
+        state = modules(backbone)[name].state_dict()
         for key, tensor in getattr(original, name).state_dict().items():
             assert torch.equal(state[key], tensor), (name, key)
 
 
-def test_every_model_moves_to_the_device(backbone):
+def test_every_model_is_on_the_device(saved):
+    backbone = SD3.load(str(saved))
     assert backbone.to(torch.device("meta")) is backbone
     assert {parameter.device.type for _, parameter in _all_parameters(backbone)} == {"meta"}
 
@@ -423,10 +434,9 @@ def test_sampling_is_the_pipelines_own(backbone, pipeline, scale):
 
 
 def test_the_schedule_is_the_folders(backbone):
-    scheduler = backbone.scheduler()
+    scheduler = backbone.scheduler(2, torch.device("cpu"))
     assert scheduler.config.shift == 3.0
-    assert scheduler is not backbone.scheduler()
-    scheduler.set_timesteps(2)
+    assert scheduler is not backbone.scheduler(2, torch.device("cpu"))
     assert scheduler.sigmas[0] == 1
     assert scheduler.sigmas[-1] == 0
 
@@ -437,11 +447,12 @@ def test_the_harness_trains_and_samples_at_the_size_of_latents(backbone, tmp_pat
     spec = spec.model_copy(update={"budget": spec.budget.model_copy(update=sizes)})
     pixels = images(4).numpy()
     split = Split(list("abcd"), np.arange(4), ["a dog", "a cat", "a dog", "a photo"], lambda rows: pixels[rows])
-    batch = Batches(spec, split, backbone, torch.device("cpu"), None)(0)
+    latents, prompts = Pixels(split, backbone), KnownPrompts(["", *split.prompts], backbone)
+    batch = Batches(spec, split, backbone, latents, prompts, torch.device("cpu"), None)(0)
     assert batch.latents.shape == batch.noise.shape == batch.target.shape == (2, 16, 8, 8)
     assert batch.condition.prompts.tokens.shape == (2, 333, 64)
     subjects = [Subject("a dog", 0), Subject("a cat", 1)]
-    generate(spec, subjects, sampler(backbone), tmp_path, 3, Reporter())
+    generate(spec, subjects, sampler(backbone), tmp_path, 3, ALONE, Reporter())
     made = read_tensors(tmp_path / IMAGES)["images"]
     assert made.shape == (4, 3, 32, 32)
     assert len({image.numpy().tobytes() for image in made}) == 4
@@ -490,8 +501,8 @@ def test_every_method_starts_at_the_base_model_trains_its_own_and_leaves(backbon
 
 def _all_parameters(backbone: SD3) -> list[tuple[str, torch.nn.Parameter]]:
     """Of the transformer, the autoencoder and the encoders."""
-    modules = {n: part for n, part in backbone.pipeline.components.items() if isinstance(part, torch.nn.Module)}
-    return [(f"{name}.{key}", tensor) for name, module in modules.items() for key, tensor in module.named_parameters()]
+    found = modules(backbone).items()
+    return [(f"{name}.{key}", tensor) for name, module in found for key, tensor in module.named_parameters()]
 
 
 def test_grasp_wraps_every_feed_forward_and_nothing_else(backbone):

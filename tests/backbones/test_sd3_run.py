@@ -19,7 +19,7 @@ def test_grasp_fine_tunes_a_saved_pipeline(tmp_path: Path, monkeypatch: pytest.M
     command = ["run", "-m", "grasp", "-t", "digits-lt", "--budget", "smoke", "--backbone", f"sd3:{folder}"]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0, shown.exception
-    (path,) = Path("results").glob("*/grasp@sd3/seed-0/record.json")
+    (path,) = Path("results").glob("*/grasp@sd3-*/seed-0/record.json")
     record = json.loads(path.read_text())
     assert record["status"] == "finished"
     assert record["spec"]["backbone"]["name"] == "sd3"

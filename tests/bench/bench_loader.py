@@ -20,6 +20,7 @@ from grasp_bench.data.cache import PixelReader, build_cache
 from grasp_bench.data.images import WORKERS
 from grasp_bench.data.listing import Entry
 from grasp_bench.harness.batches import Batches
+from grasp_bench.harness.encoded import KnownPrompts, Pixels
 from grasp_bench.harness.plan import plan
 from grasp_bench.task import Split
 
@@ -56,15 +57,17 @@ def wait(folder: Path, cached: bool) -> dict[str, float]:
     backbone = TinySD3.load()
     backbone.transformer.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(backbone.transformer.parameters(), 1e-3)
-    batches = Batches(chosen.spec, split(folder, cached), backbone, torch.device("cpu"), None)
+    images = split(folder, cached)
+    prompts = KnownPrompts(["", *images.prompts], backbone)
+    batches = Batches(chosen.spec, images, backbone, Pixels(images, backbone), prompts, torch.device("cpu"), None)
     waited: list[float] = []
     read = batches._read
 
-    def timed_read(step: int) -> np.ndarray:
+    def timed_read(step: int) -> torch.Tensor:
         started = time.perf_counter()
-        images = read(step)
+        latents = read(step)
         waited.append(time.perf_counter() - started)
-        return images
+        return latents
 
     batches._read = timed_read  # type: ignore[method-assign]
     steps = []

@@ -7,6 +7,7 @@ import torch
 from grasp_bench import seeds
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.harness.batches import Batches
+from grasp_bench.harness.encoded import KnownPrompts, Pixels
 
 from . import runs
 
@@ -32,7 +33,9 @@ def batches(backbone, split):
 
 def make(backbone, split, weights=None, **changes):
     spec = runs.small(**changes).spec
-    return Batches(spec, split, backbone, CPU, weights)
+    return Batches(
+        spec, split, backbone, Pixels(split, backbone), KnownPrompts(["", *split.prompts], backbone), CPU, weights
+    )
 
 
 def positions(split, batch) -> np.ndarray:

@@ -25,12 +25,12 @@ def built(monkeypatch) -> list[str]:
     names = []
     run = Stages.run
 
-    def counting(self, name, inputs, build):
+    def counting(self, name, inputs, build, together=False):
         def noted(folder):
             names.append(name)
             build(folder)
 
-        return run(self, name, inputs, noted)
+        return run(self, name, inputs, noted, together)
 
     monkeypatch.setattr(Stages, "run", counting)
     return names

@@ -1,0 +1,122 @@
+"""FLUX.1: double and single transformer blocks under flow matching, with CLIP-L and T5 (Black Forest Labs 2024).
+
+A saved pipeline is read from a folder or the hub's local cache, and only its safetensors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import FluxTransformer2DModel
+    from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
+
+    from grasp_bench.backbones.files import SavedPipeline
+
+PATCH = 2  # latents that are one token, each way
+DISTILLED_GUIDANCE = 3.5  # diffusers' default, in its pipeline as in its fine-tuning script
+
+
+class Flux(SavedBackbone):
+    """FLUX.1 dev and schnell, from a saved pipeline; adapters go beside the feed-forwards of its double blocks only
+
+    The source is a folder, as in ``flux:/models/flux.1-dev``, or a repository in the hub's local cache, as in
+    ``flux:black-forest-labs/FLUX.1-dev``. Images are of the ``sample_size`` of its autoencoder, 1024 pixels: its
+    transformer states no size.
+
+    A single block has no feed-forward module: its projections are fused with the attention's. So no adapter serves it;
+    a method that replaces feed-forwards reaches the double blocks, 19 of 57. dev's distilled guidance is 3.5 in
+    fine-tuning as in sampling; the null condition of classifier-free guidance, which comes on top, is the empty prompt
+    as in the pipeline's "true" guidance. Fine-tuning draws logit-normal timesteps without the schedule's shift, where
+    diffusers' script draws them evenly. schnell, too, reads 512 tokens of T5, the pipeline's default.
+    """
+
+    attention_projections: ClassVar[tuple[str, ...]] = (
+        "attn.to_q",  # of double and single blocks
+        "attn.to_k",
+        "attn.to_v",
+        "attn.to_out.0",  # of double blocks, as all that follow
+        "attn.add_q_proj",
+        "attn.add_k_proj",
+        "attn.add_v_proj",
+        "attn.to_add_out",
+    )
+    components: ClassVar[dict[str, str]] = {
+        "transformer": "diffusers.FluxTransformer2DModel",
+        "vae": "diffusers.AutoencoderKL",
+        "text_encoder": "transformers.CLIPTextModel",
+        "tokenizer": "transformers.CLIPTokenizer",
+        "text_encoder_2": "transformers.T5EncoderModel",
+        "tokenizer_2": "transformers.T5TokenizerFast",
+    }
+    pipeline_class: ClassVar[str] = "FluxPipeline"
+    example: ClassVar[str] = "flux:black-forest-labs/FLUX.1-dev"
+
+    transformer: FluxTransformer2DModel
+
+    def __init__(self, saved: SavedPipeline) -> None:
+        from grasp_bench.backbones.objective import FlowMatching
+
+        super().__init__(saved)
+        self.reads_guidance: bool = self.transformer.config["guidance_embeds"]
+        self.objective = FlowMatching()
+
+    @classmethod
+    def _latent_shape(cls, saved: SavedPipeline) -> tuple[int, int, int]:
+        """Latents as the autoencoder has them; they are packed into tokens of 2×2 on their way to the transformer."""
+        pixels, factor = saved.setting("vae", "sample_size"), cls._latent_factor(saved)
+        if pixels % (PATCH * factor):
+            raise UserError(
+                f"{saved.folder / 'vae' / 'config.json'}: sample_size, the images' size in pixels, is {pixels}, "
+                f"expected a multiple of {PATCH * factor}. Set it to one."
+            )
+        size = pixels // factor
+        return saved.setting("transformer", "in_channels") // PATCH**2, size, size
+
+    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
+        """Tokens (1, 512, D): the last hidden states of T5. Pooled (1, P): of CLIP-L."""
+        tokens, pooled, _ = self.text_pipeline.encode_prompt(prompt, device=self.device)
+        return PromptEmbeddings(tokens, pooled)
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
+        import torch
+        from torch.nn import functional
+
+        patches = functional.pixel_unshuffle(latents, PATCH)  # (B, 4 C, h / 2, w / 2)
+        rows, columns = (torch.arange(length, device=latents.device) for length in patches.shape[2:])
+        output: torch.Tensor = self.transformer(
+            patches.flatten(2).transpose(1, 2),  # (B, h w / 4, 4 C)
+            encoder_hidden_states=prompts.tokens,
+            pooled_projections=prompts.pooled,
+            timestep=timesteps,  # its clock runs to 1
+            img_ids=torch.cartesian_prod(rows[:1], rows, columns),  # (h w / 4, 3): 0, row and column
+            txt_ids=rows.new_zeros(prompts.tokens.shape[1], 3),
+            guidance=torch.full_like(timesteps, DISTILLED_GUIDANCE) if self.reads_guidance else None,
+            return_dict=False,
+        )[0]
+        return functional.pixel_shuffle(output.transpose(1, 2).reshape(patches.shape), PATCH)
+
+    def feed_forwards(self) -> dict[str, torch.nn.Module]:
+        """Those of the double blocks, for image and prompt; single blocks have none that is a module."""
+        from diffusers.models.attention import FeedForward
+
+        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
+
+    def scheduler(self, steps: int, device: torch.device) -> FlowMatchEulerDiscreteScheduler:
+        """Euler, never its stochastic variant, shifted for the number of tokens of an image where the saved one is."""
+        import numpy as np
+        from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+        from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
+
+        config = self.scheduler_config() | {"stochastic_sampling": False}
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
+        bounds = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+        _, height, width = self.latent_shape
+        shift = calculate_shift(height * width // PATCH**2, *(scheduler.config[name] for name in bounds))
+        scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=shift, device=device)
+        return scheduler

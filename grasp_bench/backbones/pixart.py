@@ -1,0 +1,118 @@
+"""PixArt-α and PixArt-Σ: a DiT that attends to T5's tokens, under DDPM's diffusion (Chen et al. 2023, arXiv 2310.00426;
+2024, arXiv 2403.04692).
+
+A saved pipeline is read from a folder or the hub's local cache, and only its safetensors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import PixArtTransformer2DModel
+    from diffusers.schedulers import DPMSolverMultistepScheduler
+
+    from grasp_bench.backbones.files import SavedPipeline
+
+PROMPT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
+"""Pipeline → the tokens of T5 that its transformer was trained on."""
+
+
+class PixArt(SavedBackbone):
+    """PixArt-α and PixArt-Σ at any resolution, from a saved pipeline
+
+    The source is a folder, as in ``pixart:/models/pixart-sigma``, or a repository in the hub's local cache, as in
+    ``pixart:PixArt-alpha/PixArt-Sigma-XL-2-1024-MS``. Which of the two it is, its ``model_index.json`` says.
+
+    Fine-tuning differs from the papers': the loss is the error of the predicted noise alone, timesteps drawn evenly,
+    and the variance that the transformer also predicts is neither trained nor used; latents are the mode of the
+    autoencoder's distribution; images are square and of the one size that the folder states; a dropped prompt is the
+    empty one. Prompts are put in lower case, as diffusers does, but not cleaned of what web captions contain, which it
+    does only where optional packages are installed.
+    """
+
+    attention_projections: ClassVar[tuple[str, ...]] = (
+        "attn1.to_q",  # of the image to itself
+        "attn1.to_k",
+        "attn1.to_v",
+        "attn1.to_out.0",
+        "attn2.to_q",  # of the image to the prompt
+        "attn2.to_k",
+        "attn2.to_v",
+        "attn2.to_out.0",
+    )
+    components: ClassVar[dict[str, str]] = {
+        "transformer": "diffusers.PixArtTransformer2DModel",
+        "vae": "diffusers.AutoencoderKL",
+        "text_encoder": "transformers.T5EncoderModel",
+        "tokenizer": "transformers.T5TokenizerFast",
+    }
+    pipeline_class: ClassVar[str] = "PixArtSigmaPipeline"  # α's encodes by the same code, with another length
+    example: ClassVar[str] = "pixart:PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
+
+    transformer: PixArtTransformer2DModel
+
+    def __init__(self, saved: SavedPipeline) -> None:
+        import torch
+
+        from grasp_bench.backbones.objective import VariancePreserving
+
+        super().__init__(saved)
+        self.prompt_length = PROMPT_LENGTHS[saved.index["_class_name"]]
+        self.reads_size: bool = self.transformer.use_additional_conditions
+        self.objective = VariancePreserving.of(self.scheduler(1, torch.device("cpu")))
+
+    @classmethod
+    def _find(cls, source: str) -> SavedPipeline:
+        saved = super()._find(source)
+        if (found := saved.index.get("_class_name")) not in PROMPT_LENGTHS:
+            raise UserError(
+                f"{saved.folder / 'model_index.json'}: its _class_name is {found!r}, expected one of "
+                f"{', '.join(PROMPT_LENGTHS)}. Choose a pipeline that was saved as one of them."
+            )
+        return saved
+
+    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
+        """Tokens (1, T, D): T5's last hidden states, T being 120 for α and 300 for Σ. Mask (1, T): not padding."""
+        tokens, mask, _, _ = self.text_pipeline.encode_prompt(
+            prompt, do_classifier_free_guidance=False, device=self.device, max_sequence_length=self.prompt_length
+        )
+        return PromptEmbeddings(tokens, mask=mask.bool())
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
+        output: torch.Tensor = self.transformer(
+            latents,
+            encoder_hidden_states=prompts.tokens,
+            encoder_attention_mask=prompts.mask,
+            timestep=self.objective.clock(timesteps),
+            added_cond_kwargs=self._size_conditions(latents),
+            return_dict=False,
+        )[0]
+        return output[:, : self.latent_shape[0]]  # the mean; a predicted variance follows it
+
+    def _size_conditions(self, latents: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        """Height and width of the images in pixels (B, 2) and their ratio (B, 1), which α reads at 1024 pixels."""
+        if not self.reads_size:
+            return {"resolution": None, "aspect_ratio": None}
+        _, height, width = self.image_shape
+        resolution = latents.new_tensor([height, width]).expand(len(latents), 2)
+        return {"resolution": resolution, "aspect_ratio": latents.new_full((len(latents), 1), height / width)}
+
+    def feed_forwards(self) -> dict[str, torch.nn.Module]:
+        from diffusers.models.attention import FeedForward
+
+        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
+
+    def scheduler(self, steps: int, device: torch.device) -> DPMSolverMultistepScheduler:
+        """DPM-Solver++ of the ODE, so without added noise, on the noise levels of whatever scheduler was saved."""
+        from diffusers.schedulers import DPMSolverMultistepScheduler
+
+        config = self.scheduler_config() | {"algorithm_type": "dpmsolver++", "variance_type": None}
+        scheduler = DPMSolverMultistepScheduler.from_config(config)
+        scheduler.set_timesteps(steps, device=device)
+        return scheduler

@@ -1,0 +1,139 @@
+"""Sana: a linear-attention DiT on 32-fold compressed latents, under flow matching (Xie et al. 2024, arXiv 2410.10629).
+
+A saved pipeline is read from a folder or the hub's local cache, and only its safetensors.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import SanaTransformer2DModel
+
+    from grasp_bench.backbones.files import SavedPipeline
+
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "DPMSolverMultistepScheduler": {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
+    "FlowMatchEulerDiscreteScheduler": {},
+}
+"""Schedulers that sample a flow → what their settings must be for that."""
+DETERMINISTIC: dict[str, dict[str, Any]] = {
+    "DPMSolverMultistepScheduler": {"algorithm_type": "dpmsolver++"},
+    "FlowMatchEulerDiscreteScheduler": {"stochastic_sampling": False},
+}
+"""Scheduler → settings that keep it from drawing noise."""
+
+
+class Sana(SavedBackbone):
+    """Sana 0.6B and 1.6B at any resolution, from a saved pipeline
+
+    The source is a folder, as in ``sana:/models/sana-600m``, or a repository in the hub's local cache, as in
+    ``sana:Efficient-Large-Model/Sana_600M_512px_diffusers``. Sana-Sprint, which samples in another way, is refused.
+
+    Prompts follow Gemma-2's instruction to enhance them, as in diffusers' pipeline; the null condition is the empty
+    prompt without it. Fine-tuning draws logit-normal timesteps, not shifted towards the noise by the schedule's
+    ``flow_shift`` as in the paper; diffusers' own script draws them evenly. The loss is not weighted, and images are
+    square and of the size that the transformer was trained at.
+    """
+
+    attention_projections: ClassVar[tuple[str, ...]] = (
+        "attn1.to_q",  # linear attention of the image to itself
+        "attn1.to_k",
+        "attn1.to_v",
+        "attn1.to_out.0",
+        "attn2.to_q",  # of the image to the prompt
+        "attn2.to_k",
+        "attn2.to_v",
+        "attn2.to_out.0",
+    )
+    components: ClassVar[dict[str, str]] = {
+        "transformer": "diffusers.SanaTransformer2DModel",
+        "vae": "diffusers.AutoencoderDC",
+        "text_encoder": "transformers.Gemma2Model",
+        "tokenizer": "transformers.GemmaTokenizerFast",
+    }
+    pipeline_class: ClassVar[str] = "SanaPipeline"
+    example: ClassVar[str] = "sana:Efficient-Large-Model/Sana_600M_512px_diffusers"
+
+    transformer: SanaTransformer2DModel
+
+    def __init__(self, saved: SavedPipeline) -> None:
+        from grasp_bench.backbones.objective import FlowMatching
+
+        super().__init__(saved)
+        self.timestep_scale: float = self.transformer.config["timestep_scale"]
+        self.objective = FlowMatching()
+
+    @classmethod
+    def _find(cls, source: str) -> SavedPipeline:
+        saved = super()._find(source)
+        kind, config = saved.index["scheduler"][1], saved.scheduler_config()
+        if kind not in SCHEDULERS:
+            raise UserError(
+                f"{saved.folder / 'model_index.json'}: its scheduler is of the class {kind}, expected one of "
+                f"{', '.join(SCHEDULERS)}. Choose a pipeline that is saved with one of them."
+            )
+        for name, value in SCHEDULERS[kind].items():
+            if config.get(name) != value:
+                raise UserError(
+                    f"{saved.folder / 'scheduler' / 'scheduler_config.json'}: {name} is {config.get(name)!r}, expected "
+                    f"{value!r}, since Sana predicts a flow. Choose a pipeline that is saved with it."
+                )
+        return saved
+
+    @classmethod
+    def _latent_factor(cls, saved: SavedPipeline) -> int:
+        factor: int = 2 ** (len(saved.setting("vae", "encoder_block_out_channels")) - 1)
+        return factor
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, 3, H, W) → latents (B, C, h, w): the autoencoder's, which has no distribution, scaled."""
+        import torch
+
+        with torch.no_grad():
+            encoded = self.autoencoder.encode(images.to(self.device).float() / 127.5 - 1).latent
+        latents: torch.Tensor = encoded * self.autoencoder.config.scaling_factor
+        return latents
+
+    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
+        """Tokens (1, 300, D): Gemma-2's last hidden states, of the prompt alone. Mask (1, 300): not padding."""
+        pipeline = self.text_pipeline
+        instruction = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
+        tokens, mask, _, _ = pipeline.encode_prompt(
+            prompt,
+            do_classifier_free_guidance=False,
+            device=self.device,
+            complex_human_instruction=instruction if prompt else None,
+        )
+        return PromptEmbeddings(tokens, mask=mask.bool())
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
+        output: torch.Tensor = self.transformer(
+            latents,
+            encoder_hidden_states=prompts.tokens,
+            encoder_attention_mask=prompts.mask,
+            timestep=self.objective.clock(timesteps) * self.timestep_scale,
+            return_dict=False,
+        )[0]
+        return output[:, : self.latent_shape[0]]  # the mean; a predicted variance follows it
+
+    def feed_forwards(self) -> dict[str, torch.nn.Module]:
+        """Convolutional ones, which read (B, C, H, W)."""
+        from diffusers.models.transformers.sana_transformer import GLUMBConv
+
+        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, GLUMBConv)}
+
+    def scheduler(self, steps: int, device: torch.device) -> Any:
+        """The saved scheduler with its shift; of one that is stochastic, the deterministic variant."""
+        from diffusers import schedulers
+
+        kind = self.saved.index["scheduler"][1]
+        scheduler = getattr(schedulers, kind).from_config(self.scheduler_config() | DETERMINISTIC[kind])
+        scheduler.set_timesteps(steps, device=device)
+        return scheduler

@@ -1,0 +1,198 @@
+"""What all backbones from a saved diffusers pipeline share: parts that are loaded when they are first used."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from grasp_bench.backbones.base import Backbone, Description, PromptEmbeddings
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import torch
+
+    from grasp_bench.backbones.files import SavedPipeline
+
+PROMPTS_KEPT = 64  # about 5 MB each at the size of SD3; sampling asks for the same few again and again
+
+
+class SavedBackbone(Backbone):
+    """A transformer over an autoencoder's latents, with text encoders, in float32 whatever the files hold.
+
+    A family names its parts and says how its prompts are encoded and its transformer is called.
+    """
+
+    sampling_dtype: ClassVar[str] = "float32"
+    components: ClassVar[dict[str, str]]
+    """Part of the pipeline → library and class; without the scheduler."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Text encoders that a pipeline may be saved without."""
+    pipeline_class: ClassVar[str]
+    """diffusers' pipeline of the family, whose own way to encode a prompt is used."""
+    example: ClassVar[str]
+    """A source, for messages."""
+
+    def __init__(self, saved: SavedPipeline) -> None:
+        import torch
+
+        self.saved = saved
+        description = self._described(saved)
+        self.revision, self.image_shape = description.revision, description.image_shape
+        self.latent_shape = self._latent_shape(saved)
+        self.device = torch.device("cpu")
+        self.transformer = self._load("transformer")
+        self._encode_cached = functools.lru_cache(PROMPTS_KEPT)(self._encode_on_cpu)
+
+    @classmethod
+    def describe(cls, source: str) -> Description:
+        return cls._described(cls._find(source))
+
+    @classmethod
+    def load(cls, source: str = "") -> Self:
+        return cls(cls._find(source))
+
+    @classmethod
+    def download(cls, source: str, say: Callable[[str], None]) -> None:
+        from grasp_bench.backbones.download import download_pipeline
+
+        download_pipeline(*cls._wanted(source), say=say)
+
+    @classmethod
+    def _find(cls, source: str) -> SavedPipeline:
+        from grasp_bench.backbones.files import find_pipeline
+
+        return find_pipeline(*cls._wanted(source))
+
+    @classmethod
+    def _wanted(cls, source: str) -> tuple[str, str, list[str], tuple[str, ...]]:
+        """The source, the transformer's class, and the parts that are needed and those that are welcome."""
+        if not source:
+            raise UserError(
+                "this backbone needs the folder of a saved pipeline or a repository in the hub's local cache, as in "
+                f"{cls.example}."
+            )
+        required = [part for part in cls.components if part not in cls.optional]
+        return source, cls.components["transformer"].partition(".")[2], required, cls.optional
+
+    @classmethod
+    def _described(cls, saved: SavedPipeline) -> Description:
+        size = cls._latent_shape(saved)[-1] * cls._latent_factor(saved)
+        texts = [part for part in saved.parts if part.startswith(("text_encoder", "tokenizer"))]
+        return Description(
+            saved.revision(),
+            (3, size, size),
+            autoencoder=saved.part_revision(["vae"]),
+            text_encoder=saved.part_revision(texts) if texts else None,
+        )
+
+    @classmethod
+    def _latent_shape(cls, saved: SavedPipeline) -> tuple[int, int, int]:
+        """(C, h, w) of the latents that the transformer was trained on."""
+        size = saved.setting("transformer", "sample_size")
+        return saved.setting("transformer", "in_channels"), size, size
+
+    @classmethod
+    def _latent_factor(cls, saved: SavedPipeline) -> int:
+        """How many pixels wide a latent is: each block of the autoencoder but the last halves the image."""
+        factor: int = 2 ** (len(saved.setting("vae", "block_out_channels")) - 1)
+        return factor
+
+    def to(self, device: torch.device) -> Self:
+        self.device = device
+        self.transformer.to(device)
+        return self
+
+    @functools.cached_property
+    def autoencoder(self) -> Any:
+        """Images to latents and back, on the backbone's device."""
+        vae = self._load("vae").to(self.device)
+        vae.enable_slicing()  # one image at a time: bounded memory, and the same image in any batch
+        return vae
+
+    @functools.cached_property
+    def text_pipeline(self) -> Any:
+        """diffusers' pipeline to encode prompts with, on the backbone's device."""
+        texts = [part for part in self.saved.parts if part.startswith(("text_encoder", "tokenizer"))]
+        parts = dict.fromkeys([*self.components, "scheduler"]) | {part: self._load(part) for part in texts}
+        parts["transformer"] = self.transformer  # whose widths some ask for
+        return _class("diffusers." + self.pipeline_class)(**parts).to(self.device)
+
+    def release_encoders(self) -> None:
+        import torch
+
+        for name in ("autoencoder", "text_pipeline"):
+            self.__dict__.pop(name, None)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, 3, H, W) → latents (B, C, h, w): the mode of the autoencoder's distribution, shifted and scaled."""
+        import torch
+
+        config = self.autoencoder.config
+        with torch.no_grad():
+            mode = self.autoencoder.encode(images.to(self.device).float() / 127.5 - 1).latent_dist.mode()
+        latents: torch.Tensor = (mode - (config.shift_factor or 0)) * config.scaling_factor
+        return latents
+
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        config = self.autoencoder.config
+        scaled = latents.to(self.device).float() / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
+        with torch.no_grad():
+            images: torch.Tensor = self.autoencoder.decode(scaled).sample
+        return ((images / 2 + 0.5).clamp(0, 1) * 255).round().byte()
+
+    def encode_prompts(self, prompts: list[str]) -> PromptEmbeddings:
+        """What diffusers' pipeline makes of each prompt by itself. It cuts longer ones, with its warning."""
+        import torch
+
+        each = [self._encode_cached(prompt).tensors() for prompt in prompts]
+        return PromptEmbeddings(**{name: torch.cat([one[name] for one in each]) for name in each[0]})
+
+    def _encode_on_cpu(self, prompt: str) -> PromptEmbeddings:
+        import torch
+
+        with torch.no_grad():
+            return self.encode_prompt(prompt).to(torch.empty(0))
+
+    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
+        """Embeddings of one prompt, wherever the text encoders are."""
+        raise NotImplementedError
+
+    def scheduler_config(self) -> dict[str, Any]:
+        """The saved scheduler's settings."""
+        return self.saved.scheduler_config()
+
+    def _load(self, part: str) -> Any:
+        kind, folder = _class(self.components[part]), self.saved.folder / part
+        if part.startswith("tokenizer"):
+            return kind.from_pretrained(folder, local_files_only=True)
+        return _load_model(folder, kind, self.saved.variant(part))
+
+
+def _class(name: str) -> Any:
+    """``library.Class``, imported."""
+    library, _, kind = name.partition(".")
+    return getattr(importlib.import_module(library), kind)
+
+
+def _load_model(folder: Path, kind: Any, variant: str | None) -> Any:
+    """A model in float32, frozen. Raises :class:`UserError` for weights that do not fit."""
+    try:
+        model, report = kind.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{folder}: cannot be loaded as a {kind.__name__} ({error}). Fetch it again.") from error
+    if odd := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+        raise UserError(
+            f"{folder}: its weights do not fit its config.json: {', '.join(odd[:5])} missing or of another shape. "
+            "Fetch both from the same repository."
+        )
+    return model.float().requires_grad_(False).eval()

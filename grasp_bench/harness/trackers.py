@@ -1,0 +1,48 @@
+"""Experiment trackers beside the training log, through accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from grasp_bench.errors import UserError, did_you_mean
+
+PROJECT = "grasp-bench"
+NAMED = {"wandb": "name", "trackio": "name", "mlflow": "run_name"}
+"""Tracker → its own word for a run's name."""
+
+Log = Callable[[dict[str, float], int], None]
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise :class:`UserError` for a tracker that accelerate does not know or that is not installed."""
+    if not names:
+        return
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    available = [str(tracker) for tracker in get_available_trackers()]
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = ", ".join(LOGGER_TYPE_TO_CLASS)
+            raise UserError(f"--tracker {name}: unknown.{did_you_mean(name, LOGGER_TYPE_TO_CLASS)} There are: {known}.")
+        if name not in available:
+            raise UserError(f"--tracker {name}: its package is not installed here: pip install {name}.")
+
+
+@contextmanager
+def tracking(names: Sequence[str], folder: Path, run: str, settings: dict[str, Any]) -> Iterator[Log]:
+    """Yields what to call with values and a step; trackers that write files write them below ``folder``."""
+    if not names:
+        yield lambda values, step: None
+        return
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(log_with=list(names), project_dir=folder)
+    options = {name: {NAMED[name]: run} for name in names if name in NAMED}
+    accelerator.init_trackers(PROJECT, settings, options)
+    try:
+        yield lambda values, step: accelerator.log(values, step=step)
+    finally:
+        accelerator.end_training()

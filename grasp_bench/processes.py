@@ -1,0 +1,138 @@
+"""The processes that share one run: how they are started, joined and kept in step.
+
+Each makes the same calls in the same order; whatever a launcher that follows torch's convention started (``torchrun``,
+``accelerate launch``, or :func:`launch`) is joined by accelerate.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+PATIENCE = timedelta(days=7)  # the others wait while the first one lists a large download
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that share a run."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes what is written once."""
+        return self.index == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Every ``count``-th item, from this process's index on."""
+        return items[self.index :: self.count]
+
+    def rows(self, total: int) -> slice:
+        """This process's part of ``total`` rows, which must divide evenly."""
+        each = total // self.count
+        return slice(self.index * each, (self.index + 1) * each)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.count > 1:
+            import torch.distributed
+
+            torch.distributed.barrier()
+
+    def first_says(self, decide: Callable[[], T]) -> T:
+        """What ``decide`` returns in the first process, in every process. It must be plain data."""
+        if self.count == 1:
+            return decide()
+        import torch.distributed
+
+        said = [decide() if self.is_first else None]
+        torch.distributed.broadcast_object_list(said)
+        return said[0]  # type: ignore[return-value] # what the first process put there
+
+
+ALONE = Processes()
+
+
+def join(device: str) -> tuple[Processes, torch.device]:
+    """This process and its device, once it has met the others that its launcher started.
+
+    ``device`` is auto, cpu, cuda or cuda:N; of several processes each takes the GPU of its own local number. Raises
+    :class:`UserError` where the device is not there.
+    """
+    from grasp_bench.harness.environment import pick_device
+
+    picked = pick_device(device)
+    if launched() == 1:
+        return ALONE, picked
+    if ":" in device:
+        raise UserError(f"--device {device}: several processes take a GPU each; use --device cuda.")
+    from accelerate import PartialState
+
+    state = PartialState(cpu=picked.type == "cpu", timeout=PATIENCE)
+    return Processes(state.process_index, state.num_processes), state.device
+
+
+def launched() -> int:
+    """How many processes the launcher started; 1 where there was none."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def own_index() -> int:
+    """The number of this process among those; 0 is the first."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def launch(count: int, arguments: Sequence[str]) -> int:
+    """Run ``grasp-bench`` with ``arguments`` in ``count`` processes here; the exit code of the first one to fail.
+
+    Environment variables that bound threads are kept; unless one is set, each process gets its share of the cores.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",  # any free port
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "grasp_bench", *arguments)
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode
+    return 0
+
+
+def total(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of every process's ``tensor``; no gradient passes through it."""
+    import torch.distributed
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return tensor
+    summed = tensor.detach().clone()
+    torch.distributed.all_reduce(summed)
+    return summed
+
+
+def mean(tensor: torch.Tensor) -> torch.Tensor:
+    """The mean of every process's ``tensor``; no gradient passes through it."""
+    import torch.distributed
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return tensor
+    return total(tensor) / torch.distributed.get_world_size()

@@ -1,0 +1,316 @@
+"""PixArt's backbone on tiny pipelines of the real classes, saved and loaded as users do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtSigmaPipeline
+from tiny_pixart import PROMPT_WIDTH, save_alpha, save_sigma
+
+from grasp_bench import plugins, seeds
+from grasp_bench.adapters.residual import RoutedAdapter
+from grasp_bench.backbones.pixart import PixArt
+from grasp_bench.backbones.sd3 import SD3
+from grasp_bench.errors import UserError
+from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
+from grasp_bench.guidance.none import NoGuidance
+from grasp_bench.harness.generate import Sampler
+from grasp_bench.harness.plan import plan
+from grasp_bench.method import Condition, Method, MethodSettings
+from grasp_bench.settings import Settings
+
+METHODS = sorted(plugins.entries("methods"))
+PROMPTS = ["a photo of the dog", "A cat, 3 of 4!", ""]
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+LENGTHS = {"sigma": 300, "alpha": 120}
+SIZES = {"sigma": 16, "alpha": 256}  # of the images, in pixels
+SCALING = {"sigma": 0.13025, "alpha": 0.18215}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pipeline folders that no test changes."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    return {
+        "sigma": save_sigma(folder / "sigma", folder / "scratch-sigma"),
+        "alpha": save_alpha(folder / "alpha", folder / "scratch-alpha"),
+    }
+
+
+@pytest.fixture(scope="module")
+def pipelines(folders: dict[str, Path]) -> dict[str, Any]:
+    """The same folders as diffusers itself loads them."""
+    kinds = {"sigma": PixArtSigmaPipeline, "alpha": PixArtAlphaPipeline}
+    loaded = {name: kind.from_pretrained(folders[name], local_files_only=True) for name, kind in kinds.items()}
+    for pipeline in loaded.values():
+        pipeline.set_progress_bar_config(disable=True)
+    return loaded
+
+
+@pytest.fixture(params=["sigma", "alpha"])
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def backbone(folders: dict[str, Path], family: str) -> PixArt:
+    return PixArt.load(str(folders[family]))
+
+
+@pytest.fixture
+def sigma(folders: dict[str, Path]) -> PixArt:
+    return PixArt.load(str(folders["sigma"]))
+
+
+@pytest.fixture
+def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
+    """A folder of Σ of the test's own."""
+    return Path(shutil.copytree(folders["sigma"], tmp_path / "copy"))
+
+
+def images(backbone: PixArt, count: int) -> torch.Tensor:
+    shape = (count, *backbone.image_shape)
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(1)).byte()
+
+
+def noise(backbone: PixArt, count: int) -> torch.Tensor:
+    return torch.randn(count, *backbone.latent_shape, generator=torch.Generator().manual_seed(2))
+
+
+# Describing and loading
+
+
+def test_it_is_described_and_loaded_frozen_in_float32(folders, backbone, family):
+    description = PixArt.describe(str(folders[family]))
+    assert description.image_shape == backbone.image_shape == (3, SIZES[family], SIZES[family])
+    assert description.revision == backbone.revision
+    assert description.text_encoder
+    assert description.autoencoder
+    assert not backbone.transformer.training
+    assert {parameter.dtype for parameter in backbone.transformer.parameters()} == {torch.float32}
+    assert not any(parameter.requires_grad for parameter in backbone.transformer.parameters())
+
+
+def test_folders_of_other_families_are_refused(folder):
+    with pytest.raises(UserError, match="class PixArtTransformer2DModel, expected SD3Transformer2DModel"):
+        SD3.describe(str(folder))
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text())
+    index.write_text(json.dumps(content | {"_class_name": "PixArtSigmaPAGPipeline"}))
+    with pytest.raises(UserError, match="_class_name is 'PixArtSigmaPAGPipeline', expected one of PixArtAlphaPip"):
+        PixArt.describe(str(folder))
+    index.write_text(json.dumps(content | {"transformer": ["diffusers", "SD3Transformer2DModel"]}))
+    with pytest.raises(UserError, match="class SD3Transformer2DModel, expected PixArtTransformer2DModel"):
+        PixArt.describe(str(folder))
+
+
+def test_a_pipeline_under_the_transformers_former_name_is_the_same_model(folders, tmp_path):
+    """As α was published: under diffusers' former class, and before it stated whether sizes are read."""
+    folder = Path(shutil.copytree(folders["alpha"], tmp_path / "former"))
+    index, config = folder / "model_index.json", folder / "transformer" / "config.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"transformer": ["diffusers", "Transformer2DModel"]}))
+    settings = json.loads(config.read_text()) | {"_class_name": "Transformer2DModel"}
+    del settings["use_additional_conditions"]
+    config.write_text(json.dumps(settings))
+    former, now = PixArt.load(str(folder)), PixArt.load(str(folders["alpha"]))
+    state = now.transformer.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in former.transformer.state_dict().items())
+    assert former.reads_size
+
+
+# Encoding and predicting
+
+
+def test_latents_are_the_autoencoders_mode_scaled(backbone, pipelines, family):
+    pixels, vae = images(backbone, 3), pipelines[family].vae
+    with torch.no_grad():
+        mode = vae.encode(pixels.float() / 127.5 - 1).latent_dist.mode()
+        reconstruction = vae(pixels.float() / 127.5 - 1).sample
+    latents = backbone.encode_images(pixels)
+    torch.testing.assert_close(latents, mode * SCALING[family])
+    assert torch.equal(backbone.encode_images(pixels[1:2]), latents[1:2])  # whatever the batch
+    decoded = backbone.decode_latents(latents)
+    assert decoded.dtype == torch.uint8
+    assert (decoded - ((reconstruction / 2 + 0.5).clamp(0, 1) * 255)).abs().max() < 0.51
+    assert decoded.float().std() > 1
+
+
+def test_prompts_are_encoded_as_the_pipeline_does(backbone, pipelines, family):
+    found = backbone.encode_prompts(PROMPTS)
+    assert found.tokens.shape == (3, LENGTHS[family], PROMPT_WIDTH)
+    assert found.mask.dtype == torch.bool
+    with torch.no_grad():
+        for row, prompt in enumerate(PROMPTS):
+            tokens, mask, null, null_mask = pipelines[family].encode_prompt(prompt)
+            assert torch.equal(found.tokens[row : row + 1], tokens)
+            assert torch.equal(found.mask[row : row + 1].long(), mask)
+    assert torch.equal(found.tokens[2:], null)  # the null condition is the pipeline's own
+    assert torch.equal(found.mask[2:].long(), null_mask)
+    assert found.mask.sum(1).tolist()[2] == 1  # only the end of the text
+
+
+def test_predictions_are_the_mean_half_of_the_transformers_own(backbone, pipelines, family):
+    latents, prompts = noise(backbone, 3), backbone.encode_prompts(PROMPTS)
+    steps = torch.tensor([0, 400, 999])
+    sizes = {
+        "resolution": torch.full((3, 2), float(SIZES[family])),
+        "aspect_ratio": torch.ones(3, 1),
+    }
+    with torch.no_grad():
+        expected = (
+            pipelines[family]
+            .transformer(
+                latents,
+                encoder_hidden_states=prompts.tokens,
+                encoder_attention_mask=prompts.mask.long(),
+                timestep=steps,
+                added_cond_kwargs=sizes,
+            )
+            .sample
+        )
+        found = backbone.predict(latents, backbone.objective.shares[steps].float(), prompts)
+    assert expected.shape[1] == 8
+    assert torch.equal(found, expected[:, :4])
+
+
+def test_padding_of_a_prompt_has_no_influence(sigma):
+    prompts, t = sigma.encode_prompts(PROMPTS), torch.full((3,), 0.5)
+    before = sigma.predict(noise(sigma, 3), t, prompts)
+    prompts.tokens[~prompts.mask] = 7.0
+    assert torch.equal(sigma.predict(noise(sigma, 3), t, prompts), before)
+    prompts.tokens[prompts.mask] = 7.0
+    assert not torch.equal(sigma.predict(noise(sigma, 3), t, prompts), before)
+
+
+# Sampling
+
+
+def sample(backbone: PixArt, start: torch.Tensor, prompts: list[str], scale: float) -> torch.Tensor:
+    guidance = NoGuidance(Settings()) if scale == 1 else ClassifierFreeGuidance(CfgSettings(guidance_scale=scale))
+    sampler = Sampler(backbone, Method(MethodSettings()), guidance, torch.device("cpu"))
+    return sampler(start, prompts, torch.zeros(len(prompts), dtype=torch.long), 5)
+
+
+@pytest.mark.parametrize("scale", [0, 1, 4.5])
+def test_sampling_is_the_pipelines_own(backbone, pipelines, family, scale):
+    """Scheduler, clock, scaling and sizes: the same images from the same noise, guided or not."""
+    start = noise(backbone, 2)
+    found = sample(backbone, start, PROMPTS[:2], scale)
+    expected = (
+        pipelines[family](
+            ["", ""] if scale == 0 else PROMPTS[:2],
+            num_inference_steps=5,
+            guidance_scale=scale,
+            latents=start,
+            clean_caption=False,
+            use_resolution_binning=False,
+            output_type="np",
+        ).images
+        * 255
+    )
+    assert np.abs(found.permute(0, 2, 3, 1).numpy() - expected).max() < 0.51
+    assert found.float().std() > 1
+
+
+@pytest.mark.parametrize(
+    "saved", [DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"), DDPMScheduler(variance_type="learned")]
+)
+def test_sampling_is_deterministic_whatever_scheduler_was_saved(folder, sigma, saved):
+    saved.save_pretrained(folder / "scheduler")
+    other = PixArt.load(str(folder))
+    start = noise(sigma, 2)
+    found = sample(other, start, PROMPTS[:2], 4.5)
+    assert torch.equal(sample(other, start, PROMPTS[:2], 4.5), found)
+    if isinstance(saved, DPMSolverMultistepScheduler):
+        assert torch.equal(found, sample(sigma, start, PROMPTS[:2], 4.5))
+
+
+# Methods
+
+
+def forward(backbone: PixArt, method: Method[MethodSettings] | None, rows: slice = slice(None)) -> torch.Tensor:
+    labels, dropped = torch.tensor([0, 3, 9]), torch.tensor([False, False, True])
+    prompts, times = backbone.encode_prompts(PROMPTS), torch.tensor([0.2, 0.6, 0.9])
+    condition = Condition(labels[rows], dropped[rows], prompts[rows], times[rows])
+    with nullcontext() if method is None else method.condition(condition):
+        return backbone.predict(noise(backbone, 3)[rows], condition.timesteps, condition.prompts)
+
+
+def attach(backbone: PixArt, name: str) -> Method[MethodSettings]:
+    found = plan(method=name, task="digits-lt")
+    found.method.attach(backbone, found.task, seeds.generator("init", name))
+    return found.method
+
+
+def train(backbone: PixArt, method: Method[MethodSettings], steps: int = 2) -> None:
+    optimizer = torch.optim.AdamW(method.parameters().values(), 1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        forward(backbone, method).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_starts_at_the_base_model_trains_its_own_and_leaves(sigma, name):
+    expected = forward(sigma, None)
+    pristine = {key: tensor.clone() for key, tensor in sigma.transformer.state_dict().items()}
+    method = attach(sigma, name)
+    assert torch.equal(forward(sigma, method), expected)
+
+    own = {id(parameter) for parameter in method.parameters().values()}
+    before = [(parameter, parameter.detach().clone()) for parameter in sigma.transformer.parameters()]
+    train(sigma, method)
+    changed = {id(parameter) for parameter, old in before if not torch.equal(parameter, old)}
+    assert changed
+    assert changed <= own
+    mixed = forward(sigma, method)
+    assert not torch.equal(mixed, expected)
+    for row in range(3):  # whatever the rest of the batch
+        alone = forward(sigma, method, slice(row, row + 1))
+        torch.testing.assert_close(mixed[row : row + 1], alone, rtol=1e-4, atol=1e-5)
+
+    method.detach()
+    left = sigma.transformer.state_dict()
+    assert left.keys() == pristine.keys()
+    assert all(torch.equal(left[key], pristine[key]) for key in pristine)
+    assert not any(parameter.requires_grad for parameter in sigma.transformer.parameters())
+    assert torch.equal(forward(sigma, None), expected)
+
+
+def test_grasp_wraps_every_feed_forward_and_nothing_else(sigma):
+    attach(sigma, "grasp")
+    wrapped = [name for name, module in sigma.transformer.named_modules() if isinstance(module, RoutedAdapter)]
+    assert wrapped == ["transformer_blocks.0.ff", "transformer_blocks.1.ff"]
+
+
+def test_lora_targets_every_attention_projection_and_nothing_else(sigma):
+    targets = {name.rpartition(".lora_")[0] for name in attach(sigma, "lora").parameters()}
+    blocks = [f"transformer_blocks.{block}.attn{stage}" for block in range(2) for stage in (1, 2)]
+    assert targets == {f"{block}.{projection}" for block in blocks for projection in ATTENTION}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradient_checkpointing_changes_no_gradient(folders, name):
+    gradients = []
+    for checkpointing in (False, True):
+        backbone = PixArt.load(str(folders["sigma"]))
+        method = attach(backbone, name)
+        if checkpointing:
+            backbone.enable_gradient_checkpointing()
+            assert backbone.transformer.is_gradient_checkpointing
+        backbone.transformer.train()
+        train(backbone, method, 1)  # so that no adapter is zero any more
+        method.transformer.zero_grad()
+        forward(backbone, method).square().mean().backward()
+        gradients.append({key: p.grad for key, p in method.parameters().items() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert gradients[0]
+    for key, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][key], gradient)
