@@ -156,7 +156,9 @@ class Backbone:
 
     def feed_forwards(self) -> dict[str, torch.nn.Module]:
         """Name → feed-forward module, of every block and stream, in the order of the forward pass."""
-        raise NotImplementedError
+        from diffusers.models.attention import FeedForward
+
+        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass instead of keeping them; routes and gates stay intact."""

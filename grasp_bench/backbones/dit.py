@@ -95,11 +95,6 @@ class DiT(SavedBackbone):
         )[0]
         return output[:, : self.latent_shape[0]]  # the mean; a predicted variance follows it
 
-    def feed_forwards(self) -> dict[str, torch.nn.Module]:
-        from diffusers.models.attention import FeedForward
-
-        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
-
     def scheduler(self, steps: int, device: torch.device) -> DDIMScheduler:
         """DDIM without added noise, on the noise levels of whatever scheduler was saved."""
         from diffusers.schedulers import DDIMScheduler

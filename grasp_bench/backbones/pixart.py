@@ -103,11 +103,6 @@ class PixArt(SavedBackbone):
         resolution = latents.new_tensor([height, width]).expand(len(latents), 2)
         return {"resolution": resolution, "aspect_ratio": latents.new_full((len(latents), 1), height / width)}
 
-    def feed_forwards(self) -> dict[str, torch.nn.Module]:
-        from diffusers.models.attention import FeedForward
-
-        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
-
     def scheduler(self, steps: int, device: torch.device) -> DPMSolverMultistepScheduler:
         """DPM-Solver++ of the ODE, so without added noise, on the noise levels of whatever scheduler was saved."""
         from diffusers.schedulers import DPMSolverMultistepScheduler

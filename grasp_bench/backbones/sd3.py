@@ -48,11 +48,6 @@ class MMDiT(Backbone):
         )[0]
         return output
 
-    def feed_forwards(self) -> dict[str, torch.nn.Module]:
-        from diffusers.models.attention import FeedForward
-
-        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
-
 
 class SD3(MMDiT, SavedBackbone):
     """Stable Diffusion 3 medium, 3.5 medium and 3.5 large, from a saved pipeline
