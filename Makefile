@@ -3,7 +3,7 @@ BIN := .venv/bin
 DEMO := .grasp-bench/demo
 METHODS := vanilla-ft lora moe grasp
 
-.PHONY: demo test bench clean
+.PHONY: demo test test-slurm bench clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -16,7 +16,11 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest # tensors are tiny, and some tests run two processes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slurm" # tensors are tiny, and some tests run several processes
+
+# Sweeps on a SLURM cluster that the tests start on this machine; needs Debian's slurm-wlm and munge.
+test-slurm: .venv/installed-test
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m slurm
 
 # Speed and memory as ratios measured side by side in one run, into results/perf.
 bench: .venv/installed-bench

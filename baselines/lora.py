@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -14,6 +15,25 @@ if TYPE_CHECKING:
 
     from grasp_bench.backbones.base import Backbone
     from grasp_bench.task import Task, TaskSettings
+
+DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"  # with alpha / rank in it: not every version reads them elsewhere
+PEFT = """
+In peft's own format, where `transformer` is that of the base model:
+
+```python
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(transformer, "FOLDER")
+```
+"""
+DIFFUSERS = f"""
+In diffusers, on the base model's pipeline or its transformer:
+
+```python
+pipeline.load_lora_weights("FOLDER", weight_name="{DIFFUSERS_FILE}")
+transformer.load_lora_adapter("FOLDER", weight_name="{DIFFUSERS_FILE}")
+```
+"""
 
 
 class LoraSettings(MethodSettings):
@@ -46,3 +66,22 @@ class Lora(Method[LoraSettings]):
 
     def detach(self) -> None:
         self.peft_model.unload()
+
+    def export(self, folder: Path) -> str:
+        """peft's own two files, and the one that diffusers reads where its transformer can load it."""
+        from peft import get_peft_model_state_dict
+
+        from grasp_bench.io import write_tensors
+
+        # left empty, peft fills in the folder that the transformer was loaded from
+        self.peft_model.peft_config["default"].base_model_name_or_path = "unknown"
+        self.peft_model.save_pretrained(folder, save_embedding_layers=False)
+        if not hasattr(self.transformer, "load_lora_adapter"):
+            return PEFT
+        prefix, scale = "base_model.model.", self.config.alpha / self.config.rank
+        tensors = {
+            f"transformer.{name.removeprefix(prefix)}": tensor * scale if ".lora_B." in name else tensor
+            for name, tensor in get_peft_model_state_dict(self.peft_model, save_embedding_layers=False).items()
+        }
+        write_tensors(folder / DIFFUSERS_FILE, tensors)
+        return PEFT + DIFFUSERS

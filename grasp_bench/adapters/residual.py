@@ -34,13 +34,13 @@ class RoutedAdapter(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """(B, N, D) → (B, N, D), or (B, D, H, W) → (B, D, H, W) of a convolutional layer, under the current route."""
-        route = current_route(len(hidden_states))
         output: torch.Tensor = self.base_layer(hidden_states, *args, **kwargs)
-        added = on_tokens(lambda tokens: self.residual(tokens, route), hidden_states, self.channels_first)
-        return output + self.scale * added
+        return output + self.scale * on_tokens(self.residual, hidden_states, self.channels_first)
 
-    def residual(self, hidden_states: torch.Tensor, route: Route) -> torch.Tensor:
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # every batch has a route of its own
+    def residual(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """What the adapters add, before scaling: samples are grouped by cluster, so cost follows the samples."""
+        route = current_route(len(hidden_states))
         if len(route.segments) == 1:
             [(cluster, _, _)] = route.segments
             return _product(functional.gelu(_product(hidden_states, self.down, cluster)), self.up, cluster)
@@ -61,4 +61,5 @@ def _product(hidden_states: torch.Tensor, weights: nn.ParameterList, cluster: in
     """(n, N, I) → (n, N, O), samples of one cluster; zeros without an adapter."""
     if cluster == BASE_ONLY:
         return hidden_states.new_zeros(*hidden_states.shape[:-1], weights[0].shape[-1])
-    return hidden_states @ weights[cluster]
+    product: torch.Tensor = hidden_states @ weights[cluster]
+    return product

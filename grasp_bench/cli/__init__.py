@@ -9,13 +9,17 @@ from typing import Annotated, TextIO
 import typer
 
 from grasp_bench import __version__
+from grasp_bench.cli.export import export as export_run
 from grasp_bench.cli.list import list_plugins
 from grasp_bench.cli.new import new as write_template
 from grasp_bench.cli.prepare import prepare as prepare_data
 from grasp_bench.cli.report import report_runs
 from grasp_bench.cli.run import run as run_method
+from grasp_bench.cli.sample import sample as sample_run
 from grasp_bench.cli.score import score as score_images
 from grasp_bench.cli.show import show_plugin
+from grasp_bench.cli.status import status as show_status
+from grasp_bench.cli.sweep import sweep as run_sweep
 from grasp_bench.errors import UserError
 
 CANCELLED = 130  # what a shell reports for Ctrl-C
@@ -86,6 +90,27 @@ app.command(
         "grasp-bench score real.safetensors generated.safetensors --bootstrap 1000",
     ),
 )(score_images)
+
+app.command(
+    "sweep",
+    epilog=examples(
+        "grasp-bench sweep sweep.toml",
+        "grasp-bench sweep sweep.toml --max-parallel 2 --retry-failed",
+        "grasp-bench sweep sweep.toml --launcher print",
+        "grasp-bench sweep sweep.toml --launcher slurm",
+    ),
+)(run_sweep)
+app.command("status", epilog=examples("grasp-bench status sweep.toml", "grasp-bench status sweep.toml --watch"))(
+    show_status
+)
+app.command(
+    "sample",
+    epilog=examples(
+        "grasp-bench sample results/digits-lt/grasp/seed-0 --out grid.png",
+        "grasp-bench sample my-model --class 7 --class 9 -n 8 --guidance none --out grid.png",
+    ),
+)(sample_run)
+app.command("export", epilog=examples("grasp-bench export results/digits-lt/grasp/seed-0 --to my-model"))(export_run)
 
 
 def main() -> None:

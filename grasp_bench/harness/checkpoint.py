@@ -61,7 +61,7 @@ def _flat(entries: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
     """(path, tensor) of an optimiser's state; bitsandbytes nests dictionaries and counts steps in plain int."""
     for name, value in entries.items():
         if isinstance(value, dict):
-            yield from ((f"{name}/{path}", tensor) for path, tensor in _flat(value))
+            yield from ((f"{name}/{path}", tensor.clone()) for path, tensor in _flat(value))  # some are shared
         else:
             yield name, torch.tensor(value) if isinstance(value, int) else whole(value)
 

@@ -126,7 +126,8 @@ def generate(
         for numbers in processes.share(batches):
             started, evaluations = time.perf_counter(), sampler.evaluations
             shape = sampler.backbone.latent_shape
-            noise = torch.stack([torch.randn(shape, generator=_noise_stream(spec, *divmod(i, each))) for i in numbers])
+            streams = [noise_stream(spec.task.name, spec.seed, *divmod(number, each)) for number in numbers]
+            noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
             shown = [subjects[label] for label in labels[numbers]]
             known = torch.tensor([subject.label for subject in shown])
             images = sampler(noise, [subject.prompt for subject in shown], known, steps)
@@ -152,8 +153,9 @@ def _collect(folder: Path, labels: torch.Tensor, report: Reporter) -> None:
     )
 
 
-def _noise_stream(spec: RunSpec, label: int, number: int) -> torch.Generator:
-    return seeds.generator("image", spec.task.name, spec.seed, label, number)
+def noise_stream(task: str, seed: int, label: int, number: int) -> torch.Generator:
+    """What the initial noise of one image is drawn from: the ``number``-th of a class, counted from 0."""
+    return seeds.generator("image", task, seed, label, number)
 
 
 def _batches(folder: Path, report: Reporter) -> Iterator[Tensors]:

@@ -141,9 +141,13 @@ def _known(path: Path, plan: Plan, report: Reporter) -> RunRecord | None:
     except UserError as error:
         report.say(f"{error} It was moved to {move_aside(path).name}.")
         return None
+    return record if is_current(record, plan, path.parent) and record.status == "finished" else None
+
+
+def is_current(record: RunRecord, plan: Plan, folder: Path) -> bool:
+    """Whether a record in ``folder`` is of this very run, nothing in it is stale, and its files are there."""
     same = record.run_id == plan.spec.id and record.stages == plan.stage_keys()
-    whole = all((path.parent / name).exists() for name in record.files)
-    return record if same and whole and record.status == "finished" else None
+    return same and all((folder / name).exists() for name in record.files)
 
 
 def _check_writable(folder: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from grasp_bench.errors import UserError, did_you_mean
 
@@ -32,7 +33,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def tracking(names: Sequence[str], folder: Path, run: str, settings: dict[str, Any]) -> Iterator[Log]:
+def tracking(names: Sequence[str], folder: Path, run: str, settings: dict[str, JsonValue]) -> Iterator[Log]:
     """Yields what to call with values and a step; trackers that write files write them below ``folder``."""
     if not names:
         yield lambda values, step: None
@@ -41,8 +42,19 @@ def tracking(names: Sequence[str], folder: Path, run: str, settings: dict[str, A
 
     accelerator = Accelerator(log_with=list(names), project_dir=folder)
     options = {name: {NAMED[name]: run} for name in names if name in NAMED}
-    accelerator.init_trackers(PROJECT, settings, options)
+    accelerator.init_trackers(PROJECT, {"run": run} | _flat(settings), options)
     try:
         yield lambda values, step: accelerator.log(values, step=step)
     finally:
         accelerator.end_training()
+
+
+def _flat(settings: dict[str, JsonValue], prefix: str = "") -> dict[str, str | float]:
+    """Nested settings as one level of numbers and strings, which is what every tracker takes."""
+    flat: dict[str, str | float] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}/")
+        else:
+            flat[prefix + name] = value if isinstance(value, int | float | str) else str(value)
+    return flat

@@ -141,7 +141,8 @@ def test_a_repository_is_found_in_the_hubs_cache_without_torch_or_network(saved,
         "import sys, socket\n"
         "socket.socket.connect = socket.getaddrinfo = None\n"
         "from grasp_bench.backbones.sd3 import SD3\n"
-        f"print(SD3.describe({REPOSITORY!r}).revision, *{{'torch', 'diffusers', 'transformers'}} & sys.modules.keys())\n"
+        f"found = SD3.describe({REPOSITORY!r})\n"
+        "print(found.revision, *{'torch', 'diffusers', 'transformers'} & sys.modules.keys())\n"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     found = subprocess.run(

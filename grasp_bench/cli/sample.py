@@ -1,0 +1,109 @@
+"""``grasp-bench sample``: a picture of what a run, or what was exported of one, generates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from grasp_bench.export.pipeline import FineTunedPipeline
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, its record.json, or an exported folder.")],
+    out: Annotated[Path, typer.Option(metavar="GRID.png", help="The picture: a row a class.")],
+    prompt: Annotated[
+        str | None, typer.Option(help="For every row; each class's own if absent. Unless it is a class's, add --class.")
+    ] = None,
+    class_: Annotated[
+        list[str], typer.Option("--class", metavar="NAME", help="A class; repeatable; all of them if absent.")
+    ] = [],  # noqa: B006 # typer reads it, nothing changes it
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="Images a class.")] = 8,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the noise; with the run's own, its first images.")
+    ] = None,
+    guidance: Annotated[str | None, typer.Option(help="Guidance; the run's own if absent.")] = None,
+    guidance_set: Annotated[
+        list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the guidance; repeatable.")
+    ] = [],  # noqa: B006 # as above
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; as many as the run's if absent.")] = None,
+    work_dir: Annotated[Path, typer.Option(help="Where the run's stages are.")] = Path(".grasp-bench"),
+    backbone: Annotated[
+        str | None, typer.Option(help="NAME:FOLDER of the pretrained weights, where they are files of yours.")
+    ] = None,
+    task: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="The file of a task that is described by one.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the task's download, where its classes come with it.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images generated at a time.")] = 100,
+) -> None:
+    """Generate images of classes and write them as one picture, with a row a class.
+
+    A class has its own noise and, with methods that route, its own adapter. So a prompt that is no class's own needs
+    --class, which says whose are used.
+    """
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.report.pictures import write_grid
+
+    if out.suffix != ".png":
+        raise UserError(f"--out {out}: expected a name that ends in .png.")
+    settings = _assignments(guidance_set)
+    pipeline = _pipeline(run, work_dir, backbone, task, data_root, device)
+    manifest = pipeline.manifest
+    every = [info.name for info in manifest.classes]
+    asked: list[str | None] = [*dict.fromkeys(class_)] or ([None] if prompt is not None else [*every])
+    shown = [manifest.classes[pipeline.class_index(prompt, name)] for name in asked]
+    rows, report = [], Reporter()
+    with report.task("sample", len(shown) * number) as advance:
+        for info in shown:
+            images = pipeline.sample(prompt, info.name, number, seed, steps, guidance, settings, batch_size)
+            rows.append((f"{info.name}  {info.group} ({info.train_count})", images.numpy()))
+            advance(number)
+    title = f"{manifest.label} on {manifest.task_label}, seed {manifest.spec.seed if seed is None else seed}"
+    write_grid(out, rows, f"{title}: {prompt or 'class, group (training images)'}")
+    typer.echo(out)
+
+
+def _pipeline(
+    run: Path, work_dir: Path, backbone: str | None, task: Path | None, data_root: Path | None, device: str
+) -> FineTunedPipeline:
+    """From an exported folder, or from a run's record and its work folder."""
+    from grasp_bench.export.manifest import MANIFEST, manifest_of
+    from grasp_bench.export.restore import find_record, plan_of, trained_weights
+    from grasp_bench.harness.environment import pick_device
+
+    if (run / MANIFEST).exists():
+        for option, given in (("--task", task), ("--data-root", data_root)):
+            if given is not None:
+                raise UserError(f"{option} {given}: {run} is an exported folder, which has its classes. Leave it out.")
+        from grasp_bench.export.pipeline import load
+
+        return load(run, backbone, device)
+    where = pick_device(device)
+    _, record = find_record(run)
+    plan = plan_of(record, task, backbone, data_root)
+    weights = trained_weights(plan, record, work_dir)
+    from grasp_bench.export.pipeline import FineTunedPipeline
+
+    pipeline = FineTunedPipeline.assemble(manifest_of(plan, record, weights), weights, plan.backbone)
+    return pipeline.to(where)  # type: ignore[no-any-return] # diffusers' own
+
+
+def _assignments(settings: list[str]) -> dict[str, str]:
+    """``NAME=VALUE`` as a mapping. Raises :class:`UserError` for what is none, or given twice."""
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--guidance-set {setting!r}: expected NAME=VALUE, for example guidance_scale=2.")
+        if name in found:
+            raise UserError(f"--guidance-set: {name} is set twice ({found[name]!r} and {value!r}); keep one.")
+        found[name] = value
+    return found

@@ -1,0 +1,41 @@
+"""``grasp-bench status``: how far a sweep is."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WATCH_SECONDS = 5
+
+
+def status(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="The file given to `grasp-bench sweep`.")],
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Look again until nothing waits or runs; exit code 1 if not all is well then."),
+    ] = False,
+) -> None:
+    """Print how far every cell of a sweep is, wherever it runs; changes nothing."""
+    from rich.live import Live
+
+    from grasp_bench.cli.output import console
+    from grasp_bench.cli.sweep import all_well
+    from grasp_bench.sweep.cells import read_sweep
+    from grasp_bench.sweep.slurm import find_jobs
+    from grasp_bench.sweep.state import BUSY, counted, states
+    from grasp_bench.sweep.table import sweep_table
+
+    asked, out = read_sweep(file), console()
+    found = states(asked, find_jobs(asked))
+    if watch:
+        with Live(console=out, auto_refresh=False, transient=True) as live:
+            while any(state.status in BUSY for state in found):
+                live.update(sweep_table(asked, zip(asked.cells, found, strict=True), counted(found)), refresh=True)
+                time.sleep(WATCH_SECONDS)
+                found = states(asked, find_jobs(asked))
+    out.print(sweep_table(asked, zip(asked.cells, found, strict=True), f"{len(found)} cells: {counted(found)}"))
+    if watch and not all_well(found):
+        raise typer.Exit(1)

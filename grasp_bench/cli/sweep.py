@@ -1,0 +1,117 @@
+"""``grasp-bench sweep``: many runs from one file, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.sweep.cells import Cell, Sweep
+    from grasp_bench.sweep.state import CellStatus, State
+
+
+class Launcher(StrEnum):
+    """What carries out the cells of a sweep."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+    PRINT = "print"
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="Methods, tasks, seeds and settings to combine.")],
+    launcher: Annotated[
+        Launcher, typer.Option(help="Processes of this machine, jobs of a cluster, or only the commands.")
+    ] = Launcher.LOCAL,
+    max_parallel: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cells at a time; else one a GPU, or one, and on a cluster as many as submitit lets."),
+    ] = None,
+    only_missing: Annotated[
+        bool, typer.Option("--only-missing", help="Start what has no record or was cancelled: the default.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Start also what failed or ran out of memory.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Start every cell that is not running, also finished and skipped ones. What is finished is still "
+            "reused; to compute it anew, remove the sweep's work_dir.",
+        ),
+    ] = False,
+) -> None:
+    """Run every combination that SWEEP.toml asks for; what is finished is left alone, so it can be given again.
+
+    A cell that fails stops no other. Ctrl-C leaves all of them resumable.
+    """
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.sweep.cells import read_sweep
+    from grasp_bench.sweep.slurm import find_jobs
+    from grasp_bench.sweep.state import BROKEN, states
+
+    if only_missing + retry_failed + force > 1:
+        raise UserError("--only-missing, --retry-failed and --force exclude each other; give one of them.")
+    asked, report = read_sweep(file), Reporter()
+    found = states(asked, find_jobs(asked))
+    started = _startable(retry_failed, force)
+    cells = [cell for cell, state in zip(asked.cells, found, strict=True) if state.status in started]
+    for cell, state in zip(asked.cells, found, strict=True):
+        if state.status in BROKEN and cell not in cells:
+            report.say(f"left alone ({state.status}): {cell.name}: {state.note}; --retry-failed starts it")
+    if launcher is Launcher.PRINT:
+        for cell in cells:
+            print(shlex.join(["grasp-bench", *cell.arguments]))
+    elif launcher is Launcher.SLURM:
+        _submit(asked, cells, max_parallel, report)
+    else:
+        _run_here(asked, cells, max_parallel, report)
+
+
+def _startable(retry_failed: bool, force: bool) -> tuple[CellStatus, ...]:
+    """The states whose cells are to be started."""
+    from grasp_bench.sweep.state import BROKEN, DONE
+
+    missing: tuple[CellStatus, ...] = ("missing", "cancelled")
+    return missing + (BROKEN if retry_failed or force else ()) + (DONE if force else ())
+
+
+def _submit(asked: Sweep, cells: list[Cell], max_parallel: int | None, report: Reporter) -> None:
+    from grasp_bench.sweep.slurm import submit
+
+    if not cells:
+        report.say(f"{asked.path}: nothing to submit")
+        return
+    ids = submit(asked, cells, max_parallel)
+    report.say(
+        f"submitted {len(set(ids.values()))} jobs for {len(ids)} cells; "
+        f"`grasp-bench status {shlex.quote(str(asked.path))} --watch` follows them"
+    )
+
+
+def _run_here(asked: Sweep, cells: list[Cell], max_parallel: int | None, report: Reporter) -> None:
+    from grasp_bench.sweep.local import make_slots, run_cells
+    from grasp_bench.sweep.slurm import find_jobs
+    from grasp_bench.sweep.state import counted, states
+
+    if cells:
+        run_cells(asked, cells, make_slots(max_parallel, asked.config.options.device), report)
+    found = states(asked, find_jobs(asked))
+    report.say(f"{len(found)} cells: {counted(found)}")
+    if not all_well(found):
+        raise typer.Exit(1)
+
+
+def all_well(found: list[State]) -> bool:
+    """Whether every cell is done, or somebody is still at it."""
+    from grasp_bench.sweep.state import BUSY, DONE
+
+    return all(state.status in DONE + BUSY for state in found)

@@ -1,0 +1,121 @@
+"""The model card of an exported folder, as the hub reads it: YAML front matter, then Markdown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from grasp_bench.backbones.base import ChosenBackbone
+from grasp_bench.export.manifest import Manifest
+from grasp_bench.record import Metric, RunRecord
+
+PICTURE = "samples.png"
+SAMPLES = f"![Generated images of each class]({PICTURE})\n\n"
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+ARROWS = {"lower": "↓", "higher": "↑"}
+PRIVATE = (
+    "**Do not share these weights, nor images made with them, publicly.** They were trained on credentialed or "
+    "patients' data, of which weights and images may give parts away. Ask what the agreement that you signed for the "
+    "data says of models trained on them.\n\n"
+)
+LICENCE = (
+    "Not chosen by the exporter: the weights derive from the base model and from the training data, and whatever the "
+    "licences of both allow and forbid applies to them."
+)
+NOTES = (
+    "n: images that a value rests on, of each kind where real and generated ones are compared; floor: what real images "
+    "score against held-out real ones at the same count."
+)
+
+
+def model_card(
+    manifest: Manifest, record: RunRecord, chosen: ChosenBackbone, source: str, other_formats: str, picture: bool
+) -> str:
+    """The card; ``source`` says where the task's data come from, ``other_formats`` how else the weights load."""
+    spec = manifest.spec
+    trained_on = "" if spec.task.name == record.spec.task.name else f" ({spec.task.name}'s generator)"
+    return (
+        f"{_front_matter(manifest, chosen)}\n"
+        f"# {manifest.label} on {manifest.task_label}{trained_on}\n\n"
+        f"{PRIVATE if manifest.private else ''}"
+        f"Backbone `{spec.backbone.name}` (revision {spec.backbone.version}), fine-tuned by method "
+        f"`{spec.method.name}` (version {spec.method.version}) of grasp-bench {manifest.grasp_bench} for "
+        f"{spec.budget.steps} steps of {spec.budget.batch_size} images, seed {spec.seed}; the run's id begins with "
+        f"{manifest.run_id[:12]}.\n\n"
+        f"{SAMPLES if picture else ''}"
+        f"## Use\n\n{_usage(manifest, chosen)}{other_formats}\n"
+        f"## Classes\n\n{_table(['class', 'prompt', 'group', 'training images'], _class_rows(manifest))}\n"
+        f"## Scores\n\n{_scores(record)}\n"
+        f"## Data and licence\n\nData: {source.rstrip('.')}.\n\n{LICENCE}\n"
+    )
+
+
+def base_model(chosen: ChosenBackbone, name: str) -> str:
+    """The base model as the hub knows it, or else the backbone's name; never a folder."""
+    on_hub = REPOSITORY.fullmatch(chosen.source) and not Path(chosen.source).expanduser().exists()
+    return chosen.source if on_hub else name
+
+
+def _front_matter(manifest: Manifest, chosen: ChosenBackbone) -> str:
+    spec = manifest.spec
+    tags = dict.fromkeys(["grasp-bench", "long-tail", "fine-tuning", spec.method.name, spec.task.name])
+    lines = [
+        "library_name: grasp-bench",
+        "pipeline_tag: text-to-image",
+        f"base_model: {json.dumps(base_model(chosen, spec.backbone.name))}",
+        "license: other",
+        "license_name: unknown",
+        "tags:",
+        *(f"- {json.dumps(tag)}" for tag in tags),  # a string in JSON is one in YAML
+    ]
+    return "---\n" + "\n".join(lines) + "\n---\n"
+
+
+def _usage(manifest: Manifest, chosen: ChosenBackbone) -> str:
+    backbone, rarest = manifest.spec.backbone.name, min(manifest.classes, key=lambda info: info.train_count)
+    named = f', backbone="{backbone}:{base_model(chosen, "FOLDER")}"' if chosen.source else ""
+    return (
+        "```python\n"
+        "import grasp_bench\n\n"
+        f'pipeline = grasp_bench.load("FOLDER"{named})\n'
+        f"images = pipeline(class_name={json.dumps(rarest.name)}, num_images=4, seed={manifest.spec.seed}).images\n"
+        'images[0].save("image.png")\n'
+        "```\n"
+    )
+
+
+def _class_rows(manifest: Manifest) -> list[list[str]]:
+    return [[info.name, info.prompt, info.group, str(info.train_count)] for info in manifest.classes]
+
+
+def _scores(record: RunRecord) -> str:
+    """A row a metric, a column a group."""
+    pooled = [metric for metric in record.metrics if metric.scope == "group"]
+    groups = list(dict.fromkeys(metric.group for metric in pooled))
+    rows = []
+    for label in dict.fromkeys(metric.label for metric in pooled):
+        values = {metric.group: metric for metric in pooled if metric.label == label}
+        arrow = ARROWS[next(iter(values.values())).direction]
+        rows.append([f"{label} {arrow}", *(_value(values[group]) if group in values else "-" for group in groups)])
+    return (
+        f"{_table(['score', *groups], rows)}\nOn {record.task_label}, {record.spec.budget.name} budget, one seed "
+        f"({record.spec.seed}), guidance {record.spec.guidance.name}. {NOTES}\n"
+    )
+
+
+def _value(metric: Metric) -> str:
+    if metric.value is None:
+        return f"n too small (n={metric.n})"
+    floor = "" if metric.floor is None else f", floor {metric.floor:.4g}"
+    return f"{metric.value:.4g} (n={metric.n}{floor})"
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")

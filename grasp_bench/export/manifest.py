@@ -1,0 +1,86 @@
+"""What an exported folder says of itself, so that it loads without the run, its task or its data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue, ValidationError
+
+from grasp_bench.errors import UserError
+from grasp_bench.export.restore import WEIGHTS
+from grasp_bench.harness.plan import Plan
+from grasp_bench.io import file_digest
+from grasp_bench.record import Part, RunRecord
+from grasp_bench.spec import RunSpec
+from grasp_bench.task import ClassInfo
+
+MANIFEST = "grasp_bench.json"
+SUMMARY = "train.json"  # beside the weights in the train stage
+
+
+class Manifest(Part):
+    """What was trained, on what, and what it needs to generate again."""
+
+    schema_version: Literal[1] = 1
+    grasp_bench: str
+    """Version of the package that trained it."""
+    run_id: str
+    """Of the run whose record it was exported from."""
+    label: str
+    """Row of the run in its table."""
+    task_label: str
+    """Table of the run."""
+    spec: RunSpec
+    """Of the training: the task is the one that was fine-tuned on, and its classes those below."""
+    classes: list[ClassInfo]
+    """In the order of their indices."""
+    artifacts: dict[str, JsonValue]
+    """What the method wrote of itself when it was trained, such as its partition."""
+    weights: str
+    """sha256 of ``weights.safetensors``."""
+    private: bool
+    """Whether the data were such that weights trained on them may not be shared."""
+
+
+def manifest_of(plan: Plan, record: RunRecord, weights: Path) -> Manifest:
+    """The manifest of a run whose trained weights are in the train stage's folder."""
+    trained_on, summary = plan.trained_on, json.loads((weights.parent / SUMMARY).read_text())
+    assert record.weights
+    return Manifest(
+        grasp_bench=record.environment.versions["grasp-bench"],
+        run_id=record.run_id,
+        label=record.label,
+        task_label=record.task_label,
+        spec=trained_on.spec,
+        classes=trained_on.task.classes(),
+        artifacts={name: json.loads((weights.parent / name).read_text()) for name in summary["artifacts"]},
+        weights=record.weights,
+        private=trained_on.task.private,
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an exported folder, whose weights are as they were written.
+
+    Raises :class:`UserError` that names the file and its fault.
+    """
+    path, weights = folder / MANIFEST, folder / WEIGHTS
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+        found = file_digest(weights)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{path}: not a manifest this version reads: {where}: {first['msg']}.") from error
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot be read ({error.strerror}). Expected a folder that `grasp-bench export` wrote."
+        ) from error
+    if found != manifest.weights:
+        raise UserError(
+            f"{weights}: its sha256 begins with {found[:12]}, expected {manifest.weights[:12]}: the file is damaged or "
+            "of another export. Copy or export the folder again."
+        )
+    return manifest

@@ -1,0 +1,206 @@
+"""From a sweep's file to its cells: one run each, checked before any of them is started."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from grasp_bench.errors import UserError
+from grasp_bench.harness.plan import Plan, plan
+from grasp_bench.record import RECORD_NAME
+from grasp_bench.sweep.config import Exclude, Grid, SweepConfig, read_config
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A point of the sweep's grid; settings are ``NAME=VALUE``."""
+
+    task: str
+    task_set: tuple[str, ...]
+    seed: str
+    backbone: str | None
+    method: str
+    set: tuple[str, ...]
+    guidance: str | None
+    guidance_set: tuple[str, ...]
+
+    def __str__(self) -> str:
+        named = [self.method, *self.set, "on", self.task, *self.task_set]
+        named += ["with", self.guidance, *self.guidance_set] if self.guidance else []
+        named += ["from", self.backbone] if self.backbone else []
+        return f"{' '.join(named)}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep."""
+
+    plan: Plan
+    arguments: tuple[str, ...]
+    """What follows `grasp-bench` on the command line that makes it."""
+    record: Path
+    log: Path
+    """What the command prints."""
+
+    @property
+    def name(self) -> str:
+        """As tables call it; no two cells of a sweep share one."""
+        return f"{self.plan.label} on {self.plan.task_label}, seed {self.plan.spec.seed}"
+
+    @cached_property
+    def training(self) -> str:
+        """Key of the training stage: cells that differ in guidance alone share it."""
+        return self.plan.stage_keys()["train"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs that a file asks for."""
+
+    path: Path
+    config: SweepConfig
+    cells: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's, without its ending."""
+        return self.path.stem
+
+    @property
+    def folder(self) -> Path:
+        """Where the sweep keeps its logs."""
+        return _folder(self.path, self.config)
+
+
+def read_sweep(path: Path) -> Sweep:
+    """The cells of the sweep that a TOML file describes, by task, seed, backbone, method and guidance.
+
+    The first seed of every method comes before the second of any, so a sweep that is stopped early has compared them
+    all. Raises :class:`UserError` that names the file and every cell that cannot be run.
+    """
+    config = read_config(path)
+    choices = _without(path, config.exclude, list(_choices(config)))
+    cells: list[Cell] = []
+    wrong: dict[str, list[Choice]] = {}
+    for choice in choices:
+        try:
+            cells.append(_cell(path, config, choice))
+        except UserError as error:
+            wrong.setdefault(str(error), []).append(choice)
+    if wrong:
+        lines = [f"  {first}{f' and {len(rest)} more' if rest else ''}: {why}" for why, (first, *rest) in wrong.items()]
+        count = sum(map(len, wrong.values()))
+        raise UserError("\n".join([f"{path}: {count} of {len(choices)} cells cannot be run.", *lines]))
+    _check_distinct(path, cells, choices)
+    return Sweep(path, config, tuple(cells))
+
+
+def by_training(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells in groups that share a training, in the order of each group's first."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.training, []).append(cell)
+    return list(groups.values())
+
+
+def _choices(config: SweepConfig) -> Iterator[Choice]:
+    tasks = [(name, each) for name in config.tasks for each in _points(config.task_set.get(name, {}))]
+    methods = [(name, each) for name in config.methods for each in _points(config.set.get(name, {}))]
+    guidances: list[tuple[str | None, tuple[str, ...]]] = [
+        (name, each) for name in config.guidances or () for each in _points(config.guidance_set.get(name, {}))
+    ]
+    backbones: list[str | None] = [*config.backbones] if config.backbones else [None]
+    axes = itertools.product(tasks, config.seeds, backbones, methods, guidances or [(None, ())])
+    for (task, task_set), seed, backbone, (method, method_set), (guidance, guidance_set) in axes:
+        yield Choice(task, task_set, seed, backbone, method, method_set, guidance, guidance_set)
+
+
+def _points(grid: Grid) -> Iterator[tuple[str, ...]]:
+    return itertools.product(*([f"{name}={value}" for value in values] for name, values in grid.items()))
+
+
+def _without(path: Path, excludes: list[Exclude], choices: list[Choice]) -> list[Choice]:
+    """The choices that no exclusion matches; one that matches nothing is a mistake."""
+    left = choices
+    for number, exclude in enumerate(excludes, 1):
+        matched = {choice for choice in choices if _matches(exclude, choice)}
+        if not matched:
+            raise UserError(
+                f"{path}: exclude, number {number}: no cell matches it. Name what the sweep has, such as "
+                f"method = {choices[0].method!r}, or remove it."
+            )
+        left = [choice for choice in left if choice not in matched]
+    if not left:
+        raise UserError(f"{path}: exclude: leaves no cell.")
+    return left
+
+
+def _matches(exclude: Exclude, choice: Choice) -> bool:
+    def agrees(key: str) -> bool:
+        wanted, found = getattr(exclude, key), getattr(choice, key)
+        if isinstance(wanted, dict):
+            return all(any(f"{name}={value}" in found for value in values) for name, values in wanted.items())
+        return found in wanted
+
+    return bool(exclude.model_fields_set) and all(map(agrees, exclude.model_fields_set))
+
+
+def _cell(path: Path, config: SweepConfig, choice: Choice) -> Cell:
+    data_root = config.options.data_root.get(choice.task)
+    chosen = plan(
+        method=choice.method,
+        task=choice.task,
+        seed=int(choice.seed),
+        guidance=choice.guidance,
+        backbone=choice.backbone,
+        budget=config.budget,
+        method_settings=choice.set,
+        task_settings=choice.task_set,
+        guidance_settings=choice.guidance_set,
+        data_root=data_root,
+    )
+    place = Path(chosen.task_label, chosen.label, f"seed-{chosen.spec.seed}")
+    return Cell(
+        chosen,
+        tuple(_arguments(config, choice, data_root)),
+        config.options.results / place / RECORD_NAME,
+        _folder(path, config) / place.with_suffix(".log"),
+    )
+
+
+def _folder(path: Path, config: SweepConfig) -> Path:
+    return config.options.work_dir / "sweep" / path.stem
+
+
+def _arguments(config: SweepConfig, choice: Choice, data_root: Path | None) -> Iterator[str]:
+    yield from ("run", "--method", choice.method, "--task", choice.task, "--seed", choice.seed)
+    named = {"--backbone": choice.backbone, "--guidance": choice.guidance, "--data-root": data_root}
+    if "budget" in config.model_fields_set:
+        named["--budget"] = config.budget
+    for option, value in named.items():
+        if value is not None:
+            yield from (option, str(value))
+    settings = {"--set": choice.set, "--task-set": choice.task_set, "--guidance-set": choice.guidance_set}
+    for option, assignments in settings.items():
+        for assignment in assignments:
+            yield from (option, assignment)
+    for name, value in config.options.model_dump(exclude_unset=True, exclude={"data_root"}).items():
+        option = f"--{name.replace('_', '-')}"
+        if not isinstance(value, bool):
+            yield from (option, str(value))
+        elif value:
+            yield option
+
+
+def _check_distinct(path: Path, cells: list[Cell], choices: list[Choice]) -> None:
+    """Two cells of one record would overwrite each other."""
+    first: dict[Path, Choice] = {}
+    for cell, choice in zip(cells, choices, strict=True):
+        if cell.record in first:
+            raise UserError(
+                f"{path}: two cells would write {cell.record}: {first[cell.record]}; and {choice}. Keep one of them."
+            )
+        first[cell.record] = choice

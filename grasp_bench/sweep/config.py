@@ -1,0 +1,149 @@
+"""The file that describes a sweep: which methods on which tasks, with which settings, and how to carry it out."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.settings import Settings
+from grasp_bench.spec import STANDARD
+
+
+def _values(found: Any) -> list[str]:
+    """A value or a list of values, as ``NAME=VALUE`` spells them on the command line."""
+    values = found if isinstance(found, list) else [found]
+    if not values or not all(isinstance(value, str | int | float) for value in values):
+        raise ValueError("expected a string, number or truth value, or a list of them with at least one")
+    spelt = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    if twice := [value for value in spelt if spelt.count(value) > 1]:
+        raise ValueError(f"{twice[0]} is listed twice")
+    return spelt
+
+
+Values = Annotated[list[str], BeforeValidator(_values)]
+Grid = dict[str, Values]
+"""Setting → the values to try."""
+
+
+class Exclude(Settings):
+    """Cells to leave out: those that match every key given."""
+
+    method: Values | None = None
+    task: Values | None = None
+    seed: Values | None = None
+    guidance: Values | None = None
+    backbone: Values | None = None
+    set: Grid = Field(default_factory=dict)
+    task_set: Grid = Field(default_factory=dict)
+    guidance_set: Grid = Field(default_factory=dict)
+
+
+class Execution(Settings):
+    """How every cell is carried out: the options of `grasp-bench run` that change no score."""
+
+    results: Path = Path("results")
+    """Where records go"""
+    work_dir: Path = Path(".grasp-bench")
+    """Where stages, checkpoints and the sweep's logs go"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """The launcher says which of the GPUs"""
+    batch_size: int = Field(default=100, ge=1)
+    """Images generated at a time"""
+    log_every: int = Field(default=50, ge=1)
+    """Steps between log rows, each with a checkpoint"""
+    gradient_checkpointing: bool = False
+    """Trade training time for memory"""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts in which a training step's batch is worked on"""
+    compile: bool = False
+    """Compile the transformer for training"""
+    data_root: dict[str, Path] = Field(default_factory=dict)
+    """Task → folder of its download"""
+
+
+class SweepConfig(Settings):
+    """What the TOML file of a sweep says; paths are relative to where the command is given, as those of `run` are."""
+
+    methods: Values
+    tasks: Values
+    """Names, or TOML files that describe one"""
+    seeds: Values
+    guidances: Values | None = None
+    """Each task's default if absent"""
+    backbones: Values | None = None
+    """Each task's default if absent"""
+    budget: str = STANDARD
+    set: dict[str, Grid] = Field(default_factory=dict)
+    """Method → its settings"""
+    task_set: dict[str, Grid] = Field(default_factory=dict)
+    """Task → its settings"""
+    guidance_set: dict[str, Grid] = Field(default_factory=dict)
+    """Guidance → its settings"""
+    exclude: list[Exclude] = Field(default_factory=list)
+    options: Execution = Execution()
+    slurm: dict[str, Any] = Field(default_factory=dict)
+    """Handed to submitit's AutoExecutor as it is, such as timeout_min or slurm_partition"""
+
+
+def read_config(path: Path) -> SweepConfig:
+    """Read the TOML file of a sweep. Raises :class:`UserError` that names the file and each key that is wrong."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Name the TOML file of a sweep.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: is no TOML ({error}).") from error
+    try:
+        config = SweepConfig.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {'; '.join(_problem(each) for each in error.errors())}.") from error
+    _check_seeds(path, config)
+    for key, owners, known in (
+        ("set", config.set, config.methods),
+        ("task_set", config.task_set, config.tasks),
+        ("guidance_set", config.guidance_set, config.guidances or []),
+        ("options.data_root", config.options.data_root, config.tasks),
+    ):
+        _check_owners(path, key, owners, known)
+    return config
+
+
+def _check_seeds(path: Path, config: SweepConfig) -> None:
+    for seed in config.seeds:
+        if not seed.isdecimal():
+            raise UserError(f"{path}: seeds: {seed!r} is no seed. Expected whole numbers from 0.")
+
+
+def _check_owners(path: Path, key: str, owners: Collection[str], known: list[str]) -> None:
+    """Settings of what the sweep does not name would be passed over without a word."""
+    plural = {"set": "methods", "guidance_set": "guidances"}.get(key, "tasks")
+    for owner in owners:
+        if owner not in known:
+            there = ", ".join(known) or "none"
+            raise UserError(
+                f"{path}: {key}.{owner}: {owner!r} is not among the {plural} of this sweep ({there})."
+                f"{did_you_mean(owner, known)} Add it to `{plural}`, or remove its settings."
+            )
+
+
+def _problem(error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _model_at(error["loc"]).model_fields
+        hint = did_you_mean(str(error["loc"][-1]), known)
+        return f"{where}: there is no such key.{hint} There are: {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"{where}: is missing; a sweep needs methods, tasks and seeds, each a list"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}, found {error['input']!r}"
+
+
+def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model that an unknown key was given to."""
+    nested: dict[int | str, type[BaseModel]] = {"options": Execution, "exclude": Exclude}
+    return nested[location[0]] if len(location) > 1 else SweepConfig

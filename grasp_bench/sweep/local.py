@@ -1,0 +1,175 @@
+"""Cells as processes of this machine, a slot each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from types import FrameType
+
+from rich.live import Live
+from rich.table import Table
+
+from grasp_bench.harness.progress import Reporter
+from grasp_bench.sweep.cells import Cell, Sweep
+from grasp_bench.sweep.process import last_line, send, start
+from grasp_bench.sweep.state import BROKEN, DONE, State, counted, recorded
+from grasp_bench.sweep.table import clock, sweep_table
+
+POLL_SECONDS = 0.2
+CANCELLED = 130  # exit status of a run after Ctrl-C
+PATIENCE = 60.0
+"""Seconds that a cell has to stop after it was interrupted."""
+
+Slot = dict[str, str]
+"""The environment variables of whatever runs in it."""
+
+
+def make_slots(parallel: int | None, device: str) -> list[Slot]:
+    """As many slots as asked, or one a GPU, or one: each with its share of the cores, and a GPU where there are any."""
+    gpus = [] if device == "cpu" else _gpus()
+    count = parallel or len(gpus) or 1
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // count))
+    return [
+        {"OMP_NUM_THREADS": threads} | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})
+        for number in range(count)
+    ]
+
+
+def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], report: Reporter) -> None:
+    """Run every cell in the first free slot; a cell waits for one that runs the same training.
+
+    A cell that fails stops no other. Ctrl-C, SIGTERM and SIGHUP interrupt what runs, wait until it has stopped, and
+    raise KeyboardInterrupt; a second one does not wait.
+    """
+    board = _Board(sweep, len(cells), report)
+    waiting, free, running = list(cells), list(slots), board.running
+    with counted_signals() as received, board.shown():
+        try:
+            while (waiting or running) and not received:
+                while free and (ready := _next(waiting, running)):
+                    waiting.remove(ready)
+                    slot = free.pop(0)
+                    running.append(_Running(ready, slot, start(ready.arguments, ready.log, slot)))
+                    board.say(f"started {ready.name}")
+                time.sleep(POLL_SECONDS)
+                free += [each.slot for each in board.collect()]
+        finally:
+            _stop(running, received)
+            board.collect(interrupted=True)
+    if received:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def counted_signals() -> Iterator[list[int]]:
+    """Ctrl-C, SIGTERM and SIGHUP go into a list, so that none of them comes between two lines that belong together.
+
+    A SIGHUP that is ignored already (nohup) stays so.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    former = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class _Running:
+    cell: Cell
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    since: float = field(default_factory=time.monotonic)
+
+
+class _Board:
+    """Tells the user of what runs: a line an event, and on a terminal a live table below them."""
+
+    def __init__(self, sweep: Sweep, total: int, report: Reporter) -> None:
+        self.sweep, self.total, self.report = sweep, total, report
+        self.running: list[_Running] = []
+        self.ended: list[State] = []
+        self.live: Live | None = None
+        self.refreshed = 0.0
+
+    def shown(self) -> AbstractContextManager[object]:
+        if not self.report.console.is_terminal:
+            return nullcontext()
+        self.live = Live(self._table(), console=self.report.console, auto_refresh=False, transient=True)
+        return self.live
+
+    def say(self, message: str) -> None:
+        self.report.say(message)
+
+    def collect(self, interrupted: bool = False) -> list[_Running]:
+        """Those whose process has ended since the last call."""
+        over = [each for each in self.running if each.process.poll() is not None]
+        for each in over:
+            self.running.remove(each)
+            state = _outcome(each, interrupted)
+            self.ended.append(state)
+            note = f": {state.note}" if state.note else ""
+            took = clock(time.monotonic() - each.since)
+            self.say(f"[{len(self.ended)}/{self.total}] {state.status} after {took}: {each.cell.name}{note}")
+        if self.live and (over or time.monotonic() - self.refreshed > 1):
+            self.refreshed = time.monotonic()
+            self.live.update(self._table(), refresh=True)
+        return over
+
+    def _table(self) -> Table:
+        now = time.monotonic()
+        rows = [(each.cell, State("running", round(now - each.since), str(each.cell.log))) for each in self.running]
+        left = self.total - len(self.ended) - len(rows)
+        counts = f"{counted(self.ended)}, " if self.ended else ""
+        return sweep_table(self.sweep, rows, f"{counts}{len(rows)} running, {left} waiting")
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
+
+
+def _next(waiting: Sequence[Cell], running: Sequence[_Running]) -> Cell | None:
+    """The first cell whose training no running cell is at: it would only wait for it, and hold a slot."""
+    busy = {each.cell.training for each in running}
+    return next((cell for cell in waiting if cell.training not in busy), None)
+
+
+def _outcome(ended: _Running, interrupted: bool) -> State:
+    """What became of a cell: its record tells, unless the process ended without writing one."""
+    code, cell = ended.process.returncode, ended.cell
+    found = recorded(cell)
+    if interrupted and found.status not in DONE:
+        return State("cancelled")
+    if code not in (0, CANCELLED) and found.status not in BROKEN:
+        said = last_line(cell.log)
+        return State("failed", note=f"exit status {code}{f', {said}' if said else ''} (log: {cell.log})")
+    return found
+
+
+def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
+    """Interrupt what runs and wait for it; whatever takes too long, or at the user's second Ctrl-C, is killed."""
+    for each in running:
+        send(each.process, signal.SIGINT)
+    asked, deadline = len(received), time.monotonic() + PATIENCE
+    while any(each.process.poll() is None for each in running):
+        if len(received) > asked or time.monotonic() > deadline:
+            for each in running:
+                send(each.process, signal.SIGKILL)
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,66 @@
+"""A cell as a process of its own, whose output goes to the cell's log."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from grasp_bench.io import writing
+
+COMMAND = (sys.executable, "-P", "-m", "grasp_bench")
+"""`grasp-bench` of this very installation; like it, and unlike a plain -m, it imports nothing from where it is run."""
+
+
+def start(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start `grasp-bench` with ``arguments`` in ``folder``, apart from this process's terminal.
+
+    The process holds a lock on its log as long as it lives, whatever becomes of its parent.
+    """
+    with writing(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | environment,
+                cwd=folder,
+                start_new_session=True,
+            )
+
+
+def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to the process and its own, as a terminal would."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def is_running(log: Path) -> bool:
+    """Whether a process writes to ``log``."""
+    try:
+        with log.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def last_line(log: Path) -> str:
+    """What a process said last; empty where it said nothing."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

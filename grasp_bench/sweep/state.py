@@ -1,0 +1,98 @@
+"""How far the cells of a sweep are, as their records, logs and jobs tell."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from grasp_bench.errors import UserError
+from grasp_bench.harness.runner import is_current
+from grasp_bench.harness.stages import Stages
+from grasp_bench.record import RunRecord, Status, read_record
+from grasp_bench.sweep.cells import Cell, Sweep
+from grasp_bench.sweep.process import is_running
+
+CellStatus = Status | Literal["missing", "waiting", "running"]
+DONE: tuple[CellStatus, ...] = ("finished", "skipped")
+BROKEN: tuple[CellStatus, ...] = ("failed", "oom")
+BUSY: tuple[CellStatus, ...] = ("waiting", "running")
+
+CHECKPOINT = re.compile(r"step-(\d+)\.[0-9a-f]+\.safetensors")
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a cell is."""
+
+    status: CellStatus
+    seconds: int | None = None
+    """How long the run took, or has been going on."""
+    note: str = ""
+    """Why it did not finish, and where to look."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a cluster's scheduler says of the job of a cell."""
+
+    id: str
+    status: Literal["waiting", "running", "over"]
+    seconds: int | None = None
+
+
+def states(sweep: Sweep, jobs: Mapping[str, Job]) -> list[State]:
+    """The state of every cell, given the jobs of cells by their names."""
+    return [state_of(cell, jobs.get(cell.name)) for cell in sweep.cells]
+
+
+def state_of(cell: Cell, job: Job | None = None) -> State:
+    """The state of one cell: a finished record says all; else a process or job that is at it; else the record."""
+    found = recorded(cell)
+    if found.status in DONE:
+        return found
+    if job and job.status != "over":
+        return State(job.status, job.seconds, f"job {job.id}")
+    if is_running(cell.log):
+        return State("running")
+    if found.status == "missing" and job:
+        return State("missing", note=f"job {job.id} ended before the run did; see {cell.log}")
+    return found
+
+
+def recorded(cell: Cell) -> State:
+    """The state of one cell as its record alone tells it."""
+    record = current_record(cell)
+    if record is None:
+        return State("missing")
+    elapsed = datetime.fromisoformat(record.finished) - datetime.fromisoformat(record.started)
+    reason = record.reason or ""
+    note = f"{reason} (log: {cell.log})" if record.status in BROKEN else reason
+    return State(record.status, round(elapsed.total_seconds()), note)
+
+
+def current_record(cell: Cell) -> RunRecord | None:
+    """The cell's record, where it can be read, is of this very run, and nothing in it is stale or lost."""
+    try:
+        record = read_record(cell.record)
+    except UserError:
+        return None
+    return record if is_current(record, cell.plan, cell.record.parent) else None
+
+
+def step_of(cell: Cell, sweep: Sweep) -> int:
+    """The training step of the cell's newest checkpoint; all of them once it is trained."""
+    final = Stages(sweep.config.options.work_dir, print).folder("train", cell.plan.stage_inputs()["train"])
+    if final.exists():
+        return cell.plan.spec.budget.steps
+    partial = final.with_suffix(".partial")
+    found = [CHECKPOINT.fullmatch(path.name) for path in partial.iterdir()] if partial.exists() else []
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def counted(found: Iterable[State]) -> str:
+    """Such as "3 finished, 1 failed"."""
+    return ", ".join(f"{count} {status}" for status, count in Counter(each.status for each in found).items())

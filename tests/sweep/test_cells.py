@@ -1,0 +1,105 @@
+"""Which cells a sweep has, in which order, and the command that makes each."""
+
+import inspect
+import shlex
+import subprocess
+import sys
+
+from grasp_bench.cli.run import run
+from grasp_bench.sweep.cells import by_training, read_sweep
+from grasp_bench.sweep.config import Execution
+
+from .sweeps import HEADER, call, write
+
+GRID = """
+methods = ["grasp", "lora"]
+tasks = ["digits-lt"]
+seeds = [0, 1]
+guidances = ["none", "cfg"]
+budget = "smoke"
+
+[set.grasp]
+rank = [4, 8]
+null_route = "base"
+
+[guidance_set.cfg]
+guidance_scale = 2.5
+
+[[exclude]]
+method = "grasp"
+set = { rank = 8 }
+guidance = "none"
+
+[[exclude]]
+seed = 1
+method = "lora"
+"""
+
+
+def test_order_and_exclusions(tmp_path):
+    sweep = read_sweep(write(tmp_path / "grid.toml", GRID))
+    cfg, grasp = "cfg~guidance_scale=2.5", "null_route=base"
+    assert [cell.name.replace(" on digits-lt~budget=smoke, seed ", " ") for cell in sweep.cells] == [
+        f"grasp+none~rank=4,{grasp} 0",
+        f"grasp+{cfg}~rank=4,{grasp} 0",
+        f"grasp+{cfg}~rank=8,{grasp} 0",
+        "lora+none 0",
+        f"lora+{cfg} 0",
+        f"grasp+none~rank=4,{grasp} 1",
+        f"grasp+{cfg}~rank=4,{grasp} 1",
+        f"grasp+{cfg}~rank=8,{grasp} 1",
+    ]
+
+
+def test_cells_that_differ_in_guidance_alone_share_a_training(tmp_path):
+    sweep = read_sweep(write(tmp_path / "grid.toml", GRID))
+    groups = by_training(sweep.cells)
+    assert [[sweep.cells.index(cell) for cell in group] for group in groups] == [[0, 1], [2], [3, 4], [5, 6], [7]]
+
+
+def test_a_lone_value_and_a_list_of_one_are_the_same(tmp_path):
+    lone = 'methods = "grasp"\ntasks = "digits-lt"\nseeds = 0\n'
+    cells = [read_sweep(write(tmp_path / "a.toml", text)).cells for text in (HEADER, lone)]
+    assert cells[0][0].arguments == cells[1][0].arguments
+
+
+def test_every_option_reaches_the_command(tmp_path):
+    text = (
+        HEADER
+        + 'backbones = ["tiny-sd3"]\n[task_set.digits-lt]\nema_decay = 0.9\n[options]\nresults = "my results"\n'
+        + 'work_dir = "work"\ndevice = "cpu"\nbatch_size = 7\nlog_every = 3\ngradient_checkpointing = true\n'
+    )
+    (cell,) = read_sweep(write(tmp_path / "one.toml", text)).cells
+    assert shlex.join(cell.arguments) == (
+        "run --method grasp --task digits-lt --seed 0 --backbone tiny-sd3 --task-set ema_decay=0.9 "
+        "--results 'my results' --work-dir work --device cpu --batch-size 7 --log-every 3 --gradient-checkpointing"
+    )
+    assert str(cell.record) == "my results/digits-lt~ema_decay=0.9/grasp/seed-0/record.json"
+    assert str(cell.log) == "work/sweep/one/digits-lt~ema_decay=0.9/grasp/seed-0.log"
+
+
+def test_defaults_are_those_of_run():
+    defaults = {name: each.default for name, each in inspect.signature(run).parameters.items()}
+    execution = Execution().model_dump(exclude={"data_root"})
+    assert execution == {name: defaults[name] for name in execution}
+
+
+def test_print_gives_a_command_a_line_and_starts_nothing(tmp_path, at_home, capsys):
+    path = write(tmp_path / "two.toml", HEADER.replace("[0]", "[0, 7]") + '[options]\nresults = "my results"\n')
+    assert call("sweep", path, "--launcher", "print") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"grasp-bench run --method grasp --task digits-lt --seed {seed} --results 'my results'" for seed in (0, 7)
+    ]
+    assert not list(at_home.iterdir())
+
+
+def test_print_and_status_import_no_torch(tmp_path):
+    path = write(tmp_path / "one.toml", HEADER)
+    code = (
+        "import sys; from sweep.sweeps import call; "
+        f"call('sweep', {str(path)!r}, '--launcher', 'print'); call('status', {str(path)!r}); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    tests = str(inspect.getfile(call)).rsplit("/", 2)[0]
+    shown = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {tests!r}); {code}"], check=False)
+    assert shown.returncode == 0
