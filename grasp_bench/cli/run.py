@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,6 +111,8 @@ def run(
         check(each, options, max(processes or 1, launched()))
     if processes and processes > launched():
         raise typer.Exit(launch(processes, sys.argv[1:]))
+    if launched() == 1:  # a launcher ends the others with SIGTERM when one fails, and that one says why
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for each in plans:
             report.say(f"{each.label} on {each.task_label}, seed {each.spec.seed}")

@@ -90,7 +90,8 @@ def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord
             _keep(outcome, folder, writer)
         processes.wait()
     except KeyboardInterrupt:
-        writer.write_failure("cancelled", "interrupted; the same command goes on from here")
+        if processes.is_first:
+            writer.write_failure("cancelled", "interrupted; the same command goes on from here")
         raise
     except Exception as error:
         out_of_memory = _is_out_of_memory(error)

@@ -99,9 +99,8 @@ def test_timesteps_are_logit_normal_and_follow_their_generator() -> None:
 
 def test_euler_sampling_follows_the_straight_line_to_the_data() -> None:
     """With the exact velocity of a single data point, any number of steps ends there."""
-    scheduler = TinySD3.load().scheduler()
+    scheduler = TinySD3.load().scheduler(7, torch.device("cpu"))
     data, x = torch.full((1, 1, 8, 8), 0.3), torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    scheduler.set_timesteps(7)
     for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
         x = scheduler.step((x - data) / sigma, timestep, x, return_dict=False)[0]
     torch.testing.assert_close(x, data)
