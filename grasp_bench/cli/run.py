@@ -58,7 +58,7 @@ def run(
     shard: Annotated[
         bool, typer.Option("--shard", help="Processes hold shares of the pretrained weights, not copies (FSDP).")
     ] = False,
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the transformer for training.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the transformer for training.")] = False,
     tracker: Annotated[
         list[str], typer.Option(help="Log to tensorboard, wandb, mlflow, trackio … too; repeatable.")
     ] = [],  # noqa: B006 # as above
@@ -88,7 +88,7 @@ def run(
         gradient_checkpointing,
         accumulate,
         shard,
-        compile_,
+        compile,
         tuple(dict.fromkeys(tracker)),
     )
     plans = [
