@@ -44,6 +44,17 @@ class Condition:
     def __getitem__(self, rows: slice) -> Condition:
         return Condition(self.labels[rows], self.dropped[rows], self.prompts[rows], self.timesteps[rows])
 
+    def cat(self, other: Condition) -> Condition:
+        """The samples of ``self``, then those of ``other``."""
+        import torch
+
+        return Condition(
+            torch.cat([self.labels, other.labels]),
+            torch.cat([self.dropped, other.dropped]),
+            self.prompts.cat(other.prompts),
+            torch.cat([self.timesteps, other.timesteps]),
+        )
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -36,6 +36,10 @@ class Objective(ABC):
         """The estimate of x_0 that a prediction at x_t implies: (B, ...)."""
 
     @abstractmethod
+    def prediction(self, noisy: torch.Tensor, clean: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The prediction at x_t that implies the estimate ``clean`` of x_0: (B, ...); t must not be 0."""
+
+    @abstractmethod
     def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
         """The number that diffusers' transformers and schedulers know ``timesteps`` (B,) by."""
 
@@ -70,6 +74,10 @@ class FlowMatching(Objective):
     def clean(self, noisy: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """The estimate of x_0 that a prediction implies: x_t - t v."""
         return noisy - _broadcast(timesteps, noisy) * prediction
+
+    def prediction(self, noisy: torch.Tensor, clean: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The velocity (x_t - x_0) / t."""
+        return (noisy - clean) / _broadcast(timesteps, noisy)
 
     def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
         return timesteps * TIMESTEPS
@@ -130,6 +138,11 @@ class VariancePreserving(Objective):
         """The estimate of x_0 that a prediction implies: (x_t - s e) / a, or a x_t - s v."""
         a, s = self._amplitudes(timesteps, noisy)
         return a * noisy - s * prediction if self.velocity else (noisy - s * prediction) / a
+
+    def prediction(self, noisy: torch.Tensor, clean: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The noise (x_t - a x_0) / s, or (a x_t - x_0) / s."""
+        a, s = self._amplitudes(timesteps, noisy)
+        return (a * noisy - clean) / s if self.velocity else (noisy - a * clean) / s
 
     def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Indices of the schedule's steps: int64 (B,)."""

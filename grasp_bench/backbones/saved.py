@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from grasp_bench.backbones.base import Backbone, Description, PromptEmbeddings
 from grasp_bench.errors import UserError
+from grasp_bench.io import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,11 +83,13 @@ class SavedBackbone(Backbone):
     def _described(cls, saved: SavedPipeline) -> Description:
         size = cls._latent_shape(saved)[-1] * cls._latent_factor(saved)
         texts = [part for part in saved.parts if part.startswith(("text_encoder", "tokenizer"))]
+        # the kind of pipeline, too: PixArt-α and PixArt-Σ have one encoder and read it at different lengths
+        encoding = [saved.index.get("_class_name"), saved.part_revision(texts)]
         return Description(
             saved.revision(),
             (3, size, size),
             autoencoder=saved.part_revision(["vae"]),
-            text_encoder=saved.part_revision(texts) if texts else None,
+            text_encoder=digest(encoding)[:12] if texts else None,
         )
 
     @classmethod

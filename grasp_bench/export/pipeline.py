@@ -144,9 +144,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         """The harness's sampler on the device where the transformer is, in the precision of the run."""
         precision, device = self.manifest.spec.budget.precision, self.transformer.device
         sampler = Sampler(self.backbone.to(device), self.method, self._guidance(name, settings), device, precision)
-        if precision == "float32":
-            # not the transformer's own `to`, which warns of precision being lowered; this raises it
-            torch.nn.Module.to(self.transformer, device, sampler.dtype)
+        sampler.place(self.backbone)
         return sampler
 
     def _guidance(self, name: str | None, settings: Mapping[str, Any]) -> Guidance[Settings]:

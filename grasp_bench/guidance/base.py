@@ -3,27 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from grasp_bench.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
+
+    from grasp_bench.backbones.base import Backbone, PromptEmbeddings
+    from grasp_bench.backbones.objective import Objective
+    from grasp_bench.errors import Skip
+    from grasp_bench.guidance.workshop import Workshop
+    from grasp_bench.method import Condition, Method, MethodSettings
+
 
 C_co = TypeVar("C_co", bound=Settings, covariant=True)
 
 
 @dataclass(frozen=True)
 class Model:
-    """The fine-tuned network as a guidance sees it, at one sampling step."""
+    """A fine-tuned network and the samples of one batch, as a guidance sees them."""
 
-    conditional: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    """(latents (B, ...), timesteps (B,)) → prediction under the samples' prompts."""
-    unconditional: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    """The same under the null condition."""
-    both: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-    """(conditional, unconditional) from one forward pass of twice the batch."""
+    network: Callable[[torch.Tensor, Condition], torch.Tensor]
+    """Noisy latents (B, ...) and what is known of them → prediction; counts its evaluations."""
+    objective: Objective
+    """What the prediction is of."""
+    labels: torch.Tensor
+    """Class indices (B,)."""
+    prompts: PromptEmbeddings
+    null: PromptEmbeddings
+    """Embeddings of the null condition, (B, ...)."""
+
+    def conditional(self, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Prediction (B, ...) under the samples' prompts, at timesteps (B,)."""
+        return self.network(latents, self._condition(timesteps, dropped=False))
+
+    def unconditional(self, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The same under the null condition."""
+        return self.network(latents, self._condition(timesteps, dropped=True))
+
+    def both(self, latents: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(conditional, unconditional) from one forward pass of twice the batch."""
+        import torch
+
+        condition, null = (self._condition(timesteps, dropped=each) for each in (False, True))
+        output = self.network(torch.cat([latents, latents]), condition.cat(null))
+        return output[: len(latents)], output[len(latents) :]
+
+    def on(self, network: Callable[[torch.Tensor, Condition], torch.Tensor]) -> Model:
+        """The same samples on another network, such as a weaker one."""
+        return replace(self, network=network)
+
+    def rows(self, chosen: torch.Tensor) -> Model:
+        """The samples at the indices ``chosen``, or where it is true."""
+        return replace(self, labels=self.labels[chosen], prompts=self.prompts[chosen], null=self.null[chosen])
+
+    def of_classes(self, labels: torch.Tensor, prompts: PromptEmbeddings) -> Model:
+        """The same samples under other classes (B,) and their prompts."""
+        return replace(self, labels=labels, prompts=prompts)
+
+    def _condition(self, timesteps: torch.Tensor, dropped: bool) -> Condition:
+        import torch
+
+        from grasp_bench.method import Condition
+
+        flags = torch.full_like(self.labels, dropped, dtype=torch.bool)
+        return Condition(self.labels, flags, self.null if dropped else self.prompts, timesteps)
 
 
 @dataclass(frozen=True)
@@ -40,17 +88,37 @@ class SamplingStep:
     """(B,), where the sampler goes next."""
     memory: dict[str, torch.Tensor]
     """Kept from step to step of one batch's way, empty at its start; for momentum and the like."""
+    generators: list[torch.Generator]
+    """One a sample, for draws of the guidance's own: an image's draws depend on no other image."""
 
 
 class Guidance(Generic[C_co]):
-    """A way to sample from a fine-tuned backbone; combines with every method without retraining."""
+    """A way to sample from a fine-tuned backbone; combines with every method without retraining.
+
+    A guidance may need something learned first: it then sets ``learns`` and overrides :meth:`learn`, whose outcome is
+    kept as a stage of its own. One that needs more than the fine-tuned network while sampling takes it from the
+    workshop in :meth:`prepare`. No gradient is recorded while sampling unless a guidance enables it.
+    """
 
     Config: ClassVar[type[Settings]] = Settings
     version: ClassVar[str]
     paper: ClassVar[str]
+    learns: ClassVar[bool] = False
+    """Whether :meth:`learn` has to be called before sampling."""
 
     def __init__(self, config: C_co) -> None:
         self.config = config
+
+    def learn(self, workshop: Workshop, folder: Path) -> None:
+        """Leave in ``folder``, as safetensors and JSON, whatever :meth:`prepare` reads."""
+        raise NotImplementedError
+
+    def supports(self, backbone: Backbone, method: Method[MethodSettings]) -> Skip | None:
+        """None, or why the guidance does not apply to a backbone with a method that is not attached yet."""
+        return None
+
+    def prepare(self, workshop: Workshop, folder: Path | None) -> None:
+        """Called once before sampling, with the folder that :meth:`learn` left."""
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         """The prediction that the sampler follows from noisy ``latents`` (B, ...) at ``step``."""

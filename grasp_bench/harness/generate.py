@@ -36,8 +36,25 @@ class Subject:
     """Index of the class among those that the method was fine-tuned on."""
 
 
+class Network:
+    """A backbone with a method on it; counts the samples that go through."""
+
+    def __init__(
+        self, backbone: Backbone, method: Method[MethodSettings], device: torch.device, precision: Precision = "float32"
+    ) -> None:
+        self.backbone, self.method, self.device, self.precision = backbone, method, device, precision
+        self.evaluations = 0
+        """Samples that went through, each branch of a guidance counted."""
+
+    def __call__(self, latents: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """The prediction (B, ...) at noisy latents (B, ...)."""
+        self.evaluations += len(latents)
+        with self.method.condition(condition), autocast(self.precision, self.device):
+            return self.backbone.predict(latents, condition.timesteps, condition.prompts).to(latents)
+
+
 class Sampler:
-    """A fine-tuned backbone under a guidance; counts network evaluations."""
+    """A fine-tuned network under a guidance."""
 
     def __init__(
         self,
@@ -51,52 +68,53 @@ class Sampler:
         """``embed`` is where embeddings of prompts come from: the backbone itself, unless they were stored."""
         self.backbone, self.method, self.guidance, self.device = backbone, method, guidance, device
         self.precision, self.embed = precision, embed or (lambda prompts: backbone.encode_prompts(list(prompts)))
+        self.networks = [Network(backbone, method, device, precision)]
+        """The fine-tuned one, and others that a guidance compares it with."""
         # autocast leaves double precision alone
         self.dtype = torch.float32 if precision == "bfloat16" else getattr(torch, backbone.sampling_dtype)
-        self.evaluations = 0
-        """Samples that went through the network, each branch of a guidance counted."""
 
-    @torch.inference_mode()
-    def __call__(self, noise: torch.Tensor, prompts: list[str], labels: torch.Tensor, steps: int) -> torch.Tensor:
-        """uint8 images (B, C, H, W) from noise (B, ...), one prompt and class index each."""
+    @property
+    def evaluations(self) -> int:
+        """Samples that went through a network, each branch of a guidance counted."""
+        return sum(network.evaluations for network in self.networks)
+
+    def place(self, backbone: Backbone) -> None:
+        """Bring a transformer to the device, the precision and the mode of sampling."""
+        transformer = backbone.transformer.eval()
+        if self.precision == "float32":
+            # not the transformer's own `to`, which warns of precision being lowered; this raises it
+            torch.nn.Module.to(transformer, self.device, self.dtype)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        noise: torch.Tensor,
+        prompts: list[str],
+        labels: torch.Tensor,
+        steps: int,
+        generators: list[torch.Generator] | None = None,
+    ) -> torch.Tensor:
+        """uint8 images (B, C, H, W) from noise (B, ...), one prompt and class index each.
+
+        ``generators``, one an image, are for guidances that draw.
+        """
         latents = noise.to(self.device, self.dtype)
         labels = labels.to(self.device)
         conditional = self.embed(prompts).to(latents)
         null = self.embed([""] * len(prompts)).to(latents)
-        kept, dropped = torch.zeros_like(labels, dtype=torch.bool), torch.ones_like(labels, dtype=torch.bool)
-
-        def conditioned(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            return self._forward(x, t, conditional, labels, kept)
-
-        def unconditioned(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            return self._forward(x, t, null, labels, dropped)
-
-        def both(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            twice, branches = torch.cat([x, x]), torch.cat([kept, dropped])
-            output = self._forward(twice, t.repeat(2), conditional.cat(null), labels.repeat(2), branches)
-            return output[: len(x)], output[len(x) :]
-
-        model = Model(conditioned, unconditioned, both)
+        model = Model(self.networks[0], self.backbone.objective, labels, conditional, null)
         scheduler = self.backbone.scheduler(steps, self.device)
-        times = (
-            self.backbone.objective.levels(scheduler).to(latents)[:, None].expand(-1, len(latents))
-        )  # descends from 1 to 0; (steps + 1, B)
+        times = self.backbone.objective.levels(scheduler).to(latents)[:, None]
+        times = times.expand(-1, len(latents))  # descends from 1 to 0; (steps + 1, B)
         memory: dict[str, torch.Tensor] = {}
         for index, timestep in enumerate(scheduler.timesteps):
-            step = SamplingStep(index, steps, times[index], times[index + 1], memory)
+            step = SamplingStep(index, steps, times[index], times[index + 1], memory, generators or [])
             prediction = self.guidance.predict(model, latents, step)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0].to(self.dtype)
         if not latents.isfinite().all():
             names = ", ".join(dict.fromkeys(prompts))
             raise NonFiniteError(f"an image is not finite after {steps} sampling steps; the batch's prompts: {names}")
         return self.backbone.decode_latents(latents).cpu()
-
-    def _forward(
-        self, x: torch.Tensor, t: torch.Tensor, prompts: PromptEmbeddings, labels: torch.Tensor, dropped: torch.Tensor
-    ) -> torch.Tensor:
-        self.evaluations += len(x)
-        with self.method.condition(Condition(labels, dropped, prompts, t)), autocast(self.precision, self.device):
-            return self.backbone.predict(x, t, prompts).to(x)
 
 
 def generate(
@@ -115,10 +133,7 @@ def generate(
     """
     each, steps = spec.budget.images_per_class, spec.budget.num_inference_steps
     labels = torch.arange(len(subjects)).repeat_interleave(each)
-    transformer = sampler.backbone.transformer.eval()
-    if sampler.precision == "float32":
-        # not the transformer's own `to`, which warns of precision being lowered; this raises it
-        torch.nn.Module.to(transformer, sampler.device, sampler.dtype)
+    sampler.place(sampler.backbone)
     made = processes.first_says(lambda: torch.cat([torch.zeros(0).long(), *_numbers(folder, report)]).tolist())
     missing = sorted(set(range(len(labels))).difference(made))
     batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
@@ -130,7 +145,7 @@ def generate(
             noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
             shown = [subjects[label] for label in labels[numbers]]
             known = torch.tensor([subject.label for subject in shown])
-            images = sampler(noise, [subject.prompt for subject in shown], known, steps)
+            images = sampler(noise, [subject.prompt for subject in shown], known, steps, streams)
             spent = [time.perf_counter() - started, sampler.evaluations - evaluations]
             batch = {"images": images, "numbers": torch.tensor(numbers), "spent": torch.tensor(spent).double()}
             save_checked(folder, KIND, numbers[0], batch)

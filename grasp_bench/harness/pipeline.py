@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from grasp_bench.downstream.sources import topped_up
 from grasp_bench.errors import Skip
 from grasp_bench.extractors.base import Extractor, PretrainedExtractor
 from grasp_bench.extractors.inception import is_fid
+from grasp_bench.guidance.workshop import Workshop
 from grasp_bench.harness import checkpoint
 from grasp_bench.harness import generate as generation
 from grasp_bench.harness import train as training
@@ -48,6 +49,7 @@ from grasp_bench.harness.score import (
 from grasp_bench.harness.stages import Stages
 from grasp_bench.harness.trackers import tracking
 from grasp_bench.io import file_digest, mapped_tensor, read_tensors, write_bytes, write_json, write_tensors
+from grasp_bench.method import Method, MethodSettings
 from grasp_bench.metrics.scoring import LabelledFeatures
 from grasp_bench.processes import ALONE, Processes
 from grasp_bench.record import Cost, Metric
@@ -96,6 +98,7 @@ class Pipeline:
     def outcome(self) -> Outcome | Skip:
         """Everything up to the scores, or why the method does not apply here."""
         skip = self.plan.method.supports(self.backbone, self.plan.task)
+        skip = skip or self.plan.guidance.supports(self.backbone, self.plan.method)
         if skip is not None:
             return skip
         recipe, (channels, height, _) = self.plan.recipe, self.plan.backbone.image_shape
@@ -140,6 +143,9 @@ class Pipeline:
     @functools.cached_property
     def backbone(self) -> Backbone:
         """The pretrained backbone."""
+        return self._fresh_backbone()
+
+    def _fresh_backbone(self) -> Backbone:
         backbone = self.plan.backbone.load()
         backbone.set_classes([info.prompt for info in self.plan.trained_on.task.classes()])
         return backbone
@@ -313,6 +319,7 @@ class Pipeline:
         self.plan.method.load_state_dict(read_tensors(trained / training.WEIGHTS))
         precision = self.plan.trained_on.spec.budget.precision
         sampler = generation.Sampler(self.backbone, self.plan.method, self.plan.guidance, self.device, precision, embed)
+        self._prepare_guidance(sampler)
         subjects = [generation.Subject(info.prompt, index) for index, info in enumerate(self.classes)]
         if self.plan.generator:
             known = self.plan.generator.task
@@ -321,6 +328,53 @@ class Pipeline:
         generation.generate(
             self.plan.spec, subjects, sampler, folder, self.options.batch_size, self.processes, self.report
         )
+
+    def _prepare_guidance(self, sampler: generation.Sampler) -> None:
+        """Let the guidance learn what it needs, once, and make itself ready."""
+        guidance, trainer = self.plan.guidance, self.trainer
+        sampler.place(self.backbone)
+        workshop = Workshop(
+            self.plan.spec,
+            trainer.plan.task,
+            self.backbone,
+            self.plan.method,
+            self.device,
+            sampler.embed,
+            sampler.networks[0],
+            lambda: trainer.data,
+            trainer.trained_after,
+            lambda weights: self._second_network(sampler, weights),
+            self.report,
+        )
+        folder = None
+        if guidance.learns:
+            _ = trainer.data  # a stage of its own, which the one below may not run
+            folder = self.stages.run("guide", self.inputs["guide"], functools.partial(guidance.learn, workshop))
+        guidance.prepare(workshop, folder)
+
+    def trained_after(self, steps: int) -> Path:
+        """Folder of the weights that the same run had after ``steps``: data, noise and rate are functions of the step."""
+        spec, method = self.plan.spec, self.plan.method
+        shorter = spec.model_copy(update={"budget": spec.budget.model_copy(update={"steps": steps})})
+        plan = replace(self.plan, spec=shorter, method=type(method)(method.config))
+        return Pipeline(plan, self.options, self.device, self.report, self.processes).trained
+
+    def _second_network(
+        self, sampler: generation.Sampler, weights: dict[str, torch.Tensor] | None
+    ) -> generation.Network:
+        """A network beside the sampler's own: with other weights of the method, or without the method."""
+        spec, task, own = self.plan.trained_on.spec, self.plan.trained_on.task, self.plan.method
+        backbone = self._fresh_backbone()
+        method: Method[MethodSettings] = Method(own.config)
+        if weights is not None:
+            method = type(own)(own.config)
+            method.attach(backbone, task, seeds.generator("init", spec.task.name, spec.seed, spec.method.name))
+            method.load_state_dict(weights)
+        store_frozen(backbone.transformer, sampler.precision)
+        sampler.place(backbone.to(self.device))
+        network = generation.Network(backbone, method, self.device, sampler.precision)
+        sampler.networks.append(network)
+        return network
 
     def _classify(self, folder: Path, source: str) -> None:
         """Train classifiers on the images of ``source`` and keep what they say of the test images."""

@@ -29,12 +29,16 @@ STAGE_VERSIONS = {
     "latents": 1,
     "prompts": 1,
     "train": 1,
+    "guide": 1,
     "generate": 1,
     "features": 2,
     "classify": 2,
     "score": 3,
 }
 """Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
+
+OWN = ("latents", "prompts", "guide")
+"""Stages of a backbone's or a guidance's own, which tell nothing of how two methods compare."""
 
 TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
 """Settings of every task that become part of its budget."""
@@ -120,6 +124,8 @@ class Plan:
             )
         subjects: dict[str, JsonValue] = {"prepare": prepare} if self.generator else {}  # else those that train names
         guidance = spec.guidance.model_dump(mode="json")
+        if self.guidance.learns:
+            subjects["guide"] = add("guide", **data, train=train, guidance=guidance)
         generate = add("generate", train=train, guidance=guidance, budget=sampling, **subjects)
         features = add("features", generate=generate, extractor=extractor)
         classify_generated = add("classify-generated", **data, generate=generate, recipe=recipe)
@@ -138,7 +144,8 @@ class Plan:
     def protocol(self) -> dict[str, str]:
         """Versions of whatever decides scores and is the same for every method, beyond the specification."""
         extractor = {"extractor": f"{self.task.extractor}@{self.extractor.version}"}
-        return {"rules": RULES_VERSION} | extractor | {name: str(version) for name, version in STAGE_VERSIONS.items()}
+        shared = {name: str(version) for name, version in STAGE_VERSIONS.items() if name not in OWN}
+        return {"rules": RULES_VERSION} | extractor | shared
 
     def stage_keys(self) -> dict[str, str]:
         """Stage → sha256 (hex) of its inputs."""

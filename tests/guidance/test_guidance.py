@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.backbones.objective import FlowMatching
 from grasp_bench.guidance.base import Model, SamplingStep
 from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidance.none import NoGuidance
+from grasp_bench.method import Condition
 from grasp_bench.settings import Settings
 
 SCALE = 0.5  # standard deviation of the data
@@ -25,23 +28,22 @@ class Counter:
     calls: list[str] = field(default_factory=list)
 
     def model(self) -> Model:
-        def conditional(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            self.calls.append("c")
-            return velocity(x, t, 2.0)
+        def network(x: torch.Tensor, condition: Condition) -> torch.Tensor:
+            half = len(X)
+            parts = zip(x.split(half), condition.timesteps.split(half), condition.dropped.split(half), strict=True)
+            outputs = []
+            for latents, timesteps, dropped in parts:
+                self.calls.append("u" if dropped[0] else "c")
+                outputs.append(velocity(latents, timesteps, -1.0 if dropped[0] else 2.0))
+            return torch.cat(outputs)
 
-        def unconditional(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            self.calls.append("u")
-            return velocity(x, t, -1.0)
-
-        def both(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return conditional(x, t), unconditional(x, t)
-
-        return Model(conditional, unconditional, both)
+        labels, prompts = torch.zeros(len(X), dtype=torch.long), PromptEmbeddings(torch.zeros(len(X), 1))
+        return Model(network, FlowMatching(), labels, prompts, prompts)
 
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 T = torch.linspace(0.1, 1.0, 5, dtype=torch.float64)
-STEP = SamplingStep(0, 2, T, T / 2, {})
+STEP = SamplingStep(0, 2, T, T / 2, {}, [])
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 7.5])

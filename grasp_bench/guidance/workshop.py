@@ -1,0 +1,45 @@
+"""What a guidance may learn from and sample with, beyond the network that it guides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from grasp_bench import seeds
+from grasp_bench.backbones.base import Backbone, PromptEmbeddings
+from grasp_bench.harness.progress import Reporter
+from grasp_bench.method import Condition, Method, MethodSettings
+from grasp_bench.spec import RunSpec
+from grasp_bench.task import Dataset, Task, TaskSettings
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The run that is being sampled from."""
+
+    spec: RunSpec
+    task: Task[TaskSettings]
+    """That the method was fine-tuned on."""
+    backbone: Backbone
+    method: Method[MethodSettings]
+    """Attached to the backbone, with its trained weights."""
+    device: torch.device
+    embed: Callable[[Sequence[str]], PromptEmbeddings]
+    """Embeddings of the classes' prompts and of the null condition, on the CPU."""
+    network: Callable[[torch.Tensor, Condition], torch.Tensor]
+    """The fine-tuned network; its evaluations are counted."""
+    data: Callable[[], Dataset]
+    """Opens the task's data; a guidance may use its training and validation images."""
+    trained: Callable[[int], Path]
+    """Number of steps → folder of the same run's weights after so many, ``weights.safetensors``."""
+    second: Callable[[dict[str, torch.Tensor] | None], Callable[[torch.Tensor, Condition], torch.Tensor]]
+    """A second network beside the first, with other weights of the method or, for None, the base model without it;
+    its evaluations are counted too."""
+    report: Reporter
+
+    def generator(self, *keys: str | int) -> torch.Generator:
+        """A stream of the run's own for what a guidance learns."""
+        return seeds.generator("guidance", self.spec.task.name, self.spec.seed, self.spec.guidance.name, *keys)
