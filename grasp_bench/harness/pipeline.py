@@ -353,7 +353,7 @@ class Pipeline:
         guidance.prepare(workshop, folder)
 
     def trained_after(self, steps: int) -> Path:
-        """Folder of the weights that the same run had after ``steps``: data, noise and rate are functions of the step."""
+        """Folder of the weights that the same run had after ``steps``; all that it sees is a function of the step."""
         spec, method = self.plan.spec, self.plan.method
         shorter = spec.model_copy(update={"budget": spec.budget.model_copy(update={"steps": steps})})
         plan = replace(self.plan, spec=shorter, method=type(method)(method.config))

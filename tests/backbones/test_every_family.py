@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from families import SAVE, Family, save
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -25,6 +27,7 @@ from typer.testing import CliRunner
 import grasp_bench
 from grasp_bench import plugins
 from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.baselines.lora import DIFFUSERS_FILE
 from grasp_bench.cli import app
 from grasp_bench.harness import generate as generation
 from grasp_bench.harness import train as training
@@ -120,7 +123,7 @@ def test_no_family_is_left_out() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(family, method, loaded, monkeypatch):
     whole = started(family, method)[0].trained
-    expected = {name: (whole / name).read_bytes() for name in (training.WEIGHTS, *artifacts(whole))}
+    expected = {name: (whole / name).read_bytes() for name in (training.WEIGHTS, *summary(whole)["artifacts"])}
     streams = summary(whole)["streams"]
     shutil.rmtree(whole)
 
@@ -142,10 +145,6 @@ def summary(trained: Path) -> dict[str, Any]:
     return json.loads((trained / training.SUMMARY).read_text())
 
 
-def artifacts(trained: Path) -> list[str]:
-    return summary(trained)["artifacts"]
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_what_was_trained_generates_images(family, method, loaded, monkeypatch):
     def encode_images(self: SavedBackbone, images: torch.Tensor) -> torch.Tensor:
@@ -157,12 +156,12 @@ def test_what_was_trained_generates_images(family, method, loaded, monkeypatch):
     assert images.dtype == torch.uint8
     assert len(images.flatten(0, 1).flatten(1).unique(dim=0)) == CLASSES * IMAGES
     assert set(loaded) == {"transformer", "vae"}  # the autoencoder decodes
-    assert not torch.equal(images[0], untrained(pipeline))
+    assert not torch.equal(images[0], first_class(pipeline, family.kind.load(str(family.folder))))
 
 
-def untrained(pipeline: Pipeline) -> torch.Tensor:
-    """The images of the first class that the pretrained transformer makes of the same noise."""
-    chosen, backbone = pipeline.plan, pipeline.plan.backbone.load()
+def first_class(pipeline: Pipeline, backbone: SavedBackbone) -> torch.Tensor:
+    """The images of the first class (n, C, H, W) that a backbone makes, as it is, of the run's noise."""
+    chosen = pipeline.plan
     streams = [generation.noise_stream(chosen.spec.task.name, 0, 0, number) for number in range(IMAGES)]
     noise = torch.stack([torch.randn(backbone.latent_shape, generator=stream) for stream in streams])
     sampler = generation.Sampler(backbone, Method(MethodSettings()), chosen.guidance, CPU, embed=pipeline.embed)
@@ -209,6 +208,24 @@ def export(family: Family, pipeline: Pipeline, folder: Path) -> Path:
     shown = CliRunner().invoke(app, [str(word) for word in words])
     assert shown.exit_code == 0, shown.exception
     return folder / "exported"
+
+
+def test_an_exported_lora_loads_with_peft_and_diffusers_where_they_can(family, tmp_path):
+    pipeline, _ = started(family, "lora")
+    expected, exported = images_of(pipeline)[0], export(family, pipeline, tmp_path)
+    backbone = family.kind.load(str(family.folder))
+    peft.PeftModel.from_pretrained(backbone.transformer, exported)  # which it changes
+    assert torch.equal(first_class(pipeline, backbone), expected)
+
+    original = DiffusionPipeline.from_pretrained(family.folder)
+    weights = exported / DIFFUSERS_FILE
+    assert weights.exists() == ("load_lora_weights" in (exported / "README.md").read_text())
+    assert weights.exists() == hasattr(original, "load_lora_weights")
+    if weights.exists():
+        original.load_lora_weights(exported, weight_name=weights.name)
+        backbone = family.kind.load(str(family.folder))
+        backbone.transformer = original.transformer
+        assert (first_class(pipeline, backbone).int() - expected.int()).abs().max() <= 1
 
 
 # Encoding once
