@@ -18,6 +18,7 @@ from grasp_bench.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+CANCELLED = 130  # what a shell reports for Ctrl-C
 PATIENCE = timedelta(days=7)  # the others wait while the first one lists a large download
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
 
     Environment variables that bound threads are kept; unless one is set, each process gets its share of the cores.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -112,7 +114,9 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         monitor_interval=0.1,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "grasp_bench", *arguments)
+        elastic_launch(config, sys.executable)("-P", "-m", "grasp_bench", *arguments)
+    except SignalException:  # passed on to every process
+        return CANCELLED
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode
     return 0

@@ -21,8 +21,7 @@ from grasp_bench.cli.show import show_plugin
 from grasp_bench.cli.status import status as show_status
 from grasp_bench.cli.sweep import sweep as run_sweep
 from grasp_bench.errors import UserError
-
-CANCELLED = 130  # what a shell reports for Ctrl-C
+from grasp_bench.processes import CANCELLED
 
 app = typer.Typer(
     name="grasp-bench",
