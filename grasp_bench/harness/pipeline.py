@@ -48,6 +48,7 @@ from grasp_bench.harness.score import (
 )
 from grasp_bench.harness.stages import Stages
 from grasp_bench.harness.trackers import tracking
+from grasp_bench.harness.trained import summary as trained_names
 from grasp_bench.io import file_digest, mapped_tensor, read_tensors, write_bytes, write_json, write_tensors
 from grasp_bench.method import Method, MethodSettings
 from grasp_bench.metrics.scoring import LabelledFeatures
@@ -284,6 +285,9 @@ class Pipeline:
         plan, options, split = self.plan, self.options, self.data.train
         latents, embed = self.latents, self.embed
         added = self.attach()
+        trains = plan.method.parameters()
+        count = sum(parameter.numel() for parameter in trains.values())
+        self.report.say(f"trains {count:,} parameters: {trained_names(trains)}")
         if options.gradient_checkpointing:
             self.backbone.enable_gradient_checkpointing()
         weights = plan.method.sample_weights(np.bincount(split.labels, minlength=len(self.classes)))
