@@ -3,7 +3,7 @@ BIN := .venv/bin
 DEMO := .grasp-bench/demo
 METHODS := vanilla-ft lora moe grasp
 
-.PHONY: demo test test-slurm bench clean
+.PHONY: demo test test-slurm bench bench-gpu clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -27,6 +27,12 @@ bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_metrics
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_data --rows 100000
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_loader
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_adapters
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_training
+
+# Training at the true sizes of SD3.5-medium and PixArt-Σ with random weights, on a GPU; about nine minutes.
+bench-gpu: .venv/installed-bench
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_gpu
 
 clean:
 	rm -rf .venv $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
