@@ -143,7 +143,14 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
     def _sampler(self, name: str | None, settings: Mapping[str, Any]) -> Sampler:
         """The harness's sampler on the device where the transformer is, in the precision of the run."""
         precision, device = self.manifest.spec.budget.precision, self.transformer.device
-        sampler = Sampler(self.backbone.to(device), self.method, self._guidance(name, settings), device, precision)
+        found = self._guidance(name, settings)
+        if type(found).prepare is not Guidance.prepare:
+            name = name or self.manifest.spec.guidance.name
+            raise UserError(
+                f"guidance {name} needs more of the run than its weights: sample by `grasp-bench run --guidance {name}`, "
+                "or choose another guidance here, such as cfg."
+            )
+        sampler = Sampler(self.backbone.to(device), self.method, found, device, precision)
         sampler.place(self.backbone)
         return sampler
 

@@ -98,6 +98,18 @@ class Sampler:
 
         ``generators``, one an image, are for guidances that draw.
         """
+        return self.backbone.decode_latents(self.denoise(noise, prompts, labels, steps, generators)).cpu()
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        noise: torch.Tensor,
+        prompts: list[str],
+        labels: torch.Tensor,
+        steps: int,
+        generators: list[torch.Generator] | None = None,
+    ) -> torch.Tensor:
+        """The same before they are decoded: latents (B, ...)."""
         latents = noise.to(self.device, self.dtype)
         labels = labels.to(self.device)
         conditional = self.embed(prompts).to(latents)
@@ -114,7 +126,7 @@ class Sampler:
         if not latents.isfinite().all():
             names = ", ".join(dict.fromkeys(prompts))
             raise NonFiniteError(f"an image is not finite after {steps} sampling steps; the batch's prompts: {names}")
-        return self.backbone.decode_latents(latents).cpu()
+        return latents
 
 
 def generate(

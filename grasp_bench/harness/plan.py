@@ -125,7 +125,8 @@ class Plan:
         subjects: dict[str, JsonValue] = {"prepare": prepare} if self.generator else {}  # else those that train names
         guidance = spec.guidance.model_dump(mode="json")
         if self.guidance.learns:
-            subjects["guide"] = add("guide", **data, train=train, guidance=guidance)
+            steps = sampling["num_inference_steps"]
+            subjects["guide"] = add("guide", **data, train=train, guidance=guidance, num_inference_steps=steps)
         generate = add("generate", train=train, guidance=guidance, budget=sampling, **subjects)
         features = add("features", generate=generate, extractor=extractor)
         classify_generated = add("classify-generated", **data, generate=generate, recipe=recipe)

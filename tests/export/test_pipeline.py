@@ -93,6 +93,7 @@ def test_guidance_settings_that_are_the_runs_change_nothing(pipeline, generated)
         ({"class_name": "7", "seed": -1}, ["seed=-1"]),
         ({"class_name": "7", "num_inference_steps": 0}, ["num_inference_steps=0"]),
         ({"class_name": "7", "guidance": "cgf"}, ["unknown guidance 'cgf'"]),
+        ({"class_name": "7", "guidance": "pag"}, ["guidance pag needs more of the run"]),
         ({"class_name": "7", "guidance_settings": {"scale": 1}}, ["guidance cfg has no setting 'scale'"]),
         ({"class_name": "7", "guidance_settings": {"guidance_scale": -1}}, ["guidance_scale='-1'"]),
     ],

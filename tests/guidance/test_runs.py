@@ -1,0 +1,70 @@
+"""Every guidance on one short training of the embedded backbone, as a run samples from it."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from grasp_bench.guidance.linear import COEFFICIENTS, SUMMARY
+from grasp_bench.harness import generate
+from grasp_bench.harness.pipeline import Pipeline
+from grasp_bench.harness.plan import plan
+from grasp_bench.harness.progress import Reporter
+from grasp_bench.harness.runner import Options
+from grasp_bench.io import read_tensors
+
+STEPS = 4  # of sampling, in the smoke budget
+EVALUATIONS = {
+    "none": STEPS,
+    "cfg-interval": None,
+    "cfg++": 2 * STEPS,
+    "apg": 2 * STEPS,
+    "pag": 3 * STEPS,
+    "adaptive": None,
+    "linear-ag": STEPS + 1,
+    "autoguidance": 2 * STEPS,
+    "adapter-off": 2 * STEPS,
+    "fa-cfg": 2 * STEPS,
+}
+"""Of a network for each image; None where it depends on the levels or the image."""
+SETTINGS = {"linear-ag": ["trajectories=25"], "autoguidance": ["weak_share=0.25"]}
+
+Make = Callable[[str], Pipeline]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """A guidance's name → its pipeline; all share a folder, and so a training."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = Options(folder / "results", folder / "work", device="cpu", batch_size=40, log_every=10)
+
+    def make(guidance: str) -> Pipeline:
+        settings = SETTINGS.get(guidance, [])
+        chosen = plan(method="grasp", task="digits-lt", budget="smoke", guidance=guidance, guidance_settings=settings)
+        return Pipeline(chosen, options, torch.device("cpu"), Reporter())
+
+    return make
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_images_are_its_own_at_its_own_cost(pipeline: Make, name: str) -> None:
+    made = pipeline(name).generated
+    spent = json.loads((made / generate.SUMMARY).read_text())["network_evaluations_per_image"]
+    if EVALUATIONS[name] is None:
+        assert STEPS < spent < 2 * STEPS
+    else:
+        assert spent == EVALUATIONS[name]
+    images, unguided = (read_tensors(each / generate.IMAGES)["images"] for each in (made, pipeline("none").generated))
+    assert torch.equal(images, unguided) == (name == "none")
+    assert all(image.float().std() > 5 for image in images)
+
+
+def test_what_linear_ag_learns(pipeline: Make) -> None:
+    guided = pipeline("linear-ag")
+    _ = guided.generated
+    folder = guided.stages.folder("guide", guided.inputs["guide"])
+    assert read_tensors(folder / COEFFICIENTS)["coefficients"].shape == (STEPS // 2, STEPS)
+    summary = json.loads((folder / SUMMARY).read_text())
+    assert summary["num_inference_steps"] == STEPS
+    assert all(0 <= error < 0.5 for error in summary["relative_squared_errors"])
