@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from grasp_bench.method import Condition, Method, MethodSettings
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from grasp_bench.adapters.partition import Partition
     from grasp_bench.backbones.base import Backbone
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.errors import Skip
+    from grasp_bench.study import Study
+    from grasp_bench.task import ClassInfo, Split, Task, TaskSettings
+
+MAP = "partition.json"
+PICTURE = "partition.png"
+COUNTED = ("class", "text", "gradient", "random")
+"""Partitions into a number of clusters that can be chosen."""
+OF_THE_TASK = ("group", "class")
+"""Partitions that follow from the task's classes alone."""
 
 
-class GraspSettings(MethodSettings):
-    """Settings of GRASP."""
+class ClusterAdapterSettings(MethodSettings):
+    """Settings of residual adapters, one a cluster."""
 
     learning_rate: float = Field(default=3e-2, gt=0, le=1)
     """Peak learning rate of AdamW; the best of six on validation images (`results/digits-lt/learning-rates.json`)"""
@@ -30,22 +41,13 @@ class GraspSettings(MethodSettings):
     """Who serves a sample whose prompt is dropped: its own cluster, no adapter, or a null cluster of its own"""
 
 
-class Grasp(Method[GraspSettings]):
-    """GRASP: frozen backbone, one residual adapter a cluster in every feed-forward layer, static routing"""
-
-    Config: ClassVar[type[MethodSettings]] = GraspSettings
-    version = "1"
-    paper = (
-        "GRASP, arXiv 2512.01675. We know its abstract: the static partition, the adapters in every feed-forward layer "
-        "and the absence of a gate are the paper's; the adapter's shape (a parallel GELU bottleneck without biases), "
-        "the partition by reporting group and every default are our own choices"
-    )
+class ClusterAdapters(Method[ClusterAdapterSettings]):
+    """Base of methods with a frozen backbone, one residual adapter a cluster in every feed-forward layer and static
+    routing: a subclass says what the clusters are."""
 
     def partition(self, task: Task[TaskSettings]) -> Partition:
-        """Which cluster serves each class of the task."""
-        from grasp_bench.adapters.partition import by_group
-
-        return by_group(task)
+        """Which cluster serves each class of the task, or each of its images."""
+        raise NotImplementedError
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         import torch
@@ -54,8 +56,9 @@ class Grasp(Method[GraspSettings]):
         from grasp_bench.adapters.residual import RoutedAdapter
 
         self.transformer = backbone.transformer
+        self.classes: Sequence[ClassInfo] = task.classes()
         self.map = self.partition(task)
-        self.clusters = torch.tensor(list(self.map.classes.values()))
+        self.of_class = torch.tensor(list(self.map.classes.values()))
         count = len(self.map.clusters) + (self.config.null_route == "null")
         rank, scale = self.config.rank, self.config.scale
         wrap(
@@ -74,11 +77,94 @@ class Grasp(Method[GraspSettings]):
         from grasp_bench.adapters.routing import BASE_ONLY, Route
         from grasp_bench.adapters.scope import scope
 
-        clusters = self.clusters.to(condition.labels.device)[condition.labels]
+        clusters = condition.clusters
+        if clusters is None:
+            clusters = self.of_class.to(condition.labels.device)[condition.labels]
         if self.config.null_route != "same":
             null = BASE_ONLY if self.config.null_route == "base" else len(self.map.clusters)
             clusters = clusters.masked_fill(condition.dropped, null)
         return scope(Route.of(clusters))
 
     def artifacts(self) -> dict[str, JsonValue]:
-        return {"partition.json": self.map.to_json()}
+        return {MAP: self.map.to_json()}
+
+
+class GraspSettings(ClusterAdapterSettings):
+    """Settings of GRASP."""
+
+    partition: Literal["group", "class", "text", "metadata", "gradient", "random"] = "group"
+    """What a cluster is: a reporting group (healthy classes apart, where the task names some), a class or neighbours by
+    train count, classes of like prompts, images of one value of `column`, classes of like gradients, or chance"""
+    clusters: int | None = Field(default=None, ge=1, le=4096)
+    """Clusters of partition class, text, gradient or random; none: one a class, or else as many as by group"""
+    column: str | None = Field(default=None, pattern=r"^[^/\\]+$")  # it is part of a folder's name
+    """What partition metadata goes by: a column that the task keeps of its training images, such as their view. Images
+    of a class are generated in the cluster that most of its training images are in"""
+
+    added: ClassVar[frozenset[str]] = ClusterAdapterSettings.added | {"partition", "clusters", "column"}
+
+    @model_validator(mode="after")
+    def _of_the_partition(self) -> Self:
+        if self.clusters is not None and self.partition not in COUNTED:
+            raise ValueError(f"clusters={self.clusters}: partition {self.partition} decides on it; leave it out")
+        if self.partition == "metadata" and self.column is None:
+            raise ValueError("partition=metadata: expected the name of a column, as in column=view")
+        if self.column is not None and self.partition != "metadata":
+            raise ValueError(f"column={self.column}: partition {self.partition} reads none; set partition=metadata")
+        return self
+
+
+class Grasp(ClusterAdapters):
+    """GRASP: frozen backbone, one residual adapter a cluster in every feed-forward layer, static routing"""
+
+    Config: ClassVar[type[MethodSettings]] = GraspSettings
+    config: GraspSettings
+    version = "1"
+    paper = (
+        "GRASP, arXiv 2512.01675. We know its abstract: the static partition, the adapters in every feed-forward layer "
+        "and the absence of a gate are the paper's; the adapter's shape (a parallel GELU bottleneck without biases), "
+        "the ways to partition, of which by reporting group is the default, and every default are our own choices"
+    )
+
+    @property
+    def studies(self) -> bool:
+        return self.config.partition not in OF_THE_TASK
+
+    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
+        """None. Raises :class:`UserError` for more clusters than classes, before anything is encoded or trained."""
+        from grasp_bench.adapters.partition import cluster_count
+
+        if self.config.partition in COUNTED:
+            cluster_count(task, self.config.clusters)
+        return None
+
+    def study(self, study: Study) -> dict[str, JsonValue]:
+        from grasp_bench.adapters import clustering
+
+        kind, count = self.config.partition, self.config.clusters
+        if kind == "metadata":
+            assert self.config.column is not None
+            found = clustering.by_metadata(study, self.config.column)
+        else:
+            ways = {"text": clustering.by_text, "gradient": clustering.by_gradient, "random": clustering.at_random}
+            found = ways[kind](study, count)
+        return {MAP: found.to_json()}
+
+    def partition(self, task: Task[TaskSettings]) -> Partition:
+        from grasp_bench.adapters.partition import Partition, by_class, by_group
+
+        if self.studies:
+            return Partition.from_json(self.studied[MAP])
+        return by_group(task) if self.config.partition == "group" else by_class(task, self.config.clusters)
+
+    def training_clusters(self, train: Split) -> np.ndarray | None:
+        from grasp_bench.adapters.clustering import image_clusters
+
+        return image_clusters(train, self.config.column)[0] if self.config.column is not None else None
+
+    def pictures(self) -> dict[str, bytes]:
+        from grasp_bench.report.pictures import draw_partition
+
+        rows = [f"{info.name}  {info.group} ({info.train_count})" for info in self.classes]
+        title = f"partition by {self.config.partition}: training images of each class in each cluster"
+        return {PICTURE: draw_partition(rows, self.map.clusters, self.map.composition(self.classes), title)}

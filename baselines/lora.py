@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from grasp_bench import seeds
-from grasp_bench.method import Method, MethodSettings
+from grasp_bench.method import MethodSettings
 
-if TYPE_CHECKING:
-    import torch
-
-    from grasp_bench.backbones.base import Backbone
-    from grasp_bench.task import Task, TaskSettings
+from .peft_family import PeftMethod
 
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"  # with alpha / rank in it: not every version reads them elsewhere
-PEFT = """
-In peft's own format, where `transformer` is that of the base model:
-
-```python
-from peft import PeftModel
-
-model = PeftModel.from_pretrained(transformer, "FOLDER")
-```
-"""
 DIFFUSERS = f"""
 In diffusers, on the base model's pipeline or its transformer:
 
@@ -47,25 +33,17 @@ class LoraSettings(MethodSettings):
     """The update is scaled by alpha / rank"""
 
 
-class Lora(Method[LoraSettings]):
+class Lora(PeftMethod[LoraSettings]):
     """LoRA: low-rank updates of every attention projection, through peft"""
 
     Config: ClassVar[type[MethodSettings]] = LoraSettings
     version = "1"
     paper = "Hu et al. 2021, LoRA, arXiv 2106.09685; peft's implementation, targets as in diffusers' SD3 recipe"
 
-    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
-        from peft import LoraConfig, get_peft_model
+    def peft_config(self, targets: list[str]) -> Any:
+        from peft import LoraConfig
 
-        names = [name for name, _ in backbone.transformer.named_modules()]
-        targets = [name for name in names if name.endswith(backbone.attention_projections)]
-        config = LoraConfig(r=self.config.rank, lora_alpha=self.config.alpha, target_modules=targets)
-        self.transformer = backbone.transformer
-        with seeds.global_seed(generator):
-            self.peft_model = get_peft_model(backbone.transformer, config)
-
-    def detach(self) -> None:
-        self.peft_model.unload()
+        return LoraConfig(r=self.config.rank, lora_alpha=self.config.alpha, target_modules=targets)
 
     def export(self, folder: Path) -> str:
         """peft's own two files, and the one that diffusers reads where its transformer can load it."""
@@ -73,15 +51,13 @@ class Lora(Method[LoraSettings]):
 
         from grasp_bench.io import write_tensors
 
-        # left empty, peft fills in the folder that the transformer was loaded from
-        self.peft_model.peft_config["default"].base_model_name_or_path = "unknown"
-        self.peft_model.save_pretrained(folder, save_embedding_layers=False)
+        loading = super().export(folder)
         if not hasattr(self.transformer, "load_lora_adapter"):
-            return PEFT
+            return loading
         prefix, scale = "base_model.model.", self.config.alpha / self.config.rank
         tensors = {
             f"transformer.{name.removeprefix(prefix)}": tensor * scale if ".lora_B." in name else tensor
             for name, tensor in get_peft_model_state_dict(self.peft_model, save_embedding_layers=False).items()
         }
         write_tensors(folder / DIFFUSERS_FILE, tensors)
-        return PEFT + DIFFUSERS
+        return loading + DIFFUSERS

@@ -1,4 +1,4 @@
-"""A mixture of adapters with a learned, token-level gate."""
+"""Mixtures of adapters with a learned gate, of tokens or of samples."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from grasp_bench.errors import Skip
 from grasp_bench.method import Batch, Condition, Method, MethodSettings
 
 if TYPE_CHECKING:
@@ -31,12 +32,27 @@ class MoeSettings(MethodSettings):
     """Factor on what the experts add"""
     balance_weight: float = Field(default=0.01, ge=0)
     """Weight of the load-balancing loss, averaged over layers"""
+    z_weight: float = Field(default=0.0, ge=0)
+    """Weight of the router's z-loss, the mean squared logsumexp of its logits, averaged over layers"""
+
+    added: ClassVar[frozenset[str]] = MethodSettings.added | {"z_weight"}
 
     @model_validator(mode="after")
     def _top_k_at_most_experts(self) -> Self:
         if self.top_k > self.experts:
             raise ValueError(f"top_k ({self.top_k}) must be at most experts ({self.experts})")
         return self
+
+
+class MoeSampleSettings(MoeSettings):
+    """Settings of the mixture that is gated by sample."""
+
+    learning_rate: float = Field(default=3e-2, gt=0, le=1)
+    """Peak learning rate of AdamW; that of the other adapters, not chosen for this method"""
+    top_k: int = Field(default=1, ge=1)
+    """Experts a sample is sent to, in every layer"""
+    rank: int = Field(default=11, ge=1, le=4096)
+    """Bottleneck width of each expert; 4 experts of 11 and their gates are as large as GRASP's defaults on tiny-sd3"""
 
 
 class MixtureOfExperts(Method[MoeSettings]):
@@ -62,13 +78,25 @@ class MixtureOfExperts(Method[MoeSettings]):
         self.log = GateLog()
         self.usage = torch.zeros(len(task.groups), config.experts)
         self.device = self.usage.device
+        sample_width = self.sample_width(backbone)
         wrap(
             self.transformer,
             list(backbone.feed_forwards()),
             lambda layer: GatedAdapters(
-                layer, input_width(layer), config.experts, config.top_k, config.rank, config.scale, generator
+                layer,
+                input_width(layer),
+                config.experts,
+                config.top_k,
+                config.rank,
+                config.scale,
+                generator,
+                sample_width,
             ),
         )
+
+    def sample_width(self, backbone: Backbone) -> int | None:
+        """Width of the features of a sample that the gates read; None where they read tokens."""
+        return None
 
     def detach(self) -> None:
         from grasp_bench.adapters.inject import unwrap
@@ -89,7 +117,10 @@ class MixtureOfExperts(Method[MoeSettings]):
         self.device = prediction.device
         usage = torch.stack(self.log.usage).sum(0).cpu()
         self.usage.index_add_(0, self.group_of_class[batch.condition.labels.cpu()], usage)
-        return self.config.balance_weight * torch.stack(self.log.balance).mean()
+        loss = self.config.balance_weight * torch.stack(self.log.balance).mean()
+        if self.config.z_weight:
+            loss = loss + self.config.z_weight * torch.stack(self.log.z).mean()
+        return loss
 
     def diagnostics(self) -> dict[str, JsonValue]:
         from grasp_bench.processes import total
@@ -98,3 +129,37 @@ class MixtureOfExperts(Method[MoeSettings]):
         share = usage / usage.sum(1, keepdim=True).clamp(min=1)
         self.usage.zero_()
         return {"expert_usage": {group: share[i].tolist() for i, group in enumerate(self.groups)}}
+
+
+class SampleMixture(MixtureOfExperts):
+    """Mixture of adapters in every feed-forward layer with a learned gate that reads the prompt and the timestep"""
+
+    Config: ClassVar[type[MethodSettings]] = MoeSampleSettings
+    version = "1"
+    paper = (
+        "our contrast to GRASP's static partition (arXiv 2512.01675), after Switch Transformers (Fedus et al. 2021, "
+        "arXiv 2101.03961): one choice a sample and layer, from a linear gate on the normalised prompt and timestep; "
+        "the balance is that of a batch's samples"
+    )
+
+    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
+        from grasp_bench.adapters.mixture import prompt_width
+
+        if prompt_width(backbone.transformer) is None:
+            return Skip("the gate reads prompts, but the transformer's config does not say how wide they are")
+        return None
+
+    def sample_width(self, backbone: Backbone) -> int | None:
+        from grasp_bench.adapters.mixture import TIMESTEP_WIDTH, prompt_width
+
+        width = prompt_width(backbone.transformer)
+        assert width is not None, "see supports()"
+        self.prompt_width = width
+        return width + TIMESTEP_WIDTH
+
+    def condition(self, condition: Condition) -> AbstractContextManager[object]:
+        from grasp_bench.adapters.mixture import GateLog, sample_features
+        from grasp_bench.adapters.scope import scope
+
+        self.log = GateLog(sample_features(condition, self.prompt_width))
+        return scope(self.log)

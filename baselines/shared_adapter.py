@@ -8,14 +8,14 @@ from pydantic import Field
 
 from grasp_bench.method import MethodSettings
 
-from .grasp import Grasp, GraspSettings
+from .grasp import ClusterAdapters, ClusterAdapterSettings
 
 if TYPE_CHECKING:
     from grasp_bench.adapters.partition import Partition
     from grasp_bench.task import Task, TaskSettings
 
 
-class SharedAdapterSettings(GraspSettings):
+class SharedAdapterSettings(ClusterAdapterSettings):
     """Settings of the shared adapter."""
 
     learning_rate: float = Field(default=3e-2, gt=0, le=1)
@@ -24,7 +24,7 @@ class SharedAdapterSettings(GraspSettings):
     """Bottleneck width; 48 is the sum of GRASP's three clusters at their default"""
 
 
-class SharedAdapter(Grasp):
+class SharedAdapter(ClusterAdapters):
     """GRASP without its partition: one residual adapter of the same total width serves every sample"""
 
     Config: ClassVar[type[MethodSettings]] = SharedAdapterSettings

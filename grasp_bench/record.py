@@ -90,6 +90,17 @@ class Environment(Part):
     """Whether the sources differed from that commit."""
 
 
+class Tuning(Part):
+    """The search that settings of a run come from; its file is kept in ``tuning``, beside the task's runs."""
+
+    trials: int = Field(ge=1)
+    """Trials that had been made, the defaults among them."""
+    best: int = Field(ge=0)
+    """Number of the trial whose settings are used; 0 is the defaults."""
+    settings: dict[str, JsonValue]
+    """Those of the method that were taken from it."""
+
+
 class RunRecord(Part):
     """The outcome of a :class:`RunSpec`; ``run_id`` is checked against the specification when it is read."""
 
@@ -100,6 +111,8 @@ class RunRecord(Part):
     """Folder of the task under the results: its name and what was changed from its defaults."""
     label: str
     """Row of the table: method, guidance and what was changed from their defaults."""
+    tuned: Tuning | None = None
+    """Where the method's settings were chosen by a search."""
     status: Status
     reason: str | None = None
     """Why it did not finish."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, ValidationError, model_serializer
@@ -11,6 +12,26 @@ from pydantic_core import ErrorDetails
 from grasp_bench.errors import UserError, did_you_mean
 
 S = TypeVar("S", bound="Settings")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The range that ``grasp-bench tune`` searches for a setting, which is a number; both ends belong to it.
+
+    It stands in the annotation: ``scale: Annotated[float, Tuned(0.1, 10, log=True)] = Field(default=1.0, gt=0)``.
+    A subclass that declares the setting anew without a range keeps the one that it inherits. Sizes that have to be
+    equal for a fair comparison, such as a rank, get none. Raises ValueError for a range that is empty or, with
+    ``log``, not positive.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether it is searched evenly in the logarithm."""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"{self}: expected low < high and, in the logarithm, low > 0")
 
 
 class Settings(BaseModel):

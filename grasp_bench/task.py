@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
@@ -35,6 +35,8 @@ class ClassInfo:
     prompt: str
     group: str
     train_count: int
+    healthy: bool = False
+    """Whether its images show the absence of what the other classes are of, as "No Finding" does."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Split:
     read: Callable[[np.ndarray], np.ndarray] = field(repr=False)
     patients: np.ndarray | None = field(default=None, repr=False)
     """Whose image each is, (n,), where that is known: intervals resample patients then."""
+    metadata: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """What else the task keeps of the images: name of a column → strings (n,)."""
 
     def __len__(self) -> int:
         return len(self.ids)

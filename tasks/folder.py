@@ -62,6 +62,8 @@ class FolderSettings(ImageTaskSettings):
     """Column that says train, validation or test; without it the split is drawn"""
     patient_column: str | None = None
     """Column of whom an image is of: a patient is in one split alone"""
+    metadata_columns: list[str] = Field(default=[])
+    """Further columns to keep, which a method may go by, such as the view of an X-ray"""
     test_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of each class, or of the patients, that is drawn for testing"""
     validation_share: float = Field(default=0.1, ge=0, lt=1)
@@ -74,6 +76,8 @@ class FolderSettings(ImageTaskSettings):
     """The default guidance"""
     budget: FolderBudget = FolderBudget()
     """The standard budget"""
+
+    added: ClassVar[frozenset[str]] = ImageTaskSettings.added | {"metadata_columns"}
 
     @field_validator("prompt", mode="after")
     @classmethod
@@ -142,13 +146,16 @@ class FolderTask(ImageTask[FolderSettings]):
 
     @cached_property
     def _digest(self) -> str:
-        """sha256 of every image's bytes, path, class, split and patient: an edited file makes another task."""
+        """sha256 of every image's bytes, path, class, split, patient and metadata: an edited file is another task."""
         from grasp_bench.data.listing import readable
         from grasp_bench.io import digest, file_digest
 
         with readable():
             rows: list[JsonValue] = [
-                [each.path, each.label, each.split, each.patient, file_digest(self.data / each.path)]
+                [
+                    *(each.path, each.label, each.split, each.patient, file_digest(self.data / each.path)),
+                    *each.metadata.values(),
+                ]
                 for each in self._listing.entries
             ]
         return digest(rows)
@@ -168,9 +175,20 @@ class FolderTask(ImageTask[FolderSettings]):
             )
         splits = self._splits(found)
         people: Sequence[str | None] = self._column(found, self.config.patient_column) or [None] * len(found)
+        kept = {name: self._column(found, name) or [] for name in self.config.metadata_columns}
         entries = [
-            Entry(name, name, label, split, self._where(name), patient)
-            for name, label, split, patient in zip(found.ids, found.labels, splits, people, strict=True)
+            Entry(
+                name,
+                name,
+                label,
+                split,
+                self._where(name),
+                patient,
+                metadata={column: values[row] for column, values in kept.items()},
+            )
+            for row, (name, label, split, patient) in enumerate(
+                zip(found.ids, found.labels, splits, people, strict=True)
+            )
         ]
         return Listing(entries, consistency(entries))
 

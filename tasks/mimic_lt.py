@@ -79,6 +79,7 @@ class MimicLT(ImageTask[MimicSettings]):
         "balanced-test}.csv in FOLDER, FOLDER/LongTailCXR or FOLDER/labels"
     )
     private = True
+    healthy = ("No Finding",)
     backbone = "tiny-sd3-32"
     guidance = "cfg"
     classifier = CLASSIFIER

@@ -29,6 +29,7 @@ class NihLTGen(ImageTask[CxrSettings]):
         "nih-cxr-lt_single-label_{train,balanced-val,test,balanced-test}.csv in FOLDER, FOLDER/LongTailCXR or "
         "FOLDER/labels"
     )
+    healthy = ("No Finding",)
     backbone = "tiny-sd3-32"
     guidance = "cfg"
     classifier = CLASSIFIER

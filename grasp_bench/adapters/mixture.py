@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -13,25 +13,34 @@ from grasp_bench.adapters.layout import channels_first, on_tokens
 from grasp_bench.adapters.scope import current_scope, recomputing
 from grasp_bench.processes import mean
 
+if TYPE_CHECKING:
+    from grasp_bench.method import Condition
+
 ROUTER_STD = 0.02
+TIMESTEP_WIDTH = 64
+"""Channels that tell a gate of samples the timestep."""
 
 
 @dataclass
 class GateLog:
     """What the gates of one forward pass did, over all layers."""
 
+    samples: torch.Tensor | None = None
+    """(B, F): what gates of samples read; see :func:`sample_features`."""
     balance: list[torch.Tensor] = field(default_factory=list)
     """Σ f_i P_i of each layer; 1 when experts are used evenly."""
     usage: list[torch.Tensor] = field(default_factory=list)
-    """(B, E) of each layer: how many of a sample's tokens chose each expert."""
+    """(B, E) of each layer: how many of a sample's tokens chose each expert, or whether the sample did."""
+    z: list[torch.Tensor] = field(default_factory=list)
+    """Mean squared logsumexp of each layer's logits (Zoph et al. 2022, arXiv 2202.08906, equation 5)."""
 
 
 class GatedAdapters(nn.Module):
-    """A feed-forward layer plus the adapters its router picks for each token.
+    """A feed-forward layer plus the adapters its router picks for each token, or for each sample.
 
-    f(x) + scale · Σ_{e in top-k} p_e(x) gelu(x D_e) U_e with p = softmax(x W). Gates are not renormalised over the
-    top k, as in DiT-MoE (Fei et al. 2024, arXiv 2407.11633); ``U`` starts at zero, so the output starts equal to the
-    base layer's.
+    f(x) + scale · Σ_{e in top-k} p_e gelu(x D_e) U_e with p = softmax(x W), or softmax(s W) where the sample's
+    features s decide for all of its tokens. Gates are not renormalised over the top k, as in DiT-MoE (Fei et al. 2024,
+    arXiv 2407.11633); ``U`` starts at zero, so the output starts equal to the base layer's.
     """
 
     def __init__(
@@ -43,20 +52,23 @@ class GatedAdapters(nn.Module):
         rank: int,
         scale: float,
         generator: torch.Generator,
+        sample_width: int | None = None,
     ) -> None:
+        """``sample_width`` is F, of a router that reads the features of samples; none: it reads tokens."""
         super().__init__()
         self.base_layer = base_layer
         self.channels_first = channels_first(base_layer)
         self.scale = scale
         self.top_k = top_k
-        self.router = nn.Parameter(torch.randn(width, experts, generator=generator) * ROUTER_STD)
+        self.of_samples = sample_width is not None
+        self.router = nn.Parameter(torch.randn(sample_width or width, experts, generator=generator) * ROUTER_STD)
         self.down = nn.Parameter(torch.randn(experts, width, rank, generator=generator) * width**-0.5)
         self.up = nn.Parameter(torch.zeros(experts, rank, width))
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """(B, N, D) → (B, N, D), or (B, D, H, W) → (B, D, H, W) of a convolutional layer.
 
-        Records into the :class:`GateLog` in scope, if there is one.
+        Records into the :class:`GateLog` in scope, if there is one; a gate of samples needs one.
         """
         output: torch.Tensor = self.base_layer(hidden_states, *args, **kwargs)
         return output + self.scale * on_tokens(self.residual, hidden_states, self.channels_first)
@@ -64,17 +76,31 @@ class GatedAdapters(nn.Module):
     def residual(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """What the chosen experts add, before scaling: (B, N, D) → (B, N, D)."""
         precision = torch.promote_types(hidden_states.dtype, torch.float32)
-        probabilities = (hidden_states @ self.router).softmax(-1, precision)  # (B, N, E)
+        logits = self._read(hidden_states) @ self.router  # (B, N, E), or (B, 1, E) of samples
+        probabilities = logits.softmax(-1, precision)
         chosen = torch.zeros_like(probabilities).scatter(-1, probabilities.topk(self.top_k).indices, 1.0)
         log = current_scope()
         if isinstance(log, GateLog) and torch.is_grad_enabled():
             even = balance(probabilities, chosen, self.top_k)  # also when recomputing, which must do the same work
+            z = logits.to(precision).logsumexp(-1).square().mean()
             if not recomputing():
                 log.balance.append(even)
+                log.z.append(z)
                 log.usage.append(chosen.sum(1))
         gates = (probabilities * chosen).to(hidden_states)
         hidden = functional.gelu(torch.einsum("bnd,edr->bner", hidden_states, self.down))
         return torch.einsum("bner,bne,erd->bnd", hidden, gates, self.up)
+
+    def _read(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """What the router reads: the tokens (B, N, D), or the features of the samples (B, 1, F)."""
+        if not self.of_samples:
+            return hidden_states
+        log = current_scope()
+        if not isinstance(log, GateLog) or log.samples is None:
+            raise RuntimeError("a gate of samples ran without their features: enter the method's condition() first")
+        if len(log.samples) != len(hidden_states):
+            raise RuntimeError(f"features of {len(log.samples)} samples, but the forward pass has {len(hidden_states)}")
+        return log.samples[:, None].to(hidden_states)
 
 
 def balance(probabilities: torch.Tensor, chosen: torch.Tensor, top_k: int) -> torch.Tensor:
@@ -86,3 +112,32 @@ def balance(probabilities: torch.Tensor, chosen: torch.Tensor, top_k: int) -> to
     experts = probabilities.shape[-1]
     share = mean(chosen.flatten(0, -2).mean(0)) / top_k
     return experts * (share * probabilities.flatten(0, -2).mean(0)).sum()
+
+
+def prompt_width(transformer: nn.Module) -> int | None:
+    """Width of what :func:`sample_features` makes of a prompt, as diffusers' transformers state it; None if unknown."""
+    config: Any = getattr(transformer, "config", {})
+    if "num_embeds_ada_norm" in config and "caption_channels" not in config:
+        return int(config["num_embeds_ada_norm"]) + 1  # the null class is the last
+    width = config.get("pooled_projection_dim") or config.get("caption_channels")
+    return int(width) if width else None
+
+
+def sample_features(condition: Condition, width: int) -> torch.Tensor:
+    """What a gate of samples reads, (B, ``width`` + 64): the prompt and the timestep, normalised together to mean 0
+    and variance 1.
+
+    A prompt is its pooled embedding or else the mean of its tokens; a class index is one-hot.
+    """
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    prompts, times = condition.prompts, get_timestep_embedding(1000 * condition.timesteps, TIMESTEP_WIDTH)
+    if prompts.pooled is not None:
+        prompt = prompts.pooled
+    elif not prompts.tokens.is_floating_point():
+        prompt = functional.one_hot(prompts.tokens[:, 0], width).to(times)
+    else:
+        mask = torch.ones_like(prompts.tokens[..., 0]) if prompts.mask is None else prompts.mask.to(prompts.tokens)
+        prompt = (prompts.tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    features = torch.cat([prompt, times.to(prompt)], -1)
+    return functional.layer_norm(features, features.shape[-1:])

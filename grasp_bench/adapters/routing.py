@@ -22,6 +22,8 @@ class Route:
     """(B,): sorted position of each sample."""
     segments: tuple[tuple[int, int, int], ...]
     """(cluster, start, stop) in sorted positions, ascending; clusters that are absent have none."""
+    segment_of: torch.Tensor
+    """(B,): index of each sample's segment."""
 
     @classmethod
     def of(cls, clusters: torch.Tensor) -> Route:
@@ -30,7 +32,9 @@ class Route:
         present, counts = torch.unique_consecutive(clusters[order], return_counts=True)
         stops = counts.cumsum(0).tolist()
         starts = [0, *stops[:-1]]
-        return cls(order, torch.argsort(order), tuple(zip(present.tolist(), starts, stops, strict=True)))
+        inverse = torch.argsort(order)
+        segment_of = torch.arange(len(present), device=clusters.device).repeat_interleave(counts)[inverse]
+        return cls(order, inverse, tuple(zip(present.tolist(), starts, stops, strict=True)), segment_of)
 
 
 def current_route(batch_size: int) -> Route:

@@ -142,6 +142,10 @@ class Backbone:
         """uint8 (B, C, H, W) → latents."""
         raise NotImplementedError
 
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents → images (B, C, H, W), about in [-1, 1] and not clipped, through which a gradient may flow."""
+        raise NotImplementedError
+
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents → uint8 (B, C, H, W)."""
         raise NotImplementedError

@@ -142,14 +142,17 @@ class SavedBackbone(Backbone):
         latents: torch.Tensor = (mode - (config.shift_factor or 0)) * config.scaling_factor
         return latents
 
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        config = self.autoencoder.config
+        scaled = latents.to(self.device).float() / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
+        images: torch.Tensor = self.autoencoder.decode(scaled).sample
+        return images
+
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         import torch
 
-        config = self.autoencoder.config
-        scaled = latents.to(self.device).float() / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
         with torch.no_grad():
-            images: torch.Tensor = self.autoencoder.decode(scaled).sample
-        return ((images / 2 + 0.5).clamp(0, 1) * 255).round().byte()
+            return ((self.decode(latents) / 2 + 0.5).clamp(0, 1) * 255).round().byte()
 
     def encode_prompts(self, prompts: list[str]) -> PromptEmbeddings:
         """What diffusers' pipeline makes of each prompt by itself. It cuts longer ones, with its warning."""

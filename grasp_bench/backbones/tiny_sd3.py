@@ -92,6 +92,9 @@ class TinySD3Family(MMDiT):
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         return images.float() / 127.5 - 1
 
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents
+
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         return ((latents + 1) * 127.5).round().clamp(0, 255).byte()
 

@@ -20,6 +20,7 @@ from grasp_bench.cli.score import score as score_images
 from grasp_bench.cli.show import show_plugin
 from grasp_bench.cli.status import status as show_status
 from grasp_bench.cli.sweep import sweep as run_sweep
+from grasp_bench.cli.tune import tune as tune_methods
 from grasp_bench.errors import UserError
 from grasp_bench.processes import CANCELLED
 
@@ -75,6 +76,7 @@ app.command(
         "grasp-bench run --method lora --task digits-lt --seed 0 --seed 1 --set rank=16",
         "grasp-bench run --method grasp --task digits-lt --budget smoke",
         "grasp-bench run --method grasp --task ./mytask.toml",
+        "grasp-bench run --method grasp --task digits-lt --tuned",
     ),
 )(run_method)
 app.command(
@@ -90,6 +92,10 @@ app.command(
     ),
 )(score_images)
 
+app.command(
+    "tune",
+    epilog=examples("grasp-bench tune --method grasp --method lora --task digits-lt --trials 20"),
+)(tune_methods)
 app.command(
     "sweep",
     epilog=examples(

@@ -32,6 +32,7 @@ prompt = "a photo of {{class}}"        # {{class}} is the class's name, blanks f
 # test_share = 0.3                   # without it, the split is drawn within each class ...
 # validation_share = 0.1
 # split_seed = 0
+# metadata_columns = ["view"]        # of labels: kept for methods that go by them
 # patient_column = "patient_id"      # ... or by patient, who is then in one split alone; intervals resample patients
 
 # backbone = "tiny-sd3-32"           # see `grasp-bench list backbones`

@@ -30,6 +30,9 @@ def run(
     task_set: Annotated[
         list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task: makes a table of its own.")
     ] = [],  # noqa: B006 # as above
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Settings that `grasp-bench tune` chose; those of --set come before them.")
+    ] = False,
     backbone: Annotated[
         str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's own if absent.")
     ] = None,
@@ -75,6 +78,7 @@ def run(
     from grasp_bench.harness.runner import Options, check
     from grasp_bench.harness.runner import run as carry_out
     from grasp_bench.processes import launch, launched, own_index
+    from grasp_bench.tuning.chosen import with_tuned
 
     if processes and launched() > 1 and processes != launched():
         raise UserError(f"--processes {processes}: a launcher has started {launched()}; leave the option out.")
@@ -107,6 +111,8 @@ def run(
         )
         for number in dict.fromkeys(seed)
     ]
+    if tuned:
+        plans = [with_tuned(each, results) for each in plans]
     for each in plans:
         check(each, options, max(processes or 1, launched()))
     if processes and processes > launched():

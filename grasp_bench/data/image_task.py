@@ -48,6 +48,9 @@ class ImageTask(Task[C_co]):
     """Whether the splits are published: equal images in two of them are told, since nobody can mend them; elsewhere
     they are a mistake."""
 
+    healthy: ClassVar[tuple[str, ...]] = ()
+    """Classes of the absence of what the others are of."""
+
     def listing(self) -> Listing:
         """Every image of the download, and whatever is wrong with its label files."""
         raise NotImplementedError
@@ -71,7 +74,10 @@ class ImageTask(Task[C_co]):
     def _classes(self) -> list[ClassInfo]:
         counts = self.counts()
         groups = self.class_group(counts)
-        return [ClassInfo(name, self.prompt(name), groups[name], count) for name, count in counts.items()]
+        return [
+            ClassInfo(name, self.prompt(name), groups[name], count, name in self.healthy)
+            for name, count in counts.items()
+        ]
 
     def check(self, report: Progress) -> int:
         return len(self._checked(report).entries)
@@ -143,4 +149,5 @@ class ImageTask(Task[C_co]):
             prompts=list(manifest.prompts[rows]),
             read=lambda indices: reader.read(rows[indices]),
             patients=patients if all(patients) else None,
+            metadata={column: values[rows] for column, values in manifest.metadata.items()},
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +27,8 @@ class Entry:
     patient: str | None = None
     prompt: str | None = None
     """Its own prompt, where it is not its class's."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What else is kept of it: name of a column → value; of all images of a task or of none."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ LISTED = pa.schema(
         ("where", pa.string()),
     ]
 )
-"""What is said of an image by the task and its label files."""
+"""What is said of an image by the task and its label files; columns that the task keeps of them follow."""
+METADATA = "metadata:"
+"""What names of those columns begin with."""
 
 Fact = tuple[str, int, int, int, str]
 """Path, width, height, bytes, and sha256 (hex) of the file."""
@@ -92,6 +94,12 @@ class Manifest:
     def patients(self) -> np.ndarray:
         """Whose image it is, or None where that is not known."""
         return self.column("patient")
+
+    @cached_property
+    def metadata(self) -> dict[str, np.ndarray]:
+        """What else the task keeps of the images: name → strings."""
+        names = [name for name in self.table.column_names if name.startswith(METADATA)]
+        return {name.removeprefix(METADATA): self.column(name) for name in names}
 
     @property
     def about(self) -> dict[str, str]:
@@ -144,6 +152,9 @@ def build(
         tell(f"{len(shared)} images are in two splits, as published; the first: {shared[0].where}: {shared[0].found}")
     for name, column in _listed(root, entries, groups, prompts).items():
         table = table.append_column(LISTED.field(name), column)
+    for name in entries[0].metadata if entries else ():
+        values = pa.array([entry.metadata[name] for entry in entries], pa.string())
+        table = table.append_column(pa.field(METADATA + name, NAMES), values.dictionary_encode())
     known = {"format": FORMAT, "fingerprint": _fingerprint(table), **(about or {})}
     _write(folder / NAME, table.combine_chunks().replace_schema_metadata(known))
     for part in folder.glob(PART.format("*")):

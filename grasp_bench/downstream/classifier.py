@@ -152,7 +152,11 @@ def _epoch(
 
 def _scaled(pixels: np.ndarray, recipe: Recipe, device: torch.device) -> torch.Tensor:
     """uint8 (n, C, H, W) → float in [-1, 1], at the recipe's resolution."""
-    images = torch.from_numpy(pixels).to(device).float() / 127.5 - 1
+    return resized(torch.from_numpy(pixels).to(device).float() / 127.5 - 1, recipe)
+
+
+def resized(images: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Images (n, C, H, W) in [-1, 1] at the recipe's resolution, as a classifier reads them."""
     size = recipe.resolution
     if size is None or images.shape[2:] == (size, size):
         return images

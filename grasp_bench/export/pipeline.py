@@ -46,6 +46,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         spec, backbone = manifest.spec, chosen.load()
         backbone.set_classes([info.prompt for info in manifest.classes])
         method: Method[MethodSettings] = restored("methods", spec.method)
+        method.studied = manifest.artifacts
         generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
         method.attach(backbone, _KnownClasses(manifest), generator)
         store_frozen(backbone.transformer, spec.budget.precision)
@@ -147,8 +148,8 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         if type(found).prepare is not Guidance.prepare:
             name = name or self.manifest.spec.guidance.name
             raise UserError(
-                f"guidance {name} needs more of the run than its weights: sample by `grasp-bench run --guidance {name}`, "
-                "or choose another guidance here, such as cfg."
+                f"guidance {name} needs more of the run than its weights: sample by `grasp-bench run --guidance "
+                f"{name}`, or choose another guidance here, such as cfg."
             )
         sampler = Sampler(self.backbone.to(device), self.method, found, device, precision)
         sampler.place(self.backbone)

@@ -40,6 +40,12 @@ class Workshop:
     its evaluations are counted too."""
     report: Reporter
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of latents while sampling."""
+        half = self.spec.budget.precision == "bfloat16"  # autocast leaves double precision alone
+        return torch.float32 if half else getattr(torch, self.backbone.sampling_dtype)
+
     def generator(self, *keys: str | int) -> torch.Generator:
         """A stream of the run's own for what a guidance learns."""
         return seeds.generator("guidance", self.spec.task.name, self.spec.seed, self.spec.guidance.name, *keys)

@@ -43,12 +43,20 @@ class Batches:
         device: torch.device,
         class_weights: np.ndarray | None,
         processes: Processes = ALONE,
+        loss_weights: np.ndarray | None = None,
+        clusters: np.ndarray | None = None,
     ) -> None:
+        """``class_weights`` and ``loss_weights`` (classes,) are the method's, of drawing a class and of its losses.
+
+        ``clusters`` (n,) are its :meth:`~grasp_bench.method.Method.training_clusters`.
+        """
         self.spec, self.split, self.backbone = spec, split, backbone
         self.latents, self.embed, self.device = latents, embed, device
         self.rows = processes.rows(spec.budget.batch_size)
         weights = None if class_weights is None else class_weights[split.labels]
         self.order = DataOrder(spec.task.name, spec.seed, len(split), spec.budget.batch_size, weights)
+        self.loss_weights = None if loss_weights is None else torch.from_numpy(loss_weights)
+        self.clusters = None if clusters is None else torch.from_numpy(clusters)
         self.null = embed([""])
         self.reader = ThreadPoolExecutor(1)
         self.ahead: dict[int, Future[torch.Tensor]] = {}
@@ -72,6 +80,7 @@ class Batches:
 
         latents = self._read(step).to(self.device)
         noise, timesteps, dropped = noise[rows].to(latents), timesteps[rows].to(latents), dropped[rows]
+        labels = torch.from_numpy(self.split.labels[indices[rows]])
         return Batch(
             ids=ids[rows],
             latents=latents,
@@ -79,13 +88,18 @@ class Batches:
             noisy=objective.add_noise(latents, noise, timesteps),
             target=objective.target(latents, noise, timesteps),
             condition=Condition(
-                labels=torch.from_numpy(self.split.labels[indices[rows]]).to(latents.device),
+                labels=labels.to(latents.device),
                 dropped=dropped.to(latents.device),
                 prompts=self._prompts(indices[rows], dropped).to(latents),
                 timesteps=timesteps,
+                clusters=None if self.clusters is None else self.clusters[indices[rows]].to(latents.device),
             ),
             generator=seeds.generator("method", task, seed, step),
             digest=digest.digest(),
+            weights=None if self.loss_weights is None else self.loss_weights[labels].to(latents),
+            offset=rows.start,
+            step_size=size,
+            embed=self.embed,
         )
 
     def _read(self, step: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 from pydantic import JsonValue
 
 from grasp_bench import seeds
+from grasp_bench.adapters.tread import refusal
 from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 from grasp_bench.checked import find_checked, load_checked, remove_checked, save_checked
 from grasp_bench.data.features import FeatureSet, read_features, write_features
@@ -55,6 +56,7 @@ from grasp_bench.metrics.scoring import LabelledFeatures
 from grasp_bench.processes import ALONE, Processes
 from grasp_bench.record import Cost, Metric
 from grasp_bench.report.pictures import write_grid
+from grasp_bench.study import Study
 from grasp_bench.task import Dataset, Split
 
 FEATURES = "features.safetensors"
@@ -63,6 +65,7 @@ METRICS = "metrics.json"
 CLASSES = "classes.csv"
 COPIES = "copies.csv"
 PICTURE = "samples.png"
+STUDY = "study.json"
 SHOWN = 10  # images a class in the picture
 AT_ONCE = 1000  # images that features are extracted of
 PART = "part"
@@ -99,6 +102,7 @@ class Pipeline:
     def outcome(self) -> Outcome | Skip:
         """Everything up to the scores, or why the method does not apply here."""
         skip = self.plan.method.supports(self.backbone, self.plan.task)
+        skip = skip or (refusal(self.backbone) if self.plan.method.config.tread else None)
         skip = skip or self.plan.guidance.supports(self.backbone, self.plan.method)
         if skip is not None:
             return skip
@@ -128,6 +132,7 @@ class Pipeline:
             files=[
                 trained / training.LOG,
                 *(trained / name for name in train_summary["artifacts"]),
+                *(trained / name for name in train_summary.get("pictures", ())),  # of late
                 score / CLASSES,
                 score / COPIES,
                 score / PICTURE,
@@ -156,10 +161,38 @@ class Pipeline:
         spec, task, transformer = self.plan.trained_on.spec, self.plan.trained_on.task, self.backbone.transformer
         pretrained = set(transformer.parameters())
         generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
+        self.plan.method.studied = self.studied
         self.plan.method.attach(self.backbone, task, generator)
         store_frozen(transformer, spec.budget.precision)
         self.backbone.to(self.device)
         return set(transformer.parameters()) - pretrained
+
+    @functools.cached_property
+    def studied(self) -> dict[str, JsonValue]:
+        """What the method found out of the pretrained backbone and the data before training, if it asks for that."""
+        if self.trainer is not self:
+            return self.trainer.studied
+        if not self.plan.method.studies:
+            return {}
+        folder = self.stages.run("study", self.inputs["study"], self._study, together=True)
+        found: dict[str, JsonValue] = json.loads((folder / STUDY).read_text())
+        return found
+
+    def _study(self, folder: Path) -> None:
+        spec, backbone = self.plan.spec, self.backbone.to(self.device)
+        study = Study(
+            spec.task.name,
+            self.plan.task,
+            spec.seed,
+            backbone,
+            self.device,
+            lambda: self.data,
+            lambda: self.latents,
+            lambda: self.embed,
+        )
+        found = self.plan.method.study(study)
+        if self.processes.is_first:
+            write_json(folder / STUDY, found)
 
     @functools.cached_property
     def trainer(self) -> Pipeline:
@@ -290,7 +323,20 @@ class Pipeline:
         self.report.say(f"trains {count:,} parameters: {trained_names(trains)}")
         if options.gradient_checkpointing:
             self.backbone.enable_gradient_checkpointing()
-        weights = plan.method.sample_weights(np.bincount(split.labels, minlength=len(self.classes)))
+        counts = np.bincount(split.labels, minlength=len(self.classes))
+        weights, loss_weights = plan.method.sample_weights(counts), plan.method.loss_weights(counts)
+        batches = Batches(
+            plan.spec,
+            split,
+            self.backbone,
+            latents,
+            embed,
+            self.device,
+            weights,
+            self.processes,
+            loss_weights,
+            plan.method.training_clusters(split),
+        )
         execution = training.Execution(
             self.device, self.processes, options.log_every, options.accumulate, options.shard, options.compile
         )
@@ -301,7 +347,7 @@ class Pipeline:
                 self.backbone,
                 plan.method,
                 added,
-                Batches(plan.spec, split, self.backbone, latents, embed, self.device, weights, self.processes),
+                batches,
                 training.GroupLoss(plan.task.groups, plan.task.group_indices()),
                 folder,
                 execution,
@@ -372,6 +418,7 @@ class Pipeline:
         method: Method[MethodSettings] = Method(own.config)
         if weights is not None:
             method = type(own)(own.config)
+            method.studied = own.studied
             method.attach(backbone, task, seeds.generator("init", spec.task.name, spec.seed, spec.method.name))
             method.load_state_dict(weights)
         store_frozen(backbone.transformer, sampler.precision)

@@ -19,6 +19,7 @@ from grasp_bench.extractors.base import Extractor
 from grasp_bench.guidance.base import Guidance
 from grasp_bench.harness.stages import stage_key
 from grasp_bench.method import Method, MethodSettings
+from grasp_bench.record import Tuning
 from grasp_bench.settings import Settings, parse_settings
 from grasp_bench.spec import SMOKE, STANDARD, Budget, Component, RunSpec
 from grasp_bench.task import Task, TaskSettings
@@ -28,6 +29,7 @@ STAGE_VERSIONS = {
     "extractor": 1,
     "latents": 1,
     "prompts": 1,
+    "study": 1,
     "train": 1,
     "guide": 1,
     "generate": 1,
@@ -37,8 +39,8 @@ STAGE_VERSIONS = {
 }
 """Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
 
-OWN = ("latents", "prompts", "guide")
-"""Stages of a backbone's or a guidance's own, which tell nothing of how two methods compare."""
+OWN = ("latents", "prompts", "study", "guide")
+"""Stages of a backbone's, a method's or a guidance's own, which tell nothing of how two methods compare."""
 
 TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
 """Settings of every task that become part of its budget."""
@@ -59,6 +61,8 @@ class Plan:
     extractor: type[Extractor]
     generator: Plan | None = None
     """The run whose training this one uses, of a task that asks what another task's generator is good for."""
+    tuned: Tuning | None = None
+    """The search that settings of the method come from."""
 
     @property
     def trained_on(self) -> Plan:
@@ -79,12 +83,24 @@ class Plan:
         return self.spec.task.name + _suffix(budget | self.task.changed())
 
     @property
-    def label(self) -> str:
-        """Row of the method: its name, and the backbone, guidance and settings that are not the defaults."""
+    def model_label(self) -> str:
+        """What is trained: the method's name, and the backbone that is not the default."""
         backbone = "" if self.backbone.label == self.task.backbone else f"@{self.backbone.label}"
+        return self.spec.method.name + backbone
+
+    @property
+    def label(self) -> str:
+        """Row of the method: its name, and the backbone, guidance and settings that are not the defaults.
+
+        For settings that a search chose stands the number of its trials.
+        """
         changed = self.guidance.config.changed()
         guidance = f"+{self.spec.guidance.name}" if changed or self.spec.guidance.name != self.task.guidance else ""
-        return self.spec.method.name + backbone + guidance + _suffix(changed) + _suffix(self.method.config.changed())
+        settings = self.method.config.changed()
+        if self.tuned:
+            chosen = {name: value for name, value in settings.items() if name not in self.tuned.settings}
+            settings = {"tuned": self.tuned.trials} | chosen
+        return self.model_label + guidance + _suffix(changed) + _suffix(settings)
 
     def stage_inputs(self) -> dict[str, dict[str, JsonValue]]:
         """Stage → what decides its outcome; a stage names the ones before it by their keys."""
@@ -114,14 +130,14 @@ class Plan:
             inputs["train"] = self.generator.stage_inputs()["train"]
             train = stage_key("train", inputs["train"])
         else:
-            train = add(
-                "train",
-                prepare=prepare,
-                method=spec.method.model_dump(mode="json"),
-                backbone=spec.backbone.model_dump(mode="json"),
-                budget=budget,
-                seed=spec.seed,
-            )
+            parts: dict[str, JsonValue] = {
+                "prepare": prepare,
+                "method": spec.method.model_dump(mode="json"),
+                "backbone": spec.backbone.model_dump(mode="json"),
+                "seed": spec.seed,
+            }
+            studied: dict[str, JsonValue] = {"study": add("study", **parts)} if self.method.studies else {}
+            train = add("train", budget=budget, **parts, **studied)
         subjects: dict[str, JsonValue] = {"prepare": prepare} if self.generator else {}  # else those that train names
         guidance = spec.guidance.model_dump(mode="json")
         if self.guidance.learns:

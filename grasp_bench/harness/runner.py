@@ -183,6 +183,7 @@ class _Writer:
             spec=self.plan.spec,
             task_label=self.plan.task_label,
             label=self.plan.label,
+            tuned=self.plan.tuned,
             status=status,
             reason=reason,
             started=self.started,

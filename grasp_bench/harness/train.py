@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
+from grasp_bench.adapters.tread import routed_training
 from grasp_bench.backbones.base import Backbone
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.harness.batches import Batches
@@ -108,7 +110,10 @@ def train(
     memory = PeakMemory(execution.device)
     backbone.transformer.train()
 
-    with report.task("train", budget.steps, progress.step) as advance:
+    with (
+        report.task("train", budget.steps, progress.step) as advance,
+        routed_training(method.transformer, settings.tread) as leave_tokens_out,
+    ):
         logged_step, logged_at = progress.step, time.perf_counter()
         while progress.step < budget.steps:
             rate = settings.learning_rate * min(1.0, (progress.step + 1) / max(1, budget.warmup_steps))
@@ -116,9 +121,8 @@ def train(
                 group["lr"] = rate
             batch = batches(progress.step)
             optimizer.zero_grad()
-            loss = _backward(
-                batch.split(execution.accumulate), backbone, method, group_loss, budget.precision, placement
-            )
+            parts = batch.split(execution.accumulate)
+            loss = _backward(parts, backbone, method, group_loss, budget.precision, placement, leave_tokens_out)
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), budget.clip_norm)
             _check_finite(loss, whole(norm), progress.step, batch)
             optimizer.step()
@@ -163,17 +167,21 @@ def _backward(
     group_loss: GroupLoss,
     precision: Precision,
     placement: Placement,
+    leave_tokens_out: Callable[[Batch], None],
 ) -> torch.Tensor:
     """The mean loss of this process's samples of a step, whose gradient is left in the parameters."""
     mean_loss = parts[0].latents.new_zeros(())
     for number, part in enumerate(parts, 1):
+        leave_tokens_out(part)
         with placement.accumulating() if number < len(parts) else nullcontext():
-            with method.condition(part.condition), autocast(precision, part.latents.device):
-                prediction = backbone.predict(part.noisy, part.condition.timesteps, part.condition.prompts)
-            prediction = prediction.to(part.target)
-            losses = method.losses(part, prediction)  # (B,)
-            auxiliary = method.auxiliary_loss(part, prediction)
-            loss = losses.mean() if auxiliary is None else losses.mean() + auxiliary
+            with autocast(precision, part.latents.device):  # also for the forward passes that a loss makes
+                with method.condition(part.condition):
+                    prediction = backbone.predict(part.noisy, part.condition.timesteps, part.condition.prompts)
+                prediction = prediction.to(part.target)
+                losses = method.losses(part, prediction)  # (B,)
+                auxiliary = method.auxiliary_loss(part, prediction)
+            loss = (losses if part.weights is None else losses * part.weights).mean()
+            loss = loss if auxiliary is None else loss + auxiliary
             (loss / len(parts)).backward()
         mean_loss += loss.detach() / len(parts)
         group_loss.add(part.condition.labels, losses)
@@ -214,6 +222,9 @@ def _finish(
     artifacts = method.artifacts()
     for name, content in artifacts.items():
         write_json(folder / name, content)
+    pictures = method.pictures()
+    for name, picture in pictures.items():
+        write_bytes(folder / name, picture)
     logged = [{"step": row["step"], **row["method"]} for row in progress.rows if row["method"]]
     write_json(
         folder / SUMMARY,
@@ -224,6 +235,7 @@ def _finish(
             "trainable_parameters": sum(parameter.numel() for parameter in method.parameters().values()),
             "total_parameters": sum(parameter.numel() for parameter in backbone.transformer.parameters()),
             "artifacts": list(artifacts),
+            "pictures": list(pictures),
             "diagnostics": logged,
         },
     )

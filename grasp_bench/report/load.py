@@ -18,15 +18,16 @@ def load_records(results: Path) -> list[RunRecord]:
 
     One that cannot be read, or that copies another run's, is left out with a warning; nothing on disk is changed.
     """
-    found: dict[str, tuple[Path, RunRecord]] = {}
+    found: dict[tuple[str, str], tuple[Path, RunRecord]] = {}
     for path in sorted(results.glob(f"*/*/seed-*/{RECORD_NAME}")):
         try:
             record = read_record(path)
         except UserError as error:
             warnings.warn(f"left out: {error}", RecordWarning, stacklevel=2)
             continue
-        if record.run_id in found:  # counted twice it would narrow the interval
-            warnings.warn(f"left out: {path} is the run of {found[record.run_id][0]}", RecordWarning, stacklevel=2)
+        key = (record.label, record.run_id)  # a search that ends with the defaults is a row beside theirs
+        if key in found:  # counted twice it would narrow the interval
+            warnings.warn(f"left out: {path} is the run of {found[key][0]}", RecordWarning, stacklevel=2)
         else:
-            found[record.run_id] = (path, record)
+            found[key] = (path, record)
     return [record for _, record in found.values()]

@@ -12,6 +12,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.harness.plan import Plan, plan
 from grasp_bench.record import RECORD_NAME
 from grasp_bench.sweep.config import Exclude, Grid, SweepConfig, read_config
+from grasp_bench.tuning.chosen import with_tuned
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,8 @@ def _cell(path: Path, config: SweepConfig, choice: Choice) -> Cell:
         guidance_settings=choice.guidance_set,
         data_root=data_root,
     )
+    if config.tuned:
+        chosen = with_tuned(chosen, config.options.results)
     place = Path(chosen.task_label, chosen.label, f"seed-{chosen.spec.seed}")
     return Cell(
         chosen,
@@ -187,6 +190,8 @@ def _arguments(config: SweepConfig, choice: Choice, data_root: Path | None) -> I
     for option, assignments in settings.items():
         for assignment in assignments:
             yield from (option, assignment)
+    if config.tuned:
+        yield "--tuned"
     for name, value in config.options.model_dump(exclude_unset=True, exclude={"data_root"}).items():
         option = f"--{name.replace('_', '-')}"
         if not isinstance(value, bool):

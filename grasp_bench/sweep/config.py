@@ -79,6 +79,8 @@ class SweepConfig(Settings):
     backbones: Values | None = None
     """Each task's default if absent"""
     budget: str = STANDARD
+    tuned: bool = False
+    """Settings that `grasp-bench tune` found, as `run --tuned`"""
     set: dict[str, Grid] = Field(default_factory=dict)
     """Method → its settings"""
     task_set: dict[str, Grid] = Field(default_factory=dict)

@@ -5,19 +5,30 @@ import torch
 from torch import nn
 
 from grasp_bench.adapters.inject import input_width
-from grasp_bench.adapters.mixture import GatedAdapters, GateLog, balance
+from grasp_bench.adapters.mixture import (
+    TIMESTEP_WIDTH,
+    GatedAdapters,
+    GateLog,
+    balance,
+    prompt_width,
+    sample_features,
+)
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.adapters.routing import BASE_ONLY, Route
 from grasp_bench.adapters.scope import checkpoint, scope
+from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.method import Condition
 
 WIDTH, EXPERTS = 8, 4
 
 
-def make_mixture(top_k: int = 2) -> GatedAdapters:
+def make_mixture(top_k: int = 2, sample_width: int | None = None) -> GatedAdapters:
     generator = torch.Generator().manual_seed(0)
     base = nn.Linear(WIDTH, WIDTH, bias=False).requires_grad_(False)
     base.weight.copy_(torch.randn(WIDTH, WIDTH, generator=generator))
-    mixture = GatedAdapters(base, WIDTH, EXPERTS, top_k, rank=3, scale=2.0, generator=generator)
+    mixture = GatedAdapters(
+        base, WIDTH, EXPERTS, top_k, rank=3, scale=2.0, generator=generator, sample_width=sample_width
+    )
     with torch.no_grad():
         mixture.up.copy_(torch.randn(mixture.up.shape, generator=generator))
         mixture.router.copy_(torch.randn(mixture.router.shape, generator=generator))
@@ -40,6 +51,61 @@ def test_output_is_the_sum_over_the_chosen_experts_token_by_token(top_k: int) ->
             hidden = nn.functional.gelu(token @ mixture.down[expert])
             expected = expected + 2.0 * probabilities[expert] * (hidden @ mixture.up[expert])
         torch.testing.assert_close(got[sample, position], expected)
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_gated_by_sample_all_tokens_share_the_experts_that_its_features_choose(top_k: int) -> None:
+    mixture, x = make_mixture(top_k, sample_width=5), tokens()
+    features = torch.randn(3, 5, generator=torch.Generator().manual_seed(4))
+    log = GateLog(features)
+    with scope(log):
+        got = mixture(x)
+    for sample in range(3):
+        probabilities = (features[sample] @ mixture.router).softmax(-1)
+        expected, chosen = mixture.base_layer(x[sample]), probabilities.topk(top_k).indices
+        for expert in chosen:
+            hidden = nn.functional.gelu(x[sample] @ mixture.down[expert])
+            expected = expected + 2.0 * probabilities[expert] * (hidden @ mixture.up[expert])
+        torch.testing.assert_close(got[sample], expected)
+        assert log.usage[0][sample].nonzero().flatten().tolist() == sorted(chosen.tolist())
+
+
+def condition(prompts: PromptEmbeddings) -> Condition:
+    return Condition(torch.zeros(2).long(), torch.zeros(2).bool(), prompts, torch.tensor([0.2, 0.9]))
+
+
+def test_features_of_samples_are_normalised_and_tell_prompt_and_timestep() -> None:
+    words = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(5))
+    mask = torch.arange(7) < torch.tensor([[3], [7]])
+    kinds = {
+        "pooled": PromptEmbeddings(words, pooled=words[:, 0]),
+        "masked": PromptEmbeddings(words, mask=mask),
+        "tokens": PromptEmbeddings(words),
+        "index": PromptEmbeddings(torch.tensor([[4], [5]])),
+    }
+    found = {name: sample_features(condition(prompts), 6) for name, prompts in kinds.items()}
+    for features in found.values():
+        assert features.shape == (2, 6 + TIMESTEP_WIDTH)
+        torch.testing.assert_close(features.mean(1), torch.zeros(2), rtol=0, atol=1e-5)
+        assert not torch.equal(features[0, 6:], features[1, 6:])
+    assert torch.equal(found["masked"][1], found["tokens"][1])
+    assert not torch.allclose(found["masked"][0], found["tokens"][0])
+    moved = words.clone()
+    moved[0, 3:] += 1  # padding
+    assert torch.equal(sample_features(condition(PromptEmbeddings(moved, mask=mask)), 6), found["masked"])
+    assert found["index"][:, :6].argmax(1).tolist() == [4, 5]
+
+
+def test_the_width_of_a_prompt_is_what_the_transformer_states() -> None:
+    class Stating(nn.Module):
+        def __init__(self, **config: object) -> None:
+            super().__init__()
+            self.config = config
+
+    assert prompt_width(Stating(pooled_projection_dim=16)) == 16
+    assert prompt_width(Stating(caption_channels=24, num_embeds_ada_norm=1000)) == 24
+    assert prompt_width(Stating(num_embeds_ada_norm=1000)) == 1001
+    assert prompt_width(nn.Linear(2, 2)) is None
 
 
 def test_balance_is_one_when_even_and_the_number_of_experts_when_all_tokens_go_to_one() -> None:

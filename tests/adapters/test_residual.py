@@ -99,6 +99,41 @@ def test_two_forwards_before_one_backward_keep_their_own_routes() -> None:
         torch.testing.assert_close(both, torch.stack(parts).sum(0))
 
 
+FEW = [2, 0, BASE_ONLY, 0, 3, 2, 2]
+MANY = [11, 5, 0, 3, BASE_ONLY, 7, 2, 9, 6, 4, 8, 5, 12, 0]  # more than are grouped
+
+
+@pytest.mark.parametrize("clusters", [FEW, MANY])
+def test_outputs_and_gradients_of_a_mixed_batch_are_those_of_its_samples_run_one_by_one(clusters: list[int]) -> None:
+    adapter = make_adapter(clusters=max(clusters) + 1)
+
+    def gradients(x: torch.Tensor, its_route: Route) -> list[torch.Tensor | None]:
+        adapter.zero_grad()
+        x = x.clone().requires_grad_()
+        with scope(its_route):
+            output = adapter(x)
+        output.square().sum().backward()
+        return [output.detach(), x.grad, *(parameter.grad for parameter in (*adapter.down, *adapter.up))]
+
+    x = tokens(len(clusters))
+    outputs, of_inputs, *mixed = gradients(x, route(*clusters))
+    alone = [gradients(x[i : i + 1], route(cluster)) for i, cluster in enumerate(clusters)]
+    torch.testing.assert_close(outputs, torch.cat([each[0] for each in alone]))
+    torch.testing.assert_close(of_inputs, torch.cat([each[1] for each in alone]))
+    for got, *parts in zip(mixed, *(each[2:] for each in alone), strict=True):
+        expected = [part for part in parts if part is not None]
+        assert (got is None) == (not expected)
+        if expected:
+            torch.testing.assert_close(got, torch.stack(expected).sum(0))
+    assert [gradient is None for gradient in mixed] == [n not in clusters for n in range(max(clusters) + 1)] * 2
+
+
+def test_samples_that_no_adapter_serves_get_the_base_layers_output() -> None:
+    adapter, x = make_adapter(), tokens(2)
+    with scope(route(BASE_ONLY, BASE_ONLY)):
+        assert torch.equal(adapter(x), adapter.base_layer(x))
+
+
 def checkpointed_gradients(adapter: RoutedAdapter, backward_in_thread: bool) -> list[torch.Tensor]:
     adapter.zero_grad()
     x = tokens(4).requires_grad_()

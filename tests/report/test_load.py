@@ -37,3 +37,11 @@ def test_a_copied_run_counts_once(tmp_path):
     shutil.copytree(tmp_path / "digits-lt/grasp", tmp_path / "digits-lt/grasp copy")
     with pytest.warns(RecordWarning, match="grasp copy"):
         assert len(load_records(tmp_path)) == 1
+
+
+def test_a_search_that_ends_with_the_defaults_is_a_row_beside_theirs(tmp_path):
+    defaults = record("grasp", 0)
+    save(tmp_path, defaults, defaults.model_copy(update={"label": "grasp~tuned=20"}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [each.label for each in load_records(tmp_path)] == ["grasp", "grasp~tuned=20"]

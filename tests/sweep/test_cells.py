@@ -5,9 +5,14 @@ import shlex
 import subprocess
 import sys
 
+import pytest
+
 from grasp_bench.cli.run import run
+from grasp_bench.errors import UserError
+from grasp_bench.sweep import cells
 from grasp_bench.sweep.cells import by_training, read_sweep
 from grasp_bench.sweep.config import Execution
+from grasp_bench.tuning.chosen import with_settings
 
 from .sweeps import HEADER, call, write
 
@@ -103,3 +108,14 @@ def test_print_and_status_import_no_torch(tmp_path):
     tests = str(inspect.getfile(call)).rsplit("/", 2)[0]
     shown = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {tests!r}); {code}"], check=False)
     assert shown.returncode == 0
+
+
+def test_tuned_cells_have_the_settings_of_the_search_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path / "sweep.toml", HEADER + "tuned = true\n")
+    with pytest.raises(UserError, match="tune"):
+        read_sweep(file)
+    monkeypatch.setattr(cells, "with_tuned", lambda chosen, results: with_settings(chosen, {"learning_rate": 0.5}))
+    for cell in read_sweep(file).cells:
+        assert cell.plan.spec.method.settings["learning_rate"] == 0.5
+        assert "--tuned" in cell.arguments

@@ -14,8 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
+from grasp_bench.data import manifest
 from grasp_bench.errors import UserError
 from grasp_bench.harness.plan import plan
+from grasp_bench.harness.progress import Reporter
 from grasp_bench.tasks.folder import FolderTask
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "nih-mini"
@@ -110,6 +112,38 @@ def test_a_split_and_patients_from_columns(pets: Path) -> None:
     assert task.listing().problems == []
     assert "no column 'whom'. Its columns: part, who" in mistake(pets, "patient_column=whom")
     assert "expected one of train, validation, test" in mistake(pets, "split_column=who")
+
+
+def test_columns_that_are_kept_come_with_the_images_and_are_part_of_the_task(pets: Path) -> None:
+    def view(number: int) -> str:
+        return ("PA", "AP", "LL")[number % 3]
+
+    def identity(path: Path) -> dict:
+        return FolderTask.from_file(path, [])[1].identity()
+
+    text = pets.read_text()
+    labels_file(pets, view=view)
+    assert "metadata_columns" not in identity(pets)
+    assert FolderTask.from_file(pets, [])[1].listing().entries[0].metadata == {}
+    without = identity(pets)["data"]
+    pets.write_text(text + 'labels = "labels.csv"\nmetadata_columns = ["view"]\n')
+    first = identity(pets)
+    assert (first["metadata_columns"], first["data"] == without) == (["view"], False)
+    task = FolderTask.from_file(pets, [])[1]
+    expected = {each.id: view(number) for number, each in enumerate(sorted(task.listing().entries, key=lambda e: e.id))}
+    folder = pets.parent / "prepared"
+    task.prepare(folder, Reporter())
+    found = task.open(folder, (3, 32, 32)).train
+    names = manifest.read(folder).column("id")
+    assert found.metadata["view"].tolist() == [expected[names[int(row.rpartition("/")[2])]] for row in found.ids]
+
+    labels = pets.parent / "labels.csv"
+    labels.write_text(labels.read_text().replace("PA", "LL", 1))
+    assert identity(pets)["data"] != first["data"]
+    labels.write_text(labels.read_text().replace("LL", "", 1))
+    assert "view is empty, as it is for 1 images" in mistake(pets)
+    pets.write_text(text + 'labels = "labels.csv"\nmetadata_columns = ["veiw"]\n')
+    assert "no column 'veiw'. Its columns: view" in mistake(pets)
 
 
 def test_a_patient_is_drawn_into_one_split(pets: Path) -> None:

@@ -1,0 +1,103 @@
+"""Contrastive conditional-unconditional alignment: the null condition learns from the classes, and is spread out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from grasp_bench.errors import Skip
+from grasp_bench.method import Batch, MethodSettings
+
+from .on_top import OnTop, OnTopSettings, squared_distance
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.backbones.base import Backbone
+    from grasp_bench.task import Task, TaskSettings
+
+
+class CcuaSettings(OnTopSettings):
+    """Settings of CCUA."""
+
+    alignment_weight: float = Field(default=0.05, ge=0)
+    """Weight, at pure noise, of the distance between predictions with and without the prompt"""
+    contrast_weight: float = Field(default=0.05, ge=0)
+    """Weight, at pure noise, of the contrast between samples without their prompts"""
+    temperature: float = Field(default=0.1, gt=0)
+    """What cosine similarities are divided by"""
+
+
+class Ccua(OnTop[CcuaSettings]):
+    """CCUA: full fine-tuning or adapters, aligned with and without prompts, with samples without prompts set apart
+
+    The loss of a sample at timestep t gains t (γ ‖v(prompt) - v(null)‖² + α c) with the weights γ of alignment and α
+    of contrast. The norm is the mean over elements, and c the log of the mean, over the other samples, of
+    exp(cosine / temperature) of the image tokens a quarter of the way through the transformer, without prompts.
+    Gradient reaches both predictions. The alignment draws them together, so the best guidance scale may be another
+    than without it.
+
+    A batch method: a sample is contrasted with those that a process works on at a time, so results depend on the
+    number of processes and of accumulated parts.
+    """
+
+    Config: ClassVar[type[MethodSettings]] = CcuaSettings
+    version = "1"
+    paper = (
+        "after CCUA, arXiv 2507.09052, with the weights of its code for SiT; the time weight is 1 at pure noise, as "
+        "the paper argues, where that code's is 1 at the data; the temperature, the cosine and the mean over "
+        "negatives, which makes the contrast independent of the batch's size, are our own choices"
+    )
+
+    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
+        from grasp_bench.adapters.tap import blocks
+
+        if not blocks(backbone.transformer):
+            return Skip("the contrast is made in a transformer block, and this backbone lists none")
+        return super().supports(backbone, task)
+
+    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
+        from torch import nn
+
+        from grasp_bench.adapters.tap import Tap, blocks
+
+        super().attach(backbone, task, generator)
+        all_blocks = blocks(self.transformer)
+        self.tap = Tap(all_blocks[len(all_blocks) // 4], nn.Identity())
+
+    def detach(self) -> None:
+        self.tap.remove()
+        super().detach()
+
+    def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        losses, config = super().losses(batch, prediction), self.config
+        if config.alignment_weight == config.contrast_weight == 0:
+            return losses
+        condition = batch.condition
+        null = self.embed(batch, [""] * len(batch.ids))
+        dropped = torch.ones_like(condition.dropped)
+        unconditional = self.predict(batch, replace(condition, prompts=null, dropped=dropped))
+        alignment = squared_distance(prediction, unconditional)
+        contrast = spread(self.tap.take(), config.temperature)
+        return losses + condition.timesteps * (config.alignment_weight * alignment + config.contrast_weight * contrast)
+
+
+def spread(features: torch.Tensor, temperature: float) -> torch.Tensor:
+    """How near each sample is to the others, (B,), from features (B, D): log mean_{j≠i} exp(cosine_ij / temperature).
+
+    The part of InfoNCE that negatives have; 0 for a sample alone.
+    """
+    import math
+
+    from torch.nn import functional
+
+    if len(features) == 1:
+        return features.new_zeros(1)
+    unit = functional.normalize(features.float(), dim=1)
+    similarities = (unit[:, None] * unit).sum(2) / temperature  # (B, B)
+    itself = similarities.new_ones(len(features)).diag().bool()
+    return similarities.masked_fill(itself, -math.inf).logsumexp(1) - math.log(len(features) - 1)

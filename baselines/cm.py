@@ -1,0 +1,116 @@
+"""Capacity manipulation: a low-rank expert that frequent classes may not use and rare ones should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from grasp_bench.method import Batch, MethodSettings
+
+from .on_top import OnTop, OnTopSettings, squared_distance
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.backbones.base import Backbone
+    from grasp_bench.task import Task, TaskSettings
+
+
+class CmSettings(OnTopSettings):
+    """Settings of capacity manipulation."""
+
+    on: Literal["vanilla-ft", "lora"] = "vanilla-ft"
+    """What the general weights are: all of the transformer's, or LoRA's updates of frozen ones, by its defaults"""
+    rank_ratio: float = Field(default=0.1, gt=0, le=1)
+    """Rank of the expert, as a share of the smaller side of each weight"""
+    capacity_weight: float = Field(default=1.0, ge=0)
+    """Weight λ of the loss on what the expert adds to predictions"""
+    reward_limit: float = Field(default=0.1, gt=0)
+    """Where a rare class's reward ends, in mean squared differences of the prediction with and without the expert"""
+
+
+class Cm(OnTop[CmSettings]):
+    """CM: general weights and a low-rank expert, kept idle on frequent classes and rewarded for use on rare ones
+
+    The loss of a sample of class y gains λ (consistency_y - diversity_y) d, d being the mean squared difference of
+    the predictions with and without the expert, consistency_y = C n_y / Σ n and diversity_y = C / (n_y Σ 1/n) over C
+    classes. It is negative for rare classes and would have no lower bound: there d counts up to ``reward_limit`` and
+    has no gradient above it. How often that was so is in the diagnostics. Both predictions are moved.
+    """
+
+    Config: ClassVar[type[MethodSettings]] = CmSettings
+    version = "1"
+    paper = (
+        "after capacity manipulation (ICLR 2026, OpenReview wSGle6ag5I), of which we know notes and no code: the two "
+        "weights, the rank and λ are the paper's; experts beside the attention projections only, the limit of the "
+        "reward and that both predictions are moved are our own choices"
+    )
+
+    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
+        import torch
+
+        from grasp_bench.adapters.inject import wrap
+        from grasp_bench.adapters.low_rank import LowRankExpert
+
+        super().attach(backbone, task, generator)
+
+        def expert(layer: Any) -> LowRankExpert:
+            rank = max(1, round(self.config.rank_ratio * min(layer.in_features, layer.out_features)))
+            return LowRankExpert(layer, rank, generator)
+
+        names = [name for name, _ in self.transformer.named_modules()]
+        wrap(self.transformer, [name for name in names if name.endswith(backbone.attention_projections)], expert)
+        self.class_weights = class_weights(self.counts)
+        self.rewarded, self.limited = torch.zeros(2)
+        self.device = self.rewarded.device
+
+    def detach(self) -> None:
+        from grasp_bench.adapters.inject import unwrap
+        from grasp_bench.adapters.low_rank import LowRankExpert
+
+        unwrap(self.transformer, LowRankExpert)
+        super().detach()
+
+    def export(self, folder: Path) -> str:
+        """Nothing: the format of the method beneath has no place for the expert."""
+        return ""
+
+    def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
+        from grasp_bench.adapters.low_rank import WITHOUT_EXPERT
+        from grasp_bench.adapters.scope import scope
+
+        losses, config = super().losses(batch, prediction), self.config
+        if config.capacity_weight == 0:
+            return losses
+        with scope(WITHOUT_EXPERT):
+            general = self.predict(batch, batch.condition)
+        weights = self.class_weights.to(losses)[batch.condition.labels]
+        used = squared_distance(prediction, general)
+        rewarded = weights < 0
+        self._count(rewarded, rewarded & (used > config.reward_limit))
+        used = used.clamp(max=config.reward_limit).where(rewarded, used)
+        return losses + config.capacity_weight * weights * used
+
+    def diagnostics(self) -> dict[str, JsonValue]:
+        """The share of rare classes' samples whose reward was at its limit."""
+        from grasp_bench.processes import total
+
+        rewarded, limited = (total(each.to(self.device)).item() for each in (self.rewarded, self.limited))
+        self.rewarded.zero_()
+        self.limited.zero_()
+        return {"reward_limited": limited / max(1, rewarded)}
+
+    def _count(self, rewarded: torch.Tensor, limited: torch.Tensor) -> None:
+        self.device = rewarded.device
+        self.rewarded += rewarded.sum().cpu()
+        self.limited += limited.sum().cpu()
+
+
+def class_weights(counts: torch.Tensor) -> torch.Tensor:
+    """consistency - diversity of each class, float64 (C,), from its number of training images (C,)."""
+    images = counts.double().clamp(min=1)
+    consistency = images / images.mean()
+    diversity = 1 / (images * (1 / images).mean())
+    return consistency - diversity

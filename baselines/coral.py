@@ -1,0 +1,104 @@
+"""Contrastive regularisation: the network's inner states of a class are drawn together, of several apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from grasp_bench.errors import Skip
+from grasp_bench.method import Batch, MethodSettings
+
+from .on_top import OnTop, OnTopSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.backbones.base import Backbone
+    from grasp_bench.task import Task, TaskSettings
+
+
+class CoralSettings(OnTopSettings):
+    """Settings of CORAL; its weights are those of the U-Net's code, not tuned for transformers."""
+
+    contrast_weight: float = Field(default=0.5, ge=0)
+    """Weight w of the contrastive loss at pure noise"""
+    time_scale: float = Field(default=0.3, gt=0)
+    """The weight grows towards the data as exp((1 - t) / time_scale)"""
+    temperature: float = Field(default=0.1, gt=0)
+    """What cosine similarities are divided by"""
+    features: int = Field(default=64, ge=1, le=4096)
+    """Width of the projection that the contrast is made in"""
+
+
+class Coral(OnTop[CoralSettings]):
+    """CORAL: full fine-tuning or adapters, with a supervised contrastive loss on the middle block's image tokens
+
+    A batch method: a sample is contrasted with those that a process works on at a time, so results depend on the
+    number of processes and of accumulated parts. Samples whose prompt is dropped take no part in the contrast.
+    """
+
+    Config: ClassVar[type[MethodSettings]] = CoralSettings
+    version = "1"
+    paper = (
+        "after CORAL, arXiv 2506.15933, as its code has it for a U-Net; on the image tokens of a transformer's middle "
+        "block, weighted by each sample's own timestep rather than by the batch's mean, with the loss of Khosla et al. "
+        "2020, arXiv 2004.11362, equation 2"
+    )
+
+    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
+        from grasp_bench.adapters.tap import blocks
+
+        if not blocks(backbone.transformer):
+            return Skip("the contrast is made in a transformer block, and this backbone lists none")
+        return super().supports(backbone, task)
+
+    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
+        from torch import nn
+
+        from grasp_bench import seeds
+        from grasp_bench.adapters.inject import input_width
+        from grasp_bench.adapters.tap import Tap, blocks
+
+        middle = blocks(backbone.transformer)[len(blocks(backbone.transformer)) // 2]
+        width, features = input_width(next(iter(backbone.feed_forwards().values()))), self.config.features
+        super().attach(backbone, task, generator)
+        with seeds.global_seed(generator):
+            projection = nn.Linear(width, features, bias=False)
+        self.transformer.add_module("contrast_projection", projection)  # where gradients are shared and saved
+        self.tap = Tap(middle, projection)
+
+    def detach(self) -> None:
+        self.tap.remove()
+        del self.transformer.contrast_projection
+        super().detach()
+
+    def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
+        features = self.tap.take()
+        losses = super().losses(batch, prediction)
+        if self.config.contrast_weight == 0:
+            return losses
+        condition, config = batch.condition, self.config
+        contrast = supervised_contrast(features, condition.labels, ~condition.dropped, config.temperature)
+        return losses + config.contrast_weight * ((1 - condition.timesteps) / config.time_scale).exp() * contrast
+
+
+def supervised_contrast(
+    features: torch.Tensor, labels: torch.Tensor, present: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """The supervised contrastive loss of each sample, (B,), from features (B, P), labels (B,) and bool (B,).
+
+    -mean over the others of its class of log(exp(s_ij / temperature) / Σ_{k≠i} exp(s_ik / temperature)), with s the
+    cosine (Khosla et al. 2020, arXiv 2004.11362, equation 2). 0 for samples that are not ``present``, which nobody is
+    contrasted with either, and for those whose class has no other sample.
+    """
+    from torch.nn import functional
+
+    unit = functional.normalize(features.float(), dim=1)
+    others = present & present[:, None]
+    others = others & ~others.new_ones(len(features)).diag()
+    similar = others & (labels == labels[:, None])
+    similarities = (unit[:, None] * unit).sum(2) / temperature  # (B, B)
+    # a finite stand-in for -inf, whose softmax has no gradient where a row has no others
+    log_shares = similarities.masked_fill(~others, -1e9).log_softmax(1)
+    return -(log_shares * similar).sum(1) / similar.sum(1).clamp(min=1)

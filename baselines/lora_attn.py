@@ -1,0 +1,237 @@
+"""LoRA on the attention layers through which a prompt decides what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field, JsonValue
+
+from grasp_bench import seeds
+from grasp_bench.errors import Skip, UserError
+from grasp_bench.method import MethodSettings
+
+from .lora import Lora, LoraSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from grasp_bench.backbones.base import Backbone, PromptEmbeddings
+    from grasp_bench.study import Study
+    from grasp_bench.task import Task, TaskSettings
+
+    Embed = Callable[[Sequence[str]], PromptEmbeddings]
+    Cache = dict[str, list[torch.Tensor]]
+    """Name of a projection → its outputs, a sampling step each."""
+
+FOUND = "attention.json"
+DIGITS = 4
+
+
+class LoraAttentionSettings(LoraSettings):
+    """Settings of LoRA on localised attention."""
+
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Peak learning rate of AdamW; LoRA's, not chosen for this method"""
+    rank: int = Field(default=42, ge=1, le=1024)
+    """Width of the low-rank update; 42 in the one layer that is chosen on tiny-sd3 gives GRASP's size there"""
+    alpha: float = Field(default=42.0, gt=0)
+    """The update is scaled by alpha / rank"""
+    share: float = Field(default=0.8, gt=0, le=1)
+    """Share of the effect of all attention layers that those with an update must have together"""
+    pairs: int = Field(default=4, ge=1, le=64)
+    """Pairs of a frequent and a rare class's prompt that layers are compared on; at most half as many as classes"""
+    localisation_steps: int = Field(default=4, ge=1, le=100)
+    """Sampling steps in which each layer's effect is measured"""
+
+
+class LoraAttention(Lora):
+    """LoRA on the fewest attention layers that carry a prompt's effect, found by patching their keys and values"""
+
+    Config: ClassVar[type[MethodSettings]] = LoraAttentionSettings
+    version = "1"
+    paper = (
+        "after Staniszewski et al. 2025, arXiv 2502.09935, which we know by others' code: keys and values of the text "
+        "are patched layer by layer. Our own: prompts of classes rather than of words to be rendered, the distance "
+        "between final latents as the measure, sampling without guidance, and how many layers are chosen. FLUX's "
+        "single-stream blocks, whose text has no projections of its own, are left out"
+    )
+    config: LoraAttentionSettings
+    studies = True
+
+    def study(self, study: Study) -> dict[str, JsonValue]:
+        return {FOUND: self._localise(study.backbone, study.task, study.embed()).to_json()}
+
+    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
+        if not text_projections(backbone.transformer):
+            return Skip("the transformer has no attention to a prompt's tokens in which an effect could be found")
+        if len(task.classes()) < 2:
+            return Skip("layers are compared on the prompts of two classes, but the task has one class")
+        return None
+
+    def targets(self, backbone: Backbone, task: Task[TaskSettings]) -> list[str]:
+        """Every projection of the chosen attention layers, which are found here unless :meth:`study` found them."""
+        if FOUND in self.studied:
+            self.found = Localisation.from_json(self.studied[FOUND])
+        else:
+            self.found = self._localise(backbone, task, lambda prompts: backbone.encode_prompts(list(prompts)))
+        inside = tuple(f"{layer}." for layer in self.found.chosen)
+        return [name for name in super().targets(backbone, task) if name.startswith(inside)]
+
+    def _localise(self, backbone: Backbone, task: Task[TaskSettings], embed: Embed) -> Localisation:
+        return localise(backbone, embed, self._pairs(task), self.config.localisation_steps, self.config.share)
+
+    def _pairs(self, task: Task[TaskSettings]) -> list[tuple[str, str]]:
+        """Prompts of the most frequent class and the rarest, of the second of both, and so on."""
+        infos = sorted(task.classes(), key=lambda info: -info.train_count)
+        count = min(self.config.pairs, len(infos) // 2)
+        return [(infos[number].prompt, infos[-1 - number].prompt) for number in range(count)]
+
+    def artifacts(self) -> dict[str, JsonValue]:
+        return {FOUND: self.found.to_json()}
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """How far each attention layer alone moves images of one prompt towards another's: 0 not at all, 1 all the way."""
+
+    effects: dict[str, float]
+    """Layer → effect, in the order of the forward pass."""
+    all_layers: float
+    """Effect of all layers together."""
+    chosen: tuple[str, ...]
+    """The fewest layers of the largest effects that have the share together."""
+    chosen_layers: float
+    """Their effect together."""
+
+    @classmethod
+    def from_json(cls, found: Any) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls(**{**found, "chosen": tuple(found["chosen"])})
+
+    def to_json(self) -> JsonValue:
+        """The outcome as plain JSON."""
+        return {**vars(self), "chosen": list(self.chosen)}
+
+
+def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], steps: int, share: float) -> Localisation:
+    """Find the attention layers that matter to ``pairs`` of prompts (A, B).
+
+    Images of A are sampled again from the same noise with the text's keys and values of single layers replaced, at
+    every step, by those of the run under B. The prompts alone and a fixed stream decide the outcome. Costs twice as
+    many samplings as there are layers, at most, with one sample a pair. Raises :class:`UserError` where the base
+    model draws the same under A and B.
+    """
+    import torch
+
+    runs = _Runs(backbone, embed, pairs, steps)
+    layers = list(text_projections(backbone.transformer))
+    with torch.no_grad():
+        runs.sample_ends()
+        effects = {layer: runs.effect([layer]) for layer in layers}
+        all_layers = runs.effect(layers)
+        ranked = sorted(layers, key=lambda layer: -effects[layer])
+        for count in range(1, len(layers) + 1):
+            chosen = ranked[:count]
+            effect = all_layers if count == len(layers) else runs.effect(chosen)
+            if effect >= share * all_layers:
+                break
+    return Localisation(effects, all_layers, tuple(layer for layer in layers if layer in chosen), effect)
+
+
+def text_projections(transformer: nn.Module) -> dict[str, tuple[str, str]]:
+    """Attention layer → names of its projections to the text's keys and values, in the order of the forward pass.
+
+    Those are an MMDiT's added projections, and elsewhere the second attention's of each block.
+    """
+    layers = [name for name, _ in transformer.named_modules() if name.endswith(("attn", "attn2"))]
+    joint = [name for name in layers if getattr(transformer.get_submodule(name), "add_k_proj", None) is not None]
+    if joint:
+        return {name: (f"{name}.add_k_proj", f"{name}.add_v_proj") for name in joint}
+    crossed = [name for name in layers if name.endswith("attn2") and transformer.get_submodule(name).is_cross_attention]
+    return {name: (f"{name}.to_k", f"{name}.to_v") for name in crossed}
+
+
+class _Runs:
+    """Samplings under A, under B, and under A with layers patched: one sample a pair, always from the same noise."""
+
+    def __init__(self, backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], steps: int) -> None:
+        import torch
+
+        self.backbone, self.pairs, self.steps = backbone, pairs, steps
+        like = next(backbone.transformer.parameters())
+        generator = seeds.generator("localisation")
+        self.noise = torch.randn(len(pairs), *backbone.latent_shape, generator=generator).to(like)
+        first, second = (embed(prompts).to(like) for prompts in zip(*pairs, strict=True))
+        self.first, self.second = _same_mask(first, second), _same_mask(second, first)
+
+    def sample_ends(self) -> None:
+        """Sample under A, and under B with its keys and values kept."""
+        self.cache: Cache = {}
+        self.start = self._sample(self.first)
+        names = [name for pair in text_projections(self.backbone.transformer).values() for name in pair]
+        with _recording(self.backbone.transformer, names, self.cache):
+            self.way = self._sample(self.second) - self.start  # (pairs, ...)
+        self.length = self.way.flatten(1).square().sum(1)
+        for (first, second), length in zip(self.pairs, self.length.tolist(), strict=True):
+            if not length:
+                raise UserError(
+                    f"the base model draws the same under {first!r} and {second!r}, so no attention layer can be found "
+                    "to matter. Choose a backbone that reads these prompts, or method lora."
+                )
+
+    def effect(self, layers: Iterable[str]) -> float:
+        """How far patching the layers moves the latents along the way from A's to B's, on the mean of the pairs."""
+        found = text_projections(self.backbone.transformer)
+        names = [name for layer in layers for name in found[layer]]
+        with _replacing(self.backbone.transformer, names, self.cache):
+            moved = self._sample(self.first) - self.start
+        shares = (moved * self.way).flatten(1).sum(1) / self.length
+        return round(shares.mean().item(), DIGITS)
+
+    def _sample(self, prompts: PromptEmbeddings) -> torch.Tensor:
+        """Final latents (pairs, ...), without guidance."""
+        scheduler = self.backbone.scheduler(self.steps, self.noise.device)
+        times = self.backbone.objective.levels(scheduler).to(self.noise)
+        latents = self.noise
+        for index, timestep in enumerate(scheduler.timesteps):
+            prediction = self.backbone.predict(latents, times[index].expand(len(latents)), prompts)
+            latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0].to(latents)
+        return latents
+
+
+def _same_mask(prompts: PromptEmbeddings, other: PromptEmbeddings) -> PromptEmbeddings:
+    """``prompts`` where the longer of both is attended to: else keys of one are masked by the length of the other."""
+    if prompts.mask is None or other.mask is None:
+        return prompts
+    return replace(prompts, mask=prompts.mask | other.mask)
+
+
+@contextmanager
+def _recording(transformer: nn.Module, names: list[str], cache: Cache) -> Iterator[None]:
+    """Keep what the named projections give."""
+
+    def keep(name: str) -> Any:
+        return lambda module, inputs, output: cache.setdefault(name, []).append(output)
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(transformer.get_submodule(name).register_forward_hook(keep(name)))
+        yield
+
+
+@contextmanager
+def _replacing(transformer: nn.Module, names: list[str], cache: Cache) -> Iterator[None]:
+    """Put what was kept, call by call, in the place of what the named projections give."""
+
+    def put(name: str) -> Any:
+        kept = iter(cache[name])
+        return lambda module, inputs, output: next(kept)
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(transformer.get_submodule(name).register_forward_hook(put(name)))
+        yield

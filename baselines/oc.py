@@ -1,0 +1,105 @@
+"""Oriented calibration: noisy images of rare classes are explained by images of frequent ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import JsonValue
+
+from grasp_bench.method import Batch, MethodSettings
+
+from .on_top import OnTop, OnTopSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.backbones.base import Backbone
+    from grasp_bench.task import Task, TaskSettings
+
+SMALLEST_TIMESTEP = 1e-6  # at 0 every image but its own is infinitely unlikely
+
+
+class OcSettings(OnTopSettings):
+    """Settings of oriented calibration."""
+
+    sampling: Literal["natural", "sqrt", "balanced"] = "balanced"
+    """How often a class is drawn: in proportion to its images, to the root of their number, or all classes alike"""
+
+
+class OrientedCalibration(OnTop[OcSettings]):
+    """OC: the target of a noisy image may come from a batch neighbour of a class at least as frequent
+
+    For a sample x_t = a x_0 + s e of the batch, an image j of the batch is drawn by its posterior probability
+    p_j ∝ exp(-‖x_t - a x_0j‖² / 2s²). If j's class has at least as many training images as the sample's own, the
+    target is the prediction that leads from x_t to x_0j; the sample's prompt and adapters stay its own.
+
+    A batch method: which images a target may come from are those that a process works on at a time, so results
+    depend on the number of processes and of accumulated parts.
+    """
+
+    Config: ClassVar[type[MethodSettings]] = OcSettings
+    version = "1"
+    paper = (
+        "after oriented calibration from tail to head (ICLR 2024, OpenReview NW2s5XXwXU), as its code has it; on the "
+        "objective's own prediction and in latents, for samples with a dropped prompt too"
+    )
+
+    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
+        import torch
+
+        super().attach(backbone, task, generator)
+        self.groups, self.group_of_class = task.groups, torch.from_numpy(task.group_indices())
+        self.seen, self.transferred = torch.zeros(2, len(self.groups))
+        self.device = self.seen.device
+
+    def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        references = self.references(batch)
+        timesteps = batch.condition.timesteps
+        target = self.backbone.objective.prediction(batch.noisy, batch.latents[references], timesteps)
+        own = references == torch.arange(len(references), device=references.device)
+        self._count(batch, ~own)
+        target = torch.where(own.reshape(-1, *[1] * (target.ndim - 1)), batch.target, target)
+        return super().losses(replace(batch, target=target), prediction)
+
+    def references(self, batch: Batch) -> torch.Tensor:
+        """The image in the batch that each sample's target comes from: int64 (B,)."""
+        import torch
+
+        coins = batch.draw(lambda count, generator: torch.rand(count, 1, generator=generator, dtype=torch.float64))
+        cumulative = self.posterior(batch).cumsum(1)
+        last = len(cumulative) - 1
+        drawn = torch.searchsorted(cumulative, coins).squeeze(1).clamp(max=last)  # the sum may be a little under 1
+        counts = self.counts.to(drawn.device)[batch.condition.labels]
+        return torch.where(counts[drawn] >= counts, drawn, torch.arange(last + 1, device=drawn.device))
+
+    def posterior(self, batch: Batch) -> torch.Tensor:
+        """The probability that a noisy latent (row) came of each image of the batch (column): float64 (B, B)."""
+        import torch
+
+        add_noise = self.backbone.objective.add_noise
+        timesteps = batch.condition.timesteps.double().clamp(min=SMALLEST_TIMESTEP)
+        one, zero = torch.ones_like(timesteps), torch.zeros_like(timesteps)
+        signal, noise = add_noise(one, zero, timesteps)[:, None], add_noise(zero, one, timesteps)[:, None]  # a, s
+        noisy, clean = batch.noisy.double().flatten(1), batch.latents.double().flatten(1)
+        # ‖x_t - a x_0‖², less ‖x_t‖² that a row has in common
+        distances = signal.square() * clean.square().sum(1) - 2 * signal * (noisy @ clean.T)
+        return (-distances / (2 * noise.square())).softmax(1)
+
+    def diagnostics(self) -> dict[str, JsonValue]:
+        """The share of each group's samples whose target came of another image."""
+        from grasp_bench.processes import total
+
+        seen, transferred = (total(each.to(self.device)).cpu() for each in (self.seen, self.transferred))
+        shares = (transferred / seen.clamp(min=1)).tolist()
+        self.seen.zero_()
+        self.transferred.zero_()
+        return {"transferred": dict(zip(self.groups, shares, strict=True))}
+
+    def _count(self, batch: Batch, transferred: torch.Tensor) -> None:
+        self.device = transferred.device
+        groups = self.group_of_class[batch.condition.labels.cpu()]
+        self.seen += groups.bincount(minlength=len(self.groups))
+        self.transferred += groups[transferred.cpu()].bincount(minlength=len(self.groups))

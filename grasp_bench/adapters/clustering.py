@@ -1,0 +1,118 @@
+"""Partitions that take more than the task's classes: chance, prompts, what is known of images, gradients.
+
+All are found once, before training. Their draws come from the run's stream "partition", so that they are the same for
+every method of a task and seed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from grasp_bench.adapters.gradients import class_gradients
+from grasp_bench.adapters.partition import Partition, cluster_count
+from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.errors import UserError
+from grasp_bench.study import Study
+from grasp_bench.task import Split
+
+STREAM = "partition"
+MOST_VALUES = 64  # of a column: each is a cluster, with adapters of its own in every layer
+RESTARTS = 10
+
+
+def at_random(study: Study, count: int | None) -> Partition:
+    """Classes drawn into clusters of nearly as many classes each: what a partition does that knows nothing."""
+    infos = study.task.classes()
+    drawn = np.random.default_rng(study.stream(STREAM, "random")).permutation(len(infos))
+    members = np.empty(len(infos), np.int64)
+    for number, rows in enumerate(np.array_split(drawn, cluster_count(study.task, count))):
+        members[rows] = number
+    return Partition.grouping(infos, members.tolist(), "random")
+
+
+def by_text(study: Study, count: int | None) -> Partition:
+    """Classes whose prompts are alike to the backbone: k-means of the directions of their embeddings.
+
+    Raises :class:`UserError` for a backbone that is conditioned on class numbers, and for fewer different prompts than
+    clusters.
+    """
+    infos, count = study.task.classes(), cluster_count(study.task, count)
+    vectors = _prompt_vectors(study.embed()([info.prompt for info in infos]))
+    return Partition.grouping(infos, _clusters(vectors, count, study, "prompts"), "text")
+
+
+def by_gradient(study: Study, count: int | None) -> Partition:
+    """Classes that pull the adapters the same way when training begins: k-means of the directions of their gradients.
+
+    See :func:`class_gradients` for what the gradients are of.
+    """
+    infos, count = study.task.classes(), cluster_count(study.task, count)
+    return Partition.grouping(infos, _clusters(class_gradients(study), count, study, "gradients"), "gradient")
+
+
+def by_metadata(study: Study, column: str) -> Partition:
+    """One cluster a value of a column of what is known of the training images, such as the view of an X-ray.
+
+    Raises :class:`UserError` where the task has no such column, or the column more than 64 values.
+    """
+    infos, train = study.task.classes(), study.data().train
+    served, names = image_clusters(train, column)
+    if len(names) > MOST_VALUES:
+        raise UserError(
+            f"column={column}: {len(names)} different values, such as {names[0]!r}; each would be a cluster. Choose a "
+            f"column of at most {MOST_VALUES}."
+        )
+    counts = np.zeros((len(infos), len(names)), np.int64)
+    np.add.at(counts, (train.labels, served), 1)
+    classes = {info.name: int(row.argmax()) for info, row in zip(infos, counts, strict=True)}
+    images = {info.name: row.tolist() for info, row in zip(infos, counts, strict=True)}
+    return Partition(names, classes, images)
+
+
+def image_clusters(train: Split, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The cluster of every training image, int64 (n,), and the clusters' names: the column's values, sorted.
+
+    Raises :class:`UserError` where there is no such column.
+    """
+    if column not in train.metadata:
+        there = ", ".join(train.metadata) or "none"
+        raise UserError(
+            f"column={column}: the task keeps no such column of its training images. Those it keeps: {there}. Choose "
+            "one of them, or another partition."
+        )
+    names, served = np.unique(train.metadata[column].astype(str), return_inverse=True)
+    return served.reshape(-1).astype(np.int64), tuple(names.tolist())
+
+
+def _prompt_vectors(prompts: PromptEmbeddings) -> np.ndarray:
+    """(B, D): the pooled embedding, or without one the mean of the tokens that the transformer attends to."""
+    tokens, mask = prompts.tokens, prompts.mask
+    if not tokens.is_floating_point():
+        raise UserError(
+            "partition=text: this backbone is conditioned on the numbers of classes and reads no text. Choose another "
+            "partition, or a backbone that reads text, such as pixart or sd3."
+        )
+    if prompts.pooled is not None:
+        return prompts.pooled.double().numpy()
+    weights = (torch.ones(tokens.shape[:2]) if mask is None else mask).double()[..., None]  # (B, T, 1)
+    return ((tokens.double() * weights).sum(1) / weights.sum(1)).numpy()
+
+
+def _clusters(vectors: np.ndarray, count: int, study: Study, what: str) -> list[int]:
+    """The cluster of each of the vectors (n, D), of ``count``, by k-means of their directions.
+
+    The squared distance of unit vectors is 2 - 2 cosine, so vectors of one cluster point alike.
+    """
+    from sklearn.cluster import KMeans
+
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    directions = vectors / np.where(lengths > 0, lengths, 1)
+    if (different := len(np.unique(directions.round(6), axis=0))) < count:
+        raise UserError(
+            f"clusters={count}: the {what} of the {len(vectors)} classes have {different} different directions. Choose "
+            "at most as many clusters."
+        )
+    model = KMeans(count, n_init=RESTARTS, random_state=study.stream(STREAM, what) % 2**32)
+    found: list[int] = model.fit_predict(directions).tolist()
+    return found

@@ -1,0 +1,35 @@
+"""A low-rank expert beside a linear layer, which a forward pass may leave out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from grasp_bench.adapters.scope import current_scope
+
+WITHOUT_EXPERT = "without expert"
+"""The scope of a forward pass by the general weights alone."""
+
+
+class LowRankExpert(nn.Module):
+    """W x + B A x, for a linear layer W (out, in); W x within the scope :data:`WITHOUT_EXPERT`.
+
+    ``B`` starts at zero, so the output starts equal to the base layer's.
+    """
+
+    def __init__(self, base_layer: nn.Module, rank: int, generator: torch.Generator) -> None:
+        """``base_layer`` has ``in_features`` and ``out_features``."""
+        super().__init__()
+        self.base_layer = base_layer
+        inputs, outputs = int(base_layer.in_features), int(base_layer.out_features)  # type: ignore[arg-type] # integers
+        self.down = nn.Parameter(torch.randn(inputs, rank, generator=generator) * inputs**-0.5)
+        self.up = nn.Parameter(torch.zeros(rank, outputs))
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """(B, N, in) → (B, N, out)."""
+        output: torch.Tensor = self.base_layer(hidden_states, *args, **kwargs)
+        if current_scope() == WITHOUT_EXPERT:
+            return output
+        return output + hidden_states @ self.down @ self.up

@@ -1,0 +1,110 @@
+"""``grasp-bench tune``: the same search for the settings of every method, on validation images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grasp_bench.errors import Skip, UserError
+from grasp_bench.spec import STANDARD
+
+if TYPE_CHECKING:
+    from grasp_bench.tuning.trials import TuningRecord
+
+
+def tune(
+    method: Annotated[
+        list[str], typer.Option("--method", "-m", help="Method; repeat the option for several, with as many trials.")
+    ],
+    task: Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each method; the first has its defaults.")] = 20,
+    task_set: Annotated[
+        list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task: makes a search of its own.")
+    ] = [],  # noqa: B006 # typer reads it, nothing changes it
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's own if absent.")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that it runs.")] = STANDARD,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the task's download; else $GRASP_BENCH_DATA/<task>, else as prepared."),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where searches go: <task>/tuning/<method>.json.")] = Path("results"),
+    work_dir: Annotated[Path, typer.Option(help="Where stages and checkpoints go; reused.")] = Path(".grasp-bench"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")] = 100,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Trade training time for memory.")
+    ] = False,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Parts in which a training step's batch is worked on; trades time for memory.")
+    ] = 1,
+) -> None:
+    """Search METHOD's settings: train and generate in each trial, and score the images against validation images.
+
+    Every trial is kept as soon as it is made, so an interrupted search goes on and --trials can be raised. What was
+    found is used by `grasp-bench run --tuned`.
+    """
+    from grasp_bench.harness.plan import plan
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.harness.runner import Options, check
+    from grasp_bench.processes import launched
+    from grasp_bench.tuning.search import tune as search
+
+    if launched() > 1:
+        raise UserError(f"a launcher has started {launched()} processes, and a search is one: start it without.")
+    report = Reporter()
+    options = Options(
+        results,
+        work_dir,
+        device,
+        batch_size,
+        gradient_checkpointing=gradient_checkpointing,
+        accumulate=accumulate,
+    )
+    plans = [
+        plan(method=name, task=task, backbone=backbone, budget=budget, task_settings=task_set, data_root=data_root)
+        for name in dict.fromkeys(method)
+    ]
+    for each in plans:
+        check(each, options, 1)
+    found = {each.model_label: search(each, trials, options, report) for each in plans}
+    show(found)
+    if any(not isinstance(each, Skip) and each.best is None for each in found.values()):
+        raise typer.Exit(1)
+
+
+def show(found: dict[str, TuningRecord | Skip]) -> None:
+    """A row a method: how many trials it had, and the settings of the best beside what the defaults score."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from grasp_bench.cli.output import console
+    from grasp_bench.tuning.trials import plain
+
+    out = console()
+    table = Table("method", "trials", "best settings", "validation FD", "of the defaults", "no score")
+    for column in (1, 3, 4, 5):
+        table.columns[column].justify = "right"
+    for name, record in found.items():
+        if isinstance(record, Skip):
+            out.print(f"{name}: skipped: {escape(record.reason)}", soft_wrap=True)
+            continue
+        scores = {trial.number: trial.score for trial in record.trials}
+        best = next((trial for trial in record.trials if trial.number == record.best), None)
+        table.add_row(
+            escape(name),
+            str(len(record.trials)),
+            escape(plain(best.settings)) if best else "none",
+            _shown(best.score if best else None),
+            _shown(scores.get(0)),
+            str(sum(score is None for score in scores.values())),
+        )
+    if table.row_count:
+        out.print(table)
+
+
+def _shown(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4g}"

@@ -1,0 +1,82 @@
+"""A run with the settings that a search chose; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+
+from grasp_bench.errors import UserError
+from grasp_bench.harness.plan import Plan
+from grasp_bench.method import MethodSettings
+from grasp_bench.record import Tuning
+from grasp_bench.spec import STANDARD
+from grasp_bench.tuning.trials import TuningRecord, read_tuning, tuning_path
+
+
+def with_tuned(plan: Plan, results: Path) -> Plan:
+    """The run with the best settings of its method's search on its task; those that were set by name stay.
+
+    The search is that of the run's own budget or, where there is none, of the standard one. Raises :class:`UserError`
+    where there is no search, no trial of it has a score, or it was of another version of something.
+    """
+    path = _find(plan, results)
+    found = read_tuning(path)
+    _check_same(path, found, plan)
+    if found.best is None:
+        raise UserError(f"{path}: no trial has a score. Tune with more --trials, or leave --tuned out.")
+    set_by_name = plan.method.config.model_fields_set
+    best = found.made[found.best].settings
+    settings: dict[str, JsonValue] = {name: value for name, value in best.items() if name not in set_by_name}
+    tuning = Tuning(trials=len(found.made), best=found.best, settings=settings)
+    try:
+        return replace(with_settings(plan, settings), tuned=tuning)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}: its settings do not go with those of --set: {message}. Set others.") from error
+
+
+def with_settings(plan: Plan, settings: Mapping[str, JsonValue]) -> Plan:
+    """The run with other settings of the method. Raises ValidationError for what the method does not take."""
+    old = plan.method.config
+    config: MethodSettings = type(old).model_validate(old.model_dump() | dict(settings))
+    method = plan.spec.method.model_copy(update={"settings": config.model_dump(mode="json")})
+    return replace(
+        plan,
+        spec=plan.spec.model_copy(update={"method": method}),
+        method=type(plan.method)(config),
+        generator=with_settings(plan.generator, settings) if plan.generator else None,
+    )
+
+
+def _find(plan: Plan, results: Path) -> Path:
+    standard = plan.spec.budget.model_copy(update={"name": STANDARD})
+    places = {
+        tuning_path(results, each): None
+        for each in (plan, replace(plan, spec=plan.spec.model_copy(update={"budget": standard})))
+    }
+    for path in places:
+        if path.exists():
+            return path
+    raise UserError(
+        f"--tuned: {' and '.join(map(str, places))}: not there. Choose settings with `grasp-bench tune --method "
+        f"{plan.spec.method.name} --task {plan.spec.task.name} --results {results}`, or leave --tuned out."
+    )
+
+
+def _check_same(path: Path, found: TuningRecord, plan: Plan) -> None:
+    searched, asked = found.search.spec, plan.spec
+    for kind, there, here in (
+        ("method", searched.method, asked.method),
+        ("task", searched.task, asked.task),
+        ("backbone", searched.backbone, asked.backbone),
+    ):
+        if (there.name, there.version) != (here.name, here.version):
+            raise UserError(
+                f"{path}: is a search of {kind} {there.name}@{there.version}, and this is {here.name}@{here.version}. "
+                "Tune again: what was found is kept beside it."
+            )
+    if searched.task.settings != asked.task.settings:
+        raise UserError(f"{path}: is a search of task {asked.task.name} with other settings or data. Tune again.")

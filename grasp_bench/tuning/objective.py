@@ -1,0 +1,67 @@
+"""What a search minimises: the Fréchet distance between generated and validation images, as many of every class.
+
+It is one distance over all classes, each of which has as many images as validation has of it, up to the budget's
+images a class; where validation is balanced, a rare class weighs as much as a frequent one. The mean of a distance for
+each group would weigh groups alike, too, but at the few images a group has in validation it would mostly measure which
+images were drawn. Nothing of the test set is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from grasp_bench import seeds
+from grasp_bench.errors import UserError
+from grasp_bench.extractors.base import Extractor
+from grasp_bench.harness.pipeline import AT_ONCE, Pipeline
+from grasp_bench.metrics import frechet_distance
+from grasp_bench.task import Split
+
+OBJECTIVE = "Fréchet distance between generated and validation images, as many of every class"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The validation images that trials of a task are scored against."""
+
+    features: np.ndarray
+    """(n, d)."""
+    counts: np.ndarray
+    """Images of each class, (classes,)."""
+
+    def distance(self, pipeline: Pipeline) -> float:
+        """Of a trial's images; they are generated unless they are there already."""
+        images = pipeline.images
+        rows = [np.flatnonzero(images.labels == index)[:count] for index, count in enumerate(self.counts)]
+        return frechet_distance(self.features, _features(pipeline.loaded_extractor, images, np.concatenate(rows)))
+
+
+def compared_counts(validation: Split, classes: int, at_most: int) -> np.ndarray:
+    """How many images of each class are compared: (classes,). Raises :class:`UserError` where they are too few."""
+    counts = np.bincount(validation.labels, minlength=classes).clip(max=at_most)
+    if counts.sum() < 2:
+        raise UserError(
+            f"the task has {len(validation)} validation images, on which nothing can be tuned: give it some, such as "
+            "with validation_share in the TOML file of a task."
+        )
+    return counts
+
+
+def make_target(pipeline: Pipeline, counts: np.ndarray) -> Target:
+    """Features of validation images that are drawn once for the task, ``counts`` (classes,) of each class."""
+    validation, name = pipeline.data.validation, pipeline.plan.spec.task.name
+    rows = [
+        np.sort(
+            seeds.rng("tune-validation", name, index).permutation(np.flatnonzero(validation.labels == index))[:count]
+        )
+        for index, count in enumerate(counts)
+    ]
+    return Target(_features(pipeline.loaded_extractor, validation, np.concatenate(rows)), counts)
+
+
+def _features(extractor: Extractor, split: Split, rows: np.ndarray) -> np.ndarray:
+    """Of some of a split's images, of which a part is in memory at a time: (rows, d)."""
+    parts = np.array_split(rows, -(-len(rows) // AT_ONCE))
+    return np.concatenate([extractor.features(split.read(part)) for part in parts])

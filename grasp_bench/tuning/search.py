@@ -1,0 +1,132 @@
+"""The search for a method's settings: trial after trial, each kept as soon as it is made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from grasp_bench import seeds
+from grasp_bench.errors import NonFiniteError, Skip, UserError
+from grasp_bench.harness.environment import describe, pick_device
+from grasp_bench.harness.pipeline import Pipeline
+from grasp_bench.harness.plan import Plan
+from grasp_bench.harness.progress import Reporter
+from grasp_bench.harness.runner import Options
+from grasp_bench.io import write_json
+from grasp_bench.tuning.chosen import with_settings
+from grasp_bench.tuning.objective import OBJECTIVE, Target, compared_counts, make_target
+from grasp_bench.tuning.ranges import candidate, tuned_ranges
+from grasp_bench.tuning.trials import Search, Trial, TuningRecord, plain, read_tuning, set_aside, tuning_path
+
+SEED = 1000
+"""Of every trial's training and images, and not one of a leaderboard's."""
+DECIDING = ("extractor", "generate")
+"""Stages whose inputs, and those of the stages before them, decide a score."""
+
+
+def tune(plan: Plan, trials: int, options: Options, report: Reporter) -> TuningRecord | Skip:
+    """Make the trials that are missing of ``trials``, or say why the method does not apply.
+
+    ``plan`` is that of the method's defaults; its seed is replaced. A trial whose numbers stop being finite has no
+    score, and one that fails is made again the next time; neither ends the search. Raises :class:`UserError` for what
+    has nothing to do with a trial's settings.
+    """
+    device = pick_device(options.device)
+    common = Pipeline(_seeded(plan), options, device, report)
+    skip = plan.method.supports(common.backbone, plan.task) or plan.guidance.supports(common.backbone, plan.method)
+    if skip:
+        return skip
+    del common.backbone  # every trial has one of its own
+    budget = common.plan.spec.budget
+    counts = compared_counts(common.data.validation, len(common.classes), budget.images_per_class)
+    budget = budget.model_copy(update={"images_per_class": int(counts.max())})
+    first = replace(common.plan, spec=common.plan.spec.model_copy(update={"budget": budget}))
+    path = tuning_path(options.results, plan)
+    found = _opened(path, first, _described(first, int(counts.sum())), report)
+    missing = [number for number in range(trials) if number not in found.made]
+    target = make_target(common, counts) if missing else None
+    for number in missing:
+        assert target
+        settings = _candidate(first, number)
+        report.say(f"{plan.model_label}, trial {number} of {trials}: {plain(settings)}")
+        trial = _carry_out(number, settings, first, target, options, device, report)
+        outcome = f"{trial.status}: {trial.reason}" if trial.score is None else f"validation FD {trial.score:.4g}"
+        report.say(f"{plan.model_label}, trial {number}: {outcome}")
+        found = found.with_trial(trial)
+        write_json(path, found.model_dump(mode="json"))
+    return found
+
+
+def _seeded(plan: Plan) -> Plan:
+    """The same run with the seed of searches."""
+    generator = _seeded(plan.generator) if plan.generator else None
+    return replace(plan, spec=plan.spec.model_copy(update={"seed": SEED}), generator=generator)
+
+
+def _candidate(first: Plan, number: int) -> dict[str, float]:
+    return candidate(type(first.method.config), number, first.spec.task.name)
+
+
+def _described(first: Plan, images: int) -> Search:
+    keys, task = first.stage_keys(), first.spec.task.name
+    return Search(
+        spec=first.spec,
+        stages={stage: keys[stage] for stage in DECIDING},
+        sampler_seed=seeds.stream("tune", task),
+        ranges=tuned_ranges(type(first.method.config)),
+        objective=OBJECTIVE,
+        extractor=f"{first.task.extractor}@{first.extractor.version}",
+        images=images,
+    )
+
+
+def _opened(path: Path, first: Plan, search: Search, report: Reporter) -> TuningRecord:
+    """The search as far as it is made; one that was another, at the same place, is set aside."""
+    if not path.exists():
+        return TuningRecord(search=search)
+    found = read_tuning(path)
+    asked = all(trial.settings == _candidate(first, trial.number) for trial in found.trials)
+    if found.search == search and asked:
+        return found
+    report.say(f"{path} is of another search, such as of other ranges or versions: kept as {set_aside(path).name}")
+    return TuningRecord(search=search)
+
+
+def _carry_out(
+    number: int,
+    settings: dict[str, float],
+    first: Plan,
+    target: Target,
+    options: Options,
+    device: torch.device,
+    report: Reporter,
+) -> Trial:
+    """One trial, whatever becomes of it."""
+    plan, begun = with_settings(first, settings), time.monotonic()
+    score = reason = None
+    try:
+        score = target.distance(Pipeline(plan, options, device, report))
+        status = "finished"
+    except UserError:
+        raise
+    except NonFiniteError as error:
+        status, reason = "non-finite", str(error)
+    except Exception as error:
+        status, reason = "failed", f"{type(error).__name__}: {error}"
+    if reason and (plan.trained_on.task.private or plan.task.private):
+        reason = f"{status}; what it said may name patients' data, and is not kept"
+    return Trial.model_validate(
+        {
+            "number": number,
+            "settings": settings,
+            "run_id": plan.spec.id,
+            "status": status,
+            "score": score,
+            "reason": reason,
+            "seconds": round(time.monotonic() - begun, 1),
+            "environment": describe(device),
+        }
+    )

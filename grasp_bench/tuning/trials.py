@@ -1,0 +1,118 @@
+"""The file of a search: what was searched and how, every trial, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from grasp_bench.errors import UserError
+from grasp_bench.harness.plan import Plan
+from grasp_bench.record import Environment, Part
+from grasp_bench.settings import Tuned
+from grasp_bench.spec import RunSpec
+
+
+class Search(Part):
+    """What was searched, and how; trials of searches that differ in any of it are never mixed."""
+
+    spec: RunSpec
+    """Of trial 0, whose settings are the method's defaults."""
+    stages: dict[str, str]
+    """sha256 of what decides trial 0's images and the extractor, versions included."""
+    sampler: Literal["halton"] = "halton"
+    sampler_seed: int
+    ranges: dict[str, Tuned]
+    objective: str
+    extractor: str
+    """Whose features the objective compares."""
+    images: int
+    """Generated ones that are compared, with as many of the validation set."""
+
+
+class Trial(Part):
+    """One setting of the method, trained and scored."""
+
+    number: int = Field(ge=0)
+    settings: dict[str, int | float]
+    """The searched ones; the others have their defaults."""
+    run_id: str
+    """Identity of the run whose images were scored."""
+    status: Literal["finished", "non-finite", "failed"]
+    """A failed one says nothing of its settings, and is made again when the search goes on."""
+    score: float | None = None
+    """The objective; lower is better."""
+    reason: str | None = None
+    """Why there is no score."""
+    seconds: float
+    """That the attempt took, stages that were finished before it left out."""
+    environment: Environment
+
+
+class TuningRecord(Part):
+    """A search as it is kept in ``results/<task>/tuning/<method>.json``."""
+
+    schema_version: Literal[1] = 1
+    search: Search
+    trials: list[Trial] = Field(default_factory=list)
+    """By their numbers."""
+    best: int | None = None
+    """Number of the trial with the smallest score, the first of equal ones."""
+
+    @property
+    def made(self) -> dict[int, Trial]:
+        """Number → trial, of those that did not fail."""
+        return {trial.number: trial for trial in self.trials if trial.status != "failed"}
+
+    def with_trial(self, trial: Trial) -> TuningRecord:
+        """The same search with a trial that is new, or made again."""
+        others = [each for each in self.trials if each.number != trial.number]
+        trials = sorted([*others, trial], key=lambda each: each.number)
+        return self.model_copy(update={"trials": trials, "best": _best(trials)})
+
+    @model_validator(mode="after")
+    def _best_is_best(self) -> Self:
+        if self.best != _best(self.trials):
+            raise ValueError(f"best is {self.best}, but the trial with the smallest score is {_best(self.trials)}")
+        return self
+
+
+def _best(trials: list[Trial]) -> int | None:
+    scored = [(trial.score, trial.number) for trial in trials if trial.score is not None]
+    return min(scored)[1] if scored else None
+
+
+def tuning_path(results: Path, plan: Plan) -> Path:
+    """Where the search of the plan's method on its task is kept, for the plan's budget."""
+    return results / plan.task_label / "tuning" / f"{plan.model_label}.json"
+
+
+def read_tuning(path: Path) -> TuningRecord:
+    """Read a search. Raises :class:`UserError` that names the file and its first fault."""
+    try:
+        return TuningRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(
+            f"{path}: not a search that this version reads: {where}: {first['msg']}. Restore it, or move it away and "
+            "tune again."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def set_aside(path: Path) -> Path:
+    """Rename the file of a search that is over to ``<name>.earlier-<k>.json``, and return the new path."""
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.earlier-{number}.json")).exists():
+        number += 1
+    path.replace(aside)
+    return aside
+
+
+def plain(settings: Mapping[str, JsonValue]) -> str:
+    """Such as "learning_rate=0.01, scale=2"."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())

@@ -1,0 +1,112 @@
+"""`grasp-bench tune`, and `grasp-bench run --tuned` with what it found."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from harness import runs
+from typer.testing import CliRunner, Result
+
+from grasp_bench.baselines.lora import Lora
+from grasp_bench.cli.report import report_runs
+from grasp_bench.cli.run import run
+from grasp_bench.cli.tune import tune
+from grasp_bench.errors import NonFiniteError, Skip, UserError
+from grasp_bench.harness.pipeline import Pipeline
+from grasp_bench.tuning.objective import Target
+
+SMOKE = ("--task", "digits-lt", "--budget", "smoke", "--device", "cpu")
+FOLDER = Path("results/digits-lt~budget=smoke")
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def grasp_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """Call a command in an empty folder, where learning rates score their distance from 0.0003 in place of training."""
+    app = typer.Typer()
+    app.command("tune")(tune)
+    app.command("run")(run)
+    app.command("report")(report_runs)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    runs.hurry(monkeypatch.setattr)
+
+    def distance(self: Target, pipeline: Pipeline) -> float:
+        return float(abs(np.log10(pipeline.plan.method.config.learning_rate) + 3.5))
+
+    monkeypatch.setattr(Target, "distance", distance)
+    return lambda *arguments: CliRunner().invoke(app, arguments)
+
+
+def test_methods_get_as_many_trials_and_runs_use_the_best(grasp_bench: Call) -> None:
+    found = grasp_bench("tune", "--method", "grasp", "--method", "lora", *SMOKE, "--trials", "4")
+    assert found.exit_code == 0, found.output
+    files = {name: json.loads((FOLDER / f"tuning/{name}.json").read_text()) for name in ("grasp", "lora")}
+    tried = {name: [trial["settings"]["learning_rate"] for trial in file["trials"]] for name, file in files.items()}
+    assert (tried["grasp"][0], tried["lora"][0]) == (0.03, 0.001)
+    assert tried["grasp"][1:] == tried["lora"][1:]
+    assert len(tried["grasp"]) == 4
+    best = files["grasp"]["best"]
+    assert best > 0
+    assert str(tried["grasp"][best]) in found.stdout
+
+    found = grasp_bench("run", "--method", "grasp", *SMOKE, "--tuned")
+    assert found.exit_code == 0, found.output
+    record = json.loads((FOLDER / "grasp~tuned=4/seed-0/record.json").read_text())
+    assert record["tuned"] == {"trials": 4, "best": best, "settings": {"learning_rate": tried["grasp"][best]}}
+    assert record["spec"]["method"]["settings"]["learning_rate"] == tried["grasp"][best]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "grasp~tuned=4" in grasp_bench("report", "--format", "markdown").stdout
+
+
+def test_a_run_that_is_to_be_tuned_before_it_was_searched_leaves_nothing_behind(
+    grasp_bench: Call, tmp_path: Path
+) -> None:
+    found = grasp_bench("run", "--method", "grasp", *SMOKE, "--tuned")
+    assert isinstance(found.exception, UserError)
+    assert "grasp-bench tune --method grasp --task digits-lt" in str(found.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_are_told_before_anything_is_searched(grasp_bench: Call, tmp_path: Path) -> None:
+    found = grasp_bench("tune", "--method", "grasp", "--method", "gras", *SMOKE)
+    assert isinstance(found.exception, UserError)
+    assert "Did you mean 'grasp'?" in str(found.exception)
+    assert grasp_bench("tune", "--method", "grasp", *SMOKE, "--trials", "0").exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_shared_by_processes_is_refused(grasp_bench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = grasp_bench("tune", "--method", "grasp", *SMOKE)
+    assert isinstance(found.exception, UserError)
+    assert "a launcher has started 2 processes" in str(found.exception)
+
+
+def test_a_search_without_any_score_fails(grasp_bench: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverged(self: Target, pipeline: Pipeline) -> float:
+        raise NonFiniteError("the loss is nan")
+
+    monkeypatch.setattr(Target, "distance", diverged)
+    found = grasp_bench("tune", "--method", "grasp", *SMOKE, "--trials", "2")
+    assert found.exit_code == 1
+    assert "none" in found.stdout
+    assert "non-finite: the loss is nan" in found.stderr
+
+
+def test_a_method_that_does_not_apply_is_named_and_stops_no_other(
+    grasp_bench: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lora, "supports", lambda *arguments: Skip("no attention here"))
+    found = grasp_bench("tune", "--method", "lora", "--method", "grasp", *SMOKE, "--trials", "1")
+    assert found.exit_code == 0, found.output
+    assert "lora: skipped: no attention here" in found.stdout
+    assert [path.name for path in (FOLDER / "tuning").iterdir()] == ["grasp.json"]

@@ -1,0 +1,128 @@
+"""Runs with the settings that a search chose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grasp_bench.errors import UserError
+from grasp_bench.harness.plan import Plan, plan
+from grasp_bench.io import write_json
+from grasp_bench.record import Environment, Tuning
+from grasp_bench.tuning.chosen import with_tuned
+from grasp_bench.tuning.ranges import tuned_ranges
+from grasp_bench.tuning.trials import Search, Trial, TuningRecord, tuning_path
+
+HERE = Environment(versions={}, platform="here", device="cpu", threads=1, git_commit=None, git_dirty=None)
+
+
+def asked(**changes: Any) -> Plan:
+    return plan(**{"method": "grasp", "task": "digits-lt"} | changes)
+
+
+def searched(results: Path, rates: dict[float, float | None], **changes: Any) -> Path:
+    """The file of a search that gave each learning rate a score."""
+    chosen = asked(**changes)
+    found = TuningRecord(
+        search=Search(
+            spec=chosen.spec,
+            stages={},
+            sampler_seed=0,
+            ranges=tuned_ranges(type(chosen.method.config)),
+            objective="none",
+            extractor="none",
+            images=150,
+        )
+    )
+    for number, (rate, score) in enumerate(rates.items()):
+        trial = Trial(
+            number=number,
+            settings={"learning_rate": rate},
+            run_id=str(number),
+            status="non-finite" if score is None else "finished",
+            score=score,
+            seconds=1,
+            environment=HERE,
+        )
+        found = found.with_trial(trial)
+    path = tuning_path(results, chosen)
+    write_json(path, found.model_dump(mode="json"))
+    return path
+
+
+def test_the_best_trial_decides_the_run(tmp_path: Path) -> None:
+    searched(tmp_path, {0.03: 5.0, 0.01: 3.0, 0.1: None})
+    found = with_tuned(asked(seed=3), tmp_path)
+    assert found.spec == asked(seed=3, method_settings=["learning_rate=0.01"]).spec
+    assert found.method.config.learning_rate == 0.01
+    assert found.tuned == Tuning(trials=3, best=1, settings={"learning_rate": 0.01})
+    assert found.label == "grasp~tuned=3"
+
+
+def test_settings_that_were_set_by_name_stay(tmp_path: Path) -> None:
+    searched(tmp_path, {0.03: 5.0, 0.01: 3.0})
+    other_size = with_tuned(asked(method_settings=["rank=8"], guidance="none"), tmp_path)
+    assert other_size.spec == asked(method_settings=["rank=8", "learning_rate=0.01"], guidance="none").spec
+    assert other_size.label == "grasp+none~tuned=2,rank=8"
+    other_rate = with_tuned(asked(method_settings=["learning_rate=0.002"]), tmp_path)
+    assert other_rate.method.config.learning_rate == 0.002
+    assert other_rate.label == "grasp~tuned=2,learning_rate=0.002"
+    the_default = with_tuned(asked(method_settings=["learning_rate=0.03"]), tmp_path)
+    assert the_default.method.config.learning_rate == 0.03
+
+
+def test_the_defaults_may_be_the_best(tmp_path: Path) -> None:
+    searched(tmp_path, {0.03: 1.0, 0.01: 3.0})
+    found = with_tuned(asked(), tmp_path)
+    assert found.spec.id == asked().spec.id
+    assert (found.label, asked().label) == ("grasp~tuned=2", "grasp")
+
+
+def test_a_budget_without_a_search_takes_that_of_the_standard_one(tmp_path: Path) -> None:
+    searched(tmp_path, {0.03: 5.0, 0.01: 3.0})
+    assert with_tuned(asked(budget="smoke"), tmp_path).method.config.learning_rate == 0.01
+    searched(tmp_path, {0.03: 5.0, 0.02: 3.0}, budget="smoke")
+    assert with_tuned(asked(budget="smoke"), tmp_path).method.config.learning_rate == 0.02
+    assert with_tuned(asked(), tmp_path).method.config.learning_rate == 0.01
+
+
+def test_where_there_is_no_search_the_command_that_makes_it_is_told(tmp_path: Path) -> None:
+    searched(tmp_path, {0.03: 5.0}, method="lora")
+    with pytest.raises(UserError, match="grasp-bench tune --method grasp --task digits-lt") as caught:
+        with_tuned(asked(), tmp_path)
+    assert str(tmp_path / "digits-lt/tuning/grasp.json") in str(caught.value)
+
+
+def test_a_search_without_a_score_chooses_nothing(tmp_path: Path) -> None:
+    path = searched(tmp_path, {0.03: None})
+    with pytest.raises(UserError, match="no trial has a score") as caught:
+        with_tuned(asked(), tmp_path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "message"),
+    [
+        ("method", "version", "is a search of method grasp@0, and this is grasp@1"),
+        ("backbone", "version", "is a search of backbone tiny-sd3@0"),
+        ("backbone", "name", "is a search of backbone 0@"),
+        ("task", "version", "is a search of task digits-lt@0, and this is digits-lt@1"),
+        ("task", "settings", "digits-lt with other settings or data"),
+    ],
+)
+def test_a_search_of_something_else_is_refused(tmp_path: Path, part: str, key: str, message: str) -> None:
+    path = searched(tmp_path, {0.03: 5.0, 0.01: 3.0})
+    found = TuningRecord.model_validate_json(path.read_bytes()).model_dump(mode="json")
+    found["search"]["spec"][part][key] = {} if key == "settings" else "0"
+    write_json(path, found)
+    with pytest.raises(UserError, match=message) as caught:
+        with_tuned(asked(), tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_search_with_another_backbone_has_a_file_of_its_own(tmp_path: Path) -> None:
+    searched(tmp_path, {0.03: 5.0, 0.01: 3.0})
+    with pytest.raises(UserError, match=r"grasp@tiny-sd3-32\.json: not there"):
+        with_tuned(asked(backbone="tiny-sd3-32"), tmp_path)

@@ -1,0 +1,248 @@
+"""The search: what it scores, what it keeps, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+from harness import runs
+from pydantic import Field
+from scipy.linalg import sqrtm
+
+from grasp_bench.baselines.grasp import Grasp, GraspSettings
+from grasp_bench.errors import NonFiniteError, Skip, UserError
+from grasp_bench.harness.pipeline import Pipeline
+from grasp_bench.settings import Tuned
+from grasp_bench.tasks.digits_lt import DigitsLT
+from grasp_bench.tuning import search
+from grasp_bench.tuning.chosen import with_settings
+from grasp_bench.tuning.objective import Target
+from grasp_bench.tuning.search import tune
+from grasp_bench.tuning.trials import TuningRecord, read_tuning
+
+FILE = "results/digits-lt~budget=smoke/tuning/grasp.json"
+
+
+class Unread:
+    """Stands for images that nothing may look at."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError("the test set was read")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.hurry(monkeypatch.setattr)
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Instead of training, every trial scores its distance from a learning rate of 0.01; those that were tried."""
+    tried: list[float] = []
+
+    def distance(self: Target, pipeline: Pipeline) -> float:
+        tried.append(pipeline.plan.method.config.learning_rate)
+        return float(abs(np.log10(tried[-1]) + 2))
+
+    monkeypatch.setattr(Target, "distance", distance)
+    return tried
+
+
+def tuned(folder: Path, trials: int, report: runs.Listener | None = None) -> TuningRecord:
+    found = tune(runs.small(), trials, runs.options(folder), report or runs.Listener())
+    assert isinstance(found, TuningRecord)
+    assert read_tuning(folder / FILE) == found
+    return found
+
+
+def test_a_trial_is_scored_on_validation_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = DigitsLT.open
+    monkeypatch.setattr(DigitsLT, "open", lambda *arguments: replace(opened(*arguments), test=Unread()))
+    found = tuned(tmp_path, 2)
+    default, other = found.trials
+    assert (default.reason, other.reason) == (None, None)
+    assert default.settings == {"learning_rate": 0.03} != other.settings
+    assert found.best == (default.score > other.score)
+    assert found.search.images == 80  # eight of each class, as the budget has it, though validation has fifteen
+
+    spec = found.search.spec
+    assert (spec.seed, spec.budget.images_per_class, spec.id) == (1000, 8, default.run_id)
+    plan = runs.small(seed=1000)
+    pipeline = Pipeline(
+        with_settings(replace(plan, spec=spec), other.settings), runs.options(tmp_path), "cpu", runs.Listener()
+    )
+    assert pipeline.plan.spec.id == other.run_id
+    validation, images = pipeline.data.validation, pipeline.images
+    fake = pipeline.loaded_extractor.features(images.all_images())
+    real = search.make_target(pipeline, np.full(10, 8)).features
+    assert other.score == pytest.approx(frechet(real, fake), rel=1e-6)
+    known = {tuple(row.round(6)) for row in pipeline.loaded_extractor.features(validation.all_images())}
+    assert len(real) == 80
+    assert {tuple(row.round(6)) for row in real} <= known
+
+
+def frechet(real: np.ndarray, fake: np.ndarray) -> float:
+    difference, a, b = real.mean(0) - fake.mean(0), np.cov(real, rowvar=False), np.cov(fake, rowvar=False)
+    return float(difference @ difference + np.trace(a + b - 2 * sqrtm(a @ b).real))
+
+
+def test_the_best_trial_is_the_one_with_the_smallest_score(tmp_path: Path, scored: list[float]) -> None:
+    found = tuned(tmp_path, 8)
+    assert [trial.settings["learning_rate"] for trial in found.trials] == scored
+    assert scored[found.best] == min(scored, key=lambda rate: abs(np.log10(rate) + 2))
+    assert json.loads((tmp_path / FILE).read_text())["best"] == found.best
+
+
+def test_a_search_goes_on_where_it_was_interrupted(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tuned(tmp_path / "whole", 5)
+    scored.clear()
+    distance = Target.distance
+
+    def interrupted(self: Target, pipeline: Pipeline) -> float:
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return distance(self, pipeline)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Target, "distance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(tmp_path, 5)
+    assert len(read_tuning(tmp_path / FILE).trials) == 3
+    again = tuned(tmp_path, 5)
+    assert len(scored) == 5
+    assert told(again) == told(whole)
+
+
+def test_more_trials_extend_a_search_and_fewer_leave_it(tmp_path: Path, scored: list[float]) -> None:
+    few = tuned(tmp_path, 3)
+    more = tuned(tmp_path, 6)
+    assert more.trials[:3] == few.trials
+    assert len(scored) == 6
+    assert tuned(tmp_path, 3) == more
+    assert len(scored) == 6
+
+
+def test_trials_without_a_score_are_kept_and_failed_ones_made_again(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distance = Target.distance
+
+    def broken(self: Target, pipeline: Pipeline) -> float:
+        found = distance(self, pipeline)
+        if len(scored) == 1:
+            raise NonFiniteError("the loss of step 3 is nan")
+        if len(scored) == 2:
+            raise RuntimeError("no luck")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Target, "distance", broken)
+        found = tuned(tmp_path, 3)
+    assert [(each.status, each.score is None, each.reason) for each in found.trials] == [
+        ("non-finite", True, "the loss of step 3 is nan"),
+        ("failed", True, "RuntimeError: no luck"),
+        ("finished", False, None),
+    ]
+    assert found.best == 2
+    again = tuned(tmp_path, 3)
+    assert [each.status for each in again.trials] == ["non-finite", "finished", "finished"]
+    assert len(scored) == 4
+
+
+def test_a_mistake_of_the_users_ends_the_search(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Target, pipeline: Pipeline) -> float:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(Target, "distance", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        tuned(tmp_path, 3)
+    assert not (tmp_path / FILE).exists()
+
+
+class WiderSettings(GraspSettings):
+    learning_rate: Annotated[float, Tuned(1e-5, 1, log=True)] = Field(default=3e-2, gt=0, le=1)
+
+
+class Wider(Grasp):
+    Config = WiderSettings
+
+
+class Newer(Grasp):
+    version = "2"
+
+
+@pytest.mark.parametrize("changed", [Wider, Newer])
+def test_a_search_of_another_range_or_version_begins_anew(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch, changed: type[Grasp]
+) -> None:
+    before = tuned(tmp_path, 2)
+    monkeypatch.setattr("grasp_bench.baselines.grasp.Grasp", changed)
+    report = runs.Listener()
+    after = tuned(tmp_path, 2, report)
+    assert len(scored) == 4
+    assert len(after.trials) == 2
+    assert read_tuning(tmp_path / FILE.replace("grasp.json", "grasp.earlier-1.json")) == before
+    assert "kept as grasp.earlier-1.json" in report.said
+
+
+def test_a_method_that_does_not_apply_says_why(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Grasp, "supports", lambda *arguments: Skip("not here"))
+    assert tune(runs.small(), 2, runs.options(tmp_path), runs.Listener()) == Skip("not here")
+    assert not scored
+
+
+def test_a_task_without_validation_images_cannot_be_tuned_on(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = DigitsLT.open
+
+    def without(self: DigitsLT, folder: Path, shape: tuple[int, int, int]) -> Any:
+        data = opened(self, folder, shape)
+        return replace(data, validation=replace(data.validation, ids=[], prompts=[], labels=data.test.labels[:0]))
+
+    monkeypatch.setattr(DigitsLT, "open", without)
+    with pytest.raises(UserError, match="0 validation images"):
+        tuned(tmp_path, 2)
+
+
+def test_what_a_private_task_said_is_not_kept(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Target, pipeline: Pipeline) -> float:
+        raise RuntimeError("patient 1234")
+
+    monkeypatch.setattr(Target, "distance", broken)
+    monkeypatch.setattr(DigitsLT, "private", True)
+    found = tuned(tmp_path, 1)
+    assert found.best is None
+    assert "patient 1234" not in (tmp_path / FILE).read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(lambda text: text[:-20], "not a search"), (lambda text: text.replace('"best": 0', '"best": 1'), "best is 1")],
+    ids=["cut off", "another best"],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, scored: list[float], damage: Any, message: str) -> None:
+    tuned(tmp_path, 1)
+    path = tmp_path / FILE
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UserError, match=message) as caught:
+        tuned(tmp_path, 2)
+    assert str(path) in str(caught.value)
+    assert len(scored) == 1
+
+
+def told(found: TuningRecord) -> dict[str, Any]:
+    """All but how long it took."""
+    return found.model_dump(exclude={"trials": {"__all__": {"seconds", "environment"}}})
