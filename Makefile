@@ -16,7 +16,7 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slurm" # tensors are tiny, and some tests run several processes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slurm" # tensors are tiny, and some tests run several processes
 
 # Sweeps on a SLURM cluster that the tests start on this machine; needs Debian's slurm-wlm and munge.
 test-slurm: .venv/installed-test

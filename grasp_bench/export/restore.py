@@ -52,13 +52,21 @@ def plan_of(
     weights where they are the user's, as in ``sd3:/models/sd3.5-medium``, and ``data_root`` is looked at only where a
     task's classes come with its data. Raises :class:`UserError` that names the part that is not what it was.
     """
-    spec = record.spec
-    chosen = choose_same_backbone(spec.backbone, backbone)
-    found = _plan(spec, _task(spec.task, task, data_root), chosen)
-    if found.task.generator:
-        found = replace(found, generator=_generator_plan(found))
+    found = plan_as_here(record.spec, task, backbone, data_root)
     _check_same(found, record)
     return found
+
+
+def plan_as_here(
+    spec: RunSpec, task: Path | None = None, backbone: str | None = None, data_root: Path | None = None
+) -> Plan:
+    """The plan of ``spec`` as this version makes it, arguments as :func:`plan_of` has them.
+
+    Its specification is another than ``spec`` where the task is of another version or its data are others.
+    """
+    chosen = choose_same_backbone(spec.backbone, backbone)
+    found = _plan(spec, _task(spec.task, task, data_root), chosen)
+    return replace(found, generator=_generator_plan(found)) if found.task.generator else found
 
 
 def choose_same_backbone(asked: Component, named: str | None) -> ChosenBackbone:

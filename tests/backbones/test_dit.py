@@ -240,6 +240,8 @@ def forward(backbone: DiT, method: Method[MethodSettings] | None, rows: slice = 
 
 def attach(backbone: DiT, name: str) -> Method[MethodSettings]:
     found = plan(method=name, task="digits-lt")
+    if skip := found.method.supports(backbone, found.task):
+        pytest.skip(skip.reason)
     found.method.attach(backbone, found.task, seeds.generator("init", name))
     return found.method
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import itertools
 import json
 import shutil
 import weakref
@@ -31,13 +30,14 @@ from grasp_bench.baselines.lora import DIFFUSERS_FILE
 from grasp_bench.cli import app
 from grasp_bench.harness import generate as generation
 from grasp_bench.harness import train as training
+from grasp_bench.harness.batches import Batches
 from grasp_bench.harness.environment import describe
 from grasp_bench.harness.pipeline import Pipeline
 from grasp_bench.harness.plan import Plan, plan
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.runner import Options
 from grasp_bench.io import file_digest, read_tensors
-from grasp_bench.method import Method, MethodSettings
+from grasp_bench.method import Batch, Method, MethodSettings
 from grasp_bench.record import RunRecord, read_record, write_record
 
 METHODS = sorted(plugins.entries("methods"))
@@ -87,18 +87,21 @@ def started(family: Family, method: str, work: Path | None = None) -> tuple[Pipe
     """The stages of a run, in which a class's images are a batch; and what the user is told."""
     told, work = io.StringIO(), work or family.work
     options = Options(work / "results", work, "cpu", batch_size=IMAGES, log_every=1)
-    return Pipeline(planned(family, method), options, CPU, Reporter(Console(file=told, width=1000))), told
+    pipeline = Pipeline(planned(family, method), options, CPU, Reporter(Console(file=told, width=1000)))
+    if skip := pipeline.plan.method.supports(pipeline.backbone, pipeline.plan.task):
+        pytest.skip(skip.reason)
+    return pipeline, told
 
 
-def before_each_step(patch: pytest.MonkeyPatch, kind: type[SavedBackbone], act: Callable[[int], None]) -> None:
-    """Call ``act`` with the number of the forward pass, counted from 0."""
-    predict, calls = kind.predict, itertools.count()
+def before_each_step(patch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
+    """Call ``act`` with the number of the training step, counted from 0."""
+    make = Batches.__call__
 
-    def acting(self: SavedBackbone, *arguments: Any) -> torch.Tensor:
-        act(next(calls))
-        return predict(self, *arguments)
+    def acting(self: Batches, step: int) -> Batch:
+        act(step)
+        return make(self, step)
 
-    patch.setattr(kind, "predict", acting)
+    patch.setattr(Batches, "__call__", acting)
 
 
 def interrupt_second(step: int) -> None:
@@ -128,7 +131,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(family, method
     shutil.rmtree(whole)
 
     with monkeypatch.context() as patch:
-        before_each_step(patch, family.kind, interrupt_second)
+        before_each_step(patch, interrupt_second)
         with pytest.raises(KeyboardInterrupt):
             _ = started(family, method)[0].trained
     assert not whole.exists()
@@ -244,7 +247,6 @@ def test_encoders_are_out_of_memory_while_training(family, tmp_path, monkeypatch
     monkeypatch.setattr(SavedBackbone, "_load", referring)
     before_each_step(
         monkeypatch,
-        family.kind,
         lambda step: left.append([part for part, reference in references.items() if reference()]),
     )
     gc.disable()  # memory is free at once, not some time later

@@ -219,6 +219,8 @@ def forward(backbone: Flux, method: Method[MethodSettings] | None, rows: slice =
 
 def attach(backbone: Flux, name: str) -> Method[MethodSettings]:
     found = plan(method=name, task="digits-lt")
+    if skip := found.method.supports(backbone, found.task):
+        pytest.skip(skip.reason)
     found.method.attach(backbone, found.task, seeds.generator("init", name))
     return found.method
 

@@ -245,6 +245,8 @@ def forward(backbone: PixArt, method: Method[MethodSettings] | None, rows: slice
 
 def attach(backbone: PixArt, name: str) -> Method[MethodSettings]:
     found = plan(method=name, task="digits-lt")
+    if skip := found.method.supports(backbone, found.task):
+        pytest.skip(skip.reason)
     found.method.attach(backbone, found.task, seeds.generator("init", name))
     return found.method
 

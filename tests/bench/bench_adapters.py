@@ -1,0 +1,228 @@
+"""What a training step of routed adapters costs: as clusters are added, served in other ways, beside other methods.
+
+``PYTHONPATH=tests python -m bench.bench_adapters`` writes results/perf/adapters.json and takes about six minutes on two
+cores; ``--device cuda`` writes adapters-cuda.json, ``--quick`` tries it at a small size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any
+
+import torch
+
+from grasp_bench.baselines.lora import Lora, LoraSettings
+from grasp_bench.baselines.vanilla_ft import VanillaFineTuning, VanillaSettings
+from grasp_bench.harness.environment import PeakMemory, describe, pick_device
+
+from .alternatives import LEARNING_RATE, Routed, RoutedByGathering, RoutedByMask, predict_by_cluster
+from .recording import RESULTS, TRIALS, Measure, interleaved, record
+from .training import Predict, Sizes, Step, predict
+
+QUICK = Sizes(width=128, latent_side=8, prompt_tokens=4, repeats=3)
+CLUSTERS = (1, 4, 16, 64)
+GROUPS = 3  # clusters of GRASP's own partition: head, medium, tail
+MEMORY_STEPS = 3
+TOLERANCE = 0.02  # of the number of parameters that are trained
+
+Maker = Callable[[Sizes, torch.device], Step]
+
+OTHERS: dict[str, tuple[type[Routed], Predict, str]] = {
+    "a forward pass for each cluster": (
+        Routed,
+        predict_by_cluster,
+        "The same adapters; the predictions make one loss.",
+    ),
+    "weights gathered for each sample": (
+        RoutedByGathering,
+        predict,
+        "Weights stacked, indexed by cluster, in batched products (bmm); absent clusters have a gradient, of zeros.",
+    ),
+    "all adapters and a mask": (
+        RoutedByMask,
+        predict,
+        "Weights stacked, one product with all of them side by side; absent clusters have a gradient, of zeros.",
+    ),
+}
+"""Other ways to serve a mixed batch: adapters, forward pass, what is done."""
+
+
+def repeats(sizes: Sizes) -> str:
+    """For readers."""
+    return f"Medians of {sizes.repeats} interleaved repeats after one to warm up"
+
+
+def time_steps(steps: Mapping[str, Step], repeats: int) -> dict[str, Any]:
+    """Medians of interleaved repeats after one step each to warm up, with and without the optimiser."""
+    interleaved(steps, 1)
+    seconds = interleaved(steps, repeats)
+    return {
+        "trainable_parameters": {name: step.trainable for name, step in steps.items()},
+        "seconds": seconds,
+        "median_seconds": {name: statistics.median(each) for name, each in seconds.items()},
+        "median_seconds_without_optimizer": {
+            name: statistics.median(step.gradient_seconds[-repeats:]) for name, step in steps.items()
+        },
+    }
+
+
+def ratios(details: Mapping[str, Any], a: str, b: str) -> dict[str, float]:
+    """a over b, of the step and of its forward and backward pass alone."""
+    kinds = {"step": "median_seconds", "without_optimizer": "median_seconds_without_optimizer"}
+    return {name: details[kind][a] / details[kind][b] for name, kind in kinds.items()}
+
+
+def by_clusters(sizes: Sizes, device: torch.device) -> list[Measure]:
+    """A mixed batch with more and more clusters, and other ways to serve the most."""
+    most = CLUSTERS[-1]
+    ours, one = f"K = {most}", "K = 1"
+    routed = {f"K = {k}": Step(Routed(k, sizes.rank), sizes, k, device) for k in CLUSTERS}
+    others = {name: Step(kind(most, sizes.rank), sizes, most, device, run) for name, (kind, run, _) in OTHERS.items()}
+    check_agreement(routed[ours], others)
+    details = time_steps(routed | others, sizes.repeats)
+    growth = ratios(details, ours, one)
+    return [
+        Measure(
+            name=f"step of {most} clusters over that of one, equal width",
+            value=growth["step"],
+            unit="times",
+            at_most=1.10,
+            method=(
+                f"{repeats(sizes)}. {sizes.text}; adapters of rank {sizes.rank}, however many clusters K. The "
+                f"samples are spread evenly over the clusters, in random order: at {most}, {sizes.batch // most} each. "
+                "A step is the forward and the backward pass, clipping and AdamW, whose own work grows with the number "
+                "of parameters; without_optimizer has the two passes alone."
+            ),
+            details={"device": describe(device).device, "ratios": growth, **details},
+        ),
+        *(
+            Measure(
+                name=f"{name}: step over that of routed adapters, {most} clusters",
+                value=details["median_seconds"][name] / details["median_seconds"][ours],
+                unit="times",
+                method=f"Measured together with the above. {what}",
+                details={"ratios": ratios(details, name, ours)},
+            )
+            for name, (_, _, what) in OTHERS.items()
+        ),
+    ]
+
+
+def check_agreement(ours: Step, others: Mapping[str, Step]) -> None:
+    """Raises AssertionError where another way predicts something else: its time would mean nothing."""
+    with torch.no_grad():
+        expected = ours.predict()
+        for name, step in others.items():
+            torch.testing.assert_close(
+                step.predict(), expected, rtol=1e-3, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def against_methods(sizes: Sizes, device: torch.device) -> list[Measure]:
+    """GRASP beside LoRA of as many parameters, and beside full fine-tuning."""
+    makers = {"grasp": grasp, "lora": partial(lora, rank=lora_rank(sizes)), "full": full}
+    memory = {name: peak_memory(make, sizes, device) for name, make in makers.items()}  # first, as ours is still small
+    steps = {name: make(sizes, device) for name, make in makers.items()}
+    counts = {name: step.trainable for name, step in steps.items()}
+    if abs(counts["lora"] / counts["grasp"] - 1) > TOLERANCE:
+        raise RuntimeError(f"no rank of LoRA has as many parameters as GRASP: {counts}")
+    details = time_steps(steps, sizes.repeats)
+    to_lora, to_full = (ratios(details, "grasp", other) for other in ("lora", "full"))
+    what_counts = (
+        "The most that tensors took of the GPU"
+        if device.type == "cuda"
+        else "The largest resident set, with the interpreter, its libraries and all weights,"
+    )
+    return [
+        Measure(
+            name="step of grasp over that of peft's LoRA, as many trained parameters",
+            value=to_lora["step"],
+            unit="times",
+            at_most=1.0,
+            method=(
+                f"{repeats(sizes)}. {sizes.text}. GRASP of {GROUPS} clusters of rank {sizes.rank} in a mixed batch, "
+                f"{counts['grasp']:,} parameters; LoRA of rank {makers['lora'].keywords['rank']} on all attention "
+                f"projections, {counts['lora']:,}."
+            ),
+            details={"device": describe(device).device, "ratios": to_lora, **details},
+        ),
+        Measure(
+            name="step of grasp over that of full fine-tuning",
+            value=to_full["step"],
+            unit="times",
+            method=f"Measured together with the above; {counts['full']:,} parameters are trained.",
+            details={"ratios": to_full},
+        ),
+        Measure(
+            name="peak memory of grasp over that of full fine-tuning",
+            value=memory["grasp"]["peak_mib"] / memory["full"]["peak_mib"],
+            unit="times",
+            method=(
+                f"{what_counts} in {MEMORY_STEPS} steps, each method in a fresh process; before_mib is what was held "
+                "when they began."
+            ),
+            details={"memory": memory},
+        ),
+    ]
+
+
+def grasp(sizes: Sizes, device: torch.device) -> Step:
+    """GRASP with as many clusters as there are groups."""
+    return Step(Routed(GROUPS, sizes.rank), sizes, GROUPS, device)
+
+
+def lora(sizes: Sizes, device: torch.device, rank: int) -> Step:
+    """peft's LoRA."""
+    settings = LoraSettings(learning_rate=LEARNING_RATE, rank=rank, alpha=rank)
+    return Step(Lora(settings), sizes, GROUPS, device)
+
+
+def full(sizes: Sizes, device: torch.device) -> Step:
+    """Full fine-tuning."""
+    method = VanillaFineTuning(VanillaSettings(learning_rate=LEARNING_RATE))
+    step = Step(method, sizes, GROUPS, device)
+    method.base.clear()  # a copy that serves detach() alone: fine-tuning does without it
+    return step
+
+
+def lora_rank(sizes: Sizes) -> int:
+    """The rank that gives LoRA about as many parameters as GRASP."""
+    device = torch.device("cpu")
+    return round(grasp(sizes, device).trainable / lora(sizes, device, rank=1).trainable)
+
+
+def peak_memory(make: Maker, sizes: Sizes, device: torch.device) -> dict[str, float]:
+    """Memory of training in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(own_peak_memory, make, sizes, device).result()
+
+
+def own_peak_memory(make: Maker, sizes: Sizes, device: torch.device) -> dict[str, float]:
+    """Memory of training in this process, in MiB."""
+    step = make(sizes, device)
+    memory = PeakMemory(device)
+    before = memory.mib()
+    for _ in range(MEMORY_STEPS):
+        step()
+    return {"before_mib": before, "peak_mib": memory.mib()}
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(prog="bench.bench_adapters", description="Time a training step of adapters.")
+    parser.add_argument("--device", default="cpu", help="cpu (the default), cuda, cuda:N or auto")
+    parser.add_argument("--quick", action="store_true", help="a small size, for which the targets are not meant")
+    chosen = parser.parse_args()
+    sizes, device = QUICK if chosen.quick else Sizes(), pick_device(chosen.device)
+    measures = [*against_methods(sizes, device), *by_clusters(sizes, device)]
+    name = "adapters" if device.type == "cpu" else f"adapters-{device.type}"
+    record(name, measures, [], TRIALS if chosen.quick else RESULTS)
+
+
+if __name__ == "__main__":
+    main()
