@@ -74,9 +74,9 @@ class Batches:
         ids = [self.split.ids[index] for index in indices]
         digest = hashlib.sha256("\n".join(ids).encode())
         for tensor in (noise, timesteps, dropped):
-            digest.update(tensor.numpy())
+            digest.update(tensor.numpy().data)
         if self.spec.budget.horizontal_flip:
-            digest.update(self._mirrored(step))
+            digest.update(self._mirrored(step).data)
 
         latents = self._read(step).to(self.device)
         noise, timesteps, dropped = noise[rows].to(latents), timesteps[rows].to(latents), dropped[rows]

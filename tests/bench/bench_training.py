@@ -1,7 +1,7 @@
 """What the harness adds to a training step, and what stored latents and embeddings save.
 
-``PYTHONPATH=tests python -m bench.bench_training`` writes results/perf/training.json and takes a quarter of an hour on two
-cores; ``--quick`` tries it at a small size.
+``PYTHONPATH=tests python -m bench.bench_training`` writes results/perf/training.json and takes a quarter of an hour on
+two cores; ``--quick`` tries it at a small size.
 """
 
 from __future__ import annotations
