@@ -9,6 +9,7 @@ from typing import Annotated, TextIO
 import typer
 
 from grasp_bench import __version__
+from grasp_bench.cli.diagnose import diagnose as diagnose_gradients
 from grasp_bench.cli.export import export as export_run
 from grasp_bench.cli.list import list_plugins
 from grasp_bench.cli.new import new as write_template
@@ -96,6 +97,14 @@ app.command(
     "tune",
     epilog=examples("grasp-bench tune --method grasp --method lora --task digits-lt --trials 20"),
 )(tune_methods)
+app.command(
+    "diagnose",
+    epilog=examples(
+        "grasp-bench diagnose --task digits-lt",
+        "grasp-bench diagnose --task digits-lt --method lora --at 0,150,600",
+        "grasp-bench diagnose --run results/digits-lt/moe/seed-0",
+    ),
+)(diagnose_gradients)
 app.command(
     "sweep",
     epilog=examples(

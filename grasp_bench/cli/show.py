@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 
 from grasp_bench import plugins
+from grasp_bench.backbones import aliases
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.task import MissingDataError
 
@@ -48,6 +49,9 @@ def show_plugin(
         task = make_task(name, [], None)[1]
         console().print(_budgets_table(task), _classes_table(task))
         return
+    if source := aliases.available().get(name):
+        typer.echo(f"{name} is short for {source}\n")
+        name = source.partition(":")[0]
     kinds = [kind for kind in plugins.KINDS if name in plugins.entries(kind)]
     if not kinds:
         raise UserError(_unknown(name))

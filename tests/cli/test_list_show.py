@@ -32,7 +32,10 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("show",), ("run",), ("report",)], ids=" ".join)
+COMMANDS = ("list", "show", "run", "report", "sweep", "status", "sample", "export", "tune", "diagnose")
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=" ".join)
 def test_help_has_an_example_on_its_own_line(command):
     shown = grasp_bench(*command, "--help")
     assert shown.returncode == 0
@@ -133,3 +136,10 @@ def test_show_of_an_unknown_name_suggests_one():
     assert "Did you mean 'grasp'?" in shown.stderr
     assert "digits-lt" in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_a_short_name_is_listed_and_shown_as_what_it_stands_for():
+    assert "short for sd3:stabilityai/stable-diffusion-3.5-medium" in flat(grasp_bench("list", "backbones").stdout)
+    shown = grasp_bench("show", "sd3.5-medium").stdout
+    assert shown.startswith("sd3.5-medium is short for sd3:stabilityai/stable-diffusion-3.5-medium")
+    assert "backbone sd3" in shown

@@ -1,0 +1,124 @@
+"""``grasp-bench diagnose``: whether the gradients of head and tail, and of a partition's clusters, point alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grasp_bench.errors import UserError
+from grasp_bench.spec import STANDARD
+
+if TYPE_CHECKING:
+    from grasp_bench.diagnose.subject import Subject
+
+PRETRAINED = "vanilla-ft"  # before its first step it is the pretrained transformer, all of whose weights it trains
+
+
+def diagnose(
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="Task, or the TOML file that describes one; of a run, its own.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", "-m", help="Method; the pretrained transformer, with all its weights, if absent."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A run's folder, its record.json, or an exported folder.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="STEP,…", help="After which training steps; 0 if absent, and the last of a RUN."),
+    ] = None,
+    batches: Annotated[int, typer.Option(min=4, help="Images of each class; fewer if a class has fewer.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Of images and noise; without RUN, of the training, too.")] = 0,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable.")
+    ] = [],  # noqa: B006 # typer reads it, nothing changes it
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's or the run's if absent.")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="Budget of the task, without RUN.")] = STANDARD,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the task's download.")] = None,
+    results: Annotated[
+        Path, typer.Option(help="Where it goes: <task>/diagnose/<label>/seed-<n>@<step>.json, .png and .md.")
+    ] = Path("results"),
+    work_dir: Annotated[Path, typer.Option(help="Where stages are; reused.")] = Path(".grasp-bench"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Measure how alike the gradients of groups and classes point, by kind of layer and noise level.
+
+    It compares them with chance, tells how far each partition of the classes raises alignment within its clusters, and
+    says in a paragraph what the numbers do and do not show. Only training images are used.
+    """
+    from grasp_bench.diagnose.subject import parse_steps
+
+    subject = _of_run(run, task, method, set_, budget, backbone, data_root, work_dir)
+    subject = subject or _of_method(task, method, set_, budget, backbone, data_root, seed)
+    steps = parse_steps(at, subject, subject.steps if run else 0)
+
+    from grasp_bench.diagnose.run import diagnose as measure
+    from grasp_bench.harness.environment import pick_device
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.harness.runner import Options
+
+    options = Options(results, work_dir, device)
+    for done in measure(subject, steps, batches, seed, options, pick_device(device), Reporter()):
+        typer.echo(done.text)
+        typer.echo(f"{done.path.with_suffix('')}.json, .png, .md\n")
+
+
+def _of_run(
+    run: Path | None,
+    task: str | None,
+    method: str | None,
+    settings: list[str],
+    budget: str,
+    backbone: str | None,
+    data_root: Path | None,
+    work_dir: Path,
+) -> Subject | None:
+    """The run that is named, if one is. Raises :class:`UserError` where other options say otherwise than it."""
+    if run is None:
+        return None
+    from grasp_bench.diagnose.subject import of_run
+
+    if settings or budget != STANDARD:
+        option = f"--set {settings[0]}" if settings else f"--budget {budget}"
+        raise UserError(f"{option}: {run} has its own. Leave it out.")
+    file = Path(task) if task and task.endswith(".toml") else None
+    subject = of_run(run, file, backbone, data_root, work_dir)
+    spec = subject.plan.spec
+    for option, given, own in (("--method", method, spec.method.name), ("--task", task, spec.task.name)):
+        if given is not None and given != own and not (option == "--task" and file):
+            raise UserError(f"{option} {given}: {run} is of {own}. Leave it out, or name another run.")
+    return subject
+
+
+def _of_method(
+    task: str | None,
+    method: str | None,
+    settings: list[str],
+    budget: str,
+    backbone: str | None,
+    data_root: Path | None,
+    seed: int,
+) -> Subject:
+    """A run that is yet to be made."""
+    from grasp_bench.diagnose.subject import of_plan
+    from grasp_bench.harness.plan import plan
+
+    if task is None:
+        raise UserError("neither a task nor a run is given. Name one: --task digits-lt, or --run RUN.")
+    return of_plan(
+        plan(
+            method=method or PRETRAINED,
+            task=task,
+            seed=seed,
+            backbone=backbone,
+            budget=budget,
+            method_settings=settings,
+            data_root=data_root,
+        )
+    )

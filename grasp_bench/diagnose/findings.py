@@ -1,0 +1,180 @@
+"""From gradients to what is reported of them: cosines, tests and partitions, as plain JSON."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from grasp_bench.diagnose import alignment as al
+from grasp_bench.diagnose.within import lift
+from grasp_bench.task import ClassInfo
+
+WHOLE = "all"
+"""The kind of all layers together."""
+DRAWS = 500
+PERMUTATIONS = 1000
+NULLS = {"images": al.permuted_images, "classes": al.permuted_classes}
+"""What labels are permuted among."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Gradients of one kind of layer at one noise level."""
+
+    kind: str
+    level: int
+    gram: np.ndarray
+    """(B, C, B, C), with exact zeros for classes that share no parameter."""
+    apart: np.ndarray
+    """bool (C, C)."""
+
+
+def cells(values: Mapping[str, np.ndarray], apart: Mapping[str, np.ndarray]) -> list[Cell]:
+    """The cells of gradients (levels, B, C, D) by kind, and after each level's, where there are several kinds, those of
+    all layers together.
+    """
+    found = []
+    for level in range(len(next(iter(values.values())))):
+        own = [
+            Cell(kind, level, al.gram_matrix(each[level]) * ~apart[kind][None, :, None, :], apart[kind])
+            for kind, each in values.items()
+        ]
+        found += own
+        if len(own) == 1:
+            continue
+        everywhere = np.logical_and.reduce([cell.apart for cell in own])
+        found.append(Cell(WHOLE, level, np.add.reduce([cell.gram for cell in own]), everywhere))
+    return found
+
+
+def findings(
+    found: Sequence[Cell],
+    infos: Sequence[ClassInfo],
+    groups: Sequence[str],
+    partitions: Mapping[str, Mapping[str, int]],
+    rng: np.random.Generator,
+    permutations: int = PERMUTATIONS,
+) -> dict[str, Any]:
+    """Cosines of ``groups`` and of the classes ``infos``, tests of pairs of groups, and the partitions' lifts.
+
+    What cannot be measured is None.
+    """
+    batches = len(found[0].gram)
+    group_of_class = np.array([groups.index(info.group) for info in infos])
+    members = al.group_members(group_of_class, batches, rng)
+    draws = al.resampled(batches, DRAWS, rng)
+    belongs = np.eye(len(groups))[group_of_class].T  # (V, C)
+    by_group = [
+        _cosines(cell, al.vector_products(cell.gram, members), belongs @ cell.apart @ belongs.T, belongs, draws)
+        for cell in found
+    ]
+    singly = np.eye(len(infos))
+    by_class = [_cosines(cell, cell.gram, cell.apart.astype(float), singly, draws) for cell in found]
+    return {
+        "whole": found[-1].kind,
+        "groups": {
+            "names": list(groups),
+            "gradients": round(batches / members.max()),
+            "cells": by_group,
+        },
+        "classes": {"names": [info.name for info in infos], "gradients": batches, "cells": by_class},
+        "tests": _tests(found, groups, members, permutations, rng),
+        "lifts": _lifts(found, infos, partitions, draws, permutations, rng),
+    }
+
+
+def _cosines(
+    cell: Cell, products: np.ndarray, apart: np.ndarray, belongs: np.ndarray, draws: np.ndarray
+) -> dict[str, Any]:
+    """The cosines of a cell's vectors, with intervals; none for vectors of which no two classes share a parameter."""
+    sizes = belongs.sum(1)
+    separate = apart >= np.outer(sizes, sizes)
+    cosines = np.where(separate, np.nan, al.cosines(al.split_products(products)))
+    drawn = np.stack([al.cosines(al.split_products(products, counts)) for counts in draws])
+    low, high = al.percentiles(np.where(separate, np.nan, drawn))
+    ceilings = al.ceilings(products)
+    where = {"kind": cell.kind, "level": cell.level}
+    return where | {
+        name: plain(each)
+        for name, each in {"cosine": cosines, "low": low, "high": high, "ceiling": ceilings, "apart": separate}.items()
+    }
+
+
+def _tests(
+    found: Sequence[Cell], groups: Sequence[str], members: np.ndarray, permutations: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Whether pairs of groups are less aligned than chance, for both meanings of chance.
+
+    Cells in which some classes share no parameter are no test: there the answer follows from the routing. A
+    permutation is the same in all cells, since an image is in all of them.
+    """
+    pairs = list(itertools.combinations(range(len(groups)), 2))
+    tests: list[dict[str, Any]] = []
+    if not pairs:
+        return tests
+    rows, columns = (list(each) for each in zip(*pairs, strict=True))
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return np.stack([al.mean_cosines(cell.gram, weights)[rows, columns] for cell in found])
+
+    testable = np.array([not cell.apart.any() for cell in found])[:, None]
+    observed = np.where(testable, statistic(members), np.nan)  # (cells, pairs)
+    for name, permute in NULLS.items():
+        null = np.stack([statistic(permute(members, rng)) for _ in range(permutations)])
+        p, corrected = al.less_than(observed, null)
+        least = np.where(testable.any(), np.where(testable, corrected, np.inf).min(0), np.nan)
+        for number, (pair, over_pairs) in enumerate(zip(pairs, al.holm(least.tolist()), strict=True)):
+            each = [
+                {"kind": cell.kind, "level": cell.level}
+                | dict(zip(("cosine", "null", "p", "p_corrected"), plain(np.array(numbers)), strict=True))
+                for cell, *numbers in zip(
+                    found, observed[:, number], null.mean(0)[:, number], p[:, number], corrected[:, number], strict=True
+                )
+            ]
+            tests.append(
+                {
+                    "null": name,
+                    "groups": [groups[index] for index in pair],
+                    "permutations": permutations,
+                    "p_any": plain(least[number]),
+                    "p_holm": plain(over_pairs),
+                    "cells": each,
+                }
+            )
+    return tests
+
+
+def _lifts(
+    found: Sequence[Cell],
+    infos: Sequence[ClassInfo],
+    partitions: Mapping[str, Mapping[str, int]],
+    draws: np.ndarray,
+    permutations: int,
+    rng: np.random.Generator,
+) -> list[dict[str, Any]]:
+    """What every partition raises alignment by, in each kind of layer over all noise levels."""
+    lifts = []
+    for kind in dict.fromkeys(cell.kind for cell in found):
+        own = [cell for cell in found if cell.kind == kind]
+        if any(cell.apart.any() for cell in own):
+            continue
+        products = np.stack([al.split_products(cell.gram) for cell in own])
+        redrawn = np.stack([[al.split_products(cell.gram, counts) for cell in own] for counts in draws])
+        for name, clusters in partitions.items():
+            served = np.array([clusters[info.name] for info in infos])
+            numbers = asdict(lift(products, redrawn, served, permutations, rng))
+            lifts.append({"partition": name, "kind": kind} | {key: plain(value) for key, value in numbers.items()})
+    return lifts
+
+
+def plain(values: Any) -> Any:
+    """Numbers as JSON has them, to six digits; None for those that are not finite."""
+    if isinstance(values, np.ndarray) and values.ndim:
+        return [plain(each) for each in values]
+    if isinstance(values, bool | int | np.bool_ | np.integer):
+        return values.item() if isinstance(values, np.generic) else values
+    return float(f"{float(values):.6g}") if np.isfinite(values) else None

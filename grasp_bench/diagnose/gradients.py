@@ -1,0 +1,173 @@
+"""Gradients of every class, on the same noise at the same noise levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from grasp_bench import seeds
+from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.diagnose.kinds import layer_kinds
+from grasp_bench.diagnose.sketch import Sketch
+from grasp_bench.errors import UserError
+from grasp_bench.harness.batches import LatentSource
+from grasp_bench.harness.generate import Network
+from grasp_bench.harness.progress import Advance
+from grasp_bench.method import Condition
+from grasp_bench.task import ClassInfo, Split
+
+LEVELS = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
+"""Ranges of the timestep, 0 at the data and 1 at the noise."""
+NOISES = 8
+"""Draws of noise, at as many timesteps evenly through the range, that a gradient is the mean over."""
+FEWEST_BATCHES = 4
+MOST_CLASSES = 100
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Which images gradients are of."""
+
+    classes: np.ndarray
+    """Indices of the classes, (C,)."""
+    images: np.ndarray
+    """Indices of training images, (B, C): each in one batch only."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What :func:`measure` found, by kind of layer."""
+
+    values: dict[str, np.ndarray]
+    """float32 (levels, B, C, D), D the number of parameters or a sketch's width."""
+    apart: dict[str, np.ndarray]
+    """bool (C, C): classes that share no parameter, as those of different clusters' adapters."""
+    sizes: dict[str, int]
+    """Parameters of the kind."""
+    losses: np.ndarray
+    """Mean squared error of each, (levels, B, C)."""
+
+
+def draw(train: Split, infos: Sequence[ClassInfo], asked: int, seed: int) -> Draws:
+    """As many images of every class, one a batch: ``asked`` batches, or as many as the rarest class has images.
+
+    Classes of fewer than 4 images are left out; of more than 100 classes as many are drawn, evenly from the groups.
+    Raises :class:`UserError` where fewer than two classes are left.
+    """
+    counts = np.bincount(train.labels, minlength=len(infos))
+    enough = [index for index in range(len(infos)) if counts[index] >= FEWEST_BATCHES]
+    if len(enough) < 2:
+        raise UserError(
+            f"{len(enough)} classes have at least {FEWEST_BATCHES} training images, which is what their gradients are "
+            "compared by; expected two or more. Choose a task with more images of each class."
+        )
+    classes = _evenly([infos[index].group for index in enough], np.array(enough), seeds.rng("diagnose-classes", seed))
+    batches = min(asked, int(counts[classes].min()))
+    images = [
+        seeds.rng("diagnose-images", seed, int(index)).permutation(np.flatnonzero(train.labels == index))[:batches]
+        for index in classes
+    ]
+    return Draws(classes, np.stack(images, 1))
+
+
+def _evenly(groups: list[str], classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """At most ``MOST_CLASSES`` of the classes, in their order, as equally many of each group as can be."""
+    if len(classes) <= MOST_CLASSES:
+        return classes
+    turns = np.empty(len(classes), np.int64)
+    for group in dict.fromkeys(groups):
+        rows = [row for row, of in enumerate(groups) if of == group]
+        turns[rng.permutation(rows)] = np.arange(len(rows))
+    return np.sort(classes[np.argsort(turns, kind="stable")[:MOST_CLASSES]])
+
+
+def measure(
+    network: Network,
+    parameters: dict[str, nn.Parameter],
+    added: set[nn.Parameter],
+    train: Split,
+    latents: LatentSource,
+    embed: Callable[[Sequence[str]], PromptEmbeddings],
+    draws: Draws,
+    seed: int,
+    advance: Advance,
+) -> Gradients:
+    """Gradients of the objective's mean squared error alone, without what a method adds to it or multiplies it with.
+
+    A gradient is that of one image, over :data:`NOISES` draws of noise, with its prompt and, where a method routes, its
+    cluster. Noise and timesteps are the same for all classes of a batch. ``advance`` is called with the gradients done.
+    """
+    backbone, names = network.backbone, layer_kinds(network.backbone, parameters, added)
+    tensors = list(parameters.values())
+    place = {name: number for number, name in enumerate(parameters)}
+    rows = {kind: [place[name] for name in each] for kind, each in names.items()}
+    sizes = {kind: [tensors[row].numel() for row in each] for kind, each in rows.items()}
+    sketches = {kind: Sketch(each, kind, seed, network.device) for kind, each in sizes.items()}
+    shape = (len(LEVELS), *draws.images.shape)
+    values = {kind: np.zeros((*shape, sketch.width), np.float32) for kind, sketch in sketches.items()}
+    touched = np.zeros((len(draws.classes), len(tensors)), bool)
+    losses = np.zeros(shape)
+    clusters = network.method.training_clusters(train)
+
+    for batch, images in enumerate(draws.images):
+        for column, image in enumerate(images):
+            clean = latents.read(np.array([image]), np.zeros(1, bool)).to(network.device)
+            condition = _conditions(train, int(image), embed, clusters, clean)
+            for level in range(len(LEVELS)):
+                generator = seeds.generator("diagnose-noise", seed, batch, level)
+                noise = torch.randn(NOISES, *backbone.latent_shape, generator=generator).to(clean)
+                times = torch.tensor(timesteps(level)).to(clean)
+                loss = _loss(network, clean, noise, condition(times))
+                found = torch.autograd.grad(loss, tensors, allow_unused=True)
+                losses[level, batch, column] = loss.item()
+                touched[column] |= [each is not None for each in found]
+                for kind, sketch in sketches.items():
+                    values[kind][level, batch, column] = sketch([found[row] for row in rows[kind]]).cpu().numpy()
+            advance(len(LEVELS))
+    meet = {kind: touched[:, each].astype(np.int64) for kind, each in rows.items()}
+    apart = {kind: each @ each.T == 0 for kind, each in meet.items()}
+    return Gradients(values, apart, {kind: sum(each) for kind, each in sizes.items()}, losses)
+
+
+def timesteps(level: int) -> np.ndarray:
+    """The timesteps of a range, float32 (NOISES,): the middles of as many equal parts."""
+    low, high = LEVELS[level]
+    grid: np.ndarray = low + (high - low) * (np.arange(NOISES, dtype=np.float32) + 0.5) / NOISES
+    return grid
+
+
+def _conditions(
+    train: Split,
+    image: int,
+    embed: Callable[[Sequence[str]], PromptEmbeddings],
+    clusters: np.ndarray | None,
+    like: torch.Tensor,
+) -> Callable[[torch.Tensor], Condition]:
+    """From timesteps (NOISES,) to what the network knows of an image at each of them."""
+    prompts = embed([train.prompts[image]] * NOISES).to(like)
+
+    def repeated(number: int) -> torch.Tensor:
+        return torch.full((NOISES,), int(number), device=like.device)
+
+    def condition(times: torch.Tensor) -> Condition:
+        return Condition(
+            labels=repeated(train.labels[image]),
+            dropped=torch.zeros(NOISES, dtype=torch.bool, device=like.device),
+            prompts=prompts,
+            timesteps=times,
+            clusters=None if clusters is None else repeated(clusters[image]),
+        )
+
+    return condition
+
+
+def _loss(network: Network, clean: torch.Tensor, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
+    """Mean squared error of an image (1, ...) under noise (NOISES, ...)."""
+    objective, latents = network.backbone.objective, clean.expand_as(noise)
+    noisy = objective.add_noise(latents, noise, condition.timesteps)
+    target = objective.target(latents, noise, condition.timesteps)
+    return (network(noisy, condition) - target).square().mean()

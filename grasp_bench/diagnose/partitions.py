@@ -1,0 +1,31 @@
+"""The partitions whose clusters are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from grasp_bench.adapters import clustering
+from grasp_bench.adapters.partition import Partition, by_class, by_group, cluster_count
+from grasp_bench.errors import UserError
+from grasp_bench.study import Study
+
+
+def partitions(study: Study) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Name → {class: cluster} of every way to partition into as many clusters as there are by group; and name → why
+    there is none, as there is no partition by text without a text encoder.
+    """
+    task = study.task
+    count = cluster_count(task, None)
+    ways: dict[str, Callable[[], Partition]] = {
+        "group": lambda: by_group(task),
+        "class": lambda: by_class(task, count),
+        "text": lambda: clustering.by_text(study, count),
+        "gradient": lambda: clustering.by_gradient(study, count),
+    }
+    found, refused = dict[str, dict[str, int]](), dict[str, str]()
+    for name, make in ways.items():
+        try:
+            found[name] = make().classes
+        except UserError as error:
+            refused[name] = str(error)
+    return found, refused

@@ -1,0 +1,79 @@
+"""How much more aligned the classes of one cluster are than those that chance would put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from grasp_bench.diagnose.alignment import LEAST_DRAWS, ROUNDING, percentiles
+
+
+@dataclass(frozen=True)
+class Lift:
+    """A partition beside random ones with clusters of the same sizes; NaN where that cannot be measured."""
+
+    within: float
+    """Mean cosine of two classes of one cluster; see :func:`within`."""
+    random: float
+    """The same, mean over random partitions."""
+    low: float
+    """Of ``within - random``: 2.5th percentile over bootstrap draws of batches."""
+    high: float
+    p: float
+    """One-sided, that random partitions are as aligned: (1 + #{random ≥ within}) / (1 + P)."""
+    pairs: int
+    """Of classes that share a cluster."""
+
+
+def within(products: np.ndarray, same: np.ndarray) -> np.ndarray:
+    """Mean cosine over pairs of classes, weighted by the lengths of their gradients, for each of N sets of pairs: (N,).
+
+    ``products`` (cells, C, C) are unbiased, with which of the pairs are in each set ``same`` (N, C, C). It is
+    Σ ⟨c, d⟩ / Σ |c| |d| over pairs and cells: a ratio of sums, since cosines of single classes are noisy. Classes
+    whose own product is not positive in a cell are left out of it. NaN for sets without a pair.
+    """
+    own = np.diagonal(products, axis1=1, axis2=2)
+    lengths = np.sqrt(own.clip(0))
+    scale = lengths[:, :, None] * lengths[:, None, :]
+    off_diagonal = ~np.eye(products.shape[-1], dtype=bool)
+    top = np.where(scale > 0, products, 0).sum(0) * off_diagonal
+    sets = same.reshape(len(same), -1).astype(np.float64)
+    bottom = sets @ (scale.sum(0) * off_diagonal).ravel()
+    found: np.ndarray = sets @ top.ravel() / np.where(bottom > 0, bottom, np.nan)
+    return found
+
+
+def lift(
+    products: np.ndarray, redrawn: np.ndarray, clusters: np.ndarray, permutations: int, rng: np.random.Generator
+) -> Lift:
+    """How far the partition ``clusters`` (C,) raises the alignment within clusters.
+
+    ``products`` (cells, C, C) are the unbiased ones of all batches, ``redrawn`` (draws, cells, C, C) of bootstrap draws
+    of batches. Random partitions are permutations of ``clusters``, the same in every draw.
+    """
+    given = _same(clusters)
+    drawn = np.stack([_same(rng.permutation(clusters)) for _ in range(permutations)])
+    pairs = int(np.triu(given, 1).sum())
+    own, chance = float(within(products, given[None])[0]), within(products, drawn)
+    sets = np.concatenate([given[None], drawn])
+    values = np.stack([within(each, sets) for each in redrawn])  # (draws, 1 + P)
+    low, high = percentiles(values[:, 0] - _means(values[:, 1:]))
+    random = float(_means(chance[None])[0])
+    as_aligned = ~(chance < own - ROUNDING)  # those that cannot be measured among them
+    p = (1 + as_aligned.sum()) / (1 + permutations) if np.isfinite(own + random) else np.nan
+    return Lift(own, random, float(low), float(high), float(p), pairs)
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Means (n,) over random partitions (n, P) that can be measured; NaN where fewer than 95 % of them can."""
+    measured = np.isfinite(values)
+    means = np.where(measured, values, 0).sum(1) / measured.sum(1).clip(1)
+    found: np.ndarray = np.where(measured.mean(1) >= LEAST_DRAWS, means, np.nan)
+    return found
+
+
+def _same(clusters: np.ndarray) -> np.ndarray:
+    """Which classes (C, C) share a cluster."""
+    found: np.ndarray = clusters[:, None] == clusters[None, :]
+    return found
