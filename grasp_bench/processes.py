@@ -78,8 +78,12 @@ def join(device: str) -> tuple[Processes, torch.device]:
         return ALONE, picked
     if ":" in device:
         raise UserError(f"--device {device}: several processes take a GPU each; use --device cuda.")
+    import torch
     from accelerate import PartialState
 
+    local, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if picked.type == "cuda" and local > there:
+        raise UserError(f"{local} processes and {there} GPUs: each takes one. Start fewer, or use --device cpu.")
     state = PartialState(cpu=picked.type == "cpu", timeout=PATIENCE)
     return Processes(state.process_index, state.num_processes), state.device
 

@@ -84,6 +84,8 @@ class Environment(Part):
     """Of each process."""
     processes: int = 1
     """That shared the run."""
+    accumulate: int = 1
+    """Parts in which each worked on a training step: methods that compare samples of a batch see one part's alone."""
     git_commit: str | None
     """Of the project, when run from a checkout."""
     git_dirty: bool | None

@@ -115,7 +115,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
             streams = [noise_stream(spec.task.name, known, index, number) for number in numbers]
             noise = torch.stack([torch.randn(self.backbone.latent_shape, generator=stream) for stream in streams])
             labels = torch.full((len(numbers),), index)
-            images.append(sampler(noise, [prompt or info.prompt] * len(numbers), labels, steps))
+            images.append(sampler(noise, [prompt or info.prompt] * len(numbers), labels, steps, streams))
         return torch.cat(images)
 
     def class_index(self, prompt: str | None, class_name: str | None) -> int:

@@ -77,6 +77,7 @@ def restore_checkpoint(
     progress = Progress(**json.loads(bytes(tensors.pop("progress").tolist())))
     _restore(state, tensors)
     say(f"resuming after step {progress.step}")
+    processes.wait()  # the first one may remove the file before long
     return progress
 
 

@@ -36,7 +36,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def describe(device: torch.device, processes: int = 1) -> Environment:
+def describe(device: torch.device, processes: int = 1, accumulate: int = 1) -> Environment:
     """The environment as it goes into a record; no host or folder names."""
     import torch
 
@@ -48,6 +48,7 @@ def describe(device: torch.device, processes: int = 1) -> Environment:
         device=name,
         threads=torch.get_num_threads(),
         processes=processes,
+        accumulate=accumulate,
         git_commit=commit,
         git_dirty=dirty,
     )

@@ -260,6 +260,7 @@ class Pipeline:
 
         def build(folder: Path) -> None:
             features = self._extract(split, folder)
+            self.processes.wait()  # until all have read the parts
             if self.processes.is_first:
                 labels = [self.classes[label].name for label in split.labels]
                 write_features(folder / FEATURES, FeatureSet(features, labels, split.ids, self._identity))

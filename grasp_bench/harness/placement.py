@@ -53,7 +53,9 @@ class Copies(Placement):
             )
         # a cluster may have samples in one process and none in another
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.accelerator = Accelerator(cpu=trained[0].device.type == "cpu", kwargs_handlers=[unused])
+        self.accelerator = Accelerator(
+            cpu=trained[0].device.type == "cpu", mixed_precision="no", kwargs_handlers=[unused]
+        )
         self.original = backbone.transformer
         self.backbone.transformer = self.accelerator.prepare_model(self.original)
 
@@ -110,6 +112,22 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
         if times:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             parameter.grad = total(gradient) / torch.distributed.get_world_size()
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> torch.Tensor:
+    """Scale gradients down to a global L2 norm of ``limit``; the norm that they had. Some may be in shards."""
+    sharded = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+    if len(sharded) in (0, len(parameters)):
+        return whole(nn.utils.clip_grad_norm_(parameters, limit))
+    kinds = sharded, [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
+    norms = [
+        whole(nn.utils.get_total_norm([parameter.grad for parameter in kind if parameter.grad is not None]))
+        for kind in kinds
+    ]
+    norm: torch.Tensor = torch.stack(norms).norm()
+    for kind in kinds:
+        nn.utils.clip_grads_with_norm_(kind, limit, norm)
+    return norm
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -122,10 +122,13 @@ class Plan:
         features_train = add("features-train", **data, extractor=extractor)
         classify_real = add("classify-real", **data, recipe=recipe, seed=spec.seed)
         description = self.backbone.description
+        encoded: dict[str, JsonValue] = {}
         if description.autoencoder and not self.generator:
-            add("latents", **data, autoencoder=description.autoencoder, mirrored=spec.budget.horizontal_flip)
+            encoded["latents"] = add(
+                "latents", **data, autoencoder=description.autoencoder, mirrored=spec.budget.horizontal_flip
+            )
         if description.text_encoder and not self.generator:
-            add("prompts", prepare=prepare, text_encoder=description.text_encoder)
+            encoded["prompts"] = add("prompts", prepare=prepare, text_encoder=description.text_encoder)
         if self.generator:
             inputs["train"] = self.generator.stage_inputs()["train"]
             train = stage_key("train", inputs["train"])
@@ -136,6 +139,7 @@ class Plan:
                 "backbone": spec.backbone.model_dump(mode="json"),
                 "seed": spec.seed,
             }
+            parts |= encoded
             studied: dict[str, JsonValue] = {"study": add("study", **parts)} if self.method.studies else {}
             train = add("train", budget=budget, **parts, **studied)
         subjects: dict[str, JsonValue] = {"prepare": prepare} if self.generator else {}  # else those that train names

@@ -81,7 +81,8 @@ def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord
         return path, read_record(path)
     if processes.is_first:
         _check_writable(folder)
-    writer = _Writer(plan, folder, describe(device, processes.count), report)
+    environment = describe(device, processes.count, options.accumulate)
+    writer = _Writer(plan, folder, environment, report, processes.first_says(_now))
     try:
         from grasp_bench.harness.pipeline import Pipeline
 
@@ -94,6 +95,8 @@ def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord
             writer.write_failure("cancelled", "interrupted; the same command goes on from here")
         raise
     except Exception as error:
+        if not processes.is_first and writer.is_told():
+            raise SystemExit(1) from error  # what ended this process is that another one failed, and that said why
         out_of_memory = _is_out_of_memory(error)
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         if plan.trained_on.task.private or plan.task.private:
@@ -173,9 +176,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 class _Writer:
     """Writes the record of one run, whatever became of it."""
 
-    def __init__(self, plan: Plan, folder: Path, environment: Environment, report: Reporter) -> None:
+    def __init__(self, plan: Plan, folder: Path, environment: Environment, report: Reporter, started: str) -> None:
         self.plan, self.folder, self.environment, self.report = plan, folder, environment, report
-        self.started = _now()
+        self.started = started
 
     def write(self, status: Status, reason: str | None, outcome: Outcome | None = None) -> RunRecord:
         record = RunRecord(
@@ -195,6 +198,11 @@ class _Writer:
         )
         write_record(self.folder, record)
         return record
+
+    def is_told(self) -> bool:
+        """Whether another process of this very attempt has recorded its failure."""
+        path = self.folder / RECORD_NAME
+        return path.exists() and read_record(path).started == self.started
 
     def write_failure(self, status: Status, reason: str) -> None:
         """A record of what went wrong, unless a finished one would be lost or the disk takes nothing more."""

@@ -40,13 +40,14 @@ def tracking(names: Sequence[str], folder: Path, run: str, settings: dict[str, J
         return
     from accelerate import Accelerator
 
-    accelerator = Accelerator(log_with=list(names), project_dir=folder)
+    accelerator = Accelerator(mixed_precision="no", log_with=list(names), project_dir=folder)
     options = {name: {NAMED[name]: run} for name in names if name in NAMED}
     accelerator.init_trackers(PROJECT, {"run": run} | _flat(settings), options)
     try:
         yield lambda values, step: accelerator.log(values, step=step)
     finally:
-        accelerator.end_training()
+        for tracker in accelerator.trackers:  # end_training would leave the other processes, too
+            tracker.finish()
 
 
 def _flat(settings: dict[str, JsonValue], prefix: str = "") -> dict[str, str | float]:

@@ -23,7 +23,7 @@ from grasp_bench.harness.batches import Batches
 from grasp_bench.harness.checkpoint import Progress, State, restore_checkpoint, save_checkpoint
 from grasp_bench.harness.environment import PeakMemory
 from grasp_bench.harness.optimizer import make_optimizer
-from grasp_bench.harness.placement import Copies, Placement, Shards, whole
+from grasp_bench.harness.placement import Copies, Placement, Shards, clip_gradients, whole
 from grasp_bench.harness.precision import autocast
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.trackers import Log
@@ -123,8 +123,8 @@ def train(
             optimizer.zero_grad()
             parts = batch.split(execution.accumulate)
             loss = _backward(parts, backbone, method, group_loss, budget.precision, placement, leave_tokens_out)
-            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), budget.clip_norm)
-            _check_finite(loss, whole(norm), progress.step, batch)
+            norm = clip_gradients(list(parameters.values()), budget.clip_norm)
+            _check_finite(loss, norm, progress.step, batch)
             optimizer.step()
             for name, average in averages.items():
                 average.lerp_(parameters[name].detach(), 1 - budget.ema_decay)  # type: ignore[operator] # not None

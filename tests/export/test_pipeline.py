@@ -171,3 +171,8 @@ def test_other_routes_than_it_was_trained_with_are_refused(copy):
 def test_the_weights_of_another_backbone_are_refused(grasp):
     with pytest.raises(UserError, match="the run is of backbone tiny-sd3, and its weights fit no other"):
         grasp_bench.load(grasp / "exported", backbone="tiny-sd3-32")
+
+
+def test_a_guidance_that_draws_has_each_image_s_own_stream(pipeline):
+    asked = {"class_name": "7", "guidance": "sg-minority", "num_inference_steps": 5, "num_images": 2}
+    assert torch.equal(pipeline.sample(**asked), pipeline.sample(**asked, batch_size=1))

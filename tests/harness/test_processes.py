@@ -18,9 +18,9 @@ from . import runs
 
 TESTS = Path(__file__).parents[1]
 SMOKE = {"task": "digits-lt", "budget": "smoke"}
-METHODS = ("vanilla-ft", "lora", "moe", "grasp")
+METHODS = ("vanilla-ft", "lora", "moe", "grasp", "cm")
 ALIKE = {name: ({"method": name} | SMOKE, {}) for name in METHODS}
-EMA = {"grasp-ema": ({"method": "grasp", "task_settings": ["ema_decay=0.9"]} | SMOKE, {})}
+EMA = {"grasp-ema": ({"method": "grasp", "task_settings": ["ema_decay=0.9"]} | SMOKE, {"trackers": ["tensorboard"]})}
 PARTS = {"grasp-parts": ({"method": "grasp"} | SMOKE, {"accumulate": 2})}
 CHECKPOINTED = {"moe-checkpointed": ({"method": "moe"} | SMOKE, {"gradient_checkpointing": True})}
 SHARDS = {f"{name}-shards": ({"method": name} | SMOKE, {"shard": True}) for name in METHODS}
