@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, DiTPipeline, DPMSolverMultistepScheduler
+from methods_on import attach
 from tiny_dit import CLASSES, LABELS, save_dit
 
-from grasp_bench import plugins, seeds
+from grasp_bench import plugins
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.backbones.dit import DiT, assign_rows, class_names
 from grasp_bench.backbones.pixart import PixArt
@@ -21,7 +22,6 @@ from grasp_bench.errors import UserError
 from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidance.none import NoGuidance
 from grasp_bench.harness.generate import Sampler
-from grasp_bench.harness.plan import plan
 from grasp_bench.method import Condition, Method, MethodSettings
 from grasp_bench.settings import Settings
 
@@ -236,14 +236,6 @@ def forward(backbone: DiT, method: Method[MethodSettings] | None, rows: slice = 
     condition = Condition(labels[rows], dropped[rows], prompts[rows], times[rows])
     with nullcontext() if method is None else method.condition(condition):
         return backbone.predict(noise(3)[rows], condition.timesteps, condition.prompts)
-
-
-def attach(backbone: DiT, name: str) -> Method[MethodSettings]:
-    found = plan(method=name, task="digits-lt")
-    if skip := found.method.supports(backbone, found.task):
-        pytest.skip(skip.reason)
-    found.method.attach(backbone, found.task, seeds.generator("init", name))
-    return found.method
 
 
 def train(backbone: DiT, method: Method[MethodSettings], steps: int = 2) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
+from methods_on import attach
 from tiny_flux import save_flux
 
-from grasp_bench import plugins, seeds
+from grasp_bench import plugins
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.backbones.flux import Flux
 from grasp_bench.backbones.sd3 import SD3
@@ -21,7 +22,6 @@ from grasp_bench.errors import UserError
 from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidance.none import NoGuidance
 from grasp_bench.harness.generate import Sampler
-from grasp_bench.harness.plan import plan
 from grasp_bench.method import Condition, Method, MethodSettings
 from grasp_bench.settings import Settings
 
@@ -215,14 +215,6 @@ def forward(backbone: Flux, method: Method[MethodSettings] | None, rows: slice =
     condition = Condition(labels, dropped, backbone.encode_prompts(PROMPTS), torch.tensor([0.2, 0.6, 0.9]))[rows]
     with nullcontext() if method is None else method.condition(condition):
         return backbone.predict(noise(3, 4, 8, 8)[rows], condition.timesteps, condition.prompts)
-
-
-def attach(backbone: Flux, name: str) -> Method[MethodSettings]:
-    found = plan(method=name, task="digits-lt")
-    if skip := found.method.supports(backbone, found.task):
-        pytest.skip(skip.reason)
-    found.method.attach(backbone, found.task, seeds.generator("init", name))
-    return found.method
 
 
 def train(backbone: Flux, method: Method[MethodSettings], steps: int = 2) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtSigmaPipeline
+from methods_on import attach
 from tiny_pixart import PROMPT_WIDTH, save_alpha, save_sigma
 
-from grasp_bench import plugins, seeds
+from grasp_bench import plugins
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.backbones.pixart import PixArt
 from grasp_bench.backbones.sd3 import SD3
@@ -22,7 +23,6 @@ from grasp_bench.errors import UserError
 from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidance.none import NoGuidance
 from grasp_bench.harness.generate import Sampler
-from grasp_bench.harness.plan import plan
 from grasp_bench.method import Condition, Method, MethodSettings
 from grasp_bench.settings import Settings
 
@@ -241,14 +241,6 @@ def forward(backbone: PixArt, method: Method[MethodSettings] | None, rows: slice
     condition = Condition(labels[rows], dropped[rows], prompts[rows], times[rows])
     with nullcontext() if method is None else method.condition(condition):
         return backbone.predict(noise(backbone, 3)[rows], condition.timesteps, condition.prompts)
-
-
-def attach(backbone: PixArt, name: str) -> Method[MethodSettings]:
-    found = plan(method=name, task="digits-lt")
-    if skip := found.method.supports(backbone, found.task):
-        pytest.skip(skip.reason)
-    found.method.attach(backbone, found.task, seeds.generator("init", name))
-    return found.method
 
 
 def train(backbone: PixArt, method: Method[MethodSettings], steps: int = 2) -> None:

@@ -13,9 +13,10 @@ import pytest
 import torch
 from diffusers import SanaPipeline
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
+from methods_on import attach
 from tiny_sana import save_sana
 
-from grasp_bench import plugins, seeds
+from grasp_bench import plugins
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.backbones.sana import Sana
 from grasp_bench.backbones.sd3 import SD3
@@ -23,7 +24,6 @@ from grasp_bench.errors import UserError
 from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidance.none import NoGuidance
 from grasp_bench.harness.generate import Sampler
-from grasp_bench.harness.plan import plan
 from grasp_bench.method import Condition, Method, MethodSettings
 from grasp_bench.settings import Settings
 
@@ -226,14 +226,6 @@ def forward(backbone: Sana, method: Method[MethodSettings] | None, rows: slice =
     condition = Condition(labels, dropped, backbone.encode_prompts(PROMPTS), torch.tensor([0.2, 0.6, 0.9]))[rows]
     with nullcontext() if method is None else method.condition(condition):
         return backbone.predict(noise(3, 8, 8, 8)[rows], condition.timesteps, condition.prompts)
-
-
-def attach(backbone: Sana, name: str) -> Method[MethodSettings]:
-    found = plan(method=name, task="digits-lt")
-    if skip := found.method.supports(backbone, found.task):
-        pytest.skip(skip.reason)
-    found.method.attach(backbone, found.task, seeds.generator("init", name))
-    return found.method
 
 
 def train(backbone: Sana, method: Method[MethodSettings], steps: int = 2) -> None:
