@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from grasp_bench.method import Batch, Condition, MethodSettings
+from grasp_bench.settings import Tuned
 
 from .on_top import OnTop, OnTopSettings, squared_distance
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class CbdmSettings(OnTopSettings):
     """Settings of CBDM."""
 
-    tau: float = Field(default=1.0, ge=0)
+    tau: Annotated[float, Tuned(0.1, 10, log=True)] = Field(default=1.0, ge=0)
     """Weight of the regulariser, τ, at pure noise; it falls linearly to 0 at the data"""
     commitment: float = Field(default=0.25, ge=0)
     """Weight of the regulariser's second term, which moves the prediction under the other class"""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from grasp_bench.errors import Skip
 from grasp_bench.method import Batch, MethodSettings
+from grasp_bench.settings import Tuned
 
 from .on_top import OnTop, OnTopSettings, squared_distance
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 class CcuaSettings(OnTopSettings):
     """Settings of CCUA."""
 
-    alignment_weight: float = Field(default=0.05, ge=0)
+    alignment_weight: Annotated[float, Tuned(0.005, 0.5, log=True)] = Field(default=0.05, ge=0)
     """Weight, at pure noise, of the distance between predictions with and without the prompt"""
-    contrast_weight: float = Field(default=0.05, ge=0)
+    contrast_weight: Annotated[float, Tuned(0.005, 0.5, log=True)] = Field(default=0.05, ge=0)
     """Weight, at pure noise, of the contrast between samples without their prompts"""
     temperature: float = Field(default=0.1, gt=0)
     """What cosine similarities are divided by"""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
 from grasp_bench.method import Batch, MethodSettings
+from grasp_bench.settings import Tuned
 
 from .on_top import OnTop, OnTopSettings, squared_distance
 
@@ -25,7 +26,7 @@ class CmSettings(OnTopSettings):
     """What the general weights are: all of the transformer's, or LoRA's updates of frozen ones, by its defaults"""
     rank_ratio: float = Field(default=0.1, gt=0, le=1)
     """Rank of the expert, as a share of the smaller side of each weight"""
-    capacity_weight: float = Field(default=1.0, ge=0)
+    capacity_weight: Annotated[float, Tuned(0.1, 10, log=True)] = Field(default=1.0, ge=0)
     """Weight λ of the loss on what the expert adds to predictions"""
     reward_limit: float = Field(default=0.1, gt=0)
     """Where a rare class's reward ends, in mean squared differences of the prediction with and without the expert"""

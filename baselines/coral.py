@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from grasp_bench.errors import Skip
 from grasp_bench.method import Batch, MethodSettings
+from grasp_bench.settings import Tuned
 
 from .on_top import OnTop, OnTopSettings
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class CoralSettings(OnTopSettings):
     """Settings of CORAL; its weights are those of the U-Net's code, not tuned for transformers."""
 
-    contrast_weight: float = Field(default=0.5, ge=0)
+    contrast_weight: Annotated[float, Tuned(0.005, 0.5, log=True)] = Field(default=0.5, ge=0)
     """Weight w of the contrastive loss at pure noise"""
     time_scale: float = Field(default=0.3, gt=0)
     """The weight grows towards the data as exp((1 - t) / time_scale)"""
