@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import load
@@ -41,29 +42,68 @@ class State:
     optimizer: torch.optim.Optimizer
 
 
-def save_checkpoint(folder: Path, progress: Progress, state: State, processes: Processes = ALONE) -> None:
-    """Write a checkpoint and only then remove older ones. All processes call it; the first one writes."""
+class Checkpoints:
+    """Writes a training's checkpoints while the training goes on; leaving the context waits for the last one.
+
+    All processes of a training use it alike; the first one writes.
+    """
+
+    def __init__(self, folder: Path, processes: Processes = ALONE) -> None:
+        self.folder, self.processes = folder, processes
+        self._writer = ThreadPoolExecutor(1)
+        self._unfinished: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._writer.shutdown()
+        if kind is None:
+            self._wait()
+
+    def save(self, progress: Progress, state: State, then: Callable[[], None] = lambda: None) -> None:
+        """Keep a copy of the state, and write it once the checkpoint before this one is written.
+
+        Older checkpoints are removed, and ``then`` is called, only when it is. Raises what went wrong with the one
+        before: :class:`UserError` when the place cannot be written or is full.
+        """
+        tensors = _copied(progress, state)
+        self._wait()
+        if self.processes.is_first:
+            self._unfinished = self._writer.submit(_write, self.folder, progress.step, tensors, then)
+
+    def _wait(self) -> None:
+        if self._unfinished:
+            self._unfinished.result()
+
+
+def _write(folder: Path, step: int, tensors: Tensors, then: Callable[[], None]) -> None:
+    written = save_checked(folder, KIND, step, tensors)
+    for _, path in find_checked(folder, KIND):
+        if path != written:
+            path.unlink()
+    then()
+
+
+def _copied(progress: Progress, state: State) -> Tensors:
+    """Everything a checkpoint keeps, on the CPU; of sharded tensors all shares, so every process has to ask."""
     text = json.dumps(asdict(progress)).encode()
-    tensors: Tensors = {"progress": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
-    tensors |= {f"parameters/{name}": whole(value) for name, value in state.parameters.items()}
-    tensors |= {f"averages/{name}": whole(value) for name, value in state.averages.items()}
+    kept: Tensors = {f"parameters/{name}": value for name, value in state.parameters.items()}
+    kept |= {f"averages/{name}": value for name, value in state.averages.items()}
     names = list(state.parameters)
     for index, entries in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{path}@{names[index]}": value for path, value in _flat(entries)}
-    if processes.is_first:
-        written = save_checked(folder, KIND, progress.step, tensors)
-        for _, path in find_checked(folder, KIND):
-            if path != written:
-                path.unlink()
+        kept |= {f"optimizer/{path}@{names[index]}": value for path, value in _flat(entries)}
+    tensors = {name: whole(value).to("cpu", copy=True) for name, value in kept.items()}
+    return tensors | {"progress": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
 
 def _flat(entries: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
     """(path, tensor) of an optimiser's state; bitsandbytes nests dictionaries and counts steps in plain int."""
     for name, value in entries.items():
         if isinstance(value, dict):
-            yield from ((f"{name}/{path}", tensor.clone()) for path, tensor in _flat(value))  # some are shared
+            yield from ((f"{name}/{path}", tensor) for path, tensor in _flat(value))
         else:
-            yield name, torch.tensor(value) if isinstance(value, int) else whole(value)
+            yield name, torch.tensor(value) if isinstance(value, int) else value
 
 
 def restore_checkpoint(

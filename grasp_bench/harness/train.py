@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from grasp_bench.adapters.tread import routed_training
 from grasp_bench.backbones.base import Backbone
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.harness.batches import Batches
-from grasp_bench.harness.checkpoint import Progress, State, restore_checkpoint, save_checkpoint
+from grasp_bench.harness.checkpoint import Checkpoints, Progress, State, restore_checkpoint
 from grasp_bench.harness.environment import PeakMemory
 from grasp_bench.harness.optimizer import make_optimizer
 from grasp_bench.harness.placement import Copies, Placement, Shards, clip_gradients, whole
@@ -113,6 +114,7 @@ def train(
     with (
         report.task("train", budget.steps, progress.step) as advance,
         routed_training(method.transformer, settings.tread) as leave_tokens_out,
+        Checkpoints(folder, processes) as checkpoints,
     ):
         logged_step, logged_at = progress.step, time.perf_counter()
         while progress.step < budget.steps:
@@ -147,9 +149,8 @@ def train(
                     "method": method.diagnostics(),
                 }
                 progress.rows.append(row)
-                save_checkpoint(folder, progress, state, processes)
+                checkpoints.save(progress, state, then=partial(_write_log, folder, list(progress.rows)))
                 if processes.is_first:
-                    _write_log(folder, progress)
                     log(_flat_numbers(row), progress.step)
                 logged_step, logged_at = progress.step, time.perf_counter()
 
@@ -195,8 +196,8 @@ def _check_finite(loss: torch.Tensor, norm: torch.Tensor, step: int, batch: Batc
             raise NonFiniteError(f"the {name} is {value} at step {step}; the batch's samples: {', '.join(batch.ids)}")
 
 
-def _write_log(folder: Path, progress: Progress) -> None:
-    write_bytes(folder / LOG, "".join(json.dumps(row) + "\n" for row in progress.rows).encode())
+def _write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
+    write_bytes(folder / LOG, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def _flat_numbers(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
@@ -217,7 +218,7 @@ def _finish(
     weights = {name: whole(value) for name, value in method.state_dict().items()}
     if not processes.is_first:
         return
-    _write_log(folder, progress)
+    _write_log(folder, progress.rows)
     write_tensors(folder / WEIGHTS, weights)
     artifacts = method.artifacts()
     for name, content in artifacts.items():

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from grasp_bench.checked import find_checked, load_checked, remove_checked, save_checked
-from grasp_bench.harness.checkpoint import Progress, State, restore_checkpoint, save_checkpoint
+from grasp_bench.errors import UserError
+from grasp_bench.harness.checkpoint import Checkpoints, Progress, State, restore_checkpoint
 from grasp_bench.harness.train import LOG, WEIGHTS
 from grasp_bench.io import file_digest
 
@@ -20,6 +21,11 @@ def state() -> State:
     parameters = {name: torch.nn.Parameter(torch.randn(4, generator=generator)) for name in names}
     averages = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     return State(parameters, averages, torch.optim.AdamW(parameters.values(), 0.1, weight_decay=0.1))
+
+
+def save(folder, progress: Progress, own: State) -> None:
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(progress, own)
 
 
 def step(own: State, count: int) -> None:
@@ -47,7 +53,7 @@ def test_parameters_means_and_moments_go_on_where_they_were(tmp_path):
     own, resumed, said = state(), state(), []
     step(own, 3)
     progress = Progress(3, "streams", 1.5, 2.5, [{"step": 3}])
-    save_checkpoint(tmp_path, progress, own)
+    save(tmp_path, progress, own)
     assert restore_checkpoint(tmp_path, resumed, said.append) == progress
     assert said == ["resuming after step 3"]
     step(own, 2)
@@ -60,19 +66,46 @@ def test_only_the_newest_is_kept(tmp_path):
     own = state()
     for number in (9, 10):
         step(own, 1)
-        save_checkpoint(tmp_path, Progress(number), own)
+        save(tmp_path, Progress(number), own)
     (path,) = tmp_path.iterdir()
     assert path.name.startswith("step-00000010.")
+
+
+def test_what_is_written_is_the_state_when_it_was_saved_and_news_follow_it(tmp_path):
+    own, resumed, seen = state(), state(), []
+    with Checkpoints(tmp_path) as checkpoints:
+        for number in (1, 2):
+            step(own, 1)
+            checkpoints.save(
+                Progress(number), own, then=lambda: seen.append([n for n, _ in find_checked(tmp_path, "step")])
+            )
+        step(own, 5)
+    assert seen == [[1], [2]]
+    assert restore_checkpoint(tmp_path, resumed, lambda _: None).step == 2
+    expected = state()
+    step(expected, 1)
+    step(expected, 1)
+    assert_same(resumed, expected)
+
+
+def test_a_place_that_is_full_is_told_at_the_end_of_the_training(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("grasp_bench.io.os.fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        save(tmp_path, Progress(1), state())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", [runs.flip_a_byte, runs.truncate, lambda path: path.write_bytes(b"")])
 def test_a_damaged_one_is_named_moved_aside_and_the_older_used(tmp_path, damage):
     own, resumed, said = state(), state(), []
-    save_checkpoint(tmp_path, Progress(9), own)
+    save(tmp_path, Progress(9), own)
     (older,) = tmp_path.iterdir()
     data = older.read_bytes()
     step(own, 1)
-    save_checkpoint(tmp_path, Progress(10), own)
+    save(tmp_path, Progress(10), own)
     older.write_bytes(data)  # as if killed before it was removed
     (newer,) = tmp_path.glob("step-00000010.*")
     damage(newer)
