@@ -59,10 +59,15 @@ class Batches:
         self.clusters = None if clusters is None else torch.from_numpy(clusters)
         self.null = embed([""])
         self.reader = ThreadPoolExecutor(1)
-        self.ahead: dict[int, Future[torch.Tensor]] = {}
+        self.ahead: dict[int, Future[Batch]] = {}
 
     def __call__(self, step: int) -> Batch:
-        """The batch of ``step``, counted from 0."""
+        """The batch of ``step``, counted from 0; the next one is made in the background while it is worked on."""
+        pending = self.ahead.pop(step, None)
+        self.ahead = {step + 1: self.reader.submit(self._batch, step + 1)}
+        return pending.result() if pending else self._batch(step)
+
+    def _batch(self, step: int) -> Batch:
         task, seed, size, rows = self.spec.task.name, self.spec.seed, self.spec.budget.batch_size, self.rows
         objective = self.backbone.objective
         indices = self.order(step)
@@ -70,15 +75,16 @@ class Batches:
         timesteps = objective.timesteps(size, seeds.generator("timesteps", task, seed, step))
         coins = torch.rand(size, generator=seeds.generator("drop", task, seed, step))
         dropped = coins < self.spec.budget.prompt_dropout
+        mirrored = self._mirrored(step)
 
         ids = [self.split.ids[index] for index in indices]
         digest = hashlib.sha256("\n".join(ids).encode())
         for tensor in (noise, timesteps, dropped):
             digest.update(tensor.numpy().data)
         if self.spec.budget.horizontal_flip:
-            digest.update(self._mirrored(step).data)
+            digest.update(mirrored.data)
 
-        latents = self._read(step).to(self.device)
+        latents = self.latents.read(indices[rows], mirrored[rows]).to(self.device)
         noise, timesteps, dropped = noise[rows].to(latents), timesteps[rows].to(latents), dropped[rows]
         labels = torch.from_numpy(self.split.labels[indices[rows]])
         return Batch(
@@ -101,15 +107,6 @@ class Batches:
             step_size=size,
             embed=self.embed,
         )
-
-    def _read(self, step: int) -> torch.Tensor:
-        """Latents of ``step``, and those of the next in the background while this one is worked on."""
-        pending = self.ahead.pop(step, None)
-        self.ahead = {step + 1: self.reader.submit(self._latents, step + 1)}
-        return pending.result() if pending else self._latents(step)
-
-    def _latents(self, step: int) -> torch.Tensor:
-        return self.latents.read(self.order(step)[self.rows], self._mirrored(step)[self.rows])
 
     def _mirrored(self, step: int) -> np.ndarray:
         size = self.spec.budget.batch_size

@@ -157,7 +157,7 @@ def encoding_over_stored(sizes: PipelineSizes) -> Measure:
         method=(
             f"Medians of {sizes.repeats} interleaved steps of GRASP after one to warm up. Batch {sizes.batch}, images "
             f"of {sizes.image_side} by {sizes.image_side} pixels, float32, random weights of the sizes stated. "
-            "A step's prompts are encoded in one pass, and the next step's images in the background."
+            "The next step's images and prompts, these in one pass, are encoded or read in the background."
         ),
         details={
             "parameters": training.sizes,
