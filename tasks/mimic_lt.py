@@ -52,7 +52,16 @@ class CxrSettings(ImageTaskSettings):
     """Classes of fewer training images are tail; 100 as published"""
 
 
-class MimicSettings(CxrSettings):
+class GeneratedCxrSettings(CxrSettings):
+    """Settings of the X-ray tasks whose images are trained on."""
+
+    added: ClassVar[frozenset[str]] = CxrSettings.added | {"view"}
+
+    view: bool = False
+    """Keep each image's view position as the column `view`, for methods that go by it"""
+
+
+class MimicSettings(GeneratedCxrSettings):
     """Settings of mimic-lt."""
 
     prompts: Literal["class", "report"] = "class"
@@ -76,7 +85,8 @@ class MimicLT(ImageTask[MimicSettings]):
     layout = (
         "FOLDER/files/p10/p10000032/s50414267/<dicom>.jpg (also under FOLDER/2.0.0 or FOLDER/mimic-cxr-jpg/2.0.0), "
         "reports as files/p10/p10000032/s50414267.txt; mimic-cxr-lt_single-label_{train,balanced-val,test,"
-        "balanced-test}.csv in FOLDER, FOLDER/LongTailCXR or FOLDER/labels"
+        "balanced-test}.csv in FOLDER, FOLDER/LongTailCXR or FOLDER/labels; for view=true, "
+        "mimic-cxr-2.0.0-metadata.csv there or beside files/"
     )
     private = True
     healthy = ("No Finding",)
@@ -90,9 +100,12 @@ class MimicLT(ImageTask[MimicSettings]):
         from dataclasses import replace
 
         from grasp_bench.data.cxr_lt import MIMIC_COUNTS, read_mimic
+        from grasp_bench.data.cxr_views import with_mimic_views
         from grasp_bench.data.listing import Problem
 
         listing = read_mimic(self.data, MIMIC_COUNTS if self.official else None)
+        if self.config.view:
+            listing = with_mimic_views(listing, self.data)
         if self.config.prompts == "class":
             return listing
         entries = [replace(each, prompt=self._impression(each)) for each in listing.entries]

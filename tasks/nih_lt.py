@@ -8,7 +8,7 @@ from grasp_bench.data.cxr_lt import NIH_TRAIN_COUNTS, SHARED_CLASSES
 from grasp_bench.task import Task, TaskSettings
 
 from .mimic_lt import CxrSettings
-from .nih_lt_gen import NihLTGen
+from .nih_lt_gen import NihTask
 
 if TYPE_CHECKING:
     from grasp_bench.data.listing import Listing
@@ -21,12 +21,11 @@ class NihSettings(CxrSettings):
     """Task that the generator is fine-tuned on; nih-lt-gen for those without credentials for MIMIC"""
 
 
-class NihLT(NihLTGen):
+class NihLT(NihTask[NihSettings]):
     """Downstream: a generator fine-tuned on mimic-lt makes the 13 classes that NIH-CXR-LT shares with it"""
 
     Config: ClassVar[type[TaskSettings]] = NihSettings
     version = "1"
-    config: NihSettings
 
     @property
     def generator(self) -> str:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from grasp_bench.data.cxr_lt import NIH_TRAIN_COUNTS, phrase
 from grasp_bench.data.image_task import ImageTask
 from grasp_bench.task import TaskSettings
 
-from .mimic_lt import BUDGETS, CLASSIFIER, CxrSettings
+from .mimic_lt import BUDGETS, CLASSIFIER, CxrSettings, GeneratedCxrSettings
 
 if TYPE_CHECKING:
     from grasp_bench.data.listing import Listing
 
 
-class NihLTGen(ImageTask[CxrSettings]):
-    """NIH-CXR-LT, single label: 68,058 training X-rays of 20 classes, from 45,439 images to 7; free to download"""
+C_co = TypeVar("C_co", bound=CxrSettings, covariant=True)
+
+
+class NihTask(ImageTask[C_co]):
+    """What the tasks on NIH-CXR-LT share: the download and its classes."""
 
     Config: ClassVar[type[TaskSettings]] = CxrSettings
-    version = "1"
     source = (
         "NIH ChestX-ray14 (Wang et al., CVPR 2017; nihcc.app.box.com/v/ChestXray-NIHCC), free for all: cite the paper "
         "and acknowledge the NIH Clinical Center. Splits: NIH-CXR-LT (Holste et al. 2022, arXiv 2208.13365), label "
@@ -46,3 +48,17 @@ class NihLTGen(ImageTask[CxrSettings]):
 
     def prompt(self, name: str) -> str:
         return f"a chest X-ray showing {phrase(name)}"
+
+
+class NihLTGen(NihTask[GeneratedCxrSettings]):
+    """NIH-CXR-LT, single label: 68,058 training X-rays of 20 classes, from 45,439 images to 7; free to download"""
+
+    Config: ClassVar[type[TaskSettings]] = GeneratedCxrSettings
+    version = "1"
+    layout = f"{NihTask.layout}; for view=true, Data_Entry_2017_v2020.csv there"
+
+    def listing(self) -> Listing:
+        from grasp_bench.data.cxr_views import with_nih_views
+
+        listing = super().listing()
+        return with_nih_views(listing, self.data) if self.config.view else listing

@@ -109,6 +109,11 @@ def make_mimic(
     return root
 
 
+def write_views(path: Path, key: str, column: str, ids: Sequence[str], views: Sequence[str]) -> None:
+    """The table that says from which side each image was taken: ``views`` in turn."""
+    write_rows(path, [key, column], [[each, views[row % len(views)]] for row, each in enumerate(ids)])
+
+
 def make_ilsvrc(
     root: Path,
     base: str = "",

@@ -27,7 +27,7 @@ from grasp_bench.tasks.nih_lt import NihLT, NihSettings
 from grasp_bench.tasks.nih_lt_gen import NihLTGen
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih
+from fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih, write_views
 
 QUICK = [
     *("--task-set", "extractor=pixels", "--task-set", "network=small-cnn"),
@@ -84,6 +84,19 @@ def test_mimic_from_prepare_to_report_without_a_name_of_a_patient(tmp_path: Path
         for row in csv.DictReader(file):
             for name in (row["subject_id"], row["study_id"], row["dicom_id"], "No acute process"):
                 assert not re.search(rb"(?<![\d.])" + name.encode() + rb"(?!\d)", written)
+
+
+@pytest.mark.slow
+def test_adapters_for_each_view_of_the_patient(tmp_path: Path) -> None:
+    root = make_nih(tmp_path / "nih", per_class=3)
+    ids = sorted(path.name for path in (root / "images").iterdir())
+    write_views(root / "Data_Entry_2017_v2020.csv", "Image Index", "View Position", ids, ["PA", "AP"])
+    chosen = ["--task", "nih-lt-gen", "--data-root", root, "--task-set", "view=true"]
+    command("run", *chosen, *QUICK, "--set", "partition=metadata", "--set", "column=view")
+    (partition,) = Path("results").glob("nih-lt-gen*/grasp*/seed-0/partition.json")
+    composition = json.loads(partition.read_text())
+    assert composition["clusters"] == ["AP", "PA"]
+    assert sum(map(sum, composition["images"].values())) == 3 * 20
 
 
 @pytest.mark.slow
