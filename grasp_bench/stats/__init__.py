@@ -1,5 +1,27 @@
-"""Statistics over runs."""
+"""Statistics over runs: intervals, paired tests, tiers, mean ranks and aggregates. Arrays in, numbers out."""
 
+from grasp_bench.stats.aggregate import Aggregate, interquartile_mean, probability_of_improvement, stratified_bootstrap
+from grasp_bench.stats.holm import holm
 from grasp_bench.stats.intervals import SeedInterval, mean_interval
+from grasp_bench.stats.paired import PairedDifference, Test, paired_difference
+from grasp_bench.stats.ranks import Friedman, cliques, critical_difference, friedman
+from grasp_bench.stats.tiers import Tiers, tiers
 
-__all__ = ["SeedInterval", "mean_interval"]
+__all__ = [
+    "Aggregate",
+    "Friedman",
+    "PairedDifference",
+    "SeedInterval",
+    "Test",
+    "Tiers",
+    "cliques",
+    "critical_difference",
+    "friedman",
+    "holm",
+    "interquartile_mean",
+    "mean_interval",
+    "paired_difference",
+    "probability_of_improvement",
+    "stratified_bootstrap",
+    "tiers",
+]

@@ -1,0 +1,95 @@
+"""One number for many tasks, and how far runs let it be trusted (Agarwal et al., Deep Reinforcement Learning at the
+Edge of the Statistical Precipice, NeurIPS 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from grasp_bench.seeds import rng
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """A statistic over all runs of all tasks with its 95 % interval, which resamples the runs of each task."""
+
+    value: float
+    low: float
+    high: float
+    resamples: int
+
+
+def interquartile_mean(values: ArrayLike) -> float:
+    """Mean of the middle half of ``values`` (any shape): a quarter of them, rounded down, is cut from either end.
+
+    Raises ValueError for no values, NaN and infinity.
+    """
+    ordered = np.sort(_finite("values", values), axis=None)
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
+
+
+def stratified_bootstrap(
+    scores: Sequence[ArrayLike],
+    statistic: Callable[[np.ndarray], float] = interquartile_mean,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Aggregate:
+    """``statistic`` over ``scores``, one array of runs a task, with the percentile interval over redrawn runs.
+
+    The unit is the run: each resample draws as many runs of every task as it has, with replacement, and ``statistic``
+    gets those of all tasks as one array, so tasks count by their runs. The tasks stay: the interval says nothing of
+    others. Scores of different tasks must share a scale; normalise them first. With few tasks and three runs of each
+    the interval is too narrow, as the percentile bootstrap is for small samples.
+
+    Raises ValueError for no tasks, fewer than two runs of a task (no spread), NaN and infinity in scores or statistic,
+    and no resamples.
+    """
+    runs = _tasks("scores", scores, fewest=2)
+    if resamples < 1:
+        raise ValueError(f"resamples = {resamples}, expected at least 1")
+    stream = rng("stratified-bootstrap", seed)
+    redrawn = np.concatenate([task[stream.integers(len(task), size=(resamples, len(task)))] for task in runs], axis=1)
+    found = np.array([statistic(np.concatenate(runs)), *(statistic(row) for row in redrawn)])
+    if not np.isfinite(found).all():
+        raise ValueError(
+            f"the statistic is NaN or infinite in {int((~np.isfinite(found)).sum())} of {len(found)} draws"
+        )
+    low, high = np.percentile(found[1:], [2.5, 97.5]).tolist()
+    return Aggregate(float(found[0]), low, high, resamples)
+
+
+def probability_of_improvement(a: Sequence[ArrayLike], b: Sequence[ArrayLike]) -> float:
+    """Chance that a run of ``a`` scores above one of ``b`` on the same task: the mean over tasks, ties count half.
+
+    Both hold one array of runs a task, in the same order of tasks; runs are not paired, and tasks count equally. Swap
+    them where lower is better. Raises ValueError for different numbers of tasks, none, a task without runs, NaN and
+    infinity.
+    """
+    left, right = _tasks("a", a, fewest=1), _tasks("b", b, fewest=1)
+    if len(left) != len(right):
+        raise ValueError(f"a has {len(left)} tasks and b {len(right)}, expected the same tasks")
+    wins = [np.mean((x[:, None] > y) + 0.5 * (x[:, None] == y)) for x, y in zip(left, right, strict=True)]
+    return float(np.mean(wins))
+
+
+def _tasks(name: str, scores: Sequence[ArrayLike], fewest: int) -> list[np.ndarray]:
+    """Each task's runs as float64 (n,)."""
+    runs = [_finite(f"{name}[{i}]", values) for i, values in enumerate(scores)]
+    if not runs:
+        raise ValueError(f"{name}: expected at least one task, got none")
+    for i, task in enumerate(runs):
+        if task.ndim != 1 or len(task) < fewest:
+            raise ValueError(f"{name}[{i}]: expected at least {fewest} runs of shape (n,), got shape {task.shape}")
+    return runs
+
+
+def _finite(name: str, values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if not array.size or not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected at least one value, all finite, got {values!r}")
+    return array

@@ -1,0 +1,100 @@
+"""Methods that the seeds at hand cannot tell apart share a tier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from grasp_bench.stats.holm import holm
+from grasp_bench.stats.paired import PairedDifference, Test, paired_difference
+
+FEWEST_SEEDS = 3
+"""Fewer shared seeds separate nothing: the rules of the benchmark ask for three."""
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Methods by tier, best mean first."""
+
+    tier: dict[str, int]
+    """Method → tier, from 1."""
+    comparisons: dict[tuple[str, str], PairedDifference]
+    """(better mean, worse mean) → the first minus the second, for every pair that shares a seed."""
+    adjusted: dict[tuple[str, str], float | None]
+    """The same pairs → p after Holm's correction; none below three shared seeds."""
+    can_separate: bool
+    """Whether so many seeds and pairs could give any corrected p below alpha; if not, one tier says nothing."""
+
+
+def tiers(
+    scores: Mapping[str, Mapping[int, float]],
+    direction: Literal["lower", "higher"],
+    test: Test = "permutation",
+    alpha: float = 0.05,
+) -> Tiers:
+    """Group methods by what their ``scores``, method → seed → value, can separate.
+
+    Every two methods are compared on the seeds that both have, and all p-values are corrected together (Holm). The
+    best mean opens tier 1; all methods that are not significantly worse than it share that tier; the best of the
+    others opens the next, and so on. So a method with few or noisy seeds may share the tier of one that has beaten a
+    better mean than its own: it is not shown to be worse. Only the best of a tier is compared with each member;
+    members may differ among themselves.
+
+    Raises ValueError for no methods, a method without seeds, NaN and infinity, an unknown direction or test, and alpha
+    outside (0, 1).
+    """
+    _check(scores, direction, alpha)
+    order = _best_first(scores, direction)
+    comparisons = {
+        (first, second): paired_difference(
+            [scores[first][seed] for seed in shared], [scores[second][seed] for seed in shared], test
+        )
+        for first, second in combinations(order, 2)
+        if (shared := sorted(scores[first].keys() & scores[second].keys()))
+    }
+    tested = {pair: found for pair, found in comparisons.items() if found.n >= FEWEST_SEEDS}
+    p_values = [comparisons[pair].p if pair in tested else None for pair in comparisons]
+    adjusted = dict(zip(comparisons, holm(p_values), strict=True))
+    worse = {
+        pair
+        for pair, p in adjusted.items()
+        if p is not None and p < alpha and (comparisons[pair].mean < 0) == (direction == "lower")
+    }  # on the shared seeds, too: methods with other seeds besides may be ordered otherwise there
+    smallest = [found.smallest_p for found in tested.values() if found.smallest_p is not None]
+    return Tiers(
+        tier=_assigned(order, worse),
+        comparisons=comparisons,
+        adjusted=adjusted,
+        can_separate=bool(smallest) and min(smallest) * len(smallest) < alpha,
+    )
+
+
+def _best_first(scores: Mapping[str, Mapping[int, float]], direction: str) -> list[str]:
+    sign = 1 if direction == "lower" else -1
+    means = {method: sign * math.fsum(values.values()) / len(values) for method, values in scores.items()}
+    return sorted(means, key=lambda method: (means[method], method))
+
+
+def _assigned(order: list[str], worse: set[tuple[str, str]]) -> dict[str, int]:
+    """Method → tier, in the ``order`` of means; ``worse`` holds (better, worse) pairs that differ."""
+    tier: dict[str, int] = {}
+    for best in order:
+        if best not in tier:
+            level = max(tier.values(), default=0) + 1
+            tier |= {method: level for method in order if method not in tier and (best, method) not in worse}
+    return {method: tier[method] for method in order}
+
+
+def _check(scores: Mapping[str, Mapping[int, float]], direction: str, alpha: float) -> None:
+    if not scores:
+        raise ValueError("expected the scores of at least one method, got none")
+    for method, values in scores.items():
+        if not values or not all(math.isfinite(value) for value in values.values()):
+            raise ValueError(f"{method}: expected at least one seed with a finite value, got {dict(values)!r}")
+    if direction not in ("lower", "higher"):
+        raise ValueError(f"direction: expected lower or higher, got {direction!r}")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha: expected a number between 0 and 1, got {alpha}")
