@@ -92,6 +92,10 @@ class Environment(Part):
     """Whether the sources differed from that commit."""
 
 
+Sampler = Literal["halton", "tpe"]
+"""Where the settings of a search's trials come from: a quasi-random sequence, or optuna's estimator."""
+
+
 class Tuning(Part):
     """The search that settings of a run come from; its file is kept in ``tuning``, beside the task's runs."""
 
@@ -101,6 +105,7 @@ class Tuning(Part):
     """Number of the trial whose settings are used; 0 is the defaults."""
     settings: dict[str, JsonValue]
     """Those of the method that were taken from it."""
+    sampler: Sampler = "halton"
 
 
 class RunRecord(Part):

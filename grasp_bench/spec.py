@@ -22,7 +22,7 @@ Optimizer = Literal["adamw", "adamw-fused", "adamw-8bit"]
 class Budget(Settings):
     """What every method gets on a task: it belongs to the task, and no method may change it."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer"})
+    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer", "evaluations"})
 
     name: str
     steps: int = Field(ge=1)
@@ -47,6 +47,9 @@ class Budget(Settings):
     """Generated images a class."""
     num_inference_steps: int = Field(ge=1)
     """Sampling steps an image."""
+    evaluations: int | None = Field(default=None, ge=1)
+    """Network evaluations that an image gets at most; where it is set, every guidance takes as many sampling steps as
+    they allow, whatever ``num_inference_steps`` says."""
 
 
 def smoke(batch_size: int = 8) -> Budget:

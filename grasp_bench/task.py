@@ -93,8 +93,11 @@ class TaskSettings(Settings):
     """Of the transformer's products: float32, or bfloat16 with frozen weights stored in it"""
     optimizer: Optimizer = "adamw"
     """Implementation of AdamW: adamw, adamw-fused (the same, quicker on a GPU) or adamw-8bit (needs bitsandbytes)"""
+    evaluations: int | None = Field(default=None, ge=1)
+    """Network evaluations that an image gets at most: each guidance takes as many sampling steps as they allow, instead
+    of num_inference_steps"""
 
-    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer"})
+    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer", "evaluations"})
 
 
 C_co = TypeVar("C_co", bound=TaskSettings, covariant=True)

@@ -30,6 +30,14 @@ def run(
     task_set: Annotated[
         list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task: makes a table of its own.")
     ] = [],  # noqa: B006 # as above
+    evaluations: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Network evaluations an image at most, for any guidance alike: sets the sampling steps, and is short "
+            "for --task-set evaluations=N.",
+        ),
+    ] = None,
     tuned: Annotated[
         bool, typer.Option("--tuned", help="Settings that `grasp-bench tune` chose; those of --set come before them.")
     ] = False,
@@ -104,7 +112,7 @@ def run(
             backbone=backbone,
             budget=budget,
             method_settings=set_,
-            task_settings=task_set,
+            task_settings=[*task_set, *([f"evaluations={evaluations}"] if evaluations else [])],
             guidance_settings=guidance_set,
             data_root=data_root,
             download=report.say if allow_download else None,

@@ -95,6 +95,16 @@ def _paper(plugin: Any) -> dict[str, str]:
     return {"paper": plugin.paper}
 
 
+def _method(plugin: Any) -> dict[str, str]:
+    from grasp_bench.tuning.ranges import tuned_ranges
+
+    ranges = [
+        f"{name} from {searched.low:g} to {searched.high:g}{' (in its logarithm)' if searched.log else ''}"
+        for name, searched in tuned_ranges(plugin.Config).items()
+    ]
+    return _paper(plugin) | {"searched by `grasp-bench tune`": ", ".join(ranges) or "nothing"}
+
+
 def _task(plugin: Any) -> dict[str, str]:
     from grasp_bench.harness.score import CLASSIFIER_SCORES, PROTOCOL
 
@@ -115,7 +125,7 @@ def _backbone(plugin: Any) -> dict[str, str]:
 
 
 DETAILS: dict[plugins.Kind, Callable[[Any], dict[str, str]]] = {
-    "methods": _paper,
+    "methods": _method,
     "tasks": _task,
     "backbones": _backbone,
     "guidance": _paper,

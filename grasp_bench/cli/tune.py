@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from grasp_bench.errors import Skip, UserError
 from grasp_bench.spec import STANDARD
 
 if TYPE_CHECKING:
+    from grasp_bench.record import Sampler
     from grasp_bench.tuning.trials import TuningRecord
 
 
@@ -20,6 +21,10 @@ def tune(
     ],
     task: Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")],
     trials: Annotated[int, typer.Option(min=1, help="Trials of each method; the first has its defaults.")] = 20,
+    search: Annotated[
+        Literal["quasi-random", "tpe"],
+        typer.Option(help="The same sequence of settings for every method, or optuna's estimator from scores so far."),
+    ] = "quasi-random",
     task_set: Annotated[
         list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task: makes a search of its own.")
     ] = [],  # noqa: B006 # typer reads it, nothing changes it
@@ -51,7 +56,7 @@ def tune(
     from grasp_bench.harness.progress import Reporter
     from grasp_bench.harness.runner import Options, check
     from grasp_bench.processes import launched
-    from grasp_bench.tuning.search import tune as search
+    from grasp_bench.tuning.search import tune as carry_out
 
     if launched() > 1:
         raise UserError(f"a launcher has started {launched()} processes, and a search is one: start it without.")
@@ -70,7 +75,8 @@ def tune(
     ]
     for each in plans:
         check(each, options, 1)
-    found = {each.model_label: search(each, trials, options, report) for each in plans}
+    sampler: Sampler = "tpe" if search == "tpe" else "halton"
+    found = {each.model_label: carry_out(each, trials, options, report, sampler) for each in plans}
     show(found)
     if any(not isinstance(each, Skip) and each.best is None for each in found.values()):
         raise typer.Exit(1)

@@ -104,10 +104,10 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
             if value is not None and value < (name != "seed"):
                 raise UserError(f"{name}={value}: expected at least {int(name != 'seed')}.")
         spec, index = self.manifest.spec, self.class_index(prompt, class_name)
-        steps = spec.budget.num_inference_steps if num_inference_steps is None else num_inference_steps
+        info, sampler = self.manifest.classes[index], self._sampler(guidance, guidance_settings or {})
+        steps = sampler.guidance.steps(spec.budget) if num_inference_steps is None else num_inference_steps
         if steps < 1:
             raise UserError(f"num_inference_steps={steps}: expected at least 1.")
-        info, sampler = self.manifest.classes[index], self._sampler(guidance, guidance_settings or {})
         known = spec.seed if seed is None else seed
         images = []
         for start in range(0, num_images, batch_size):

@@ -43,6 +43,11 @@ class AdaptiveGuidance(Guidance[AdaptiveSettings]):
         "comparing estimates of x_0 is our own choice"
     )
 
+    @property
+    def evaluations_per_step(self) -> int:
+        """Of a sample that is guided to the end: how many are saved is known only once it has been sampled."""
+        return 1 if self.config.guidance_scale == 1 else 2
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         import torch
         from torch.nn.functional import cosine_similarity

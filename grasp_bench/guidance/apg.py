@@ -44,6 +44,10 @@ class AdaptiveProjectedGuidance(Guidance[ProjectedSettings]):
         "formulation; the scale is our own choice, and the norm's threshold is the paper's for SDXL"
     )
 
+    @property
+    def evaluations_per_step(self) -> int:
+        return 1 if self.config.guidance_scale == 1 else 2
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         config, t, objective = self.config, step.timesteps, model.objective
         if config.guidance_scale == 1:

@@ -40,6 +40,10 @@ class FrequencyAwareGuidance(Guidance[BandSettings]):
         "paper's scale for the high band, 25 to 45, does not carry over, and ours is our own choice"
     )
 
+    @property
+    def evaluations_per_step(self) -> int:
+        return 1 if self.config.low_scale == self.config.high_scale in (0, 1) else 2
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         low, high = self.config.low_scale, self.config.high_scale
         if low == high == 1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
+from grasp_bench.errors import UserError
 from grasp_bench.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from grasp_bench.errors import Skip
     from grasp_bench.guidance.workshop import Workshop
     from grasp_bench.method import Condition, Method, MethodSettings
+    from grasp_bench.spec import Budget
 
 
 C_co = TypeVar("C_co", bound=Settings, covariant=True)
@@ -98,6 +101,11 @@ class Guidance(Generic[C_co]):
     A guidance may need something learned first: it then sets ``learns`` and overrides :meth:`learn`, whose outcome is
     kept as a stage of its own. One that needs more than the fine-tuned network while sampling takes it from the
     workshop in :meth:`prepare`. No gradient is recorded while sampling unless a guidance enables it.
+
+    Guidances are compared at equal network evaluations, too: one whose steps all take as many says how many in
+    :attr:`evaluations_per_step`, any other overrides :meth:`evaluations`. What counts is a pass forward of a sample
+    through a network, the fine-tuned one or a weaker one; backward passes, classifiers and what is learned before
+    sampling do not.
     """
 
     Config: ClassVar[type[Settings]] = Settings
@@ -112,6 +120,29 @@ class Guidance(Generic[C_co]):
     def learn(self, workshop: Workshop, folder: Path) -> None:
         """Leave in ``folder``, as safetensors and JSON, whatever :meth:`prepare` reads."""
         raise NotImplementedError
+
+    @property
+    def evaluations_per_step(self) -> int:
+        """Network evaluations that a sampling step of an image takes, at most.
+
+        Raises :class:`UserError` where the guidance does not say.
+        """
+        raise UserError(
+            f"guidance {type(self).__name__} does not say how many network evaluations a step takes. Give it "
+            "evaluations_per_step, or leave evaluations out."
+        )
+
+    def evaluations(self, steps: int) -> int:
+        """Network evaluations that ``steps`` sampling steps of an image take, at most; a step takes one or more."""
+        return steps * self.evaluations_per_step
+
+    def steps_within(self, evaluations: int) -> int:
+        """The most sampling steps that never take more than ``evaluations`` of an image; 0 where not one fits."""
+        return bisect_right(range(1, evaluations + 1), evaluations, key=self.evaluations)
+
+    def steps(self, budget: Budget) -> int:
+        """Sampling steps of an image under a budget."""
+        return budget.num_inference_steps if budget.evaluations is None else self.steps_within(budget.evaluations)
 
     def supports(self, backbone: Backbone, method: Method[MethodSettings]) -> Skip | None:
         """None, or why the guidance does not apply to a backbone with a method that is not attached yet."""

@@ -27,6 +27,10 @@ class ClassifierFreeGuidance(Guidance[CfgSettings]):
     version = "1"
     paper = "Ho & Salimans 2022, Classifier-Free Diffusion Guidance, arXiv 2207.12598"
 
+    @property
+    def evaluations_per_step(self) -> int:
+        return 1 if self.config.guidance_scale in (0, 1) else 2
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         scale = self.config.guidance_scale
         if scale == 1:

@@ -55,6 +55,7 @@ class ClassifierGuidance(Guidance[ClassifierGuidanceSettings]):
         "2310.11311; the port to noise shares in [0, 1] and its scale are our own choices"
     )
     learns = True
+    evaluations_per_step = 1
 
     def learn(self, workshop: Workshop, folder: Path) -> None:
         """Train the classifier on the task's training images."""

@@ -156,11 +156,11 @@ class Recorder(ClassifierFreeGuidance):
 
 
 def collect(
-    workshop: Workshop, guidance_scale: float, numbers: Sequence[int], batch_size: int, advance: Advance
+    workshop: Workshop, guidance_scale: float, steps: int, numbers: Sequence[int], batch_size: int, advance: Advance
 ) -> States:
-    """The states of one guided trajectory, in the budget's steps, for each class and each of ``numbers``."""
-    teacher, budget = Recorder(guidance_scale), workshop.spec.budget
-    sampler = Sampler(workshop.backbone, workshop.method, teacher, workshop.device, budget.precision, workshop.embed)
+    """The states of one guided trajectory of ``steps`` for each class and each of ``numbers``."""
+    teacher, precision = Recorder(guidance_scale), workshop.spec.budget.precision
+    sampler = Sampler(workshop.backbone, workshop.method, teacher, workshop.device, precision, workshop.embed)
     prompts = [info.prompt for info in workshop.task.classes()]
     wanted = [(label, number) for number in numbers for label in range(len(prompts))]
     for start in range(0, len(wanted), batch_size):
@@ -168,7 +168,7 @@ def collect(
         streams = [workshop.generator("trajectory", *each) for each in part]
         noise = torch.stack([torch.randn(workshop.backbone.latent_shape, generator=stream) for stream in streams])
         labels = torch.tensor([label for label, _ in part])
-        sampler.denoise(noise, [prompts[label] for label, _ in part], labels, budget.num_inference_steps, streams)
+        sampler.denoise(noise, [prompts[label] for label, _ in part], labels, steps, streams)
         advance(len(part))
     return teacher.states
 

@@ -29,7 +29,7 @@ class DistilledSettings(Settings):
     rank: int = Field(default=64, ge=1, le=4096)
     """Bottleneck width of the adapter in each feed-forward layer"""
     trajectories: int = Field(default=8, ge=1, le=10000)
-    """Guided ways from noise to an image, in the budget's steps, learned from a class; their states stay in memory"""
+    """Guided ways from noise to an image, in the steps of sampling, learned from a class; states stay in memory"""
     steps: int = Field(default=500, ge=1, le=1_000_000)
     """Training steps"""
     batch_size: int = Field(default=32, ge=1, le=4096)
@@ -57,6 +57,7 @@ class DistilledGuidance(Guidance[DistilledSettings]):
         "2503.07274; one fixed scale, adapters in the feed-forward layers"
     )
     learns = True
+    evaluations_per_step = 1
 
     def learn(self, workshop: Workshop, folder: Path) -> None:
         """Leave the adapters, and each class's error on a way that they were not trained on.
@@ -77,10 +78,10 @@ class DistilledGuidance(Guidance[DistilledSettings]):
         from grasp_bench.guidance import distillation
 
         config, report, names = self.config, workshop.report, [info.name for info in workshop.task.classes()]
-        prompts = distillation.Prompts(workshop)
+        prompts, steps = distillation.Prompts(workshop), self.steps(workshop.spec.budget)
         with report.task("guided trajectories", len(names) * (config.trajectories + 1)) as advance:
             seen, unseen = (
-                distillation.collect(workshop, config.guidance_scale, numbers, config.batch_size, advance)
+                distillation.collect(workshop, config.guidance_scale, steps, numbers, config.batch_size, advance)
                 for numbers in (range(config.trajectories), [config.trajectories])
             )
         before = distillation.class_errors(adapters, prompts, unseen, len(names), config.batch_size)

@@ -58,6 +58,11 @@ class GradientFreeClassifierGuidance(Guidance[GfcgSettings]):
         self.decode = workshop.backbone.decode_latents
         self.prompts = workshop.embed([info.prompt for info in workshop.task.classes()])
 
+    @property
+    def evaluations_per_step(self) -> int:
+        """Where it acts, which is below a t that only the backbone's schedule knows the steps of."""
+        return 1 if self.config.max_scale == 1 or self.config.from_timestep == 0 else 2
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         conditional = model.conditional(latents, step.timesteps)
         chosen = (step.timesteps < self.config.from_timestep).nonzero().squeeze(1)

@@ -49,6 +49,11 @@ class IntervalGuidance(Guidance[IntervalSettings]):
         "data of standard deviation 1; the scale is our own choice"
     )
 
+    @property
+    def evaluations_per_step(self) -> int:
+        """Inside the interval: how many steps lie outside is known only to the backbone's schedule."""
+        return 1 if self.config.guidance_scale == 1 or self.config.lower == self.config.upper else 2
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         from grasp_bench.guidance.partial import both_where
 

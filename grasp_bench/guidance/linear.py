@@ -57,10 +57,15 @@ class LinearAdaptiveGuidance(Guidance[LinearSettings]):
     count: int
     """Sampling steps that they were learned for."""
 
+    def evaluations(self, steps: int) -> int:
+        """A second one in every other step of the first half; the trajectories that are learned from do not count."""
+        both = 0 if self.config.guidance_scale == 1 else (steps // 2 + 1) // 2
+        return steps + both
+
     def learn(self, workshop: Workshop, folder: Path) -> None:
         from grasp_bench.io import write_json, write_tensors
 
-        count = workshop.spec.budget.num_inference_steps
+        count = self.steps(workshop.spec.budget)
         coefficients, errors = regress(self._products(workshop, count))
         write_tensors(folder / COEFFICIENTS, {"coefficients": coefficients})
         write_json(folder / SUMMARY, {"num_inference_steps": count, "relative_squared_errors": errors})
@@ -95,7 +100,7 @@ class LinearAdaptiveGuidance(Guidance[LinearSettings]):
         from grasp_bench.io import read_tensors
 
         assert folder is not None  # it learns
-        self.count = workshop.spec.budget.num_inference_steps
+        self.count = self.steps(workshop.spec.budget)
         self.coefficients = read_tensors(folder / COEFFICIENTS)["coefficients"]
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:

@@ -54,6 +54,11 @@ class MinorityGuidance(Guidance[MinoritySettings]):
         "port to deterministic samplers and the distance of latents are our own choices"
     )
 
+    def evaluations(self, steps: int) -> int:
+        """A second one every so many steps, except in the last, which leads into the image."""
+        displaced = 0 if self.config.guidance_scale == 0 else -(-(steps - 1) // self.config.every)
+        return steps + displaced
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         due = step.index % self.config.every == 0 and step.next_timesteps.any()
         if self.config.guidance_scale == 0 or not due:

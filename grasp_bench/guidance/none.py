@@ -16,6 +16,7 @@ class NoGuidance(Guidance[Settings]):
 
     version = "1"
     paper = "none"
+    evaluations_per_step = 1
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         return model.conditional(latents, step.timesteps)

@@ -79,6 +79,10 @@ class PerturbedAttentionGuidance(Guidance[PerturbedSettings]):
             )
         return [found[name] for name in names or [list(found)[len(found) // 2]]]
 
+    @property
+    def evaluations_per_step(self) -> int:
+        return 1 + (self.config.guidance_scale != 1) + (self.config.pag_scale != 0)
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         from grasp_bench.guidance.perturbed import perturbed
 

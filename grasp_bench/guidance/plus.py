@@ -43,6 +43,10 @@ class ClassifierFreeGuidancePlus(Guidance[PlusSettings]):
         "approximation for multistep solvers"
     )
 
+    @property
+    def evaluations_per_step(self) -> int:
+        return 1 if self.config.guidance_scale == 0 else 2
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         if self.config.guidance_scale == 0:
             return model.unconditional(latents, step.timesteps)

@@ -77,13 +77,21 @@ class SparseGuidance(Guidance[SparseSettings]):
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:
         self.transformer = workshop.backbone.transformer
 
+    @property
+    def evaluations_per_step(self) -> int:
+        return 1 if self.config.guidance_scale in (0, 1) or self._weak_is_strong else 2
+
+    @property
+    def _weak_is_strong(self) -> bool:
+        return self.config.weak_ratio == 0 and self.config.weak_prompt == "own"
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         config = self.config
         scale, null = config.guidance_scale, config.weak_prompt == "null"
         if scale == 0:
             return self._routed(model, latents, step, config.weak_ratio, null)
         strong = self._routed(model, latents, step, config.strong_ratio)
-        if scale == 1 or (config.weak_ratio == 0 and not null):  # the weak one is then the same
+        if scale == 1 or self._weak_is_strong:
             return strong
         weak = self._routed(model, latents, step, config.weak_ratio, null)
         return weak + scale * (strong - weak)

@@ -43,6 +43,11 @@ class WeakNetworkGuidance(Guidance[C_co]):
         """Weights of the method for the weaker network; None: it is the pretrained one."""
         raise NotImplementedError
 
+    @property
+    def evaluations_per_step(self) -> int:
+        """Those of the weaker network count as much."""
+        return 1 if self.config.guidance_scale in (0, 1) else 2
+
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         scale = self.config.guidance_scale
         if scale == 1:

@@ -12,7 +12,7 @@ import torch
 from grasp_bench import seeds
 from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
-from grasp_bench.errors import NonFiniteError
+from grasp_bench.errors import NonFiniteError, UserError
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
 from grasp_bench.harness.precision import autocast
 from grasp_bench.harness.progress import Reporter
@@ -141,9 +141,10 @@ def generate(
     """Write ``images_per_class`` images of each class's subject to ``folder``, class by class.
 
     Each image has a noise stream of its own, so neither the batch's size, the number of processes nor an interruption
-    changes what it is made from; batches that are done stay when the work is interrupted.
+    changes what it is made from; batches that are done stay when the work is interrupted. Raises :class:`UserError`
+    where a guidance takes more network evaluations than it says.
     """
-    each, steps = spec.budget.images_per_class, spec.budget.num_inference_steps
+    each, steps = spec.budget.images_per_class, sampler.guidance.steps(spec.budget)
     labels = torch.arange(len(subjects)).repeat_interleave(each)
     sampler.place(sampler.backbone)
     made = processes.first_says(lambda: torch.cat([torch.zeros(0).long(), *_numbers(folder, report)]).tolist())
@@ -159,12 +160,23 @@ def generate(
             known = torch.tensor([subject.label for subject in shown])
             images = sampler(noise, [subject.prompt for subject in shown], known, steps, streams)
             spent = [time.perf_counter() - started, sampler.evaluations - evaluations]
+            _check_spent(spec, steps, spent[1] / len(numbers))
             batch = {"images": images, "numbers": torch.tensor(numbers), "spent": torch.tensor(spent).double()}
             save_checked(folder, KIND, numbers[0], batch)
             advance(len(images))
     processes.wait()
     if processes.is_first:
         _collect(folder, labels, report)
+
+
+def _check_spent(spec: RunSpec, steps: int, evaluations: float) -> None:
+    """Refuse more ``evaluations`` an image than the budget has: what is compared at equal numbers would not be."""
+    limit = spec.budget.evaluations
+    if limit is not None and evaluations > limit:
+        raise UserError(
+            f"guidance {spec.guidance.name} took {evaluations:g} network evaluations an image in {steps} steps, though "
+            f"by its own account that many take {limit} at most. Correct its evaluations_per_step."
+        )
 
 
 def _collect(folder: Path, labels: torch.Tensor, report: Reporter) -> None:

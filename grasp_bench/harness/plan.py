@@ -43,7 +43,10 @@ OWN = ("latents", "prompts", "study", "guide")
 """Stages of a backbone's, a method's or a guidance's own, which tell nothing of how two methods compare."""
 
 TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
-"""Settings of every task that become part of its budget."""
+"""Settings of every task that become part of its budget and decide how a model is trained."""
+
+SAMPLING = ("images_per_class", "num_inference_steps", "evaluations")
+"""What of a budget decides images, and not how a model is trained."""
 
 RULES_VERSION = "1.0"
 """Of the fairness rules; results under one Major.Minor are comparable."""
@@ -92,14 +95,15 @@ class Plan:
     def label(self) -> str:
         """Row of the method: its name, and the backbone, guidance and settings that are not the defaults.
 
-        For settings that a search chose stands the number of its trials.
+        For settings that a search chose stands the number of its trials, and its sampler if that is not the default.
         """
         changed = self.guidance.config.changed()
         guidance = f"+{self.spec.guidance.name}" if changed or self.spec.guidance.name != self.task.guidance else ""
         settings = self.method.config.changed()
         if self.tuned:
             chosen = {name: value for name, value in settings.items() if name not in self.tuned.settings}
-            settings = {"tuned": self.tuned.trials} | chosen
+            sampler = "" if self.tuned.sampler == "halton" else f"-{self.tuned.sampler}"
+            settings = dict[str, JsonValue](tuned=f"{self.tuned.trials}{sampler}") | chosen
         return self.model_label + guidance + _suffix(changed) + _suffix(settings)
 
     def stage_inputs(self) -> dict[str, dict[str, JsonValue]]:
@@ -110,9 +114,9 @@ class Plan:
             inputs[stage] = {"stage_version": STAGE_VERSIONS[stage.partition("-")[0]], **values}
             return stage_key(stage, inputs[stage])
 
-        budget = spec.budget.model_dump(mode="json")
-        sampling = {name: budget.pop(name) for name in ("images_per_class", "num_inference_steps")}
-        del budget["name"]
+        budget = spec.budget.model_dump(mode="json", exclude={"name", *SAMPLING})
+        images, steps = spec.budget.images_per_class, self.guidance.steps(spec.budget)
+        sampling: dict[str, JsonValue] = {"images_per_class": images, "num_inference_steps": steps}
         recipe: JsonValue = dict(vars(self.recipe)) | {"augmentation": list(self.recipe.augmentation)}
         prepare = add("prepare", **_prepare_inputs(spec.task))
         shape: JsonValue = list(self.backbone.image_shape)
@@ -145,7 +149,6 @@ class Plan:
         subjects: dict[str, JsonValue] = {"prepare": prepare} if self.generator else {}  # else those that train names
         guidance = spec.guidance.model_dump(mode="json")
         if self.guidance.learns:
-            steps = sampling["num_inference_steps"]
             subjects["guide"] = add("guide", **data, train=train, guidance=guidance, num_inference_steps=steps)
         generate = add("generate", train=train, guidance=guidance, budget=sampling, **subjects)
         features = add("features", generate=generate, extractor=extractor)
@@ -164,9 +167,9 @@ class Plan:
 
     def protocol(self) -> dict[str, str]:
         """Versions of whatever decides scores and is the same for every method, beyond the specification."""
-        extractor = {"extractor": f"{self.task.extractor}@{self.extractor.version}"}
         shared = {name: str(version) for name, version in STAGE_VERSIONS.items() if name not in OWN}
-        return {"rules": RULES_VERSION} | extractor | shared
+        extractor = f"{self.task.extractor}@{self.extractor.version}.{STAGE_VERSIONS['extractor']}"
+        return {"rules": RULES_VERSION} | shared | {"extractor": extractor}
 
     def stage_keys(self) -> dict[str, str]:
         """Stage → sha256 (hex) of its inputs."""
@@ -201,6 +204,7 @@ def plan(
     elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
     method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
     guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", {})
+    chosen_guidance = guidance_class(guidance_config)
     spec = RunSpec(
         task=Component(name=name, version=chosen.version, settings=chosen.identity()),
         method=_component(method, method_class.version, method_config),
@@ -209,6 +213,7 @@ def plan(
         budget=_budget(name, chosen, budget),
         seed=seed,
     )
+    _check_steps(spec, chosen_guidance)
     generator = chosen.generator and plan(
         method=method,
         task=chosen.generator,
@@ -224,7 +229,7 @@ def plan(
         spec,
         chosen,
         method_class(method_config),
-        guidance_class(guidance_config),
+        chosen_guidance,
         chosen_backbone,
         extractor_class,
         generator or None,
@@ -282,7 +287,18 @@ def _prepare_inputs(component: Component) -> dict[str, JsonValue]:
 def _budget(name: str, task: Task[TaskSettings], budget: str) -> Budget:
     if budget not in task.budgets:
         raise UserError(f"task {name} has no budget {budget!r}. It has: {', '.join(task.budgets)}.")
-    return task.budgets[budget].model_copy(update={name: getattr(task.config, name) for name in TRAINING})
+    settings = {name: getattr(task.config, name) for name in (*TRAINING, "evaluations")}
+    return task.budgets[budget].model_copy(update=settings)
+
+
+def _check_steps(spec: RunSpec, guidance: Guidance[Settings]) -> None:
+    """Refuse evaluations that are too few for a single step."""
+    if not guidance.steps(spec.budget):
+        raise UserError(
+            f"evaluations={spec.budget.evaluations}: a step of guidance {spec.guidance.name} takes "
+            f"{guidance.evaluations(1)} network evaluations. Set {guidance.evaluations(1)} or more, or choose another "
+            "guidance."
+        )
 
 
 def _owned_elsewhere(

@@ -108,7 +108,13 @@ def by_training(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def _choices(config: SweepConfig) -> Iterator[Choice]:
-    tasks = [(name, each) for name in config.tasks for each in _points(config.task_set.get(name, {}))]
+    limits = [*_points({"evaluations": config.evaluations})] if config.evaluations else [()]
+    tasks = [
+        (name, (*each, *limit))
+        for name in config.tasks
+        for each in _points(config.task_set.get(name, {}))
+        for limit in limits
+    ]
     methods = [(name, each) for name in config.methods for each in _points(config.set.get(name, {}))]
     guidances: list[tuple[str | None, tuple[str, ...]]] = [
         (name, each) for name in config.guidances or () for each in _points(config.guidance_set.get(name, {}))

@@ -79,6 +79,8 @@ class SweepConfig(Settings):
     backbones: Values | None = None
     """Each task's default if absent"""
     budget: str = STANDARD
+    evaluations: Values = Field(default_factory=list)
+    """Network evaluations that an image gets at most, as `run --evaluations`; several make a table of each"""
     tuned: bool = False
     """Settings that `grasp-bench tune` found, as `run --tuned`"""
     set: dict[str, Grid] = Field(default_factory=dict)

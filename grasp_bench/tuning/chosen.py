@@ -30,7 +30,7 @@ def with_tuned(plan: Plan, results: Path) -> Plan:
     set_by_name = plan.method.config.model_fields_set
     best = found.made[found.best].settings
     settings: dict[str, JsonValue] = {name: value for name, value in best.items() if name not in set_by_name}
-    tuning = Tuning(trials=len(found.made), best=found.best, settings=settings)
+    tuning = Tuning(trials=len(found.made), best=found.best, settings=settings, sampler=found.search.sampler)
     try:
         return replace(with_settings(plan, settings), tuned=tuning)
     except ValidationError as error:

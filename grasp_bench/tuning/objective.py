@@ -15,7 +15,8 @@ import numpy as np
 from grasp_bench import seeds
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.base import Extractor
-from grasp_bench.harness.pipeline import AT_ONCE, Pipeline
+from grasp_bench.harness.extract import AT_ONCE
+from grasp_bench.harness.pipeline import Pipeline
 from grasp_bench.metrics import frechet_distance
 from grasp_bench.task import Split
 

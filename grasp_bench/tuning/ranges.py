@@ -29,7 +29,18 @@ def candidate(model: type[Settings], number: int, task: str) -> dict[str, float]
     if number == 0:
         return {name: model.model_fields[name].default for name in ranges}
     shares = dict(zip(ranges, point(number - 1, len(ranges), task), strict=True))
-    return {name: _value(ranges[name], shares[name], model.model_fields[name].annotation is int) for name in ranges}
+    return {name: _value(ranges[name], shares[name], is_whole(model, name)) for name in ranges}
+
+
+def is_whole(model: type[Settings], name: str) -> bool:
+    """Whether a setting is a whole number."""
+    return model.model_fields[name].annotation is int
+
+
+def rounded(value: float, searched: Tuned, whole: bool) -> float:
+    """A value to three significant digits or, where it is ``whole``, none after the point; inside the range."""
+    inside = min(max(value, searched.low), searched.high)
+    return round(inside) if whole else min(max(float(f"{inside:.3g}"), searched.low), searched.high)
 
 
 def point(index: int, dimensions: int, task: str) -> list[float]:
@@ -45,5 +56,4 @@ def _value(searched: Tuned, share: float, whole: bool) -> float:
     half = 0.5 if whole else 0.0
     low, high = searched.low - half, searched.high + half
     value = low * (high / low) ** share if searched.log else low + (high - low) * share
-    inside = min(max(value, searched.low), searched.high)
-    return round(inside) if whole else min(max(float(f"{inside:.3g}"), searched.low), searched.high)
+    return rounded(value, searched, whole)

@@ -16,9 +16,11 @@ from grasp_bench.harness.plan import Plan
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.runner import Options
 from grasp_bench.io import write_json
+from grasp_bench.record import Sampler
 from grasp_bench.tuning.chosen import with_settings
 from grasp_bench.tuning.objective import OBJECTIVE, Target, compared_counts, make_target
 from grasp_bench.tuning.ranges import candidate, tuned_ranges
+from grasp_bench.tuning.tpe import FIRST, load_optuna, proposed
 from grasp_bench.tuning.trials import Search, Trial, TuningRecord, plain, read_tuning, set_aside, tuning_path
 
 SEED = 1000
@@ -27,13 +29,17 @@ DECIDING = ("extractor", "generate")
 """Stages whose inputs, and those of the stages before them, decide a score."""
 
 
-def tune(plan: Plan, trials: int, options: Options, report: Reporter) -> TuningRecord | Skip:
+def tune(
+    plan: Plan, trials: int, options: Options, report: Reporter, sampler: Sampler = "halton"
+) -> TuningRecord | Skip:
     """Make the trials that are missing of ``trials``, or say why the method does not apply.
 
     ``plan`` is that of the method's defaults; its seed is replaced. A trial whose numbers stop being finite has no
     score, and one that fails is made again the next time; neither ends the search. Raises :class:`UserError` for what
     has nothing to do with a trial's settings.
     """
+    if sampler == "tpe":
+        load_optuna()  # which is missed before anything is made
     device = pick_device(options.device)
     common = Pipeline(_seeded(plan), options, device, report)
     skip = plan.method.supports(common.backbone, plan.task) or plan.guidance.supports(common.backbone, plan.method)
@@ -45,12 +51,12 @@ def tune(plan: Plan, trials: int, options: Options, report: Reporter) -> TuningR
     budget = budget.model_copy(update={"images_per_class": int(counts.max())})
     first = replace(common.plan, spec=common.plan.spec.model_copy(update={"budget": budget}))
     path = tuning_path(options.results, plan)
-    found = _opened(path, first, _described(first, int(counts.sum())), report)
+    found = _opened(path, first, _described(first, int(counts.sum()), sampler), report)
     missing = [number for number in range(trials) if number not in found.made]
     target = make_target(common, counts) if missing else None
     for number in missing:
         assert target
-        settings = _candidate(first, number)
+        settings = _candidate(first, number, found)
         report.say(f"{plan.model_label}, trial {number} of {trials}: {plain(settings)}")
         trial = _carry_out(number, settings, first, target, options, device, report)
         outcome = f"{trial.status}: {trial.reason}" if trial.score is None else f"validation FD {trial.score:.4g}"
@@ -66,15 +72,20 @@ def _seeded(plan: Plan) -> Plan:
     return replace(plan, spec=plan.spec.model_copy(update={"seed": SEED}), generator=generator)
 
 
-def _candidate(first: Plan, number: int) -> dict[str, float]:
-    return candidate(type(first.method.config), number, first.spec.task.name)
+def _candidate(first: Plan, number: int, found: TuningRecord) -> dict[str, float]:
+    """The searched settings of trial ``number`` of a search that is ``found`` so far."""
+    model, task = type(first.method.config), first.spec.task.name
+    if found.search.sampler == "tpe":
+        return proposed(model, number, task, found.trials)
+    return candidate(model, number, task)
 
 
-def _described(first: Plan, images: int) -> Search:
+def _described(first: Plan, images: int, sampler: Sampler) -> Search:
     keys, task = first.stage_keys(), first.spec.task.name
     return Search(
         spec=first.spec,
         stages={stage: keys[stage] for stage in DECIDING},
+        sampler=sampler,
         sampler_seed=seeds.stream("tune", task),
         ranges=tuned_ranges(type(first.method.config)),
         objective=OBJECTIVE,
@@ -88,11 +99,17 @@ def _opened(path: Path, first: Plan, search: Search, report: Reporter) -> Tuning
     if not path.exists():
         return TuningRecord(search=search)
     found = read_tuning(path)
-    asked = all(trial.settings == _candidate(first, trial.number) for trial in found.trials)
-    if found.search == search and asked:
+    if found.search == search and all(_is_asked(trial, first, found) for trial in found.trials):
         return found
-    report.say(f"{path} is of another search, such as of other ranges or versions: kept as {set_aside(path).name}")
+    aside = set_aside(path).name
+    report.say(f"{path} is of another search, such as of another sampler, other ranges or versions: kept as {aside}")
     return TuningRecord(search=search)
+
+
+def _is_asked(trial: Trial, first: Plan, found: TuningRecord) -> bool:
+    """Whether a trial has the settings that it would have now, as far as that does not depend on optuna's version."""
+    depends = found.search.sampler == "tpe" and trial.number >= FIRST
+    return depends or trial.settings == _candidate(first, trial.number, found)
 
 
 def _carry_out(

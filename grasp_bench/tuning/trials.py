@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from grasp_bench.errors import UserError
 from grasp_bench.harness.plan import Plan
-from grasp_bench.record import Environment, Part
+from grasp_bench.record import Environment, Part, Sampler
 from grasp_bench.settings import Tuned
 from grasp_bench.spec import RunSpec
 
@@ -22,7 +22,7 @@ class Search(Part):
     """Of trial 0, whose settings are the method's defaults."""
     stages: dict[str, str]
     """sha256 of what decides trial 0's images and the extractor, versions included."""
-    sampler: Literal["halton"] = "halton"
+    sampler: Sampler = "halton"
     sampler_seed: int
     ranges: dict[str, Tuned]
     objective: str

@@ -72,6 +72,8 @@ def assert_user_error(shown: tuple[int, str, str], *parts: str) -> None:
         (["--task-set", "clas_order=1023456789"], ["task digits-lt has no setting", "Did you mean 'class_order'?"]),
         (["--guidance-set", "guidance_scale=-1"], ["guidance_scale='-1'", "grasp-bench show cfg"]),
         (["--guidance", "none", "--guidance-set", "guidance_scale=1"], ["guidance none has no setting"]),
+        (["--evaluations", "1"], ["evaluations=1: a step of guidance cfg takes 2", "Set 2 or more"]),
+        (["--evaluations", "8", "--task-set", "evaluations=9"], ["evaluations is set twice", "'9'", "'8'"]),
         (["--device", "nonsense"], ["--device 'nonsense'", "auto, cpu, cuda or cuda:N"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -60,11 +61,12 @@ def test_methods_get_as_many_trials_and_runs_use_the_best(grasp_bench: Call) -> 
     found = grasp_bench("run", "--method", "grasp", *SMOKE, "--tuned")
     assert found.exit_code == 0, found.output
     record = json.loads((FOLDER / "grasp~tuned=4/seed-0/record.json").read_text())
-    assert record["tuned"] == {"trials": 4, "best": best, "settings": {"learning_rate": tried["grasp"][best]}}
+    settings = {"learning_rate": tried["grasp"][best]}
+    assert record["tuned"] == {"trials": 4, "best": best, "settings": settings, "sampler": "halton"}
     assert record["spec"]["method"]["settings"]["learning_rate"] == tried["grasp"][best]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "grasp~tuned=4" in grasp_bench("report", "--format", "markdown").stdout
+        assert "grasp~tuned=4" in grasp_bench("report", "--format", "markdown").stdout.replace("\\", "")
 
 
 def test_a_run_that_is_to_be_tuned_before_it_was_searched_leaves_nothing_behind(
@@ -81,6 +83,27 @@ def test_mistakes_are_told_before_anything_is_searched(grasp_bench: Call, tmp_pa
     assert isinstance(found.exception, UserError)
     assert "Did you mean 'grasp'?" in str(found.exception)
     assert grasp_bench("tune", "--method", "grasp", *SMOKE, "--trials", "0").exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_estimator_is_named_in_the_file_and_the_row(grasp_bench: Call) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    found = grasp_bench("tune", "--method", "grasp", *SMOKE, "--trials", "12", "--search", "tpe")
+    assert found.exit_code == 0, found.output
+    file = json.loads((FOLDER / "tuning/grasp.json").read_text())
+    assert (file["search"]["sampler"], len(file["trials"])) == ("tpe", 12)
+    assert grasp_bench("run", "--method", "grasp", *SMOKE, "--tuned").exit_code == 0
+    record = json.loads((FOLDER / "grasp~tuned=12-tpe/seed-0/record.json").read_text())
+    assert record["tuned"]["sampler"] == "tpe"
+
+
+def test_an_estimator_that_is_not_installed_is_missed_before_anything_is_made(
+    grasp_bench: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    found = grasp_bench("tune", "--method", "grasp", *SMOKE, "--search", "tpe")
+    assert isinstance(found.exception, UserError)
+    assert "pip install 'grasp-bench[optuna]'" in str(found.exception)
     assert not list(tmp_path.iterdir())
 
 
@@ -105,7 +128,7 @@ def test_a_search_without_any_score_fails(grasp_bench: Call, monkeypatch: pytest
 def test_a_method_that_does_not_apply_is_named_and_stops_no_other(
     grasp_bench: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Lora, "supports", lambda *arguments: Skip("no attention here"))
+    monkeypatch.setattr(Lora, "supports", lambda self, backbone, task: Skip("no attention here"))
     found = grasp_bench("tune", "--method", "lora", "--method", "grasp", *SMOKE, "--trials", "1")
     assert found.exit_code == 0, found.output
     assert "lora: skipped: no attention here" in found.stdout

@@ -75,6 +75,16 @@ def test_another_guidance_seed_prompt_or_number_of_steps_gives_other_images(pipe
         assert not torch.equal(pipeline.sample(class_name=name, num_images=8, **changes), generated[0]), changes
 
 
+def test_at_equal_evaluations_every_guidance_has_its_own_steps(pipeline, generated, monkeypatch):
+    manifest, name = pipeline.manifest, pipeline.manifest.classes[0].name
+    budget = manifest.spec.budget.model_copy(update={"evaluations": 8})
+    unguided = pipeline.sample(class_name=name, guidance="none", num_inference_steps=8)
+    spec = manifest.spec.model_copy(update={"budget": budget})
+    monkeypatch.setattr(pipeline, "manifest", manifest.model_copy(update={"spec": spec}))
+    assert torch.equal(pipeline.sample(class_name=name), generated[0][:4])
+    assert torch.equal(pipeline.sample(class_name=name, guidance="none"), unguided)
+
+
 def test_guidance_settings_that_are_the_runs_change_nothing(pipeline, generated):
     name = pipeline.manifest.classes[0].name
     for changes in ({"guidance": "cfg"}, {"guidance_settings": {"guidance_scale": 3}}):

@@ -15,6 +15,8 @@ from grasp_bench.harness.pipeline import Pipeline
 from grasp_bench.harness.stages import Stages
 from grasp_bench.harness.train import SUMMARY, WEIGHTS
 from grasp_bench.io import file_digest, read_tensors
+from grasp_bench.report.sheet import GENERATED, PER_CLASS, REAL, read_sheet
+from grasp_bench.tasks.digits_lt import DigitsLT
 
 from . import runs
 
@@ -130,11 +132,36 @@ def test_gradient_checkpointing_changes_no_stream_and_hardly_a_weight(finished, 
 def test_the_record_has_its_files_beside_it(finished):
     folder, _ = finished
     (run,) = {path.parent for path in (folder / "results").rglob("record.json")}
-    tables, pictures = {"classes.csv", "copies.csv"}, {"samples.png", "partition.png"}
+    tables = {"classes.csv", "copies.csv"}
+    pictures = {"samples.png", "partition.png", "generated.png", "real.png"}
     files = {"record.json", "train.jsonl", "partition.json"} | tables | pictures
     assert {path.name for path in run.iterdir()} == files
     assert all((run / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     assert set(json.loads((run / "partition.json").read_text())) >= {"clusters", "classes"}
+
+
+def test_sheets_hold_the_first_images_of_every_class(finished):
+    folder, _ = finished
+    ((generated, real),) = (
+        [read_sheet(path.parent / name).images for name in (GENERATED, REAL)]
+        for path in (folder / "results").rglob("record.json")
+    )
+    (made,) = (folder / "work" / "generate").glob(f"*/{IMAGES}")
+    tensors = read_tensors(made)
+    for index, name in enumerate("0123456789"):
+        expected = tensors["images"][tensors["labels"] == index].permute(0, 2, 3, 1)
+        assert generated[name].tolist() == expected.tolist()  # eight each, of eight pixels
+        assert real[name].shape == (PER_CLASS, 8, 8, 1)
+    assert not {image.tobytes() for image in real["0"]} & {image.tobytes() for image in generated["0"]}
+
+
+def test_no_image_of_a_private_task_is_put_on_a_sheet(finished, tmp_path, monkeypatch):
+    folder = copied(finished[0], tmp_path, "work")
+    shutil.rmtree(folder / "work" / "score")
+    monkeypatch.setattr(DigitsLT, "private", True)
+    record = runs.finish(folder, runs.small())
+    assert not {GENERATED, REAL} & set(record.files)
+    assert not [path for name in (GENERATED, REAL) for path in folder.rglob(name)]
 
 
 def test_a_file_that_is_gone_from_beside_the_record_is_put_back(finished, tmp_path, built):

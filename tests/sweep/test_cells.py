@@ -83,6 +83,23 @@ def test_every_option_reaches_the_command(tmp_path):
     assert str(cell.log) == "work/sweep/one/digits-lt~ema_decay=0.9/grasp/seed-0.log"
 
 
+def test_numbers_of_evaluations_make_a_table_each(tmp_path):
+    head = HEADER + 'guidances = ["none", "cfg"]\nevaluations = [20, 40]\n'
+    sweep = read_sweep(write(tmp_path / "equal.toml", head + "[task_set.digits-lt]\nema_decay = 0.9\n"))
+    places = [str(cell.record.parent.relative_to("results")) for cell in sweep.cells]
+    assert places == [
+        f"digits-lt~ema_decay=0.9,evaluations={number}/grasp{guidance}/seed-0"
+        for number in (20, 40)
+        for guidance in ("+none", "")
+    ]
+    assert "--task-set evaluations=40" in shlex.join(sweep.cells[-1].arguments)
+    assert len(by_training(sweep.cells)) == 1
+    with pytest.raises(UserError, match="evaluations is set twice"):
+        read_sweep(write(tmp_path / "twice.toml", head + "[task_set.digits-lt]\nevaluations = 30\n"))
+    with pytest.raises(UserError, match="evaluations=1: a step of guidance cfg takes 2"):
+        read_sweep(write(tmp_path / "few.toml", head.replace("20", "1")))
+
+
 def test_defaults_are_those_of_run():
     defaults = {name: each.default for name, each in inspect.signature(run).parameters.items()}
     execution = Execution().model_dump(exclude={"data_root"})

@@ -61,6 +61,12 @@ def test_the_best_trial_decides_the_run(tmp_path: Path) -> None:
     assert found.label == "grasp~tuned=3"
 
 
+def test_what_a_search_by_another_sampler_found_is_called_so(tmp_path: Path) -> None:
+    path = searched(tmp_path, {0.03: 5.0, 0.01: 3.0})
+    path.write_text(path.read_text().replace('"halton"', '"tpe"'))
+    assert with_tuned(asked(), tmp_path).label == "grasp~tuned=2-tpe"
+
+
 def test_settings_that_were_set_by_name_stay(tmp_path: Path) -> None:
     searched(tmp_path, {0.03: 5.0, 0.01: 3.0})
     other_size = with_tuned(asked(method_settings=["rank=8"], guidance="none"), tmp_path)

@@ -16,6 +16,7 @@ from scipy.linalg import sqrtm
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
 from grasp_bench.errors import NonFiniteError, Skip, UserError
 from grasp_bench.harness.pipeline import Pipeline
+from grasp_bench.record import Sampler
 from grasp_bench.settings import Tuned
 from grasp_bench.tasks.digits_lt import DigitsLT
 from grasp_bench.tuning import search
@@ -52,8 +53,8 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return tried
 
 
-def tuned(folder: Path, trials: int, report: runs.Listener | None = None) -> TuningRecord:
-    found = tune(runs.small(), trials, runs.options(folder), report or runs.Listener())
+def tuned(folder: Path, trials: int, report: runs.Listener | None = None, sampler: Sampler = "halton") -> TuningRecord:
+    found = tune(runs.small(), trials, runs.options(folder), report or runs.Listener(), sampler)
     assert isinstance(found, TuningRecord)
     assert read_tuning(folder / FILE) == found
     return found
@@ -61,7 +62,9 @@ def tuned(folder: Path, trials: int, report: runs.Listener | None = None) -> Tun
 
 def test_a_trial_is_scored_on_validation_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = DigitsLT.open
-    monkeypatch.setattr(DigitsLT, "open", lambda *arguments: replace(opened(*arguments), test=Unread()))
+    monkeypatch.setattr(
+        DigitsLT, "open", lambda self, folder, shape: replace(opened(self, folder, shape), test=Unread())
+    )
     found = tuned(tmp_path, 2)
     default, other = found.trials
     assert (default.reason, other.reason) == (None, None)
@@ -97,26 +100,61 @@ def test_the_best_trial_is_the_one_with_the_smallest_score(tmp_path: Path, score
     assert json.loads((tmp_path / FILE).read_text())["best"] == found.best
 
 
+@pytest.mark.parametrize(("sampler", "made", "trials"), [("halton", 3, 5), ("tpe", 12, 14)])
 def test_a_search_goes_on_where_it_was_interrupted(
-    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch, sampler: Sampler, made: int, trials: int
 ) -> None:
-    whole = tuned(tmp_path / "whole", 5)
+    if sampler == "tpe":
+        pytest.importorskip("optuna", reason="optuna is not installed")
+    whole = tuned(tmp_path / "whole", trials, sampler=sampler)
     scored.clear()
     distance = Target.distance
 
     def interrupted(self: Target, pipeline: Pipeline) -> float:
-        if len(scored) == 3:
+        if len(scored) == made:
             raise KeyboardInterrupt
         return distance(self, pipeline)
 
     with monkeypatch.context() as patch:
         patch.setattr(Target, "distance", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            tuned(tmp_path, 5)
-    assert len(read_tuning(tmp_path / FILE).trials) == 3
-    again = tuned(tmp_path, 5)
-    assert len(scored) == 5
+            tuned(tmp_path, trials, sampler=sampler)
+    assert len(read_tuning(tmp_path / FILE).trials) == made
+    again = tuned(tmp_path, trials, sampler=sampler)
+    assert len(scored) == trials
     assert told(again) == told(whole)
+
+
+def test_a_search_by_another_sampler_is_another_search(tmp_path: Path, scored: list[float]) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    before, report = tuned(tmp_path, 2), runs.Listener()
+    after = tuned(tmp_path, 2, report, "tpe")
+    assert (before.search.sampler, after.search.sampler) == ("halton", "tpe")
+    assert [each.settings for each in after.trials] == [each.settings for each in before.trials]
+    assert read_tuning(tmp_path / FILE.replace("grasp.json", "grasp.earlier-1.json")) == before
+    assert "another sampler" in report.said
+
+
+def test_trials_that_failed_are_made_again_with_the_settings_that_they_had(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    distance = Target.distance
+
+    def broken(self: Target, pipeline: Pipeline) -> float:
+        found = distance(self, pipeline)
+        if len(scored) == 12:
+            raise RuntimeError("no luck")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Target, "distance", broken)
+        found = tuned(tmp_path, 14, sampler="tpe")
+    again = tuned(tmp_path, 14, sampler="tpe")
+    assert [each.status for each in found.trials].count("failed") == 1
+    assert [each.settings for each in again.trials] == [each.settings for each in found.trials]
+    assert {each.status for each in again.trials} == {"finished"}
+    assert len(scored) == 15
 
 
 def test_more_trials_extend_a_search_and_fewer_leave_it(tmp_path: Path, scored: list[float]) -> None:
@@ -196,7 +234,7 @@ def test_a_search_of_another_range_or_version_begins_anew(
 def test_a_method_that_does_not_apply_says_why(
     tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Grasp, "supports", lambda *arguments: Skip("not here"))
+    monkeypatch.setattr(Grasp, "supports", lambda self, backbone, task: Skip("not here"))
     assert tune(runs.small(), 2, runs.options(tmp_path), runs.Listener()) == Skip("not here")
     assert not scored
 
