@@ -2,8 +2,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .grasp-bench/demo
 METHODS := vanilla-ft lora moe grasp
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo test test-slurm bench bench-gpu clean
+.PHONY: demo test test-slow test-slurm docs bench bench-gpu clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -16,17 +17,26 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slurm" # tensors are tiny, and some tests run several processes
+	$(PYTEST) -n 2 --dist loadfile -m "not slow and not slurm" # one thread each: tensors are tiny, and some tests run several processes
+
+# What takes longer: every family of backbones with every method, kills and resumes, browsers, fresh environments.
+test-slow: .venv/installed-test
+	$(PYTEST) -n 2 --dist loadfile -m "slow and not slurm"
 
 # Sweeps on a SLURM cluster that the tests start on this machine; needs Debian's slurm-wlm and munge.
 test-slurm: .venv/installed-test
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m slurm
+	$(PYTEST) -m slurm
+
+# The documentation as a site, into .grasp-bench/site; a link that leads nowhere is an error.
+docs: .venv/installed-test
+	$(BIN)/mkdocs build --strict
 
 # Speed and memory as ratios measured side by side in one run, into results/perf.
 bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_metrics
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_data --rows 100000
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_loader
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_report
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_adapters
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_training
 
@@ -35,7 +45,7 @@ bench-gpu: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_gpu
 
 clean:
-	rm -rf .venv $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv $(DEMO) .grasp-bench/site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # An install is editable, so only a change of what is declared asks for another; the metadata that a former one left
 # here would hide the new.

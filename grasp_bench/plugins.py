@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
+import traceback
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Literal
 
 from grasp_bench.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 Kind = Literal["methods", "tasks", "backbones", "guidance", "extractors"]
 KINDS: tuple[Kind, ...] = ("methods", "tasks", "backbones", "guidance", "extractors")
@@ -19,6 +26,7 @@ SINGULAR = {
     "guidance": "guidance",
     "extractors": "extractor",
 }
+
 CONTRACTS: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     "methods": ("grasp_bench.method", "Method", ("version", "paper")),
     "tasks": (
@@ -35,6 +43,14 @@ CONTRACTS: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     "extractors": ("grasp_bench.extractors.base", "Extractor", ("version",)),
 }
 """Kind → module and name of its base class, and the attributes that a subclass must declare."""
+FUNCTIONS: dict[Kind, tuple[str, ...]] = {
+    "methods": ("attach", "detach"),
+    "tasks": ("classes", "prepare", "open"),
+    "backbones": ("describe", "load", "encode_images", "decode_latents", "encode_prompts", "predict", "scheduler"),
+    "guidance": ("predict",),
+    "extractors": ("build", "load", "features"),
+}
+"""Kind → the functions that a subclass must define; whatever it overrides must take the base's parameters."""
 BUILT_IN = "grasp-bench"
 
 
@@ -42,55 +58,170 @@ class PluginWarning(UserWarning):
     """A plugin is broken or its name is taken."""
 
 
+class ContractError(Exception):
+    """A plugin is not what its kind has to be; the message says what was found and how to mend it."""
+
+
 @functools.cache
 def entries(kind: Kind) -> dict[str, EntryPoint]:
-    """Name → entry point, sorted by name. A name that is taken twice warns; the built-in one is kept."""
-    found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=f"grasp_bench.{kind}"), key=_precedence):
-        if entry.name not in found:
-            found[entry.name] = entry
-        elif entry.value != found[entry.name].value:
-            warnings.warn(
-                f"{SINGULAR[kind]} {entry.name!r} of {_origin(entry)} ({entry.value}) is ignored: the name is taken by "
-                f"{_origin(found[entry.name])} ({found[entry.name].value}); rename one of them",
-                PluginWarning,
-                stacklevel=2,
-            )
-    return dict(sorted(found.items()))
+    """Name → entry point, sorted by name. Of a name that is taken twice, the built-in one."""
+    return {name: claims[0] for name, claims in _claims(kind).items()}
 
 
 def load(kind: Kind, name: str) -> Any:
-    """Import the plugin ``name``. Raises :class:`UserError` when it is unknown, broken or not of its kind."""
+    """Import the plugin ``name``.
+
+    Raises :class:`UserError` when it is unknown, broken or not of its kind, and when two packages claim the name:
+    which of them was meant decides every score.
+    """
     known = entries(kind)
     if name not in known:
         hint = did_you_mean(name, known)
         raise UserError(f"unknown {SINGULAR[kind]} {name!r}.{hint} There are: {', '.join(known)}.")
+    if rivals := _rivals(kind).get(name):
+        raise UserError(_taken(kind, known[name], rivals[0]))
     try:
         return _checked(kind, known[name].load())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(_broken(kind, known[name], error)) from error
 
 
 def available(kind: Kind) -> dict[str, Any]:
-    """Every plugin of a kind that can be imported; one that cannot is a warning that names it."""
+    """Every plugin of a kind that can be imported; one that cannot, or whose name is taken, is a warning."""
     loaded = {}
     for name, entry in entries(kind).items():
+        for rival in _rivals(kind).get(name, []):
+            warnings.warn(_taken(kind, entry, rival), PluginWarning, stacklevel=2)
         try:
             loaded[name] = _checked(kind, entry.load())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             warnings.warn(_broken(kind, entry, error), PluginWarning, stacklevel=2)
     return loaded
 
 
+def _claims(kind: Kind) -> dict[str, list[EntryPoint]]:
+    """Name → the entry points that claim it, the built-in one first, then by package; sorted by name."""
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in sorted(entry_points(group=f"grasp_bench.{kind}"), key=_precedence):
+        claims = found.setdefault(entry.name, [])
+        if entry.value not in [claim.value for claim in claims]:
+            claims.append(entry)
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _rivals(kind: Kind) -> dict[str, list[EntryPoint]]:
+    """Name that is taken more than once → the entry points that come too late."""
+    return {name: claims[1:] for name, claims in _claims(kind).items() if len(claims) > 1}
+
+
 def _checked(kind: Kind, plugin: Any) -> Any:
-    """``plugin``, if it keeps the contract of its kind. Raises TypeError saying how it does not."""
+    """``plugin``, if it keeps the contract of its kind. Raises :class:`ContractError` saying how it does not."""
     module, name, attributes = CONTRACTS[kind]
-    contract = getattr(importlib.import_module(module), name)
-    if not (isinstance(plugin, type) and issubclass(plugin, contract)):
-        raise TypeError(f"{plugin!r} is not a subclass of {module}.{name}")
+    if not isinstance(plugin, type):
+        raise ContractError(f"{plugin!r} is no class: let the entry point read MODULE:CLASS")
+    if not issubclass(plugin, _base(kind)):
+        raise ContractError(f"{plugin.__name__} is no subclass of {module}.{name}: {_instead(plugin)}")
     if missing := [attribute for attribute in attributes if not hasattr(plugin, attribute)]:
-        raise TypeError(f"{plugin.__name__} does not declare {', '.join(missing)}")
+        raise ContractError(f"{plugin.__name__} does not declare {', '.join(missing)}")
+    if problems := [*_odd_words(attributes, plugin), *_odd_functions(kind, plugin), *_odd_settings(kind, plugin)]:
+        raise ContractError("; ".join(problems))
     return plugin
+
+
+def _base(kind: Kind) -> type[Any]:
+    module, name, _ = CONTRACTS[kind]
+    found: type[Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _instead(plugin: type[Any]) -> str:
+    """What to do with a class that is registered as what it is not."""
+    for kind in KINDS:
+        if issubclass(plugin, _base(kind)):
+            return f"it is a {_base(kind).__name__}, so register it under grasp_bench.{kind}"
+    return "derive it from that class"
+
+
+def _odd_words(attributes: tuple[str, ...], plugin: type[Any]) -> Iterator[str]:
+    """Attributes that should be text: a number would only be refused when a run is written down."""
+    for name in ("version", "paper"):
+        if name in attributes and not isinstance(value := getattr(plugin, name), str):
+            yield f'{plugin.__name__}.{name} is {value!r}, expected text such as "1"'
+
+
+def _odd_functions(kind: Kind, plugin: type[Any]) -> Iterator[str]:
+    """Functions that are not there, or cannot be called as the contract's are.
+
+    The contract is the nearest base in the contract's module, since one class may refine another there.
+    """
+    for name in FUNCTIONS[kind]:
+        if inspect.getattr_static(plugin, name) is inspect.getattr_static(_base(kind), name):
+            yield f"{plugin.__name__} does not define {name}{_parameters(getattr(_base(kind), name))}"
+    contract = next(each for each in plugin.__mro__ if each.__module__ == CONTRACTS[kind][0])
+    for name, function in vars(contract).items():
+        if not isinstance(function, FunctionType | classmethod) or (name.startswith("_") and name != "__init__"):
+            continue
+        own, expected = getattr(plugin, name), getattr(contract, name)
+        if not callable(own):
+            yield f"{plugin.__name__}.{name} is {own!r}, expected a function {name}{_parameters(expected)}"
+        elif not _takes(own, expected):
+            yield f"{plugin.__name__}.{name} takes {_parameters(own)}, expected {_parameters(expected)}"
+
+
+def _takes(own: Any, expected: Any) -> bool:
+    """Whether a function can be called as the contract's can, by position and, unless it passes all on, by name."""
+    found, names = inspect.signature(own), list(inspect.signature(expected).parameters)
+    try:
+        found.bind(*names)
+        if not any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in found.parameters.values()):
+            found.bind(**dict.fromkeys(names))
+    except TypeError:
+        return False
+    return True
+
+
+def _parameters(function: Any) -> str:
+    return f"({', '.join(map(_parameter, inspect.signature(function).parameters.values()))})"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    return str(parameter.replace(annotation=inspect.Parameter.empty))
+
+
+def _odd_settings(kind: Kind, plugin: type[Any]) -> Iterator[str]:
+    """What is wrong with the class of its settings, of a plugin that has some."""
+    base: Any = getattr(_base(kind), "Config", None)
+    if base is None:
+        return
+    config: Any = plugin.Config
+    if not (isinstance(config, type) and issubclass(config, base)):
+        yield f"{plugin.__name__}.Config is {config!r}, expected a subclass of {base.__module__}.{base.__name__}"
+        return
+    fields: dict[str, FieldInfo] = plugin.Config.model_fields
+    if required := [name for name, field in fields.items() if field.is_required()]:
+        yield f"{config.__name__} gives no default for {', '.join(required)}"
+    if owned := [name for name in fields if name in _owned_elsewhere(kind)]:
+        yield (
+            f"{config.__name__} declares {', '.join(owned)}, which no {SINGULAR[kind]} may set: such things belong to "
+            "the task, its budget or the run, and are the same for all. Leave them out, or rename what is another thing"
+        )
+
+
+def _owned_elsewhere(kind: Kind) -> set[str]:
+    """Names of settings that plugins of a kind may not have, since every one of them gets the same there.
+
+    A guidance that learns has steps and batches of its own; the sampler is not its own.
+    """
+    from grasp_bench.spec import Budget
+    from grasp_bench.task import TaskSettings
+
+    if kind == "guidance":
+        return {"images_per_class", "num_inference_steps", "seed"}
+    if kind == "methods":
+        shared = {*Budget.model_fields, *TaskSettings.model_fields, "classifier", "prompts", "objective", "seed"}
+        return shared - {"name"}
+    return set()
 
 
 def _precedence(entry: EntryPoint) -> tuple[bool, str, str]:
@@ -101,8 +232,26 @@ def _origin(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else "an unknown package"
 
 
-def _broken(kind: Kind, entry: EntryPoint, error: Exception) -> str:
+def _taken(kind: Kind, entry: EntryPoint, rival: EntryPoint) -> str:
     return (
-        f"{SINGULAR[kind]} {entry.name!r} of {_origin(entry)} ({entry.value}) cannot be used: "
-        f"{type(error).__name__}: {error}. Mend or uninstall that package."
+        f"{SINGULAR[kind]} {entry.name!r} of {_origin(rival)} ({rival.value}) cannot be used: the name is taken by "
+        f"{_origin(entry)} ({entry.value}). Rename it in the pyproject.toml of {_origin(rival)} under "
+        f"grasp_bench.{kind} and install that again, or pip uninstall {_origin(rival)}."
     )
+
+
+def _broken(kind: Kind, entry: EntryPoint, error: BaseException) -> str:
+    why = str(error) if isinstance(error, ContractError) else f"{type(error).__name__}: {error}{_place(error)}"
+    return (
+        f"{SINGULAR[kind]} {entry.name!r} of {_origin(entry)} ({entry.value}) cannot be used: {why}. "
+        f"Mend that package, or pip uninstall {_origin(entry)}."
+    )
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the package's own code that raised ``error``, where there is one."""
+    if isinstance(error, SyntaxError):  # says so itself
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

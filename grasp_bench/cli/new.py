@@ -1,4 +1,4 @@
-"""``grasp-bench new``: a commented template to start from."""
+"""``grasp-bench new``: something that works, to start from."""
 
 from __future__ import annotations
 
@@ -11,59 +11,72 @@ import typer
 
 from grasp_bench.errors import UserError
 
-TASK = """\
-# A task of your own images. Run it with: grasp-bench run --method grasp --task {path}
-# Everything that is commented out shows its default; `grasp-bench show folder` lists every setting.
-
-name = "{name}"                      # what tables call it: a-z, 0-9 and -
-images = "images"                    # folder, relative to this file: a sub-folder a class, or flat with labels
-# labels = "labels.csv"              # columns id (the image's path in the folder) and label; more may be named below
-prompt = "a photo of {{class}}"        # {{class}} is the class's name, blanks for underscores
-
-# Head: classes of more training images than head_above; tail: of fewer than tail_below; the rest is medium.
-# head_above = 100
-# tail_below = 20
-# Or say it yourself, every class once:
-# [groups]
-# head = ["cat", "dog"]
-# tail = ["eel"]
-
-# split_column = "split"             # of labels: train, validation or test for every image
-# test_share = 0.3                   # without it, the split is drawn within each class ...
-# validation_share = 0.1
-# split_seed = 0
-# metadata_columns = ["view"]        # of labels: kept for methods that go by them
-# patient_column = "patient_id"      # ... or by patient, who is then in one split alone; intervals resample patients
-
-# backbone = "tiny-sd3-32"           # see `grasp-bench list backbones`
-# extractor = "inception"            # behind distances; needs its weights. "pixels" needs none, and says little
-# network = "small-cnn"              # downstream classifier; or timm:<model>
-
-[budget]                             # of every method alike
-steps = 2000
-batch_size = 64
-warmup_steps = 100
-images_per_class = 50
-num_inference_steps = 20
-"""
+KINDS = ("task", "method", "guidance", "extractor")
+TRY = {
+    "task": "--method lora --task {}",
+    "method": "--method {} --task digits-lt",
+    "guidance": "--method lora --task digits-lt --guidance {}",
+    "extractor": "--method lora --task digits-lt --task-set extractor={}",
+}
+"""Kind → what `grasp-bench run` needs to use one, with its name for the braces."""
 
 
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to start: task.")],
-    path: Annotated[Path, typer.Option(help="File to write.")] = Path("mytask.toml"),
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"What to start: {', '.join(KINDS)}.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Name of the package and its plugin, as in my-method.")
+    ] = None,
+    parent: Annotated[
+        Path, typer.Option("--dir", help="Folder in which the package gets a folder of its name.")
+    ] = Path(),
+    path: Annotated[Path | None, typer.Option(help="TOML file of a task without NAME; mytask.toml if absent.")] = None,
 ) -> None:
-    """Write a commented template: of a task, one TOML file that describes your own images."""
+    """Write a template that works: with NAME a Python package, commented and with tests, to install and change.
+
+    A task of your own images needs no Python: `grasp-bench new task`, without NAME, writes one commented TOML file.
+    """
+    if kind not in KINDS:
+        raise UserError(f"new {kind}: there is a template of: {', '.join(KINDS)}.")
+    if name is not None:
+        if path is not None:
+            raise UserError(f"--path {path}: is for a task without a name; a package goes where --dir says.")
+        _package(kind, name, parent)
+    elif kind != "task":
+        raise UserError(f"new {kind}: expected a name, as in `grasp-bench new {kind} my-{kind}`.")
+    elif parent != Path():
+        raise UserError(f"--dir {parent}: is for packages; --path {parent / 'mytask.toml'} says where the file goes.")
+    else:
+        _task_file(path or Path("mytask.toml"))
+
+
+def _package(kind: str, name: str, parent: Path) -> None:
+    from grasp_bench.cli.output import console
+    from grasp_bench.templates import write_package
+
+    if name.endswith(".toml"):
+        raise UserError(f"{name}: for a task in one file, `grasp-bench new task --path {name}`.")
+    folder = write_package(kind, name, parent)
+    commands = [
+        f"pip install -e {shlex.quote(str(folder))}",
+        f"grasp-bench check {kind} {name}",
+        f"grasp-bench run {TRY[kind].format(name)} --budget smoke",
+    ]
+    code = folder / "src" / name.replace("-", "_") / "__init__.py"
+    lines = [f"wrote the {kind} {folder}, which works as it is. Try it:", *(f"  {command}" for command in commands)]
+    console().print("\n".join([*lines, f"Then make it yours: {code}"]), soft_wrap=True, markup=False)
+
+
+def _task_file(path: Path) -> None:
     from grasp_bench.cli.output import console
     from grasp_bench.io import write_bytes
+    from grasp_bench.templates import FOLDER, filled
 
-    if kind != "task":
-        raise UserError(f"new {kind}: there is a template of: task.")
     if path.exists():
         raise UserError(f"{path}: is there already. Choose another name with --path.")
     if path.suffix != ".toml":
         raise UserError(f"--path {path}: expected a name that ends in .toml.")
     name = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "mytask"
-    write_bytes(path, TASK.format(path=path, name=name).encode())
+    write_bytes(path, filled(FOLDER / "task.toml.txt", {"path": str(path), "name": name}).encode())
     console().print(
         f"wrote {path}; name your images in it, then: grasp-bench prepare --task {shlex.quote(str(path))} --check"
     )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiny_dit import save_dit
 from tiny_flux import save_flux
 from tiny_pipelines import save_sd3
 from tiny_pixart import save_sigma
@@ -14,6 +13,7 @@ from tiny_sana import save_sana
 
 from grasp_bench import plugins
 from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.testing.tiny_dit import save_dit
 
 SAVE: dict[str, Callable[[Path, Path], Path]] = {
     "dit": lambda folder, scratch: save_dit(folder),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, DiTPipeline, DPMSolverMultistepScheduler
 from methods_on import attach
-from tiny_dit import CLASSES, LABELS, save_dit
 
-from grasp_bench import plugins
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.backbones.dit import DiT, assign_rows, class_names
 from grasp_bench.backbones.pixart import PixArt
@@ -22,10 +19,10 @@ from grasp_bench.errors import UserError
 from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidance.none import NoGuidance
 from grasp_bench.harness.generate import Sampler
-from grasp_bench.method import Condition, Method, MethodSettings
+from grasp_bench.method import Method, MethodSettings
 from grasp_bench.settings import Settings
+from grasp_bench.testing.tiny_dit import CLASSES, LABELS, save_dit
 
-METHODS = sorted(plugins.entries("methods"))
 PROMPTS = ["a photo of a Great White Shark", "a photo of a sea cow", "a photo of a tabby cat"]
 ROWS = [2, 0, 281]
 GIVEN = [*PROMPTS[:2], ""]
@@ -230,76 +227,12 @@ def test_sampling_is_deterministic_whatever_scheduler_was_saved(folder, backbone
 # Methods
 
 
-def forward(backbone: DiT, method: Method[MethodSettings] | None, rows: slice = slice(None)) -> torch.Tensor:
-    labels, dropped = torch.tensor([0, 3, 9]), torch.tensor([False, False, True])
-    prompts, times = backbone.encode_prompts(GIVEN), torch.tensor([0.2, 0.6, 0.9])
-    condition = Condition(labels[rows], dropped[rows], prompts[rows], times[rows])
-    with nullcontext() if method is None else method.condition(condition):
-        return backbone.predict(noise(3)[rows], condition.timesteps, condition.prompts)
-
-
-def train(backbone: DiT, method: Method[MethodSettings], steps: int = 2) -> None:
-    optimizer = torch.optim.AdamW(method.parameters().values(), 1e-2)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        forward(backbone, method).square().mean().backward()
-        optimizer.step()
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_starts_at_the_base_model_trains_its_own_and_leaves(backbone, name):
-    transformer = backbone.transformer
-    expected = forward(backbone, None)
-    pristine = {key: tensor.clone() for key, tensor in transformer.state_dict().items()}
-    method = attach(backbone, name)
-    assert torch.equal(forward(backbone, method), expected)
-
-    own = {id(parameter) for parameter in method.parameters().values()}
-    before = [(parameter, parameter.detach().clone()) for parameter in transformer.parameters()]
-    train(backbone, method)
-    changed = {id(parameter) for parameter, old in before if not torch.equal(parameter, old)}
-    assert changed
-    assert changed <= own
-    mixed = forward(backbone, method)
-    assert not torch.equal(mixed, expected)
-    for row in range(3):  # whatever the rest of the batch
-        alone = forward(backbone, method, slice(row, row + 1))
-        torch.testing.assert_close(mixed[row : row + 1], alone, rtol=1e-4, atol=1e-5)
-
-    method.detach()
-    left = transformer.state_dict()
-    assert left.keys() == pristine.keys()
-    assert all(torch.equal(left[key], pristine[key]) for key in pristine)
-    assert not any(parameter.requires_grad for parameter in transformer.parameters())
-    assert torch.equal(forward(backbone, None), expected)
-
-
 def test_grasp_wraps_every_feed_forward_and_nothing_else(backbone):
     attach(backbone, "grasp")
     wrapped = [name for name, module in backbone.transformer.named_modules() if isinstance(module, RoutedAdapter)]
-    assert wrapped == ["transformer_blocks.0.ff", "transformer_blocks.1.ff"]
+    assert wrapped == [f"transformer_blocks.{block}.ff" for block in range(3)]
 
 
 def test_lora_targets_every_attention_projection_and_nothing_else(backbone):
     targets = {name.rpartition(".lora_")[0] for name in attach(backbone, "lora").parameters()}
-    assert targets == {f"transformer_blocks.{block}.attn1.{each}" for block in range(2) for each in ATTENTION}
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_gradient_checkpointing_changes_no_gradient(saved, name):
-    gradients = []
-    for checkpointing in (False, True):
-        backbone = load(saved)
-        method = attach(backbone, name)
-        if checkpointing:
-            backbone.enable_gradient_checkpointing()
-            assert backbone.transformer.is_gradient_checkpointing
-        backbone.transformer.train()
-        train(backbone, method, 1)  # so that no adapter is zero any more
-        method.transformer.zero_grad()
-        forward(backbone, method).square().mean().backward()
-        gradients.append({key: p.grad for key, p in method.parameters().items() if p.grad is not None})
-    assert gradients[0].keys() == gradients[1].keys()
-    assert gradients[0]
-    for key, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][key], gradient)
+    assert targets == {f"transformer_blocks.{block}.attn1.{each}" for block in range(3) for each in ATTENTION}

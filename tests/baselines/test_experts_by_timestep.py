@@ -15,8 +15,7 @@ from grasp_bench.baselines.experts_by_timestep import GraspTimestep, TimestepExp
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.method import Batch, Method, MethodSettings
 
-from .attaching import attach, size
-from .test_battery import sample
+from .attaching import attach, sample, size
 
 OBJECTIVES = [FlowMatching(), VariancePreserving.of(DDPMScheduler())]
 

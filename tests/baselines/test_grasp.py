@@ -29,7 +29,7 @@ from grasp_bench.study import Study
 from grasp_bench.task import Dataset
 from grasp_bench.tasks.digits_lt import DigitsLT
 
-from .test_battery import BATCH, forward, sample, train
+from .attaching import BATCH, forward, sample, train
 
 RESULTS = Path(__file__).parents[2] / "results" / "digits-lt"
 PARTITIONS = {
@@ -159,7 +159,7 @@ def test_a_run_goes_by_the_column_in_training_and_by_the_class_in_sampling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, conditioned, seen = DigitsLT.open, Grasp.condition, []
-    monkeypatch.setattr(DigitsLT, "open", lambda *arguments: with_parity(opened(*arguments)))
+    monkeypatch.setattr(DigitsLT, "open", lambda self, folder, shape: with_parity(opened(self, folder, shape)))
     monkeypatch.setattr(
         Grasp, "condition", lambda self, condition: (seen.append(condition), conditioned(self, condition))[1]
     )
@@ -180,7 +180,7 @@ def test_a_run_goes_by_the_column_in_training_and_by_the_class_in_sampling(
     kept = json.loads((trained / "partition.json").read_text())
     assert np.sum(list(kept["images"].values())) == len(images)
     assert (trained / "partition.png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr(Grasp, "study", None)  # once is enough
+    monkeypatch.setattr(Grasp, "study", lambda self, study: pytest.fail("studied twice"))
     seen.clear()
     again = pipeline(tmp_path, small())
     assert again.generated.exists()

@@ -19,8 +19,7 @@ from grasp_bench.baselines.ladder import LadderSettings, LadderSideTuning, block
 from grasp_bench.errors import Skip
 from grasp_bench.method import Method
 
-from .attaching import attach, size
-from .test_battery import forward, sample, train
+from .attaching import attach, forward, sample, size, train
 
 SMALL = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4}
 

@@ -21,8 +21,7 @@ from grasp_bench.errors import Skip, UserError
 from grasp_bench.harness.plan import make_task
 from grasp_bench.study import Study
 
-from .attaching import attach, size
-from .test_battery import forward, train
+from .attaching import attach, forward, size, train
 
 PAIRS = [("a handwritten digit zero", "a handwritten digit nine"), ("a printed letter A", "a printed letter B")]
 LAYERS = [f"transformer_blocks.{index}.attn" for index in range(4)]

@@ -24,8 +24,7 @@ from grasp_bench.baselines.oc import OrientedCalibration
 from grasp_bench.baselines.on_top import OnTop, squared_distance
 from grasp_bench.method import Batch
 
-from .attaching import attach
-from .test_battery import forward, sample, train
+from .attaching import attach, forward, sample, train
 
 ALL: list[type[OnTop[Any]]] = [Cbdm, Ccua, Cm, Coral, OrientedCalibration]
 BENEATH = [

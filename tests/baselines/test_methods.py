@@ -10,7 +10,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.harness.plan import plan
 from grasp_bench.method import Condition
 
-from .test_battery import attached, forward, sample, train
+from .attaching import attached, forward, sample, train
 
 
 def served_by(name: str, *settings: str) -> list[int]:

@@ -13,8 +13,7 @@ from grasp_bench.baselines.moe import MixtureOfExperts, MoeSettings, SampleMixtu
 from grasp_bench.errors import Skip
 from grasp_bench.harness.plan import make_task
 
-from .attaching import attach, size
-from .test_battery import BATCH, forward, sample, train
+from .attaching import BATCH, attach, forward, sample, size, train
 
 LAYERS = 7  # feed-forwards of tiny-sd3
 

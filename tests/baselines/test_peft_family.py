@@ -14,8 +14,7 @@ from grasp_bench.baselines.lora import Lora
 from grasp_bench.baselines.peft_family import Dora, Loha, Oft
 from grasp_bench.method import Method
 
-from .attaching import attach, size
-from .test_battery import forward, train
+from .attaching import attach, forward, size, train
 
 LAYER = "transformer_blocks.1.attn.add_k_proj"
 FAMILIES = [Dora, Loha, Oft]

@@ -32,7 +32,10 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-COMMANDS = ("list", "show", "run", "report", "sweep", "status", "sample", "export", "tune", "diagnose")
+COMMANDS = (
+    *("list", "show", "new", "check", "run", "tune", "sweep", "status", "report", "diagnose", "sample", "export"),
+    *("compare", "reproduce", "submit", "verify"),
+)
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=" ".join)
@@ -112,6 +115,12 @@ def test_show_a_method_tells_its_settings_and_paper():
     assert "learning_rate │ float" in shown
     assert "> 0, ≤ 1" in shown
     assert "weight_decay" in shown
+
+
+def test_show_a_method_tells_what_is_searched():
+    rate = "searched by `grasp-bench tune`: learning_rate from 0.0001 to 0.1 (in its logarithm)"
+    assert f"{rate} settings" in flat(grasp_bench("show", "grasp").stdout)
+    assert f"{rate}, tau from 0.1 to 10 (in its logarithm)" in flat(grasp_bench("show", "cbdm").stdout)
 
 
 def test_show_a_task_tells_its_budgets_and_classes():

@@ -1,7 +1,6 @@
 """Guidances that ask a classifier, a gradient or adapters, on one short training, as a run samples from them."""
 
 import json
-import shutil
 from collections.abc import Callable
 
 import pytest
@@ -77,11 +76,3 @@ def test_neutral_settings_make_the_images_of_no_guidance(pipeline: Make, name: s
     made = pipeline(name, NEUTRAL[name])
     assert torch.equal(images(made), images(pipeline("none", [])))
     assert json.loads((made.generated / generate.SUMMARY).read_text())["network_evaluations_per_image"] == STEPS
-
-
-@pytest.mark.parametrize("name", ["gfcg", "classifier", "sg-minority"])
-def test_images_do_not_depend_on_the_batch(pipeline: Make, name: str) -> None:
-    made = pipeline(name, ACTIVE[name])
-    expected, folder = images(made), made.stages.folder("generate", made.inputs["generate"])
-    shutil.rmtree(folder)
-    assert torch.equal(images(pipeline(name, ACTIVE[name], batch_size=7)), expected)

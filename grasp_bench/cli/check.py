@@ -1,0 +1,94 @@
+"""``grasp-bench check KIND NAME``: whether a plugin keeps its contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grasp_bench.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from grasp_bench.testing import Check, Report
+    from grasp_bench.testing.checks import Status
+
+STYLES: dict[Status, str] = {"passed": "green", "failed": "red", "not applicable": "dim"}
+
+
+def check(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="method, guidance, task or extractor.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `grasp-bench list` has it; or a task's TOML file.")],
+    set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of it; repeatable.")] = [],  # noqa: B006 # typer reads it, nothing changes it
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON, too.")] = None,
+) -> None:
+    """Try whether a method, guidance, task or extractor keeps its contract.
+
+    Takes seconds to a minute, in a temporary folder. The exit code is 1 where a check failed. In the tests of a package
+    of your own, grasp_bench.testing has the same checks for pytest.
+    """
+    checks = _battery(kind)(name, set_)
+    from rich.console import Console
+
+    from grasp_bench.cli.output import console
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.io import write_json
+    from grasp_bench.testing import run_checks
+
+    with Reporter(Console(stderr=True, highlight=False)).task("check", len(checks)) as advance:
+        report = run_checks(checks, advance)
+    out = console()
+    out.print(_table(f"{kind} {name}", report))
+    out.print(", ".join(f"{report.count(status)} {status}" for status in STYLES))
+    if json_path:
+        write_json(json_path, _payload(kind, name, set_, report))
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _battery(kind: str) -> Callable[[str, list[str]], list[Check]]:
+    """What lists the checks of a kind of plugin."""
+    from grasp_bench import testing
+
+    known: dict[str, Callable[[str, list[str]], list[Check]]] = {
+        "method": testing.method_checks,
+        "guidance": testing.guidance_checks,
+        "task": testing.task_checks,
+        "extractor": testing.extractor_checks,
+    }
+    if kind not in known:
+        raise UserError(f"{kind!r} cannot be checked.{did_you_mean(kind, known)} There are: {', '.join(known)}.")
+    return known[kind]
+
+
+def _table(title: str, report: Report) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("check", "", "what must be so, and what was found where it is not", title=title)
+    table.title_justify = "left"
+    shown = ""
+    for outcome in report.outcomes:
+        words = Text(outcome.contract)
+        if outcome.found:
+            found = "as above" if outcome.found == shown else outcome.found
+            words.append(f"\n{outcome.status}: {found}", STYLES[outcome.status])
+            shown = outcome.found
+        table.add_row(Text(outcome.name), Text(outcome.status, STYLES[outcome.status]), words)
+    return table
+
+
+def _payload(kind: str, name: str, settings: list[str], report: Report) -> dict[str, object]:
+    from grasp_bench import __version__
+
+    return {
+        "grasp_bench": __version__,
+        "kind": kind,
+        "name": name,
+        "settings": settings,
+        "passed": report.passed,
+        "checks": [vars(outcome) for outcome in report.outcomes],
+    }

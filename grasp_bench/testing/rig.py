@@ -1,0 +1,191 @@
+"""Where methods and guidances are tried: the embedded task, tiny backbones, the harness's own stages for a few steps.
+
+Everything is written to a temporary folder that is removed when the process ends; what several checks need, such as
+prepared data, is made once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from grasp_bench.adapters.tread import refusal
+from grasp_bench.backbones.base import Backbone
+from grasp_bench.errors import Skip
+from grasp_bench.harness import train as training
+from grasp_bench.harness.pipeline import Pipeline
+from grasp_bench.harness.plan import Plan, plan
+from grasp_bench.harness.progress import Advance, Reporter
+from grasp_bench.harness.runner import Options
+from grasp_bench.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.spec import SMOKE
+from grasp_bench.testing.anatomy import Anatomy, anatomy
+from grasp_bench.testing.backbones import TINY_DIT
+from grasp_bench.testing.checks import NotApplicable, require
+from grasp_bench.testing.tiny_dit import save_dit
+
+TASK = "digits-lt"
+STEPS = 3
+BUDGET: dict[str, Any] = {
+    "steps": STEPS,
+    "batch_size": 8,
+    "warmup_steps": 0,
+    "images_per_class": 1,
+    "num_inference_steps": 4,
+}
+CPU = torch.device("cpu")
+WORK = "work"
+"""The work folder that runs share."""
+SILENT = Reporter(Console(quiet=True))
+
+
+class Interrupted(KeyboardInterrupt):
+    """What ends a training in its midst."""
+
+
+class Interrupting(Reporter):
+    """Ends the training once more than ``steps`` steps are done."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(Console(quiet=True))
+        self.steps = steps
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """As the class that it stands in for."""
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if name == "train" and done > self.steps:
+                raise Interrupted
+
+        yield advance
+
+
+@functools.cache
+def scratch() -> Path:
+    """The temporary folder of this process."""
+    folder = Path(tempfile.mkdtemp(prefix="grasp-bench-check-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def source(backbone: str) -> str:
+    """A backbone as ``--backbone`` takes it; the tiny DiT is made on its first use."""
+    return f"dit:{save_dit(scratch() / TINY_DIT)}" if backbone == TINY_DIT else backbone
+
+
+def planned(
+    backbone: str,
+    method: str,
+    settings: Sequence[str] = (),
+    guidance: str | None = None,
+    guidance_settings: Sequence[str] = (),
+) -> Plan:
+    """A run of a few steps on the embedded task."""
+    found = plan(
+        method=method,
+        task=TASK,
+        budget=SMOKE,
+        backbone=source(backbone),
+        guidance=guidance,
+        method_settings=settings,
+        guidance_settings=guidance_settings,
+    )
+    return replace(found, spec=found.spec.model_copy(update={"budget": found.spec.budget.model_copy(update=BUDGET)}))
+
+
+class Watched(Pipeline):
+    """The stages of a run, of which is kept what the network was before and after the method was attached."""
+
+    base: Anatomy
+    start: Anatomy
+    network: Backbone
+    """The backbone that the method is attached to, also once training has let go of it."""
+
+    def __init__(self, plan: Plan, report: Reporter = SILENT, work: str = WORK, batch_size: int = 100) -> None:
+        options = Options(scratch() / "results", scratch() / work, "cpu", batch_size, log_every=1)
+        super().__init__(plan, options, CPU, report)
+
+    @property
+    def method(self) -> Method[MethodSettings]:
+        """The method of the run."""
+        return self.plan.method
+
+    def refuse(self) -> None:
+        """Raise :class:`NotApplicable` where the method says that it does not apply here."""
+        skip = self.method.supports(self.backbone, self.plan.task)
+        require(skip is None or isinstance(skip, Skip), f"supports() gives {skip!r}, expected None or a Skip")
+        skip = skip or (refusal(self.backbone) if self.method.config.tread else None)
+        if skip:
+            raise NotApplicable(skip.reason)
+
+    def attach(self) -> set[torch.nn.Parameter]:
+        self.network = self.backbone
+        self.base = anatomy(self.network.transformer)
+        added = super().attach()
+        self.start = anatomy(self.network.transformer)
+        return added
+
+    def forget(self, stage: str) -> None:
+        """Remove what a stage left, finished or not."""
+        folder = self.stages.folder(stage, self.inputs[stage])
+        for path in (folder, folder.with_suffix(".partial")):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def train_anew(self) -> Path:
+        """Train, whether or not it was done before; the folder of the weights."""
+        self.forget("train")
+        return self.trained
+
+    def summary(self) -> dict[str, Any]:
+        """What the training left beside the weights."""
+        found: dict[str, Any] = json.loads((self.trained / training.SUMMARY).read_text())
+        return found
+
+    def counts(self) -> np.ndarray:
+        """Training images of each class: (classes,)."""
+        return np.bincount(self.data.train.labels, minlength=len(self.classes))
+
+    def every_class(self) -> Batch:
+        """One image of each class at a time of its own, every third with its prompt dropped, for an attached method."""
+        split, objective = self.data.train, self.network.objective
+        indices = np.unique(split.labels, return_index=True)[1]
+        generator = torch.Generator().manual_seed(0)
+        latents = self.latents.read(indices, np.zeros(len(indices), bool))
+        noise = torch.randn(latents.shape, generator=generator)
+        timesteps = objective.timesteps(len(indices), generator)
+        dropped = torch.arange(len(indices)) % 3 == 1
+        prompts = self.embed([split.prompts[index] for index in indices]).where(~dropped, self.embed([""]))
+        clusters = self.method.training_clusters(split)
+        return Batch(
+            ids=[split.ids[index] for index in indices],
+            latents=latents,
+            noise=noise,
+            noisy=objective.add_noise(latents, noise, timesteps),
+            target=objective.target(latents, noise, timesteps),
+            condition=Condition(
+                labels=torch.from_numpy(split.labels[indices]),
+                dropped=dropped,
+                prompts=prompts.to(latents),
+                timesteps=timesteps,
+                clusters=None if clusters is None else torch.from_numpy(clusters)[indices],
+            ),
+            generator=generator,
+            digest=b"",
+            embed=self.embed,
+        )
