@@ -1,0 +1,40 @@
+"""``grasp-bench compare``: what differs between two runs, in what was asked and in what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grasp_bench.errors import UserError
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run's folder, or its record.json.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the samples side by side and the scores as bars.")
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything here, as well.")
+    ] = None,
+) -> None:
+    """Say whether two runs can be compared at all, what was different about them, and how their scores differ."""
+    from grasp_bench.cli.output import console
+    from grasp_bench.comparison.compare import compare as put_side_by_side
+    from grasp_bench.comparison.render import json_payload, rich_comparison
+    from grasp_bench.comparison.runs import read_run
+    from grasp_bench.io import write_json
+
+    if out is not None and out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the picture is a PNG. Name a file that ends in .png.")
+    a, b = read_run(run_a), read_run(run_b)
+    found = put_side_by_side(a.record, b.record)
+    if json_path:
+        write_json(json_path, json_payload(found))
+    if out:
+        from grasp_bench.comparison.picture import write_comparison
+
+        write_comparison(out, found, (a.folder, b.folder))
+    console().print(rich_comparison(found))

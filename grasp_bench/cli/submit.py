@@ -1,0 +1,44 @@
+"""``grasp-bench submit``: finished runs as one file that others can verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def submit(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, or their record.json.")],
+    out: Annotated[Path, typer.Option(metavar="PACK.zip", help="File to write.")],
+    work_dir: Annotated[Path, typer.Option(help="Where the runs' stages are.")] = Path(".grasp-bench"),
+    task: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="The file of a task that is described by one.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="NAME:FOLDER of the pretrained weights, where they are files of yours.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the task's download, where it has one.")] = None,
+) -> None:
+    """Pack records, pictures, logs and the features behind the scores, for `grasp-bench verify`.
+
+    Of a task with patients' data neither features nor pictures are packed: see what it prints.
+    """
+    from grasp_bench.cli.output import console
+    from grasp_bench.packs.collect import submit as pack
+
+    packed = pack(runs, out, work_dir, task, backbone, data_root)
+    shown = console()
+    for record in packed.runs:
+        name = f"{record.label} on {record.task_label}, seed {record.spec.seed}"
+        shown.print(name, markup=False, soft_wrap=True)
+        if record.run_id in packed.left_out:
+            left_out = ", ".join(packed.left_out[record.run_id]) or "no files"
+            shown.print(
+                "  its task's data are private: features, predictions and whatever may show an image stay here "
+                f"({left_out}). Its scores can therefore not be verified from the pack.",
+                markup=False,
+                soft_wrap=True,
+            )
+    size = f"{len(packed.manifest.members)} files, {out.stat().st_size:,} bytes"
+    shown.print(f"{out}: {size}. Look at it as others do: grasp-bench verify {out}", markup=False, soft_wrap=True)

@@ -1,0 +1,72 @@
+"""``grasp-bench verify``: whether a pack's scores follow from its features, under the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from grasp_bench.packs.verify import Verification
+
+MARKS = {"passed": "ok", "provisional": "provisional", "unverifiable": "not verified", "failed": "FAILED"}
+
+
+def verify(
+    pack: Annotated[Path, typer.Argument(metavar="PACK", help="What `grasp-bench submit` wrote.")],
+    json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found here.")] = None,
+    task: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="The file of a task that is described by one.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="NAME:FOLDER of the pretrained weights, where they are files of yours.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the task's download, where its classes come with it.")
+    ] = None,
+) -> None:
+    """Check hashes, format, versions and the fairness rules, and compute the scores again from the features.
+
+    Exit code 0: all that a pack can show is as it should be; 1: something is not; 2: something cannot be checked here.
+    Nothing in PACK is run, and no name in it becomes a file.
+    """
+    from grasp_bench.cli.output import console
+    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.io import write_json
+    from grasp_bench.packs.verify import BEYOND
+    from grasp_bench.packs.verify import verify as check
+
+    found = check(pack, task, backbone, data_root, Reporter().say)
+    failed, open_ = found.count("failed"), found.count("unverifiable")
+    if json_path:
+        verdict = "failed" if failed else "unverifiable" if open_ else "verified"
+        checks = [asdict(each) for each in found.checks]
+        payload = {"pack": found.sha256, "verdict": verdict, "runs": found.runs, "checks": checks}
+        write_json(json_path, payload | {"beyond_any_pack": list(BEYOND)})
+    out = console()
+    for line in _lines(found):
+        out.print(line, soft_wrap=True)
+    out.print("No pack can show:", *(f"  - {each}" for each in BEYOND), sep="\n", markup=False, soft_wrap=True)
+    counts = ", ".join(f"{found.count(outcome)} {word}" for outcome, word in MARKS.items())  # type: ignore[arg-type]
+    told = "FAILED" if failed else "NOT VERIFIED in full" if open_ else "VERIFIED"
+    out.print(f"{told}: {len(found.runs)} runs; {counts}. sha256 of the pack: {found.sha256}", soft_wrap=True)
+    if failed or open_:
+        raise typer.Exit(1 if failed else 2)
+
+
+def _lines(found: Verification) -> Iterator[Text]:
+    """The checks, under what they are of."""
+    from rich.text import Text
+
+    width = max(map(len, MARKS.values()))
+    for of in dict.fromkeys(check.of for check in found.checks):
+        yield Text(of, style="bold")
+        for check in found.checks:
+            if check.of == of:
+                detail = f": {check.detail}" if check.detail else ""
+                yield Text(f"  {MARKS[check.outcome]:{width}}  {check.what}{detail}")

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+from packs.packing import forged, hurry, members, named, packed, run_folder, with_record
+from typer.testing import CliRunner
+
+from grasp_bench.cli import app
+from grasp_bench.tasks.digits_lt import DigitsLT
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        hurry(patch.setattr)
+        yield packed(tmp_path_factory.mktemp("packed"))
+
+
+def call(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def submit(pack, to):
+    return call("submit", run_folder(pack.parent), "--out", to, "--work-dir", pack.parent / "work")
+
+
+def test_a_pack_is_written_and_verified(pack, tmp_path):
+    shown = submit(pack, tmp_path / "mine.zip")
+    assert shown.exit_code == 0, shown.exception
+    assert "lora on digits-lt~budget=smoke, seed 0" in shown.stdout
+    assert f"grasp-bench verify {tmp_path / 'mine.zip'}" in shown.stdout
+    assert (tmp_path / "mine.zip").read_bytes() == pack.read_bytes()
+    checked = call("verify", tmp_path / "mine.zip", "--json", tmp_path / "found.json")
+    assert checked.exit_code == 0, checked.stdout
+    assert "180 scores follow from the features: equal digit by digit" in checked.stdout
+    assert "VERIFIED: 1 runs" in checked.stdout
+    assert "No pack can show:" in checked.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["verdict"] == "verified"
+    assert {"passed", "provisional"} == {check["outcome"] for check in found["checks"]}
+
+
+def test_a_pack_that_somebody_has_been_at_exits_with_1(pack, tmp_path):
+    name = named(pack, "/samples.png")
+    path = forged(pack, tmp_path / "p.zip", {name: members(pack)[name] + b"!"}, rehash=False)
+    shown = call("verify", path, "--json", tmp_path / "found.json")
+    assert shown.exit_code == 1
+    assert f"{name}\n  FAILED" in shown.stdout
+    assert json.loads((tmp_path / "found.json").read_text())["verdict"] == "failed"
+
+
+def test_what_a_stranger_calls_a_run_is_printed_escaped(pack, tmp_path):
+    path = with_record(pack, tmp_path / "p.zip", lambda record: record.update(label="\x1b[2J[red]<b>"))
+    shown = call("verify", path)
+    assert shown.exit_code == 1
+    assert r"\u001b[2J[red]\u003cb\u003e on digits-lt" in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
+def test_private_data_stay_and_cannot_be_verified(pack, tmp_path, monkeypatch):
+    monkeypatch.setattr(DigitsLT, "private", True)
+    shown = submit(pack, tmp_path / "mine.zip")
+    assert "its task's data are private" in shown.stdout
+    assert "samples.png" in shown.stdout
+    checked = call("verify", tmp_path / "mine.zip")
+    assert checked.exit_code == 2
+    assert "NOT VERIFIED in full" in checked.stdout
