@@ -9,19 +9,24 @@ from typing import Annotated, TextIO
 import typer
 
 from grasp_bench import __version__
+from grasp_bench.cli.check import check as check_plugin
+from grasp_bench.cli.compare import compare as compare_runs
 from grasp_bench.cli.diagnose import diagnose as diagnose_gradients
 from grasp_bench.cli.export import export as export_run
 from grasp_bench.cli.list import list_plugins
 from grasp_bench.cli.new import new as write_template
 from grasp_bench.cli.prepare import prepare as prepare_data
 from grasp_bench.cli.report import report_runs
+from grasp_bench.cli.reproduce import reproduce as reproduce_run
 from grasp_bench.cli.run import run as run_method
 from grasp_bench.cli.sample import sample as sample_run
 from grasp_bench.cli.score import score as score_images
 from grasp_bench.cli.show import show_plugin
 from grasp_bench.cli.status import status as show_status
+from grasp_bench.cli.submit import submit as submit_runs
 from grasp_bench.cli.sweep import sweep as run_sweep
 from grasp_bench.cli.tune import tune as tune_methods
+from grasp_bench.cli.verify import verify as verify_pack
 from grasp_bench.errors import UserError
 from grasp_bench.processes import CANCELLED
 
@@ -69,7 +74,14 @@ app.command(
         "grasp-bench prepare --task ./mytask.toml --cache tiny-sd3-32",
     ),
 )(prepare_data)
-app.command("new", epilog=examples("grasp-bench new task", "grasp-bench new task --path birds.toml"))(write_template)
+app.command(
+    "new",
+    epilog=examples(
+        "grasp-bench new task --path birds.toml",
+        "grasp-bench new method my-method",
+        "grasp-bench new guidance my-guidance --dir ~/packages",
+    ),
+)(write_template)
 app.command(
     "run",
     epilog=examples(
@@ -78,11 +90,19 @@ app.command(
         "grasp-bench run --method grasp --task digits-lt --budget smoke",
         "grasp-bench run --method grasp --task ./mytask.toml",
         "grasp-bench run --method grasp --task digits-lt --tuned",
+        "grasp-bench run --method grasp --task digits-lt --guidance cfg-interval --evaluations 40",
     ),
 )(run_method)
 app.command(
     "report",
-    epilog=examples("grasp-bench report", "grasp-bench report --task digits-lt --format markdown > table.md"),
+    epilog=examples(
+        "grasp-bench report",
+        "grasp-bench report --task digits-lt --metric fd --baseline vanilla-ft",
+        "grasp-bench report --task digits-lt --format latex --out table.tex",
+        "grasp-bench report --html site",
+        "grasp-bench report --update BENCHMARKS.md --check",
+        "grasp-bench report --only-missing",
+    ),
 )(report_runs)
 app.command(
     "score",
@@ -124,7 +144,39 @@ app.command(
         "grasp-bench sample my-model --class 7 --class 9 -n 8 --guidance none --out grid.png",
     ),
 )(sample_run)
+app.command(
+    "check",
+    epilog=examples(
+        "grasp-bench check method grasp",
+        "grasp-bench check method my-method --set rank=16 --json report.json",
+        "grasp-bench check task ./mytask.toml",
+    ),
+)(check_plugin)
 app.command("export", epilog=examples("grasp-bench export results/digits-lt/grasp/seed-0 --to my-model"))(export_run)
+app.command(
+    "compare",
+    epilog=examples(
+        "grasp-bench compare results/digits-lt/grasp/seed-0 results/digits-lt/lora/seed-0",
+        "grasp-bench compare results/digits-lt/grasp/seed-0 results/digits-lt/lora/seed-0 --out compared.png",
+    ),
+)(compare_runs)
+app.command(
+    "reproduce",
+    epilog=examples(
+        "grasp-bench reproduce results/digits-lt/grasp/seed-0/record.json",
+        "grasp-bench reproduce results/digits-lt/grasp/seed-0 --results again --work-dir .grasp-bench-again",
+    ),
+)(reproduce_run)
+app.command(
+    "submit",
+    epilog=examples(
+        "grasp-bench submit results/digits-lt/grasp/seed-0 --out pack.zip",
+        "grasp-bench submit results/digits-lt/*/seed-* --out digits.zip",
+    ),
+)(submit_runs)
+app.command("verify", epilog=examples("grasp-bench verify pack.zip", "grasp-bench verify pack.zip --json found.json"))(
+    verify_pack
+)
 
 
 def main() -> None:

@@ -1,0 +1,259 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
+
+  const make = (name, content = "", attributes = {}) => {
+    const element = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...[content].flat());
+    return element;
+  };
+
+  // ---- light and dark
+
+  const theme = document.getElementById("theme");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const remember = (value) => { try { localStorage.setItem("theme", value); } catch { /* not kept where storage is off */ } };
+  const remembered = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
+  const current = () => document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light");
+  const named = () => { theme.textContent = current() === "dark" ? "Light" : "Dark"; };
+  if (["light", "dark"].includes(remembered())) document.documentElement.dataset.theme = remembered();
+  theme.addEventListener("click", () => {
+    document.documentElement.dataset.theme = current() === "dark" ? "light" : "dark";
+    remember(current());
+    named();
+  });
+  dark.addEventListener("change", named);
+  theme.hidden = false;
+  named();
+
+  // ---- the table of scores
+
+  const value = (cell, numeric) =>
+    numeric ? (cell.dataset.value === undefined ? NaN : Number(cell.dataset.value)) : cell.textContent.trim();
+
+  const sort = (table, header, order) => {
+    const index = header.cellIndex;
+    const numeric = header.dataset.metric !== undefined;
+    const sign = order === "ascending" ? 1 : -1;
+    const compare = (a, b) => {
+      const [first, second] = [value(a.cells[index], numeric), value(b.cells[index], numeric)];
+      if (!numeric) return sign * first.localeCompare(second, "en", { numeric: true });
+      if (Number.isNaN(first) || Number.isNaN(second)) return Number.isNaN(first) - Number.isNaN(second); // absent last
+      return sign * (first - second);
+    };
+    for (const each of all("thead th", table)) each.setAttribute("aria-sort", each === header ? order : "none");
+    table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
+  };
+
+  const best = (header) => (header.querySelector(".over")?.textContent.includes("↑") ? "descending" : "ascending");
+
+  const sortable = (table) => {
+    for (const header of all("thead th", table)) {
+      header.querySelector("button").addEventListener("click", () => {
+        const now = header.getAttribute("aria-sort");
+        const first = best(header);
+        const other = first === "ascending" ? "descending" : "ascending";
+        sort(table, header, now === first ? other : first);
+      });
+    }
+  };
+
+  const showColumns = (table, metric, groups) => {
+    const main = table.dataset.main.trim().split(" ");
+    const shown = all("thead th", table).map((header) => {
+      const { metric: own, group } = header.dataset;
+      if (own === undefined || own === "cost") return true;
+      const wanted = metric === "*" || own === metric || (metric === "*main" && main.includes(own));
+      return wanted && groups.has(group);
+    });
+    for (const row of table.rows) {
+      let column = 0;
+      for (const cell of row.cells) {
+        cell.hidden = !shown[column];
+        column += cell.colSpan;
+      }
+    }
+  };
+
+  const showRows = (table, form) => {
+    const wanted = form.elements.method.value.trim().toLowerCase();
+    const guidance = form.elements.guidance.value;
+    const status = form.elements.status.value;
+    let found = 0;
+    for (const row of table.tBodies[0].rows) {
+      const fits = row.dataset.method.toLowerCase().includes(wanted)
+        && (!guidance || row.dataset.guidance === guidance)
+        && (!status || row.dataset.status.split(" ").includes(status));
+      row.hidden = !fits;
+      found += fits;
+    }
+    return found;
+  };
+
+  for (const board of all(".board")) {
+    const table = board.querySelector(".scores");
+    const form = board.querySelector("form.controls");
+    if (!table) continue;
+    sortable(table);
+    const update = () => {
+      const metric = form.elements.metric.value;
+      const groups = new Set(all('[name="group"]:checked', form).map((box) => box.value));
+      showColumns(table, metric, groups);
+      board.querySelector(".none").hidden = showRows(table, form) > 0;
+      board.querySelector(".meaning").textContent = data.metrics[metric] ?? "";
+    };
+    form.addEventListener("input", update);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.hidden = false;
+    update();
+    const rarest = all("thead th", table).filter((header) => !header.hidden && header.dataset.metric === form.elements.metric.value);
+    const first = rarest.find((header) => header.dataset.group === "tail") ?? rarest.at(-1);
+    if (first) sort(table, first, best(first));
+  }
+
+  // ---- charts: which metric, and which methods are in colour
+
+  for (const board of all(".board")) {
+    const picks = board.querySelector(".picks");
+    if (!picks) continue;
+    const metric = picks.querySelector("select");
+    const show = () => {
+      for (const charts of all(".charts", board)) charts.hidden = charts.dataset.metric !== metric.value;
+    };
+    const colour = () => {
+      const pressed = new Set(all('.key[aria-pressed="true"]', picks).map((key) => key.dataset.method));
+      const known = new Set(all(".key", picks).map((key) => key.dataset.method));
+      for (const series of all(".chart .series", board)) {
+        const name = series.dataset.method;
+        const off = known.has(name) && !pressed.has(name);
+        series.classList.toggle("off", off);
+        if (!off) series.parentNode.append(series); // above the others
+      }
+    };
+    metric.addEventListener("input", show);
+    for (const key of all(".key", picks)) {
+      key.addEventListener("click", () => {
+        key.setAttribute("aria-pressed", key.getAttribute("aria-pressed") !== "true");
+        colour();
+      });
+    }
+    picks.hidden = false;
+    show();
+    colour();
+  }
+
+  // ---- images of a class and seed
+
+  for (const samples of all(".samples")) {
+    const { methods, real, generated } = data.samples[samples.dataset.board];
+    const [byClass, bySeed] = all("select", samples);
+    const show = () => {
+      const strips = generated[bySeed.value]?.[byClass.value];
+      const put = (figure, source, words) =>
+        figure.querySelector(".scroll").replaceChildren(
+          source ? make("img", "", { src: source, alt: words }) : make("p", "none on this page", { class: "quiet" }));
+      const first = samples.querySelector(".real");
+      if (first) put(first, real[byClass.value], `Real images of class ${byClass.value}`);
+      all(".strips figure:not(.real)", samples).forEach((figure, number) => {
+        put(figure, strips?.[number], `Images of class ${byClass.value} by ${methods[number]}, seed ${bySeed.value}`);
+      });
+    };
+    samples.querySelector(".controls").hidden = false;
+    samples.addEventListener("input", show);
+  }
+
+  // ---- one run
+
+  const dialog = document.getElementById("run");
+  const body = document.getElementById("run-body");
+
+  const unpacked = async (packed) => {
+    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).text();
+  };
+
+  const download = (name, content) => {
+    const button = make("button", name, { type: "button", class: "plain" });
+    button.addEventListener("click", () => {
+      const link = make("a", "", { href: URL.createObjectURL(new Blob([content])), download: name });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    });
+    return button;
+  };
+
+  const tabulated = (columns, rows, label) => {
+    const cells = (row) => row.map((each, number) => make(number ? "td" : "th", String(each), number ? {} : { scope: "row", class: "method" }));
+    const head = make("thead", make("tr", columns.map((each, number) => make("th", each, { scope: "col", ...(number ? {} : { class: "method" }) }))));
+    const table = make("table", [head, make("tbody", rows.map((row) => make("tr", cells(row))))]);
+    return make("div", table, { class: "scroll", tabindex: "0", role: "region", "aria-label": label });
+  };
+
+  const short = (number) => (number === null || number === undefined ? "–" : String(Number(number.toPrecision(4))));
+
+  const scores = (record) => {
+    const pooled = record.metrics.filter((metric) => metric.scope === "group");
+    return tabulated(
+      ["score", "group", "value", "interval", "over", "floor", "images"],
+      pooled.map(({ label, group, value, interval, floor, n }) => [
+        label, group, value === null ? "n too small" : short(value),
+        interval ? `${short(interval.low)} to ${short(interval.high)}` : "–",
+        interval ? `${interval.units} × ${interval.unit}` : "–", short(floor), n,
+      ]),
+      "Scores of the run");
+  };
+
+  const facts = (record) => {
+    const { spec, environment, cost } = record;
+    const named = ({ name, version, settings }) =>
+      `${name} (version ${version})${Object.entries(settings).map(([key, each]) => ` ${key}=${each}`).join("")}`;
+    const found = {
+      identity: record.run_id, status: record.status, reason: record.reason,
+      method: named(spec.method), guidance: named(spec.guidance), task: named(spec.task), backbone: named(spec.backbone),
+      started: record.started, finished: record.finished,
+      device: `${environment.device}, ${environment.platform}`,
+      versions: Object.entries(environment.versions).map((pair) => pair.join(" ")).join(", "),
+      commit: environment.git_commit && `${environment.git_commit}${environment.git_dirty ? " with changes" : ""}`,
+      trained: cost && `${cost.trainable_parameters.toLocaleString("en")} parameters in ${short(cost.train_seconds)} s`,
+      streams: record.streams, weights: record.weights,
+    };
+    const shown = Object.entries(found).filter(([, each]) => each);
+    return make("dl", shown.flatMap(([key, each]) => [make("dt", key), make("dd", each)]), { class: "facts" });
+  };
+
+  const log = (text) => {
+    const rows = text.trim().split("\n").map((line) => JSON.parse(line));
+    const groups = [...new Set(rows.flatMap((row) => Object.keys(row.group_loss ?? {})))];
+    return tabulated(["step", "loss", ...groups], rows.map((row) =>
+      [row.step, short(row.loss), ...groups.map((group) => short(row.group_loss?.[group]))]), "Training log");
+  };
+
+  const open = async (row) => {
+    const command = row.querySelector("code").textContent;
+    document.getElementById("run-title").textContent = `${row.cells[0].textContent.trim()}, seed ${row.cells[1].textContent}`;
+    body.replaceChildren(make("h3", "Make it again"), make("pre", make("code", command)));
+    body.dataset.key = row.dataset.key;
+    dialog.showModal();
+    const packed = data.files[row.dataset.key];
+    if (!packed) {
+      body.append(make("p", "This page leaves out the record and log of this run; they lie in the results folder.", { class: "quiet" }));
+      return;
+    }
+    const files = {};
+    for (const [name, each] of Object.entries(packed)) files[name] = await unpacked(each);
+    if (body.dataset.key !== row.dataset.key) return; // another run was opened meanwhile
+    const record = JSON.parse(files["record.json"]);
+    body.append(make("div", Object.entries(files).map((pair) => download(...pair)), { class: "buttons", role: "group", "aria-label": "Downloads" }));
+    body.append(make("h3", "Facts"), facts(record));
+    if (record.metrics.length) body.append(make("h3", "Scores"), scores(record));
+    if (files["train.jsonl"]?.trim()) body.append(make("h3", "Log"), log(files["train.jsonl"]));
+    const whole = make("details", [make("summary", "The whole record"), make("pre", files["record.json"])]);
+    body.append(make("h3", "Record"), whole);
+  };
+
+  for (const button of all(".open")) button.addEventListener("click", () => open(button.closest("tr")));
+  document.getElementById("run-close").addEventListener("click", () => dialog.close());
+})();

@@ -1,0 +1,116 @@
+"""What stands in for data, weights and time when the documentation's commands are carried out."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backbones.tiny_pipelines import save_sd3
+from data.fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih, write_image
+
+from grasp_bench import plugins
+from grasp_bench.data import cifar
+from grasp_bench.data.root import VARIABLE
+from grasp_bench.diagnose import findings
+from grasp_bench.harness import score
+from grasp_bench.spec import STANDARD, by_name, smoke
+from grasp_bench.tasks.cifar_lt import Cifar10LT
+from grasp_bench.tasks.digits_lt import DigitsLT
+from grasp_bench.tasks.folder import FolderBudget, FolderTask
+from grasp_bench.tasks.imagenet_lt import ImageNetLT
+from grasp_bench.tasks.mimic_lt import MimicLT
+from grasp_bench.tasks.nih_lt import NihLT
+from grasp_bench.tasks.nih_lt_gen import NihLTGen
+
+from .pages import blocks, pages
+
+SWEEP = 'methods = ["grasp"]\ntasks = ["digits-lt"]\nseeds = [0]\nbudget = "smoke"\n'
+"""In place of the documented sweep where its cell is carried out, in a process that knows nothing of this module."""
+QUICK = {"network": "small-cnn", "epochs": 1, "patience": None, "seeds": 1, "resolution": None}
+
+
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """Let the standard budgets be small ones, of the same name: commands and paths stay as they are documented."""
+    from grasp_bench.extractors import digits_cnn
+
+    patch.setattr(digits_cnn, "RECIPE", replace(digits_cnn.RECIPE, epochs=1))
+    patch.setattr(findings, "PERMUTATIONS", 20)
+    patch.setattr(findings, "DRAWS", 20)
+    patch.setattr(score, "RESAMPLES", (10, 10))
+    patch.setattr(score, "PROTOCOL", replace(score.PROTOCOL, draws=2))
+    standard = smoke().model_copy(update={"name": STANDARD, "steps": 4})
+    for task in (DigitsLT, MimicLT, NihLTGen, NihLT, ImageNetLT, Cifar10LT):
+        patch.setattr(task, "classifier", replace(task.classifier, **QUICK))
+        patch.setattr(task, "budgets", task.budgets | by_name(standard))  # sweeps' processes have the smoke budget, too
+    for task in (MimicLT, NihLTGen, NihLT, ImageNetLT, Cifar10LT):
+        patch.setattr(task, "extractor", "pixels")  # the weights of others are not here
+        patch.setattr(task, "backbone", "tiny-sd3")
+    for task in (MimicLT, NihLTGen, NihLT, ImageNetLT):
+        patch.setattr(task, "official", False)
+    patch.setattr(FolderTask, "classifier", replace(FolderTask.classifier, **QUICK))
+    patch.setattr(FolderTask, "extractor", "pixels")
+    small = {"steps": 4, "batch_size": 8, "warmup_steps": 1, "images_per_class": 8, "num_inference_steps": 4}
+    patch.setattr(FolderBudget, "model_dump", lambda self, **options: small)
+    patch.setattr(cifar, "IMAGES", {"train": 1000, "test": 200})
+
+
+def furnish(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Put small data of the documented shapes into ``folder``, which is also the place of the documented files."""
+    make_mimic(folder / "data" / "mimic-cxr-jpg", per_class=3)
+    make_nih(folder / "data" / "nih-cxr", per_class=3)
+    make_ilsvrc(folder / "data" / "imagenet")
+    make_cifar(folder / "data" / "cifar", 10, train=100, test=20)
+    save_sd3(folder / "models" / "stable-diffusion-3.5-medium", folder / "scratch")
+    rng = np.random.default_rng(0)
+    for kind in ("images", "real", "generated", "train"):
+        for name, count in {"crow": 24, "eagle": 18, "wren": 16}.items():
+            for number in range(count):
+                write_image(folder / kind / name / f"{number:02}.png", 8, rng)
+    for block in (block for path in pages() for block in blocks(path)):
+        if block.language == "toml" and (named := re.match(r"# (\S+\.toml)\n", block.text)):
+            (folder / named[1]).write_text(block.text)
+    patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    patch.setenv("COLUMNS", "200")
+    patch.delenv(VARIABLE, raising=False)
+
+
+def placed(words: tuple[str, ...], folder: Path) -> list[str]:
+    """The command with /data and /models below ``folder``, one seed, and less of what takes long."""
+    placed, previous = [], ""
+    for word in words:
+        value = re.sub(r"(^|:)/(data|models)/", rf"\1{folder}/\2/", word)
+        value = {"--trials": "2", "--at": "4"}.get(previous, value)
+        if previous == "--seed" and "--seed" in placed[:-1]:
+            placed.pop()
+        else:
+            placed.append(value)
+        previous = word
+    return [*placed, "--batches", "4"] if words[1] == "diagnose" else placed
+
+
+def install(package: Path, patch: pytest.MonkeyPatch) -> None:
+    """What ``pip install -e`` comes to: the package can be imported, and its entry points are known."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    source = package / "src"
+    information = source / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+        for group, entries in project["entry-points"].items()
+    ]
+    (information / "entry_points.txt").write_text("\n".join(lines))
+    patch.syspath_prepend(source)
+    forget_plugins()
+
+
+def forget_plugins() -> None:
+    """Let the registries look again at what is installed."""
+    for function in vars(plugins).values():
+        if isinstance(function, functools._lru_cache_wrapper):
+            function.cache_clear()

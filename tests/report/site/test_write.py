@@ -1,0 +1,209 @@
+import gzip
+import json
+import re
+from base64 import b64decode, b64encode
+from hashlib import sha256
+from html.parser import HTMLParser
+
+import pytest
+
+from grasp_bench.errors import UserError
+from grasp_bench.report.load import load_runs
+from grasp_bench.report.site.write import script_json
+from grasp_bench.report.table import leaderboards
+from report.site.results import BREAKOUT, CLASSES, HOSTILE, make_page, make_results
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: elements with their attributes, and all text outside scripts."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.inside: list[str] = []
+        self.text, self.scripts, self.styles = "", [], []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag in ("script", "style"):
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.inside and self.inside[-1] == tag:
+            self.inside.pop()
+
+    def handle_data(self, data):
+        if self.inside:
+            (self.scripts if self.inside[-1] == "script" else self.styles).append(data)
+        else:
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return make_results(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def source(results, tmp_path_factory):
+    return make_page(results, tmp_path_factory.mktemp("site"), "lora").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(source):
+    return Page(source)
+
+
+def data_of(page: Page) -> dict:
+    return json.loads(page.scripts[0])
+
+
+def test_equal_results_give_equal_bytes(results, tmp_path):
+    assert make_page(results, tmp_path / "a").read_bytes() == make_page(results, tmp_path / "b").read_bytes()
+
+
+def test_every_number_of_the_leaderboard_is_there(results, page):
+    (board,) = leaderboards(run.record for run in load_runs(results))
+    values = {float(each["data-value"]) for each in page.all("td") if "data-value" in each}
+    cells = [cell for table in board.metrics for scores in table.scores.values() for cell in scores.values()]
+    assert len(cells) == 2 * 4 * 4
+    assert {cell.mean for cell in cells} <= values
+    assert {floor for table in board.metrics for floor in table.floors.values()} <= values
+    assert {row.cost.trainable_parameters for row in board.rows if row.cost} <= values
+    for table, digits in zip(board.metrics, (1, 3), strict=True):  # of FD above 100, and of recall
+        for cell in (cell for scores in table.scores.values() for cell in scores.values()):
+            assert f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}" in page.text
+
+
+def test_what_went_wrong_is_told_with_its_reason(page):
+    assert f"failed: {BREAKOUT}" in page.text
+
+
+def test_hostile_names_are_text(source, page):
+    assert HOSTILE in page.text
+    assert all(each["src"].startswith("data:") for each in page.all("img"))
+    assert [each.get("type") for each in page.all("script")] == ["application/json", None]
+    assert "onerror" not in {name for _, attributes in page.elements for name in attributes}
+    assert BREAKOUT not in source
+
+
+def test_nothing_is_asked_of_another_place(source, page):
+    links = [each.get(name, "") for _, each in page.elements for name in ("src", "href", "srcset", "action")]
+    assert all(link.startswith(("data:", "#")) for link in links if link)
+    assert "@import" not in source
+    assert "url(" not in page.styles[0]
+    assert "style" not in {name for _, attributes in page.elements for name in attributes}  # the policy forbids it
+
+
+def test_the_policy_allows_its_own_style_and_script_alone(page):
+    (policy,) = (each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy")
+    for directive, content in (("style-src", page.styles[0]), ("script-src", page.scripts[1])):
+        named = b64encode(sha256(content.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{named}';" in policy
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+
+
+def test_records_and_logs_are_there_to_the_byte(results, page):
+    files = data_of(page)["files"]
+    held = {gzip.decompress(b64decode(each["record.json"])) for each in files.values()}
+    assert held == {path.read_bytes() for path in results.rglob("record.json")}
+    log = next(results.rglob("train.jsonl")).read_bytes()
+    assert log in {gzip.decompress(b64decode(each["train.jsonl"])) for each in files.values() if "train.jsonl" in each}
+
+
+def test_commands_make_the_runs_again(page):
+    assert "grasp-bench run --method grasp --task digits-lt --guidance cfg --seed 2" in page.text
+
+
+def test_images_of_every_class_and_seed_stand_beside_real_ones(page):
+    shown = data_of(page)["samples"]["board-1"]
+    assert sorted(shown["generated"]) == ["0", "1", "2"]
+    assert set(shown["generated"]["0"]) == set(shown["real"]) == set(CLASSES)
+    assert len(shown["methods"]) == 4
+    strips = shown["generated"]["0"]["quince"]
+    assert len(set(strips)) == 4
+    assert all(strip.startswith("data:image/png;base64,") for strip in strips)
+
+
+def test_charts_are_named_images_with_their_numbers(page):
+    charts = [each for each in page.all("svg") if each.get("role") == "img"]
+    assert len(charts) >= 7  # bars, classes and costs of two metrics, losses, partition, experts
+    assert all(each["aria-label"] for each in charts)
+    assert page.text.count("The numbers") >= len(charts)
+    for title in (
+        "FD(digits-cnn) of every class, by its training images",
+        "Partition of ",
+        "Use of the experts of moe",
+    ):
+        assert title in page.text
+
+
+def test_differences_to_the_baseline_are_told(page):
+    assert "FD(digits-cnn) against lora" in page.text
+    assert "-29.75" in page.text  # grasp minus lora, at every seed
+
+
+def test_a_baseline_that_is_no_row_is_refused(results, tmp_path):
+    with pytest.raises(UserError, match=r"--baseline lorra: .* Did you mean 'lora'"):
+        make_page(results, tmp_path, "lorra")
+
+
+def test_tasks_together_are_ranked(tmp_path):
+    methods = {"grasp": 90.0, "lora": 120.0, "moe": 101.0}
+    for task in ("one", "two", "three"):
+        make_results(tmp_path / "results", methods, task=task)
+    page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
+    assert "Over all tasks" in page.text
+    assert "over 3 tasks" in page.text
+    assert [each["href"] for each in page.all("a") if "board" in each["href"]] == ["#board-1", "#board-2", "#board-3"]
+
+
+def test_no_runs_make_a_page_that_says_so(tmp_path):
+    assert "No runs yet" in Page(make_page(tmp_path, tmp_path / "site").read_text()).text
+
+
+def test_failures_alone_make_a_page(tmp_path):
+    page = Page(make_page(make_results(tmp_path / "results", seeds=0), tmp_path / "site").read_text())
+    assert "No run has scores yet." in page.text
+    assert BREAKOUT in page.text
+
+
+def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    place = results / "digits-lt" / "method-0" / "seed-0"
+    (place / "classes.csv").write_text("class,group\nx,y\n")
+    (place / "train.jsonl").write_bytes(b"\xff\xfe")
+    (place / "partition.json").write_text("[]")
+    (place / "generated.png").write_bytes(b"no picture")
+    text = Page(make_page(results, tmp_path / "site").read_text()).text
+    for name in ("classes.csv", "train.jsonl", "partition.json"):
+        assert f"digits-lt/method-0/seed-0/{name}: cannot be read." in text
+    assert "generated.png: not a sheet of images" in text
+
+
+def test_runs_beyond_what_a_page_holds_are_counted(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("grasp_bench.report.site.view.MOST_BYTES", 10_000)
+    page = Page(make_page(results, tmp_path).read_text())
+    held = len(data_of(page)["files"])
+    assert 0 < held < 13
+    assert f"Records and logs of {13 - held} runs, which lie in the results folder." in page.text
+
+
+def test_images_beyond_what_a_page_holds_are_counted_and_the_rarest_are_kept(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("grasp_bench.report.site.samples.MOST_BYTES", 4_000)
+    page = Page(make_page(results, tmp_path).read_text())
+    shown = data_of(page)["samples"]["board-1"]["generated"]
+    kept = sum(map(len, shown.values()))
+    assert 0 < kept < 9
+    assert "quince" in shown["0"]
+    assert f"Images of {9 - kept} of 9 classes and seeds." in page.text
+
+
+def test_json_cannot_end_its_script():
+    written = script_json({"a": BREAKOUT, "b": "<!--&"})
+    assert not re.search("[<>&]", written)
+    assert json.loads(written) == {"a": BREAKOUT, "b": "<!--&"}
