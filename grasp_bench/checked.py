@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 
-from grasp_bench.io import write_bytes
+from grasp_bench.io import written_whole
 from grasp_bench.record import move_aside
 
 Tensors = dict[str, torch.Tensor]
+DTYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.int32: "I32",
+    torch.int64: "I64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+}
+"""Type of a tensor → safetensors' name of it."""
 
 
 def save_checked(folder: Path, kind: str, number: int, tensors: Tensors) -> Path:
     """Write ``<kind>-<number>.<hash>.safetensors`` whole or not at all."""
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    path = folder / f"{kind}-{number:08d}.{_digest(data)}.safetensors"
-    write_bytes(path, data)
+    parts = _parts({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    path = folder / f"{kind}-{number:08d}.{_digest(*parts)}.safetensors"
+    with written_whole(path) as file:
+        for part in parts:
+            file.write(part)
     return path
+
+
+def _parts(tensors: Tensors) -> list[bytes | memoryview]:
+    """The bytes of a safetensors file: the header's length, the header, each contiguous tensor as it lies in memory.
+
+    The package's own function makes two copies of everything, and lets no other thread run meanwhile; this makes none,
+    so that a training goes on while a checkpoint of many gigabytes is written.
+    """
+    header: dict[str, object] = {}
+    views, end = list[memoryview](), 0
+    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):  # so each is aligned
+        tensor = tensors[name]
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        views.append(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, *views]
 
 
 def load_checked(path: Path, say: Callable[[str], None]) -> Tensors | None:
@@ -46,5 +80,8 @@ def remove_checked(folder: Path, kind: str) -> None:
         path.unlink()
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+def _digest(*parts: bytes | memoryview) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:16]

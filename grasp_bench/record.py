@@ -148,6 +148,15 @@ class RunRecord(Part):
             raise ValueError(f"run_id {self.run_id[:12]} is not the identity of the spec ({self.spec.id[:12]})")
         return self
 
+    @model_validator(mode="after")
+    def _each_score_once(self) -> RunRecord:
+        """A score that stood twice would count as two seeds."""
+        keys = [(metric.name, metric.group, metric.scope) for metric in self.metrics]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"the score {', '.join(twice)} is there twice")
+        return self
+
 
 def write_record(folder: Path, record: RunRecord) -> Path:
     """Write ``record.json`` into ``folder`` and return its path."""

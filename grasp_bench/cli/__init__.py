@@ -185,7 +185,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_plain(str(error))}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == CANCELLED:  # what typer makes of Ctrl-C
@@ -206,6 +206,11 @@ def _show_warning(
 ) -> None:
     """Ours speak to the user, in one line; other packages' keep the place they come from."""
     if category.__module__.startswith("grasp_bench."):
-        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"warning: {_plain(' '.join(str(message).split()))}", file=sys.stderr)
     else:
         _show_in_full(message, category, filename, lineno, file, line)
+
+
+def _plain(text: str) -> str:
+    """Text that may quote a stranger's file: what would steer the terminal is written by its number."""
+    return "".join(each if each.isprintable() or each == "\n" else f"\\u{ord(each):04x}" for each in text)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import gc
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from grasp_bench.record import RunRecord
-    from grasp_bench.report.table import Leaderboard
+    from grasp_bench.report.options import Options
+    from grasp_bench.report.summary import Runs
 
 
 class Format(StrEnum):
@@ -23,58 +26,195 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
     CSV = "csv"
     JSON = "json"
+    LATEX = "latex"
+    PARQUET = "parquet"
+
+
+class RunStatus(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    OOM = "oom"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class Test(StrEnum):
+    """How two methods are compared over the seeds that both have."""
+
+    PERMUTATION = "permutation"
+    WILCOXON = "wilcoxon"
+    T = "t"
 
 
 def report_runs(
     task: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this task; may be given again.", show_default=False)
     ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this method, or this row; may be given again.", show_default=False),
+    ] = None,
+    guidance: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this guidance; may be given again.", show_default=False),
+    ] = None,
+    status: Annotated[
+        list[RunStatus] | None, typer.Option(help="Only runs that ended so; may be given again.", show_default=False)
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this metric, such as fd; may be given again.", show_default=False),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.TABLE,
+    sort: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC[:GROUP]", help="Best rows first by this; else by the first metric, in the tail."),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ROW", help="Also print every method's paired difference to this one.")
+    ] = None,
+    test: Annotated[
+        Test, typer.Option(help="Test behind tiers and differences, paired over seeds.")
+    ] = Test.PERMUTATION,
+    form: Annotated[Format, typer.Option("--format", help="What to print; parquet needs --out.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the runs as a page to look through instead.")
+    ] = None,
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Renew the tables between `<!-- grasp-bench report OPTIONS -->` and `<!-- end -->` in a document.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="With --update: change nothing, exit with 1 if a table is out of date.")
+    ] = False,
+    only_missing: Annotated[
+        bool,
+        typer.Option("--only-missing", help="Print the commands of runs that the grid of all methods and tasks lacks."),
+    ] = False,
     results: Annotated[Path, typer.Option(help="Folder of the runs' records.")] = Path("results"),
 ) -> None:
     """Print the leaderboard: mean and 95 % interval over seeds, a row a method, head, medium and tail apart."""
-    from grasp_bench.report import render
-    from grasp_bench.report.load import load_records
-    from grasp_bench.report.table import leaderboards
+    from grasp_bench.report.load import load_summaries
+    from grasp_bench.report.options import NAMES, Options
 
-    boards = _measured(leaderboards(_chosen(load_records(results), task or [], results)), metric or [])
-    if form is Format.TABLE:
-        from grasp_bench.cli.output import console
-
-        console().print(render.rich_table(boards))
-    else:
-        plain = {Format.MARKDOWN: render.markdown, Format.CSV: render.csv_text, Format.JSON: render.json_text}
-        print(plain[form](boards), end="")
-
-
-def _measured(boards: list[Leaderboard], names: list[str]) -> list[Leaderboard]:
-    """The leaderboards with the metrics ``names`` alone, or all. Raises :class:`UserError` for one that none has."""
-    known = list(dict.fromkeys(table.name for board in boards for table in board.metrics))
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise UserError(f"--metric {name}: no run has it.{hint} There are: {', '.join(known)}.")
-    return [
-        replace(board, metrics=tuple(table for table in board.metrics if not names or table.name in names))
-        for board in boards
-    ]
-
-
-def _chosen(records: list[RunRecord], tasks: list[str], results: Path) -> list[RunRecord]:
-    """The records of ``tasks``, or all of them. Raises :class:`UserError` where one has none."""
-    known = sorted({record.spec.task.name for record in records})
-    missing = [name for name in tasks or known if name not in known]
-    if not records or missing:
-        wanted = missing[0] if missing else "digits-lt"
-        there = f" There are runs of: {', '.join(known)}." if known else ""
-        of = f" of task {missing[0]!r}" if missing else ""
-        raise UserError(
-            f"{results}: no run{of} is recorded there.{there} "
-            f"Make one with `grasp-bench run --method grasp --task {wanted} --results {results}`, "
-            "or name another folder with --results."
+    options = Options(
+        task=tuple(task or ()),
+        method=tuple(method or ()),
+        guidance=tuple(guidance or ()),
+        status=tuple(each.value for each in status or ()),
+        metric=tuple(metric or ()),
+        sort=sort,
+        baseline=baseline,
+        test=test.value,
+    )
+    printed = None if form is Format.TABLE or out else form
+    _check_alone(html=html, update=update, only_missing=only_missing or None, out=out, format=printed)
+    if check and update is None:
+        raise UserError("--check needs --update FILE: the document whose tables are compared.")
+    if form is Format.PARQUET and out is None:
+        raise UserError("--format parquet is no text to print. Say where to write it: --out FILE.parquet.")
+    if update is not None:
+        _check_unused(options, NAMES, "--update takes the options of each table from its marker; write {} there.")
+    elif html is not None:
+        _check_unused(
+            options,
+            ("metric", "sort", "test"),
+            "--html shows every metric, is sorted by its reader and compares by permutation; leave out {}.",
         )
-    return [record for record in records if not tasks or record.spec.task.name in tasks]
+    elif only_missing:
+        _check_unused(
+            options,
+            ("status", "metric", "sort", "baseline", "test"),
+            "--only-missing looks at tasks, methods and guidances alone; leave out {}.",
+        )
+    with uncollected():
+        runs = load_summaries(results)
+        if update is not None:
+            _update(update, check, runs, results)
+        elif only_missing:
+            from grasp_bench.report.missing import find_missing, missing_text
+
+            print(missing_text(find_missing(runs, options, results)), end="")
+        elif html is not None:
+            _write_site(runs, options, results, html)
+        else:
+            _print(runs, options, results, form, out)
+
+
+def _check_alone(**given: object) -> None:
+    """Each of these is another thing to do with the runs, but that --format says what --out writes."""
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise UserError(f"{' and '.join(names)} exclude each other; give one of them.")
+
+
+def _check_unused(options: Options, names: Iterable[str], message: str) -> None:
+    """Raise :class:`UserError` with those of ``names`` that are given, since they would do nothing."""
+    given = [f"--{name}" for name in names if getattr(options, name) != getattr(type(options)(), name)]
+    if given:
+        raise UserError(message.format(", ".join(given)))
+
+
+def _print(runs: Runs, options: Options, results: Path, form: Format, out: Path | None) -> None:
+    from grasp_bench.cli.output import console
+    from grasp_bench.io import write_bytes
+    from grasp_bench.report import grids, render
+    from grasp_bench.report.build import build
+    from grasp_bench.report.text import terminal
+
+    report = build(runs, options, results)
+    if out is not None:
+        write_bytes(out, render.rendered(report, form))
+        print(out)
+    elif form is Format.TABLE:
+        there = console()
+        sys.stdout.write(terminal(grids.sections(report), there.width, styled=there.is_terminal))
+    else:
+        sys.stdout.write(render.rendered(report, form).decode())
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage is looked for: a large report is a million objects that all stay, and going through them again and
+    again takes as long as making them.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _write_site(runs: Runs, options: Options, results: Path, folder: Path) -> None:
+    from grasp_bench.report.choose import chosen
+    from grasp_bench.report.load import read_runs
+    from grasp_bench.report.site import write_site
+
+    found = read_runs(results, chosen(runs, options, results))
+    print(write_site(results, found, folder, options.baseline))
+
+
+def _update(document: Path, check: bool, runs: Runs, results: Path) -> None:
+    from grasp_bench.io import write_bytes
+    from grasp_bench.report.build import build
+    from grasp_bench.report.grids import sections
+    from grasp_bench.report.markdown import markdown
+    from grasp_bench.report.update import LEVEL, read_document, updated
+
+    text = read_document(document)
+    renewed = updated(document, text, lambda options: markdown(sections(build(runs, options, results)), LEVEL))
+    if renewed == text:
+        print(f"{document}: up to date")
+    elif check:
+        print(f"{document}: out of date; `grasp-bench report --update {document}` renews it")
+        raise typer.Exit(1)
+    else:
+        write_bytes(document, renewed.encode())
+        print(f"{document}: renewed")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from grasp_bench.comparison.compare import Comparison, ScorePair
 from grasp_bench.comparison.differences import Difference, shown
 from grasp_bench.record import Metric, RunRecord
+from grasp_bench.report.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -41,7 +42,10 @@ def rich_comparison(found: Comparison) -> Group:
     from rich.text import Text
 
     parts: list[Text | Table] = [
-        *(Text(f"{side}  {_title(record)}", style="bold") for side, record in (("A", found.a), ("B", found.b))),
+        *(
+            Text(printable(f"{side}  {_title(record)}"), style="bold")
+            for side, record in (("A", found.a), ("B", found.b))
+        ),
         Text(),
         *_verdict(found),
         Text(f"Streams: {found.streams}."),
@@ -70,7 +74,7 @@ def difference_table(title: str, differences: Iterable[Difference], sides: tuple
     for heading in ("", *sides):
         table.add_column(heading, overflow="fold")
     for each in differences:
-        table.add_row(Text(each.field), Text(_short(each, each.a)), Text(_short(each, each.b)))
+        table.add_row(*(Text(printable(text)) for text in (each.field, _short(each, each.a), _short(each, each.b))))
     return table
 
 
@@ -88,7 +92,7 @@ def reproduction_table(scores: Sequence[Agreement]) -> Table:
         if score.scope == "group" or score.verdict == "outside":
             name = score.name if score.scope == "group" else f"{score.name}, {score.scope}"
             words = (name, score.group, _value(score.recorded), _value(score.anew), WORDS[score.verdict])
-            table.add_row(*map(Text, words), Text(_span(score.recorded)))
+            table.add_row(*map(Text, map(printable, words)), Text(_span(score.recorded)))
     return table
 
 
@@ -105,7 +109,10 @@ def _verdict(found: Comparison) -> list[Text]:
     if found.comparable:
         same = " They are one specification, carried out twice." if found.same_run else ""
         return [Text(f"Comparable: same task version, budget, backbone and rules.{same}")]
-    return [Text("NOT comparable, and in no common table:"), *(Text(f"  - {reason}") for reason in found.reasons)]
+    return [
+        Text("NOT comparable, and in no common table:"),
+        *(Text(f"  - {printable(reason)}") for reason in found.reasons),
+    ]
 
 
 def _score_table(group: str, pairs: Sequence[ScorePair]) -> Table:
@@ -113,14 +120,16 @@ def _score_table(group: str, pairs: Sequence[ScorePair]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"scores: {group}"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=Text(printable(f"scores: {group}")), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     table.add_column("", overflow="fold")
     for heading in ("A", "B", "B - A", "within", "redrawn"):
         table.add_column(heading, justify="right", no_wrap=True)
     for pair in pairs:
         styles = ["bold" if pair.better == side else "" for side in ("a", "b")]
         table.add_row(
-            Text(f"{pair.name} {ARROWS[pair.direction]}"),
+            Text(printable(f"{pair.name} {ARROWS[pair.direction]}")),
             Text(_value(pair.a), style=styles[0]),
             Text(_value(pair.b), style=styles[1]),
             ABSENT if pair.difference is None else f"{pair.difference:+.4g}",

@@ -10,6 +10,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.harness.plan import Plan
 from grasp_bench.record import RECORD_NAME, RunRecord, read_record
 from grasp_bench.report.load import FoundRun
+from grasp_bench.report.text import printable
 
 
 def read_run(run: Path) -> FoundRun:
@@ -27,7 +28,7 @@ def finished_run(run: Path) -> FoundRun:
     """The same. Raises :class:`UserError` also for a run that has no scores."""
     found = read_run(run)
     if found.record.status != "finished":
-        reason = f" ({found.record.reason})" if found.record.reason else ""
+        reason = f" ({printable(found.record.reason)})" if found.record.reason else ""
         raise UserError(f"{run}: this run is {found.record.status}{reason}, and has no scores. Finish it first.")
     return found
 

@@ -62,13 +62,14 @@ class Checkpoints:
             self._wait()
 
     def save(self, progress: Progress, state: State, then: Callable[[], None] = lambda: None) -> None:
-        """Keep a copy of the state, and write it once the checkpoint before this one is written.
+        """Copy the state, once the checkpoint before this one is written, and begin to write it.
 
-        Older checkpoints are removed, and ``then`` is called, only when it is. Raises what went wrong with the one
-        before: :class:`UserError` when the place cannot be written or is full.
+        One copy is in memory at a time, since that of a large model may be most of what there is. Older checkpoints are
+        removed, and ``then`` is called, only when this one is written. Raises what went wrong with the one before:
+        :class:`UserError` when the place cannot be written or is full.
         """
-        tensors = _copied(progress, state)
         self._wait()
+        tensors = _copied(progress, state, self.processes)
         if self.processes.is_first:
             self._unfinished = self._writer.submit(_write, self.folder, progress.step, tensors, then)
 
@@ -85,15 +86,19 @@ def _write(folder: Path, step: int, tensors: Tensors, then: Callable[[], None]) 
     then()
 
 
-def _copied(progress: Progress, state: State) -> Tensors:
-    """Everything a checkpoint keeps, on the CPU; of sharded tensors all shares, so every process has to ask."""
+def _copied(progress: Progress, state: State, processes: Processes) -> Tensors:
+    """Everything a checkpoint keeps, on the CPU of the first process; of shards all, so every process has to ask."""
     text = json.dumps(asdict(progress)).encode()
     kept: Tensors = {f"parameters/{name}": value for name, value in state.parameters.items()}
     kept |= {f"averages/{name}": value for name, value in state.averages.items()}
     names = list(state.parameters)
     for index, entries in state.optimizer.state_dict()["state"].items():
         kept |= {f"optimizer/{path}@{names[index]}": value for path, value in _flat(entries)}
-    tensors = {name: whole(value).to("cpu", copy=True) for name, value in kept.items()}
+    tensors: Tensors = {}
+    for name, value in kept.items():
+        gathered = whole(value)
+        if processes.is_first:
+            tensors[name] = gathered.to("cpu", copy=True)
     return tensors | {"progress": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
 

@@ -168,8 +168,9 @@ class Plan:
     def protocol(self) -> dict[str, str]:
         """Versions of whatever decides scores and is the same for every method, beyond the specification."""
         shared = {name: str(version) for name, version in STAGE_VERSIONS.items() if name not in OWN}
-        extractor = f"{self.task.extractor}@{self.extractor.version}.{STAGE_VERSIONS['extractor']}"
-        return {"rules": RULES_VERSION} | shared | {"extractor": extractor}
+        if self.extractor.version != "1":  # records of before do not say it of a first version
+            shared["extractor"] += f", {self.task.extractor}@{self.extractor.version}"
+        return {"rules": RULES_VERSION} | shared
 
     def stage_keys(self) -> dict[str, str]:
         """Stage → sha256 (hex) of its inputs."""

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from pydantic import JsonValue
 
@@ -29,6 +29,8 @@ ROUNDING = 1e-6
 """Largest relative difference that is put down to another machine's order of sums."""
 TEST_SETS = ("test", "balanced-test")
 CLASSIFIERS = 1000  # more of them than any recipe has
+NO_TENSORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What libraries raise for types of numbers that numpy does not know, and for metadata that are no metadata."""
 
 
 class PackedTask(Task[TaskSettings]):
@@ -74,6 +76,8 @@ def read_inputs(archive: Archive, run: PackedRun) -> Inputs:
     widths = {role: found.features.shape[1] for role, (found, _) in read.items()}
     if len(set(widths.values())) > 1:
         raise UserError(f"features are of different lengths: {widths}")
+    if any(identity != read["real"][1] for _, identity in read.values()):
+        raise UserError(f"the features are of different extractors or weights: {', '.join(FEATURES.values())}.")
     sets = {role: found for role, (found, _) in read.items()}
     tests = _tests(_tensors(archive, run.inputs[TESTS]), run.inputs[TESTS], len(run.classes))
     probabilities = {
@@ -179,13 +183,20 @@ def _features(
         found = read_features(path)
     except UserError as error:
         raise UserError(escaped(str(error).replace(str(path), name))) from error
+    except NO_TENSORS as error:
+        raise UserError(f"{name}: cannot be read as features ({escaped(str(error))}).") from error
     position = {info.name: index for index, info in enumerate(run.classes)}
-    if found.labels is None or found.ids is None or not all(isinstance(each, str) for each in found.ids):
+    if not _is_names(found.labels) or not _is_names(found.ids):
         raise UserError(f"{name}: has no labels, or no ids.")
     if unknown := next((label for label in found.labels if label not in position), None):
         raise UserError(f"{name}: is of class {escaped(str(unknown))!r}, which the task does not have.")
     labels = np.array([position[label] for label in found.labels], np.int64)
     return LabelledFeatures(found.features, labels, found.ids), _identity(name, found.extractor)
+
+
+def _is_names(found: object) -> TypeGuard[list[str]]:
+    """Whether metadata, which may be any JSON, are a list of strings."""
+    return isinstance(found, list) and all(isinstance(each, str) for each in found)
 
 
 def _identity(name: str, identity: object) -> dict[str, str] | None:
@@ -206,7 +217,7 @@ def _tensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
         archive.copy(name, path)
         try:
             return load_file(path)
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        except (SafetensorError, *NO_TENSORS) as error:
             raise UserError(f"{name}: cannot be read as safetensors ({escaped(str(error))}).") from error
 
 

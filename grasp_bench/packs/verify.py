@@ -21,6 +21,7 @@ from grasp_bench.record import RECORD_NAME, RunRecord
 SHOWN = 5  # differences of one run in words
 BEYOND = (
     "that the features are those of images that these methods generated after this training, and of the task's images",
+    "that the images, real ones too, are of the classes, and of the patients, that the pack says",
     "that the classifiers behind the packed predictions were trained as they should, and on what they say",
     "what the runs cost, where and when they were made, the logs and the pictures",
 )
@@ -66,7 +67,7 @@ def verify(
             say(title_of(record))
             plan, found = _identity_checks(record, run, task, backbone, data_root)
             checks += [*found, *_score_checks(archive, run, record, sound)]
-            resamples[run.run_id] = None if plan is None else _resamples(plan, run)
+            resamples[record.run_id] = None if plan is None else _resamples(plan, run)
         checks += rule_checks(list(records.values()), resamples)
     return Verification(file_digest(pack), [title_of(record) for record in records.values()], checks)
 
@@ -171,8 +172,10 @@ def _identity_checks(
         return None, [Check("unverifiable", title, what, f"{escaped(', '.join(apart))}: of another version here")]
     named, private = replace(plan, tuned=record.tuned), plan.task.private or plan.trained_on.task.private
     faults = {
-        f"the label is {escaped(record.label)}, the settings make it {named.label}": record.label != named.label,
-        f"the task is {escaped(record.task_label)}, expected {named.task_label}": record.task_label != named.task_label,
+        f"the label is {escaped(record.label)}, the settings make it {escaped(named.label)}": record.label
+        != named.label,
+        f"the task is {escaped(record.task_label)}, expected {escaped(named.task_label)}": record.task_label
+        != named.task_label,
         "the stages are not those of the specification": record.stages != plan.stage_keys(),
         "classes, groups or counts are not those of the task": run.classes != classes,
         f"the extractor is {escaped(run.extractor)}, the task's is {plan.task.extractor}": run.extractor

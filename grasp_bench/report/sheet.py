@@ -70,6 +70,8 @@ def read_sheet(path: Path) -> Sheet:
         KeyError,
         TypeError,
         AttributeError,
+        OverflowError,
+        RecursionError,
         SyntaxError,
         Image.DecompressionBombError,
     ) as error:
@@ -99,11 +101,13 @@ def _cut(pixels: np.ndarray, layout: Mapping[str, Any]) -> dict[str, np.ndarray]
 def _check(pixels: np.ndarray, width: int, height: int, rows: Sequence[Sequence[Any]]) -> None:
     most = max(int(count) for _, count in rows)
     if (
-        min(width, height) < 1
+        not 1 <= min(width, height) <= max(width, height) <= EDGE
+        or not 1 <= most <= PER_CLASS
+        or pixels.dtype != np.uint8
         or pixels.shape[:2] != (height * len(rows), width * most)
         or pixels.shape[2] not in (1, 3)
     ):
-        raise ValueError(f"its layout asks for another size than {pixels.shape[1]} by {pixels.shape[0]} pixels")
+        raise ValueError(f"its layout asks for other pixels than {pixels.shape[1]} by {pixels.shape[0]} {pixels.dtype}")
 
 
 def _tile(pixels: np.ndarray, row: int, column: int, width: int, height: int) -> np.ndarray:

@@ -1,36 +1,25 @@
-"""From records to the leaderboard: one row a method, means and intervals over its seeds."""
+"""From runs to the leaderboard: one row a method, means and intervals over its seeds."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from grasp_bench.io import digest
-from grasp_bench.record import Cost, Metric, RunRecord
-from grasp_bench.spec import RunSpec
-from grasp_bench.stats.intervals import mean_interval
+import numpy as np
+
+from grasp_bench.record import RunRecord
+from grasp_bench.report.cells import Cell, Scores, make_cells
+from grasp_bench.report.summary import COSTS, MeanCost, Runs, RunSummary, ScoreKey, summarised
+
+if TYPE_CHECKING:
+    from grasp_bench.stats import Test
+
+__all__ = ["Cell", "Leaderboard", "MeanCost", "MetricTable", "Problem", "Row", "leaderboards"]
 
 T = TypeVar("T")
 K = TypeVar("K")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One metric of one method on one group."""
-
-    mean: float | None
-    """None where some seed has none, since there are too few images."""
-    low: float | None
-    """Lower end of the 95 % interval over seeds; none below three seeds."""
-    high: float | None
-    n_seeds: int
-    n: int
-    """Images behind each seed's value; the fewest, should seeds differ."""
-    floor: float | None
-    """Mean over seeds of what real images score against held-out real images."""
-    best: bool = False
-    """No method has a better mean, and some method has a worse one."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +34,6 @@ class MetricTable:
     """Group → mean floor over every run; empty where the metric has none."""
     scores: dict[str, dict[str, Cell]]
     """Method's label → group → cell."""
-
-
-@dataclass(frozen=True)
-class MeanCost:
-    """What a run of the method spent, the mean over its seeds."""
-
-    trainable_parameters: float
-    train_seconds: float
-    seconds_per_step: float
-    peak_memory_mib: float
-    checkpoint_mib: float
-    network_evaluations_per_image: float
 
 
 @dataclass(frozen=True)
@@ -95,149 +72,140 @@ class Leaderboard:
     problems: tuple[Problem, ...]
     unequal_streams: tuple[int, ...]
     """Seeds at which methods did not see the same data order, noise and timesteps."""
+    tiers: str = ""
+    """What the tiers of the cells mean, or why there are none."""
+    sorted_by: str = ""
+    """What the rows are sorted by; empty: their labels."""
+    protocol: str = ""
+    """A hash of the versions that decide scores, where another leaderboard has all else alike; else empty."""
 
 
-def leaderboards(records: Iterable[RunRecord]) -> list[Leaderboard]:
-    """One leaderboard for all runs under equal conditions, sorted by the task's label."""
-    comparable = _grouped(records, lambda record: (record.task_label, _conditions(record)))
-    return [_leaderboard(comparable[key]) for key in sorted(comparable)]
+def leaderboards(runs: Iterable[RunRecord] | Runs, test: Test = "permutation") -> list[Leaderboard]:
+    """One leaderboard for all runs under equal conditions, sorted by the task's label, with tiers by ``test``."""
+    from grasp_bench.report.tiers import with_tiers
 
-
-def _conditions(record: RunRecord) -> str:
-    """Identity of what all methods must share."""
-    parts = (record.spec.task, record.spec.backbone, record.spec.budget)
-    return digest([record.protocol, *(part.model_dump(mode="json") for part in parts)])
-
-
-def _variant(spec: RunSpec) -> str:
-    """Identity of what is compared: everything in a row but the seed."""
-    return digest([part.model_dump(mode="json") for part in (spec.method, spec.guidance)])
-
-
-def _leaderboard(records: Sequence[RunRecord]) -> Leaderboard:
-    named = sorted(_named(records), key=lambda pair: (pair[0], pair[1].spec.seed))
-    finished = _grouped((pair for pair in named if pair[1].status == "finished"), lambda pair: pair[0])
-    rows = {label: [record for _, record in pairs] for label, pairs in finished.items()}
-    spec = records[0].spec
-    return Leaderboard(
-        task_label=records[0].task_label,
-        task=spec.task.name,
-        task_version=spec.task.version,
-        budget=spec.budget.name,
-        backbone=spec.backbone.name,
-        backbone_revision=spec.backbone.version,
-        rows=tuple(_row(label, runs) for label, runs in rows.items()),
-        metrics=_metric_tables(rows),
-        problems=tuple(
-            Problem(label, record.spec.seed, record.status, record.reason or "no reason recorded")
-            for label, record in named
-            if record.status != "finished"
-        ),
-        unequal_streams=_unequal_streams([run for runs in rows.values() for run in runs]),
+    found = runs if isinstance(runs, Runs) else summarised(runs)
+    comparable = _grouped(
+        range(len(found.summaries)), lambda at: (found.summaries[at].task_label, found.summaries[at].conditions)
     )
-
-
-def _unequal_streams(runs: Sequence[RunRecord]) -> tuple[int, ...]:
-    by_seed = _grouped(runs, lambda run: run.spec.seed)
-    return tuple(sorted(seed for seed, found in by_seed.items() if len({run.streams for run in found}) > 1))
-
-
-def _named(records: Sequence[RunRecord]) -> list[tuple[str, RunRecord]]:
-    """Records with the label of their row; two versions of a method never share a row."""
-    variants: dict[str, set[str]] = {}
-    for record in records:
-        variants.setdefault(record.label, set()).add(_variant(record.spec))
+    boards = [with_tiers(_leaderboard(found.at(comparable[key])), test) for key in sorted(comparable)]
+    alike = Counter(map(_conditions, boards))
     return [
-        (record.label if len(variants[record.label]) == 1 else f"{record.label} #{_variant(record.spec)[:8]}", record)
-        for record in records
+        replace(board, protocol=conditions[:8]) if alike[_conditions(board)] > 1 else board
+        for board, (_, conditions) in zip(boards, sorted(comparable), strict=True)
     ]
 
 
-def _row(label: str, runs: Sequence[RunRecord]) -> Row:
+def _conditions(board: Leaderboard) -> tuple[str, ...]:
+    return (board.task_label, board.task_version, board.budget, board.backbone, board.backbone_revision)
+
+
+def _leaderboard(runs: Runs) -> Leaderboard:
+    labels = _labels(runs.summaries)
+    order = sorted(range(len(labels)), key=lambda at: (labels[at], runs.summaries[at].seed))
+    named = [(labels[at], runs.summaries[at]) for at in order]
+    rows = _grouped((pair for pair in named if pair[1].status == "finished"), lambda pair: pair[0])
+    found = {label: [run for _, run in pairs] for label, pairs in rows.items()}
+    first = runs.summaries[0]
+    return Leaderboard(
+        task_label=first.task_label,
+        task=first.task,
+        task_version=first.task_version,
+        budget=first.budget,
+        backbone=first.backbone,
+        backbone_revision=first.backbone_revision,
+        rows=tuple(_row(label, each) for label, each in found.items()),
+        metrics=_metric_tables(runs.at(order), [label for label, _ in named], list(found)),
+        problems=tuple(
+            Problem(label, run.seed, run.status, run.reason or "no reason recorded")
+            for label, run in named
+            if run.status != "finished"
+        ),
+        unequal_streams=_unequal_streams([run for each in found.values() for run in each]),
+    )
+
+
+def _labels(runs: Sequence[RunSummary]) -> list[str]:
+    """The label of every run's row; two versions of a method never share a row."""
+    variants: dict[str, set[str]] = {}
+    for run in runs:
+        variants.setdefault(run.label, set()).add(run.variant)
+    return [run.label if len(variants[run.label]) == 1 else f"{run.label} #{run.variant[:8]}" for run in runs]
+
+
+def _unequal_streams(runs: Sequence[RunSummary]) -> tuple[int, ...]:
+    by_seed = _grouped(runs, lambda run: run.seed)
+    return tuple(sorted(seed for seed, found in by_seed.items() if len({run.streams for run in found}) > 1))
+
+
+def _row(label: str, runs: Sequence[RunSummary]) -> Row:
     costs = [run.cost for run in runs if run.cost is not None]
-    seeds = tuple(run.spec.seed for run in runs)
+    seeds = tuple(run.seed for run in runs)
     return Row(label, seeds, provisional=len(seeds) == 1, cost=_mean_cost(costs) if costs else None)
 
 
-def _mean_cost(costs: Sequence[Cost]) -> MeanCost:
-    return MeanCost(
-        trainable_parameters=_mean([cost.trainable_parameters for cost in costs]),
-        train_seconds=_mean([cost.train_seconds for cost in costs]),
-        seconds_per_step=_mean([cost.seconds_per_step for cost in costs]),
-        peak_memory_mib=_mean([cost.peak_memory_mib for cost in costs]),
-        checkpoint_mib=_mean([cost.checkpoint_mib for cost in costs]),
-        network_evaluations_per_image=_mean([cost.network_evaluations_per_image for cost in costs]),
-    )
+def _mean_cost(costs: Sequence[MeanCost]) -> MeanCost:
+    return MeanCost(*(sum(getattr(cost, name) for cost in costs) / len(costs) for name in COSTS))
 
 
-def _metric_tables(rows: dict[str, list[RunRecord]]) -> tuple[MetricTable, ...]:
-    """A table for every metric of groups' images, in the order in which the records first name them."""
-    metrics = _grouped(
-        (metric for runs in rows.values() for run in runs for metric in run.metrics if metric.scope == "group"),
-        lambda metric: metric.name,
-    )
-    return tuple(_metric_table(found, rows) for found in metrics.values())
+def _metric_tables(runs: Runs, labels: Sequence[str], rows: Sequence[str]) -> tuple[MetricTable, ...]:
+    """A table for every metric of groups' images, in the order in which the runs first name them.
 
-
-def _metric_table(metrics: Sequence[Metric], rows: dict[str, list[RunRecord]]) -> MetricTable:
-    name, direction = metrics[0].name, metrics[0].direction
-    groups = sorted(dict.fromkeys(metric.group for metric in metrics), key=lambda group: group == "all")
-    scores: dict[str, dict[str, Cell]] = {}
-    for label, runs in rows.items():
-        own = _grouped(
-            (m for run in runs for m in run.metrics if (m.name, m.scope) == (name, "group")),
-            lambda metric: metric.group,
+    ``labels`` are those of the runs, ``rows`` those of the finished ones, each once and sorted.
+    """
+    number = {label: at for at, label in enumerate(rows)}
+    row = np.array(
+        [number[label] if run.status == "finished" else -1 for label, run in zip(labels, runs.summaries, strict=True)],
+        np.int64,
+    )[runs.run]
+    kept = np.flatnonzero(row >= 0)
+    columns, key = _columns(runs, kept)
+    column_of = {(each.name, each.group): at for at, each in enumerate(columns)}
+    lower = np.array([each.direction == "lower" for each in columns], bool)
+    seeds = np.array([run.seed for run in runs.summaries], np.int64)[runs.run]
+    scores = Scores(row[kept], key, seeds[kept], runs.value[kept], runs.n[kept], runs.floor[kept])
+    cells, floors = make_cells(scores, lower), _floors(scores, len(columns))
+    tables = []
+    for name, each in _grouped(columns, lambda found: found.name).items():
+        groups = sorted((found.group for found in each), key=lambda group: group == "all")
+        at = {group: column_of[name, group] for group in groups}
+        by_row = {
+            label: {group: cells[place, at[group]] for group in groups if (place, at[group]) in cells}
+            for place, label in enumerate(rows)
+        }
+        tables.append(
+            MetricTable(
+                name=name,
+                label=each[0].label,
+                direction=each[0].direction,
+                groups=tuple(groups),
+                floors={group: floors[at[group]] for group in groups if at[group] in floors},
+                scores={label: found for label, found in by_row.items() if found},
+            )
         )
-        if own:
-            scores[label] = {group: _cell(own[group]) for group in groups if group in own}
-    return MetricTable(
-        name=name,
-        label=metrics[0].label,
-        direction=direction,
-        groups=tuple(groups),
-        floors={
-            group: _mean(floors)
-            for group in groups
-            if (floors := [m.floor for m in metrics if m.group == group and m.floor is not None])
-        },
-        scores=_with_best(scores, groups, direction),
-    )
+    return tuple(tables)
 
 
-def _cell(metrics: Sequence[Metric]) -> Cell:
-    values = [metric.value for metric in metrics if metric.value is not None]
-    if len(values) < len(metrics):
-        return Cell(None, None, None, len(metrics), min(metric.n for metric in metrics), None)
-    interval = mean_interval(values)
-    floors = [metric.floor for metric in metrics if metric.floor is not None]
-    return Cell(
-        mean=interval.mean,
-        low=interval.low,
-        high=interval.high,
-        n_seeds=interval.n,
-        n=min(metric.n for metric in metrics),
-        floor=_mean(floors) if floors else None,
-    )
+def _columns(runs: Runs, kept: np.ndarray) -> tuple[list[ScoreKey], np.ndarray]:
+    """The metrics and groups of the scores ``kept``, as they first come, and the column of each score."""
+    used, first = np.unique(runs.key[kept], return_index=True)
+    columns: dict[tuple[str, str], int] = {}
+    keys: list[ScoreKey] = []
+    column_of_key = np.zeros(len(runs.keys), np.int64)
+    for number in used[np.argsort(first)]:
+        key = runs.keys[number]
+        column_of_key[number] = columns.setdefault((key.name, key.group), len(columns))
+        if len(columns) > len(keys):
+            keys.append(key)
+    return keys, column_of_key[runs.key[kept]]
 
 
-def _with_best(
-    scores: dict[str, dict[str, Cell]], groups: Iterable[str], direction: Literal["lower", "higher"]
-) -> dict[str, dict[str, Cell]]:
-    """The same cells with the best of each group marked, unless all are equal."""
-    marked = {label: dict(cells) for label, cells in scores.items()}
-    for group in groups:
-        means = [mean for cells in scores.values() if group in cells and (mean := cells[group].mean) is not None]
-        if not means:
-            continue
-        best, worst = (min(means), max(means)) if direction == "lower" else (max(means), min(means))
-        for cells in marked.values():
-            if group in cells and cells[group].mean == best != worst:
-                cells[group] = replace(cells[group], best=True)
-    return marked
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _floors(scores: Scores, columns: int) -> dict[int, float]:
+    """Column → mean floor over all its scores that have one."""
+    known = ~np.isnan(scores.floor)
+    counts = np.bincount(scores.column[known], minlength=columns)
+    sums = np.bincount(scores.column[known], weights=scores.floor[known], minlength=columns)
+    return {at: float(sums[at] / counts[at]) for at in np.flatnonzero(counts).tolist()}
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:

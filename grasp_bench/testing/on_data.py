@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from grasp_bench import plugins
+from grasp_bench.backbones.aliases import resolve
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
 from grasp_bench.harness.plan import choose_backbone, plan
@@ -43,6 +45,17 @@ def classes(subject: Subject) -> None:
         require(not twice, f"classes share the {what} {some(twice)}")
     without = [info.name for info in infos if not info.group]
     require(not without, f"classes without a group: {some(without)}")
+
+
+def names(subject: Subject) -> None:
+    """What the task names, in the registries; weights need not be here."""
+    task = subject.task
+    try:
+        resolve(task.backbone)
+        plugins.load("guidance", task.guidance)
+        plugins.load("extractors", task.extractor)
+    except UserError as error:
+        raise AssertionError(str(error)) from error
 
 
 def groups(subject: Subject) -> None:

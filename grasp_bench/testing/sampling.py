@@ -101,6 +101,9 @@ class Witness(Guidance[Settings]):
 class Sampled(Watched):
     """The stages of a run up to its images."""
 
+    counted: float
+    """Network evaluations an image, as a record tells them; set with ``pixels``, since runs share their folder."""
+
     def __init__(self, plan: Plan, batch_size: int) -> None:
         self.witness = Witness(plan.guidance)
         super().__init__(replace(plan, guidance=self.witness), batch_size=batch_size)
@@ -111,13 +114,9 @@ class Sampled(Watched):
         self.forget("generate")
         images = read_tensors(self.generated / generation.IMAGES)["images"]
         self.witness.leave()
-        return images
-
-    @property
-    def counted(self) -> float:
-        """Network evaluations an image, as a record tells them."""
         summary = json.loads((self.generated / generation.SUMMARY).read_text())
-        return float(summary["network_evaluations_per_image"])
+        self.counted = float(summary["network_evaluations_per_image"])
+        return images
 
     @property
     def learned(self) -> Path:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONTRACT = {
     "budgets": 'There are budgets "standard" and "smoke", each under its own name.',
     "classes": "Classes have names and prompts of their own, and there are at least two.",
+    "names": "The backbone, guidance and extractor that it names are installed.",
     "groups": "Head classes have at least as many training images as medium ones, and these as tail ones; with "
     "head_above and tail_below, groups are what these say.",
     "prepare": "Preparing twice gives equal data: images, labels, prompts, in the same order.",

@@ -60,9 +60,11 @@ def _find(plan: Plan, results: Path) -> Path:
     for path in places:
         if path.exists():
             return path
+    settings = {} if plan.task.described_by_file else plan.task.changed()
+    changed = "".join(f" --task-set {name}={value}" for name, value in settings.items())
     raise UserError(
         f"--tuned: {' and '.join(map(str, places))}: not there. Choose settings with `grasp-bench tune --method "
-        f"{plan.spec.method.name} --task {plan.spec.task.name} --results {results}`, or leave --tuned out."
+        f"{plan.spec.method.name} --task {plan.spec.task.name}{changed} --results {results}`, or leave --tuned out."
     )
 
 

@@ -35,6 +35,12 @@ def test_a_mistake_of_the_users_is_one_message(listing, capsys):
     assert capsys.readouterr() == ("", "error: no such thing [here]\n")
 
 
+def test_what_a_file_says_does_not_steer_the_terminal(listing, capsys):
+    with pytest.raises(SystemExit):
+        listing(raising(UserError("field '\x1b[2J':\n  é is odd")))
+    assert capsys.readouterr().err == "error: field '\\u001b[2J':\n  é is odd\n"
+
+
 def test_ctrl_c_says_so(listing, capsys):
     with pytest.raises(SystemExit) as stop:
         listing(raising(KeyboardInterrupt()))

@@ -123,6 +123,14 @@ def test_no_class_hides_what_its_module_imports(kind: str, name: str) -> None:
     assert not imported & {node.name for node in source.body if isinstance(node, ast.ClassDef)}
 
 
+def test_a_guidance_says_how_many_evaluations_a_step_takes() -> None:
+    module: dict[str, object] = {"__name__": "my_rule"}
+    exec(templates.package("guidance", "my-rule")["src/my_rule/__init__.py"], module)
+    guidance = module["MyRuleGuidance"]
+    for scale, steps in ((2.0, 5), (1.0, 10)):
+        assert guidance(guidance.Config(guidance_scale=scale)).steps_within(10) == steps
+
+
 def test_a_task_without_a_name_is_a_file(folder: Path) -> None:
     assert "grasp-bench prepare --task mytask.toml" in new("task").output
     described = tomllib.loads(Path("mytask.toml").read_text())

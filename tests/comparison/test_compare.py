@@ -172,3 +172,19 @@ def test_a_run_is_its_folder_or_its_record(tmp_path):
     assert read_run(tmp_path / "digits-lt/lora/seed-0").record.status == "failed"
     with pytest.raises(UserError, match=r"this run is failed \(no space\), and has no scores"):
         finished_run(tmp_path / "digits-lt/lora/seed-0")
+
+
+def test_what_a_stranger_writes_cannot_steer_the_terminal():
+    hostile = record("\x1b]0;owned\x07", 0, [metric("\x1b[2Jfd", "\x1b[5mtail", 1.0)], task="x\x1b[31m")
+    shown = printed(compare(hostile, record("lora", 0, [])))
+    assert "\x1b" not in shown
+    assert "\\x1b[2Jfd" in shown
+
+
+def test_a_picture_made_to_fill_the_memory_is_one_message(tmp_path, monkeypatch):
+    save(tmp_path, *(record(name, 0, []) for name in ("grasp", "lora")))
+    folders = [tmp_path / "digits-lt" / name / "seed-0" for name in ("grasp", "lora")]
+    Image.new("L", (64, 64)).save(folders[0] / "samples.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UserError, match="cannot be read as a picture"):
+        write_comparison(tmp_path / "c.png", compare(*(read_run(each).record for each in folders)), tuple(folders))

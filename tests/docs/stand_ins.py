@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backbones.tiny_pipelines import save_sd3
-from data.fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih, write_image
+from data.fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih, write_image, write_views
 
 from grasp_bench import plugins
 from grasp_bench.data import cifar
@@ -62,7 +62,9 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
 def furnish(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Put small data of the documented shapes into ``folder``, which is also the place of the documented files."""
     make_mimic(folder / "data" / "mimic-cxr-jpg", per_class=3)
-    make_nih(folder / "data" / "nih-cxr", per_class=3)
+    nih = make_nih(folder / "data" / "nih-cxr", per_class=3)
+    images = sorted(path.name for path in (nih / "images").iterdir())
+    write_views(nih / "Data_Entry_2017_v2020.csv", "Image Index", "View Position", images, ["PA", "AP"])
     make_ilsvrc(folder / "data" / "imagenet")
     make_cifar(folder / "data" / "cifar", 10, train=100, test=20)
     save_sd3(folder / "models" / "stable-diffusion-3.5-medium", folder / "scratch")

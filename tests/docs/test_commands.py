@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         stand_ins.hurry(patch)
         stand_ins.furnish(path, patch)
         patch.chdir(path)
+        patch.setattr(sys, "path", list(sys.path))
         yield path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(path)):
+            del sys.modules[name]  # of packages that a command installed
     stand_ins.forget_plugins()
 
 

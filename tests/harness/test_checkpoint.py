@@ -1,11 +1,17 @@
+import time
+import tracemalloc
+
 import pytest
 import torch
+from safetensors.torch import load
 
 from grasp_bench.checked import find_checked, load_checked, remove_checked, save_checked
 from grasp_bench.errors import UserError
+from grasp_bench.harness import checkpoint
 from grasp_bench.harness.checkpoint import Checkpoints, Progress, State, restore_checkpoint
 from grasp_bench.harness.train import LOG, WEIGHTS
 from grasp_bench.io import file_digest
+from grasp_bench.processes import Processes
 
 from . import runs
 
@@ -88,6 +94,38 @@ def test_what_is_written_is_the_state_when_it_was_saved_and_news_follow_it(tmp_p
     assert_same(resumed, expected)
 
 
+def test_one_copy_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    own, seen, copied, written = state(), [], checkpoint._copied, checkpoint._write
+
+    def copy(progress, *others):
+        seen.append(("copied", progress.step))
+        return copied(progress, *others)
+
+    def write(folder, number, *others):
+        time.sleep(0.05)  # longer than a copy takes
+        written(folder, number, *others)
+        seen.append(("written", number))
+
+    monkeypatch.setattr(checkpoint, "_copied", copy)
+    monkeypatch.setattr(checkpoint, "_write", write)
+    with Checkpoints(tmp_path) as checkpoints:
+        for number in (1, 2):
+            checkpoints.save(Progress(number), own)
+    assert seen == [("copied", 1), ("written", 1), ("copied", 2), ("written", 2)]
+
+
+def test_processes_that_do_not_write_keep_no_copy(tmp_path, monkeypatch):
+    own, copies, to = state(), [], torch.Tensor.to
+    step(own, 1)
+    monkeypatch.setattr(torch.Tensor, "to", lambda *args, **named: copies.append(args) or to(*args, **named))
+    for index, expected in ((1, 0), (0, 12)):  # three parameters and their means, three entries each of two stepped
+        copies.clear()
+        with Checkpoints(tmp_path, Processes(index, 2)) as checkpoints:
+            checkpoints.save(Progress(1), own)
+        assert len(copies) == expected
+        assert len(list(tmp_path.iterdir())) == bool(expected)
+
+
 def test_a_place_that_is_full_is_told_at_the_end_of_the_training(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -115,6 +153,29 @@ def test_a_damaged_one_is_named_moved_aside_and_the_older_used(tmp_path, damage)
     assert str(newer) in said[0]
     assert newer.with_name(f"{newer.name}.corrupt-1").exists()
     assert len(said) == 2
+
+
+def test_tensors_of_every_type_and_shape_come_back_as_safetensors_has_them(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    kinds = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+    tensors = {kind: torch.randn(3, 5, generator=generator).to(getattr(torch, kind)) for kind in kinds}
+    tensors |= {"turned": torch.arange(6.0).reshape(2, 3).T, "count": torch.tensor(7), "none": torch.zeros(0, 4)}
+    tensors |= {'a "quoted" ü': torch.ones(1), "trained": torch.nn.Parameter(torch.ones(2))}
+    path = save_checked(tmp_path, "step", 1, tensors)
+    for found in (load(path.read_bytes()), load_checked(path, no_news)):
+        assert found.keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert found[name].dtype == tensor.dtype
+            assert torch.equal(found[name], tensor)
+
+
+def test_writing_makes_no_copy_of_the_tensors(tmp_path):
+    tensors = {str(number): torch.zeros(2**20) for number in range(2)}  # 8 MiB
+    tracemalloc.start()
+    save_checked(tmp_path, "step", 1, tensors)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_other_files_are_not_taken_for_checked_ones(tmp_path):

@@ -1,7 +1,9 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from grasp_bench import plugins
@@ -12,6 +14,7 @@ from grasp_bench.packs.archive import write_archive
 from grasp_bench.packs.recompute import metric_differences, relative_difference, table_difference
 from grasp_bench.packs.verify import verify
 from grasp_bench.record import Metric
+from grasp_bench.spec import RunSpec
 
 from .packing import forged, members, named, with_manifest, with_record
 
@@ -144,6 +147,23 @@ def test_a_record_that_is_not_of_its_run(pack, tmp_path, unscored, change, fault
     assert any(fault in each for each in failed(with_record(pack, tmp_path / "p.zip", change)))
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "fault"),
+    [("seed", 7, "the record is of run "), ("budget", "x\x1b", "expected digits-lt~budget=x\\u001b")],
+)
+def test_the_record_of_another_run_in_the_place_of_one(pack, tmp_path, unscored, part, value, fault):
+    def change(record):
+        if part == "budget":
+            record["spec"]["budget"]["name"] = value
+        else:
+            record["spec"][part] = value
+        record["run_id"] = RunSpec.model_validate(record["spec"]).id
+
+    found = failed(with_record(pack, tmp_path / "p.zip", change))
+    assert any(fault in each for each in found)
+    assert all("\x1b" not in each for each in found)
+
+
 def test_another_number_of_images_is_found(pack, tmp_path):
     (name,) = (each for each in members(pack) if each.startswith("stages/features-") and each.count("-") == 1)
     path = tmp_path / "features.safetensors"
@@ -199,6 +219,33 @@ def test_predictions_that_fit_nothing_are_one_failed_check(pack, tmp_path, tenso
     name = named(pack, "stages/classify-real-")
     fault = only_fault(forged(pack, tmp_path / "p.zip", {name: save(tensors)}))
     assert f"{name}: " in fault
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fault"),
+    [
+        ({"ids": "[" * 100_000}, "cannot be read as features"),
+        ({"ids": "5"}, "cannot be read as features"),
+        ({"ids": json.dumps(dict.fromkeys(map(str, range(600))))}, "has no labels, or no ids"),
+        ({"classes": json.dumps([[name] for name in range(10)])}, "has no labels, or no ids"),
+        ({"extractor": json.dumps({"extractor": "another", "weights": "0"})}, "of different extractors or weights"),
+    ],
+    ids=["nested", "a number", "a table", "lists for names", "another extractor"],
+)
+def test_metadata_that_fit_nothing_are_one_failed_check(pack, tmp_path, metadata, fault):
+    name, path = named(pack, "stages/features-real-"), tmp_path / "real.safetensors"
+    path.write_bytes(members(pack)[name])
+    with safe_open(path, "np") as file:
+        there = file.metadata()
+    content = save(load(path.read_bytes()), there | metadata)
+    assert fault in only_fault(forged(pack, tmp_path / "p.zip", {name: content}))
+
+
+@pytest.mark.parametrize(("part", "key"), [("stages/features-real-", "features"), ("stages/tests-", "test")])
+def test_numbers_of_a_kind_that_numpy_does_not_know_are_one_failed_check(pack, tmp_path, part, key):
+    header = json.dumps({key: {"dtype": "F8_E4M3", "shape": [4, 1], "data_offsets": [0, 4]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(4)
+    assert "cannot be read as" in only_fault(forged(pack, tmp_path / "p.zip", {named(pack, part): content}))
 
 
 def test_a_pickle_under_another_name_is_not_read(pack, tmp_path):

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from grasp_bench.record import Cost, Environment, Metric, RunRecord, write_record
+from grasp_bench.report.build import Report, build
+from grasp_bench.report.options import Options
+from grasp_bench.report.summary import summarised
 from grasp_bench.spec import Budget, Component, RunSpec
 
 BUDGET = Budget(
@@ -52,13 +55,17 @@ def record(
         seed=seed,
     )
     environment = Environment(versions={}, platform="Linux", device="cpu", threads=2, git_commit=None, git_dirty=None)
-    given: Mapping[str, Any] = {"status": "finished", "cost": cost() if metrics else None, **fields}
+    given: Mapping[str, Any] = {
+        "task_label": task,
+        "label": method,
+        "status": "finished",
+        "cost": cost() if metrics else None,
+        **fields,
+    }
     return RunRecord(
         run_id=spec.id,
         spec=spec,
         protocol={"rules": "1.0"},
-        task_label=task,
-        label=method,
         started="2025-01-01T00:00:00Z",
         finished="2025-01-01T00:01:00Z",
         environment=environment,
@@ -85,3 +92,34 @@ def save(results: Path, *records: RunRecord) -> None:
     """Write records where runs leave them."""
     for each in records:
         write_record(results / each.task_label / each.label / f"seed-{each.spec.seed}", each)
+
+
+def reported(records: Sequence[RunRecord], **options: Any) -> Report:
+    """The report of records with the options of the command line."""
+    return build(summarised(records), Options(**options), Path("results"))
+
+
+def example() -> list[RunRecord]:
+    """Three seeds of one method, one of another, and a failure."""
+    runs = []
+    for seed, (tail, whole) in enumerate([(0.5, 0.7), (0.6, 0.8), (0.7, 0.9)]):
+        scores = [
+            metric("fd", "tail", 12 + seed, lower=True, floor=1.5),
+            metric("fd", "all", 10 + seed, lower=True, floor=0.5),
+            metric("accuracy_generated", "tail", tail),
+            metric("accuracy_generated", "all", whole),
+        ]
+        runs.append(record("grasp", seed, scores))
+    lora = [metric("fd", "tail", 20, lower=True, floor=1.5), metric("fd", "all", 9, lower=True)]
+    runs.append(record("lora", 0, lora))
+    runs.append(record("moe|x", 0, status="oom", reason="out of memory at step 3\n[4 GiB asked]"))
+    return runs
+
+
+def separated(seeds: int = 8, **fields: Any) -> list[RunRecord]:
+    """Three methods, of which the last is far behind the others, which are alike: tiers 1, 1 and 2 from 8 seeds on."""
+    return [
+        record(method, seed, [metric("recall", "tail", base + 0.01 * ((seed * 7) % 5))], **fields)
+        for seed in range(seeds)
+        for method, base in (("alike", 0.8 + 0.001 * (-1) ** seed), ("best", 0.8005), ("last", 0.2))
+    ]

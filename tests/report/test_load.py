@@ -1,10 +1,11 @@
+import json
 import shutil
 import warnings
 
 import pytest
 
 from grasp_bench.report.load import RecordWarning, load_records
-from report.records import record, save
+from report.records import metric, record, save
 
 
 def test_every_record_is_found(tmp_path):
@@ -45,3 +46,13 @@ def test_a_search_that_ends_with_the_defaults_is_a_row_beside_theirs(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [each.label for each in load_records(tmp_path)] == ["grasp", "grasp~tuned=20"]
+
+
+def test_a_score_that_stands_twice_in_a_record_is_refused(tmp_path):
+    save(tmp_path, record("grasp", 0, metrics=[metric("fd", "tail", 1.0)]))
+    path = tmp_path / "digits-lt/grasp/seed-0/record.json"
+    content = json.loads(path.read_text())
+    content["metrics"].append(content["metrics"][0])
+    path.write_text(json.dumps(content))
+    with pytest.warns(RecordWarning, match="is there twice"):
+        assert load_records(tmp_path) == []

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from grasp_bench.errors import UserError
 from grasp_bench.report import sheet
@@ -40,6 +41,13 @@ def test_of_many_classes_some_are_shown_from_the_first_to_the_last():
     assert (shown[0], shown[-1]) == (0, 999)
 
 
+LAYOUTS = {
+    "nested layout": "[" * 100_000,
+    "endless": '{"width": 1e999, "height": 8, "rows": [["a", 1]]}',
+    "16 bits": '{"width": 8, "height": 8, "rows": [["a", 1]]}',
+}
+
+
 def damaged(path, kind):
     if kind == "no picture":
         path.write_bytes(b"GIF89a")
@@ -48,12 +56,16 @@ def damaged(path, kind):
     elif kind == "cut off":
         sheet.write_sheet(path, {"a": images(5, 3, 32, 32)})
         path.write_bytes(path.read_bytes()[:400])
+    elif kind in LAYOUTS:
+        text = PngInfo()
+        text.add_text(sheet.LAYOUT, LAYOUTS[kind])
+        Image.new("I;16" if kind == "16 bits" else "L", (8, 8)).save(path, pnginfo=text)
     else:
         sheet.write_sheet(path, {"a": images(2, 1, 8, 8)})
         path.write_bytes(path.read_bytes().replace(b'"width": 8', b'"width": 9'))
 
 
-@pytest.mark.parametrize("kind", ["no picture", "no layout", "cut off", "another size"])
+@pytest.mark.parametrize("kind", ["no picture", "no layout", "cut off", "another size", *LAYOUTS])
 def test_a_file_that_is_no_sheet_is_named(tmp_path, kind):
     damaged(tmp_path / "sheet.png", kind)
     with pytest.raises(UserError, match=r"sheet\.png: not a sheet of images as runs write it"):

@@ -97,3 +97,11 @@ def test_other_rules_or_extractors_are_leaderboards_apart():
     runs = [record("grasp", seed, [metric("fd", "all", 1.0)]) for seed in range(2)]
     changed = runs[1].model_copy(update={"protocol": {"rules": "1.1"}})
     assert [len(board.rows[0].seeds) for board in leaderboards([runs[0], changed])] == [1, 1]
+
+
+def test_leaderboards_that_only_the_protocol_sets_apart_are_told_apart():
+    runs = [record("grasp", seed, [metric("fd", "all", 1.0)]) for seed in range(2)]
+    changed = runs[1].model_copy(update={"protocol": {"rules": "1.0", "score": "4"}})
+    first, second = leaderboards([runs[0], changed])
+    assert len({first.protocol, second.protocol, ""}) == 3
+    assert [board.protocol for board in leaderboards(runs)] == [""]

@@ -62,6 +62,19 @@ class SaysLess(Plain):
         return 2 * conditional - unconditional
 
 
+class MoreInSmallBatches(Plain):
+    """With more evaluations in a small batch, none of which is hidden"""
+
+    @property
+    def evaluations_per_step(self):
+        return 2
+
+    def predict(self, model, latents, step):
+        if len(latents) < 10:
+            model.conditional(latents, step.timesteps)
+        return super().predict(model, latents, step)
+
+
 class WritesWeights(Plain):
     """With a weight of the network's changed"""
 

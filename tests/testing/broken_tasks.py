@@ -24,6 +24,12 @@ class OnePrompt(DigitsLT):
         return [replace(info, prompt="a digit") for info in super().classes()]
 
 
+class Misspelt(DigitsLT):
+    """Digits that are scored by an extractor that there is not"""
+
+    extractor = "digit-cnn"
+
+
 class RareHead(DigitsLT):
     """Digits whose rarest class is head"""
 

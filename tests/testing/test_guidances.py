@@ -62,6 +62,13 @@ def test_a_fault_is_caught_by_the_check_of_it(
     assert str(caught.value).startswith(CONTRACT[check])
 
 
+def test_what_a_run_of_other_batches_took_is_not_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = register(monkeypatch, "guidance", broken.MoreInSmallBatches)
+    checks = {each.name: each for each in guidance_checks(plugin, backbones=["tiny-sd3"])}
+    for name in ("finite-images", "batch-size", "evaluations"):
+        checks[f"{name}[tiny-sd3]"]()
+
+
 def test_what_has_no_fault_passes_and_what_learns_nothing_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = guidance_checks(register(monkeypatch, "guidance", broken.Plain), backbones=["tiny-sd3"])
     outcomes = run_checks([check for check in checks if check.name != "import"]).outcomes

@@ -33,6 +33,7 @@ def test_the_contract_is_kept(check: Check) -> None:
 FAULTS = [
     (broken.NoStandard, "budgets", "there is no budget standard: it has smoke"),
     (broken.OnePrompt, "classes", "classes share the prompt a digit"),
+    (broken.Misspelt, "names", "unknown extractor 'digit-cnn'"),
     (broken.RareHead, "groups", "3 is medium with 29 training images, 9 head with 4"),
     (broken.Restless, "prepare", "ids, labels or prompts of train differ"),
     (broken.Miscounted, "counts", "training images: 0 says 80 and has 79"),

@@ -99,6 +99,8 @@ def test_where_there_is_no_search_the_command_that_makes_it_is_told(tmp_path: Pa
     with pytest.raises(UserError, match="grasp-bench tune --method grasp --task digits-lt") as caught:
         with_tuned(asked(), tmp_path)
     assert str(tmp_path / "digits-lt/tuning/grasp.json") in str(caught.value)
+    with pytest.raises(UserError, match="--task digits-lt --task-set evaluations=40 --results"):
+        with_tuned(asked(task_settings=["evaluations=40"]), tmp_path)
 
 
 def test_a_search_without_a_score_chooses_nothing(tmp_path: Path) -> None:

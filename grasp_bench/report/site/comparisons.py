@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from grasp_bench.report.across import Across, across_tasks
 from grasp_bench.report.cd_diagram import cd_diagram_svg
-from grasp_bench.report.differences import Difference, differences
+from grasp_bench.report.differences import Difference, Differences, differences
 from grasp_bench.report.site.boards import Board
 from grasp_bench.report.site.charts import ABSENT, Chart
+from grasp_bench.report.tiers import TEST_NAMES
 
 FEWEST = 2
 """Methods that a diagram of ranks takes."""
@@ -26,12 +27,25 @@ def against(boards: Sequence[Board], baseline: str) -> list[dict[str, Chart]]:
     charts = []
     for board, found in zip(boards, differences(drawn, baseline, "permutation"), strict=True):
         by_metric = {metric.name: [each for each in found.found if each.metric == metric.name] for metric in board.main}
-        notes = " ".join(found.notes)
-        charts.append({name: _against(baseline, each, notes) for name, each in by_metric.items() if each})
+        caption = _caption(found)
+        charts.append({name: _against(baseline, each, caption) for name, each in by_metric.items() if each})
     return charts
 
 
-def _against(baseline: str, found: Sequence[Difference], notes: str) -> Chart:
+def _caption(found: Differences) -> str:
+    """What the numbers are: each chart shows those of one metric, the correction is over all of them."""
+    tested = sum(each.p is not None for each in found.found)
+    if not tested:
+        return " ".join(found.notes)
+    what = (
+        "Method minus baseline, with the 95 % interval over paired seeds (Student t); p of the "
+        f"{TEST_NAMES[found.test]}, corrected after Holm over {tested} comparisons: "
+        "those of every metric that is drawn."
+    )
+    return " ".join([what, *found.notes[1:]])
+
+
+def _against(baseline: str, found: Sequence[Difference], caption: str) -> Chart:
     columns = ("method", "group", "difference", "95 % interval", "seeds", "p", "corrected p", "significant")
     rows = [
         (
@@ -47,7 +61,7 @@ def _against(baseline: str, found: Sequence[Difference], notes: str) -> Chart:
         for each in found
     ]
     title = f"{found[0].metric_label} against {baseline}"
-    return Chart(title, notes, Markup(""), columns, rows, found[0].metric)
+    return Chart(title, caption, Markup(""), columns, rows, found[0].metric)
 
 
 def over_tasks(boards: Sequence[Board]) -> Chart | None:
@@ -74,8 +88,11 @@ def _aggregate(found: Across, number: int) -> tuple[str, str]:
 
 
 def _words(found: Across) -> str:
+    redrawn = (
+        " Its 95 % interval redraws the seeds of each task." if any(each.aggregate for each in found.methods) else ""
+    )
     return (
         f"Mean ranks over {', '.join(found.tasks)}; 1 is best. Friedman's test: p = {found.p:.3g}. Methods under one "
         f"bar lie within Nemenyi's critical difference of {found.critical_difference:.2f} and are not told apart. "
-        f"{found.normalised}"
+        f"{found.normalised}{redrawn}"
     )

@@ -19,6 +19,14 @@ CLASSES = "classes.csv"
 LOG = "train.jsonl"
 PARTITION = "partition.json"
 
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(RecursionError, csv.Error),
+)
+"""What parsing raises on files that were damaged, or made to be."""
+MOST_IMAGES = 2**53
+"""Of a class: more are no exact number in a chart."""
+
 T = TypeVar("T")
 
 
@@ -69,7 +77,7 @@ class RunFolder:
             return None
         try:
             return parse(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except UNREADABLE:
             self.unreadable.append(path)
             return None
 
@@ -83,29 +91,41 @@ class RunFolder:
                 name: [images[name] * (number == cluster) for number in range(len(partition.clusters))]
                 for name, cluster in partition.classes.items()
             }
+        if not counts or any(number < 0 for each in counts.values() for number in each):
+            raise ValueError("it has no classes, or fewer than no images")
         return Composition(tuple(counts), partition.clusters, np.array(list(counts.values()), np.int64))
 
 
 def _class_scores(content: str) -> dict[str, dict[str, ClassScore]]:
     found: dict[str, dict[str, ClassScore]] = {}
     for row in csv.DictReader(io.StringIO(content, newline="")):
-        score = ClassScore(row["group"], int(row["train_images"]), _number(row["value"]), _number(row["floor"]))
+        score = ClassScore(row["group"], _count(row["train_images"]), _number(row["value"]), _number(row["floor"]))
         found.setdefault(row["metric"], {})[row["class"]] = score
     return found
 
 
+def _count(written: str) -> int:
+    if not 0 <= (count := int(written)) <= MOST_IMAGES:
+        raise ValueError(f"{written} is no number of images")
+    return count
+
+
 def _number(written: str) -> float | None:
-    if not written:
-        return None
-    if not math.isfinite(number := float(written)):
-        raise ValueError(f"{written} is no score")
+    return _finite(written) if written else None
+
+
+def _finite(value: str | float) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{value} is no score")
     return number
 
 
 def _log_rows(content: str) -> list[LogRow]:
-    rows = [json.loads(line, parse_constant=_refused) for line in content.splitlines()]
-    return [LogRow(float(row["step"]), {str(group): loss for group, loss in row["group_loss"].items()}) for row in rows]
-
-
-def _refused(constant: str) -> float:
-    raise ValueError(f"{constant} is no loss")
+    rows = [json.loads(line) for line in content.splitlines()]
+    return [
+        LogRow(
+            _finite(row["step"]),
+            {str(group): None if loss is None else _finite(loss) for group, loss in row["group_loss"].items()},
+        )
+        for row in rows
+    ]

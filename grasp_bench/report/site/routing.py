@@ -18,6 +18,7 @@ CELL, ROW, TOP = 54, 22, 58
 LETTER = 7.2
 MOST_CELLS = 1500  # of a partition that is drawn; larger ones are a table of sums
 SHADES = 6
+LARGEST = 2**53  # of a step or a share: a record may hold any number, and infinity
 
 
 def routing_charts(board: Board) -> Iterator[Chart]:
@@ -66,15 +67,18 @@ def _composition(label: str, run: Run, found: Composition) -> Chart:
 
 
 def _usage(run: Run) -> Iterator[tuple[float, Mapping[str, list[float]]]]:
-    """Step, and group → share of each expert."""
+    """Step, and group → share of each expert; what has none is left out."""
     for entry in run.found.record.diagnostics:
-        step, usage = entry.get("step"), entry.get(USAGE)
-        if isinstance(step, int | float) and isinstance(usage, dict):
-            yield float(step), {group: _numbers(shares) for group, shares in usage.items()}
+        step, usage = _numbers([entry.get("step")]), entry.get(USAGE)
+        shares = {group: _numbers(each) for group, each in usage.items()} if isinstance(usage, dict) else {}
+        if step and any(shares.values()):
+            yield step[0], {group: each for group, each in shares.items() if each}
 
 
 def _numbers(values: JsonValue) -> list[float]:
-    return [float(each) for each in values if isinstance(each, int | float)] if isinstance(values, list) else []
+    """The numbers in a list that can be drawn."""
+    listed = values if isinstance(values, list) else []
+    return [float(each) for each in listed if isinstance(each, int | float) and abs(each) <= LARGEST]
 
 
 def _expert_usage(label: str, run: Run, usage: list[tuple[float, Mapping[str, list[float]]]]) -> Chart:

@@ -36,7 +36,8 @@ def write_site(results: Path, runs: Sequence[FoundRun], folder: Path, baseline: 
     """
     boards = read_boards(runs)
     path = folder / PAGE
-    write_bytes(path, page(results, boards, baseline).encode())
+    text = page(results, boards, baseline)
+    write_bytes(path, text.encode(errors="backslashreplace"))  # half a surrogate pair, which JSON can name
     return path
 
 

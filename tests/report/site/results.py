@@ -46,6 +46,7 @@ def make_results(
             _add_files(place, number, seed)
     failed = record("broken", 0, status="failed", reason=BREAKOUT, task=task)
     write_record(folder / task / "broken" / "seed-0", failed)
+    (folder / task / "broken" / "seed-0" / "train.jsonl").write_text('{"step": 50, "loss"')  # as it was cut off
     return folder
 
 

@@ -5,10 +5,12 @@ from base64 import b64decode, b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from grasp_bench.errors import UserError
 from grasp_bench.report.load import load_runs
+from grasp_bench.report.sheet import REAL, write_sheet
 from grasp_bench.report.site.write import script_json
 from grasp_bench.report.table import leaderboards
 from report.site.results import BREAKOUT, CLASSES, HOSTILE, make_page, make_results
@@ -145,6 +147,7 @@ def test_charts_are_named_images_with_their_numbers(page):
 def test_differences_to_the_baseline_are_told(page):
     assert "FD(digits-cnn) against lora" in page.text
     assert "-29.75" in page.text  # grasp minus lora, at every seed
+    assert "corrected after Holm over 24 comparisons: those of every metric that is drawn" in page.text  # 3 x 2 x 4
 
 
 def test_a_baseline_that_is_no_row_is_refused(results, tmp_path):
@@ -159,6 +162,7 @@ def test_tasks_together_are_ranked(tmp_path):
     page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
     assert "Over all tasks" in page.text
     assert "over 3 tasks" in page.text
+    assert "Its 95 % interval redraws the seeds of each task." in page.text
     assert [each["href"] for each in page.all("a") if "board" in each["href"]] == ["#board-1", "#board-2", "#board-3"]
 
 
@@ -183,6 +187,63 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
     for name in ("classes.csv", "train.jsonl", "partition.json"):
         assert f"digits-lt/method-0/seed-0/{name}: cannot be read." in text
     assert "generated.png: not a sheet of images" in text
+
+
+HEADER = "class,group,train_images,metric,n,value,floor,low,high\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.jsonl", "[" * 100_000),
+        ("train.jsonl", '{"step": 1, "group_loss": {"head": "x"}}'),
+        ("train.jsonl", '{"step": 1, "group_loss": {"head": 1e999}}'),
+        ("train.jsonl", '{"step": "nan", "group_loss": {"head": 1}}'),
+        ("train.jsonl", '{"step": 1, "group_loss": []}'),
+        ("classes.csv", HEADER + f"apple,head,{'9' * 400},fd,3,1,1,1,1\n"),
+        ("classes.csv", HEADER + f"{'a' * 200_000},head,9,fd,3,1,1,1,1\n"),
+        ("partition.json", "[" * 100_000),
+        ("partition.json", '{"clusters": ["a", "b"], "classes": {}}'),
+        ("partition.json", '{"clusters": ["a", "b"], "classes": {"apple": 0}, "images": {"apple": [-1, 2]}}'),
+        (
+            "partition.json",
+            f'{{"clusters": ["a", "b"], "classes": {{"apple": 0}}, "images": {{"apple": [{9**99}, 2]}}}}',
+        ),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_content_that_nothing_can_be_drawn_from_is_left_out_and_named(tmp_path, name, content):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    (results / "digits-lt" / "method-0" / "seed-0" / name).write_text(content)
+    text = Page(make_page(results, tmp_path / "site").read_text()).text
+    assert f"digits-lt/method-0/seed-0/{name}: cannot be read." in text
+
+
+def test_half_a_surrogate_pair_is_shown_by_its_number(tmp_path):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    rows = [{"step": step, "group_loss": {"\ud800": 1.0}} for step in (1, 2)]
+    log = results / "digits-lt" / "method-0" / "seed-0" / "train.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "\\ud800, step 2" in make_page(results, tmp_path / "site").read_text()
+
+
+@pytest.mark.parametrize("usage", [{}, {"head": []}, {"head": [float("inf"), 0.5], "tail": "x"}])
+def test_experts_without_shares_are_not_drawn(tmp_path, usage):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    path = results / "digits-lt" / "method-0" / "seed-0" / "record.json"
+    steps = [{"step": step, "expert_usage": usage} for step in (50, float("inf"))]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"diagnostics": steps}).replace("Infinity", "1e999"))
+    text = Page(make_page(results, tmp_path / "site").read_text()).text
+    assert ("Use of the experts" in text) == (len(usage) > 1)
+
+
+def test_a_class_without_real_images_is_shown_without(tmp_path):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    images = {"apple": np.zeros((2, 1, 8, 8), np.uint8), "quince": np.zeros((0, 1, 8, 8), np.uint8)}
+    write_sheet(results / "digits-lt" / "method-0" / "seed-0" / REAL, images)
+    page = Page(make_page(results, tmp_path / "site").read_text())
+    assert "none kept" in page.text
+    assert [each["alt"] for each in page.all("img")] == ["Images of class quince by grasp, seed 0"]
 
 
 def test_runs_beyond_what_a_page_holds_are_counted(results, tmp_path, monkeypatch):

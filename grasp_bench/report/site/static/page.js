@@ -231,6 +231,10 @@
       [row.step, short(row.loss), ...groups.map((group) => short(row.group_loss?.[group]))]), "Training log");
   };
 
+  const readLog = (text) => {
+    try { return log(text); } catch { return make("p", "It cannot be read; the download has it as it is.", { class: "quiet" }); }
+  };
+
   const open = async (row) => {
     const command = row.querySelector("code").textContent;
     document.getElementById("run-title").textContent = `${row.cells[0].textContent.trim()}, seed ${row.cells[1].textContent}`;
@@ -249,7 +253,7 @@
     body.append(make("div", Object.entries(files).map((pair) => download(...pair)), { class: "buttons", role: "group", "aria-label": "Downloads" }));
     body.append(make("h3", "Facts"), facts(record));
     if (record.metrics.length) body.append(make("h3", "Scores"), scores(record));
-    if (files["train.jsonl"]?.trim()) body.append(make("h3", "Log"), log(files["train.jsonl"]));
+    if (files["train.jsonl"]?.trim()) body.append(make("h3", "Log"), readLog(files["train.jsonl"]));
     const whole = make("details", [make("summary", "The whole record"), make("pre", files["record.json"])]);
     body.append(make("h3", "Record"), whole);
   };
