@@ -20,7 +20,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from grasp_bench.downstream import small_cnn
 from grasp_bench.errors import UserError
 from grasp_bench.extractors import timm_model
-from grasp_bench.extractors.base import PretrainedExtractor
+from grasp_bench.extractors.base import Extractor, PretrainedExtractor
 from grasp_bench.extractors.digits_cnn import WEIGHTS, DigitsCNN
 from grasp_bench.extractors.hf import HuggingFace
 from grasp_bench.extractors.inception import FILES, SHA256, Inception, is_fid
