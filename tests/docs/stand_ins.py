@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from grasp_bench.tasks.mimic_lt import MimicLT
 from grasp_bench.tasks.nih_lt import NihLT
 from grasp_bench.tasks.nih_lt_gen import NihLTGen
 
-from .pages import blocks, pages
+from .pages import ROOT, blocks, pages
 
 SWEEP = 'methods = ["grasp"]\ntasks = ["digits-lt"]\nseeds = [0]\nbudget = "smoke"\n'
 """In place of the documented sweep where its cell is carried out, in a process that knows nothing of this module."""
@@ -61,13 +62,14 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
 
 def furnish(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Put small data of the documented shapes into ``folder``, which is also the place of the documented files."""
-    make_mimic(folder / "data" / "mimic-cxr-jpg", per_class=3)
+    make_mimic(folder / "data" / "mimic-cxr-jpg", per_class=4)
     nih = make_nih(folder / "data" / "nih-cxr", per_class=3)
     images = sorted(path.name for path in (nih / "images").iterdir())
     write_views(nih / "Data_Entry_2017_v2020.csv", "Image Index", "View Position", images, ["PA", "AP"])
     make_ilsvrc(folder / "data" / "imagenet")
     make_cifar(folder / "data" / "cifar", 10, train=100, test=20)
     save_sd3(folder / "models" / "stable-diffusion-3.5-medium", folder / "scratch")
+    shutil.copy(ROOT / "BENCHMARKS.md", folder)
     rng = np.random.default_rng(0)
     for kind in ("images", "real", "generated", "train"):
         for name, count in {"crow": 24, "eagle": 18, "wren": 16}.items():

@@ -72,7 +72,9 @@ def _grasp_bench(arguments: list[str], folder: Path) -> None:
     if any(part in " ".join(words) for part in NOT_HERE):
         return
     if arguments[0] in ("sweep", "status") and "print" not in arguments:
-        (folder / "sweep.toml").write_text(stand_ins.SWEEP)
+        described = folder / arguments[1]
+        described.parent.mkdir(parents=True, exist_ok=True)
+        described.write_text(stand_ins.SWEEP)
     result = CliRunner().invoke(app, stand_ins.placed(words, folder)[1:])
     assert result.exit_code == 0, (result.exception, result.output)
 
