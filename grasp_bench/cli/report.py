@@ -198,7 +198,7 @@ def _write_site(runs: Runs, options: Options, results: Path, folder: Path) -> No
     from grasp_bench.report.site import write_site
 
     found = read_runs(results, chosen(runs, options, results))
-    print(write_site(results, found, folder, options.baseline))
+    print(write_site(found, folder, options.baseline))
 
 
 def _update(document: Path, check: bool, runs: Runs, results: Path) -> None:

@@ -119,12 +119,7 @@ def _notes(board: Leaderboard, compared: Differences | None) -> list[str]:
         notes.append(board.tiers)
     if compared:
         notes += [f"Differences to {compared.baseline}: {note}" for note in compared.notes]
-    if len(board.rows) < 2:
-        return notes
-    if board.unequal_streams:
-        seeds = ", ".join(map(str, board.unequal_streams))
-        return [*notes, f"Data order, noise or timesteps DIFFER between methods at seeds {seeds}."]
-    return [*notes, "At each seed, data order, noise and timesteps were identical for all methods (by their hash)."]
+    return [*notes, board.streams] if board.streams else notes
 
 
 def _metric_grid(table: MetricTable, provisional: set[str], board: Leaderboard) -> Grid:

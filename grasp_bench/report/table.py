@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -70,8 +70,8 @@ class Leaderboard:
     rows: tuple[Row, ...]
     metrics: tuple[MetricTable, ...]
     problems: tuple[Problem, ...]
-    unequal_streams: tuple[int, ...]
-    """Seeds at which methods did not see the same data order, noise and timesteps."""
+    streams: str = ""
+    """Whether methods saw the same data order, noise and timesteps; empty where no seed has two methods."""
     tiers: str = ""
     """What the tiers of the cells mean, or why there are none."""
     sorted_by: str = ""
@@ -121,7 +121,7 @@ def _leaderboard(runs: Runs) -> Leaderboard:
             for label, run in named
             if run.status != "finished"
         ),
-        unequal_streams=_unequal_streams([run for each in found.values() for run in each]),
+        streams=_streams(found),
     )
 
 
@@ -133,9 +133,28 @@ def _labels(runs: Sequence[RunSummary]) -> list[str]:
     return [run.label if len(variants[run.label]) == 1 else f"{run.label} #{run.variant[:8]}" for run in runs]
 
 
-def _unequal_streams(runs: Sequence[RunSummary]) -> tuple[int, ...]:
-    by_seed = _grouped(runs, lambda run: run.seed)
-    return tuple(sorted(seed for seed, found in by_seed.items() if len({run.streams for run in found}) > 1))
+def _streams(found: Mapping[str, Sequence[RunSummary]]) -> str:
+    """Words on the hashes of what methods, by their labels, saw at the same seed; none where no two share a seed."""
+    by_seed = _grouped(((label, run) for label, runs in found.items() for run in runs), lambda pair: pair[1].seed)
+    if max(map(len, by_seed.values()), default=0) < 2:
+        return ""
+    other: dict[str, None] = {}
+    unknown: dict[str, None] = {}
+    for pairs in by_seed.values():
+        hashes = Counter(run.streams for _, run in pairs if run.streams)
+        usual = hashes.most_common(1)[0][0] if hashes else None
+        unknown.update((label, None) for label, run in pairs if not run.streams)
+        other.update((label, None) for label, run in pairs if run.streams and run.streams != usual)
+    said = []
+    if other:
+        said.append(
+            f"Data order, noise or timesteps of {', '.join(other)} DIFFER from the other methods' at the same seed, as "
+            "they do where a method resamples classes."
+        )
+    if unknown:
+        said.append(f"No hash of data order, noise and timesteps is recorded for {', '.join(unknown)}.")
+    same = "At each seed, data order, noise and timesteps were identical for all methods (by their hash)."
+    return " ".join(said) or same
 
 
 def _row(label: str, runs: Sequence[RunSummary]) -> Row:

@@ -1,6 +1,6 @@
 """Statistics over runs: intervals, paired tests, tiers, mean ranks and aggregates. Arrays in, numbers out."""
 
-from grasp_bench.stats.aggregate import Aggregate, interquartile_mean, probability_of_improvement, stratified_bootstrap
+from grasp_bench.stats.aggregate import Aggregate, interquartile_mean, stratified_bootstrap
 from grasp_bench.stats.holm import holm
 from grasp_bench.stats.intervals import SeedInterval, mean_interval
 from grasp_bench.stats.paired import PairedDifference, Test, paired_difference
@@ -21,7 +21,6 @@ __all__ = [
     "interquartile_mean",
     "mean_interval",
     "paired_difference",
-    "probability_of_improvement",
     "stratified_bootstrap",
     "tiers",
 ]

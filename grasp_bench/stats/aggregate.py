@@ -49,7 +49,7 @@ def stratified_bootstrap(
     Raises ValueError for no tasks, fewer than two runs of a task (no spread), NaN and infinity in scores or statistic,
     and no resamples.
     """
-    runs = _tasks("scores", scores, fewest=2)
+    runs = _tasks(scores)
     if resamples < 1:
         raise ValueError(f"resamples = {resamples}, expected at least 1")
     stream = rng("stratified-bootstrap", seed)
@@ -63,28 +63,14 @@ def stratified_bootstrap(
     return Aggregate(float(found[0]), low, high, resamples)
 
 
-def probability_of_improvement(a: Sequence[ArrayLike], b: Sequence[ArrayLike]) -> float:
-    """Chance that a run of ``a`` scores above one of ``b`` on the same task: the mean over tasks, ties count half.
-
-    Both hold one array of runs a task, in the same order of tasks; runs are not paired, and tasks count equally. Swap
-    them where lower is better. Raises ValueError for different numbers of tasks, none, a task without runs, NaN and
-    infinity.
-    """
-    left, right = _tasks("a", a, fewest=1), _tasks("b", b, fewest=1)
-    if len(left) != len(right):
-        raise ValueError(f"a has {len(left)} tasks and b {len(right)}, expected the same tasks")
-    wins = [np.mean((x[:, None] > y) + 0.5 * (x[:, None] == y)) for x, y in zip(left, right, strict=True)]
-    return float(np.mean(wins))
-
-
-def _tasks(name: str, scores: Sequence[ArrayLike], fewest: int) -> list[np.ndarray]:
+def _tasks(scores: Sequence[ArrayLike]) -> list[np.ndarray]:
     """Each task's runs as float64 (n,)."""
-    runs = [_finite(f"{name}[{i}]", values) for i, values in enumerate(scores)]
+    runs = [_finite(f"scores[{i}]", values) for i, values in enumerate(scores)]
     if not runs:
-        raise ValueError(f"{name}: expected at least one task, got none")
+        raise ValueError("scores: expected at least one task, got none")
     for i, task in enumerate(runs):
-        if task.ndim != 1 or len(task) < fewest:
-            raise ValueError(f"{name}[{i}]: expected at least {fewest} runs of shape (n,), got shape {task.shape}")
+        if task.ndim != 1 or len(task) < 2:
+            raise ValueError(f"scores[{i}]: expected at least 2 runs of shape (n,), got shape {task.shape}")
     return runs
 
 

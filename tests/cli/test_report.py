@@ -154,7 +154,7 @@ def test_html_is_of_the_filtered_runs(results, tmp_path, monkeypatch):
 
     seen = []
 
-    def write_site(results, runs, folder, baseline=None):
+    def write_site(runs, folder, baseline=None):
         seen.append(([run.record.label for run in runs], baseline))
         return folder / "index.html"
 

@@ -94,10 +94,11 @@ def test_printable_text_stays(text):
 
 
 def test_it_says_whether_methods_saw_the_same_data():
-    def shown(*streams: str) -> str:
+    def shown(*streams: str | None) -> str:
         runs = [record(f"m{i}", 3, [metric("fd", "all", 1.0)], streams=each) for i, each in enumerate(streams)]
         return terminal(sections(reported(runs)), 300)
 
     assert "identical for all methods" in shown("a", "a")
-    assert "DIFFER between methods at seeds 3" in shown("a", "b")
-    assert "by their hash" not in shown("a")
+    assert "timesteps of m2 DIFFER from the other methods'" in shown("a", "a", "b")
+    assert "recorded for m1." in shown("a", None)
+    assert "identical" not in shown("a", None) + shown("a", "b") + shown("a")

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from grasp_bench.stats import interquartile_mean, probability_of_improvement, stratified_bootstrap
+from grasp_bench.stats import interquartile_mean, stratified_bootstrap
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 8, 10, 30])
@@ -60,21 +60,6 @@ def test_a_seed_repeats_the_draws_and_another_does_not():
     assert stratified_bootstrap(scores, resamples=100) != stratified_bootstrap(scores, resamples=100, seed=1)
 
 
-def test_probability_of_improvement_counts_pairs_and_ties_half():
-    # first task: 3 wins, 1 tie of 6; second: 1 of 1
-    assert probability_of_improvement([[1.0, 3.0], [5.0]], [[0.0, 1.0, 9.0], [4.0]]) == pytest.approx((3.5 / 6 + 1) / 2)
-
-
-def test_probability_of_improvement_is_that_of_mann_and_whitney():
-    from scipy import stats
-
-    state = np.random.RandomState(3)
-    a, b = state.rand(5, 6).round(1), state.rand(5, 4).round(1)
-    expected = np.mean([stats.mannwhitneyu(x, y).statistic / 24 for x, y in zip(a, b, strict=True)])
-    assert probability_of_improvement(a, b) == pytest.approx(expected)
-    assert probability_of_improvement(a, b) + probability_of_improvement(b, a) == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize(
     ("scores", "options", "message"),
     [
@@ -89,19 +74,6 @@ def test_probability_of_improvement_is_that_of_mann_and_whitney():
 def test_bad_scores(scores, options, message):
     with pytest.raises(ValueError, match=message):
         stratified_bootstrap(scores, **options)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "message"),
-    [
-        ([[1.0]], [], "at least one task"),
-        ([[1.0]], [[1.0], [2.0]], "a has 1 tasks and b 2"),
-        ([[]], [[1.0]], r"a\[0\]"),
-    ],
-)
-def test_bad_pair(a, b, message):
-    with pytest.raises(ValueError, match=message):
-        probability_of_improvement(a, b)
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.inf]])

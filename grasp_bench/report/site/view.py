@@ -71,9 +71,6 @@ class Entry:
     status: str
     reason: str
     command: str
-    files: tuple[str, ...]
-    """Names of the files that the page holds."""
-    folder: str
 
 
 def columns(board: Board) -> list[Column]:
@@ -123,13 +120,8 @@ def notes(table: Leaderboard) -> list[str]:
     ]
     if table.tiers:
         said.append(table.tiers)
-    if len(table.rows) > 1:
-        seeds = ", ".join(map(str, table.unequal_streams))
-        said.append(
-            f"Data order, noise or timesteps DIFFER between methods at seeds {seeds}."
-            if seeds
-            else "At each seed, data order, noise and timesteps were identical for all methods (by their hash)."
-        )
+    if table.streams:
+        said.append(table.streams)
     return said
 
 
@@ -191,28 +183,25 @@ class Files:
         """Key of the run → file name → gzip in base64."""
         self.left, self.left_out = MOST_BYTES, 0
 
-    def add(self, key: str, folder: Path) -> tuple[str, ...]:
-        """Hold the files of the run ``key``; the names of those that are there, none where they no longer fit."""
+    def add(self, key: str, folder: Path) -> None:
+        """Hold the files of the run ``key``, unless they no longer fit."""
         packed = {name: _packed(folder / name) for name in KEPT if (folder / name).is_file()}
         size = sum(map(len, packed.values()))
         if size > self.left:
             self.left_out += 1
-            return ()
+            return
         self.left -= size
         self.held[key] = packed
-        return tuple(packed)
 
 
 def _packed(path: Path) -> str:
     return base64.b64encode(gzip.compress(path.read_bytes(), mtime=0)).decode()
 
 
-def entries(board: Board, results: Path, prefix: str, files: Files) -> Iterator[Entry]:
+def entries(board: Board, prefix: str, files: Files) -> Iterator[Entry]:
     """The runs of a board; ``prefix`` sets their keys apart from other boards'."""
     numbered = ((label, run) for label, runs in board.runs.items() for run in runs)
     for number, (label, run) in enumerate(numbered):
         record, key = run.found.record, f"{prefix}-{number}"
-        held = files.add(key, run.found.folder)
-        place = run.found.folder.relative_to(results) if run.found.folder.is_relative_to(results) else run.found.folder
-        reason = record.reason or ""
-        yield Entry(key, label, run.seed, record.status, reason, run_command(run.summary), held, place.as_posix())
+        files.add(key, run.found.folder)
+        yield Entry(key, label, run.seed, record.status, record.reason or "", run_command(run.summary))

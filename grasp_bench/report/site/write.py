@@ -27,8 +27,8 @@ HIGHLIGHTED = 6  # methods that charts show in colour at first
 HERE = Path(__file__).parent
 
 
-def write_site(results: Path, runs: Sequence[FoundRun], folder: Path, baseline: str | None = None) -> Path:
-    """Write the page of ``runs``, found under ``results``, as ``folder/index.html`` and return its path.
+def write_site(runs: Sequence[FoundRun], folder: Path, baseline: str | None = None) -> Path:
+    """Write the page of ``runs`` as ``folder/index.html`` and return its path.
 
     It holds tables, charts, images, records and logs, as far as they fit, and says what it leaves out; equal results
     give equal bytes. ``baseline`` names the row that others are told apart from. Raises :class:`UserError` where the
@@ -36,16 +36,16 @@ def write_site(results: Path, runs: Sequence[FoundRun], folder: Path, baseline: 
     """
     boards = read_boards(runs)
     path = folder / PAGE
-    text = page(results, boards, baseline)
+    text = page(boards, baseline)
     write_bytes(path, text.encode(errors="backslashreplace"))  # half a surrogate pair, which JSON can name
     return path
 
 
-def page(results: Path, boards: list[Board], baseline: str | None = None) -> str:
+def page(boards: list[Board], baseline: str | None = None) -> str:
     """The page's HTML."""
     style, script = (_static(name) for name in ("page.css", "page.js"))
     files, allowance = view.Files(), Allowance()
-    shown = [_shown(board, number, results, files, allowance, baseline) for number, board in enumerate(boards, 1)]
+    shown = [_shown(board, number, files, allowance, baseline) for number, board in enumerate(boards, 1)]
     for each, charts in zip(shown, against(boards, baseline) if baseline else [], strict=bool(baseline)):
         for name, chart in charts.items():
             each["by_metric"][name].append(chart)
@@ -88,9 +88,7 @@ def script_json(value: Any) -> Markup:
     return Markup(written)
 
 
-def _shown(
-    board: Board, number: int, results: Path, files: view.Files, allowance: Allowance, baseline: str | None
-) -> dict[str, Any]:
+def _shown(board: Board, number: int, files: view.Files, allowance: Allowance, baseline: str | None) -> dict[str, Any]:
     """What the template says of one leaderboard."""
     runs = [run for each in board.runs.values() for run in each]
     by_metric = {metric.name: list(metric_charts(board, metric)) for metric in board.main}
@@ -110,7 +108,7 @@ def _shown(
         "other_charts": [*training_chart(board), *routing_charts(board)],
         "highlighted": _highlighted(board, baseline),
         "samples": samples(board, allowance),
-        "entries": list(view.entries(board, results, f"b{number}", files)),
+        "entries": list(view.entries(board, f"b{number}", files)),
     }
 
 

@@ -70,4 +70,4 @@ def _add_files(place: Path, number: int, seed: int) -> None:
 
 def make_page(results: Path, folder: Path, baseline: str | None = None) -> Path:
     """The page of all runs under ``results``."""
-    return write_site(results, load_runs(results), folder, baseline)
+    return write_site(load_runs(results), folder, baseline)

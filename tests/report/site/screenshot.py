@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--click", default="", help="CSS selector of what to click first")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, chromium() as driver:
-        page = write_site(arguments.results, load_runs(arguments.results), Path(folder))
+        page = write_site(load_runs(arguments.results), Path(folder))
         resize(driver, arguments.width, arguments.height)
         prefer(driver, arguments.scheme)
         driver.get(page.as_uri())
