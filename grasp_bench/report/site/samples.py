@@ -16,7 +16,7 @@ from grasp_bench.report.sheet import GENERATED, REAL, Sheet, read_sheet
 from grasp_bench.report.site.boards import Board, Run
 
 PICTURE = "samples.png"
-MOST_BYTES = 1_500_000  # of images that one page holds
+MOST_BYTES = 4_000_000  # of images that one page holds
 SMALL = 16  # pixels up to which tiles are kept as they are
 GAP = 1 / 12  # between tiles, of their width
 QUALITY = 80

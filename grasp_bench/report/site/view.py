@@ -19,7 +19,7 @@ from grasp_bench.report.table import Cell, Leaderboard, MetricTable, Row
 ARROWS = {"lower": "↓", "higher": "↑"}
 KEPT = (RECORD_NAME, LOG, CLASSES)
 """Files of a run that the page holds."""
-MOST_BYTES = 3_000_000  # of runs' files that one page holds
+MOST_BYTES = 12_000_000  # of runs' files that one page holds
 COST = "cost"
 
 
