@@ -38,6 +38,7 @@ bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_loader
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_report
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_adapters
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_savings
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_training
 
 # Training at the true sizes of SD3.5-medium and PixArt-Σ with random weights, on a GPU; about nine minutes.

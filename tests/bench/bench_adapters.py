@@ -7,30 +7,24 @@ cores; ``--device cuda`` writes adapters-cuda.json, ``--quick`` tries it at a sm
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import statistics
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 
 from grasp_bench.baselines.lora import Lora, LoraSettings
 from grasp_bench.baselines.vanilla_ft import VanillaFineTuning, VanillaSettings
-from grasp_bench.harness.environment import PeakMemory, describe, pick_device
+from grasp_bench.harness.environment import describe, pick_device
 
 from .alternatives import LEARNING_RATE, Routed, RoutedByGathering, RoutedByMask, predict_by_cluster
-from .recording import RESULTS, TRIALS, Measure, interleaved, record
+from .measuring import memory_method, peak_memory, ratios, repeats, time_steps
+from .recording import RESULTS, TRIALS, Measure, record
 from .training import Predict, Sizes, Step, predict
 
 QUICK = Sizes(width=128, latent_side=8, prompt_tokens=4, repeats=3)
 CLUSTERS = (1, 4, 16, 64)
 GROUPS = 3  # clusters of GRASP's own partition: head, medium, tail
-MEMORY_STEPS = 3
 TOLERANCE = 0.02  # of the number of parameters that are trained
-
-Maker = Callable[[Sizes, torch.device], Step]
 
 OTHERS: dict[str, tuple[type[Routed], Predict, str]] = {
     "a forward pass for each cluster": (
@@ -50,31 +44,6 @@ OTHERS: dict[str, tuple[type[Routed], Predict, str]] = {
     ),
 }
 """Other ways to serve a mixed batch: adapters, forward pass, what is done."""
-
-
-def repeats(sizes: Sizes) -> str:
-    """For readers."""
-    return f"Medians of {sizes.repeats} interleaved repeats after one to warm up"
-
-
-def time_steps(steps: Mapping[str, Step], repeats: int) -> dict[str, Any]:
-    """Medians of interleaved repeats after one step each to warm up, with and without the optimiser."""
-    interleaved(steps, 1)
-    seconds = interleaved(steps, repeats)
-    return {
-        "trainable_parameters": {name: step.trainable for name, step in steps.items()},
-        "seconds": seconds,
-        "median_seconds": {name: statistics.median(each) for name, each in seconds.items()},
-        "median_seconds_without_optimizer": {
-            name: statistics.median(step.gradient_seconds[-repeats:]) for name, step in steps.items()
-        },
-    }
-
-
-def ratios(details: Mapping[str, Any], a: str, b: str) -> dict[str, float]:
-    """a over b, of the step and of its forward and backward pass alone."""
-    kinds = {"step": "median_seconds", "without_optimizer": "median_seconds_without_optimizer"}
-    return {name: details[kind][a] / details[kind][b] for name, kind in kinds.items()}
 
 
 def by_clusters(sizes: Sizes, device: torch.device) -> list[Measure]:
@@ -133,11 +102,6 @@ def against_methods(sizes: Sizes, device: torch.device) -> list[Measure]:
         raise RuntimeError(f"no rank of LoRA has as many parameters as GRASP: {counts}")
     details = time_steps(steps, sizes.repeats)
     to_lora, to_full = (ratios(details, "grasp", other) for other in ("lora", "full"))
-    what_counts = (
-        "The most that tensors took of the GPU"
-        if device.type == "cuda"
-        else "The largest resident set, with the interpreter, its libraries and all weights,"
-    )
     return [
         Measure(
             name="step of grasp over that of peft's LoRA, as many trained parameters",
@@ -162,10 +126,7 @@ def against_methods(sizes: Sizes, device: torch.device) -> list[Measure]:
             name="peak memory of grasp over that of full fine-tuning",
             value=memory["grasp"]["peak_mib"] / memory["full"]["peak_mib"],
             unit="times",
-            method=(
-                f"{what_counts} in {MEMORY_STEPS} steps, each method in a fresh process; before_mib is what was held "
-                "when they began."
-            ),
+            method=memory_method(device),
             details={"memory": memory},
         ),
     ]
@@ -194,22 +155,6 @@ def lora_rank(sizes: Sizes) -> int:
     """The rank that gives LoRA about as many parameters as GRASP."""
     device = torch.device("cpu")
     return round(grasp(sizes, device).trainable / lora(sizes, device, rank=1).trainable)
-
-
-def peak_memory(make: Maker, sizes: Sizes, device: torch.device) -> dict[str, float]:
-    """Memory of training in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-        return fresh.submit(own_peak_memory, make, sizes, device).result()
-
-
-def own_peak_memory(make: Maker, sizes: Sizes, device: torch.device) -> dict[str, float]:
-    """Memory of training in this process, in MiB."""
-    step = make(sizes, device)
-    memory = PeakMemory(device)
-    before = memory.mib()
-    for _ in range(MEMORY_STEPS):
-        step()
-    return {"before_mib": before, "peak_mib": memory.mib()}
 
 
 def main() -> None:
