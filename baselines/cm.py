@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class CmSettings(OnTopSettings):
     """Settings of capacity manipulation."""
 
-    on: Literal["vanilla-ft", "lora"] = "vanilla-ft"
-    """What the general weights are: all of the transformer's, or LoRA's updates of frozen ones, by its defaults"""
+    on: Literal["vanilla-ft", "lora"] = "lora"
+    """What the general weights are: LoRA's updates of frozen ones, by its defaults, or all of the transformer's"""
     rank_ratio: float = Field(default=0.1, gt=0, le=1)
     """Rank of the expert, as a share of the smaller side of each weight"""
     capacity_weight: Annotated[float, Tuned(0.1, 10, log=True)] = Field(default=1.0, ge=0)
@@ -45,8 +45,9 @@ class Cm(OnTop[CmSettings]):
     version = "1"
     paper = (
         "after capacity manipulation (ICLR 2026, OpenReview wSGle6ag5I), of which we know notes and no code: the two "
-        "weights, the rank and λ are the paper's; experts beside the attention projections only, the limit of the "
-        "reward and that both predictions are moved are our own choices"
+        "weights, the rank and λ are the paper's, and so are both forms, of which that beside LoRA is the default; "
+        "experts beside the attention projections only, the limit of the reward and that both predictions are moved "
+        "are our own choices"
     )
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import JsonValue, model_validator
+from pydantic import JsonValue, ModelWrapValidatorHandler, model_validator
 
 from grasp_bench.errors import Skip
 from grasp_bench.method import Batch, Condition, Method, MethodSettings
@@ -37,11 +37,18 @@ class OnTopSettings(MethodSettings):
     on: Literal["vanilla-ft", "lora", "grasp", "shared-adapter"] = "vanilla-ft"
     """The method beneath, with the defaults of its own: what is trained, and with which routes"""
 
-    @model_validator(mode="before")
+    searched_with: ClassVar[frozenset[str]] = frozenset({"on"})
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _learning_rate_of_the_method_beneath(cls, values: Any) -> Any:
-        beneath = BENEATH.get(values.get("on", "vanilla-ft"))
-        return values if beneath is None else {"learning_rate": beneath.Config().learning_rate} | values
+    def _learning_rate_of_the_method_beneath(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """A default like others: the rate does not count as set, and so gives way to what a search chose."""
+        beneath = BENEATH.get(values.get("on", cls.model_fields["on"].default))
+        if beneath is None or "learning_rate" in values:
+            return handler(values)
+        settings = handler({"learning_rate": beneath.Config().learning_rate} | values)
+        settings.model_fields_set.discard("learning_rate")
+        return settings
 
 
 C_co = TypeVar("C_co", bound=OnTopSettings, covariant=True)

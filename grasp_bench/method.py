@@ -39,6 +39,8 @@ class MethodSettings(Settings):
     """Share of the image's tokens that skip the middle blocks in training, drawn afresh for every sample and step"""
 
     added: ClassVar[frozenset[str]] = frozenset({"sampling", "weighting", "effective_number_beta", "tread"})
+    searched_with: ClassVar[frozenset[str]] = frozenset()
+    """Settings that decide what others mean, so that what a search chose holds for their values in that search alone"""
 
     @model_validator(mode="after")
     def _beta_is_used(self) -> Self:

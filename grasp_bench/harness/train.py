@@ -39,7 +39,7 @@ SUMMARY = "train.json"
 
 
 class GroupLoss:
-    """Mean loss of each group since it was last read."""
+    """Mean squared error of each group since it was last read: what methods share, whatever else a loss has."""
 
     def __init__(self, groups: tuple[str, ...], group_of_class: np.ndarray) -> None:
         self.groups, self.group_of_class = groups, torch.from_numpy(group_of_class)
@@ -50,11 +50,12 @@ class GroupLoss:
         self.sums = torch.zeros(len(self.groups), dtype=torch.float64)
         self.counts = torch.zeros(len(self.groups), dtype=torch.float64)
 
-    def add(self, labels: torch.Tensor, losses: torch.Tensor) -> None:
-        """``losses`` (B,) of samples with ``labels`` (B,)."""
+    def add(self, labels: torch.Tensor, prediction: torch.Tensor, target: torch.Tensor) -> None:
+        """Predictions and their targets (B, ...) of samples with ``labels`` (B,)."""
+        losses = (prediction.detach() - target).square().flatten(1).mean(1)
         self.device = losses.device
         groups = self.group_of_class[labels.cpu()]
-        self.sums.index_add_(0, groups, losses.detach().double().cpu())
+        self.sums.index_add_(0, groups, losses.double().cpu())
         self.counts.index_add_(0, groups, torch.ones(len(groups), dtype=torch.float64))
 
     def read(self) -> dict[str, JsonValue]:
@@ -185,7 +186,7 @@ def _backward(
             loss = loss if auxiliary is None else loss + auxiliary
             (loss / len(parts)).backward()
         mean_loss += loss.detach() / len(parts)
-        group_loss.add(part.condition.labels, losses)
+        group_loss.add(part.condition.labels, prediction, part.target)
     placement.finish_gradients()
     return mean_loss
 

@@ -20,7 +20,8 @@ def with_tuned(plan: Plan, results: Path) -> Plan:
     """The run with the best settings of its method's search on its task; those that were set by name stay.
 
     The search is that of the run's own budget or, where there is none, of the standard one. Raises :class:`UserError`
-    where there is no search, no trial of it has a score, or it was of another version of something.
+    where there is no search, no trial of it has a score, or it was of another version of something or of other settings
+    that decide what the searched ones mean.
     """
     path = _find(plan, results)
     found = read_tuning(path)
@@ -79,6 +80,13 @@ def _check_same(path: Path, found: TuningRecord, plan: Plan) -> None:
             raise UserError(
                 f"{path}: is a search of {kind} {there.name}@{there.version}, and this is {here.name}@{here.version}. "
                 "Tune again: what was found is kept beside it."
+            )
+    for name in type(plan.method.config).searched_with:
+        before, now = (each.method.settings.get(name) for each in (searched, asked))
+        if before != now:
+            raise UserError(
+                f"{path}: is a search with {name}={before}, and this is with {name}={now}, for which its values mean "
+                "nothing. Leave --tuned out, and give settings by --set."
             )
     if searched.task.settings != asked.task.settings:
         raise UserError(f"{path}: is a search of task {asked.task.name} with other settings or data. Tune again.")

@@ -130,24 +130,26 @@ def test_the_log_has_a_row_for_every_few_steps_and_the_last(tmp_path):
     ]
 
 
-def test_the_groups_losses_average_to_the_loss(tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [0, 5])
+def test_the_groups_losses_average_to_the_squared_error_whatever_a_method_adds(tmp_path, monkeypatch, more):
     chosen, labels = with_budget(runs.small(), steps=1), []
-    add = GroupLoss.add
+    add, losses = GroupLoss.add, type(chosen.method).losses
 
-    def noted(self, of, losses):
+    def noted(self, of, *compared):
         labels.extend(of.tolist())
-        add(self, of, losses)
+        add(self, of, *compared)
 
     monkeypatch.setattr(GroupLoss, "add", noted)
+    monkeypatch.setattr(type(chosen.method), "losses", lambda self, *given: losses(self, *given) + more)
     (row,) = runs.log_rows(runs.train_only(tmp_path, chosen) / LOG)
     groups = [chosen.task.groups[index] for index in chosen.task.group_indices()[labels]]
-    assert sum(row["group_loss"][group] for group in groups) / len(groups) == pytest.approx(row["loss"])
+    assert sum(row["group_loss"][group] for group in groups) / len(groups) == pytest.approx(row["loss"] - more)
 
 
 def test_a_group_that_was_not_seen_has_no_loss():
     loss = GroupLoss(("head", "tail"), np.array([0, 0, 1]))
-    loss.add(torch.tensor([0, 1]), torch.tensor([1.0, 3.0]))
-    assert loss.read() == {"head": 2.0, "tail": None}
+    loss.add(torch.tensor([0, 1]), torch.tensor([[1.0, -1.0], [2.0, 2.0]]), torch.tensor([[0.0, 0.0], [1.0, 2.0]]))
+    assert loss.read() == {"head": 0.75, "tail": None}
     assert loss.read() == {"head": None, "tail": None}
 
 

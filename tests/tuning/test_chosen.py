@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from grasp_bench import plugins
 from grasp_bench.errors import UserError
 from grasp_bench.harness.plan import Plan, plan
 from grasp_bench.io import write_json
 from grasp_bench.record import Environment, Tuning
 from grasp_bench.tuning.chosen import with_tuned
-from grasp_bench.tuning.ranges import tuned_ranges
+from grasp_bench.tuning.ranges import candidate, tuned_ranges
 from grasp_bench.tuning.trials import Search, Trial, TuningRecord, tuning_path
 
 HERE = Environment(versions={}, platform="here", device="cpu", threads=1, git_commit=None, git_dirty=None)
@@ -24,6 +25,11 @@ def asked(**changes: Any) -> Plan:
 
 def searched(results: Path, rates: dict[float, float | None], **changes: Any) -> Path:
     """The file of a search that gave each learning rate a score."""
+    return kept(results, [({"learning_rate": rate}, score) for rate, score in rates.items()], **changes)
+
+
+def kept(results: Path, trials: list[tuple[dict[str, float], float | None]], **changes: Any) -> Path:
+    """The file of a search that gave each trial's settings a score."""
     chosen = asked(**changes)
     found = TuningRecord(
         search=Search(
@@ -36,10 +42,10 @@ def searched(results: Path, rates: dict[float, float | None], **changes: Any) ->
             images=150,
         )
     )
-    for number, (rate, score) in enumerate(rates.items()):
+    for number, (settings, score) in enumerate(trials):
         trial = Trial(
             number=number,
-            settings={"learning_rate": rate},
+            settings=settings,
             run_id=str(number),
             status="non-finite" if score is None else "finished",
             score=score,
@@ -134,3 +140,23 @@ def test_a_search_with_another_backbone_has_a_file_of_its_own(tmp_path: Path) ->
     searched(tmp_path, {0.03: 5.0, 0.01: 3.0})
     with pytest.raises(UserError, match=r"grasp@tiny-sd3-32\.json: not there"):
         with_tuned(asked(backbone="tiny-sd3-32"), tmp_path)
+
+
+@pytest.mark.parametrize("method", sorted(plugins.entries("methods")))
+def test_every_searched_setting_of_every_method_reaches_the_run(method: str, tmp_path: Path) -> None:
+    best = candidate(plugins.load("methods", method).Config, 1, "digits-lt")
+    kept(
+        tmp_path, [(candidate(plugins.load("methods", method).Config, 0, "digits-lt"), 2.0), (best, 1.0)], method=method
+    )
+    found = with_tuned(asked(method=method), tmp_path)
+    assert found.tuned
+    assert found.tuned.settings == best
+    assert best.items() <= found.spec.method.settings.items()
+    assert found.label == f"{method}~tuned=2"
+
+
+def test_a_search_with_another_method_beneath_is_refused(tmp_path: Path) -> None:
+    searched(tmp_path, {0.001: 5.0}, method="cbdm")
+    assert with_tuned(asked(method="cbdm", method_settings=["on=vanilla-ft"]), tmp_path).tuned
+    with pytest.raises(UserError, match="is a search with on=vanilla-ft, and this is with on=grasp"):
+        with_tuned(asked(method="cbdm", method_settings=["on=grasp"]), tmp_path)
