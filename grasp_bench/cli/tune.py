@@ -1,4 +1,4 @@
-"""``grasp-bench tune``: the same search for the settings of every method, on validation images."""
+"""``grasp-bench tune``: the same search for the settings of every method or guidance, on validation images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from grasp_bench.errors import Skip, UserError
 from grasp_bench.spec import STANDARD
 
 if TYPE_CHECKING:
+    from grasp_bench.harness.plan import Plan
     from grasp_bench.record import Sampler
     from grasp_bench.tuning.trials import TuningRecord
 
@@ -20,7 +21,11 @@ def tune(
         list[str], typer.Option("--method", "-m", help="Method; repeat the option for several, with as many trials.")
     ],
     task: Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")],
-    trials: Annotated[int, typer.Option(min=1, help="Trials of each method; the first has its defaults.")] = 20,
+    guidance: Annotated[
+        list[str] | None,
+        typer.Option(help="Search this guidance's settings instead, on the tuned METHOD; may be given again."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each; the first has the defaults.")] = 20,
     search: Annotated[
         Literal["quasi-random", "tpe"],
         typer.Option(help="The same sequence of settings for every method, or optuna's estimator from scores so far."),
@@ -36,7 +41,7 @@ def tune(
         Path | None,
         typer.Option(help="Folder of the task's download; else $GRASP_BENCH_DATA/<task>, else as prepared."),
     ] = None,
-    results: Annotated[Path, typer.Option(help="Where searches go: <task>/tuning/<method>.json.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Where searches go: <task>/tuning.")] = Path("results"),
     work_dir: Annotated[Path, typer.Option(help="Where stages and checkpoints go; reused.")] = Path(".grasp-bench"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")] = 100,
@@ -50,14 +55,18 @@ def tune(
     """Search METHOD's settings: train and generate in each trial, and score the images against validation images.
 
     Every trial is kept as soon as it is made, so an interrupted search goes on and --trials can be raised. What was
-    found is used by `grasp-bench run --tuned`.
+    found is used by `grasp-bench run --tuned`. With --guidance nothing is trained but METHOD, once and as tuned; what
+    was found is for `grasp-bench run --guidance-set`, of all methods alike.
     """
     from grasp_bench.harness.plan import plan
     from grasp_bench.harness.progress import Reporter
     from grasp_bench.harness.runner import Options, check
     from grasp_bench.processes import launched
     from grasp_bench.tuning.search import tune as carry_out
+    from grasp_bench.tuning.trials import Searched, name_of
 
+    if guidance and len(dict.fromkeys(method)) > 1:
+        raise UserError("--guidance: its settings are searched on one method; give one --method.")
     if launched() > 1:
         raise UserError(f"a launcher has started {launched()} processes, and a search is one: start it without.")
     report = Reporter()
@@ -69,21 +78,47 @@ def tune(
         gradient_checkpointing=gradient_checkpointing,
         accumulate=accumulate,
     )
+    of: Searched = "guidance" if guidance else "method"
+    guidances: list[str | None] = [*dict.fromkeys(guidance)] if guidance else [None]
+    pairs = [(name, each) for name in dict.fromkeys(method) for each in guidances]
     plans = [
-        plan(method=name, task=task, backbone=backbone, budget=budget, task_settings=task_set, data_root=data_root)
-        for name in dict.fromkeys(method)
+        plan(
+            method=name,
+            task=task,
+            guidance=each,
+            backbone=backbone,
+            budget=budget,
+            task_settings=task_set,
+            data_root=data_root,
+        )
+        for name, each in pairs
     ]
+    if guidance:
+        plans = [_searchable(each, results) for each in plans]
     for each in plans:
         check(each, options, 1)
     sampler: Sampler = "tpe" if search == "tpe" else "halton"
-    found = {each.model_label: carry_out(each, trials, options, report, sampler) for each in plans}
-    show(found)
+    found = {name_of(each, of): carry_out(each, trials, options, report, sampler, of) for each in plans}
+    show(found, of)
     if any(not isinstance(each, Skip) and each.best is None for each in found.values()):
         raise typer.Exit(1)
 
 
-def show(found: dict[str, TuningRecord | Skip]) -> None:
-    """A row a method: how many trials it had, and the settings of the best beside what the defaults score."""
+def _searchable(plan: Plan, results: Path) -> Plan:
+    """The plan of a search of its guidance, with what its method's own search chose."""
+    from grasp_bench.tuning.chosen import with_tuned
+    from grasp_bench.tuning.ranges import tuned_ranges
+
+    if not tuned_ranges(type(plan.guidance.config)):
+        raise UserError(
+            f"--guidance {plan.spec.guidance.name}: declares no range to search. `grasp-bench show` says what a "
+            "guidance searches; leave this one out."
+        )
+    return with_tuned(plan, results)
+
+
+def show(found: dict[str, TuningRecord | Skip], of: str) -> None:
+    """A row for each: how many trials it had, and the settings of the best beside what the defaults score."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -91,7 +126,7 @@ def show(found: dict[str, TuningRecord | Skip]) -> None:
     from grasp_bench.tuning.trials import plain
 
     out = console()
-    table = Table("method", "trials", "best settings", "validation FD", "of the defaults", "no score")
+    table = Table(of, "trials", "best settings", "validation FD", "of the defaults", "no score")
     for column in (1, 3, 4, 5):
         table.columns[column].justify = "right"
     for name, record in found.items():

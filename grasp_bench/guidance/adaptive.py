@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     import torch
@@ -18,9 +18,9 @@ GUIDED = "adaptive-guided"
 class AdaptiveSettings(Settings):
     """Settings of adaptive guidance."""
 
-    guidance_scale: float = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in u + w (c - u) as long as a sample is guided; 1 never guides"""
-    threshold: float = Field(default=0.991, ge=-1, le=2)
+    threshold: Annotated[float, Tuned(0.9, 1)] = Field(default=0.991, ge=-1, le=2)
     """Cosine of the two estimates of x_0 from which on a sample is no longer guided; above 1 it always is. Which one
     saves a quarter of the evaluations, as in the paper, depends on the backbone and the task"""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     import torch
@@ -18,9 +18,9 @@ RATIO = 2  # of the sides of a latent and of its coarse version
 class BandSettings(Settings):
     """Settings of frequency-aware guidance."""
 
-    low_scale: float = Field(default=2.0, ge=0, le=100)
+    low_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
     """w of classifier-free guidance for what is left of a latent at half its resolution"""
-    high_scale: float = Field(default=3.0, ge=0, le=100)
+    high_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=3.0, ge=0, le=100)
     """w for the rest; both 1: conditional (one evaluation a step)"""
 
 

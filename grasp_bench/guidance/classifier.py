@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from grasp_bench.guidance import image_classifier
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
 from grasp_bench.guidance.image_classifier import ClassifierSettings
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ BUMP = 0.3  # share of the sine in the schedule of the paper
 class ClassifierGuidanceSettings(ClassifierSettings):
     """Settings of classifier guidance."""
 
-    guidance_scale: float = Field(default=0.1, ge=0, le=10)
+    guidance_scale: Annotated[float, Tuned(0.01, 3, log=True)] = Field(default=0.1, ge=0, le=10)
     """Shift of the estimated image at t = 1, as a share of its root mean square; 0 is the conditional prediction"""
     own_temperature: float = Field(default=1.0, ge=0, le=10)
     """Factor of the logit of the sample's own class"""

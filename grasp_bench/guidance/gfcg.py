@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from grasp_bench.guidance import image_classifier
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
 from grasp_bench.guidance.image_classifier import ClassifierSettings
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class GfcgSettings(ClassifierSettings):
     """Settings of gradient-free classifier guidance."""
 
-    max_scale: float = Field(default=3.0, ge=1, le=100)
+    max_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=3.0, ge=1, le=100)
     """Scale where the classifier is sure of another class; 1 is the conditional prediction alone"""
     from_timestep: float = Field(default=0.8, ge=0, le=1)
     """Noise share t below which it acts; above it the estimated image is too blurred to classify"""

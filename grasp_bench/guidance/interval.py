@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ class IntervalSettings(Settings):
     up to 0.76: the defaults, rounded up.
     """
 
-    guidance_scale: float = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in u + w (c - u) inside the interval; outside it is 1, at one evaluation a step"""
     lower: float = Field(default=0.28, ge=0, le=1)
     """Steps that start at this t or below are not guided; t in [0, 1], 1 is noise"""

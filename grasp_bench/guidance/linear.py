@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from grasp_bench.errors import UserError
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ RTOL = 1e-10  # predictions of neighbouring steps are nearly alike; below this t
 class LinearSettings(Settings):
     """Settings of linear adaptive guidance."""
 
-    guidance_scale: float = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in u + w (c - u) in the first half of the steps, and of the trajectories that are learned from"""
     trajectories: int = Field(default=200, ge=1, le=100_000)
     """Images whose sampling is learned from, spread evenly over the classes"""

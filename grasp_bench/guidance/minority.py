@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class MinoritySettings(Settings):
     """Settings of self-guided minority sampling."""
 
-    guidance_scale: float = Field(default=0.4, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.04, 4, log=True)] = Field(default=0.4, ge=0, le=100)
     """w: displacement in units of the variance that DDPM adds in the step; 0 is the conditional prediction"""
     every: int = Field(default=5, ge=1, le=1000)
     """Steps from one displacement to the next, the first step included"""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from grasp_bench.errors import Skip, UserError, did_you_mean
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class PerturbedSettings(Settings):
     """Settings of perturbed-attention guidance."""
 
-    guidance_scale: float = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
     """w of classifier-free guidance, u + w (c - u); 1: none (one evaluation a step fewer)"""
-    pag_scale: float = Field(default=3.0, ge=0, le=100)
+    pag_scale: Annotated[float, Tuned(0.3, 6, log=True)] = Field(default=3.0, ge=0, le=100)
     """s in s (c - p), which is added to it, p being perturbed; 0: none (one evaluation a step fewer)"""
     layers: str = ""
     """Names of the transformer's attention layers that are perturbed, separated by commas, such as

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class PlusSettings(Settings):
     """Settings of CFG++."""
 
-    guidance_scale: float = Field(default=0.6, ge=0, le=1)
+    guidance_scale: Annotated[float, Tuned(0.1, 1)] = Field(default=0.6, ge=0, le=1)
     """λ in u + λ (c - u), the prediction behind the estimate of x_0; 0 unconditional (one evaluation a step), and 1 is
     far from unguided"""
 

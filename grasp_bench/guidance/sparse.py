@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from grasp_bench.errors import Skip
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class SparseSettings(Settings):
     """Settings of sparse guidance."""
 
-    guidance_scale: float = Field(default=1.5, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(1, 3, log=True)] = Field(default=1.5, ge=0, le=100)
     """w in weak + w (strong - weak); 1: strong alone and 0: weak alone (one evaluation a step)"""
     strong_ratio: float = Field(default=0.3, ge=0, lt=1)
     """Share of the image's tokens that skip the middle blocks in the strong prediction"""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 
 from pydantic import Field
 
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.settings import Settings
+from grasp_bench.settings import Settings, Tuned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class WeakSettings(Settings):
     """Settings of guidance by a weaker network."""
 
-    guidance_scale: float = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in b + w (g - b), b being the weaker network; 1 is the fine-tuned network alone (one evaluation a step)"""
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
 from grasp_bench.errors import UserError
 from grasp_bench.harness.plan import Plan
-from grasp_bench.method import MethodSettings
 from grasp_bench.record import Tuning
 from grasp_bench.spec import STANDARD
-from grasp_bench.tuning.trials import TuningRecord, read_tuning, tuning_path
+from grasp_bench.tuning.trials import Searched, TuningRecord, read_tuning, tuning_path
 
 
 def with_tuned(plan: Plan, results: Path) -> Plan:
@@ -39,17 +39,15 @@ def with_tuned(plan: Plan, results: Path) -> Plan:
         raise UserError(f"{path}: its settings do not go with those of --set: {message}. Set others.") from error
 
 
-def with_settings(plan: Plan, settings: Mapping[str, JsonValue]) -> Plan:
-    """The run with other settings of the method. Raises ValidationError for what the method does not take."""
-    old = plan.method.config
-    config: MethodSettings = type(old).model_validate(old.model_dump() | dict(settings))
-    method = plan.spec.method.model_copy(update={"settings": config.model_dump(mode="json")})
-    return replace(
-        plan,
-        spec=plan.spec.model_copy(update={"method": method}),
-        method=type(plan.method)(config),
-        generator=with_settings(plan.generator, settings) if plan.generator else None,
-    )
+def with_settings(plan: Plan, settings: Mapping[str, JsonValue], of: Searched = "method") -> Plan:
+    """The run with other settings of its method or guidance. Raises ValidationError for what that does not take."""
+    part = getattr(plan, of)
+    config = type(part.config).model_validate(part.config.model_dump() | dict(settings))
+    component = getattr(plan.spec, of).model_copy(update={"settings": config.model_dump(mode="json")})
+    changed: dict[str, Any] = {of: type(part)(config), "spec": plan.spec.model_copy(update={of: component})}
+    if of == "method" and plan.generator:
+        changed["generator"] = with_settings(plan.generator, settings)
+    return replace(plan, **changed)
 
 
 def _find(plan: Plan, results: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The search for a method's settings: trial after trial, each kept as soon as it is made."""
+"""The search for settings of a method or a guidance: trial after trial, each kept as soon as it is made."""
 
 from __future__ import annotations
 
@@ -17,11 +17,22 @@ from grasp_bench.harness.progress import Reporter
 from grasp_bench.harness.runner import Options
 from grasp_bench.io import write_json
 from grasp_bench.record import Sampler
+from grasp_bench.settings import Settings
 from grasp_bench.tuning.chosen import with_settings
 from grasp_bench.tuning.objective import OBJECTIVE, Target, compared_counts, make_target
 from grasp_bench.tuning.ranges import candidate, tuned_ranges
 from grasp_bench.tuning.tpe import FIRST, load_optuna, proposed
-from grasp_bench.tuning.trials import Search, Trial, TuningRecord, plain, read_tuning, set_aside, tuning_path
+from grasp_bench.tuning.trials import (
+    Search,
+    Searched,
+    Trial,
+    TuningRecord,
+    name_of,
+    plain,
+    read_tuning,
+    set_aside,
+    tuning_path,
+)
 
 SEED = 1000
 """Of every trial's training and images, and not one of a leaderboard's."""
@@ -30,13 +41,18 @@ DECIDING = ("extractor", "generate")
 
 
 def tune(
-    plan: Plan, trials: int, options: Options, report: Reporter, sampler: Sampler = "halton"
+    plan: Plan,
+    trials: int,
+    options: Options,
+    report: Reporter,
+    sampler: Sampler = "halton",
+    of: Searched = "method",
 ) -> TuningRecord | Skip:
-    """Make the trials that are missing of ``trials``, or say why the method does not apply.
+    """Make the trials that are missing of ``trials``, or say why the method or the guidance does not apply.
 
-    ``plan`` is that of the method's defaults; its seed is replaced. A trial whose numbers stop being finite has no
-    score, and one that fails is made again the next time; neither ends the search. Raises :class:`UserError` for what
-    has nothing to do with a trial's settings.
+    ``plan`` is that of the defaults of what is searched; its seed is replaced. Trials of a guidance share one training.
+    A trial whose numbers stop being finite has no score, and one that fails is made again the next time; neither ends
+    the search. Raises :class:`UserError` for what has nothing to do with a trial's settings.
     """
     if sampler == "tpe":
         load_optuna()  # which is missed before anything is made
@@ -50,17 +66,18 @@ def tune(
     counts = compared_counts(common.data.validation, len(common.classes), budget.images_per_class)
     budget = budget.model_copy(update={"images_per_class": int(counts.max())})
     first = replace(common.plan, spec=common.plan.spec.model_copy(update={"budget": budget}))
-    path = tuning_path(options.results, plan)
-    found = _opened(path, first, _described(first, int(counts.sum()), sampler), report)
+    path, name = tuning_path(options.results, plan, of), name_of(plan, of)
+    model = type(getattr(plan, of).config)
+    found = _opened(path, model, _described(first, model, int(counts.sum()), sampler), report)
     missing = [number for number in range(trials) if number not in found.made]
     target = make_target(common, counts) if missing else None
     for number in missing:
         assert target
-        settings = _candidate(first, number, found)
-        report.say(f"{plan.model_label}, trial {number} of {trials}: {plain(settings)}")
-        trial = _carry_out(number, settings, first, target, options, device, report)
+        settings = _candidate(model, number, found)
+        report.say(f"{name}, trial {number} of {trials}: {plain(settings)}")
+        trial = _carry_out(number, settings, with_settings(first, settings, of), target, options, device, report)
         outcome = f"{trial.status}: {trial.reason}" if trial.score is None else f"validation FD {trial.score:.4g}"
-        report.say(f"{plan.model_label}, trial {number}: {outcome}")
+        report.say(f"{name}, trial {number}: {outcome}")
         found = found.with_trial(trial)
         write_json(path, found.model_dump(mode="json"))
     return found
@@ -72,57 +89,57 @@ def _seeded(plan: Plan) -> Plan:
     return replace(plan, spec=plan.spec.model_copy(update={"seed": SEED}), generator=generator)
 
 
-def _candidate(first: Plan, number: int, found: TuningRecord) -> dict[str, float]:
+def _candidate(model: type[Settings], number: int, found: TuningRecord) -> dict[str, float]:
     """The searched settings of trial ``number`` of a search that is ``found`` so far."""
-    model, task = type(first.method.config), first.spec.task.name
+    task = found.search.spec.task.name
     if found.search.sampler == "tpe":
         return proposed(model, number, task, found.trials)
     return candidate(model, number, task)
 
 
-def _described(first: Plan, images: int, sampler: Sampler) -> Search:
+def _described(first: Plan, model: type[Settings], images: int, sampler: Sampler) -> Search:
     keys, task = first.stage_keys(), first.spec.task.name
     return Search(
         spec=first.spec,
         stages={stage: keys[stage] for stage in DECIDING},
         sampler=sampler,
         sampler_seed=seeds.stream("tune", task),
-        ranges=tuned_ranges(type(first.method.config)),
+        ranges=tuned_ranges(model),
         objective=OBJECTIVE,
         extractor=f"{first.task.extractor}@{first.extractor.version}",
         images=images,
     )
 
 
-def _opened(path: Path, first: Plan, search: Search, report: Reporter) -> TuningRecord:
+def _opened(path: Path, model: type[Settings], search: Search, report: Reporter) -> TuningRecord:
     """The search as far as it is made; one that was another, at the same place, is set aside."""
     if not path.exists():
         return TuningRecord(search=search)
     found = read_tuning(path)
-    if found.search == search and all(_is_asked(trial, first, found) for trial in found.trials):
+    if found.search == search and all(_is_asked(trial, model, found) for trial in found.trials):
         return found
     aside = set_aside(path).name
     report.say(f"{path} is of another search, such as of another sampler, other ranges or versions: kept as {aside}")
     return TuningRecord(search=search)
 
 
-def _is_asked(trial: Trial, first: Plan, found: TuningRecord) -> bool:
+def _is_asked(trial: Trial, model: type[Settings], found: TuningRecord) -> bool:
     """Whether a trial has the settings that it would have now, as far as that does not depend on optuna's version."""
     depends = found.search.sampler == "tpe" and trial.number >= FIRST
-    return depends or trial.settings == _candidate(first, trial.number, found)
+    return depends or trial.settings == _candidate(model, trial.number, found)
 
 
 def _carry_out(
     number: int,
     settings: dict[str, float],
-    first: Plan,
+    plan: Plan,
     target: Target,
     options: Options,
     device: torch.device,
     report: Reporter,
 ) -> Trial:
     """One trial, whatever becomes of it."""
-    plan, begun = with_settings(first, settings), time.monotonic()
+    begun = time.monotonic()
     score = reason = None
     try:
         score = target.distance(Pipeline(plan, options, device, report))

@@ -14,12 +14,15 @@ from grasp_bench.record import Environment, Part, Sampler
 from grasp_bench.settings import Tuned
 from grasp_bench.spec import RunSpec
 
+Searched = Literal["method", "guidance"]
+"""Whose settings a search chooses."""
+
 
 class Search(Part):
     """What was searched, and how; trials of searches that differ in any of it are never mixed."""
 
     spec: RunSpec
-    """Of trial 0, whose settings are the method's defaults."""
+    """Of trial 0, where what is searched has its defaults."""
     stages: dict[str, str]
     """sha256 of what decides trial 0's images and the extractor, versions included."""
     sampler: Sampler = "halton"
@@ -33,7 +36,7 @@ class Search(Part):
 
 
 class Trial(Part):
-    """One setting of the method, trained and scored."""
+    """One setting of the method, trained and scored, or of the guidance, sampled with and scored."""
 
     number: int = Field(ge=0)
     settings: dict[str, int | float]
@@ -52,7 +55,7 @@ class Trial(Part):
 
 
 class TuningRecord(Part):
-    """A search as it is kept in ``results/<task>/tuning/<method>.json``."""
+    """A search as it is kept in ``results/<task>/tuning``."""
 
     schema_version: Literal[1] = 1
     search: Search
@@ -84,9 +87,15 @@ def _best(trials: list[Trial]) -> int | None:
     return min(scored)[1] if scored else None
 
 
-def tuning_path(results: Path, plan: Plan) -> Path:
-    """Where the search of the plan's method on its task is kept, for the plan's budget."""
-    return results / plan.task_label / "tuning" / f"{plan.model_label}.json"
+def tuning_path(results: Path, plan: Plan, of: Searched = "method") -> Path:
+    """Where the search of the plan's method or guidance on its task is kept, for the plan's budget."""
+    folder = results / plan.task_label / "tuning"
+    return folder / f"{plan.model_label}.json" if of == "method" else folder / "guidance" / f"{name_of(plan, of)}.json"
+
+
+def name_of(plan: Plan, of: Searched) -> str:
+    """As messages and tables call what is searched."""
+    return plan.model_label if of == "method" else plan.spec.guidance.name
 
 
 def read_tuning(path: Path) -> TuningRecord:

@@ -133,3 +133,47 @@ def test_a_method_that_does_not_apply_is_named_and_stops_no_other(
     assert found.exit_code == 0, found.output
     assert "lora: skipped: no attention here" in found.stdout
     assert [path.name for path in (FOLDER / "tuning").iterdir()] == ["grasp.json"]
+
+
+def test_a_guidance_is_searched_on_the_tuned_method_which_is_trained_once(
+    grasp_bench: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = ("tune", "--method", "grasp", "--guidance", "cfg++", "--guidance", "apg", *SMOKE, "--trials", "3")
+    assert "grasp-bench tune --method grasp --task digits-lt" in str(grasp_bench(*search).exception)
+    assert grasp_bench("tune", "--method", "grasp", *SMOKE, "--trials", "2").exit_code == 0
+
+    seen = []
+
+    def distance(self: Target, pipeline: Pipeline) -> float:
+        plan = pipeline.plan
+        seen.append((plan.stage_keys()["train"], plan.method.config.learning_rate, plan.guidance.config))
+        return float(abs(plan.guidance.config.guidance_scale - 0.5))
+
+    monkeypatch.setattr(Target, "distance", distance)
+    found = grasp_bench(*search)
+    assert found.exit_code == 0, found.output
+    chosen = json.loads((FOLDER / "tuning/grasp.json").read_text())
+    rate = chosen["trials"][chosen["best"]]["settings"]["learning_rate"]
+    assert len({(training, rate) for training, rate, _ in seen}) == 1
+    assert seen[0][1] == rate
+    files = {name: json.loads((FOLDER / f"tuning/guidance/{name}.json").read_text()) for name in ("cfg++", "apg")}
+    assert [set(file["trials"][0]["settings"]) for file in files.values()] == [
+        {"guidance_scale"},
+        {"guidance_scale", "norm_threshold"},
+    ]
+    tried = [trial["settings"]["guidance_scale"] for trial in files["cfg++"]["trials"]]
+    assert tried == [config.guidance_scale for _, _, config in seen[:3]]
+    assert len(set(tried)) == 3
+    best = files["cfg++"]["trials"][files["cfg++"]["best"]]["settings"]["guidance_scale"]
+    assert abs(best - 0.5) == min(abs(each - 0.5) for each in tried)
+    assert f"guidance_scale={best}" in found.stdout.replace("\n", "")
+
+    assert grasp_bench(*search).exit_code == 0
+    assert len(seen) == 6  # nothing is made again
+
+
+def test_a_guidance_without_a_range_and_several_methods_are_refused(grasp_bench: Call) -> None:
+    refused = grasp_bench("tune", "--method", "grasp", "--guidance", "none", *SMOKE)
+    assert "--guidance none: declares no range" in str(refused.exception)
+    refused = grasp_bench("tune", "--method", "grasp", "--method", "lora", "--guidance", "cfg", *SMOKE)
+    assert "give one --method" in str(refused.exception)
