@@ -71,6 +71,14 @@ class Cost(Part):
     """Size of the trained weights."""
     generate_seconds: float
     network_evaluations_per_image: float
+    """Passes forward of a sample through a network."""
+    backward_passes_per_image: float | None = None
+    """Of them those that a gradient went back through; none in records of before, as in the two below."""
+    gflops_per_image: float | None = None
+    """Billions of floating-point operations, forward and backward, that sampling the first image took, a product with
+    its sum counted as two; classifiers of a guidance and the decoder included."""
+    generate_peak_memory_mib: float | None = None
+    """Peak while generating, as that while training."""
 
 
 class Environment(Part):

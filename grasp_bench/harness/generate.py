@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
 from grasp_bench.errors import NonFiniteError, UserError
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
+from grasp_bench.harness.environment import PeakMemory
+from grasp_bench.harness.flops import flops
 from grasp_bench.harness.precision import autocast
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.io import write_json, write_tensors
@@ -25,6 +28,8 @@ from grasp_bench.spec import Precision, RunSpec
 IMAGES = "images.safetensors"
 SUMMARY = "generate.json"
 KIND = "batch"
+SPENT = ("seconds", "evaluations", "backward_passes", "flops", "peak_memory_mib")
+"""What every batch says of itself; flops are those of the first image, in the first batch."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Subject:
 
 
 class Network:
-    """A backbone with a method on it; counts the samples that go through."""
+    """A backbone with a method on it; counts the samples that go through, and the gradients that come back."""
 
     def __init__(
         self, backbone: Backbone, method: Method[MethodSettings], device: torch.device, precision: Precision = "float32"
@@ -45,12 +50,20 @@ class Network:
         self.backbone, self.method, self.device, self.precision = backbone, method, device, precision
         self.evaluations = 0
         """Samples that went through, each branch of a guidance counted."""
+        self.backward_passes = 0
+        """Those of them that a gradient came back through."""
 
     def __call__(self, latents: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The prediction (B, ...) at noisy latents (B, ...)."""
         self.evaluations += len(latents)
         with self.method.condition(condition), autocast(self.precision, self.device):
-            return self.backbone.predict(latents, condition.timesteps, condition.prompts).to(latents)
+            prediction = self.backbone.predict(latents, condition.timesteps, condition.prompts).to(latents)
+        if prediction.requires_grad:
+            prediction.register_hook(self._count_backward)
+        return prediction
+
+    def _count_backward(self, gradient: torch.Tensor) -> None:
+        self.backward_passes += len(gradient)
 
 
 class Sampler:
@@ -77,6 +90,11 @@ class Sampler:
     def evaluations(self) -> int:
         """Samples that went through a network, each branch of a guidance counted."""
         return sum(network.evaluations for network in self.networks)
+
+    @property
+    def backward_passes(self) -> int:
+        """Samples whose gradient came back through a network."""
+        return sum(network.backward_passes for network in self.networks)
 
     def place(self, backbone: Backbone) -> None:
         """Bring a transformer to the device, the precision and the mode of sampling."""
@@ -147,26 +165,44 @@ def generate(
     each, steps = spec.budget.images_per_class, sampler.guidance.steps(spec.budget)
     labels = torch.arange(len(subjects)).repeat_interleave(each)
     sampler.place(sampler.backbone)
+    memory = PeakMemory(sampler.device)
     made = processes.first_says(lambda: torch.cat([torch.zeros(0).long(), *_numbers(folder, report)]).tolist())
     missing = sorted(set(range(len(labels))).difference(made))
     batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
     with report.task("generate", len(labels), len(made)) as advance:
         for numbers in processes.share(batches):
-            started, evaluations = time.perf_counter(), sampler.evaluations
-            shape = sampler.backbone.latent_shape
-            streams = [noise_stream(spec.task.name, spec.seed, *divmod(number, each)) for number in numbers]
-            noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
-            shown = [subjects[label] for label in labels[numbers]]
-            known = torch.tensor([subject.label for subject in shown])
-            images = sampler(noise, [subject.prompt for subject in shown], known, steps, streams)
-            spent = [time.perf_counter() - started, sampler.evaluations - evaluations]
-            _check_spent(spec, steps, spent[1] / len(numbers))
-            batch = {"images": images, "numbers": torch.tensor(numbers), "spent": torch.tensor(spent).double()}
+            sample = partial(_sample, spec, subjects, labels, steps, sampler)
+            # apart from images that are kept, since being counted may change bits
+            operations = flops(partial(sample, numbers[:1])) if numbers[0] == 0 else 0
+            started, evaluations, backward = time.perf_counter(), sampler.evaluations, sampler.backward_passes
+            images = sample(numbers)
+            spent = {
+                "seconds": time.perf_counter() - started,
+                "evaluations": sampler.evaluations - evaluations,
+                "backward_passes": sampler.backward_passes - backward,
+                "flops": operations,
+                "peak_memory_mib": memory.mib(),
+            }
+            _check_spent(spec, steps, spent["evaluations"] / len(numbers))
+            batch = {"images": images, "numbers": torch.tensor(numbers)}
+            batch |= {name: torch.tensor(value, dtype=torch.float64) for name, value in spent.items()}
             save_checked(folder, KIND, numbers[0], batch)
             advance(len(images))
     processes.wait()
     if processes.is_first:
         _collect(folder, labels, report)
+
+
+def _sample(
+    spec: RunSpec, subjects: Sequence[Subject], labels: torch.Tensor, steps: int, sampler: Sampler, numbers: list[int]
+) -> torch.Tensor:
+    """The images of those ``numbers``, (B, C, H, W) in uint8; ``labels`` has the class of every image."""
+    shown = [subjects[label] for label in labels[numbers]]
+    each, shape = spec.budget.images_per_class, sampler.backbone.latent_shape
+    streams = [noise_stream(spec.task.name, spec.seed, *divmod(number, each)) for number in numbers]
+    noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
+    known = torch.tensor([subject.label for subject in shown])
+    return sampler(noise, [subject.prompt for subject in shown], known, steps, streams)
 
 
 def _check_spent(spec: RunSpec, steps: int, evaluations: float) -> None:
@@ -185,10 +221,17 @@ def _collect(folder: Path, labels: torch.Tensor, report: Reporter) -> None:
     order = torch.cat([batch["numbers"] for batch in batches]).argsort()
     images = torch.cat([batch["images"] for batch in batches])[order]
     write_tensors(folder / IMAGES, {"images": images, "labels": labels})
-    seconds, evaluations = torch.stack([batch["spent"] for batch in batches]).sum(0).tolist()
+    spent = {name: torch.stack([batch[name] for batch in batches]) for name in SPENT}
+    total = {name: each.sum().item() for name, each in spent.items()}
     write_json(
         folder / SUMMARY,
-        {"seconds": round(seconds, 3), "network_evaluations_per_image": evaluations / len(labels)},
+        {
+            "seconds": round(total["seconds"], 3),
+            "network_evaluations_per_image": total["evaluations"] / len(labels),
+            "backward_passes_per_image": total["backward_passes"] / len(labels),
+            "gflops_per_image": total["flops"] / 1e9,
+            "peak_memory_mib": round(spent["peak_memory_mib"].max().item(), 1),
+        },
     )
 
 

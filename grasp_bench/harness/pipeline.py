@@ -92,6 +92,9 @@ class Pipeline:
                 checkpoint_mib=round(weights.stat().st_size / 2**20, 4),
                 generate_seconds=generate_summary["seconds"],
                 network_evaluations_per_image=generate_summary["network_evaluations_per_image"],
+                backward_passes_per_image=generate_summary.get("backward_passes_per_image"),  # of late, and below
+                gflops_per_image=generate_summary.get("gflops_per_image"),
+                generate_peak_memory_mib=generate_summary.get("peak_memory_mib"),
             ),
             metrics=[Metric.model_validate(metric) for metric in json.loads((score / METRICS).read_text())],
             diagnostics=train_summary["diagnostics"],

@@ -27,6 +27,8 @@ class Cell:
     """1 for the methods that no other is significantly better than, and so on; none where seeds cannot tell."""
     values: dict[int, float] = field(default_factory=dict)
     """Seed → value; empty without a mean."""
+    unit: str = "seed"
+    """What the interval is over."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class Difference:
     """Two-sided; none below two seeds."""
     adjusted: float | None
     """After Holm's correction over all comparisons of :class:`Differences`."""
+    unit: str = "paired seed"
+    """What the interval is over."""
 
     @property
     def significant(self) -> bool:

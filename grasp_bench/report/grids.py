@@ -17,6 +17,10 @@ MINUS = "\N{MINUS SIGN}"
 FLOOR = "floor (real vs held-out real)"
 NOTE = "Mean ± half the 95 % interval over seeds (Student t; from three seeds on); provisional: one seed."
 PROVISIONAL = " (provisional)"
+OTHER_PROTOCOL = (
+    "Another table has the same heading but for the protocol: other versions of what decides scores, so that the two "
+    "do not compare; `grasp-bench compare` says which."
+)
 COST_COLUMNS = (
     "method",
     "seeds",
@@ -26,6 +30,9 @@ COST_COLUMNS = (
     "peak memory MiB",
     "weights MiB",
     "evaluations per image",
+    "backward passes per image",
+    "GFLOP per image",
+    "sampling memory MiB",
 )
 
 
@@ -109,10 +116,7 @@ def _section(board: Leaderboard, compared: Differences | None) -> Section:
 def _notes(board: Leaderboard, compared: Differences | None) -> list[str]:
     notes = [NOTE] if board.metrics else []
     if board.protocol:
-        notes.append(
-            "Another table has the same heading but for the protocol: other versions of what decides scores, so that "
-            "the two do not compare; `grasp-bench compare` says which."
-        )
+        notes.append(OTHER_PROTOCOL)
     if board.sorted_by:
         notes.append(f"Rows are sorted by {board.sorted_by}.")
     if board.tiers:
@@ -149,7 +153,7 @@ def _seeds(rows: Sequence[Row]) -> str:
 def _costs(row: Row) -> list[Text]:
     cost = row.cost
     if cost is None:
-        return [Text(ABSENT)] * 6
+        return [Text(ABSENT)] * (len(COST_COLUMNS) - 2)
     return [
         Text(f"{cost.trainable_parameters:,.0f}"),
         Text(f"{cost.train_seconds:.1f}"),
@@ -157,7 +161,14 @@ def _costs(row: Row) -> list[Text]:
         Text(f"{cost.peak_memory_mib:,.0f}"),
         Text(f"{cost.checkpoint_mib:.2f}"),
         Text(f"{cost.network_evaluations_per_image:.0f}"),
+        Text(_known(cost.backward_passes_per_image, ".0f")),
+        Text(_known(cost.gflops_per_image, ",.3g")),
+        Text(_known(cost.generate_peak_memory_mib, ",.0f")),
     ]
+
+
+def _known(value: float | None, form: str) -> str:
+    return ABSENT if value is None else format(value, form)
 
 
 def _difference_grid(compared: Differences) -> Grid:

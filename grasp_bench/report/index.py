@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 INDEX_NAME = ".index.parquet"
-FORMAT = f"1 of grasp-bench {__version__}"
+FORMAT = f"2 of grasp-bench {__version__}"
 """The number rises with every change of what a summary says."""
 FACTS = tuple(field.name for field in fields(RunSummary) if field.name != "cost")
 WHOLE = ("seed",)
@@ -113,7 +113,9 @@ def _read(path: Path) -> tuple[list[Place], Runs]:
 def _unpacked(table: pa.Table, keys: tuple[ScoreKey, ...]) -> tuple[list[Place], Runs]:
     """Raises ValueError for scores that do not belong together."""
     plain = {name: table[name].to_pylist() for name in ("size", "mtime_ns", *FACTS, *COSTS)}
-    spent = [None if None in each else MeanCost(*each) for each in zip(*(plain[name] for name in COSTS), strict=True)]
+    spent = [
+        None if each[0] is None else MeanCost(*each) for each in zip(*(plain[name] for name in COSTS), strict=True)
+    ]
     facts = zip(*(plain[name] for name in FACTS), spent, strict=True)
     summaries = tuple(RunSummary(*each) for each in facts)
     places = [Place(*each) for each in zip(plain["folder"], plain["size"], plain["mtime_ns"], strict=True)]

@@ -13,14 +13,17 @@ from grasp_bench.report.differences import Difference
 from grasp_bench.report.table import Leaderboard, MeanCost
 
 WORDS = (
-    *("task", "task_version", "budget", "backbone", "method", "status", "reason"),
+    *("task", "task_version", "budget", "backbone", "backbone_revision", "protocol", "method", "status", "reason"),
     *("metric", "label", "group", "direction"),
 )
-SCORES = ("mean", "low", "high", "n_seeds", "n", "floor", "tier")
-DIFFERENCES = ("baseline", "difference", "difference_low", "difference_high", "p", "p_holm")
-COSTS = ("trainable_parameters", "train_seconds", "peak_memory_mib", "network_evaluations_per_image")
+SCORES = ("mean", "low", "high", "unit", "n_seeds", "n", "floor", "tier")
+DIFFERENCES = ("baseline", "difference", "difference_low", "difference_high", "difference_unit", "p", "p_holm")
+COSTS = (
+    *("trainable_parameters", "train_seconds", "peak_memory_mib", "network_evaluations_per_image"),
+    *("backward_passes_per_image", "gflops_per_image", "generate_peak_memory_mib"),
+)
 COLUMNS = (*WORDS, *SCORES, *DIFFERENCES, *COSTS)
-TEXTS = (*WORDS, "baseline")
+TEXTS = (*WORDS, "unit", "baseline", "difference_unit")
 WHOLE = ("n_seeds", "n", "tier")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the start of a formula."""
@@ -70,6 +73,8 @@ def _board_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
         "task_version": board.task_version,
         "budget": board.budget,
         "backbone": board.backbone,
+        "backbone_revision": board.backbone_revision,
+        "protocol": board.protocol or None,
     }
     costs = {row.label: _cost(row.cost) for row in board.rows}
     for table in board.metrics:
@@ -83,12 +88,13 @@ def _board_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
         yield {**shared, "method": problem.label, "status": problem.status, "reason": problem.reason}
 
 
-def _cost(cost: MeanCost | None) -> dict[str, float]:
+def _cost(cost: MeanCost | None) -> dict[str, float | None]:
     return {name: getattr(cost, name) for name in COSTS} if cost else {}
 
 
 def _difference(baseline: str, found: Difference) -> dict[str, Any]:
-    return dict(zip(DIFFERENCES, (baseline, found.mean, found.low, found.high, found.p, found.adjusted), strict=True))
+    values = (baseline, found.mean, found.low, found.high, found.unit, found.p, found.adjusted)
+    return dict(zip(DIFFERENCES, values, strict=True))
 
 
 def _harmless(value: Any) -> Any:

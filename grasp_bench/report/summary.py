@@ -30,6 +30,10 @@ class MeanCost:
     peak_memory_mib: float
     checkpoint_mib: float
     network_evaluations_per_image: float
+    backward_passes_per_image: float | None
+    """None, like those below, where a record of before does not say it."""
+    gflops_per_image: float | None
+    generate_peak_memory_mib: float | None
 
 
 COSTS = tuple(field.name for field in fields(MeanCost))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -164,7 +164,9 @@ def _row(label: str, runs: Sequence[RunSummary]) -> Row:
 
 
 def _mean_cost(costs: Sequence[MeanCost]) -> MeanCost:
-    return MeanCost(*(sum(getattr(cost, name) for cost in costs) / len(costs) for name in COSTS))
+    spent: dict[str, list[Any]] = {name: [getattr(cost, name) for cost in costs] for name in COSTS}
+    means: dict[str, Any] = {name: None if None in each else sum(each) / len(each) for name, each in spent.items()}
+    return MeanCost(**means)
 
 
 def _metric_tables(runs: Runs, labels: Sequence[str], rows: Sequence[str]) -> tuple[MetricTable, ...]:

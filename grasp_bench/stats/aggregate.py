@@ -21,6 +21,8 @@ class Aggregate:
     low: float
     high: float
     resamples: int
+    unit: str = "run within task"
+    """What is redrawn."""
 
 
 def interquartile_mean(values: ArrayLike) -> float:

@@ -28,7 +28,7 @@ EVALUATIONS = {
     "fa-cfg": 2 * STEPS,
 }
 """Of a network for each image; None where it depends on the levels or the image."""
-SETTINGS = {"linear-ag": ["trajectories=25"], "autoguidance": ["weak_share=0.25"]}
+SETTINGS = {"linear-ag": ["trajectories=25"], "autoguidance": ["weak_share=0.25"], "sg-minority": ["every=1"]}
 
 Make = Callable[[str], Pipeline]
 
@@ -58,6 +58,25 @@ def test_images_are_its_own_at_its_own_cost(pipeline: Make, name: str) -> None:
     images, unguided = (read_tensors(each / generate.IMAGES)["images"] for each in (made, pipeline("none").generated))
     assert torch.equal(images, unguided) == (name == "none")
     assert all(image.float().std() > 5 for image in images)
+
+
+def summary(made: Pipeline) -> dict[str, float]:
+    found: dict[str, float] = json.loads((made.generated / generate.SUMMARY).read_text())
+    return found
+
+
+def test_operations_and_backward_passes_are_counted(pipeline: Make) -> None:
+    plain, guided, minority = (summary(pipeline(name)) for name in ("none", "cfg++", "sg-minority"))
+    assert guided["gflops_per_image"] == pytest.approx(2 * plain["gflops_per_image"], rel=0.01)
+    assert plain["backward_passes_per_image"] == guided["backward_passes_per_image"] == 0
+    steps = STEPS - 1  # nothing is left to move in the last
+    assert minority["network_evaluations_per_image"] == STEPS + steps
+    assert minority["backward_passes_per_image"] == steps
+    # the gradient of one pass takes what the pass took: products with weights that nothing trains are not made again
+    assert minority["gflops_per_image"] == pytest.approx(
+        plain["gflops_per_image"] * (STEPS + 2 * steps) / STEPS, rel=0.1
+    )
+    assert all(each["peak_memory_mib"] > 100 for each in (plain, guided, minority))
 
 
 def test_what_linear_ag_learns(pipeline: Make) -> None:

@@ -61,12 +61,12 @@ def record(
         "status": "finished",
         "cost": cost() if metrics else None,
         "streams": "a" * 64 if metrics else None,
+        "protocol": {"rules": "1.0"},
         **fields,
     }
     return RunRecord(
         run_id=spec.id,
         spec=spec,
-        protocol={"rules": "1.0"},
         started="2025-01-01T00:00:00Z",
         finished="2025-01-01T00:01:00Z",
         environment=environment,
@@ -86,6 +86,9 @@ def cost(seconds: float = 60.0, parameters: int = 1234) -> Cost:
         checkpoint_mib=1.0,
         generate_seconds=8.0,
         network_evaluations_per_image=40.0,
+        backward_passes_per_image=0.0,
+        gflops_per_image=1.5,
+        generate_peak_memory_mib=800.0,
     )
 
 

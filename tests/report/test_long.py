@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from grasp_bench.report.long import COLUMNS, csv_text, parquet_bytes
-from report.records import example, metric, record, reported, separated
+from report.records import cost, example, metric, record, reported, separated
 
 
 def lines(records, **options) -> list[dict[str, str]]:
@@ -50,3 +50,20 @@ def test_parquet_has_the_lines_of_the_csv_with_types():
     assert plain == list(csv.DictReader(io.StringIO(csv_text(report))))
     assert table["tier"].to_pylist() == [1, 1, 2, None]
     assert str(table.schema.field("mean").type) == "double"
+
+
+def test_intervals_name_their_unit_and_boards_their_versions():
+    rows = lines(separated(), baseline="last")
+    assert {row["unit"] for row in rows} == {"seed"}
+    assert {row["difference_unit"] for row in rows if row["difference"]} == {"paired seed"}
+    assert {row["backbone_revision"] for row in rows} == {"abc"}
+    assert {row["protocol"] for row in rows} == {""}
+    protocols = {"rules": "1.0"}, {"rules": "2.0"}
+    apart = [record("grasp", 0, [metric("fd", "all", 1.0)], protocol=each) for each in protocols]
+    assert len({row["protocol"] for row in lines(apart)}) == 2
+
+
+def test_costs_that_a_record_of_before_lacks_are_empty():
+    spent = cost().model_copy(update={"gflops_per_image": None, "backward_passes_per_image": 3.0})
+    (row,) = lines([record("grasp", 0, [metric("fd", "all", 1.0)], cost=spent)])
+    assert (row["gflops_per_image"], row["backward_passes_per_image"]) == ("", "3.0")

@@ -23,6 +23,9 @@ def test_json_round_trip():
             "peak_memory_mib": 900,
             "checkpoint_mib": 1,
             "network_evaluations_per_image": 40,
+            "backward_passes_per_image": 0,
+            "gflops_per_image": 1.5,
+            "generate_peak_memory_mib": 800,
         },
     }
     assert board["problems"][0]["status"] == "oom"
