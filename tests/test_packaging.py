@@ -2,13 +2,18 @@
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from grasp_bench import __version__, plugins
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("grasp_bench", "baselines", "tasks", "pyproject.toml", "README.md", "LICENSE")
@@ -113,3 +118,26 @@ def test_the_installed_weights_load(site, tmp_path):
         "print(sum(p.numel() for p in backbone.transformer.parameters()))"
     )
     assert int(python(site, "-c", code, folder=tmp_path)) > 400_000
+
+
+def test_the_citation_is_of_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == project["version"] == __version__
+    assert cited["license"] == project["license"]
+    assert [author["name"] for author in cited["authors"]] == [author["name"] for author in project["authors"]]
+    assert cited["title"].startswith(f"{project['name']}: ")
+
+
+def test_the_readme_says_of_citing_what_the_citation_does():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    (said,) = re.findall(r"^## Cite\n(.*?)(?:^## |\Z)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert "(CITATION.cff)" in said
+    papers = [each["value"].removeprefix("arXiv:") for paper in cited["references"] for each in paper["identifiers"]]
+    assert papers == re.findall(r"arXiv (\d{4}\.\d{5})", said)
+    assert [paper["url"].rpartition("/")[2] for paper in cited["references"]] == papers
+    assert f"arXiv {papers[0]}" in plugins.load("methods", "grasp").paper
+    for words in ("GRASP", "the papers of the methods and data that you use"):
+        assert words in cited["message"]
+        assert words in " ".join(said.split())
+    assert f"Licence: {cited['license']}." in said

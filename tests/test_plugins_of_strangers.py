@@ -212,6 +212,24 @@ def test_the_command_survives_all_of_them_and_says_one_thing(site: Path, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"site"}
 
 
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
+APART = ["--no-deps", "--no-index"]
+UNSOUND = {
+    "imports-too-much": ("missing_import:Anything", "No module named 'no_such_package'"),
+    "oft": ("broken:Sound", "the name is taken by grasp-bench"),
+    "takes-too-little": ("broken:AttachWithoutParameters", "attach takes (self), expected (self, backbone, task, gen"),
+}
+"""Methods of one package that cannot be used: name → class, and what is said of it."""
+
+
+def build(wheels: Path, *packages: Path) -> list[Path]:
+    """The wheels of some packages, built as their authors would."""
+    subprocess.run([*PIP, "wheel", *APART, "--no-build-isolation", "--wheel-dir", wheels, *packages], check=True)
+    built = list(wheels.glob("*.whl"))
+    assert len(built) == len(packages)
+    return built
+
+
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder with a package of every kind, and the Python of an environment into which their wheels are installed.
@@ -228,13 +246,27 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     purelib = sysconfig.get_path("purelib")
     (own,) = python.parents[1].glob("lib/python*/site-packages")
     (own / "seen.pth").write_text(f"import site; site.addsitedir({purelib!r})\n")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-    apart = ["--no-deps", "--no-index"]
-    wheels = folder / "wheels"
-    subprocess.run([*pip, "wheel", *apart, "--no-build-isolation", "--wheel-dir", wheels, *packages], check=True)
-    assert len(list(wheels.glob("*.whl"))) == len(packages)
-    subprocess.run([*pip, "--python", python, "install", *apart, *wheels.glob("*.whl")], check=True)
+    subprocess.run([*PIP, "--python", python, "install", *APART, *build(folder / "wheels", *packages)], check=True)
     return folder, str(python)
+
+
+@pytest.fixture
+def unsound(fresh: tuple[Path, str], tmp_path: Path) -> Iterator[str]:
+    """The Python of the same environment, as long as a package is installed there of which little can be used."""
+    _, python = fresh
+    package = tmp_path / "unsound"
+    shutil.copytree(STRANGERS, package, ignore=shutil.ignore_patterns("__pycache__"))
+    points = [f'{name} = "{value}"' for name, (value, _) in UNSOUND.items()]
+    modules = [path.stem for path in package.glob("*.py")]
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        f'[project]\nname = "unsound"\nversion = "1.0"\n[project.entry-points."{METHODS}"]\n'
+        + "\n".join([*points, 'meddling = "meddling:MeetsHalfway"'])
+        + f"\n[tool.setuptools]\npy-modules = {modules}\n"
+    )
+    subprocess.run([*PIP, "--python", python, "install", *APART, *build(tmp_path / "wheels", package)], check=True)
+    yield python
+    subprocess.run([*PIP, "--python", python, "uninstall", "--yes", "unsound"], check=True)
 
 
 @pytest.mark.slow
@@ -278,6 +310,41 @@ def test_a_new_method_keeps_the_contract_and_a_mistake_in_it_is_found(fresh: tup
     said = own_tests(edited, python, "-k", "step-0 and sd3 or declaration", PYTHONPATH=str(edited / "src"))
     assert "1 failed, 1 passed" in said
     assert "test_contract[step-0[tiny-sd3]]" in said
+
+
+@pytest.mark.slow
+def test_of_an_unsound_package_is_told_what_cannot_be_used(unsound: str, tmp_path: Path) -> None:
+    shown = grasp_bench("list", folder=tmp_path, python=unsound)
+    assert shown.returncode == 0, shown.stderr
+    assert len(shown.stderr.splitlines()) == len(UNSOUND)
+    for name in ("my-method", "meddling", "lora"):
+        assert f" {name} " in shown.stdout
+    for name, (value, words) in UNSOUND.items():
+        said = f"method '{name}' of unsound ({value}) cannot be used: "
+        (warning,) = (line for line in shown.stderr.splitlines() if line.startswith(f"warning: {said}"))
+        run = grasp_bench("run", "--method", name, "--task", "digits-lt", folder=tmp_path, python=unsound)
+        assert run.returncode == 2
+        assert run.stderr == f"error: {warning.removeprefix('warning: ')}\n"
+        assert run.stdout == ""
+        assert words in warning
+        assert "pip uninstall unsound" in warning
+    assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.slow
+def test_a_method_that_alters_its_batch_is_found_out(unsound: str, tmp_path: Path) -> None:
+    asked = ("check", "method", "meddling", "--json", "found.json")
+    shown = grasp_bench(*asked, folder=tmp_path, python=unsound)
+    assert shown.returncode == 1, shown.stderr
+    assert "Traceback" not in shown.stdout + shown.stderr
+    checks = json.loads((tmp_path / "found.json").read_text())["checks"]
+    failed = {check["name"]: check["found"] for check in checks if check["status"] == "failed"}
+    said = "a training step changed of its batch: "
+    assert failed == {
+        "data-untouched[tiny-sd3]": f"{said}target",
+        "data-untouched[tiny-dit]": f"{said}noise, target",  # which are one tensor there
+    }
+    assert f"failed: {said}target" in " ".join(shown.stdout.replace("│", " ").split())
 
 
 @pytest.mark.slow

@@ -170,7 +170,7 @@ app.command(
 app.command(
     "submit",
     epilog=examples(
-        "grasp-bench submit results/digits-lt/grasp/seed-0 --out pack.zip",
+        "grasp-bench submit results/digits-lt/grasp/seed-0",
         "grasp-bench submit results/digits-lt/*/seed-* --out digits.zip",
     ),
 )(submit_runs)

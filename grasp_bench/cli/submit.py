@@ -10,7 +10,12 @@ import typer
 
 def submit(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, or their record.json.")],
-    out: Annotated[Path, typer.Option(metavar="PACK.zip", help="File to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PACK.zip", help="File to write; else LABEL-seed-N.zip, of several runs TASK.zip or results.zip."
+        ),
+    ] = None,
     work_dir: Annotated[Path, typer.Option(help="Where the runs' stages are.")] = Path(".grasp-bench"),
     task: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="The file of a task that is described by one.")
@@ -40,5 +45,11 @@ def submit(
                 markup=False,
                 soft_wrap=True,
             )
-    size = f"{len(packed.manifest.members)} files, {out.stat().st_size:,} bytes"
-    shown.print(f"{out}: {size}. Look at it as others do: grasp-bench verify {out}", markup=False, soft_wrap=True)
+    written = f"{len(packed.manifest.members)} files, {packed.path.stat().st_size:,} bytes"
+    if packed.replaced:
+        written += ", in place of an older pack"
+    shown.print(
+        f"{packed.path}: {written}. Look at it as others do: grasp-bench verify {packed.path}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -36,6 +36,7 @@ from grasp_bench.packs.manifest import (
     folder_of,
     input_name,
 )
+from grasp_bench.packs.place import default_path, replaces_a_pack
 from grasp_bench.record import RECORD_NAME, RunRecord
 from grasp_bench.report.load import FoundRun
 
@@ -56,27 +57,32 @@ class Packed:
     runs: list[RunRecord]
     left_out: dict[str, list[str]]
     """Id of a private task's run → its files that are not in the pack."""
+    replaced: bool
+    """Whether it took the place of an older one."""
 
 
 def submit(
     runs: list[Path],
-    out: Path,
+    out: Path | None,
     work_dir: Path,
     task: Path | None = None,
     backbone: str | None = None,
     data_root: Path | None = None,
 ) -> Packed:
-    """Write the runs to the pack ``out``; the other arguments are as :func:`plan_of` has them.
+    """Write the runs to the pack ``out``, none: :func:`default_path`; the others are as :func:`plan_of` has them.
 
     Equal runs give equal bytes. Raises :class:`UserError` for a run that is not finished, given twice or of another
-    version, and with the command that makes them again where its features are gone.
+    version, with the command that makes them again where its features are gone, and where what lies at ``out`` is no
+    pack.
     """
+    found_runs = [finished_run(run) for run in runs]
+    out = out or default_path([found.record for found in found_runs])
+    replaced = replaces_a_pack(out)
     members: dict[str, Content] = {}
     packed: list[PackedRun] = []
     records: list[RunRecord] = []
     left_out: dict[str, list[str]] = {}
-    for run in runs:
-        found = finished_run(run)
+    for run, found in zip(runs, found_runs, strict=True):
         record = found.record
         if any(record.run_id == other.run_id for other in records):
             raise UserError(f"{run}: the run {record.run_id[:12]} is given twice. Name it once.")
@@ -110,7 +116,7 @@ def submit(
     )
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False) + "\n"
     write_archive(out, {**members, MANIFEST: text.encode()})
-    return Packed(out, manifest, records, left_out)
+    return Packed(out, manifest, records, left_out, replaced)
 
 
 def _files(found: FoundRun, names: Iterable[str]) -> dict[str, Content]:

@@ -19,6 +19,8 @@ CONTRACT = {
     "step-0": "At step 0 the output equals the base model's exactly, or the docstring says what differs at step 0.",
     "fresh-weights": "Fresh weights come from the generator that attach() is given, and no global one is drawn from.",
     "task-untouched": "attach() changes nothing of the task, and of the backbone its transformer alone.",
+    "data-untouched": "What is given to be trained on is only read: attach() and training_clusters() change nothing of "
+    "the training images, condition(), the forward pass, losses() and auxiliary_loss() nothing of the batch.",
     "trains-its-own": "Training changes parameters() and nothing else of the network.",
     "round-trip": "What state_dict() gives, through a safetensors file into a fresh attach, gives equal outputs; it "
     "holds only what the method owns.",

@@ -7,6 +7,7 @@ import random
 import re
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ import torch
 from grasp_bench.harness import train as training
 from grasp_bench.io import read_tensors, write_tensors
 from grasp_bench.method import Method
-from grasp_bench.task import Task, TaskSettings
 from grasp_bench.testing.anatomy import anatomy, changed_values, differences, some
 from grasp_bench.testing.checks import NotApplicable, require
+from grasp_bench.testing.given import changes, of_batch, of_split, of_task
 from grasp_bench.testing.rig import STEPS, Interrupted, Interrupting, Watched, planned
 from grasp_bench.testing.subject import Attached, Subject, predict
 
@@ -69,15 +70,31 @@ def task_untouched(subject: Subject) -> None:
     """Task and backbone before and after attach()."""
     run = subject.run()
     task, backbone = run.plan.task, run.backbone
-    told, parts = _told(task), {name: part for name, part in vars(backbone).items() if name not in PLACED}
+    told, parts = of_task(task), {name: part for name, part in vars(backbone).items() if name not in PLACED}
     run.attach()
-    after = _told(task)
-    changed = [name for name in told if told[name] != after[name]]
-    require(not changed, f"attach() changed of the task: {', '.join(changed)}")
+    changed = changes(told, of_task(task))
+    require(not changed, f"attach() changed of the task: {some(changed)}")
     own = vars(backbone)
     replaced = [name for name, part in parts.items() if own.get(name) is not part]
     replaced += [name for name in own.keys() - parts.keys() if callable(getattr(type(backbone), name, None))]
     require(not replaced, f"attach() replaced of the backbone: {', '.join(sorted(replaced))}")
+
+
+def data_untouched(subject: Subject) -> None:
+    """The training set and a batch before and after a training step."""
+    run = subject.run()
+    train = run.data.train
+    images = of_split(train)
+    run.attach()
+    batch = run.every_class()
+    changed = changes(images, of_split(train))
+    require(not changed, f"attach() or training_clusters() changed of the training images: {some(changed)}")
+    batch = replace(batch, weights=torch.ones(len(batch.ids)))
+    run.network.transformer.train()
+    tensors = of_batch(batch)
+    Attached(run, batch).gradients()
+    changed = changes(tensors, of_batch(batch))
+    require(not changed, f"a training step changed of its batch: {some(changed)}")
 
 
 def trains_its_own(subject: Subject) -> None:
@@ -257,20 +274,6 @@ def _global_states() -> tuple[bytes, str, object]:
 def _changed(before: tuple[bytes, str, object]) -> str:
     names = ("torch", "numpy", "Python's random")
     return " and ".join(name for name, old, new in zip(names, before, _global_states(), strict=True) if old != new)
-
-
-def _told(task: Task[TaskSettings]) -> dict[str, str]:
-    """What of a task decides data, budget and scores."""
-    return {
-        "identity": repr(task.identity()),
-        "classes": repr(task.classes()),
-        "budgets": repr(task.budgets),
-        "classifier": repr(task.classifier),
-        "extractor": task.extractor,
-        "guidance": task.guidance,
-        "backbone": task.backbone,
-        "groups": repr(task.groups),
-    }
 
 
 def _sentence_on(words: str, text: str) -> str:

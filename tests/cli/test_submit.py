@@ -4,7 +4,7 @@ import pytest
 from packs.packing import forged, hurry, members, named, packed, run_folder, with_record
 from typer.testing import CliRunner
 
-from grasp_bench.cli import app
+from grasp_bench.cli import app, main
 from grasp_bench.tasks.digits_lt import DigitsLT
 
 
@@ -37,6 +37,36 @@ def test_a_pack_is_written_and_verified(pack, tmp_path):
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["verdict"] == "verified"
     assert {"passed", "provisional"} == {check["outcome"] for check in found["checks"]}
+
+
+def test_without_out_it_is_named_after_the_run(pack, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("submit", run_folder(pack.parent), "--work-dir", pack.parent / "work")
+    shown = call(*words)
+    assert shown.exit_code == 0, shown.exception
+    assert "lora-seed-0.zip: " in shown.stdout
+    assert "grasp-bench verify lora-seed-0.zip" in shown.stdout
+    assert "older" not in shown.stdout
+    assert (tmp_path / "lora-seed-0.zip").read_bytes() == pack.read_bytes()
+    again = call(*words)
+    assert again.exit_code == 0, again.exception
+    assert ", in place of an older pack. " in again.stdout
+    assert (tmp_path / "lora-seed-0.zip").read_bytes() == pack.read_bytes()
+
+
+def test_what_is_no_pack_is_left_as_it_is(pack, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "mine.zip"
+    path.write_text("my only copy")
+    words = ["submit", run_folder(pack.parent), "--out", path, "--work-dir", pack.parent / "work"]
+    monkeypatch.setattr("sys.argv", ["grasp-bench", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {path}: is there already, and is no pack")
+    assert said.count("\n") == 1
+    assert path.read_text() == "my only copy"
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.zip"]
 
 
 def test_a_pack_that_somebody_has_been_at_exits_with_1(pack, tmp_path):

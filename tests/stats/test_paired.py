@@ -28,10 +28,23 @@ def test_t_gives_fishers_value():
 
 
 def test_wilcoxon_on_demsars_example():
-    # the smaller sum of ranks is 12, with 1.5 from a zero; 21 is the exact critical value at 0.05 for 14
+    # section 3.1.3: the sums of ranks are 93 and 12, either with 1.5, half of what the two zeros have
+    from scipy.stats import rankdata
+
+    thousandths = np.rint(1000 * (np.array(C45_M) - np.array(C45))).astype(int)
+    ranks = rankdata(np.abs(thousandths))
+    better, worse = ranks[thousandths > 0], ranks[thousandths < 0]
+    halved = ranks[thousandths == 0].sum() / 2
+    assert (better.sum() + halved, worse.sum() + halved) == (93, 12)
+    # the smaller sum is at most 12 under 32 of the 4,096 signs of the 12 ranks that have one
+    moved = np.concatenate([better, worse])
+    smaller = [
+        halved + min(sum(itertools.compress(moved, signs)), sum(itertools.compress(moved, np.logical_not(signs))))
+        for signs in itertools.product([False, True], repeat=len(moved))
+    ]
+    assert (np.count_nonzero(np.array(smaller) <= 12), len(smaller)) == (32, 4096)
     found = paired_difference(C45_M, C45, "wilcoxon")
-    assert found.p is not None
-    assert found.p < 0.05
+    assert (found.p, found.n) == (32 / 4096, 14)
     assert found.mean == pytest.approx(np.mean(C45_M) - np.mean(C45))
 
 

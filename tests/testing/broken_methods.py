@@ -65,6 +65,37 @@ class ChangesTheObjective(Lora):
         backbone.objective = Late()
 
 
+class MeetsHalfway(Lora):
+    """LoRA whose target comes to meet it"""
+
+    def losses(self, batch, prediction):
+        batch.target.lerp_(prediction.detach(), 0.5)
+        return super().losses(batch, prediction)
+
+
+class Weakens(Lora):
+    """LoRA on less noise, seen to after the loss"""
+
+    def auxiliary_loss(self, batch, prediction):
+        batch.noise.mul_(0.5)
+        object.__setattr__(batch, "noisy", batch.latents)
+
+
+class Relabels(Lora):
+    """LoRA to which every class is the first"""
+
+    def condition(self, condition):
+        condition.labels.zero_()
+        return super().condition(condition)
+
+
+class Overlooks(Lora):
+    """LoRA that wants no image of the last class"""
+
+    def training_clusters(self, train):
+        train.labels[train.labels == 9] = 0
+
+
 class Leaks(Lora):
     """LoRA that moves a frozen weight, too"""
 
