@@ -87,15 +87,15 @@ def rarest_group(metric: MetricTable) -> str:
 
 def read_boards(runs: Sequence[FoundRun]) -> list[Board]:
     """Every leaderboard of ``runs`` with its runs, by the task's label."""
-    summaries = summarised(run.record for run in runs).summaries
+    found = summarised(run.record for run in runs)
     groups: dict[tuple[str, str], list[tuple[FoundRun, RunSummary]]] = {}
-    for run, summary in zip(runs, summaries, strict=True):
+    for run, summary in zip(runs, found.summaries, strict=True):
         groups.setdefault((summary.task_label, summary.conditions), []).append((run, summary))
-    return [_board(groups[key]) for key in sorted(groups)]
+    tables = sort_rows(leaderboards(found), None)  # all at once: they are told apart by what others are like
+    return [_board(table, groups[key]) for table, key in zip(tables, sorted(groups), strict=True)]
 
 
-def _board(runs: Sequence[tuple[FoundRun, RunSummary]]) -> Board:
-    (table,) = sort_rows(leaderboards([run.record for run, _ in runs]), None)
+def _board(table: Leaderboard, runs: Sequence[tuple[FoundRun, RunSummary]]) -> Board:
     known = {row.label for row in table.rows} | {problem.label for problem in table.problems}
     rows: dict[str, list[Run]] = {}
     for run, summary in sorted(runs, key=lambda pair: pair[1].seed):

@@ -65,7 +65,7 @@ def training_chart(board: Board) -> Iterator[Chart]:
                 rows.append((label, group, f"{means[0][1]:.4g}", f"{means[-1][1]:.4g}"))
         panels.append(Panel(group, "step", tuple(series)))
     title = "Training loss by group"
-    caption = "Mean over seeds of the loss on the training images of each group, since the row of the log before."
+    caption = "Mean squared error on the training images of each group since the row of the log before, over all seeds."
     columns = ("method", "group", "first loss", "last loss")
     yield Chart(title, caption, plots(title, caption, "loss", panels), columns, rows)
 

@@ -103,6 +103,23 @@ SOURCES = {
 }
 """What classifiers are trained on → in words, and what to know of it."""
 BALANCED = "_balanced"
+COSTS = {
+    "trainable parameters": Definition(
+        "How many numbers the method trains, the backbone's or its own; those that stay frozen do not count.",
+        "Few of them need not mean quick training or little memory: the gradient passes through frozen layers too.",
+    ),
+    "training seconds": Definition(
+        "How long the training steps took by the clock, mean over seeds.",
+        "It tells as much of the machine, and of what else ran on it, as of the method: compare runs of one machine, "
+        "which every run's record names.",
+    ),
+    "evaluations per image": Definition(
+        "How often an image passes forward through a network while it is sampled: the steps, times the passes that the "
+        "guidance takes in each.",
+        "A pass costs more where a method adds layers, and backward passes and classifiers of a guidance do not count.",
+    ),
+}
+"""What a method costs, by the columns' titles; less is better."""
 UNKNOWN = Definition("A metric that this page knows nothing of.", "Ask whoever made it.")
 
 

@@ -95,6 +95,12 @@ def _drawn(series: Series, horizontal: Scale, vertical: Scale) -> Markup:
     return element("g", *parts, class_=series_class(series.index), data_method=series.name)
 
 
+def swatch(index: int) -> Markup:
+    """The mark of a method in its colour, as it stands beside the method's name."""
+    mark = _mark(index, 0, 0, 1)
+    return element("svg", mark, class_=f"swatch s{index % COLOURS}", viewBox="-1.6 -1.6 3.2 3.2", aria_hidden="true")
+
+
 def series_class(index: int) -> str:
     """The style sheet's class of a method: its colour, and its dashes."""
     return f"series s{index % COLOURS} d{index // COLOURS % 4}"
@@ -112,4 +118,5 @@ def _mark(index: int, x: float, y: float, size: float) -> Markup:
     shape = index // COLOURS % (len(CORNERS) + 1)
     if shape == 0:
         return element("circle", cx=x, cy=y, r=size)
-    return path([(x + size * dx, y + size * dy) for dx, dy in CORNERS[shape - 1]])
+    corners = CORNERS[shape - 1]
+    return path([(x + size * dx, y + size * dy) for dx, dy in (*corners, corners[0])])

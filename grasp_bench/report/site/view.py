@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grasp_bench.record import RECORD_NAME
+from grasp_bench.report.grids import OTHER_PROTOCOL
 from grasp_bench.report.site.boards import Board, Run
 from grasp_bench.report.site.charts import ABSENT, BETTER, COSTS
 from grasp_bench.report.site.command import run_command
 from grasp_bench.report.site.folder import CLASSES, LOG
+from grasp_bench.report.site.glossary import COSTS as COST_DEFINITIONS
 from grasp_bench.report.site.glossary import Definition, definition
 from grasp_bench.report.table import Cell, Leaderboard, MetricTable, Row
 
@@ -30,8 +32,8 @@ class Column:
     metric: str
     group: str
     label: str
+    tells: str
     arrow: str = ""
-    tells: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,21 @@ class Entry:
 def columns(board: Board) -> list[Column]:
     """A column for every metric and group, then for every cost."""
     scores = [
-        Column(metric.name, group, metric.label, ARROWS[metric.direction], _tells(metric))
+        Column(
+            metric.name,
+            group,
+            metric.label,
+            _tells(definition(metric.name), metric.direction),
+            ARROWS[metric.direction],
+        )
         for metric in board.table.metrics
         for group in metric.groups
     ]
-    return scores + [Column(COST, COST, title) for title, _ in COSTS]
+    return scores + [Column(COST, COST, title, _tells(COST_DEFINITIONS[title], "lower")) for title, _ in COSTS]
 
 
-def _tells(metric: MetricTable) -> str:
-    return f"{definition(metric.name).what} {BETTER[metric.direction].capitalize()}."
+def _tells(meaning: Definition, direction: str) -> str:
+    return f"{meaning.what} {BETTER[direction].capitalize()}."
 
 
 def lines(board: Board) -> list[Line]:
@@ -112,12 +120,26 @@ def decimals(metric: MetricTable) -> int:
     return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
+def title(table: Leaderboard) -> str:
+    """The task, and the protocol where that alone sets the leaderboard apart from another."""
+    return f"{table.task_label} · protocol {table.protocol}" if table.protocol else table.task_label
+
+
+def conditions(table: Leaderboard) -> str:
+    """Version, budget and backbone: what all rows share beside the title."""
+    return (
+        f"version {table.task_version} · {table.budget} budget · {table.backbone} at revision {table.backbone_revision}"
+    )
+
+
 def notes(table: Leaderboard) -> list[str]:
     """What a reader must know of a leaderboard's numbers."""
     said = [
         "± is half the 95 % interval of the mean over seeds (Student t), from three seeds on. The best mean of a "
         "column is bold.",
     ]
+    if table.protocol:
+        said.append(OTHER_PROTOCOL)
     if table.tiers:
         said.append(table.tiers)
     if table.streams:
@@ -166,13 +188,17 @@ def _plain(value: float | None, form: str) -> Number:
     return Number(ABSENT) if value is None else Number(format(value, form), value)
 
 
-def glossary(boards: list[Board]) -> dict[str, tuple[str, Definition, str]]:
-    """Metric → its label, what it is and which way is better, of all that the page shows."""
-    return {
-        metric.name: (metric.label, definition(metric.name), BETTER[metric.direction])
-        for board in boards
-        for metric in board.table.metrics
-    }
+def glossary(boards: list[Board]) -> list[tuple[str, Definition, str]]:
+    """Label, meaning and better direction of every metric and cost that the page shows."""
+    metrics = {metric.name: metric for board in boards for metric in board.table.metrics}
+    terms = [(each.label, definition(name), BETTER[each.direction]) for name, each in metrics.items()]
+    return terms + [(title, COST_DEFINITIONS[title], BETTER["lower"]) for title, _ in COSTS] if terms else []
+
+
+def meanings(boards: list[Board]) -> dict[str, str]:
+    """Metric → what is said of it where it is chosen."""
+    names = {metric.name: definition(metric.name) for board in boards for metric in board.table.metrics}
+    return {name: f"{meaning.what} {meaning.misleads}" for name, meaning in names.items()}
 
 
 class Files:

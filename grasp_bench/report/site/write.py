@@ -18,6 +18,7 @@ from grasp_bench.report.site import view
 from grasp_bench.report.site.boards import Board, ranked, rarest_group, read_boards
 from grasp_bench.report.site.charts import metric_charts, training_chart
 from grasp_bench.report.site.comparisons import against, over_tasks
+from grasp_bench.report.site.plots import swatch
 from grasp_bench.report.site.routing import routing_charts
 from grasp_bench.report.site.rules import RULES
 from grasp_bench.report.site.samples import Allowance, samples
@@ -49,7 +50,6 @@ def page(boards: list[Board], baseline: str | None = None) -> str:
     for each, charts in zip(shown, against(boards, baseline) if baseline else [], strict=bool(baseline)):
         for name, chart in charts.items():
             each["by_metric"][name].append(chart)
-    left_out, glossary = _left_out(boards, files), view.glossary(boards)
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -65,8 +65,9 @@ def page(boards: list[Board], baseline: str | None = None) -> str:
         boards=shown,
         over_tasks=over_tasks(boards),
         rules=RULES,
-        glossary=glossary,
-        left_out=left_out,
+        glossary=view.glossary(boards),
+        swatch=swatch,
+        left_out=_left_out(boards, files),
         style=Markup(style),
         script=Markup(script),
         policy=policy,
@@ -74,7 +75,7 @@ def page(boards: list[Board], baseline: str | None = None) -> str:
             {
                 "files": files.held,
                 "samples": {each["id"]: each["samples"].choices() for each in shown},
-                "metrics": {name: f"{what.what} {what.misleads}" for name, (_, what, _) in glossary.items()},
+                "metrics": view.meanings(boards),
             }
         ),
     )
@@ -94,6 +95,8 @@ def _shown(board: Board, number: int, files: view.Files, allowance: Allowance, b
     by_metric = {metric.name: list(metric_charts(board, metric)) for metric in board.main}
     return {
         "id": f"board-{number}",
+        "title": view.title(board.table),
+        "conditions": view.conditions(board.table),
         "table": board.table,
         "columns": view.columns(board),
         "lines": view.lines(board),

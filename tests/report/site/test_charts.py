@@ -8,7 +8,7 @@ from grasp_bench.report.site.boards import read_boards
 from grasp_bench.report.site.charts import metric_charts, pareto_front, training_chart
 from grasp_bench.report.site.routing import routing_charts
 from grasp_bench.report.site.svg import Scale, element, short, spanning
-from report.site.results import HOSTILE, make_results
+from report.site.results import CLUSTERS, HOSTILE, PEAR, make_results
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +102,43 @@ def test_bars_are_as_long_as_the_means_and_the_floor_is_drawn(charts, board):
     assert ("grasp", "tail", "105.5", *(f"{105.5 + sign * 4.30265 / 3**0.5:.4g}" for sign in (-1, 1))) in chart.rows
 
 
+def ends(drawn):
+    """Leftmost and rightmost position of a path."""
+    x = [float(each.split()[0]) for each in drawn.get("d")[1:].split("L")]
+    return min(x), max(x)
+
+
+def test_whiskers_reach_over_the_interval(charts, tmp_path):
+    bars = marks(charts["FD(digits-cnn) by group"], ".//g[@data-method]")
+    whiskers = [bar.find("path[@class='whisker']") for bar in bars]
+    assert len(whiskers) == 4 * 4
+    half = 4.30265 / 3**0.5  # of the three seeds' 0, 1 and 2
+    for bar, whisker in zip(bars, whiskers, strict=True):
+        mean = float(bar.find("title").text.rsplit(": ", 1)[1].split(" ")[0])
+        length = float(bar.find("rect").get("width"))
+        end = float(bar.find("rect").get("x")) + length
+        reach = length * half / mean
+        assert ends(whisker) == pytest.approx((end - reach, end + reach), abs=0.05)
+    (board,) = read_boards(load_runs(make_results(tmp_path, seeds=2)))
+    assert not marks(next(metric_charts(board, board.main[0])), ".//path[@class='whisker']")
+
+
 def test_class_curves_are_means_over_seeds_against_train_counts(charts):
     chart = charts["FD(digits-cnn) of every class, by its training images"]
     assert [row for row in chart.rows if row[0] == "grasp"] == [
         ("grasp", "quince", "4", "26"),
-        ("grasp", "pear", "20", "6"),
-        ("grasp", "apple", "80", "2.25"),
+        ("grasp", PEAR, "20", "6"),
+        ("grasp", "apple", "100", "2"),
     ]
-    assert len(marks(chart, ".//g[@data-method]")) == 4
+    methods = marks(chart, ".//g[@data-method]")
+    assert len(methods) == 4
+    for method in methods:
+        rare, middle, frequent = (float(mark.get("cx")) for mark in method.findall(".//circle"))
+        assert frequent - middle == pytest.approx(middle - rare, abs=0.02)  # 4, 20 and 100 images
+        assert middle - rare > 100
+        assert [ends(line) for line in method.findall("path[@class='line']")] == [(rare, frequent)]
+    (floor,) = marks(chart, ".//path[@class='reference']")
+    assert ends(floor) == (rare, frequent)
 
 
 def test_costs_name_the_front(charts):
@@ -123,11 +152,13 @@ def test_groups_that_a_row_of_the_log_did_not_see_are_left_out(charts):
     chart = charts["Training loss by group"]
     assert {row[1] for row in chart.rows} == {"head"}
     assert ("grasp", "head", "0.02", "0.01") in chart.rows
+    assert len(marks(chart, ".//path[@class='line']")) == 4
 
 
 def test_partition_and_experts_show_what_was_recorded(charts):
-    rows = charts["Partition of grasp"].rows
-    assert rows == [("apple", "80", "0"), ("pear", "0", "20"), ("quince", "0", "4")]
+    partition = charts["Partition of grasp"]
+    assert partition.columns == ("class", *CLUSTERS)
+    assert partition.rows == [("apple", "100", "0"), (PEAR, "0", "20"), ("quince", "0", "4")]
     assert ("head", "expert 2", "0.750", "0.750") in charts["Use of the experts of moe"].rows
 
 

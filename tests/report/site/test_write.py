@@ -4,16 +4,21 @@ import re
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from grasp_bench.errors import UserError
+from grasp_bench.report.grids import OTHER_PROTOCOL
 from grasp_bench.report.load import load_runs
 from grasp_bench.report.sheet import REAL, write_sheet
+from grasp_bench.report.site.boards import read_boards
+from grasp_bench.report.site.glossary import COSTS, definition
 from grasp_bench.report.site.write import script_json
 from grasp_bench.report.table import leaderboards
-from report.site.results import BREAKOUT, CLASSES, HOSTILE, make_page, make_results
+from report.records import metric, record, save, separated
+from report.site.results import BREAKOUT, CLASSES, CLUSTERS, HOSTILE, PEAR, make_page, make_results
 
 
 class Page(HTMLParser):
@@ -24,14 +29,17 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict]] = []
         self.inside: list[str] = []
         self.text, self.scripts, self.styles = "", [], []
+        self.begun, self.said = "", []
         self.feed(source)
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
+        self.begun = tag
         if tag in ("script", "style"):
             self.inside.append(tag)
 
     def handle_endtag(self, tag):
+        self.begun = ""
         if self.inside and self.inside[-1] == tag:
             self.inside.pop()
 
@@ -40,9 +48,14 @@ class Page(HTMLParser):
             (self.scripts if self.inside[-1] == "script" else self.styles).append(data)
         else:
             self.text += data
+            self.said.append((self.begun, data))
 
     def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
+
+    def words(self, tag):
+        """Texts that elements begin with."""
+        return [text for name, text in self.said if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +98,81 @@ def test_what_went_wrong_is_told_with_its_reason(page):
     assert f"failed: {BREAKOUT}" in page.text
 
 
+def test_every_column_says_what_it_is(page):
+    headers = [
+        (th["data-metric"], button["title"])
+        for (tag, th), (_, button) in pairwise(page.elements)
+        if tag == "th" and "data-metric" in th
+    ]
+    assert [name for name, _ in headers] == ["fd"] * 4 + ["recall"] * 4 + ["cost"] * 3
+    meanings = [*(definition(name) for name in ["fd"] * 4 + ["recall"] * 4), *COSTS.values()]
+    better = ["Lower is better."] * 4 + ["Higher is better."] * 4 + ["Lower is better."] * 3
+    assert [title for _, title in headers] == [f"{each.what} {way}" for each, way in zip(meanings, better, strict=True)]
+    assert page.words("dt")[-5:] == ["FD(digits-cnn) ", "recall ", *(f"{title} " for title in COSTS)]
+    assert all(each.what in page.text and each.misleads in page.text for each in meanings)
+
+
+def test_tiers_stand_apart_from_their_scores_and_are_explained(tmp_path):
+    save(tmp_path / "results", *separated())
+    page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
+    (board,) = leaderboards(separated())
+    cells = [scores["tail"] for scores in board.metrics[0].scores.values()]
+    assert sorted(cell.tier for cell in cells) == [1, 1, 2]
+    shown = {line.strip() for line in page.text.splitlines()}
+    assert {f"{cell.mean:.3f} tier {cell.tier} ± {(cell.high - cell.low) / 2:.3f}" for cell in cells} <= shown
+    assert "Raised figures are tiers" in page.text
+
+
+def test_leaderboards_that_only_the_protocol_sets_apart_are_told_apart(tmp_path, page):
+    runs = [record("grasp", seed, [metric("fd", "tail", 1.0 + seed, lower=True)]) for seed in range(2)]
+    runs[1] = runs[1].model_copy(update={"protocol": {"rules": "1.0", "score": "4"}})
+    save(tmp_path / "results", *runs)
+    apart = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
+    titles = [f"digits-lt · protocol {board.protocol}" for board in leaderboards(runs)]
+    assert len(set(titles)) == 2
+    assert apart.words("h2")[:2] == titles
+    assert apart.words("a")[1:] == titles  # after the one that skips
+    assert apart.text.count(OTHER_PROTOCOL) == 2
+    for board in read_boards(load_runs(tmp_path / "results")):
+        assert board.table.rows[0].seeds == tuple(run.seed for run in board.runs["grasp"])
+    assert "protocol" not in page.words("h2")[0]
+    assert OTHER_PROTOCOL not in page.text
+
+
+def test_what_a_choice_says_is_its_value(page):
+    options = page.all("option")
+    assert all("value" in each for each in options)  # else a browser takes the text, with its spaces run together
+    assert [each["value"] for each in options][-6:] == [*reversed(CLASSES), "0", "1", "2"]
+    assert {"cfg", "none", "failed", "finished"} <= {each["value"] for each in options}
+
+
+def test_methods_of_one_colour_differ_in_shape_in_keys_too(tmp_path):
+    methods = {f"m{number}": 90.0 + number for number in range(9)}
+    source = make_page(make_results(tmp_path / "results", methods, seeds=1), tmp_path / "site").read_text()
+    keys = dict(re.findall(r'class="key"[^>]* data-method="(\w+)">(<svg.*?</svg>)', source))
+    assert keys.keys() == methods.keys()
+    assert len(set(keys.values())) == 9
+    for name, mark in (("m0", "circle"), ("m8", "path")):
+        assert 'class="swatch s0"' in keys[name]
+        assert f"><{mark} " in keys[name]
+        assert f"{keys[name]}{name}</th>" in source  # the row of the table
+        points = re.findall(rf'<g class="point"><title>{name}, .*?</title><(\w+) ', source)
+        assert set(points) == {mark}
+        assert len(points) > 1
+
+
+def test_what_scrolls_can_be_reached_and_has_a_name(page):
+    scrolled = [each for each in page.all("div") if "scroll" in each.get("class", "").split()]
+    assert len(scrolled) > 20
+    for each in scrolled:
+        assert each["tabindex"] == "0"
+        assert each["role"] == "region"
+        assert each.get("aria-label") or each.get("aria-labelledby")
+
+
 def test_hostile_names_are_text(source, page):
-    assert HOSTILE in page.text
+    for name in (HOSTILE, PEAR, CLUSTERS[1], f"digits-lt {HOSTILE}"):
+        assert name in page.text
     assert all(each["src"].startswith("data:") for each in page.all("img"))
     assert [each.get("type") for each in page.all("script")] == ["application/json", None]
     assert "onerror" not in {name for _, attributes in page.elements for name in attributes}
@@ -162,6 +248,10 @@ def test_tasks_together_are_ranked(tmp_path):
     page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
     assert "Over all tasks" in page.text
     assert "over 3 tasks" in page.text
+    assert (
+        "Mean ranks, best first: grasp 1.00, moe 2.00, lora 3.00. Critical difference: 1.91. "  # 2.343 √(3 · 4 / 6 · 3)
+        "Not significantly different: grasp, moe; moe, lora."
+    ) in page.words("desc")
     assert "Its 95 % interval redraws the seeds of each task." in page.text
     assert [each["href"] for each in page.all("a") if "board" in each["href"]] == ["#board-1", "#board-2", "#board-3"]
 

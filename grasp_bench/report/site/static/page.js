@@ -10,6 +10,14 @@
     return element;
   };
 
+  const say = (element, words) => { if (element.textContent !== words) element.textContent = words; }; // announced once
+
+  // Browsers put back what a reader chose before without telling the page, and only after it has loaded.
+  const nowAndOnceRestored = (show) => {
+    show();
+    addEventListener("pageshow", show);
+  };
+
   // ---- light and dark
 
   const theme = document.getElementById("theme");
@@ -17,7 +25,7 @@
   const remember = (value) => { try { localStorage.setItem("theme", value); } catch { /* not kept where storage is off */ } };
   const remembered = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
   const current = () => document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light");
-  const named = () => { theme.textContent = current() === "dark" ? "Light" : "Dark"; };
+  const named = () => { theme.textContent = `Switch to ${current() === "dark" ? "light" : "dark"} colours`; };
   if (["light", "dark"].includes(remembered())) document.documentElement.dataset.theme = remembered();
   theme.addEventListener("click", () => {
     document.documentElement.dataset.theme = current() === "dark" ? "light" : "dark";
@@ -48,6 +56,17 @@
   };
 
   const best = (header) => (header.querySelector(".over")?.textContent.includes("↑") ? "descending" : "ascending");
+
+  const rarest = (table) => {
+    const shown = all("thead th[data-metric]", table).filter((header) => !header.hidden && header.dataset.metric !== "cost");
+    const groups = shown.filter((header) => header.dataset.metric === shown[0].dataset.metric);
+    return groups.find((header) => header.dataset.group === "tail") ?? groups.at(-1);
+  };
+
+  const sortByWhatIsShown = (table) => {
+    const header = rarest(table);
+    if (header && !table.querySelector('thead th:not([hidden], [aria-sort="none"])')) sort(table, header, best(header));
+  };
 
   const sortable = (table) => {
     for (const header of all("thead th", table)) {
@@ -101,16 +120,16 @@
       const metric = form.elements.metric.value;
       const groups = new Set(all('[name="group"]:checked', form).map((box) => box.value));
       showColumns(table, metric, groups);
-      board.querySelector(".none").hidden = showRows(table, form) > 0;
-      board.querySelector(".meaning").textContent = data.metrics[metric] ?? "";
+      sortByWhatIsShown(table);
+      const found = showRows(table, form);
+      say(board.querySelector(".found"),
+        found ? `Methods shown: ${found} of ${table.tBodies[0].rows.length}.` : "No method fits these filters.");
+      say(board.querySelector(".meaning"), data.metrics[metric] ?? "");
     };
     form.addEventListener("input", update);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.hidden = false;
-    update();
-    const rarest = all("thead th", table).filter((header) => !header.hidden && header.dataset.metric === form.elements.metric.value);
-    const first = rarest.find((header) => header.dataset.group === "tail") ?? rarest.at(-1);
-    if (first) sort(table, first, best(first));
+    nowAndOnceRestored(update);
   }
 
   // ---- charts: which metric, and which methods are in colour
@@ -140,7 +159,7 @@
       });
     }
     picks.hidden = false;
-    show();
+    nowAndOnceRestored(show);
     colour();
   }
 
@@ -162,6 +181,7 @@
     };
     samples.querySelector(".controls").hidden = false;
     samples.addEventListener("input", show);
+    nowAndOnceRestored(show);
   }
 
   // ---- one run
@@ -172,13 +192,13 @@
   const unpacked = async (packed) => {
     const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Response(stream).text();
+    return new Response(stream).arrayBuffer();
   };
 
-  const download = (name, content) => {
+  const download = (name, bytes) => {
     const button = make("button", name, { type: "button", class: "plain" });
     button.addEventListener("click", () => {
-      const link = make("a", "", { href: URL.createObjectURL(new Blob([content])), download: name });
+      const link = make("a", "", { href: URL.createObjectURL(new Blob([bytes])), download: name });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     });
@@ -231,31 +251,47 @@
       [row.step, short(row.loss), ...groups.map((group) => short(row.group_loss?.[group]))]), "Training log");
   };
 
-  const readLog = (text) => {
-    try { return log(text); } catch { return make("p", "It cannot be read; the download has it as it is.", { class: "quiet" }); }
+  const quiet = (words) => make("p", words, { class: "quiet" });
+
+  const readable = (build) => {
+    try { return build(); } catch { return [quiet("It cannot be read; the download has it as it is.")]; }
   };
 
+  const sections = (files) => {
+    const text = Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, new TextDecoder().decode(bytes)]));
+    const buttons = Object.entries(files).map((pair) => download(...pair));
+    return [
+      make("div", buttons, { class: "buttons", role: "group", "aria-label": "Downloads" }),
+      make("h3", "Facts"),
+      ...readable(() => {
+        const record = JSON.parse(text["record.json"]);
+        return [facts(record), ...(record.metrics.length ? [make("h3", "Scores"), scores(record)] : [])];
+      }),
+      ...(text["train.jsonl"]?.trim() ? [make("h3", "Log"), ...readable(() => [log(text["train.jsonl"])])] : []),
+      make("h3", "Record"),
+      make("details", [make("summary", "The whole record"), make("pre", text["record.json"])]),
+    ];
+  };
+
+  const contents = async (packed) => {
+    if (!packed) return [quiet("This page leaves out the record and log of this run; they lie in the results folder.")];
+    try {
+      const pairs = Object.entries(packed).map(async ([name, each]) => [name, await unpacked(each)]);
+      return sections(Object.fromEntries(await Promise.all(pairs)));
+    } catch {
+      return [quiet("The record and log of this run cannot be unpacked here; they lie in the results folder.")];
+    }
+  };
+
+  let opened = 0;
   const open = async (row) => {
+    const number = ++opened;
     const command = row.querySelector("code").textContent;
     document.getElementById("run-title").textContent = `${row.cells[0].textContent.trim()}, seed ${row.cells[1].textContent}`;
     body.replaceChildren(make("h3", "Make it again"), make("pre", make("code", command)));
-    body.dataset.key = row.dataset.key;
-    dialog.showModal();
-    const packed = data.files[row.dataset.key];
-    if (!packed) {
-      body.append(make("p", "This page leaves out the record and log of this run; they lie in the results folder.", { class: "quiet" }));
-      return;
-    }
-    const files = {};
-    for (const [name, each] of Object.entries(packed)) files[name] = await unpacked(each);
-    if (body.dataset.key !== row.dataset.key) return; // another run was opened meanwhile
-    const record = JSON.parse(files["record.json"]);
-    body.append(make("div", Object.entries(files).map((pair) => download(...pair)), { class: "buttons", role: "group", "aria-label": "Downloads" }));
-    body.append(make("h3", "Facts"), facts(record));
-    if (record.metrics.length) body.append(make("h3", "Scores"), scores(record));
-    if (files["train.jsonl"]?.trim()) body.append(make("h3", "Log"), readLog(files["train.jsonl"]));
-    const whole = make("details", [make("summary", "The whole record"), make("pre", files["record.json"])]);
-    body.append(make("h3", "Record"), whole);
+    if (!dialog.open) dialog.showModal();
+    const found = await contents(data.files[row.dataset.key]);
+    if (number === opened) body.append(...found); // else a run was opened meanwhile, perhaps this one again
   };
 
   for (const button of all(".open")) button.addEventListener("click", () => open(button.closest("tr")));
