@@ -33,7 +33,7 @@ class CmSettings(OnTopSettings):
 
 
 class Cm(OnTop[CmSettings]):
-    """CM: general weights and a low-rank expert, kept idle on frequent classes and rewarded for use on rare ones
+    """After capacity manipulation: general weights and a low-rank expert that is kept idle on all but rare classes
 
     The loss of a sample of class y gains λ (consistency_y - diversity_y) d, d being the mean squared difference of
     the predictions with and without the expert, consistency_y = C n_y / Σ n and diversity_y = C / (n_y Σ 1/n) over C

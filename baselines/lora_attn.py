@@ -56,8 +56,9 @@ class LoraAttention(Lora):
     paper = (
         "after Staniszewski et al. 2025, arXiv 2502.09935, which we know by others' code: keys and values of the text "
         "are patched layer by layer. Our own: prompts of classes rather than of words to be rendered, the distance "
-        "between final latents as the measure, sampling without guidance, and how many layers are chosen. FLUX's "
-        "single-stream blocks, whose text has no projections of its own, are left out"
+        "between final latents as the measure, sampling without guidance, and how many layers are chosen. Layers are "
+        "found on the task's own prompts, which images are generated from later, and are not compared with as many "
+        "random ones. FLUX's single-stream blocks, whose text has no projections of its own, are left out"
     )
     config: LoraAttentionSettings
     studies = True

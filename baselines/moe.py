@@ -62,7 +62,9 @@ class MixtureOfExperts(Method[MoeSettings]):
     version = "1"
     paper = (
         "after DiT-MoE (Fei et al. 2024, arXiv 2407.11633) and Switch Transformers (Fedus et al. 2021, arXiv "
-        "2101.03961); the experts are residual adapters beside a frozen layer rather than copies of it"
+        "2101.03961); the experts are residual adapters beside a frozen layer rather than copies of it, each of two "
+        "matrices rather than a SwiGLU. Left out are DiT-MoE's shared experts, which every token passes through, and "
+        "Switch's capacity factor: no token is dropped"
     )
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
@@ -139,7 +141,8 @@ class SampleMixture(MixtureOfExperts):
     paper = (
         "our contrast to GRASP's static partition (arXiv 2512.01675), after Switch Transformers (Fedus et al. 2021, "
         "arXiv 2101.03961): one choice a sample and layer, from a linear gate on the normalised prompt and timestep; "
-        "the balance is that of a batch's samples"
+        "no shared experts, no SwiGLU and no capacity factor, as in moe. That the balance is of the shares of the "
+        "batch's own samples, rather than of their moving average, is our choice"
     )
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:

@@ -75,14 +75,13 @@ class GatedAdapters(nn.Module):
 
     def residual(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """What the chosen experts add, before scaling: (B, N, D) → (B, N, D)."""
-        precision = torch.promote_types(hidden_states.dtype, torch.float32)
-        logits = self._read(hidden_states) @ self.router  # (B, N, E), or (B, 1, E) of samples
-        probabilities = logits.softmax(-1, precision)
+        logits = self.logits(hidden_states)
+        probabilities = logits.softmax(-1)
         chosen = torch.zeros_like(probabilities).scatter(-1, probabilities.topk(self.top_k).indices, 1.0)
         log = current_scope()
         if isinstance(log, GateLog) and torch.is_grad_enabled():
             even = balance(probabilities, chosen, self.top_k)  # also when recomputing, which must do the same work
-            z = logits.to(precision).logsumexp(-1).square().mean()
+            z = logits.logsumexp(-1).square().mean()
             if not recomputing():
                 log.balance.append(even)
                 log.z.append(z)
@@ -90,6 +89,16 @@ class GatedAdapters(nn.Module):
         gates = (probabilities * chosen).to(hidden_states)
         hidden = functional.gelu(torch.einsum("bnd,edr->bner", hidden_states, self.down))
         return torch.einsum("bner,bne,erd->bnd", hidden, gates, self.up)
+
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The router's, (B, N, E), or (B, 1, E) of samples.
+
+        In float32 at least, also where other products are of lower precision, since rounded logits choose other experts
+        (Fedus et al. 2021, arXiv 2101.03961, section 2.4).
+        """
+        precision = torch.promote_types(hidden_states.dtype, torch.float32)
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            return self._read(hidden_states).to(hidden_states.device, precision) @ self.router.to(precision)
 
     def _read(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """What the router reads: the tokens (B, N, D), or the features of the samples (B, 1, F)."""
@@ -100,7 +109,7 @@ class GatedAdapters(nn.Module):
             raise RuntimeError("a gate of samples ran without their features: enter the method's condition() first")
         if len(log.samples) != len(hidden_states):
             raise RuntimeError(f"features of {len(log.samples)} samples, but the forward pass has {len(hidden_states)}")
-        return log.samples[:, None].to(hidden_states)
+        return log.samples[:, None]
 
 
 def balance(probabilities: torch.Tensor, chosen: torch.Tensor, top_k: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from grasp_bench.tuning.trials import Searched, TuningRecord, read_tuning, tunin
 def with_tuned(plan: Plan, results: Path) -> Plan:
     """The run with the best settings of its method's search on its task; those that were set by name stay.
 
-    The search is that of the run's own budget or, where there is none, of the standard one. Raises :class:`UserError`
+    The search is that of the run's own budget and number of evaluations or, where there is none, of the standard ones.
+    Raises :class:`UserError`
     where there is no search, no trial of it has a score, or it was of another version of something or of other settings
     that decide what the searched ones mean.
     """
@@ -52,10 +54,8 @@ def with_settings(plan: Plan, settings: Mapping[str, JsonValue], of: Searched = 
 
 def _find(plan: Plan, results: Path) -> Path:
     standard = plan.spec.budget.model_copy(update={"name": STANDARD})
-    places = {
-        tuning_path(results, each): None
-        for each in (plan, replace(plan, spec=plan.spec.model_copy(update={"budget": standard})))
-    }
+    budgets = (plan, replace(plan, spec=plan.spec.model_copy(update={"budget": standard})))
+    places = {tuning_path(results, each): None for asked in budgets for each in (asked, _of_any_evaluations(asked))}
     for path in places:
         if path.exists():
             return path
@@ -65,6 +65,13 @@ def _find(plan: Plan, results: Path) -> Path:
         f"--tuned: {' and '.join(map(str, places))}: not there. Choose settings with `grasp-bench tune --method "
         f"{plan.spec.method.name} --task {plan.spec.task.name}{changed} --results {results}`, or leave --tuned out."
     )
+
+
+def _of_any_evaluations(plan: Plan) -> Plan:
+    """The run without a limit of network evaluations, which decides how images are sampled and nothing before."""
+    task = copy(plan.task)
+    task.config = task.config.model_copy(update={"evaluations": None})
+    return replace(plan, task=task)
 
 
 def _check_same(path: Path, found: TuningRecord, plan: Plan) -> None:
@@ -86,5 +93,6 @@ def _check_same(path: Path, found: TuningRecord, plan: Plan) -> None:
                 f"{path}: is a search with {name}={before}, and this is with {name}={now}, for which its values mean "
                 "nothing. Leave --tuned out, and give settings by --set."
             )
-    if searched.task.settings != asked.task.settings:
+    ours, theirs = (dict(each.task.settings, evaluations=None) for each in (asked, searched))
+    if ours != theirs:
         raise UserError(f"{path}: is a search of task {asked.task.name} with other settings or data. Tune again.")

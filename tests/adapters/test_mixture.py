@@ -138,6 +138,30 @@ def test_checkpointing_records_each_layer_once_and_gives_the_same_gradients() ->
         torch.testing.assert_close(plain, recomputed)
 
 
+@pytest.mark.parametrize("sample_width", [None, 5])
+def test_under_autocast_gates_are_those_in_float32_of_the_same_tokens(sample_width: int | None) -> None:
+    mixture, x = make_mixture(sample_width=sample_width), tokens().bfloat16()
+    features = torch.randn(3, 5, generator=torch.Generator().manual_seed(4))
+    rounded, full = GateLog(features), GateLog(features)
+    with scope(rounded), torch.autocast("cpu", torch.bfloat16):
+        output = mixture(x)
+    with scope(full):
+        expected = mixture(x.float())
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), expected, rtol=0.03, atol=0.1)
+    for name in ("balance", "z", "usage"):
+        assert torch.equal(getattr(rounded, name)[0], getattr(full, name)[0]), name
+
+
+def test_in_float32_the_gate_is_the_plain_product_to_the_bit() -> None:
+    mixture, x = make_mixture(2), tokens()
+    probabilities = (x @ mixture.router).softmax(-1)
+    gates = torch.zeros_like(probabilities).scatter(-1, probabilities.topk(2).indices, 1.0) * probabilities
+    hidden = nn.functional.gelu(torch.einsum("bnd,edr->bner", x, mixture.down))
+    experts = torch.einsum("bner,bne,erd->bnd", hidden, gates, mixture.up)
+    assert torch.equal(mixture(x), mixture.base_layer(x) + 2.0 * experts)
+
+
 class Pointwise(nn.Conv2d):
     """The linear layer of :func:`make_mixture` on (B, C, H, W)."""
 

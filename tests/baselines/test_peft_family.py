@@ -12,7 +12,9 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.baselines.lora import Lora
 from grasp_bench.baselines.peft_family import Dora, Loha, Oft
+from grasp_bench.harness.precision import autocast, store_frozen
 from grasp_bench.method import Method
+from grasp_bench.spec import Precision
 
 from .attaching import attach, forward, size, train
 
@@ -89,3 +91,25 @@ def test_an_export_loads_with_peft(kind: type[Method[Any]], tmp_path: Path) -> N
     again = TinySD3.load()
     PeftModel.from_pretrained(again.transformer, tmp_path)  # which it changes
     torch.testing.assert_close(forward(again, None), expected)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+@pytest.mark.parametrize("kind", [Lora, *FAMILIES])
+def test_merged_weights_predict_as_the_update_beside_them(
+    kind: type[Method[Any]], precision: Precision, tolerance: float
+) -> None:
+    """To a share of what the update changes, so that a scale that is off by a tenth is too much."""
+    backbone, method = attach(kind, **({} if kind is Oft else {"rank": 4, "alpha": 8.0}))
+    train(backbone, method, steps=6)
+    store_frozen(backbone.transformer, precision)
+
+    def predict() -> torch.Tensor:
+        with torch.no_grad(), autocast(precision, torch.device("cpu")):
+            return forward(backbone, method).float()
+
+    with method.peft_model.disable_adapter():
+        base = predict()
+    update = predict() - base
+    method.peft_model.merge_adapter()
+    assert backbone.transformer.get_submodule(LAYER).merged
+    assert (predict() - base - update).norm() < tolerance * update.norm()

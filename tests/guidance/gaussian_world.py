@@ -81,6 +81,40 @@ class World:
         return Model(self.network, self.objective, labels, prompts, prompts)
 
 
+COMPONENTS = 0.2 * MEANS[:2]
+"""Means that are near enough for a noisy sample to be of either."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Data of two components, N(``COMPONENTS[0]``, STD²) and N(``COMPONENTS[1]``, STD²), each as likely."""
+
+    objective: Objective
+
+    def network(self, x: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """The prediction of the perfect network that no prompt tells of the component."""
+        t = condition.timesteps
+        each = [self.objective.clean(x, self.of_component(x, t, component), t) for component in (0, 1)]
+        share = self.posterior(x, t).reshape(-1, 2, 1, 1, 1)
+        return self.objective.prediction(x, (share * torch.stack(each, 1)).sum(1), t)
+
+    def of_component(self, x: torch.Tensor, t: torch.Tensor, component: int) -> torch.Tensor:
+        """The prediction of the perfect network for one component."""
+        return exact(self.objective, x, t, COMPONENTS[component])
+
+    def posterior(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Bayes' probabilities of the components at noisy x: (B, 2)."""
+        a, s = amplitudes(self.objective, t)
+        logits = [-((x - a * mean).square() / (a**2 * STD**2 + s**2)).flatten(1).sum(1) / 2 for mean in COMPONENTS]
+        return torch.stack(logits, 1).softmax(1)
+
+    def model(self, component: int = 0) -> Model:
+        """As many samples as of :class:`World`, all of the component as their class."""
+        labels = torch.full((SAMPLES,), component)
+        prompts = PromptEmbeddings(labels[:, None].double())
+        return Model(self.network, self.objective, labels, prompts, prompts)
+
+
 def step_at(objective: Objective, steps: int = 8) -> SamplingStep:
     """A step at which every sample is somewhere else on its way."""
     times = grid(objective, steps)

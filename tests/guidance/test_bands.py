@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers.guiders import frequency_decoupled_guidance as theirs
 from gaussian_world import MEANS, NOISE, NULL_MEAN, OBJECTIVES, World, assert_samples_are_independent, exact, step_at
 
 from grasp_bench.guidance.bands import BandSettings, FrequencyAwareGuidance, low_band
@@ -41,6 +42,29 @@ def test_equal_scales_are_cfg(scale: float) -> None:
     expected = ClassifierFreeGuidance(CfgSettings(guidance_scale=scale)).predict(theirs.model(), NOISE, step)
     assert torch.equal(guidance(scale, scale).predict(ours.model(), NOISE, step), expected)
     assert ours.evaluations == theirs.evaluations
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.0, 5.0), (5.0, 2.0), (3.0, 3.0), (0.0, 4.0)])
+def test_on_our_bands_diffusers_frequency_decoupled_guidance_agrees(
+    low: float, high: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kornia, which makes its own bands, need not be there: a pyramid of our two bands is put in their place.
+
+    Not at scale 1 in a single band, where diffusers takes the conditional prediction's band of the level before.
+    """
+
+    def pyramid(prediction: torch.Tensor, levels: int) -> list[torch.Tensor]:
+        assert levels == 2
+        return [prediction - low_band(prediction), low_band(prediction)]
+
+    monkeypatch.setattr(theirs, "_CAN_USE_KORNIA", True)
+    monkeypatch.setattr(theirs, "build_laplacian_pyramid_func", pyramid)
+    monkeypatch.setattr(theirs, "upsample_and_blur_func", lambda band: band)
+    guider = theirs.FrequencyDecoupledGuidance([high, low])  # from the highest frequencies to the lowest
+    model, step = World(OBJECTIVES["flow"]).model(), step_at(OBJECTIVES["flow"])
+    conditional, unconditional = model.both(NOISE, step.timesteps)
+    expected = guider.forward(conditional, unconditional).pred
+    torch.testing.assert_close(guidance(low, high).predict(model, NOISE, step), expected)
 
 
 def test_samples_are_independent() -> None:

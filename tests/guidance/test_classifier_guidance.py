@@ -4,7 +4,21 @@ import math
 
 import pytest
 import torch
-from gaussian_world import MEANS, NOISE, OBJECTIVES, SAMPLES, World, assert_samples_are_independent, draw, step_at
+from gaussian_world import (
+    COMPONENTS,
+    MEANS,
+    NOISE,
+    OBJECTIVES,
+    SAMPLES,
+    STD,
+    Mixture,
+    World,
+    amplitudes,
+    assert_samples_are_independent,
+    draw,
+    sample,
+    step_at,
+)
 from torch import nn
 
 from grasp_bench.backbones.objective import FlowMatching
@@ -23,6 +37,11 @@ def guided_by(classify, **settings: float) -> ClassifierGuidance:
 def bayes(images: torch.Tensor) -> torch.Tensor:
     """Logits of the exact posterior of as many Gaussians as there are classes."""
     return -(images[:, None] - MEANS).square().flatten(2).sum(2) / 20
+
+
+def bayes_of_components(images: torch.Tensor) -> torch.Tensor:
+    """Logits of the exact posterior of a mixture's components."""
+    return -(images[:, None] - COMPONENTS).square().flatten(2).sum(2) / (2 * STD**2)
 
 
 def rms(values: torch.Tensor) -> torch.Tensor:
@@ -53,6 +72,43 @@ def test_the_own_class_becomes_likelier(name: str) -> None:
         for prediction in (model.conditional(NOISE, t), found)
     ]
     assert (posteriors[1] > posteriors[0]).all()
+
+
+@EACH_OBJECTIVE
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_from_the_field_without_a_condition_it_leads_to_the_wanted_component(name: str, wanted: int) -> None:
+    model = Mixture(OBJECTIVES[name]).model(wanted)
+    likely = []
+    for scale in (0.0, 0.1, 1.0):
+        guidance = guided_by(bayes_of_components, guidance_scale=scale, other_temperature=1)
+        likely.append(bayes_of_components(sample(guidance, model, steps=20)[-1]).softmax(1)[:, wanted])
+    assert likely[0].min() < 0.5 < likely[0].max()  # without guidance it is either
+    assert (likely[1] > likely[0]).all()
+    assert (likely[2] > 0.9).all()
+
+
+@EACH_OBJECTIVE
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_by_the_size_of_bayes_correction_it_makes_the_exact_conditional_field(name: str, wanted: int) -> None:
+    """Of two components the posterior's gradient at the estimate points as that at the noisy state: see Dhariwal &
+    Nichol 2021, arXiv 2105.05233, section 4.2, whose correction of the estimate is s² / a times the latter.
+    """
+    objective, mixture = OBJECTIVES[name], Mixture(OBJECTIVES[name])
+    model, step = mixture.model(wanted), step_at(objective)
+    t, noisy = step.timesteps, NOISE.clone().requires_grad_()
+    unconditional, conditional = mixture.model().conditional(NOISE, t), mixture.of_component(NOISE, t, wanted)
+    clean = objective.clean(NOISE, unconditional, t)
+    (gradient,) = torch.autograd.grad(mixture.posterior(noisy, t)[:, wanted].log().sum(), noisy)
+    a, s = amplitudes(objective, t)
+    chosen = t < 1  # where there is some signal
+    correction = (s**2 / a * gradient)[chosen]
+    torch.testing.assert_close((objective.clean(NOISE, conditional, t) - clean)[chosen], correction)
+
+    size = rms(objective.clean(NOISE, conditional, t) - clean).flatten()
+    scales = size / (rms(clean).flatten() * (t + 0.3 * (math.pi * t).sin()))
+    for row, scale in enumerate(scales.tolist()):
+        guidance = guided_by(bayes_of_components, guidance_scale=scale, other_temperature=1)
+        torch.testing.assert_close(guidance.predict(model, NOISE, step)[row], conditional[row])
 
 
 def test_at_scale_0_no_classifier_is_asked() -> None:

@@ -78,7 +78,20 @@ def test_at_scale_1_no_classifier_is_asked() -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_samples_are_independent_and_no_graph_is_built(objective: Objective) -> None:
-    guidance = guided_by(by_pixels, max_scale=3)
-    assert_samples_are_independent(guidance, objective)
-    assert not guidance.predict(World(objective).model(), NOISE, step_at(objective)).requires_grad
+def test_samples_are_independent(objective: Objective) -> None:
+    assert_samples_are_independent(guided_by(by_pixels, max_scale=3), objective)
+
+
+def test_no_graph_is_built_though_network_and_classifier_are_trainable() -> None:
+    world, weight, recording = World(FlowMatching()), torch.ones((), requires_grad=True), list[bool]()
+
+    def noted(values: torch.Tensor) -> torch.Tensor:
+        recording.append((weight * values).requires_grad)
+        return weight * values
+
+    model = world.model().on(lambda x, condition: noted(world.network(x, condition)))
+    guidance, step = guided_by(lambda images: noted(by_pixels(images)), from_timestep=1), step_at(world.objective)
+    with torch.no_grad():
+        got = guidance.predict(model, NOISE, step)
+    assert recording == [False] * 3  # the network under both classes, and the classifier
+    assert not got.requires_grad

@@ -11,12 +11,13 @@ from gaussian_world import (
     OBJECTIVES,
     SAMPLES,
     SHAPE,
+    Mixture,
     World,
     noise_estimate,
 )
 
 from grasp_bench.backbones.objective import FlowMatching, Objective
-from grasp_bench.guidance.base import SamplingStep
+from grasp_bench.guidance.base import Model, SamplingStep
 from grasp_bench.guidance.minority import MinorityGuidance, MinoritySettings, displacement
 
 EACH_OBJECTIVE = pytest.mark.parametrize("name", OBJECTIVES)
@@ -47,6 +48,15 @@ def follow(objective: Objective, prediction: torch.Tensor, step: SamplingStep) -
     return objective.add_noise(clean, noise, step.next_timesteps)
 
 
+def distance(model: Model, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of each estimate and its second estimate, on the same noise: (B,)."""
+    objective, again = model.objective, torch.full_like(timesteps, AGAIN)
+    clean = objective.clean(latents, model.conditional(latents, timesteps), timesteps)
+    noise = torch.stack([torch.randn(SHAPE, generator=stream) for stream in streams()]).double()
+    noisy = objective.add_noise(clean, noise, again)
+    return (clean - objective.clean(noisy, model.conditional(noisy, again), again)).square().flatten(1).mean(1)
+
+
 def displaced(world: World, scale: float) -> torch.Tensor:
     """How far the next state is from that without guidance: (B, ...)."""
     step, model = step_of(world.objective), world.model()
@@ -70,6 +80,20 @@ def test_it_goes_where_the_estimate_and_its_second_estimate_part(name: str) -> N
     torch.testing.assert_close(direction, apart / apart.abs().amax((1, 2, 3), keepdim=True), rtol=1e-4, atol=1e-4)
     away = (moved * (clean - MEANS)).sum((1, 2, 3))  # from the mean; where much is noise, the estimate is the mean
     assert (away[step.timesteps < 0.8] > 0).all()
+
+
+@EACH_OBJECTIVE
+@pytest.mark.parametrize("kind", [World, Mixture])
+def test_after_a_small_step_the_second_estimate_is_further_away(name: str, kind: type[World] | type[Mixture]) -> None:
+    """On a mixture, too, whose gradient has another direction than the difference of the estimates."""
+    objective, model = OBJECTIVES[name], kind(OBJECTIVES[name]).model()
+    found = []
+    for scale in (0.0, 0.001, 0.05):
+        step = step_of(objective)
+        state = follow(objective, guidance(guidance_scale=scale).predict(model, NOISE, step), step)
+        found.append(distance(model, state, step.next_timesteps))
+    assert (found[1] > found[0]).all()
+    assert (found[2] > found[1]).all()
 
 
 @pytest.mark.parametrize("name", ["noise", "velocity"])

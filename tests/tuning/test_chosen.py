@@ -105,8 +105,17 @@ def test_where_there_is_no_search_the_command_that_makes_it_is_told(tmp_path: Pa
     with pytest.raises(UserError, match="grasp-bench tune --method grasp --task digits-lt") as caught:
         with_tuned(asked(), tmp_path)
     assert str(tmp_path / "digits-lt/tuning/grasp.json") in str(caught.value)
-    with pytest.raises(UserError, match="--task digits-lt --task-set evaluations=40 --results"):
-        with_tuned(asked(task_settings=["evaluations=40"]), tmp_path)
+    with pytest.raises(UserError, match="--task digits-lt --task-set ema_decay=0.9 --results"):
+        with_tuned(asked(task_settings=["ema_decay=0.9"]), tmp_path)
+
+
+def test_the_search_of_a_number_of_evaluations_comes_before_that_of_none(tmp_path: Path) -> None:
+    limited = asked(task_settings=["evaluations=40"])
+    searched(tmp_path, {0.03: 5.0, 0.01: 3.0})
+    assert with_tuned(limited, tmp_path).method.config.learning_rate == 0.01
+    searched(tmp_path, {0.03: 5.0, 0.02: 3.0}, task_settings=["evaluations=40"])
+    assert with_tuned(limited, tmp_path).method.config.learning_rate == 0.02
+    assert with_tuned(asked(), tmp_path).method.config.learning_rate == 0.01
 
 
 def test_a_search_without_a_score_chooses_nothing(tmp_path: Path) -> None:
