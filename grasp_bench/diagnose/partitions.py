@@ -9,10 +9,12 @@ from grasp_bench.adapters.partition import Partition, by_class, by_group, cluste
 from grasp_bench.errors import UserError
 from grasp_bench.study import Study
 
+OF_IMAGES = {"metadata": "it parts images, not classes, and what is compared are the gradients of classes."}
+
 
 def partitions(study: Study) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """Name → {class: cluster} of every way to partition into as many clusters as there are by group; and name → why
-    there is none, as there is no partition by text without a text encoder.
+    """Name → {class: cluster} of every way to partition classes into as many clusters as there are by group; and name →
+    why there is none, as there is no partition by text without a text encoder.
     """
     task = study.task
     count = cluster_count(task, None)
@@ -22,7 +24,7 @@ def partitions(study: Study) -> tuple[dict[str, dict[str, int]], dict[str, str]]
         "text": lambda: clustering.by_text(study, count),
         "gradient": lambda: clustering.by_gradient(study, count),
     }
-    found, refused = dict[str, dict[str, int]](), dict[str, str]()
+    found, refused = dict[str, dict[str, int]](), dict(OF_IMAGES)
     for name, make in ways.items():
         try:
             found[name] = make().classes

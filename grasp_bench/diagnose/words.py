@@ -21,6 +21,7 @@ def paragraph(found: dict[str, Any]) -> str:
         *_alignment(found),
         *_tests(found),
         *_partitions(found),
+        *(f"Left out is the partition by {name}: {why}" for name, why in found["no_partition"].items()),
         *_training(found["training"]),
     ]
     title = f"{found['label']} on {found['task']}, seed {found['run_seed']}, step {found['step']}"

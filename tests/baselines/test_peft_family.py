@@ -93,7 +93,7 @@ def test_an_export_loads_with_peft(kind: type[Method[Any]], tmp_path: Path) -> N
     torch.testing.assert_close(forward(again, None), expected)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.035)])
 @pytest.mark.parametrize("kind", [Lora, *FAMILIES])
 def test_merged_weights_predict_as_the_update_beside_them(
     kind: type[Method[Any]], precision: Precision, tolerance: float

@@ -40,6 +40,7 @@ def found(values, apart=None, partitions=None):
         "levels": [[0, 0.5], [0.5, 1]],
         "left_out": ["x"],
         "kinds": dict.fromkeys(kinds),
+        "no_partition": {"text": "there is no text."},
         "training": [],
     }
     return json.loads(json.dumps(context | numbers, allow_nan=False))
@@ -80,6 +81,12 @@ def test_the_partition_that_separates_the_conflict_stands_out():
     assert lifts["group"]["low"] > 0
     assert lifts["group"]["p"] <= 0.05
     assert lifts["across"]["within"] < lifts["across"]["random"]
+
+
+def test_a_partition_that_is_left_out_is_named_with_its_reason():
+    text = paragraph(found({"attention": gradients(1.0)}))
+    assert text.count("Left out is the partition by ") == 1
+    assert "Left out is the partition by text: there is no text." in text
 
 
 def test_groups_that_share_no_parameter_are_said_to_and_not_tested():
