@@ -2,9 +2,8 @@
 
 A *batch* is one gradient of every class, from images that no other batch has and noise that all classes share. A Gram
 matrix (B, C, B, C) holds the products of all gradients of B batches and C classes; *members* (B, V, C) are the weights
-with which the classes of each batch make up V vectors, such as
-the groups. Even and odd batches are two halves: products
-of means over different halves have no noise in common, so they are unbiased, unlike those within a half.
+with which the classes of each batch make up V vectors, such as the groups. Even and odd batches are two halves: means
+over different halves have no noise in common, so their products are unbiased, unlike those within a half.
 """
 
 from __future__ import annotations

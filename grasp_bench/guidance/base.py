@@ -106,6 +106,10 @@ class Guidance(Generic[C_co]):
     :attr:`evaluations_per_step`, any other overrides :meth:`evaluations`. What counts is a pass forward of a sample
     through a network, the fine-tuned one or a weaker one; backward passes, classifiers and what is learned before
     sampling do not.
+
+    Every backbone's scheduler evaluates the network once a step, so gates by ``step.index`` and what is kept in
+    ``memory`` act once a step. A solver of several evaluations a step, such as Heun's, would have to ask a guidance
+    again within one step, with the same index and the memory changed by the first alone.
     """
 
     Config: ClassVar[type[Settings]] = Settings

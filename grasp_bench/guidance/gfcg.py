@@ -37,8 +37,8 @@ class GradientFreeClassifierGuidance(Guidance[GfcgSettings]):
     a step where it acts, and there is no unconditional one. Under r a method that routes uses the adapter of r.
 
     Only the abstract of the paper was at hand: that a classifier in inference mode chooses the reference class and the
-    scale is from there, and both formulas are ours. The combination with other guidances is left out, and which classes
-    were the references of which is not kept, since a guidance has no place to tell of the way that it led.
+    scale is from there, and both formulas are ours. The combination with other guidances is left out. Which references
+    each class had is not kept, since a guidance has no place to tell of the way that it led.
     """
 
     Config: ClassVar[type[Settings]] = GfcgSettings
