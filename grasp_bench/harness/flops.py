@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,11 +24,3 @@ class FlopCount(TorchDispatchMode):
         if formula := flop_registry.get(getattr(func, "_overloadpacket", None)):
             self.total += formula(*args, **(kwargs or {}), out_val=out)
         return out
-
-
-def flops(call: Callable[[], object]) -> int:
-    """Operations of a call."""
-    count = FlopCount()
-    with count:
-        call()
-    return count.total

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from grasp_bench.checked import Tensors, find_checked, load_checked, save_checke
 from grasp_bench.errors import NonFiniteError, UserError
 from grasp_bench.guidance.base import Guidance, Model, SamplingStep
 from grasp_bench.harness.environment import PeakMemory
-from grasp_bench.harness.flops import flops
+from grasp_bench.harness.flops import FlopCount
 from grasp_bench.harness.precision import autocast
 from grasp_bench.harness.progress import Reporter
 from grasp_bench.io import write_json, write_tensors
@@ -28,8 +28,8 @@ from grasp_bench.spec import Precision, RunSpec
 IMAGES = "images.safetensors"
 SUMMARY = "generate.json"
 KIND = "batch"
-SPENT = ("seconds", "evaluations", "backward_passes", "flops", "peak_memory_mib")
-"""What every batch says of itself; flops are those of the first image, in the first batch."""
+SPENT = ("seconds", "evaluations", "backward_passes", "flops_per_image", "peak_memory_mib")
+"""What every batch says of itself; operations are counted in the first, and zero elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -171,16 +171,15 @@ def generate(
     batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
     with report.task("generate", len(labels), len(made)) as advance:
         for numbers in processes.share(batches):
-            sample = partial(_sample, spec, subjects, labels, steps, sampler)
-            # apart from images that are kept, since being counted may change bits
-            operations = flops(partial(sample, numbers[:1])) if numbers[0] == 0 else 0
             started, evaluations, backward = time.perf_counter(), sampler.evaluations, sampler.backward_passes
-            images = sample(numbers)
+            operations = FlopCount()
+            with operations if numbers[0] == 0 else nullcontext():
+                images = _sample(spec, subjects, labels, steps, sampler, numbers)
             spent = {
                 "seconds": time.perf_counter() - started,
                 "evaluations": sampler.evaluations - evaluations,
                 "backward_passes": sampler.backward_passes - backward,
-                "flops": operations,
+                "flops_per_image": operations.total / len(numbers),
                 "peak_memory_mib": memory.mib(),
             }
             _check_spent(spec, steps, spent["evaluations"] / len(numbers))
@@ -229,7 +228,7 @@ def _collect(folder: Path, labels: torch.Tensor, report: Reporter) -> None:
             "seconds": round(total["seconds"], 3),
             "network_evaluations_per_image": total["evaluations"] / len(labels),
             "backward_passes_per_image": total["backward_passes"] / len(labels),
-            "gflops_per_image": total["flops"] / 1e9,
+            "gflops_per_image": total["flops_per_image"] / 1e9,
             "peak_memory_mib": round(spent["peak_memory_mib"].max().item(), 1),
         },
     )

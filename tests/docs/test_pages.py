@@ -97,7 +97,7 @@ def test_links_resolve(path: Path):
             continue
         name, _, anchor = target.partition("#")
         found = (path.parent / name).resolve() if name else path
-        assert found.exists(), f"{path.name}: {target} is not there"
+        assert found.is_file(), f"{path.name}: {target} is no file that is there; the site has no folders"
         assert found.is_relative_to(ROOT), f"{path.name}: {target} leads out of the repository"
         if anchor:
             assert anchor in anchors(found), f"{path.name}: {target} has no such heading"

@@ -64,7 +64,7 @@ def test_images_are_labelled_class_by_class(finished):
 def test_batches_that_are_done_are_kept(finished, tmp_path, monkeypatch):
     folder = with_trained(finished[0], tmp_path)
     with monkeypatch.context() as patch:
-        interrupt(patch, generate.Sampler, "__call__", 5)  # one call counts operations
+        interrupt(patch, generate.Sampler, "__call__", 4)
         with pytest.raises(InterruptedHereError):
             images(folder)
     sizes = []
