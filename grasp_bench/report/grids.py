@@ -32,7 +32,6 @@ COST_COLUMNS = (
     "evaluations per image",
     "backward passes per image",
     "GFLOP per image",
-    "sampling memory MiB",
 )
 
 
@@ -163,7 +162,6 @@ def _costs(row: Row) -> list[Text]:
         Text(f"{cost.network_evaluations_per_image:.0f}"),
         Text(_known(cost.backward_passes_per_image, ".0f")),
         Text(_known(cost.gflops_per_image, ",.3g")),
-        Text(_known(cost.generate_peak_memory_mib, ",.0f")),
     ]
 
 

@@ -43,7 +43,7 @@ def test_one_seed_is_marked_as_provisional_beside_its_scores(text):
 def test_cost_tells_seeds_parameters_and_evaluations(text):
     assert line(text, "lora", after="\ncost").split()[1:3] == ["1", "1,234"]
     assert line(text, "grasp", after="\ncost").split()[1:3] == ["3", "1,234"]
-    assert line(text, "grasp", after="\ncost").split()[-4:] == ["40", "0", "1.5", "800"]
+    assert line(text, "grasp", after="\ncost").split()[-3:] == ["40", "0", "1.5"]
 
 
 def test_a_name_that_is_too_long_is_folded_and_nothing_is_lost():
