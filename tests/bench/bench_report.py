@@ -35,7 +35,7 @@ TASKS = 10
 SEEDS = 10
 REPEATS = 5
 SECONDS = 2.0
-MODEL = ROOT / "results/digits-lt/grasp/seed-0" / RECORD_NAME
+MODEL = ROOT / "results/digits-lt/grasp~tuned=8/seed-0" / RECORD_NAME
 
 
 def write_records(results: Path, count: int) -> int:
