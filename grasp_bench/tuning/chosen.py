@@ -21,9 +21,8 @@ def with_tuned(plan: Plan, results: Path) -> Plan:
     """The run with the best settings of its method's search on its task; those that were set by name stay.
 
     The search is that of the run's own budget and number of evaluations or, where there is none, of the standard ones.
-    Raises :class:`UserError`
-    where there is no search, no trial of it has a score, or it was of another version of something or of other settings
-    that decide what the searched ones mean.
+    Raises :class:`UserError` where there is no search, no trial of it has a score, or it was of another version of
+    something or of other settings that decide what the searched ones mean.
     """
     path = _find(plan, results)
     found = read_tuning(path)
