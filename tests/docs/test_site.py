@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_every_page_and_picture_is_there(site: Path):
     assert names <= {path.name for path in site.glob("*.html")}
     for path in site.glob("*.html"):
         for source in re.findall(r"<img[^>]* src=\"?([^\"\s>]+)", path.read_text()):
-            assert (site / source).is_file(), f"{path.name}: {source}"
+            assert (site / unquote(source)).is_file(), f"{path.name}: {source}"
 
 
 def test_facts_are_those_of_the_classes(site: Path):
