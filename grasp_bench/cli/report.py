@@ -54,7 +54,11 @@ def report_runs(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only this method, or this row; may be given again.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="Only this method, this row, or rows like 'grasp+*'; may be given again.",
+            show_default=False,
+        ),
     ] = None,
     guidance: Annotated[
         list[str] | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,9 @@ WORDS = {"lower": "lowest", "higher": "highest"}
 def chosen(runs: Runs, options: Options, results: Path) -> Runs:
     """The runs and metrics that the filters leave. Raises :class:`UserError` for a name that no run has."""
     check_tasks(runs, options, results)
-    for name, wanted, known in (
-        ("method", options.method, [_methods(run) for run in runs.summaries]),
-        ("guidance", options.guidance, [{run.guidance} for run in runs.summaries]),
-    ):
-        _check_known(f"--{name}", wanted, sorted(set[str]().union(*known)))
+    methods = sorted({name for run in runs.summaries for name in (run.method, run.label)})
+    _check_known("--method", [name for name in options.method if not is_among(methods, name)], methods)
+    _check_known("--guidance", options.guidance, sorted({run.guidance for run in runs.summaries}))
     kept = runs.where(lambda run: matches(run, options))
     if not kept.summaries:
         asked = [f"--{name} {value}" for name in FILTERS for value in getattr(options, name)]
@@ -53,10 +52,13 @@ def check_tasks(runs: Runs, options: Options, results: Path) -> None:
 
 
 def matches(run: RunSummary, options: Options) -> bool:
-    """Whether every filter leaves the run; a method is meant by its name or by the label of its row."""
+    """Whether every filter leaves the run.
+
+    A method is meant by its name, the label of its row, or a pattern of these such as ``grasp+*``.
+    """
     return (
         (not options.task or not {run.task, run.task_label}.isdisjoint(options.task))
-        and (not options.method or not _methods(run).isdisjoint(options.method))
+        and (not options.method or any(is_among((run.method, run.label), name) for name in options.method))
         and (not options.guidance or run.guidance in options.guidance)
         and (not options.status or run.status in options.status)
     )
@@ -107,8 +109,9 @@ def _sorted(board: Leaderboard, metric: str, group: str) -> Leaderboard:
     return replace(board, rows=tuple(rows[label] for label in labels), metrics=tables, sorted_by=words)
 
 
-def _methods(run: RunSummary) -> set[str]:
-    return {run.method, run.label}
+def is_among(names: Iterable[str], wanted: str) -> bool:
+    """Whether one of the names is the one wanted, or of its pattern."""
+    return any(name == wanted or fnmatch.fnmatchcase(name, wanted) for name in names)
 
 
 def _check_known(option: str, names: Iterable[str], known: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from grasp_bench import plugins
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.record import Status
-from grasp_bench.report.choose import check_tasks, matches
+from grasp_bench.report.choose import check_tasks, is_among, matches
 from grasp_bench.report.options import Options
 from grasp_bench.report.summary import Runs, RunSummary
 
@@ -124,7 +124,7 @@ def _named(kind: plugins.Kind, option: str, names: Iterable[str], recorded: set[
     """The names that no run has; each has to be a plugin's."""
     known = plugins.entries(kind)
     for name in names:
-        if name in recorded:
+        if is_among(recorded, name):
             continue
         if name not in known:
             hint = did_you_mean(name, [*recorded, *known])

@@ -34,6 +34,8 @@ def left(**options):
         ({"task": ("other",)}, ["lora"]),
         ({"method": ("grasp",)}, ["grasp", "grasp~rank=32"]),
         ({"method": ("grasp~rank=32", "lora")}, ["grasp~rank=32", "lora"]),
+        ({"method": ("grasp~*",)}, ["grasp~rank=32"]),
+        ({"method": ("*r*", "moe")}, ["grasp", "grasp~rank=32", "lora", "moe"]),
         ({"guidance": ("cfg",)}, ["grasp", "grasp~rank=32", "lora", "moe"]),
         ({"status": ("failed",)}, ["moe"]),
         ({"status": ("finished", "failed"), "task": ("digits-lt",)}, ["grasp", "grasp~rank=32", "moe"]),
@@ -54,6 +56,7 @@ def test_metrics_are_chosen():
     ("options", "message"),
     [
         ({"method": ("gras",)}, "--method gras: no run has it. Did you mean 'grasp'?"),
+        ({"method": ("grasp+*",)}, "--method grasp+*: no run has it."),
         ({"guidance": ("apg",)}, "--guidance apg: no run has it. There are: cfg."),
         ({"metric": ("recal",)}, "--metric recal: no run has it. Did you mean 'recall'? There are: recall, fd."),
         ({"task": ("faces",)}, "no run of task 'faces' is recorded there. There are runs of: digits-lt, other."),

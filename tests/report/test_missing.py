@@ -46,6 +46,9 @@ def test_filters_narrow_the_axes_and_add_to_them():
     assert commands(runs, method=("grasp", "dora"))[1:] == [
         "grasp-bench run --method dora --task digits-lt --guidance cfg --seed 0 --seed 1"
     ]
+    assert commands(runs, method=("l*",))[1:] == [
+        "grasp-bench run --method lora --task digits-lt --guidance cfg --seed 1"
+    ]
     assert commands(runs, guidance=("none",), method=("lora",))[1:] == [
         "grasp-bench run --method lora --task digits-lt --guidance none --seed 0 --seed 1"
     ]
