@@ -46,7 +46,16 @@ CONTRACTS: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
 FUNCTIONS: dict[Kind, tuple[str, ...]] = {
     "methods": ("attach", "detach"),
     "tasks": ("classes", "prepare", "open"),
-    "backbones": ("describe", "load", "encode_images", "decode_latents", "encode_prompts", "predict", "scheduler"),
+    "backbones": (
+        "describe",
+        "load",
+        "encode_images",
+        "decode",
+        "decode_latents",
+        "encode_prompts",
+        "predict",
+        "scheduler",
+    ),
     "guidance": ("predict",),
     "extractors": ("build", "load", "features"),
 }

@@ -150,6 +150,11 @@ class RunRecord(Part):
     files: list[str] = []
     """Names of the files kept beside the record."""
 
+    @property
+    def rules(self) -> str:
+        """Major.Minor of the fairness rules, by which records compare."""
+        return ".".join(self.protocol.get("rules", "").split(".")[:2])
+
     @model_validator(mode="after")
     def _identity(self) -> RunRecord:
         if self.run_id != self.spec.id:

@@ -77,6 +77,5 @@ def _task_file(path: Path) -> None:
         raise UserError(f"--path {path}: expected a name that ends in .toml.")
     name = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "mytask"
     write_bytes(path, filled(FOLDER / "task.toml.txt", {"path": str(path), "name": name}).encode())
-    console().print(
-        f"wrote {path}; name your images in it, then: grasp-bench prepare --task {shlex.quote(str(path))} --check"
-    )
+    then = f"grasp-bench prepare --task {shlex.quote(str(path))} --check"
+    console().print(f"wrote {path}; name your images in it, then: {then}", soft_wrap=True, markup=False)

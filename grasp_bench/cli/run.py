@@ -147,10 +147,14 @@ def show(record: RunRecord, path: Path) -> None:
 
     out = console()
     if record.status != "finished":
-        out.print(f"{record.label}: {record.status}: {escape(record.reason or '')}", soft_wrap=True)
+        out.print(f"{record.label}: {record.status}: {record.reason or ''}", soft_wrap=True, markup=False)
     else:
         groups = list(dict.fromkeys(metric.group for metric in record.metrics))
-        table = Table("score", *groups, title=escape(f"{record.label} on {record.task_label}, seed {record.spec.seed}"))
+        table = Table(
+            "score",
+            *map(escape, groups),
+            title=escape(f"{record.label} on {record.task_label}, seed {record.spec.seed}"),
+        )
         for column in table.columns[1:]:
             column.justify = "right"
         pooled = [metric for metric in record.metrics if metric.scope == "group"]
@@ -167,7 +171,7 @@ def show(record: RunRecord, path: Path) -> None:
                 "evaluations an image",
                 soft_wrap=True,
             )
-    out.print(f"record: {path}", soft_wrap=True)
+    out.print(f"record: {path}", soft_wrap=True, markup=False)
 
 
 def _shown(metric: Metric) -> str:

@@ -58,9 +58,8 @@ def why_not_comparable(a: RunRecord, b: RunRecord) -> list[str]:
     for title, field in (("task", "task"), ("backbone", "backbone"), ("budget", "budget")):
         of_a, of_b = (getattr(record.spec, field).model_dump(mode="json") for record in (a, b))
         reasons += [f"another {title}: {told(each)}" for each in _differences(of_a, of_b)]
-    rules = [_major_minor(record.protocol.get("rules", "")) for record in (a, b)]
-    if rules[0] != rules[1]:
-        reasons.append(f"another version of the rules: {rules[0] or 'none'} | {rules[1] or 'none'}")
+    if a.rules != b.rules:
+        reasons.append(f"another version of the rules: {a.rules or 'none'} | {b.rules or 'none'}")
     parts = [{key: value for key, value in record.protocol.items() if key != "rules"} for record in (a, b)]
     reasons += [f"another version of what decides scores: {told(each)}" for each in _differences(*parts)]
     return reasons
@@ -74,10 +73,6 @@ def told(difference: Difference) -> str:
 def shown(value: JsonValue) -> str:
     """A value as a table shows it."""
     return "-" if value is None else value if isinstance(value, str) else str(value)
-
-
-def _major_minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
 
 
 def _differences(a: Mapping[str, JsonValue], b: Mapping[str, JsonValue]) -> list[Difference]:

@@ -104,7 +104,7 @@ class Pipeline:
                 *(trained / name for name in train_summary.get("pictures", ())),  # of late
                 score / CLASSES,
                 score / COPIES,
-                score / PICTURE,
+                *(() if self.plan.private else (score / PICTURE,)),  # generated images may be copies of real ones
                 *(score / name for name in (sheet.GENERATED, sheet.REAL) if (score / name).exists()),  # of late
             ],
         )

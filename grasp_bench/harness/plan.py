@@ -73,6 +73,11 @@ class Plan:
         return self.generator or self
 
     @property
+    def private(self) -> bool:
+        """Whether the data, or those that the generator was trained on, may show a patient."""
+        return self.task.private or self.trained_on.task.private
+
+    @property
     def recipe(self) -> Recipe:
         """How downstream classifiers are trained."""
         recipe = self.task.classifier

@@ -45,7 +45,7 @@ def build(
     write_bytes(folder / CLASSES, class_table(pipeline.classes, scores, tests, probabilities).encode())
     write_bytes(folder / COPIES, copies_table(pipeline.classes, fake, train).encode())
     _write_picture(pipeline, folder)
-    if not (plan.task.private or plan.trained_on.task.private):
+    if not plan.private:
         _write_sheets(pipeline, folder)
     write_json(folder / METRICS, [metric.model_dump(mode="json") for metric in metrics])
 

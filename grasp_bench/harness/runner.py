@@ -99,7 +99,7 @@ def run(plan: Plan, options: Options, report: Reporter) -> tuple[Path, RunRecord
             raise SystemExit(1) from error  # what ended this process is that another one failed, and that said why
         out_of_memory = _is_out_of_memory(error)
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        if plan.trained_on.task.private or plan.task.private:
+        if plan.private:
             reason = f"{type(error).__name__}; what it said may name patients' data, and is not kept"
         if out_of_memory:
             reason += f". {_advice(plan, options, device)}"

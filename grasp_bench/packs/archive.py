@@ -84,15 +84,19 @@ class Archive:
     def digest(self, name: str) -> str:
         """sha256 (hex) of a member. Raises :class:`UserError` where it is absent or damaged."""
         found = hashlib.sha256()
-        with self._open(name) as member:
-            while chunk := member.read(2**20):
-                found.update(chunk)
+        for chunk in self._chunks(name):
+            found.update(chunk)
         return found.hexdigest()
 
     def copy(self, name: str, to: Path) -> None:
         """Write a member to the file ``to``."""
-        with self._open(name) as member, to.open("wb") as file:
-            shutil.copyfileobj(member, file)
+        with to.open("wb") as file:
+            file.writelines(self._chunks(name))
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        with self._open(name) as member:
+            while chunk := member.read(2**20):
+                yield chunk
 
     @contextmanager
     def _open(self, name: str) -> Iterator[IO[bytes]]:
@@ -101,7 +105,7 @@ class Archive:
                 yield member
         except KeyError as error:
             raise UserError(f"{self.path}: {escaped(name)} is not there. The pack is incomplete.") from error
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
             raise UserError(f"{self.path}: {escaped(name)} is damaged ({error}).") from error
 
 

@@ -88,7 +88,7 @@ def submit(
             raise UserError(f"{run}: the run {record.run_id[:12]} is given twice. Name it once.")
         plan = plan_of(record, task, backbone, data_root)
         check_current(run, plan, record)
-        private = plan.task.private or plan.trained_on.task.private
+        private = plan.private
         files = _files(found, PUBLISHED if private else (RECORD_NAME, *record.files))
         inputs = {} if private else _inputs(with_data(plan, data_root), found, work_dir)
         names = {name: input_name(name, record.stages) for name in inputs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,7 +171,7 @@ def _identity_checks(
         theirs, ours = (dict(each) for each in (record.protocol, plan.protocol()))
         apart = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)] or ["task"]
         return None, [Check("unverifiable", title, what, f"{escaped(', '.join(apart))}: of another version here")]
-    named, private = replace(plan, tuned=record.tuned), plan.task.private or plan.trained_on.task.private
+    named, private = replace(plan, tuned=record.tuned), plan.private
     faults = {
         f"the label is {escaped(record.label)}, the settings make it {escaped(named.label)}": record.label
         != named.label,
@@ -229,7 +230,7 @@ def _table_check(archive: Archive, run: PackedRun, name: str, table: str) -> Che
     member = run.files[name]
     try:
         fault = table_difference(archive.text(member).decode(), table)
-    except (UserError, ValueError) as error:
+    except (UserError, ValueError, csv.Error) as error:
         fault = escaped(str(error))
     return Check("failed" if fault else "passed", member, "follows from the features", fault or "")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.report.table import Leaderboard
+from grasp_bench.report.table import Leaderboard, MetricTable
 from grasp_bench.report.tiers import ALPHA, TEST_NAMES, least_p
 
 if TYPE_CHECKING:
@@ -74,13 +75,19 @@ def _compared(board: Leaderboard, baseline: str, test: Test) -> Differences:
     found = list(_differences(board, baseline, test))
     adjusted = holm([each.p for each in found])
     corrected = tuple(replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True))
-    return Differences(board.task_label, baseline, test, corrected, _notes(corrected, test))
+    notes = _notes(corrected, test)
+    if any(_is_shared(table) for table in board.metrics):
+        notes = (
+            *notes,
+            "Scores of classifiers trained on real images are left out: they are the same for all methods.",
+        )
+    return Differences(board.task_label, baseline, test, corrected, notes)
 
 
 def _differences(board: Leaderboard, baseline: str, test: Test) -> Iterable[Difference]:
     from grasp_bench.stats import paired_difference
 
-    for table in board.metrics:
+    for table in itertools.filterfalse(_is_shared, board.metrics):
         base = table.scores.get(baseline, {})
         for method, cells in table.scores.items():
             for group in table.groups:
@@ -93,10 +100,15 @@ def _differences(board: Leaderboard, baseline: str, test: Test) -> Iterable[Diff
                     yield Difference(*names, each.mean, each.low, each.high, each.n, each.p, None)
 
 
+def _is_shared(table: MetricTable) -> bool:
+    """Whether every method has the same scores at a seed, so that comparing them would only dilute the correction."""
+    return table.name.endswith(("_real", "_real_balanced"))
+
+
 def _notes(found: Sequence[Difference], test: Test) -> tuple[str, ...]:
     tested = [each for each in found if each.p is not None]
     if not tested:
-        return ("No method shares two seeds with it: nothing can be tested.",)
+        return ("Nothing can be tested: no method shares two seeds with it in what is compared.",)
     notes = [
         f"Method minus baseline ± half the 95 % interval over paired seeds (Student t); p of the {TEST_NAMES[test]}, "
         f"and Holm-corrected over the {len(tested)} comparisons shown; bold: below {ALPHA:g}."

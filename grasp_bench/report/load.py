@@ -68,7 +68,12 @@ def read_runs(results: Path, runs: Runs) -> list[FoundRun]:
 
 
 def find_records(results: Path) -> list[Place]:
-    """Every ``<task>/<label>/seed-<n>/record.json`` under ``results``, sorted by path."""
+    """Every ``<task>/<label>/seed-<n>/record.json`` under ``results``, sorted by path.
+
+    What may not be read is left out with a warning. Raises :class:`UserError` where ``results`` is no folder.
+    """
+    if results.exists() and not results.is_dir():
+        raise UserError(f"{results}: is no folder. Name the one that holds TASK/METHOD/seed-N/{RECORD_NAME}.")
     found = []
     for task in _folders(results):
         for label in _folders(Path(task.path)):
@@ -77,6 +82,9 @@ def find_records(results: Path) -> list[Place]:
                     try:
                         stat = os.stat(f"{seed.path}/{RECORD_NAME}")  # noqa: PTH116 # a Path each is a third slower
                     except FileNotFoundError:
+                        continue
+                    except PermissionError:
+                        _left_out(Path(seed.path))
                         continue
                     found.append(((task.name, label.name, seed.name), stat.st_size, stat.st_mtime_ns))
     return [Place("/".join(parts), size, mtime_ns) for parts, size, mtime_ns in sorted(found)]
@@ -97,6 +105,13 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
             return [entry for entry in entries if entry.is_dir()]
     except FileNotFoundError:
         return []
+    except PermissionError:
+        _left_out(folder)
+        return []
+
+
+def _left_out(folder: Path) -> None:
+    warnings.warn(f"left out: {folder}: may not be read", RecordWarning, stacklevel=2)
 
 
 def _first_of_each(results: Path, runs: Iterable[tuple[str, str, str]]) -> list[int]:

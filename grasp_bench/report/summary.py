@@ -189,7 +189,8 @@ def _summary(record: RunRecord, folder: str) -> RunSummary:
 
 def _conditions(record: RunRecord) -> str:
     parts = (record.spec.task, record.spec.backbone, record.spec.budget)
-    return digest([record.protocol, *(part.model_dump(mode="json") for part in parts)])
+    protocol = {**record.protocol, "rules": record.rules}
+    return digest([protocol, *(part.model_dump(mode="json") for part in parts)])
 
 
 def _cost(cost: Cost | None) -> MeanCost | None:

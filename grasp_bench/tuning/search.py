@@ -150,7 +150,7 @@ def _carry_out(
         status, reason = "non-finite", str(error)
     except Exception as error:
         status, reason = "failed", f"{type(error).__name__}: {error}"
-    if reason and (plan.trained_on.task.private or plan.task.private):
+    if reason and plan.private:
         reason = f"{status}; what it said may name patients' data, and is not kept"
     return Trial.model_validate(
         {

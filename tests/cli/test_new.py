@@ -139,6 +139,8 @@ def test_a_task_without_a_name_is_a_file(folder: Path) -> None:
     assert "is there already" in mistake("task")
     assert new("task", "--path", "sub/My Birds.toml").exit_code == 0
     assert tomllib.loads(Path("sub/My Birds.toml").read_text())["name"] == "my-birds"
+    assert "wrote my[x].toml;" in new("task", "--path", "my[x].toml").output
+    assert "wrote a[/b].toml;" in new("task", "--path", "a[/b].toml").output
 
 
 def test_options_that_do_not_go_together(folder: Path) -> None:

@@ -84,6 +84,12 @@ def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
+def test_contracts_of_plugins_are_those_of_the_code():
+    named = set(re.findall(r"`(\w+)[(`]", prose(DOCS / "plugins.md")))
+    for kind, functions in plugins.FUNCTIONS.items():
+        assert {*functions, *plugins.CONTRACTS[kind][2]} <= named, kind
+
+
 def test_every_command_is_documented():
     known = {command.name for command in app.registered_commands}
     shown = set(re.findall(r"grasp-bench ([a-z]+)", "\n".join(path.read_text() for path in pages())))

@@ -10,6 +10,7 @@ import torch
 
 from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.harness import plan as plans
+from grasp_bench.harness.files import PICTURE
 from grasp_bench.harness.generate import IMAGES
 from grasp_bench.harness.pipeline import Pipeline
 from grasp_bench.harness.stages import Stages
@@ -155,13 +156,16 @@ def test_sheets_hold_the_first_images_of_every_class(finished):
     assert not {image.tobytes() for image in real["0"]} & {image.tobytes() for image in generated["0"]}
 
 
-def test_no_image_of_a_private_task_is_put_on_a_sheet(finished, tmp_path, monkeypatch):
+def test_no_image_of_a_private_task_is_put_among_the_results(finished, tmp_path, monkeypatch):
     folder = copied(finished[0], tmp_path, "work")
-    shutil.rmtree(folder / "work" / "score")
+    for stage in (folder / "work" / "score", folder / "results"):
+        shutil.rmtree(stage)
     monkeypatch.setattr(DigitsLT, "private", True)
     record = runs.finish(folder, runs.small())
-    assert not {GENERATED, REAL} & set(record.files)
+    assert not {GENERATED, REAL, PICTURE} & set(record.files)
     assert not [path for name in (GENERATED, REAL) for path in folder.rglob(name)]
+    assert not list((folder / "results").rglob(PICTURE))
+    assert list((folder / "work" / "score").rglob(PICTURE))  # for its owner to look at
 
 
 def test_a_file_that_is_gone_from_beside_the_record_is_put_back(finished, tmp_path, built):

@@ -1,6 +1,7 @@
 import stat
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -131,3 +132,18 @@ def test_bytes_depend_on_content_alone(tmp_path):
 def test_text_from_strangers_is_harmless():
     assert escaped("grasp~rank=4, ä µ") == "grasp~rank=4, ä µ"
     assert escaped("a<b>&\x00\x1b\u202e") == r"a\u003cb\u003e\u0026\u0000\u001b\u202e"
+
+
+def test_an_offset_that_no_file_has_is_damage(tmp_path):
+    """The system refuses to go there, which is no fault of the disk."""
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(GOOD, b"1234")
+        archive.filelist[0].header_offset = 2**62
+    with open_archive(path) as pack, pytest.raises(UserError, match=f"{GOOD} is damaged"):
+        pack.text(GOOD)
+
+
+def test_a_full_disk_is_no_damage_of_the_pack(tmp_path):
+    with open_archive(holding(tmp_path / "p.zip", GOOD)) as pack, pytest.raises(OSError, match="No space left"):
+        pack.copy(GOOD, Path("/dev/full"))

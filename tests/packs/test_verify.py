@@ -275,8 +275,12 @@ def test_rounding_is_told_from_a_difference():
 
 
 def test_tables_are_compared_cell_by_cell():
-    assert table_difference("a,b\n1,0.3\n", "a,b\n1,0.30000000000000004\n") is None
-    assert table_difference("a,b\n1,0.3\n", "a,b\n1,0.31\n") == "line 2 is '1,0.3', the features give '1,0.31'"
+    assert table_difference("class,value\n1,0.3\n", "class,value\n1,0.30000000000000004\n") is None
+    assert table_difference("class,value\nnan,\n", "class,value\nnan,\n") is None
+    assert table_difference("class,value\n1,0.3\n", "class,value\n1,0.31\n") == (
+        "line 2 is '1,0.3', the features give '1,0.31'"
+    )
+    assert table_difference("class,value\n1.0,0.3\n", "class,value\n1,0.3\n")
     assert table_difference("a\n", "a\nb\n") == "has 1 lines, the features give 2"
 
 

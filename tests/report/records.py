@@ -22,7 +22,7 @@ BUDGET = Budget(
 )
 
 
-def metric(name: str, group: str, value: float, *, lower: bool = False, floor: float | None = None) -> Metric:
+def metric(name: str, group: str, value: float | None, *, lower: bool = False, floor: float | None = None) -> Metric:
     """A score of 30 images."""
     return Metric(
         name=name,

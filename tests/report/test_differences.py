@@ -67,3 +67,15 @@ def test_they_are_printed_with_sign_interval_and_p():
     assert "difference to base" in text
     assert "recall ↑  better  tail   +0.140 ± 0.021      9  0.0039  0.0078" in text
     assert "recall ↑  worse   tail   \N{MINUS SIGN}0.200 ± 0.000" in text
+
+
+def test_what_is_the_same_for_all_methods_is_not_compared():
+    scores = [
+        metric("recall", "tail", 0.5),
+        metric("accuracy_real", "tail", 0.7),
+        metric("f1_real_balanced", "tail", 0.7),
+    ]
+    boards = leaderboards([record(name, seed, scores) for name in ("base", "other") for seed in range(3)])
+    (found,) = differences(boards, "base", "t")
+    assert [each.metric for each in found.found] == ["recall"]
+    assert any("trained on real images are left out" in note for note in found.notes)

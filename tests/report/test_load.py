@@ -1,9 +1,11 @@
 import json
+import os
 import shutil
 import warnings
 
 import pytest
 
+from grasp_bench.errors import UserError
 from grasp_bench.report.load import RecordWarning, load_records
 from report.records import metric, record, save
 
@@ -21,6 +23,27 @@ def test_every_record_is_found(tmp_path):
 
 def test_a_missing_folder_has_no_records(tmp_path):
     assert load_records(tmp_path / "none") == []
+
+
+def test_a_file_is_no_folder_of_results(tmp_path):
+    (tmp_path / "record.json").write_text("{}")
+    with pytest.raises(UserError, match=r"record.json: is no folder. Name the one that holds TASK/METHOD/seed-N/"):
+        load_records(tmp_path / "record.json")
+
+
+@pytest.mark.parametrize("function", ["scandir", "stat"])
+def test_what_may_not_be_read_is_left_out_and_named(tmp_path, monkeypatch, function):
+    save(tmp_path, record("grasp", 0), record("lora", 0))
+    allowed = getattr(os, function)
+
+    def refuse(path, *arguments, **options):
+        if "lora" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return allowed(path, *arguments, **options)
+
+    monkeypatch.setattr(f"grasp_bench.report.load.os.{function}", refuse)
+    with pytest.warns(RecordWarning, match="digits-lt/lora.*: may not be read"):
+        assert [each.label for each in load_records(tmp_path)] == ["grasp"]
 
 
 def test_a_damaged_record_is_named_and_left_as_it_is(tmp_path):

@@ -72,3 +72,10 @@ def test_the_command_names_budget_backbone_and_search():
     (found,) = summarised([run.model_copy(update={"spec": smoke})]).summaries
     assert found.task_arguments == "--budget smoke --backbone tiny-sd3"
     assert found.method_arguments == "--method lora --tuned"
+
+
+def test_a_patch_of_the_rules_leaves_runs_in_one_table():
+    found = summarised([record("a", protocol={"rules": rules}) for rules in ("1.0", "1.0.1", "1.1", "2.0")])
+    conditions = [run.conditions for run in found.summaries]
+    assert conditions[0] == conditions[1]
+    assert len(set(conditions)) == 3

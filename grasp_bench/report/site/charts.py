@@ -39,7 +39,8 @@ class Chart:
 
 def metric_charts(board: Board, metric: MetricTable) -> Iterator[Chart]:
     """Bars of groups, classes over their train count, and what the score costs."""
-    yield _bars(board, metric)
+    if any(cell.mean is not None for scores in metric.scores.values() for cell in scores.values()):
+        yield _bars(board, metric)
     yield from _classes(board, metric)
     yield from _pareto(board, metric)
 

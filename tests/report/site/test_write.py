@@ -266,6 +266,14 @@ def test_failures_alone_make_a_page(tmp_path):
     assert BREAKOUT in page.text
 
 
+def test_a_score_that_no_group_was_large_enough_for_has_no_bars(tmp_path):
+    scores = [metric("fd", "tail", None, lower=True), metric("recall", "tail", 0.5)]
+    save(tmp_path / "results", *(record(name, 0, scores) for name in ("grasp", "lora")))
+    page = make_page(tmp_path / "results", tmp_path / "site").read_text()
+    assert "n too small" in Page(page).text
+    assert "0.500" in Page(page).text
+
+
 def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
     results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
     place = results / "digits-lt" / "method-0" / "seed-0"
