@@ -116,10 +116,12 @@ class MixtureOfExperts(Method[MoeSettings]):
     def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
         import torch
 
+        from grasp_bench.adapters.mixture import balance
+
         self.device = prediction.device
         usage = torch.stack(self.log.usage).sum(0).cpu()
         self.usage.index_add_(0, self.group_of_class[batch.condition.labels.cpu()], usage)
-        loss = self.config.balance_weight * torch.stack(self.log.balance).mean()
+        loss = self.config.balance_weight * balance(self.log, self.config.top_k)
         if self.config.z_weight:
             loss = loss + self.config.z_weight * torch.stack(self.log.z).mean()
         return loss

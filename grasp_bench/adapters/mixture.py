@@ -27,8 +27,10 @@ class GateLog:
 
     samples: torch.Tensor | None = None
     """(B, F): what gates of samples read; see :func:`sample_features`."""
-    balance: list[torch.Tensor] = field(default_factory=list)
-    """Σ f_i P_i of each layer; 1 when experts are used evenly."""
+    share: list[torch.Tensor] = field(default_factory=list)
+    """(E,) of each layer: mean number of choices of each expert, of a token or a sample."""
+    probability: list[torch.Tensor] = field(default_factory=list)
+    """(E,) of each layer: mean probability of each expert."""
     usage: list[torch.Tensor] = field(default_factory=list)
     """(B, E) of each layer: how many of a sample's tokens chose each expert, or whether the sample did."""
     z: list[torch.Tensor] = field(default_factory=list)
@@ -80,10 +82,11 @@ class GatedAdapters(nn.Module):
         chosen = torch.zeros_like(probabilities).scatter(-1, probabilities.topk(self.top_k).indices, 1.0)
         log = current_scope()
         if isinstance(log, GateLog) and torch.is_grad_enabled():
-            even = balance(probabilities, chosen, self.top_k)  # also when recomputing, which must do the same work
+            probability = probabilities.flatten(0, -2).mean(0)  # also when recomputing, which must do the same work
             z = logits.logsumexp(-1).square().mean()
             if not recomputing():
-                log.balance.append(even)
+                log.share.append(chosen.flatten(0, -2).mean(0))
+                log.probability.append(probability)
                 log.z.append(z)
                 log.usage.append(chosen.sum(1))
         gates = (probabilities * chosen).to(hidden_states)
@@ -112,15 +115,17 @@ class GatedAdapters(nn.Module):
         return log.samples[:, None]
 
 
-def balance(probabilities: torch.Tensor, chosen: torch.Tensor, top_k: int) -> torch.Tensor:
-    """Load-balancing loss Σ f_i P_i (Fedus et al. 2021, arXiv 2101.03961, equation 4, for k choices a token).
+def balance(log: GateLog, top_k: int) -> torch.Tensor:
+    """Load-balancing loss Σ f_i P_i (Fedus et al. 2021, arXiv 2101.03961, equation 4, for k choices a token), the mean
+    over layers; 1 where experts are used evenly.
 
-    f_i is E times the share of assignments to expert i, P_i its mean probability; 1 when both are uniform. The share
-    is that of the samples of all processes.
+    f_i is E times the share of assignments to expert i, P_i its mean probability. The share is that of the samples of
+    all processes, so each of them has to ask at the same time.
     """
-    experts = probabilities.shape[-1]
-    share = mean(chosen.flatten(0, -2).mean(0)) / top_k
-    return experts * (share * probabilities.flatten(0, -2).mean(0)).sum()
+    shares = mean(torch.stack(log.share)) / top_k
+    experts = shares.shape[-1]
+    layers = zip(shares, log.probability, strict=True)
+    return torch.stack([experts * (share * probability).sum() for share, probability in layers]).mean()
 
 
 def prompt_width(transformer: nn.Module) -> int | None:

@@ -126,7 +126,8 @@ def _tests(
     for name, permute in NULLS.items():
         null = np.stack([statistic(permute(members, rng)) for _ in range(permutations)])
         p, corrected = al.less_than(observed, null)
-        least = np.where(testable.any(), np.where(testable, corrected, np.inf).min(0), np.nan)
+        tested = testable & np.isfinite(corrected)
+        least = np.where(tested.any(0), np.where(tested, corrected, np.inf).min(0), np.nan)
         for number, (pair, over_pairs) in enumerate(zip(pairs, al.holm(least.tolist()), strict=True)):
             each = [
                 {"kind": cell.kind, "level": cell.level}

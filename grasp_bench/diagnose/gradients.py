@@ -40,7 +40,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What :func:`measure` found, by kind of layer."""
+    """What :func:`measure` found, by kind of layer; kinds that the error does not depend on are left out."""
 
     values: dict[str, np.ndarray]
     """float32 (levels, B, C, D), D the number of parameters or a sketch's width."""
@@ -124,13 +124,14 @@ def measure(
                 loss = _loss(network, clean, noise, condition(times))
                 found = torch.autograd.grad(loss, tensors, allow_unused=True)
                 losses[level, batch, column] = loss.item()
-                touched[column] |= [each is not None for each in found]
+                touched[column] |= [each is not None and bool(each.any()) for each in found]
                 for kind, sketch in sketches.items():
                     values[kind][level, batch, column] = sketch([found[row] for row in rows[kind]]).cpu().numpy()
             advance(len(LEVELS))
-    meet = {kind: touched[:, each].astype(np.int64) for kind, each in rows.items()}
+    meet = {kind: touched[:, each].astype(np.int64) for kind, each in rows.items() if touched[:, each].any()}
     apart = {kind: each @ each.T == 0 for kind, each in meet.items()}
-    return Gradients(values, apart, {kind: sum(each) for kind, each in sizes.items()}, losses)
+    reached = {kind: values[kind] for kind in meet}
+    return Gradients(reached, apart, {kind: sum(sizes[kind]) for kind in meet}, losses)
 
 
 def timesteps(level: int) -> np.ndarray:

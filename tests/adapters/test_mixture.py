@@ -109,12 +109,22 @@ def test_the_width_of_a_prompt_is_what_the_transformer_states() -> None:
 
 
 def test_balance_is_one_when_even_and_the_number_of_experts_when_all_tokens_go_to_one() -> None:
-    even = torch.full((2, EXPERTS, EXPERTS), 1 / EXPERTS)
-    chosen = torch.eye(EXPERTS).expand(2, -1, -1)
-    assert balance(even, chosen, 1).item() == pytest.approx(1.0)
-    one = torch.zeros(2, 6, EXPERTS)
-    one[..., 0] = 1.0
-    assert balance(one, one, 1).item() == pytest.approx(EXPERTS)
+    even, one = torch.full((EXPERTS,), 1 / EXPERTS), torch.eye(EXPERTS)[0]
+    assert balance(GateLog(share=[even], probability=[even]), 1).item() == pytest.approx(1.0)
+    assert balance(GateLog(share=[one], probability=[one]), 1).item() == pytest.approx(EXPERTS)
+    assert balance(GateLog(share=[2 * even], probability=[even]), 2).item() == pytest.approx(1.0)
+    both = GateLog(share=[even, one], probability=[even, one])
+    assert balance(both, 1).item() == pytest.approx((1 + EXPERTS) / 2)
+
+
+def test_nothing_is_asked_of_other_processes_in_a_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guidances that take gradients sample in some processes only, which would wait for the others for ever."""
+    monkeypatch.setattr("grasp_bench.adapters.mixture.mean", lambda tensor: pytest.fail("a collective"))
+    log = GateLog()
+    with scope(log):
+        make_mixture(2)(tokens()).sum().backward()
+    assert log.share[0].shape == log.probability[0].shape == (EXPERTS,)
+    assert log.share[0].sum().item() == pytest.approx(2.0)
 
 
 def test_assignments_sum_to_top_k_a_token() -> None:
@@ -131,8 +141,8 @@ def test_checkpointing_records_each_layer_once_and_gives_the_same_gradients() ->
         mixture, log, x = make_mixture(), GateLog(), tokens().requires_grad_()
         with scope(log):
             output = checkpoint(mixture, x) if checkpointed else mixture(x)
-        (output.square().sum() + log.balance[0]).backward()
-        assert len(log.balance) == len(log.usage) == 1
+        (output.square().sum() + balance(log, 2)).backward()
+        assert len(log.share) == len(log.probability) == len(log.usage) == 1
         gradients.append([mixture.router.grad, mixture.down.grad, mixture.up.grad])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed)
@@ -149,7 +159,7 @@ def test_under_autocast_gates_are_those_in_float32_of_the_same_tokens(sample_wid
         expected = mixture(x.float())
     assert output.dtype == torch.bfloat16
     torch.testing.assert_close(output.float(), expected, rtol=0.03, atol=0.1)
-    for name in ("balance", "z", "usage"):
+    for name in ("share", "probability", "z", "usage"):
         assert torch.equal(getattr(rounded, name)[0], getattr(full, name)[0]), name
 
 
