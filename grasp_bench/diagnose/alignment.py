@@ -69,11 +69,12 @@ def cosines(products: np.ndarray) -> np.ndarray:
 
 def ceilings(products: np.ndarray) -> np.ndarray:
     """Cosine of each vector's mean over one half with its mean over the other, (V,): how far noise lets it agree
-    with itself, which bounds any cosine that is not corrected.
+    with itself, which bounds any cosine that is not corrected; NaN where it has no length.
     """
     first, second = _halves(len(products), None)
     own = np.einsum("bvdv->vbd", products)
-    found: np.ndarray = (first @ own @ second) / np.sqrt((first @ own @ first) * (second @ own @ second))
+    with np.errstate(invalid="ignore"):
+        found: np.ndarray = (first @ own @ second) / np.sqrt((first @ own @ first) * (second @ own @ second))
     return found
 
 
@@ -98,13 +99,14 @@ def percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def mean_cosines(gram: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Cosines (V, V) of the vectors' means over all batches, shrunk by noise: for comparison with permuted labels,
-    whose vectors are means of as many gradients.
+    whose vectors are means of as many gradients; NaN where a vector has no length.
     """
     batches, vectors, classes = members.shape
     weights = members.transpose(1, 0, 2).reshape(vectors, -1) / batches
     products = weights @ gram.reshape(batches * classes, -1) @ weights.T
     lengths = np.sqrt(np.diagonal(products))
-    found: np.ndarray = products / np.outer(lengths, lengths)
+    with np.errstate(invalid="ignore"):
+        found: np.ndarray = products / np.outer(lengths, lengths)
     return found
 
 

@@ -80,6 +80,16 @@ def test_images_and_features_are_shared_without_gaps_or_duplicates(alone, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("guidance", ["sg-minority", "distilled"])
+def test_guidances_that_take_gradients_wait_for_no_other_process(tmp_path, guidance):
+    """One of two samples a batch more than the other, or learns alone."""
+    command = [sys.executable, "-m", "grasp_bench", "run", "--method", "moe", *RUN[3:], "--guidance", guidance]
+    done = subprocess.run([*command, "--processes", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert record(tmp_path)["status"] == "finished"
+
+
+@pytest.mark.slow
 def test_a_mistake_in_several_processes_is_one_message_before_any_is_started(tmp_path):
     done = grasp_bench(tmp_path, "--processes", "3")
     assert done.returncode == 2

@@ -102,6 +102,14 @@ def test_groups_that_share_no_parameter_are_said_to_and_not_tested():
     assert "How partitions compare is not measurable" in text
 
 
+def test_what_has_no_length_is_no_cell_and_leaves_the_others_their_test():
+    alone = between(found({"attention": gradients(-1.0)}), "images")
+    beside = between(found({"attention": gradients(-1.0), "unused": np.zeros((2, 6, 9, 3))}), "images")
+    assert alone["p_holm"] <= 0.05
+    assert beside["p_holm"] <= 0.05
+    assert {cell["p"] for cell in beside["cells"] if cell["kind"] == "unused"} == {None}
+
+
 def test_noise_alone_is_not_measurable():
     lost = gradients(1.0, noise=1) - gradients(1.0, noise=0)
     result = found({"attention": lost})

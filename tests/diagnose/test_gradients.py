@@ -6,6 +6,7 @@ import torch
 
 from grasp_bench import seeds
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.baselines.coral import Coral, CoralSettings
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
 from grasp_bench.baselines.vanilla_ft import VanillaFineTuning, VanillaSettings
 from grasp_bench.diagnose import gradients
@@ -129,3 +130,17 @@ def test_classes_of_different_clusters_share_no_parameter():
     found, _ = measured(Grasp(GraspSettings(rank=2)), train, Draws(classes, 4 * classes[None]))
     groups = np.array([info.group for info in TASK.classes()])
     np.testing.assert_array_equal(found.apart["feed-forward adapter"], groups[:, None] != groups)
+
+
+@pytest.mark.parametrize("on", ["vanilla-ft", "grasp"])
+def test_parameters_that_the_error_does_not_reach_are_left_out(on):
+    """CORAL's projection learns from the contrast alone; as a kind that all classes share it would hide routing."""
+    train = split([4] * 10)
+    classes = np.arange(10)
+    found, _ = measured(Coral(CoralSettings(on=on)), train, Draws(classes, 4 * classes[None]))
+    assert found.values.keys() == found.apart.keys() == found.sizes.keys()
+    assert all(values.any() for values in found.values.values())
+    together = np.logical_and.reduce(list(found.apart.values()))
+    groups = np.array([info.group for info in TASK.classes()])
+    expected = groups[:, None] != groups if on == "grasp" else np.zeros((10, 10), bool)
+    np.testing.assert_array_equal(together, expected)
