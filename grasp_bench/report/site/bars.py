@@ -12,8 +12,8 @@ from grasp_bench.report.table import Cell, MetricTable
 
 ROW, TOP, BOTTOM, RIGHT, GAP = 22, 46, 44, 14, 26
 PANEL = 215  # with its gap
-LETTER = 7.2  # width of a letter of a method's name
-LONGEST = 30  # letters of a name that are shown
+LETTER = 7.7  # width of a letter of a method's name
+LONGEST = 36  # letters of a name that are shown
 
 
 def bars(title: str, description: str, table: MetricTable, order: Sequence[str], indices: Mapping[str, int]) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def page(boards: list[Board], baseline: str | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.j2").render(
         boards=shown,
         over_tasks=over_tasks(boards),
@@ -116,11 +118,21 @@ def _shown(board: Board, number: int, files: view.Files, allowance: Allowance, b
 
 
 def _highlighted(board: Board, baseline: str | None) -> list[str]:
-    """The methods that charts show in colour at first: the best of the rarest group, and the baseline."""
+    """The rows that charts show in colour at first: the best ones of the best methods in the rarest group, and the
+    baseline.
+    """
     if not board.main:
         return []
-    best = ranked(board.main[0], rarest_group(board.main[0]))[:HIGHLIGHTED]
-    return list(dict.fromkeys([*best, *([baseline] if baseline in board.indices else [])]))
+    best: dict[str, str] = {}
+    for label in ranked(board.main[0], rarest_group(board.main[0])):
+        best.setdefault(board.runs[label][0].found.record.spec.method.name, label)
+    shown = list(best.values())[:HIGHLIGHTED]
+    return list(dict.fromkeys([*shown, *([baseline] if baseline in board.indices else [])]))
+
+
+def _breakable(label: str) -> Markup:
+    """A row's name, which may go on in another line before each of its settings."""
+    return Markup("<wbr>").join(re.split("(?<=[~,])", label))
 
 
 def _left_out(boards: list[Board], files: view.Files) -> list[str]:

@@ -274,6 +274,24 @@ def test_a_score_that_no_group_was_large_enough_for_has_no_bars(tmp_path):
     assert "0.500" in Page(page).text
 
 
+def test_the_best_row_of_each_method_is_in_colour(tmp_path):
+    means = {"grasp": 80.0, "grasp+apg": 70.0, "lora": 90.0}
+    for label, value in means.items():
+        method = label.partition("+")[0]
+        save(tmp_path / "results", record(method, 0, [metric("fd", "tail", value, lower=True)], label=label))
+    page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
+    keys = {each["data-method"]: each["aria-pressed"] for each in page.all("button") if each.get("class") == "key"}
+    assert keys == {"grasp": "false", "grasp+apg": "true", "lora": "true"}
+
+
+def test_a_long_name_may_go_on_in_another_line(tmp_path):
+    name = "grasp+fa-cfg~low_scale=1,high_scale=2~tuned=8"
+    save(tmp_path / "results", record("grasp", 0, [metric("fd", "tail", 9.0, lower=True)], label=name))
+    source = make_page(tmp_path / "results", tmp_path / "site").read_text()
+    assert "grasp+fa-cfg~<wbr>low_scale=1,<wbr>high_scale=2~<wbr>tuned=8" in source
+    assert name in Page(source).text
+
+
 def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
     results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
     place = results / "digits-lt" / "method-0" / "seed-0"
