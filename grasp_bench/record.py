@@ -75,8 +75,8 @@ class Cost(Part):
     backward_passes_per_image: float | None = None
     """Of them those that a gradient went back through; none in records of before, as in the two below."""
     gflops_per_image: float | None = None
-    """Billions of floating-point operations, forward and backward, that an image of the first batch took, a product
-    with its sum counted as two; classifiers of a guidance and the decoder included."""
+    """Billions of floating-point operations, forward and backward, a product with its sum counted as two; classifiers
+    of a guidance and the decoder included. Counted in the first batch, times the evaluations of all images over its."""
     generate_peak_memory_mib: float | None = None
     """Peak while generating, as that while training."""
 
