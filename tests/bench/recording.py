@@ -148,5 +148,6 @@ def _show(name: str, measures: Iterable[Measure]) -> None:
     table.add_column("value", justify="right")
     for measure in measures:
         target = ", ".join(f"{name.replace('_', ' ')} {end:g}" for name, end in measure.target.items())
-        table.add_row(measure.name, target, ("yes" if measure.met else "no") if target else "", f"{measure.value:,.4g} {measure.unit}")
+        met = ("yes" if measure.met else "no") if target else ""
+        table.add_row(measure.name, target, met, f"{measure.value:,.4g} {measure.unit}")
     console().print(table)
