@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -224,7 +225,7 @@ def _collect(folder: Path, labels: torch.Tensor, report: Reporter) -> None:
     total = {name: each.sum().item() for name, each in spent.items()}
     counted = int(spent["flops_per_image"].argmax())  # the batch in which operations were
     evaluations = total["evaluations"] / len(labels)
-    share = evaluations * len(batches[counted]["numbers"]) / spent["evaluations"][counted].item()
+    share = evaluations * len(batches[counted]["numbers"]) / (spent["evaluations"][counted].item() or math.inf)
     write_json(
         folder / SUMMARY,
         {

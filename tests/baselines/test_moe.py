@@ -76,7 +76,7 @@ def test_a_gate_of_samples_reads_prompt_and_timestep_and_not_the_image(what: str
     for condition, noisy in ((batch.condition, batch.noisy), (changed, -batch.noisy)):
         with method.condition(condition):
             backbone.predict(noisy, condition.timesteps, condition.prompts)
-        balances.append(torch.stack(method.log.balance))
+        balances.append(torch.stack(method.log.probability))
     assert torch.equal(balances[0], balances[1]) == (what == "noise")
 
 
