@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from grasp_bench.method import Batch, Condition, MethodSettings
-from grasp_bench.settings import Tuned
+from grasp_bench.contracts.method import Batch, Condition, MethodSettings
+from grasp_bench.contracts.settings import Tuned
 
 from .on_top import OnTop, OnTopSettings, squared_distance
 

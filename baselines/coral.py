@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from grasp_bench.contracts.method import Batch, MethodSettings
+from grasp_bench.contracts.settings import Tuned
 from grasp_bench.errors import Skip
-from grasp_bench.method import Batch, MethodSettings
-from grasp_bench.settings import Tuned
 
 from .on_top import OnTop, OnTopSettings
 
 if TYPE_CHECKING:
     import torch
 
-    from grasp_bench.backbones.base import Backbone
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.task import Task, TaskSettings
 
 
 class CoralSettings(OnTopSettings):

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, JsonValue
 
 from grasp_bench import seeds
-from grasp_bench.method import Condition, Method, MethodSettings
+from grasp_bench.contracts.method import Condition, Method, MethodSettings
 
 if TYPE_CHECKING:
     import torch
 
     from grasp_bench.adapters.partition import Partition
-    from grasp_bench.backbones.base import Backbone
-    from grasp_bench.backbones.objective import Objective
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.objective import Objective
+    from grasp_bench.contracts.task import Task, TaskSettings
 
 DRAWS = 2**18
 DIGITS = 6  # coarser than what another machine's rounding could change

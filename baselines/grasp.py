@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from grasp_bench.method import Condition, Method, MethodSettings
+from grasp_bench.contracts.method import Condition, Method, MethodSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from grasp_bench.adapters.partition import Partition
-    from grasp_bench.backbones.base import Backbone
+    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.study import Study
+    from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
     from grasp_bench.errors import Skip
-    from grasp_bench.study import Study
-    from grasp_bench.task import ClassInfo, Split, Task, TaskSettings
 
 MAP = "partition.json"
 PICTURE = "partition.png"
@@ -163,7 +163,7 @@ class Grasp(ClusterAdapters):
         return image_clusters(train, self.config.column)[0] if self.config.column is not None else None
 
     def pictures(self) -> dict[str, bytes]:
-        from grasp_bench.report.pictures import draw_partition
+        from grasp_bench.run.pictures import draw_partition
 
         rows = [f"{info.name}  {info.group} ({info.train_count})" for info in self.classes]
         title = f"partition by {self.config.partition}: training images of each class in each cluster"

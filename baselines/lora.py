@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from grasp_bench.method import MethodSettings
+from grasp_bench.contracts.method import MethodSettings
 
 from .peft_family import PeftMethod
 

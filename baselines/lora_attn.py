@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, JsonValue
 
 from grasp_bench import seeds
+from grasp_bench.contracts.method import MethodSettings
 from grasp_bench.errors import Skip, UserError
-from grasp_bench.method import MethodSettings
 
 from .lora import Lora, LoraSettings
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from grasp_bench.backbones.base import Backbone, PromptEmbeddings
-    from grasp_bench.study import Study
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+    from grasp_bench.contracts.study import Study
+    from grasp_bench.contracts.task import Task, TaskSettings
 
     Embed = Callable[[Sequence[str]], PromptEmbeddings]
     Cache = dict[str, list[torch.Tensor]]

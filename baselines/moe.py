@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
 from grasp_bench.errors import Skip
-from grasp_bench.method import Batch, Condition, Method, MethodSettings
 
 if TYPE_CHECKING:
     import torch
 
-    from grasp_bench.backbones.base import Backbone
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.task import Task, TaskSettings
 
 
 class MoeSettings(MethodSettings):

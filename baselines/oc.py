@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import JsonValue
 
-from grasp_bench.method import Batch, MethodSettings
+from grasp_bench.contracts.method import Batch, MethodSettings
 
 from .on_top import OnTop, OnTopSettings
 
 if TYPE_CHECKING:
     import torch
 
-    from grasp_bench.backbones.base import Backbone
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.task import Task, TaskSettings
 
 SMALLEST_TIMESTEP = 1e-6  # at 0 every image but its own is infinitely unlikely
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import JsonValue, ModelWrapValidatorHandler, model_validator
 
+from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
 from grasp_bench.errors import Skip
-from grasp_bench.method import Batch, Condition, Method, MethodSettings
 
 from .grasp import Grasp
 from .lora import Lora
@@ -20,8 +20,8 @@ from .vanilla_ft import VanillaFineTuning
 if TYPE_CHECKING:
     import torch
 
-    from grasp_bench.backbones.base import Backbone, PromptEmbeddings
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+    from grasp_bench.contracts.task import Task, TaskSettings
 
 BENEATH: dict[str, type[Method[Any]]] = {
     "vanilla-ft": VanillaFineTuning,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from pydantic import Field
 
 from grasp_bench import seeds
-from grasp_bench.method import Method, MethodSettings
+from grasp_bench.contracts.method import Method, MethodSettings
 
 if TYPE_CHECKING:
     import torch
 
-    from grasp_bench.backbones.base import Backbone
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.task import Task, TaskSettings
 
 PEFT = """
 In peft's own format, where `transformer` is that of the base model:

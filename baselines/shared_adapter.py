@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from grasp_bench.method import MethodSettings
+from grasp_bench.contracts.method import MethodSettings
 
 from .grasp import ClusterAdapters, ClusterAdapterSettings
 
 if TYPE_CHECKING:
     from grasp_bench.adapters.partition import Partition
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.task import Task, TaskSettings
 
 
 class SharedAdapterSettings(ClusterAdapterSettings):

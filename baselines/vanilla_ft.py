@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from grasp_bench.method import Method, MethodSettings
+from grasp_bench.contracts.method import Method, MethodSettings
 
 if TYPE_CHECKING:
     import torch
 
-    from grasp_bench.backbones.base import Backbone
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.task import Task, TaskSettings
 
 
 class VanillaSettings(MethodSettings):

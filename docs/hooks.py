@@ -18,8 +18,8 @@ from mkdocs.structure.pages import Page
 
 from grasp_bench import plugins
 from grasp_bench.cli.show import bounds, type_name
-from grasp_bench.method import MethodSettings
-from grasp_bench.task import TaskSettings
+from grasp_bench.contracts.method import MethodSettings
+from grasp_bench.contracts.task import TaskSettings
 from grasp_bench.tuning.ranges import tuned_ranges
 
 ROOT = Path(__file__).resolve().parents[1]

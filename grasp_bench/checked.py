@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load
 
-from grasp_bench.io import written_whole
-from grasp_bench.record import move_aside
+from grasp_bench.io import move_aside, written_whole
 
 Tensors = dict[str, torch.Tensor]
 DTYPES = {

@@ -116,3 +116,12 @@ def mapped_tensor(path: Path, name: str) -> np.ndarray:
     return np.memmap(
         path, MAPPED_TYPES[entry["dtype"]], "r", 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
     )
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a damaged file or folder to ``<name>.corrupt-<k>`` and return the new path."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
+        number += 1
+    path.replace(aside)
+    return aside

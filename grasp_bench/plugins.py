@@ -28,19 +28,19 @@ SINGULAR = {
 }
 
 CONTRACTS: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
-    "methods": ("grasp_bench.method", "Method", ("version", "paper")),
+    "methods": ("grasp_bench.contracts.method", "Method", ("version", "paper")),
     "tasks": (
-        "grasp_bench.task",
+        "grasp_bench.contracts.task",
         "Task",
         ("version", "source", "backbone", "guidance", "extractor", "classifier", "budgets"),
     ),
     "backbones": (
-        "grasp_bench.backbones.base",
+        "grasp_bench.contracts.backbone",
         "Backbone",
         ("attention_projections", "sampling_dtype"),
     ),
-    "guidance": ("grasp_bench.guidance.base", "Guidance", ("version", "paper")),
-    "extractors": ("grasp_bench.extractors.base", "Extractor", ("version",)),
+    "guidance": ("grasp_bench.contracts.guidance", "Guidance", ("version", "paper")),
+    "extractors": ("grasp_bench.contracts.extractor", "Extractor", ("version",)),
 }
 """Kind → module and name of its base class, and the attributes that a subclass must declare."""
 FUNCTIONS: dict[Kind, tuple[str, ...]] = {
@@ -222,8 +222,8 @@ def _owned_elsewhere(kind: Kind) -> set[str]:
 
     A guidance that learns has steps and batches of its own; the sampler is not its own.
     """
-    from grasp_bench.spec import Budget
-    from grasp_bench.task import TaskSettings
+    from grasp_bench.contracts.spec import Budget
+    from grasp_bench.contracts.task import TaskSettings
 
     if kind == "guidance":
         return {"images_per_class", "num_inference_steps", "seed"}

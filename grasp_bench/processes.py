@@ -71,7 +71,7 @@ def join(device: str) -> tuple[Processes, torch.device]:
     ``device`` is auto, cpu, cuda or cuda:N; of several processes each takes the GPU of its own local number. Raises
     :class:`UserError` where the device is not there.
     """
-    from grasp_bench.harness.environment import pick_device
+    from grasp_bench.run.environment import pick_device
 
     picked = pick_device(device)
     if launched() == 1:

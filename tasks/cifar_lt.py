@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.spec import Budget, by_name, smoke
+from grasp_bench.contracts.task import ClassInfo, Dataset, Split, Task, TaskSettings
 from grasp_bench.data.image_task import ImageTaskSettings
 from grasp_bench.data.longtail import groups_by_count
-from grasp_bench.downstream.recipe import Recipe
-from grasp_bench.spec import Budget, by_name, smoke
-from grasp_bench.task import ClassInfo, Dataset, Split, Task, TaskSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.cifar import Cifar
-    from grasp_bench.data.images import Progress
 
 FILE = "cifar.safetensors"
 INDICES = "train-indices.json"
@@ -118,10 +118,10 @@ class CifarLT(Task[CifarSettings]):
             for name, count in counts.items()
         ]
 
-    def check(self, report: Progress) -> int:
+    def check(self, progress: Progress) -> int:
         return len(self._cifar.train_labels) + len(self._cifar.test_labels)
 
-    def prepare(self, folder: Path, report: Progress) -> None:
+    def prepare(self, folder: Path, progress: Progress) -> None:
         import numpy as np
         import torch
 
@@ -137,7 +137,7 @@ class CifarLT(Task[CifarSettings]):
             tensors[f"{name}/images"] = torch.from_numpy(images[indices])
             tensors[f"{name}/labels"] = torch.from_numpy(labels[indices])
         if shared := _in_both(tensors["train/images"], torch.cat([tensors[f"{n}/images"] for n in SPLITS[1:]])):
-            report.say(f"{shared} training images are test or validation images too, byte for byte, as published")
+            progress.say(f"{shared} training images are test or validation images too, byte for byte, as published")
         write_tensors(folder / FILE, tensors)
         write_json(folder / INDICES, train.tolist())
 

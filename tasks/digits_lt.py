@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, field_validator
 
 from grasp_bench import seeds
-from grasp_bench.downstream.recipe import Recipe
-from grasp_bench.spec import Budget, by_name, smoke
-from grasp_bench.task import GROUPS, ClassInfo, Dataset, Split, Task, TaskSettings
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.spec import Budget, by_name, smoke
+from grasp_bench.contracts.task import GROUPS, ClassInfo, Dataset, Split, Task, TaskSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from grasp_bench.data.images import Progress
+    from grasp_bench.contracts.progress import Progress
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LARGEST, SMALLEST = 80, 4  # training images of the most and the least frequent class
@@ -79,7 +79,7 @@ class DigitsLT(Task[DigitsSettings]):
             for digit, (word, group, count) in enumerate(zip(DIGITS, groups, counts, strict=True))
         ]
 
-    def prepare(self, folder: Path, report: Progress) -> None:
+    def prepare(self, folder: Path, progress: Progress) -> None:
         import numpy as np
         import torch
         from sklearn.datasets import load_digits

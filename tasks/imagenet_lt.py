@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.spec import Budget, by_name, smoke
+from grasp_bench.contracts.task import TaskSettings
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.data.imagenet_lt import HEAD_ABOVE, TAIL_BELOW
-from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.errors import UserError
-from grasp_bench.spec import Budget, by_name, smoke
-from grasp_bench.task import TaskSettings
 
 if TYPE_CHECKING:
     from grasp_bench.data.listing import Listing

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.spec import Budget, by_name, smoke
+from grasp_bench.contracts.task import TaskSettings
 from grasp_bench.data.cxr_lt import HEAD_ABOVE, MIMIC_TRAIN_COUNTS, TAIL_BELOW, phrase
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
-from grasp_bench.downstream.recipe import Recipe
-from grasp_bench.spec import Budget, by_name, smoke
-from grasp_bench.task import TaskSettings
 
 if TYPE_CHECKING:
     from grasp_bench.data.listing import Entry, Listing

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.data.cxr_lt import NIH_TRAIN_COUNTS, SHARED_CLASSES
-from grasp_bench.task import Task, TaskSettings
 
 from .mimic_lt import CxrSettings
 from .nih_lt_gen import NihTask

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from grasp_bench.contracts.task import TaskSettings
 from grasp_bench.data.cxr_lt import NIH_TRAIN_COUNTS, phrase
 from grasp_bench.data.image_task import ImageTask
-from grasp_bench.task import TaskSettings
 
 from .mimic_lt import BUDGETS, CLASSIFIER, CxrSettings, GeneratedCxrSettings
 

@@ -66,8 +66,8 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel):
         "grasp_bench/py.typed",
         "grasp_bench/backbones/weights/tiny-sd3.safetensors",
         "grasp_bench/backbones/weights/tiny-sd3.json",
-        "grasp_bench/report/site/static/page.js",
-        "grasp_bench/report/site/templates/page.html.j2",
+        "grasp_bench/results/site/static/page.js",
+        "grasp_bench/results/site/templates/page.html.j2",
         "grasp_bench/templates/pyproject.toml.txt",
         "grasp_bench/templates/method/__init__.py.txt",
     } <= names

@@ -15,9 +15,9 @@ import pytest
 
 from grasp_bench import plugins, templates
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import plan
+from grasp_bench.run.plan import plan
 
-STRANGERS = Path(__file__).parent / "strangers"
+STRANGERS = Path(__file__).parent / "third_party"
 GUIDANCE, METHODS, TASKS, EXTRACTORS = (
     f"grasp_bench.{kind}" for kind in ("guidance", "methods", "tasks", "extractors")
 )
@@ -35,7 +35,7 @@ BROKEN = {
     "no-method": (
         METHODS,
         "broken:NoMethod",
-        ["no subclass of grasp_bench.method.Method", "derive it from that class"],
+        ["no subclass of grasp_bench.contracts.method.Method", "derive it from that class"],
     ),
     "wrong-group": (METHODS, "broken:SoundGuidance", ["it is a Guidance", "register it under grasp_bench.guidance"]),
     "too-few": (
@@ -61,7 +61,11 @@ BROKEN = {
     ),
     "sets-task": (METHODS, "broken:SetsTheTask", ["extractor, horizontal_flip, seed", "no method may set"]),
     "no-default": (METHODS, "broken:NoDefault", ["Demanding gives no default for width"]),
-    "foreign": (METHODS, "broken:ForeignSettings", ["expected a subclass of grasp_bench.method.MethodSettings"]),
+    "foreign": (
+        METHODS,
+        "broken:ForeignSettings",
+        ["expected a subclass of grasp_bench.contracts.method.MethodSettings"],
+    ),
     "sets-sampler": (GUIDANCE, "broken:SetsTheSampler", ["num_inference_steps", "no guidance may set"]),
     "no-step": (GUIDANCE, "broken:PredictsWithoutStep", ["predict takes (self, model, latents), expected"]),
     "no-classes": (TASKS, "broken:NoClasses", ["does not define classes(self)"]),
@@ -363,6 +367,6 @@ def test_new_packages_run_together_and_are_reported(fresh: tuple[Path, str], tmp
     }
     distances = [metric for metric in record["metrics"] if (metric["name"], metric["scope"]) == ("fd", "group")]
     assert {metric["group"] for metric in distances} >= {"head", "medium", "tail"}
-    report = grasp_bench("report", folder=tmp_path, python=python)
-    assert report.returncode == 0, report.stderr
-    assert "my-method+my-guidance" in report.stdout
+    progress = grasp_bench("report", folder=tmp_path, python=python)
+    assert progress.returncode == 0, progress.stderr
+    assert "my-method+my-guidance" in progress.stdout

@@ -3,7 +3,7 @@
 import pytest
 
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import plan
+from grasp_bench.run.plan import plan
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from grasp_bench.harness.plan import plan
-from grasp_bench.record import Environment, RunRecord, read_record, write_record
-from grasp_bench.spec import Budget, Component, RunSpec
+from grasp_bench.contracts.record import Environment, RunRecord, read_record, write_record
+from grasp_bench.contracts.spec import Budget, Component, RunSpec
+from grasp_bench.run.plan import plan
 
 SPEC = RunSpec(
     task=Component(name="digits-lt", version="1", settings={"class_order": "0123456789", "ema_decay": None}),

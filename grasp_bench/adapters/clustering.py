@@ -11,10 +11,10 @@ import torch
 
 from grasp_bench.adapters.gradients import class_gradients
 from grasp_bench.adapters.partition import Partition, cluster_count
-from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.study import Study
+from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
-from grasp_bench.study import Study
-from grasp_bench.task import Split
 
 STREAM = "partition"
 MOST_VALUES = 64  # of a column: each is a cluster, with adapters of its own in every layer

@@ -12,8 +12,8 @@ from grasp_bench.adapters.inject import input_width, unwrap, wrap
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.adapters.routing import Route
 from grasp_bench.adapters.scope import scope
-from grasp_bench.backbones.base import Backbone
-from grasp_bench.study import Study
+from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.study import Study
 
 RANK = 4
 BATCHES, BATCH_SIZE = 4, 16

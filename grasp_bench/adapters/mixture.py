@@ -14,7 +14,7 @@ from grasp_bench.adapters.scope import current_scope, recomputing
 from grasp_bench.processes import mean
 
 if TYPE_CHECKING:
-    from grasp_bench.method import Condition
+    from grasp_bench.contracts.method import Condition
 
 ROUTER_STD = 0.02
 TIMESTEP_WIDTH = 64

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import JsonValue
 
+from grasp_bench.contracts.task import ClassInfo, Task, TaskSettings
 from grasp_bench.errors import UserError
-from grasp_bench.task import ClassInfo, Task, TaskSettings
 
 if TYPE_CHECKING:
     import numpy as np

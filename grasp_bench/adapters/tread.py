@@ -20,8 +20,8 @@ from grasp_bench.adapters.tap import blocks
 from grasp_bench.errors import Skip
 
 if TYPE_CHECKING:
-    from grasp_bench.backbones.base import Backbone
-    from grasp_bench.method import Batch
+    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.method import Batch
 
 
 def refusal(backbone: Backbone) -> Skip | None:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.base import PromptEmbeddings
 from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class DiT(SavedBackbone):
         import torch
         from diffusers.models.embeddings import LabelEmbedding
 
-        from grasp_bench.backbones.objective import VariancePreserving
+        from grasp_bench.contracts.objective import VariancePreserving
 
         super().__init__(saved)
         for module in self.transformer.modules():

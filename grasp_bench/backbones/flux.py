@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.base import PromptEmbeddings
 from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Flux(SavedBackbone):
     transformer: FluxTransformer2DModel
 
     def __init__(self, saved: SavedPipeline) -> None:
-        from grasp_bench.backbones.objective import FlowMatching
+        from grasp_bench.contracts.objective import FlowMatching
 
         super().__init__(saved)
         self.reads_guidance: bool = self.transformer.config["guidance_embeds"]

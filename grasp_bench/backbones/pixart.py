@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.base import PromptEmbeddings
 from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class PixArt(SavedBackbone):
     def __init__(self, saved: SavedPipeline) -> None:
         import torch
 
-        from grasp_bench.backbones.objective import VariancePreserving
+        from grasp_bench.contracts.objective import VariancePreserving
 
         super().__init__(saved)
         self.prompt_length = PROMPT_LENGTHS[saved.index["_class_name"]]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from grasp_bench.backbones.base import PromptEmbeddings
 from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Sana(SavedBackbone):
     transformer: SanaTransformer2DModel
 
     def __init__(self, saved: SavedPipeline) -> None:
-        from grasp_bench.backbones.objective import FlowMatching
+        from grasp_bench.contracts.objective import FlowMatching
 
         super().__init__(saved)
         self.timestep_scale: float = self.transformer.config["timestep_scale"]

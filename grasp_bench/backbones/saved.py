@@ -6,7 +6,7 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from grasp_bench.backbones.base import Backbone, Description, PromptEmbeddings
+from grasp_bench.contracts.backbone import Backbone, Description, PromptEmbeddings
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest
 
@@ -191,12 +191,12 @@ def _class(name: str) -> Any:
 def _load_model(folder: Path, kind: Any, variant: str | None) -> Any:
     """A model in float32, frozen. Raises :class:`UserError` for weights that do not fit."""
     try:
-        model, report = kind.from_pretrained(
+        model, progress = kind.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{folder}: cannot be loaded as a {kind.__name__} ({error}). Fetch it again.") from error
-    if odd := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+    if odd := sorted(map(str, [*progress["missing_keys"], *progress["mismatched_keys"]])):
         raise UserError(
             f"{folder}: its weights do not fit its config.json: {', '.join(odd[:5])} missing or of another shape. "
             "Fetch both from the same repository."

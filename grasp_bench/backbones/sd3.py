@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.base import Backbone, PromptEmbeddings
 from grasp_bench.backbones.saved import SavedBackbone
+from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ class SD3(MMDiT, SavedBackbone):
     example: ClassVar[str] = "sd3:stabilityai/stable-diffusion-3.5-medium"
 
     def __init__(self, saved: SavedPipeline) -> None:
-        from grasp_bench.backbones.objective import FlowMatching
+        from grasp_bench.contracts.objective import FlowMatching
 
         super().__init__(saved)
         self.objective = FlowMatching()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import Description, PromptEmbeddings
 from grasp_bench.backbones.sd3 import MMDiT
+from grasp_bench.contracts.backbone import Description, PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class TinySD3Family(MMDiT):
     transformer: SD3Transformer2DModel
 
     def __init__(self, transformer: SD3Transformer2DModel) -> None:
-        from grasp_bench.backbones.objective import FlowMatching
         from grasp_bench.backbones.words import WordEncoder
+        from grasp_bench.contracts.objective import FlowMatching
 
         self.transformer = transformer
         self.latent_shape = self.image_shape

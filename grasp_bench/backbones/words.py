@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import PromptEmbeddings
+from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.errors import UserError
 
 POSITION_WEIGHT = 0.3  # keeps "a" the article and "a" the letter apart without hiding that they are one word

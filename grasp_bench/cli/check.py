@@ -34,11 +34,11 @@ def check(
     from rich.console import Console
 
     from grasp_bench.cli.output import console
-    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.io import write_json
     from grasp_bench.testing import run_checks
 
-    with Reporter(Console(stderr=True, highlight=False)).task("check", len(checks)) as advance:
+    with Progress(Console(stderr=True, highlight=False)).task("check", len(checks)) as advance:
         report = run_checks(checks, advance)
     out = console()
     out.print(_table(f"{kind} {name}", report))

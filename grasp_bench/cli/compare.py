@@ -22,10 +22,10 @@ def compare(
 ) -> None:
     """Say whether two runs can be compared at all, what was different about them, and how their scores differ."""
     from grasp_bench.cli.output import console
-    from grasp_bench.comparison.compare import compare as put_side_by_side
-    from grasp_bench.comparison.render import json_payload, rich_comparison
-    from grasp_bench.comparison.runs import read_run
     from grasp_bench.io import write_json
+    from grasp_bench.results.sharing.compare import compare as put_side_by_side
+    from grasp_bench.results.sharing.render import json_payload, rich_comparison
+    from grasp_bench.results.sharing.runs import read_run
 
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG. Name a file that ends in .png.")
@@ -34,7 +34,7 @@ def compare(
     if json_path:
         write_json(json_path, json_payload(found))
     if out:
-        from grasp_bench.comparison.picture import write_comparison
+        from grasp_bench.results.sharing.picture import write_comparison
 
         write_comparison(out, found, (a.folder, b.folder))
     console().print(rich_comparison(found))

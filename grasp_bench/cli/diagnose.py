@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
-from grasp_bench.spec import STANDARD
 
 if TYPE_CHECKING:
     from grasp_bench.diagnose.subject import Subject
@@ -58,13 +58,13 @@ def diagnose(
     subject = subject or _of_method(task, method, set_, budget, backbone, data_root, seed)
     steps = parse_steps(at, subject, subject.steps if run else 0)
 
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.diagnose.run import diagnose as measure
-    from grasp_bench.harness.environment import pick_device
-    from grasp_bench.harness.progress import Reporter
-    from grasp_bench.harness.runner import Options
+    from grasp_bench.run.environment import pick_device
+    from grasp_bench.run.runner import Options
 
     options = Options(results, work_dir, device)
-    for done in measure(subject, steps, batches, seed, options, pick_device(device), Reporter()):
+    for done in measure(subject, steps, batches, seed, options, pick_device(device), Progress()):
         typer.echo(done.text)
         typer.echo(f"{done.path.with_suffix('')}.json, .png, .md\n")
 
@@ -107,7 +107,7 @@ def _of_method(
 ) -> Subject:
     """A run that is yet to be made."""
     from grasp_bench.diagnose.subject import of_plan
-    from grasp_bench.harness.plan import plan
+    from grasp_bench.run.plan import plan
 
     if task is None:
         raise UserError("neither a task nor a run is given. Name one: --task digits-lt, or --run RUN.")

@@ -11,8 +11,8 @@ import typer
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from grasp_bench.harness.progress import Reporter
-    from grasp_bench.task import Task, TaskSettings
+    from grasp_bench.contracts.progress import Progress
+    from grasp_bench.contracts.task import Task, TaskSettings
 
 
 def prepare(
@@ -38,12 +38,12 @@ def prepare(
     ),
 ) -> None:
     """Check a task's data, list it in a manifest, and remember where it is; `run` does the same when needed."""
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.root import remember
-    from grasp_bench.harness.plan import choose_backbone, make_task, prepare_inputs
-    from grasp_bench.harness.progress import Reporter
-    from grasp_bench.harness.stages import Stages
+    from grasp_bench.run.plan import choose_backbone, make_task, prepare_inputs
+    from grasp_bench.run.store import Stages
 
-    report = Reporter()
+    progress = Progress()
     shape = choose_backbone(cache).image_shape if cache else None
     if check and (cache or again):
         raise UserError("--check only checks: leave out --cache and --again, or --check.")
@@ -51,40 +51,40 @@ def prepare(
         data_root.mkdir(parents=True, exist_ok=True)
     name, chosen = make_task(task, task_set, data_root)
     if allow_download:
-        _download(name, chosen, report)
+        _download(name, chosen, progress)
     if check:
-        report.say(f"{name}: {chosen.check(report):,} images, all in order")
+        progress.say(f"{name}: {chosen.check(progress):,} images, all in order")
         return
-    stages, inputs = Stages(work_dir, report.say), prepare_inputs(name, chosen)
+    stages, inputs = Stages(work_dir, progress.say), prepare_inputs(name, chosen)
     final = stages.folder("prepare", inputs)
     former = final.with_suffix(".former")
     if again and final.exists():
         final.replace(former)
     try:
-        folder = stages.run("prepare", inputs, lambda partial: chosen.prepare(partial, report))
+        folder = stages.run("prepare", inputs, lambda partial: chosen.prepare(partial, progress))
     except BaseException:
         if former.exists():
             former.replace(final)  # what was prepared before is as good as it was
         raise
     if former.exists():
         shutil.rmtree(former)
-        report.say(
+        progress.say(
             f"work and results made with the images as they were before are not made again by themselves: if any has "
             f"changed, remove {work_dir} and the task's results."
         )
     if shape:
-        chosen.cache(folder, shape, report)
+        chosen.cache(folder, shape, progress)
     if data_root and chosen.layout:
-        report.say(f"{remember(name, data_root)}: remembers {data_root} for {name}")
-    report.say(f"{name}: prepared in {folder}")
+        progress.say(f"{remember(name, data_root)}: remembers {data_root} for {name}")
+    progress.say(f"{name}: prepared in {folder}")
 
 
-def _download(name: str, chosen: Task[TaskSettings], report: Reporter) -> None:
+def _download(name: str, chosen: Task[TaskSettings], progress: Progress) -> None:
     if not chosen.downloads:
         raise UserError(
             f"--allow-download: task {name} cannot be fetched; `grasp-bench show {name}` says where it comes from."
         )
-    report.say(f"fetching {name} into {chosen.data}")
+    progress.say(f"fetching {name} into {chosen.data}")
     try:
         chosen.download()
     except (OSError, RuntimeError) as error:

@@ -15,8 +15,8 @@ import typer
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from grasp_bench.report.options import Options
-    from grasp_bench.report.summary import Runs
+    from grasp_bench.results.options import Options
+    from grasp_bench.results.summary import Runs
 
 
 class Format(StrEnum):
@@ -103,8 +103,8 @@ def report_runs(
     results: Annotated[Path, typer.Option(help="Folder of the runs' records.")] = Path("results"),
 ) -> None:
     """Print the leaderboard: mean and 95 % interval over seeds, a row a method, head, medium and tail apart."""
-    from grasp_bench.report.load import load_summaries
-    from grasp_bench.report.options import NAMES, Options
+    from grasp_bench.results.load import load_summaries
+    from grasp_bench.results.options import NAMES, Options
 
     options = Options(
         task=tuple(task or ()),
@@ -141,7 +141,7 @@ def report_runs(
         if update is not None:
             _update(update, check, runs, results)
         elif only_missing:
-            from grasp_bench.report.missing import find_missing, missing_text
+            from grasp_bench.results.missing import find_missing, missing_text
 
             print(missing_text(find_missing(runs, options, results)), end="")
         elif html is not None:
@@ -167,9 +167,9 @@ def _check_unused(options: Options, names: Iterable[str], message: str) -> None:
 def _print(runs: Runs, options: Options, results: Path, form: Format, out: Path | None) -> None:
     from grasp_bench.cli.output import console
     from grasp_bench.io import write_bytes
-    from grasp_bench.report import grids, render
-    from grasp_bench.report.build import build
-    from grasp_bench.report.text import terminal
+    from grasp_bench.results import grids, render
+    from grasp_bench.results.build import build
+    from grasp_bench.results.text import terminal
 
     report = build(runs, options, results)
     if out is not None:
@@ -197,9 +197,9 @@ def uncollected() -> Iterator[None]:
 
 
 def _write_site(runs: Runs, options: Options, results: Path, folder: Path) -> None:
-    from grasp_bench.report.choose import chosen
-    from grasp_bench.report.load import read_runs
-    from grasp_bench.report.site import write_site
+    from grasp_bench.results.choose import chosen
+    from grasp_bench.results.load import read_runs
+    from grasp_bench.results.site import write_site
 
     found = read_runs(results, chosen(runs, options, results))
     print(write_site(found, folder, options.baseline))
@@ -207,10 +207,10 @@ def _write_site(runs: Runs, options: Options, results: Path, folder: Path) -> No
 
 def _update(document: Path, check: bool, runs: Runs, results: Path) -> None:
     from grasp_bench.io import write_bytes
-    from grasp_bench.report.build import build
-    from grasp_bench.report.grids import sections
-    from grasp_bench.report.markdown import markdown
-    from grasp_bench.report.update import LEVEL, read_document, updated
+    from grasp_bench.results.build import build
+    from grasp_bench.results.grids import sections
+    from grasp_bench.results.markdown import markdown
+    from grasp_bench.results.update import LEVEL, read_document, updated
 
     text = read_document(document)
     renewed = updated(document, text, lambda options: markdown(sections(build(runs, options, results)), LEVEL))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from grasp_bench.comparison.reproduce import Reproduction
+    from grasp_bench.results.sharing.reproduce import Reproduction
 
 
 def reproduce(
@@ -39,10 +39,10 @@ def reproduce(
 
     Exit code 0: all agree; 1: something does not; 2: it cannot be carried out here, and why. RECORD is only read.
     """
-    from grasp_bench.comparison.reproduce import recorded_plan
-    from grasp_bench.comparison.reproduce import reproduce as make_again
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.errors import NonFiniteError
-    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.results.sharing.reproduce import recorded_plan
+    from grasp_bench.results.sharing.reproduce import reproduce as make_again
 
     plan, recorded = recorded_plan(record, task, backbone, data_root)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -51,7 +51,7 @@ def reproduce(
         work = Path(folder) / "work" if work_dir is None else work_dir
         results_here = results or Path(folder) / "results"
         try:
-            found = make_again(record, plan, recorded, results_here, work, device, Reporter())
+            found = make_again(record, plan, recorded, results_here, work, device, Progress())
         except NonFiniteError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(1) from error
@@ -62,7 +62,7 @@ def reproduce(
 
 def _show(found: Reproduction, kept: bool) -> None:
     from grasp_bench.cli.output import console
-    from grasp_bench.comparison.render import difference_table, reproduction_table
+    from grasp_bench.results.sharing.render import difference_table, reproduction_table
 
     out, total = console(), len(found.scores)
     counts = {verdict: sum(score.verdict == verdict for score in found.scores) for verdict in ("equal", "within")}

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
-from grasp_bench.spec import STANDARD
 
 if TYPE_CHECKING:
-    from grasp_bench.record import Metric, RunRecord
+    from grasp_bench.contracts.record import Metric, RunRecord
 
 
 def run(
@@ -80,17 +80,17 @@ def run(
     """
     from rich.console import Console
 
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.errors import NonFiniteError
-    from grasp_bench.harness.plan import plan
-    from grasp_bench.harness.progress import Reporter
-    from grasp_bench.harness.runner import Options, check
-    from grasp_bench.harness.runner import run as carry_out
     from grasp_bench.processes import launch, launched, own_index
+    from grasp_bench.run.plan import plan
+    from grasp_bench.run.runner import Options, check
+    from grasp_bench.run.runner import run as carry_out
     from grasp_bench.tuning.chosen import with_tuned
 
     if processes and launched() > 1 and processes != launched():
         raise UserError(f"--processes {processes}: a launcher has started {launched()}; leave the option out.")
-    report = Reporter(Console(quiet=True)) if own_index() else Reporter()
+    progress = Progress(Console(quiet=True)) if own_index() else Progress()
     options = Options(
         results,
         work_dir,
@@ -115,7 +115,7 @@ def run(
             task_settings=[*task_set, *([f"evaluations={evaluations}"] if evaluations else [])],
             guidance_settings=guidance_set,
             data_root=data_root,
-            download=report.say if allow_download else None,
+            download=progress.say if allow_download else None,
         )
         for number in dict.fromkeys(seed)
     ]
@@ -129,8 +129,8 @@ def run(
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for each in plans:
-            report.say(f"{each.label} on {each.task_label}, seed {each.spec.seed}")
-            path, record = carry_out(each, options, report)
+            progress.say(f"{each.label} on {each.task_label}, seed {each.spec.seed}")
+            path, record = carry_out(each, options, progress)
             if own_index() == 0:
                 show(record, path)
     except NonFiniteError as error:

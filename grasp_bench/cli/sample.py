@@ -49,8 +49,8 @@ def sample(
     A class has its own noise and, with methods that route, its own adapter. So a prompt that is no class's own needs
     --class, which says whose are used.
     """
-    from grasp_bench.harness.progress import Reporter
-    from grasp_bench.report.pictures import write_grid
+    from grasp_bench.contracts.progress import Progress
+    from grasp_bench.run.pictures import write_grid
 
     if out.suffix != ".png":
         raise UserError(f"--out {out}: expected a name that ends in .png.")
@@ -60,8 +60,8 @@ def sample(
     every = [info.name for info in manifest.classes]
     asked: list[str | None] = [*dict.fromkeys(class_)] or ([None] if prompt is not None else [*every])
     shown = [manifest.classes[pipeline.class_index(prompt, name)] for name in asked]
-    rows, report = [], Reporter()
-    with report.task("sample", len(shown) * number) as advance:
+    rows, progress = [], Progress()
+    with progress.task("sample", len(shown) * number) as advance:
         for info in shown:
             images = pipeline.sample(prompt, info.name, number, seed, steps, guidance, settings, batch_size)
             rows.append((f"{info.name}  {info.group} ({info.train_count})", images.numpy()))
@@ -77,7 +77,7 @@ def _pipeline(
     """From an exported folder, or from a run's record and its work folder."""
     from grasp_bench.export.manifest import MANIFEST, manifest_of
     from grasp_bench.export.restore import find_record, plan_of, trained_weights
-    from grasp_bench.harness.environment import pick_device
+    from grasp_bench.run.environment import pick_device
 
     if (run / MANIFEST).exists():
         for option, given in (("--task", task), ("--data-root", data_root)):

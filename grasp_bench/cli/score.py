@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from grasp_bench.cli.score_input import Source
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.features import FeatureSet
-    from grasp_bench.harness.progress import Reporter
     from grasp_bench.metrics.protocol import Protocol
 
 DEFAULT = ("fd", "kid", "prdc", "vendi", "irs")
@@ -70,11 +70,11 @@ def score(
     """Score FAKE against REAL: every group at equal counts, beside what held-out real images score."""
     from grasp_bench.cli.output import console
     from grasp_bench.cli.score_report import Comparison, compare
-    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.io import write_json
     from grasp_bench.metrics.memorisation import NEAR
     from grasp_bench.metrics.protocol import Protocol
-    from grasp_bench.report.scores import json_payload, rich_report
+    from grasp_bench.results.scores import json_payload, rich_report
 
     chosen = _metrics(metrics, train is not None)
     protocol = Protocol(chosen, _count(n_equal), draws, k, bootstrap, seed)
@@ -90,14 +90,14 @@ def score(
         raise UserError(f"{option}: {real} and {fake} hold features, not images: nothing is extracted. Leave it out.")
     names, members = _classes(sources, groups, head_above, tail_below, per_class)
     _check_counts(sources, names, members, protocol)
-    reporter = Reporter()
-    sets, identity = _features(sources, extractor or "inception", weights, device, cache_dir, batch_size, reporter)
+    progress = Progress()
+    sets, identity = _features(sources, extractor or "inception", weights, device, cache_dir, batch_size, progress)
     if features_out:
         _write_features(features_out, sets)
     comparison = Comparison(
         sources, sets, names, members, protocol, identity, cluster_by, NEAR if near is None else near
     )
-    report = compare(comparison, reporter)
+    report = compare(comparison, progress)
     console().print(rich_report(report, per_class))
     if json_path:
         write_json(json_path, json_payload(report))
@@ -207,18 +207,18 @@ def _features(
     device: str,
     cache_dir: Path,
     batch_size: int,
-    reporter: Reporter,
+    progress: Progress,
 ) -> tuple[list[FeatureSet], dict[str, str] | None]:
     from grasp_bench.cli.score_input import features_of
-    from grasp_bench.extractors.base import PretrainedExtractor
+    from grasp_bench.contracts.extractor import PretrainedExtractor
 
     def resolve() -> PretrainedExtractor:
         from grasp_bench.extractors.resolve import resolve_extractor
-        from grasp_bench.harness.environment import pick_device
+        from grasp_bench.run.environment import pick_device
 
         return resolve_extractor(extractor, weights).to(str(pick_device(device)))
 
-    return features_of(sources, resolve, cache_dir, batch_size, reporter)
+    return features_of(sources, resolve, cache_dir, batch_size, progress)
 
 
 def _write_features(path: Path, sets: list[FeatureSet]) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from grasp_bench.contracts.extractor import PretrainedExtractor
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.features import FeatureSet, cached_features, holds_features, read_features
-from grasp_bench.data.images import ImageSet, Progress, read_image_set
+from grasp_bench.data.images import ImageSet, read_image_set
 from grasp_bench.data.labels import Row, align, read_labels, some
 from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.extractors.base import PretrainedExtractor
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def features_of(
     resolve: Callable[[], PretrainedExtractor],
     cache_dir: Path,
     batch_size: int,
-    report: Progress,
+    progress: Progress,
 ) -> tuple[list[FeatureSet], dict[str, str] | None]:
     """Features of every set in an order that does not depend on the files', and what they were extracted with."""
     extractor = resolve() if any(each.images is not None for each in sources) else None
@@ -167,7 +168,7 @@ def features_of(
     sets = []
     for source in sources:
         if source.images is not None and extractor is not None:
-            features = cached_features(source.images, extractor, cache_dir, batch_size, report)
+            features = cached_features(source.images, extractor, cache_dir, batch_size, progress)
             found = FeatureSet(features, source.labels, source.ids, extractor.identity)
         elif source.found is not None:
             found = replace(source.found, labels=source.labels)

@@ -9,16 +9,16 @@ import numpy as np
 
 from grasp_bench import __version__
 from grasp_bench.cli.score_input import Source, draw_keys, indices_of, units_of
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.features import FeatureSet
 from grasp_bench.data.labels import some
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.inception import is_fid
-from grasp_bench.harness.progress import Reporter
 from grasp_bench.metrics.memorisation import near_duplicates
 from grasp_bench.metrics.protocol import Protocol
 from grasp_bench.metrics.score import Score
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
-from grasp_bench.report.scores import ScoreReport
+from grasp_bench.results.scores import ScoreReport
 
 ROLES = ("real", "fake", "train")
 
@@ -43,7 +43,7 @@ class Comparison:
     """Largest ratio of a near duplicate."""
 
 
-def compare(comparison: Comparison, reporter: Reporter) -> ScoreReport:
+def compare(comparison: Comparison, progress: Progress) -> ScoreReport:
     """Score every group and class. Raises :class:`UserError` for features that a metric is not defined for."""
     sources, names, protocol, cluster_by = (
         comparison.sources,
@@ -59,7 +59,7 @@ def compare(comparison: Comparison, reporter: Reporter) -> ScoreReport:
         for source, found, unit in zip(sources, comparison.sets, [*units, None], strict=False)
     ]
     train = data[2] if len(data) > 2 else None
-    with reporter.task("score", len(comparison.members) + (len(names) if len(names) > 1 else 0)) as advance:
+    with progress.task("score", len(comparison.members) + (len(names) if len(names) > 1 else 0)) as advance:
         scores = group_scores(data[0], data[1], names, comparison.members, protocol, train, advance)
     identity = comparison.identity
     fid = identity is not None and {"extractor", "weights"} <= identity.keys() and is_fid(identity)

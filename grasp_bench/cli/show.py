@@ -11,15 +11,15 @@ import typer
 
 from grasp_bench import plugins
 from grasp_bench.backbones import aliases
+from grasp_bench.contracts.task import MissingDataError
 from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.task import MissingDataError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
     from rich.table import Table
 
-    from grasp_bench.downstream.recipe import Recipe
+    from grasp_bench.contracts.recipe import Recipe
 
 BOUNDS = {
     "ge": "≥",
@@ -44,7 +44,7 @@ def show_plugin(
     """Describe one of what `grasp-bench list` lists: its settings with defaults and bounds, source, classes."""
     if name.endswith(".toml"):
         from grasp_bench.cli.output import console
-        from grasp_bench.harness.plan import make_task
+        from grasp_bench.run.plan import make_task
 
         task = make_task(name, [], None)[1]
         console().print(_budgets_table(task), _classes_table(task))
@@ -106,7 +106,7 @@ def _method(plugin: Any) -> dict[str, str]:
 
 
 def _task(plugin: Any) -> dict[str, str]:
-    from grasp_bench.harness.score import CLASSIFIER_SCORES, PROTOCOL
+    from grasp_bench.run.scoring import CLASSIFIER_SCORES, PROTOCOL
 
     return {
         "source": plugin.source,
@@ -178,7 +178,7 @@ def _budgets_table(task: Any) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from grasp_bench.spec import Budget
+    from grasp_bench.contracts.spec import Budget
 
     table = Table("budget", *task.budgets, "", title="budgets", title_justify="left")
     for name, field in Budget.model_fields.items():

@@ -30,7 +30,7 @@ def submit(
     Of a task with patients' data neither features nor pictures are packed: see what it prints.
     """
     from grasp_bench.cli.output import console
-    from grasp_bench.packs.collect import submit as pack
+    from grasp_bench.results.sharing.collect import submit as pack
 
     packed = pack(runs, out, work_dir, task, backbone, data_root)
     shown = console()

@@ -12,7 +12,7 @@ import typer
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.sweep.cells import Cell, Sweep
     from grasp_bench.sweep.state import CellStatus, State
 
@@ -53,27 +53,27 @@ def sweep(
 
     A cell that fails stops no other. Ctrl-C leaves all of them resumable.
     """
-    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.sweep.cells import read_sweep
     from grasp_bench.sweep.slurm import find_jobs
     from grasp_bench.sweep.state import BROKEN, states
 
     if only_missing + retry_failed + force > 1:
         raise UserError("--only-missing, --retry-failed and --force exclude each other; give one of them.")
-    asked, report = read_sweep(file), Reporter()
+    asked, progress = read_sweep(file), Progress()
     found = states(asked, find_jobs(asked))
     started = _startable(retry_failed, force)
     cells = [cell for cell, state in zip(asked.cells, found, strict=True) if state.status in started]
     for cell, state in zip(asked.cells, found, strict=True):
         if state.status in BROKEN and cell not in cells:
-            report.say(f"left alone ({state.status}): {cell.name}: {state.note}; --retry-failed starts it")
+            progress.say(f"left alone ({state.status}): {cell.name}: {state.note}; --retry-failed starts it")
     if launcher is Launcher.PRINT:
         for cell in cells:
             print(shlex.join(["grasp-bench", *cell.arguments]))
     elif launcher is Launcher.SLURM:
-        _submit(asked, cells, max_parallel, report)
+        _submit(asked, cells, max_parallel, progress)
     else:
-        _run_here(asked, cells, max_parallel, report)
+        _run_here(asked, cells, max_parallel, progress)
 
 
 def _startable(retry_failed: bool, force: bool) -> tuple[CellStatus, ...]:
@@ -84,28 +84,28 @@ def _startable(retry_failed: bool, force: bool) -> tuple[CellStatus, ...]:
     return missing + (BROKEN if retry_failed or force else ()) + (DONE if force else ())
 
 
-def _submit(asked: Sweep, cells: list[Cell], max_parallel: int | None, report: Reporter) -> None:
+def _submit(asked: Sweep, cells: list[Cell], max_parallel: int | None, progress: Progress) -> None:
     from grasp_bench.sweep.slurm import submit
 
     if not cells:
-        report.say(f"{asked.path}: nothing to submit")
+        progress.say(f"{asked.path}: nothing to submit")
         return
     ids = submit(asked, cells, max_parallel)
-    report.say(
+    progress.say(
         f"submitted {len(set(ids.values()))} jobs for {len(ids)} cells; "
         f"`grasp-bench status {shlex.quote(str(asked.path))} --watch` follows them"
     )
 
 
-def _run_here(asked: Sweep, cells: list[Cell], max_parallel: int | None, report: Reporter) -> None:
+def _run_here(asked: Sweep, cells: list[Cell], max_parallel: int | None, progress: Progress) -> None:
     from grasp_bench.sweep.local import make_slots, run_cells
     from grasp_bench.sweep.slurm import find_jobs
     from grasp_bench.sweep.state import counted, states
 
     if cells:
-        run_cells(asked, cells, make_slots(max_parallel, asked.config.options.device), report)
+        run_cells(asked, cells, make_slots(max_parallel, asked.config.options.device), progress)
     found = states(asked, find_jobs(asked))
-    report.say(f"{len(found)} cells: {counted(found)}")
+    progress.say(f"{len(found)} cells: {counted(found)}")
     if not all_well(found):
         raise typer.Exit(1)
 

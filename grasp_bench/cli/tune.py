@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import Skip, UserError
-from grasp_bench.spec import STANDARD
 
 if TYPE_CHECKING:
-    from grasp_bench.harness.plan import Plan
-    from grasp_bench.record import Sampler
+    from grasp_bench.contracts.record import Sampler
+    from grasp_bench.run.plan import Plan
     from grasp_bench.tuning.trials import TuningRecord
 
 
@@ -58,10 +58,10 @@ def tune(
     found is used by `grasp-bench run --tuned`. With --guidance nothing is trained but METHOD, once and as tuned; what
     was found is for `grasp-bench run --guidance-set`, of all methods alike.
     """
-    from grasp_bench.harness.plan import plan
-    from grasp_bench.harness.progress import Reporter
-    from grasp_bench.harness.runner import Options, check
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.processes import launched
+    from grasp_bench.run.plan import plan
+    from grasp_bench.run.runner import Options, check
     from grasp_bench.tuning.search import tune as carry_out
     from grasp_bench.tuning.trials import Searched, name_of
 
@@ -69,7 +69,7 @@ def tune(
         raise UserError("--guidance: its settings are searched on one method; give one --method.")
     if launched() > 1:
         raise UserError(f"a launcher has started {launched()} processes, and a search is one: start it without.")
-    report = Reporter()
+    progress = Progress()
     options = Options(
         results,
         work_dir,
@@ -98,7 +98,7 @@ def tune(
     for each in plans:
         check(each, options, 1)
     sampler: Sampler = "tpe" if search == "tpe" else "halton"
-    found = {name_of(each, of): carry_out(each, trials, options, report, sampler, of) for each in plans}
+    found = {name_of(each, of): carry_out(each, trials, options, progress, sampler, of) for each in plans}
     show(found, of)
     if any(not isinstance(each, Skip) and each.best is None for each in found.values()):
         raise typer.Exit(1)

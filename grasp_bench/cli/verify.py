@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from grasp_bench.packs.verify import Verification
+    from grasp_bench.results.sharing.verify import Verification
 
 MARKS = {"passed": "ok", "provisional": "provisional", "unverifiable": "not verified", "failed": "FAILED"}
 
@@ -36,12 +36,12 @@ def verify(
     Nothing in PACK is run, and no name in it becomes a file.
     """
     from grasp_bench.cli.output import console
-    from grasp_bench.harness.progress import Reporter
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.io import write_json
-    from grasp_bench.packs.verify import BEYOND
-    from grasp_bench.packs.verify import verify as check
+    from grasp_bench.results.sharing.verify import BEYOND
+    from grasp_bench.results.sharing.verify import verify as check
 
-    found = check(pack, task, backbone, data_root, Reporter().say)
+    found = check(pack, task, backbone, data_root, Progress().say)
     failed, open_ = found.count("failed"), found.count("unverifiable")
     if json_path:
         verdict = "failed" if failed else "unverifiable" if open_ else "verified"

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.arrays import names_of, opened
-from grasp_bench.data.images import ImageSet, Progress, image_digest
+from grasp_bench.data.images import ImageSet, image_digest
 from grasp_bench.data.labels import some
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from grasp_bench.extractors.base import PretrainedExtractor
+    from grasp_bench.contracts.extractor import PretrainedExtractor
 
 KEY = "features"
 IDENTITY = "identity.json"
@@ -90,7 +91,7 @@ def cached_features(
     extractor: PretrainedExtractor,
     cache_dir: Path,
     batch_size: int = 64,
-    report: Progress | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Features of every image, float64 (n, d): from ``cache_dir`` those that it holds, the others computed and added.
 
@@ -101,12 +102,12 @@ def cached_features(
     """
     if not len(images):
         raise UserError(f"{images.source}: holds no image.")
-    keys = images.digests(report)
+    keys = images.digests(progress)
     cache = FeatureCache(cache_dir, extractor.identity)
     found = cache.find(set(keys))
     missing = {key: index for index, key in enumerate(keys) if key not in found}  # equal images are computed once
     if missing:
-        _compute(images, missing, extractor, cache, batch_size, report)
+        _compute(images, missing, extractor, cache, batch_size, progress)
         found |= cache.find(set(missing))
     return np.stack([found[key] for key in keys]).astype(np.float64)
 
@@ -158,14 +159,14 @@ def _compute(
     extractor: PretrainedExtractor,
     cache: FeatureCache,
     batch_size: int,
-    report: Progress | None,
+    progress: Progress | None,
 ) -> None:
     """Fill the cache with the features of the images ``missing``, key → index; what is done outlasts an error."""
     items = sorted(missing.items(), key=lambda item: item[1])
     pending: dict[str, np.ndarray] = {}
-    progress = report.task("features", len(items)) if report else nullcontext(lambda count: None)
+    bar = progress.task("features", len(items)) if progress else nullcontext(lambda count: None)
     try:
-        with progress as advance:
+        with bar as advance:
             for start in range(0, len(items), batch_size):
                 batch = dict(items[start : start + batch_size])
                 pending |= _batch(images, batch, extractor)

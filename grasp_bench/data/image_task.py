@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from grasp_bench.contracts.task import ClassInfo, Dataset, Split, Task, TaskSettings
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
-from grasp_bench.task import ClassInfo, Dataset, Split, Task, TaskSettings
 
 if TYPE_CHECKING:
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.cache import PixelReader
-    from grasp_bench.data.images import Progress
     from grasp_bench.data.listing import Listing
     from grasp_bench.data.manifest import Manifest
 
@@ -79,10 +79,10 @@ class ImageTask(Task[C_co]):
             for name, count in counts.items()
         ]
 
-    def check(self, report: Progress) -> int:
-        return len(self._checked(report).entries)
+    def check(self, progress: Progress) -> int:
+        return len(self._checked(progress).entries)
 
-    def _checked(self, report: Progress) -> Listing:
+    def _checked(self, progress: Progress) -> Listing:
         """The listing, if nothing is wrong with it or with the headers of its images."""
         from grasp_bench.data.check import check_images
         from grasp_bench.data.images import WORKERS
@@ -90,20 +90,20 @@ class ImageTask(Task[C_co]):
 
         with readable():
             listing = self.listing()
-        with report.task("check", len(listing.entries)) as advance:
+        with progress.task("check", len(listing.entries)) as advance:
             problems = [*listing.problems, *check_images(self.data, listing.entries, WORKERS, advance)]
         if problems:
             raise UserError(describe(self.data, problems))
         return listing
 
-    def prepare(self, folder: Path, report: Progress) -> None:
+    def prepare(self, folder: Path, progress: Progress) -> None:
         from grasp_bench.data import manifest
         from grasp_bench.data.images import WORKERS
 
-        listing = self._checked(report)
+        listing = self._checked(progress)
         infos = {info.name: info for info in self.classes()}
         groups, prompts = ({name: getattr(info, key) for name, info in infos.items()} for key in ("group", "prompt"))
-        with report.task("prepare", len(listing.entries)) as advance:
+        with progress.task("prepare", len(listing.entries)) as advance:
             manifest.build(
                 self.data,
                 listing.entries,
@@ -113,17 +113,17 @@ class ImageTask(Task[C_co]):
                 WORKERS,
                 advance,
                 {"version": self.version},
-                report.say if self.published else None,
+                progress.say if self.published else None,
             )
 
-    def cache(self, folder: Path, shape: tuple[int, int, int], report: Progress) -> None:
+    def cache(self, folder: Path, shape: tuple[int, int, int], progress: Progress) -> None:
         """Write the images, resized to ``shape`` (C, H, W), beside the manifest in ``folder``."""
         from grasp_bench.data import manifest
         from grasp_bench.data.cache import build_cache
         from grasp_bench.data.images import WORKERS
 
         found = manifest.read(folder)
-        with report.task("cache", len(found)) as advance:
+        with progress.task("cache", len(found)) as advance:
             build_cache(self.data, found, shape, folder / CACHE.format(*shape), WORKERS, advance)
 
     def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:

@@ -7,13 +7,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.arrays import names_of, opened
 from grasp_bench.data.decode import UnreadableError, decode, to_rgb
 from grasp_bench.data.labels import SHOWN, align, read_labels, some
@@ -27,16 +28,6 @@ CHUNK = 64  # images between two advances of the progress
 WORKERS = min(8, os.cpu_count() or 1)
 
 T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """Tells the user how far a long piece of work is; the harness's reporter is one."""
-
-    def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Callable[[int], None]]:
-        """Yields what to call with each advance."""
-
-    def say(self, message: str) -> None:
-        """One line to the user."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +53,14 @@ class ImageSet:
         """Images as uint8 (3, H, W), of any sizes. Raises one :class:`UserError` for all that are unreadable."""
         return self._each(lambda image: image, list(indices), None)
 
-    def digests(self, report: Progress | None = None) -> list[str]:
+    def digests(self, progress: Progress | None = None) -> list[str]:
         """sha256 of every image's size and pixels; decodes each, and keeps none.
 
         Raises one :class:`UserError` for all that are unreadable, so that it is known before anything long begins.
         """
-        return self._each(image_digest, range(len(self)), report)
+        return self._each(image_digest, range(len(self)), progress)
 
-    def _each(self, function: Callable[[np.ndarray], T], indices: Sequence[int], report: Progress | None) -> list[T]:
+    def _each(self, function: Callable[[np.ndarray], T], indices: Sequence[int], progress: Progress | None) -> list[T]:
         def attempt(index: int) -> T | UnreadableError:
             try:
                 return function(self.decode(index))
@@ -77,8 +68,8 @@ class ImageSet:
                 return error
 
         results, failures = [], []
-        progress = report.task("read", len(indices)) if report else nullcontext(lambda count: None)
-        with progress as advance, ThreadPoolExecutor(WORKERS) as pool:
+        bar = progress.task("read", len(indices)) if progress else nullcontext(lambda count: None)
+        with bar as advance, ThreadPoolExecutor(WORKERS) as pool:
             for start in range(0, len(indices), CHUNK):
                 chunk = indices[start : start + CHUNK]
                 for index, result in zip(chunk, pool.map(attempt, chunk), strict=True):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.diagnose import alignment as al
 from grasp_bench.diagnose.within import lift
-from grasp_bench.task import ClassInfo
 
 WHOLE = "all"
 """The kind of all layers together."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from grasp_bench.backbones.base import Backbone
+from grasp_bench.contracts.backbone import Backbone
 
 ATTENTION, FEED_FORWARD, MODULATION, EMBEDDINGS = "attention", "feed-forward", "modulation", "embeddings"
 OTHER = "other"

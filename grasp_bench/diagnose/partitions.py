@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from grasp_bench.adapters import clustering
 from grasp_bench.adapters.partition import Partition, by_class, by_group, cluster_count
+from grasp_bench.contracts.study import Study
 from grasp_bench.errors import UserError
-from grasp_bench.study import Study
 
 OF_IMAGES = {"metadata": "it parts images, not classes, and what is compared are the gradients of classes."}
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from grasp_bench import seeds
+from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.study import Study
 from grasp_bench.diagnose.findings import DRAWS, cells, findings
 from grasp_bench.diagnose.gradients import LEVELS, NOISES, Draws, Gradients, draw, measure
 from grasp_bench.diagnose.partitions import partitions
@@ -17,12 +19,10 @@ from grasp_bench.diagnose.sketch import WIDTH
 from grasp_bench.diagnose.subject import LOG, Subject, training_log, weights_at
 from grasp_bench.diagnose.words import paragraph
 from grasp_bench.errors import Skip, UserError
-from grasp_bench.harness.generate import Network
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.harness.progress import Reporter
-from grasp_bench.harness.runner import Options
 from grasp_bench.io import read_tensors, write_bytes, write_json
-from grasp_bench.study import Study
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.runner import Options
+from grasp_bench.run.sampling import Network
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ def diagnose(
     seed: int,
     options: Options,
     device: torch.device,
-    report: Reporter,
+    progress: Progress,
 ) -> list[Diagnosis]:
     """Measure the gradients of a training at each of ``steps``, on the same images and noise.
 
     Raises :class:`UserError` for a method that does not apply to the task or its backbone.
     """
-    pipeline = Pipeline(subject.fresh(), options, device, report)
+    pipeline = Pipeline(subject.fresh(), options, device, progress)
     _check_applies(pipeline)
     draws = draw(pipeline.data.train, pipeline.classes, batches, seed)
     clusters, refused = partitions(_study(pipeline))
@@ -91,7 +91,7 @@ def _study(pipeline: Pipeline) -> Study:
 
 def _gradients(subject: Subject, pipeline: Pipeline, weights: Path | None, draws: Draws, seed: int) -> Gradients:
     """Those of the method's trained parameters, on a backbone of its own."""
-    attached = Pipeline(subject.fresh(), pipeline.options, pipeline.device, pipeline.report)
+    attached = Pipeline(subject.fresh(), pipeline.options, pipeline.device, pipeline.progress)
     if subject.studied is not None:
         attached.studied = subject.studied
     added = attached.attach()
@@ -100,7 +100,7 @@ def _gradients(subject: Subject, pipeline: Pipeline, weights: Path | None, draws
         method.load_state_dict(read_tensors(weights))
     backbone.transformer.eval()
     network = Network(backbone, method, pipeline.device, attached.plan.spec.budget.precision)
-    with pipeline.report.task("gradients", draws.images.size * len(LEVELS)) as advance:
+    with pipeline.progress.task("gradients", draws.images.size * len(LEVELS)) as advance:
         return measure(
             network,
             method.parameters(),

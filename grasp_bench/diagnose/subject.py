@@ -12,10 +12,10 @@ from pydantic import JsonValue
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import MANIFEST, read_manifest
 from grasp_bench.export.restore import WEIGHTS, find_record, plan_as_here, plan_of, trained_weights
-from grasp_bench.harness.plan import Plan
+from grasp_bench.run.plan import Plan
 
 if TYPE_CHECKING:
-    from grasp_bench.harness.pipeline import Pipeline
+    from grasp_bench.run.pipeline import Pipeline
 
 LOG = "train.jsonl"
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from grasp_bench import seeds
-from grasp_bench.downstream.recipe import Recipe
+from grasp_bench.contracts.recipe import Recipe
 
 FEATURES = 32  # width of the layer before the last
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from grasp_bench.task import Split
+from grasp_bench.contracts.task import Split
 
 
 def topped_up(real: Split, generated: Split, classes: int) -> Split:

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from grasp_bench.backbones.base import ChosenBackbone
+from grasp_bench.contracts.backbone import ChosenBackbone
+from grasp_bench.contracts.record import Metric, RunRecord
 from grasp_bench.export.manifest import Manifest
-from grasp_bench.record import Metric, RunRecord
 
 PICTURE = "samples.png"
 SAMPLES = f"![Generated images of each class]({PICTURE})\n\n"

@@ -8,13 +8,13 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
+from grasp_bench.contracts.record import Part, RunRecord
+from grasp_bench.contracts.spec import RunSpec
+from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import WEIGHTS
-from grasp_bench.harness.plan import Plan
 from grasp_bench.io import file_digest
-from grasp_bench.record import Part, RunRecord
-from grasp_bench.spec import RunSpec
-from grasp_bench.task import ClassInfo
+from grasp_bench.run.plan import Plan
 
 MANIFEST = "grasp_bench.json"
 SUMMARY = "train.json"  # beside the weights in the train stage

@@ -11,18 +11,18 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 
 from grasp_bench import plugins, seeds
-from grasp_bench.backbones.base import Backbone, ChosenBackbone
+from grasp_bench.contracts.backbone import Backbone, ChosenBackbone
+from grasp_bench.contracts.guidance import Guidance
+from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.contracts.settings import Settings, parse_settings
+from grasp_bench.contracts.task import ClassInfo, Task, TaskSettings
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.export.manifest import Manifest, read_manifest
 from grasp_bench.export.restore import WEIGHTS, choose_same_backbone, restored, validated
-from grasp_bench.guidance.base import Guidance
-from grasp_bench.harness.environment import pick_device
-from grasp_bench.harness.generate import Sampler, noise_stream
-from grasp_bench.harness.precision import store_frozen
 from grasp_bench.io import canonical_json, read_tensors
-from grasp_bench.method import Method, MethodSettings
-from grasp_bench.settings import Settings, parse_settings
-from grasp_bench.task import ClassInfo, Task, TaskSettings
+from grasp_bench.run.environment import pick_device
+from grasp_bench.run.sampling import Sampler, noise_stream
+from grasp_bench.run.training.precision import store_frozen
 
 
 class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is Any to us

@@ -10,16 +10,16 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from grasp_bench import plugins
-from grasp_bench.backbones.base import ChosenBackbone
+from grasp_bench.contracts.backbone import ChosenBackbone
+from grasp_bench.contracts.record import RECORD_NAME, RunRecord, read_record
+from grasp_bench.contracts.settings import Settings
+from grasp_bench.contracts.spec import STANDARD, Component, RunSpec
+from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import TRAINING, Plan, choose_backbone, make_task
-from grasp_bench.harness.stages import Stages, stage_key
 from grasp_bench.io import file_digest
-from grasp_bench.record import RECORD_NAME, RunRecord, read_record
-from grasp_bench.settings import Settings
-from grasp_bench.spec import STANDARD, Component, RunSpec
-from grasp_bench.task import MissingDataError, Task, TaskSettings
+from grasp_bench.run.plan import TRAINING, Plan, choose_backbone, make_task
+from grasp_bench.run.store import Stages, stage_key
 
 WEIGHTS = "weights.safetensors"  # as the train stage names them
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from grasp_bench.downstream.recipe import Recipe
+from grasp_bench.contracts.extractor import PretrainedExtractor
+from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.errors import UserError
-from grasp_bench.extractors.base import PretrainedExtractor
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from grasp_bench.task import Dataset
+    from grasp_bench.contracts.task import Dataset
 
 WEIGHTS = "digits-cnn.safetensors"
 RECIPE = Recipe(epochs=40, batch_size=64, learning_rate=2e-3)

@@ -133,7 +133,7 @@ def _load(folder: Path) -> Any:
     from transformers import AutoModel
 
     try:
-        model, report = drawn_apart(
+        model, progress = drawn_apart(
             lambda: AutoModel.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
@@ -143,8 +143,8 @@ def _load(folder: Path) -> Any:
             f"{folder}: transformers cannot load it as a model ({type(error).__name__}: {error})."
         ) from error
     # the pooler is not used, and often not in the file
-    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
-    if missing or report["mismatched_keys"]:
+    missing = sorted(key for key in progress["missing_keys"] if "pooler" not in key)
+    if missing or progress["mismatched_keys"]:
         raise UserError(
             f"{folder}: its weights do not fit its {CONFIG}: {', '.join(missing[:5])} are missing or differ."
         )

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from grasp_bench.contracts.extractor import PretrainedExtractor
 from grasp_bench.errors import UserError
-from grasp_bench.extractors.base import PretrainedExtractor
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from grasp_bench import plugins
+from grasp_bench.contracts.extractor import PretrainedExtractor
 from grasp_bench.errors import UserError
-from grasp_bench.extractors.base import PretrainedExtractor
 
 
 def resolve_extractor(spec: str, weights: Path | None = None) -> PretrainedExtractor:

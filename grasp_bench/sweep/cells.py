@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from grasp_bench.contracts.record import RECORD_NAME
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import Plan, plan
-from grasp_bench.record import RECORD_NAME
+from grasp_bench.run.plan import Plan, plan
 from grasp_bench.sweep.config import Exclude, Grid, SweepConfig, read_config
 from grasp_bench.tuning.chosen import with_tuned
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from grasp_bench.contracts.settings import Settings
+from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.settings import Settings
-from grasp_bench.spec import STANDARD
 
 
 def _values(found: Any) -> list[str]:

@@ -14,7 +14,7 @@ from types import FrameType
 from rich.live import Live
 from rich.table import Table
 
-from grasp_bench.harness.progress import Reporter
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.process import last_line, send, start
 from grasp_bench.sweep.state import BROKEN, DONE, State, counted, recorded
@@ -40,13 +40,13 @@ def make_slots(parallel: int | None, device: str) -> list[Slot]:
     ]
 
 
-def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], report: Reporter) -> None:
+def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], progress: Progress) -> None:
     """Run every cell in the first free slot; a cell waits for one that runs the same training.
 
     A cell that fails stops no other. Ctrl-C, SIGTERM and SIGHUP interrupt what runs, wait until it has stopped, and
     raise KeyboardInterrupt; a second one does not wait.
     """
-    board = _Board(sweep, len(cells), report)
+    board = _Board(sweep, len(cells), progress)
     waiting, free, running = list(cells), list(slots), board.running
     with counted_signals() as received, board.shown():
         try:
@@ -98,21 +98,21 @@ class _Running:
 class _Board:
     """Tells the user of what runs: a line an event, and on a terminal a live table below them."""
 
-    def __init__(self, sweep: Sweep, total: int, report: Reporter) -> None:
-        self.sweep, self.total, self.report = sweep, total, report
+    def __init__(self, sweep: Sweep, total: int, progress: Progress) -> None:
+        self.sweep, self.total, self.progress = sweep, total, progress
         self.running: list[_Running] = []
         self.ended: list[State] = []
         self.live: Live | None = None
         self.refreshed = 0.0
 
     def shown(self) -> AbstractContextManager[object]:
-        if not self.report.console.is_terminal:
+        if not self.progress.console.is_terminal:
             return nullcontext()
-        self.live = Live(self._table(), console=self.report.console, auto_refresh=False, transient=True)
+        self.live = Live(self._table(), console=self.progress.console, auto_refresh=False, transient=True)
         return self.live
 
     def say(self, message: str) -> None:
-        self.report.say(message)
+        self.progress.say(message)
 
     def collect(self, interrupted: bool = False) -> list[_Running]:
         """Those whose process has ended since the last call."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from grasp_bench.contracts.record import RunRecord, Status, read_record
 from grasp_bench.errors import UserError
-from grasp_bench.harness.runner import is_current
-from grasp_bench.harness.stages import Stages
-from grasp_bench.record import RunRecord, Status, read_record
+from grasp_bench.run.runner import is_current
+from grasp_bench.run.store import Stages
 from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.process import is_running
 

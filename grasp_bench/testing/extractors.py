@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench import plugins
+from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
 from grasp_bench.errors import Skip, UserError
-from grasp_bench.extractors.base import Extractor, PretrainedExtractor
 from grasp_bench.testing.checks import Check, NotApplicable, require, source_of
 from grasp_bench.testing.declarations import declaration_checks
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from grasp_bench.task import Dataset
+    from grasp_bench.contracts.task import Dataset
 
 TASK = "digits-lt"
 IMAGES = 24

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
-from grasp_bench.method import Batch
-from grasp_bench.task import Split, Task, TaskSettings
+from grasp_bench.contracts.method import Batch
+from grasp_bench.contracts.task import Split, Task, TaskSettings
 
 
 def of_task(task: Task[TaskSettings]) -> dict[str, object]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from grasp_bench import plugins
-from grasp_bench.settings import parse_settings
+from grasp_bench.contracts.settings import parse_settings
 from grasp_bench.testing.backbones import BACKBONES
 from grasp_bench.testing.checks import Check, source_of
 from grasp_bench.testing.declarations import declaration_checks

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from grasp_bench.harness import train as training
+from grasp_bench.contracts.method import Method
 from grasp_bench.io import read_tensors, write_tensors
-from grasp_bench.method import Method
+from grasp_bench.run.training import loop as training
 from grasp_bench.testing.anatomy import anatomy, changed_values, differences, some
 from grasp_bench.testing.checks import NotApplicable, require
 from grasp_bench.testing.given import changes, of_batch, of_split, of_task

@@ -11,12 +11,12 @@ import numpy as np
 
 from grasp_bench import plugins
 from grasp_bench.backbones.aliases import resolve
+from grasp_bench.contracts.spec import SMOKE, STANDARD
+from grasp_bench.contracts.task import GROUPS, Split
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import choose_backbone, plan
-from grasp_bench.harness.runner import Options, run
-from grasp_bench.spec import SMOKE, STANDARD
-from grasp_bench.task import GROUPS, Split
+from grasp_bench.run.plan import choose_backbone, plan
+from grasp_bench.run.runner import Options, run
 from grasp_bench.testing.anatomy import some
 from grasp_bench.testing.checks import NotApplicable, require
 from grasp_bench.testing.data import Subject, splits

@@ -22,15 +22,15 @@ import torch
 from rich.console import Console
 
 from grasp_bench.adapters.tread import refusal
-from grasp_bench.backbones.base import Backbone
+from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.contracts.progress import Advance, Progress
+from grasp_bench.contracts.spec import SMOKE
 from grasp_bench.errors import Skip
-from grasp_bench.harness import train as training
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.harness.plan import Plan, plan
-from grasp_bench.harness.progress import Advance, Reporter
-from grasp_bench.harness.runner import Options
-from grasp_bench.method import Batch, Condition, Method, MethodSettings
-from grasp_bench.spec import SMOKE
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import Plan, plan
+from grasp_bench.run.runner import Options
+from grasp_bench.run.training import loop as training
 from grasp_bench.testing.anatomy import Anatomy, anatomy
 from grasp_bench.testing.backbones import TINY_DIT
 from grasp_bench.testing.checks import NotApplicable, require
@@ -48,14 +48,14 @@ BUDGET: dict[str, Any] = {
 CPU = torch.device("cpu")
 WORK = "work"
 """The work folder that runs share."""
-SILENT = Reporter(Console(quiet=True))
+SILENT = Progress(Console(quiet=True))
 
 
 class Interrupted(KeyboardInterrupt):
     """What ends a training in its midst."""
 
 
-class Interrupting(Reporter):
+class Interrupting(Progress):
     """Ends the training once more than ``steps`` steps are done."""
 
     def __init__(self, steps: int) -> None:
@@ -117,9 +117,9 @@ class Watched(Pipeline):
     network: Backbone
     """The backbone that the method is attached to, also once training has let go of it."""
 
-    def __init__(self, plan: Plan, report: Reporter = SILENT, work: str = WORK, batch_size: int = 100) -> None:
+    def __init__(self, plan: Plan, progress: Progress = SILENT, work: str = WORK, batch_size: int = 100) -> None:
         options = Options(scratch() / "results", scratch() / work, "cpu", batch_size, log_every=1)
-        super().__init__(plan, options, CPU, report)
+        super().__init__(plan, options, CPU, progress)
 
     @property
     def method(self) -> Method[MethodSettings]:

@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from grasp_bench.backbones.base import Backbone
+from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
+from grasp_bench.contracts.method import Condition
+from grasp_bench.contracts.settings import Settings
+from grasp_bench.contracts.spec import Budget
+from grasp_bench.contracts.workshop import Workshop
 from grasp_bench.errors import Skip
-from grasp_bench.guidance.base import Guidance, Model, SamplingStep
-from grasp_bench.guidance.workshop import Workshop
-from grasp_bench.harness import generate as generation
-from grasp_bench.harness.generate import Network, Sampler, noise_stream
-from grasp_bench.harness.plan import Plan
 from grasp_bench.io import read_tensors
-from grasp_bench.method import Condition
-from grasp_bench.settings import Settings
-from grasp_bench.spec import Budget
+from grasp_bench.run import sampling as generation
+from grasp_bench.run.plan import Plan
+from grasp_bench.run.sampling import Network, Sampler, noise_stream
 from grasp_bench.testing.anatomy import Anatomy, anatomy
 from grasp_bench.testing.checks import NotApplicable, require
 from grasp_bench.testing.rig import CPU, Watched, planned

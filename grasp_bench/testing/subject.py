@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from grasp_bench.backbones.base import Backbone
-from grasp_bench.harness.progress import Reporter
-from grasp_bench.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.testing.rig import SILENT, WORK, Watched, planned
 
 MOVED = 0.05  # standard deviation of what is added to parameters, so that no adapter is idle
@@ -64,9 +64,9 @@ class Subject:
     def __init__(self, name: str, settings: tuple[str, ...], backbone: str) -> None:
         self.name, self.settings, self.backbone = name, settings, backbone
 
-    def run(self, report: Reporter = SILENT, work: str = WORK) -> Watched:
+    def run(self, progress: Progress = SILENT, work: str = WORK) -> Watched:
         """The stages of a run. Raises :class:`NotApplicable` where the method does not support the backbone."""
-        run = Watched(planned(self.backbone, self.name, self.settings), report, work)
+        run = Watched(planned(self.backbone, self.name, self.settings), progress, work)
         run.refuse()
         return run
 

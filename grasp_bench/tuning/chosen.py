@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
+from grasp_bench.contracts.record import Tuning
+from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import Plan
-from grasp_bench.record import Tuning
-from grasp_bench.spec import STANDARD
+from grasp_bench.run.plan import Plan
 from grasp_bench.tuning.trials import Searched, TuningRecord, read_tuning, tuning_path
 
 

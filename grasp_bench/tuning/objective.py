@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from grasp_bench import seeds
+from grasp_bench.contracts.extractor import Extractor
+from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
-from grasp_bench.extractors.base import Extractor
-from grasp_bench.harness.extract import AT_ONCE
-from grasp_bench.harness.pipeline import Pipeline
 from grasp_bench.metrics import frechet_distance
-from grasp_bench.task import Split
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.stages.features import AT_ONCE
 
 OBJECTIVE = "Fréchet distance between generated and validation images, as many of every class"
 

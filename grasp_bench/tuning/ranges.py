@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grasp_bench import seeds
-from grasp_bench.settings import Settings, Tuned
+from grasp_bench.contracts.settings import Settings, Tuned
 
 
 def tuned_ranges(model: type[Settings]) -> dict[str, Tuned]:

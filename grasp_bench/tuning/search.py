@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from grasp_bench import seeds
+from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.record import Sampler
+from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import NonFiniteError, Skip, UserError
-from grasp_bench.harness.environment import describe, pick_device
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.harness.plan import Plan
-from grasp_bench.harness.progress import Reporter
-from grasp_bench.harness.runner import Options
 from grasp_bench.io import write_json
-from grasp_bench.record import Sampler
-from grasp_bench.settings import Settings
+from grasp_bench.run.environment import describe, pick_device
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import Plan
+from grasp_bench.run.runner import Options
 from grasp_bench.tuning.chosen import with_settings
 from grasp_bench.tuning.objective import OBJECTIVE, Target, compared_counts, make_target
 from grasp_bench.tuning.ranges import candidate, tuned_ranges
@@ -44,7 +44,7 @@ def tune(
     plan: Plan,
     trials: int,
     options: Options,
-    report: Reporter,
+    progress: Progress,
     sampler: Sampler = "halton",
     of: Searched = "method",
 ) -> TuningRecord | Skip:
@@ -57,7 +57,7 @@ def tune(
     if sampler == "tpe":
         load_optuna()  # which is missed before anything is made
     device = pick_device(options.device)
-    common = Pipeline(_seeded(plan), options, device, report)
+    common = Pipeline(_seeded(plan), options, device, progress)
     skip = plan.method.supports(common.backbone, plan.task) or plan.guidance.supports(common.backbone, plan.method)
     if skip:
         return skip
@@ -68,16 +68,16 @@ def tune(
     first = replace(common.plan, spec=common.plan.spec.model_copy(update={"budget": budget}))
     path, name = tuning_path(options.results, plan, of), name_of(plan, of)
     model = type(getattr(plan, of).config)
-    found = _opened(path, model, _described(first, model, int(counts.sum()), sampler), report)
+    found = _opened(path, model, _described(first, model, int(counts.sum()), sampler), progress)
     missing = [number for number in range(trials) if number not in found.made]
     target = make_target(common, counts) if missing else None
     for number in missing:
         assert target
         settings = _candidate(model, number, found)
-        report.say(f"{name}, trial {number} of {trials}: {plain(settings)}")
-        trial = _carry_out(number, settings, with_settings(first, settings, of), target, options, device, report)
+        progress.say(f"{name}, trial {number} of {trials}: {plain(settings)}")
+        trial = _carry_out(number, settings, with_settings(first, settings, of), target, options, device, progress)
         outcome = f"{trial.status}: {trial.reason}" if trial.score is None else f"validation FD {trial.score:.4g}"
-        report.say(f"{name}, trial {number}: {outcome}")
+        progress.say(f"{name}, trial {number}: {outcome}")
         found = found.with_trial(trial)
         write_json(path, found.model_dump(mode="json"))
     return found
@@ -111,7 +111,7 @@ def _described(first: Plan, model: type[Settings], images: int, sampler: Sampler
     )
 
 
-def _opened(path: Path, model: type[Settings], search: Search, report: Reporter) -> TuningRecord:
+def _opened(path: Path, model: type[Settings], search: Search, progress: Progress) -> TuningRecord:
     """The search as far as it is made; one that was another, at the same place, is set aside."""
     if not path.exists():
         return TuningRecord(search=search)
@@ -119,7 +119,7 @@ def _opened(path: Path, model: type[Settings], search: Search, report: Reporter)
     if found.search == search and all(_is_asked(trial, model, found) for trial in found.trials):
         return found
     aside = set_aside(path).name
-    report.say(f"{path} is of another search, such as of another sampler, other ranges or versions: kept as {aside}")
+    progress.say(f"{path} is of another search, such as of another sampler, other ranges or versions: kept as {aside}")
     return TuningRecord(search=search)
 
 
@@ -136,13 +136,13 @@ def _carry_out(
     target: Target,
     options: Options,
     device: torch.device,
-    report: Reporter,
+    progress: Progress,
 ) -> Trial:
     """One trial, whatever becomes of it."""
     begun = time.monotonic()
     score = reason = None
     try:
-        score = target.distance(Pipeline(plan, options, device, report))
+        score = target.distance(Pipeline(plan, options, device, progress))
         status = "finished"
     except UserError:
         raise

@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Any
 
 from grasp_bench import seeds
+from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import UserError
-from grasp_bench.settings import Settings, Tuned
 from grasp_bench.tuning.ranges import candidate, is_whole, rounded, tuned_ranges
 from grasp_bench.tuning.trials import Trial
 

@@ -8,11 +8,11 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from grasp_bench.contracts.record import Environment, Part, Sampler
+from grasp_bench.contracts.settings import Tuned
+from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import Plan
-from grasp_bench.record import Environment, Part, Sampler
-from grasp_bench.settings import Tuned
-from grasp_bench.spec import RunSpec
+from grasp_bench.run.plan import Plan
 
 Searched = Literal["method", "guidance"]
 """Whose settings a search chooses."""

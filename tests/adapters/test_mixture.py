@@ -16,8 +16,8 @@ from grasp_bench.adapters.mixture import (
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.adapters.routing import BASE_ONLY, Route
 from grasp_bench.adapters.scope import checkpoint, scope
-from grasp_bench.backbones.base import PromptEmbeddings
-from grasp_bench.method import Condition
+from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.method import Condition
 
 WIDTH, EXPERTS = 8, 4
 

@@ -12,12 +12,12 @@ import torch
 from grasp_bench.adapters import clustering
 from grasp_bench.adapters.partition import Partition, by_class, by_group, cluster_count, single
 from grasp_bench.adapters.residual import RoutedAdapter
-from grasp_bench.backbones.base import PromptEmbeddings
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.study import Study
+from grasp_bench.contracts.task import ClassInfo, Dataset, Split, Task, TaskSettings
 from grasp_bench.errors import UserError
-from grasp_bench.harness.encoded import Pixels
-from grasp_bench.study import Study
-from grasp_bench.task import ClassInfo, Dataset, Split, Task, TaskSettings
+from grasp_bench.run.encoded import Pixels
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 from grasp_bench.tasks.mimic_lt import MimicLT, MimicSettings
 from grasp_bench.tasks.nih_lt_gen import NihLTGen

@@ -17,16 +17,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from grasp_bench import plugins, seeds
 from grasp_bench.adapters.tap import blocks
 from grasp_bench.adapters.tread import draw_kept, middle, refusal, routed_training, token_routing
-from grasp_bench.backbones.base import Backbone
 from grasp_bench.backbones.sana import Sana
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.errors import Skip, UserError
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.harness.plan import plan
-from grasp_bench.harness.progress import Reporter
-from grasp_bench.harness.runner import Options
-from grasp_bench.harness.train import LOG, SUMMARY
-from grasp_bench.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import plan
+from grasp_bench.run.runner import Options
+from grasp_bench.run.training.loop import LOG, SUMMARY
 
 METHODS = sorted(plugins.entries("methods"))
 SAMPLES, TOKENS, PROMPT, WIDTH = 4, 16, 12, 64  # of tiny-sd3
@@ -185,7 +185,7 @@ def started(folder: Path, *settings: str, accumulate: int = 1) -> Pipeline:
     budget = chosen.spec.budget.model_copy(update={"steps": 3, "batch_size": 8})
     chosen = replace(chosen, spec=chosen.spec.model_copy(update={"budget": budget}))
     options = Options(folder / "results", folder / "work", "cpu", accumulate=accumulate)
-    return Pipeline(chosen, options, torch.device("cpu"), Reporter(Console(file=io.StringIO())))
+    return Pipeline(chosen, options, torch.device("cpu"), Progress(Console(file=io.StringIO())))
 
 
 def trained(folder: Path, *settings: str, accumulate: int = 1) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 import pytest
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import Backbone
-from grasp_bench.harness.plan import plan
-from grasp_bench.method import Method, MethodSettings
+from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.run.plan import plan
 
 
 def attach(backbone: Backbone, name: str) -> Method[MethodSettings]:

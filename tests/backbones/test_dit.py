@@ -15,12 +15,12 @@ from methods_on import attach
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.backbones.dit import DiT, assign_rows, class_names
 from grasp_bench.backbones.pixart import PixArt
+from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
-from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.guidance.none import NoGuidance
-from grasp_bench.harness.generate import Sampler
-from grasp_bench.method import Method, MethodSettings
-from grasp_bench.settings import Settings
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
+from grasp_bench.guidances.none import NoGuidance
+from grasp_bench.run.sampling import Sampler
 from grasp_bench.testing.tiny_dit import CLASSES, LABELS, save_dit
 
 PROMPTS = ["a photo of a Great White Shark", "a photo of a sea cow", "a photo of a tabby cat"]

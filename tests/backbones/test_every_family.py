@@ -28,17 +28,17 @@ from grasp_bench import plugins
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.baselines.lora import DIFFUSERS_FILE
 from grasp_bench.cli import app
-from grasp_bench.harness import generate as generation
-from grasp_bench.harness import train as training
-from grasp_bench.harness.batches import Batches
-from grasp_bench.harness.environment import describe
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.harness.plan import Plan, plan
-from grasp_bench.harness.progress import Reporter
-from grasp_bench.harness.runner import Options
+from grasp_bench.contracts.method import Batch, Method, MethodSettings
+from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.record import RunRecord, read_record, write_record
 from grasp_bench.io import file_digest, read_tensors
-from grasp_bench.method import Batch, Method, MethodSettings
-from grasp_bench.record import RunRecord, read_record, write_record
+from grasp_bench.run import sampling as generation
+from grasp_bench.run.environment import describe
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import Plan, plan
+from grasp_bench.run.runner import Options
+from grasp_bench.run.training import loop as training
+from grasp_bench.run.training.batches import Batches
 
 METHODS = sorted(plugins.entries("methods"))
 CPU = torch.device("cpu")
@@ -87,7 +87,7 @@ def started(family: Family, method: str, work: Path | None = None) -> tuple[Pipe
     """The stages of a run, in which a class's images are a batch; and what the user is told."""
     told, work = io.StringIO(), work or family.work
     options = Options(work / "results", work, "cpu", batch_size=IMAGES, log_every=1)
-    pipeline = Pipeline(planned(family, method), options, CPU, Reporter(Console(file=told, width=1000)))
+    pipeline = Pipeline(planned(family, method), options, CPU, Progress(Console(file=told, width=1000)))
     if skip := pipeline.plan.method.supports(pipeline.backbone, pipeline.plan.task):
         pytest.skip(skip.reason)
     return pipeline, told

@@ -11,7 +11,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 
-from grasp_bench.backbones.objective import TIMESTEPS, FlowMatching, Objective, VariancePreserving
+from grasp_bench.contracts.objective import TIMESTEPS, FlowMatching, Objective, VariancePreserving
 from grasp_bench.errors import UserError
 
 SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")

@@ -20,12 +20,12 @@ from grasp_bench import plugins
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.backbones.sana import Sana
 from grasp_bench.backbones.sd3 import SD3
+from grasp_bench.contracts.method import Condition, Method, MethodSettings
+from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
-from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.guidance.none import NoGuidance
-from grasp_bench.harness.generate import Sampler
-from grasp_bench.method import Condition, Method, MethodSettings
-from grasp_bench.settings import Settings
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
+from grasp_bench.guidances.none import NoGuidance
+from grasp_bench.run.sampling import Sampler
 
 METHODS = sorted(plugins.entries("methods"))
 PROMPTS = ["a photo of the dog", "A cat, 3 of 4!", ""]

@@ -21,19 +21,19 @@ from grasp_bench import seeds
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.backbones import files
 from grasp_bench.backbones.sd3 import SD3
+from grasp_bench.contracts.method import Condition, Method, MethodSettings
+from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.settings import Settings
+from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
-from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.guidance.none import NoGuidance
-from grasp_bench.harness.batches import Batches
-from grasp_bench.harness.encoded import KnownPrompts, Pixels
-from grasp_bench.harness.generate import IMAGES, Sampler, Subject, generate
-from grasp_bench.harness.plan import plan
-from grasp_bench.harness.progress import Reporter
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
+from grasp_bench.guidances.none import NoGuidance
 from grasp_bench.io import read_tensors
-from grasp_bench.method import Condition, Method, MethodSettings
 from grasp_bench.processes import ALONE
-from grasp_bench.settings import Settings
-from grasp_bench.task import Split
+from grasp_bench.run.encoded import KnownPrompts, Pixels
+from grasp_bench.run.plan import plan
+from grasp_bench.run.sampling import IMAGES, Sampler, Subject, generate
+from grasp_bench.run.training.batches import Batches
 
 METHODS = ("vanilla-ft", "lora", "moe", "grasp", "shared-adapter")
 PROMPTS = ["a photo of the dog", "A cat, 3 of 4!", ""]
@@ -453,7 +453,7 @@ def test_the_harness_trains_and_samples_at_the_size_of_latents(backbone, tmp_pat
     assert batch.latents.shape == batch.noise.shape == batch.target.shape == (2, 16, 8, 8)
     assert batch.condition.prompts.tokens.shape == (2, 333, 64)
     subjects = [Subject("a dog", 0), Subject("a cat", 1)]
-    generate(spec, subjects, sampler(backbone), tmp_path, 3, ALONE, Reporter())
+    generate(spec, subjects, sampler(backbone), tmp_path, 3, ALONE, Progress())
     made = read_tensors(tmp_path / IMAGES)["images"]
     assert made.shape == (4, 3, 32, 32)
     assert len({image.numpy().tobytes() for image in made}) == 4

@@ -8,8 +8,8 @@ import torch
 
 from grasp_bench.backbones import tiny_sd3
 from grasp_bench.backbones.glyphs import captions, glyph_images
-from grasp_bench.backbones.objective import FlowMatching
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.contracts.objective import FlowMatching
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest
 

@@ -9,11 +9,11 @@ import torch
 from grasp_bench import seeds
 from grasp_bench.backbones.scenes import draw_scene, render
 from grasp_bench.backbones.tiny_sd3 import TinySD3At32
+from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.errors import UserError
-from grasp_bench.guidance.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.harness.generate import Sampler
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.io import file_digest
-from grasp_bench.method import Method, MethodSettings
+from grasp_bench.run.sampling import Sampler
 
 TASK_PROMPTS = ["a chest X-ray showing subcutaneous emphysema", "a photo of a pickup truck"]
 

@@ -14,19 +14,19 @@ from grasp_bench import seeds
 from grasp_bench.adapters.scope import current_scope
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
+from grasp_bench.contracts.method import Condition
+from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.study import Study
+from grasp_bench.contracts.task import Dataset
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import Manifest
 from grasp_bench.export.pipeline import FineTunedPipeline
-from grasp_bench.harness.encoded import Pixels
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.harness.plan import Plan, plan
-from grasp_bench.harness.progress import Reporter
-from grasp_bench.harness.runner import Options
 from grasp_bench.io import file_digest
-from grasp_bench.method import Condition
-from grasp_bench.report.pictures import draw_partition
-from grasp_bench.study import Study
-from grasp_bench.task import Dataset
+from grasp_bench.run.encoded import Pixels
+from grasp_bench.run.pictures import draw_partition
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import Plan, plan
+from grasp_bench.run.runner import Options
 from grasp_bench.tasks.digits_lt import DigitsLT
 
 from .attaching import BATCH, forward, sample, train
@@ -51,7 +51,7 @@ def with_parity(data: Dataset) -> Dataset:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder, task = tmp_path_factory.mktemp("digits"), DigitsLT(DigitsLT.Config())
-    task.prepare(folder, Reporter())
+    task.prepare(folder, Progress())
     return with_parity(task.open(folder, (1, 8, 8)))
 
 
@@ -151,7 +151,7 @@ def test_an_image_is_served_by_its_value_and_a_generated_one_by_most_of_its_clas
 
 def pipeline(folder: Path, chosen: Plan) -> Pipeline:
     options = Options(folder / "results", folder / "work", device="cpu", batch_size=40, log_every=8)
-    return Pipeline(chosen, options, torch.device("cpu"), Reporter())
+    return Pipeline(chosen, options, torch.device("cpu"), Progress())
 
 
 def test_a_run_goes_by_the_column_in_training_and_by_the_class_in_sampling(

@@ -11,13 +11,13 @@ from diffusers import DiTTransformer2DModel, FluxTransformer2DModel, PixArtTrans
 from torch import nn
 
 from grasp_bench.adapters.ladder import Ladder
-from grasp_bench.backbones.base import Backbone
 from grasp_bench.backbones.sana import Sana
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.baselines.ladder import LadderSettings, LadderSideTuning, blocks
+from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.method import Method
 from grasp_bench.errors import Skip
-from grasp_bench.method import Method
 
 from .attaching import attach, forward, sample, size, train
 

@@ -10,16 +10,16 @@ from diffusers import DDIMScheduler, PixArtTransformer2DModel
 from peft import PeftModel
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import Backbone, PromptEmbeddings
-from grasp_bench.backbones.objective import VariancePreserving
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines import lora_attn
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.baselines.lora import DIFFUSERS_FILE, Lora
 from grasp_bench.baselines.lora_attn import Localisation, LoraAttention, localise, text_projections
+from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+from grasp_bench.contracts.objective import VariancePreserving
+from grasp_bench.contracts.study import Study
 from grasp_bench.errors import Skip, UserError
-from grasp_bench.harness.plan import make_task
-from grasp_bench.study import Study
+from grasp_bench.run.plan import make_task
 
 from .attaching import attach, forward, size, train
 

@@ -6,9 +6,9 @@ import torch
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.adapters.routing import BASE_ONLY
 from grasp_bench.adapters.scope import current_scope
+from grasp_bench.contracts.method import Condition
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import plan
-from grasp_bench.method import Condition
+from grasp_bench.run.plan import plan
 
 from .attaching import attached, forward, sample, train
 

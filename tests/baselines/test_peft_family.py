@@ -12,9 +12,9 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.baselines.lora import Lora
 from grasp_bench.baselines.peft_family import Dora, Loha, Oft
-from grasp_bench.harness.precision import autocast, store_frozen
-from grasp_bench.method import Method
-from grasp_bench.spec import Precision
+from grasp_bench.contracts.method import Method
+from grasp_bench.contracts.spec import Precision
+from grasp_bench.run.training.precision import autocast, store_frozen
 
 from .attaching import attach, forward, size, train
 

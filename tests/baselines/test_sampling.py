@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness import runs
+from run import runs
 
 from grasp_bench import seeds
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.contracts.task import Split
 from grasp_bench.data.order import DataOrder
 from grasp_bench.errors import UserError
-from grasp_bench.harness.batches import Batches
-from grasp_bench.harness.encoded import KnownPrompts, Pixels
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.harness.plan import Plan, plan
-from grasp_bench.harness.runner import Options
 from grasp_bench.processes import ALONE, Processes
-from grasp_bench.task import Split
+from grasp_bench.run.encoded import KnownPrompts, Pixels
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import Plan, plan
+from grasp_bench.run.runner import Options
+from grasp_bench.run.training.batches import Batches
 
 CPU = torch.device("cpu")
 COUNTS = np.array([600, 200, 50, 10])

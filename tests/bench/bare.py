@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
-from grasp_bench.backbones.base import PromptEmbeddings
-from grasp_bench.harness.plan import Plan
-from grasp_bench.method import Condition
-from grasp_bench.task import Split
+from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.method import Condition
+from grasp_bench.contracts.task import Split
+from grasp_bench.run.plan import Plan
 
 
 @dataclass(frozen=True)

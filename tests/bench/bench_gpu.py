@@ -19,7 +19,7 @@ import torch
 
 from grasp_bench import seeds
 from grasp_bench.adapters.residual import RoutedAdapter
-from grasp_bench.harness.environment import PeakMemory, describe
+from grasp_bench.run.environment import PeakMemory, describe
 
 from .recording import RESULTS, TRIALS, Measure, record, timed
 from .trainer import OPTIMIZER, PRECISION, Trainer

@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.contracts.task import Split
 from grasp_bench.data import manifest
 from grasp_bench.data.cache import PixelReader, build_cache
 from grasp_bench.data.images import WORKERS
 from grasp_bench.data.listing import Entry
-from grasp_bench.harness.batches import Batches
-from grasp_bench.harness.encoded import KnownPrompts, Pixels
-from grasp_bench.harness.plan import plan
-from grasp_bench.task import Split
+from grasp_bench.run.encoded import KnownPrompts, Pixels
+from grasp_bench.run.plan import plan
+from grasp_bench.run.training.batches import Batches
 
 from .recording import RESULTS, Measure, record
 

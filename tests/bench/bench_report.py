@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from grasp_bench.cli.report import uncollected
-from grasp_bench.record import RECORD_NAME
-from grasp_bench.report.build import build
-from grasp_bench.report.grids import sections
-from grasp_bench.report.load import load_summaries
-from grasp_bench.report.options import Options
-from grasp_bench.report.text import terminal
-from grasp_bench.spec import RunSpec
+from grasp_bench.contracts.record import RECORD_NAME
+from grasp_bench.contracts.spec import RunSpec
+from grasp_bench.results.build import build
+from grasp_bench.results.grids import sections
+from grasp_bench.results.load import load_summaries
+from grasp_bench.results.options import Options
+from grasp_bench.results.text import terminal
 
 from .recording import RESULTS, ROOT, TRIALS, Measure, record, timed
 

@@ -12,10 +12,10 @@ from functools import partial
 import torch
 
 from grasp_bench.adapters.tread import middle, routed_training
-from grasp_bench.backbones.base import Backbone
 from grasp_bench.baselines.ladder import LadderSettings, LadderSideTuning
-from grasp_bench.harness.environment import describe, pick_device
-from grasp_bench.method import Batch, Method, MethodSettings
+from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.method import Batch, Method, MethodSettings
+from grasp_bench.run.environment import describe, pick_device
 
 from .alternatives import LEARNING_RATE
 from .bench_adapters import GROUPS, full, grasp, lora, lora_rank

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from grasp_bench.harness.batches import Batches
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.harness.plan import Plan, plan
-from grasp_bench.harness.progress import Advance, Reporter
-from grasp_bench.harness.runner import Options
+from grasp_bench.contracts.progress import Advance, Progress
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import Plan, plan
+from grasp_bench.run.runner import Options
+from grasp_bench.run.training.batches import Batches
 
 from .bare import BareLoop
 from .encoding import PipelineSizes, Training, save_pipeline
@@ -51,7 +51,7 @@ QUICK = Sizes(
 )
 
 
-class Turns(Reporter):
+class Turns(Progress):
     """Makes steps of another loop between the harness's own, so that a busy spell of the machine falls on both.
 
     The harness says when it has made a step. A checkpoint follows that, so its time falls into the turn after it.
@@ -106,9 +106,9 @@ def harness_over_bare(method: str, backbone: str, sizes: Sizes) -> Measure:
 
     with tempfile.TemporaryDirectory() as folder:
         options = Options(Path(folder) / "results", Path(folder) / "work", device="cpu")
-        harness = Pipeline(chosen(), options, torch.device("cpu"), Reporter())
+        harness = Pipeline(chosen(), options, torch.device("cpu"), Progress())
         bare = BareLoop(chosen(), harness.data.train)
-        harness.report = turns = Turns(bare)
+        harness.progress = turns = Turns(bare)
         _ = harness.trained
     rounds = turns.rounds(options.log_every // TURN)
     ratios = [ours / theirs for ours, theirs in zip(rounds["harness"], rounds["bare"], strict=True)]

@@ -14,15 +14,15 @@ from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import PromptEmbeddings
 from grasp_bench.backbones.sd3 import SD3
-from grasp_bench.harness.batches import Batches, LatentSource
-from grasp_bench.harness.encoded import Latents, Pixels, StoredPrompts, encode_latents, encode_prompts
-from grasp_bench.harness.optimizer import make_optimizer
-from grasp_bench.harness.plan import Plan, plan
-from grasp_bench.harness.progress import Reporter
+from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.task import Split
 from grasp_bench.processes import ALONE
-from grasp_bench.task import Split
+from grasp_bench.run.encoded import Latents, Pixels, StoredPrompts, encode_latents, encode_prompts
+from grasp_bench.run.plan import Plan, plan
+from grasp_bench.run.training.batches import Batches, LatentSource
+from grasp_bench.run.training.optimizer import make_optimizer
 
 from .recording import timed
 
@@ -136,9 +136,9 @@ class Training:
     def _store(self, work: Path) -> None:
         for name in ("latents", "prompts"):
             (work / name).mkdir()
-        report = Reporter()
-        encode_latents(self.split, self.backbone, False, work / "latents", ALONE, report)
-        encode_prompts(sorted({"", *self.split.prompts}), self.backbone, work / "prompts", ALONE, report)
+        progress = Progress()
+        encode_latents(self.split, self.backbone, False, work / "latents", ALONE, progress)
+        encode_prompts(sorted({"", *self.split.prompts}), self.backbone, work / "prompts", ALONE, progress)
 
     def _batches(self, latents: LatentSource, embed: Callable[[Sequence[str]], PromptEmbeddings]) -> Batches:
         return Batches(self.chosen.spec, self.split, self.backbone, latents, embed, torch.device("cpu"), None)
@@ -182,7 +182,7 @@ class Training:
 def some_images(chosen: Plan, folder: Path, count: int) -> Split:
     """``count`` training images, evenly spread over those of the task."""
     folder.mkdir()
-    chosen.task.prepare(folder, Reporter())
+    chosen.task.prepare(folder, Progress())
     whole = chosen.task.open(folder, chosen.backbone.image_shape).train
     rows = np.linspace(0, len(whole) - 1, count).astype(np.int64)
     return Split(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from grasp_bench.harness.environment import PeakMemory
+from grasp_bench.run.environment import PeakMemory
 
 from .recording import interleaved
 from .training import Sizes, Step

@@ -109,7 +109,7 @@ def _environment(packages: Iterable[str]) -> dict[str, Any]:
     import torch
     from threadpoolctl import threadpool_info
 
-    from grasp_bench.harness.environment import describe
+    from grasp_bench.run.environment import describe
 
     found = describe(torch.device("cpu"))
     return {

@@ -3,14 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from grasp_bench.harness.batches import Batches
-from grasp_bench.harness.encoded import KnownPrompts, Pixels
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.harness.plan import plan
-from grasp_bench.harness.progress import Reporter
-from grasp_bench.harness.runner import Options
-from grasp_bench.harness.train import WEIGHTS
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.io import read_tensors
+from grasp_bench.run.encoded import KnownPrompts, Pixels
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import plan
+from grasp_bench.run.runner import Options
+from grasp_bench.run.training.batches import Batches
+from grasp_bench.run.training.loop import WEIGHTS
 
 from .bare import BareLoop, Draw
 from .bench_training import METHODS, QUICK, TURN, Turns, shortened
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def test_the_bare_loop_computes_what_the_harness_does(tmp_path, method):
     def pipeline() -> Pipeline:
         chosen = shortened(plan(method=method, task="digits-lt"), steps=4, batch=6)
-        return Pipeline(chosen, Options(tmp_path / "results", tmp_path / "work", device="cpu"), CPU, Reporter())
+        return Pipeline(chosen, Options(tmp_path / "results", tmp_path / "work", device="cpu"), CPU, Progress())
 
     harness, start = pipeline(), pipeline()
     trained = read_tensors(harness.trained / WEIGHTS)
@@ -45,7 +45,7 @@ def test_the_bare_loop_computes_what_the_harness_does(tmp_path, method):
 
 def test_the_bare_loop_sees_every_image_before_any_twice(tmp_path):
     chosen = shortened(plan(method="vanilla-ft", task="digits-lt"), steps=1, batch=8)
-    chosen.task.prepare(tmp_path, Reporter())
+    chosen.task.prepare(tmp_path, Progress())
     split = chosen.task.open(tmp_path, chosen.backbone.image_shape).train
     bare, seen = BareLoop(chosen, replace(split)), []
     bare.step = lambda draw: seen.extend(draw.indices.tolist())

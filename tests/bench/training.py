@@ -11,12 +11,12 @@ import torch
 from diffusers import SD3Transformer2DModel
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import Backbone, PromptEmbeddings
-from grasp_bench.backbones.objective import FlowMatching
 from grasp_bench.backbones.sd3 import MMDiT
-from grasp_bench.harness.optimizer import make_optimizer
-from grasp_bench.harness.plan import plan
-from grasp_bench.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.contracts.objective import FlowMatching
+from grasp_bench.run.plan import plan
+from grasp_bench.run.training.optimizer import make_optimizer
 
 Predict = Callable[[Backbone, Method[MethodSettings], Batch], torch.Tensor]
 

@@ -11,10 +11,10 @@ from diffusers import PixArtTransformer2DModel, SD3Transformer2DModel
 from diffusers.schedulers import DPMSolverMultistepScheduler
 
 from grasp_bench import seeds
-from grasp_bench.backbones.base import PromptEmbeddings
-from grasp_bench.backbones.objective import FlowMatching, VariancePreserving
 from grasp_bench.backbones.pixart import PixArt
 from grasp_bench.backbones.sd3 import MMDiT
+from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.objective import FlowMatching, VariancePreserving
 
 PIXELS = 8  # that a latent is wide, in both
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from harness import runs
+from run import runs
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -17,8 +17,8 @@ from grasp_bench.cli.export import export
 from grasp_bench.diagnose import findings, gradients
 from grasp_bench.diagnose.subject import training_log
 from grasp_bench.errors import UserError
-from grasp_bench.harness import train as training
-from grasp_bench.harness.pipeline import Pipeline
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.training import loop as training
 
 app = typer.Typer()
 app.command()(diagnose)

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 import typer
-from harness import runs
+from run import runs
 from typer.testing import CliRunner
 
 import grasp_bench

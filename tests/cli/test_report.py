@@ -5,7 +5,7 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
-from report.records import metric, record, save, separated
+from results.records import metric, record, save, separated
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
@@ -150,7 +150,7 @@ def test_an_unknown_option_in_a_marker_names_its_line(results, tmp_path):
 
 
 def test_html_is_of_the_filtered_runs(results, tmp_path, monkeypatch):
-    from grasp_bench.report import site
+    from grasp_bench.results import site
 
     seen = []
 

@@ -2,13 +2,13 @@ import json
 import shutil
 
 import pytest
-from harness import runs
+from run import runs
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
-from grasp_bench.comparison import reproduce as reproduction
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import STAGE_VERSIONS
+from grasp_bench.results.sharing import reproduce as reproduction
+from grasp_bench.run.plan import STAGE_VERSIONS
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,9 @@ def quick(finished, monkeypatch):
     """Carry out the run again where its stages are, all of which are finished: the scores are made anew, no more."""
     carry_out = reproduction.carry_out
 
-    def reusing(plan, options, report):
+    def reusing(plan, options, progress):
         shutil.copytree(finished / "work", options.work_dir, dirs_exist_ok=True)
-        return carry_out(plan, options, report)
+        return carry_out(plan, options, progress)
 
     monkeypatch.setattr(reproduction, "carry_out", reusing)
 

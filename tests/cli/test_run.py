@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness import runs
+from run import runs
 
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.cli import main

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from harness import runs
+from run import runs
 from typer.testing import CliRunner
 
 from grasp_bench.cli.export import export
 from grasp_bench.cli.sample import sample
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors
-from grasp_bench.report import pictures
+from grasp_bench.run import pictures
 
 app = typer.Typer()
 app.command()(sample)

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from packs.packing import forged, hurry, members, named, packed, run_folder, with_record
+from sharing.packing import forged, hurry, members, named, packed, run_folder, with_record
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app, main

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from harness import runs
+from run import runs
 from typer.testing import CliRunner, Result
 
 from grasp_bench.baselines.lora import Lora
@@ -19,7 +19,7 @@ from grasp_bench.cli.report import report_runs
 from grasp_bench.cli.run import run
 from grasp_bench.cli.tune import tune
 from grasp_bench.errors import NonFiniteError, Skip, UserError
-from grasp_bench.harness.pipeline import Pipeline
+from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.tuning.objective import Target
 
 SMOKE = ("--task", "digits-lt", "--budget", "smoke", "--device", "cpu")

@@ -54,5 +54,5 @@ def test_the_last_impression_or_else_the_findings(text: str, expected: str | Non
 
 def test_a_report_beside_its_study(tmp_path: Path) -> None:
     entry = read_mimic(make_mimic(tmp_path, per_class=1, reports=True)).entries[0]
-    report = (tmp_path / entry.path).parent.with_suffix(".txt")
-    assert impression(report.read_text()) == f"No acute process, {entry.label}. Seen by Dr. ."
+    progress = (tmp_path / entry.path).parent.with_suffix(".txt")
+    assert impression(progress.read_text()) == f"No acute process, {entry.label}. Seen by Dr. ."

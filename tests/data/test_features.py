@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from grasp_bench.contracts.extractor import PretrainedExtractor
 from grasp_bench.data import features as module
 from grasp_bench.data.features import FeatureSet, cached_features, holds_features, read_features, write_features
 from grasp_bench.data.images import read_image_set
 from grasp_bench.errors import UserError
-from grasp_bench.extractors.base import PretrainedExtractor
 from grasp_bench.extractors.pixels import Pixels
 
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.diagnose.findings import cells, findings, plain
 from grasp_bench.diagnose.words import paragraph
-from grasp_bench.task import ClassInfo
 
 GROUPS = ("head", "medium", "tail")
 INFOS = [ClassInfo(str(row), "", GROUPS[row // 3], 9) for row in range(9)]

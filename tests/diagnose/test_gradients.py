@@ -9,12 +9,12 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.coral import Coral, CoralSettings
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
 from grasp_bench.baselines.vanilla_ft import VanillaFineTuning, VanillaSettings
+from grasp_bench.contracts.task import ClassInfo, Split
 from grasp_bench.diagnose import gradients
 from grasp_bench.diagnose.gradients import Draws, draw, measure, timesteps
 from grasp_bench.errors import UserError
-from grasp_bench.harness.encoded import Pixels
-from grasp_bench.harness.generate import Network
-from grasp_bench.task import ClassInfo, Split
+from grasp_bench.run.encoded import Pixels
+from grasp_bench.run.sampling import Network
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
 CPU = torch.device("cpu")

@@ -4,10 +4,10 @@ import diffusers
 import pytest
 import torch
 
-from grasp_bench.backbones.base import Backbone
 from grasp_bench.backbones.sana import Sana
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
+from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.diagnose.kinds import layer_kinds
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 

@@ -15,11 +15,11 @@ from backbones.tiny_pipelines import save_sd3
 from data.fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih, write_image, write_views
 
 from grasp_bench import plugins
+from grasp_bench.contracts.spec import STANDARD, by_name, smoke
 from grasp_bench.data import cifar
 from grasp_bench.data.root import VARIABLE
 from grasp_bench.diagnose import findings
-from grasp_bench.harness import score
-from grasp_bench.spec import STANDARD, by_name, smoke
+from grasp_bench.run import scoring as score
 from grasp_bench.tasks.cifar_lt import Cifar10LT
 from grasp_bench.tasks.digits_lt import DigitsLT
 from grasp_bench.tasks.folder import FolderBudget, FolderTask

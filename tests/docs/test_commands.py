@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from grasp_bench import plugins
 from grasp_bench.cli import app
-from grasp_bench.settings import parse_settings
+from grasp_bench.contracts.settings import parse_settings
 
 from . import stand_ins
 from .commands import Command, commands

@@ -12,9 +12,9 @@ import pytest
 from grasp_bench import plugins
 from grasp_bench.backbones.aliases import available
 from grasp_bench.cli import app
-from grasp_bench.harness.score import CLASSIFIER_SCORES
 from grasp_bench.metrics.protocol import METRICS
-from grasp_bench.report.site.rules import RULES
+from grasp_bench.results.site.rules import RULES
+from grasp_bench.run.scoring import CLASSIFIER_SCORES
 
 from .pages import ROOT, anchors, blocks, headings, nav, pages, prose
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from grasp_bench.checked import find_checked
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.task import Split
 from grasp_bench.downstream import classifier
 from grasp_bench.downstream.augment import augment
 from grasp_bench.downstream.networks import build, check
-from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.downstream.sources import topped_up
 from grasp_bench.errors import UserError
-from grasp_bench.task import Split
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=6, batch_size=16, learning_rate=3e-3)

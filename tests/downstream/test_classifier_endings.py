@@ -12,10 +12,10 @@ from rich.console import Console
 from test_classifier import CPU, RECIPE, stripes, trained, weights
 
 from grasp_bench.checked import find_checked
+from grasp_bench.contracts import progress
+from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.downstream import classifier
-from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.errors import UserError
-from grasp_bench.harness import progress
 
 
 def interrupted(folder: Path, images, recipe: Recipe, epochs: int) -> Path:
@@ -60,7 +60,7 @@ def test_a_damaged_checkpoint_is_named_and_training_begins_again(tmp_path: Path)
 def test_a_slow_start_is_reported_in_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     console = Console(file=io.StringIO(), width=1000)
-    with progress.Reporter(console).task("classify", RECIPE.epochs) as advance:
+    with progress.Progress(console).task("classify", RECIPE.epochs) as advance:
         classifier.train(stripes([9] * 3), stripes([6] * 3, 9), 3, RECIPE, ("t",), tmp_path / "work", CPU, advance)
     assert f"classify: {RECIPE.epochs}/{RECIPE.epochs}" in console.file.getvalue()
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.downstream import small_cnn
-from grasp_bench.downstream.recipe import Recipe
 from grasp_bench.extractors.digits_cnn import DigitsCNN
-from grasp_bench.task import Dataset, Split
 
 RECIPE = Recipe(epochs=8, batch_size=16, learning_rate=5e-3)
 

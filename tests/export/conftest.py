@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from harness import runs
+from run import runs
 
 from grasp_bench.export.restore import find_record, plan_of, trained_weights
 from grasp_bench.export.write import export

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness import runs
 from PIL import Image
+from run import runs
 from typer.testing import CliRunner
 
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.cli import app
+from grasp_bench.contracts.record import RunRecord
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import command, find_record, plan_of, trained_weights
-from grasp_bench.harness import runner
-from grasp_bench.harness.environment import describe
-from grasp_bench.harness.plan import Plan
-from grasp_bench.harness.plan import plan as plan_from_names
-from grasp_bench.record import RunRecord
+from grasp_bench.run import runner
+from grasp_bench.run.environment import describe
+from grasp_bench.run.plan import Plan
+from grasp_bench.run.plan import plan as plan_from_names
 
 
 def record_of(plan: Plan, **changes) -> RunRecord:
@@ -150,7 +150,7 @@ def test_the_command_makes_the_same_run(tmp_path, monkeypatch):
     record = record_of(runs.small(**CHANGED))
     asked = []
 
-    def instead(plan, options, report):
+    def instead(plan, options, progress):
         asked.append((plan, options))
         raise UserError("far enough")
 

@@ -12,11 +12,11 @@ from diffusers import StableDiffusion3Pipeline
 
 import grasp_bench
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.contracts.record import read_record
 from grasp_bench.errors import UserError
 from grasp_bench.export import write
 from grasp_bench.export.restore import find_record, plan_of, trained_weights
 from grasp_bench.io import file_digest, read_tensors
-from grasp_bench.record import read_record
 
 from .conftest import exported
 

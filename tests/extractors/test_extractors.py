@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped]
 
+from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
 from grasp_bench.downstream import small_cnn
 from grasp_bench.errors import UserError
 from grasp_bench.extractors import timm_model
-from grasp_bench.extractors.base import Extractor, PretrainedExtractor
 from grasp_bench.extractors.digits_cnn import WEIGHTS, DigitsCNN
 from grasp_bench.extractors.hf import HuggingFace
 from grasp_bench.extractors.inception import FILES, SHA256, Inception, is_fid

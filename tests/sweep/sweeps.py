@@ -17,7 +17,7 @@ from rich.console import Console
 from grasp_bench import plugins
 from grasp_bench.cli.status import status
 from grasp_bench.cli.sweep import sweep
-from grasp_bench.harness.progress import Reporter
+from grasp_bench.contracts.progress import Progress
 
 HEADER = 'methods = ["grasp"]\ntasks = ["digits-lt"]\nseeds = [0]\n'
 OPTIONS = '[options]\ndevice = "cpu"\nbatch_size = 20\nlog_every = 2\n'
@@ -76,8 +76,8 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def silent() -> Reporter:
-    return Reporter(Console(quiet=True))
+def silent() -> Progress:
+    return Progress(Console(quiet=True))
 
 
 def call(*arguments: str | Path) -> int:

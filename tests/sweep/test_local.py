@@ -9,8 +9,8 @@ import sys
 import pytest
 from rich.console import Console
 
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.errors import UserError
-from grasp_bench.harness.progress import Reporter
 from grasp_bench.sweep import local
 from grasp_bench.sweep.cells import read_sweep
 from grasp_bench.sweep.process import is_running, last_line
@@ -60,7 +60,7 @@ def test_on_a_terminal_a_table_shows_what_runs(tmp_path, calls):
     sweep = read_sweep(write(tmp_path / "s.toml", HEADER))
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=200, highlight=False)
-    local.run_cells(sweep, sweep.cells, [{}], Reporter(console))
+    local.run_cells(sweep, sweep.cells, [{}], Progress(console))
     table, _, after = shown.getvalue().partition("[1/1] missing after 0:00:0")
     assert "0/600" in table
     assert "1 running, 0 waiting" in table

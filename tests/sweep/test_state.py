@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from grasp_bench.contracts.record import Environment, RunRecord, write_record
 from grasp_bench.errors import UserError
-from grasp_bench.record import Environment, RunRecord, write_record
 from grasp_bench.sweep.cells import read_sweep
 from grasp_bench.sweep.process import start
 from grasp_bench.sweep.state import Job, State, counted, recorded, state_of, step_of

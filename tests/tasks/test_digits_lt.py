@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from grasp_bench.harness.progress import Reporter
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
 
 def opened(folder: Path, order: str = "0123456789"):
     task = DigitsLT(DigitsSettings(class_order=order))
     folder.mkdir()
-    task.prepare(folder, Reporter())
+    task.prepare(folder, Progress())
     return task, task.open(folder, (1, 8, 8))
 
 

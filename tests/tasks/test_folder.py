@@ -14,10 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.data import manifest
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import plan
-from grasp_bench.harness.progress import Reporter
+from grasp_bench.run.plan import plan
 from grasp_bench.tasks.folder import FolderTask
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "nih-mini"
@@ -132,7 +132,7 @@ def test_columns_that_are_kept_come_with_the_images_and_are_part_of_the_task(pet
     task = FolderTask.from_file(pets, [])[1]
     expected = {each.id: view(number) for number, each in enumerate(sorted(task.listing().entries, key=lambda e: e.id))}
     folder = pets.parent / "prepared"
-    task.prepare(folder, Reporter())
+    task.prepare(folder, Progress())
     found = task.open(folder, (3, 32, 32)).train
     names = manifest.read(folder).column("id")
     assert found.metadata["view"].tolist() == [expected[names[int(row.rpartition("/")[2])]] for row in found.ids]

@@ -15,12 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
+from grasp_bench.contracts.task import Split
 from grasp_bench.data import cifar
 from grasp_bench.data.root import VARIABLE
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import plan
-from grasp_bench.harness.score import downstream_metrics
-from grasp_bench.task import Split
+from grasp_bench.run.plan import plan
+from grasp_bench.run.scoring import downstream_metrics
 from grasp_bench.tasks.imagenet_lt import ImageNetLT
 from grasp_bench.tasks.mimic_lt import MimicLT, MimicSettings
 from grasp_bench.tasks.nih_lt import NihLT, NihSettings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from grasp_bench.guidance.base import Guidance
-from grasp_bench.settings import Settings
+from grasp_bench.contracts.guidance import Guidance
+from grasp_bench.contracts.settings import Settings
 
 
 class Plain(Guidance[Settings]):

@@ -11,10 +11,10 @@ import torch  # a fault of all of them
 from pydantic import Field
 from torch import nn
 
-from grasp_bench.backbones.objective import FlowMatching
 from grasp_bench.baselines.lora import Lora, LoraSettings
-from grasp_bench.method import Condition, Method, MethodSettings
-from grasp_bench.settings import Tuned
+from grasp_bench.contracts.method import Condition, Method, MethodSettings
+from grasp_bench.contracts.objective import FlowMatching
+from grasp_bench.contracts.settings import Tuned
 
 
 class StartsElsewhere(Lora):

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from grasp_bench.spec import by_name, smoke
-from grasp_bench.task import Dataset
+from grasp_bench.contracts.spec import by_name, smoke
+from grasp_bench.contracts.task import Dataset
 from grasp_bench.tasks.digits_lt import DigitsLT
 
 

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from grasp_bench import plugins
+from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.errors import UserError
-from grasp_bench.extractors.base import Extractor
 from grasp_bench.testing import Check, NotApplicable, extractor_checks
 from grasp_bench.testing.extractors import CONTRACT
 

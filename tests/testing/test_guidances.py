@@ -7,7 +7,7 @@ import re
 import pytest
 
 from grasp_bench import plugins
-from grasp_bench.guidance.base import Guidance
+from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.testing import Check, guidance_checks, run_checks
 from grasp_bench.testing.guidances import CONTRACT
 

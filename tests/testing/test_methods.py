@@ -7,8 +7,8 @@ import re
 import pytest
 
 from grasp_bench import plugins
+from grasp_bench.contracts.method import Method
 from grasp_bench.errors import UserError
-from grasp_bench.method import Method
 from grasp_bench.testing import Check, NotApplicable, method_checks
 from grasp_bench.testing.methods import CONTRACT
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from grasp_bench import plugins
+from grasp_bench.contracts.task import Task
 from grasp_bench.errors import UserError
-from grasp_bench.task import Task
 from grasp_bench.testing import Check, NotApplicable, run_checks, task_checks
 from grasp_bench.testing.tasks import CONTRACT
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from grasp_bench import plugins
+from grasp_bench.contracts.record import Environment, Tuning
 from grasp_bench.errors import UserError
-from grasp_bench.harness.plan import Plan, plan
 from grasp_bench.io import write_json
-from grasp_bench.record import Environment, Tuning
+from grasp_bench.run.plan import Plan, plan
 from grasp_bench.tuning.chosen import with_tuned
 from grasp_bench.tuning.ranges import candidate, tuned_ranges
 from grasp_bench.tuning.trials import Search, Trial, TuningRecord, tuning_path

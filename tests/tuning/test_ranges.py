@@ -8,9 +8,9 @@ import pytest
 from pydantic import Field
 
 from grasp_bench import plugins
-from grasp_bench.harness.plan import plan
-from grasp_bench.method import MethodSettings
-from grasp_bench.settings import Tuned
+from grasp_bench.contracts.method import MethodSettings
+from grasp_bench.contracts.settings import Tuned
+from grasp_bench.run.plan import plan
 from grasp_bench.tuning.chosen import with_settings
 from grasp_bench.tuning.ranges import candidate, point, tuned_ranges
 

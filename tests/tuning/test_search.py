@@ -9,15 +9,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
-from harness import runs
 from pydantic import Field
+from run import runs
 from scipy.linalg import sqrtm
 
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
+from grasp_bench.contracts.record import Sampler
+from grasp_bench.contracts.settings import Tuned
 from grasp_bench.errors import NonFiniteError, Skip, UserError
-from grasp_bench.harness.pipeline import Pipeline
-from grasp_bench.record import Sampler
-from grasp_bench.settings import Tuned
+from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.tasks.digits_lt import DigitsLT
 from grasp_bench.tuning import search
 from grasp_bench.tuning.chosen import with_settings
@@ -53,8 +53,10 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return tried
 
 
-def tuned(folder: Path, trials: int, report: runs.Listener | None = None, sampler: Sampler = "halton") -> TuningRecord:
-    found = tune(runs.small(), trials, runs.options(folder), report or runs.Listener(), sampler)
+def tuned(
+    folder: Path, trials: int, progress: runs.Listener | None = None, sampler: Sampler = "halton"
+) -> TuningRecord:
+    found = tune(runs.small(), trials, runs.options(folder), progress or runs.Listener(), sampler)
     assert isinstance(found, TuningRecord)
     assert read_tuning(folder / FILE) == found
     return found
@@ -127,12 +129,12 @@ def test_a_search_goes_on_where_it_was_interrupted(
 
 def test_a_search_by_another_sampler_is_another_search(tmp_path: Path, scored: list[float]) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed")
-    before, report = tuned(tmp_path, 2), runs.Listener()
-    after = tuned(tmp_path, 2, report, "tpe")
+    before, progress = tuned(tmp_path, 2), runs.Listener()
+    after = tuned(tmp_path, 2, progress, "tpe")
     assert (before.search.sampler, after.search.sampler) == ("halton", "tpe")
     assert [each.settings for each in after.trials] == [each.settings for each in before.trials]
     assert read_tuning(tmp_path / FILE.replace("grasp.json", "grasp.earlier-1.json")) == before
-    assert "another sampler" in report.said
+    assert "another sampler" in progress.said
 
 
 def test_trials_that_failed_are_made_again_with_the_settings_that_they_had(
@@ -223,12 +225,12 @@ def test_a_search_of_another_range_or_version_begins_anew(
 ) -> None:
     before = tuned(tmp_path, 2)
     monkeypatch.setattr("grasp_bench.baselines.grasp.Grasp", changed)
-    report = runs.Listener()
-    after = tuned(tmp_path, 2, report)
+    progress = runs.Listener()
+    after = tuned(tmp_path, 2, progress)
     assert len(scored) == 4
     assert len(after.trials) == 2
     assert read_tuning(tmp_path / FILE.replace("grasp.json", "grasp.earlier-1.json")) == before
-    assert "kept as grasp.earlier-1.json" in report.said
+    assert "kept as grasp.earlier-1.json" in progress.said
 
 
 def test_a_method_that_does_not_apply_says_why(

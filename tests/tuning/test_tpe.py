@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from grasp_bench.method import MethodSettings
-from grasp_bench.record import Environment
-from grasp_bench.settings import Tuned
+from grasp_bench.contracts.method import MethodSettings
+from grasp_bench.contracts.record import Environment
+from grasp_bench.contracts.settings import Tuned
 from grasp_bench.tuning.ranges import candidate
 from grasp_bench.tuning.tpe import FIRST, proposed
 from grasp_bench.tuning.trials import Trial

@@ -1,0 +1,175 @@
+"""The contract of a backbone: a pretrained transformer, its prompt encoder, autoencoder and objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.contracts.objective import Objective
+
+
+@dataclass(frozen=True)
+class PromptEmbeddings:
+    """Encoded prompts, of which a family of backbones has what its transformer reads."""
+
+    tokens: torch.Tensor
+    """(B, T, D), or class indices (B, 1)."""
+    pooled: torch.Tensor | None = None
+    """(B, P)."""
+    mask: torch.Tensor | None = None
+    """bool (B, T): true for tokens that the transformer attends to."""
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Name → tensor, of those that there are."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+
+    def __getitem__(self, index: torch.Tensor | slice) -> PromptEmbeddings:
+        return self._each(lambda name, tensor: tensor[index])
+
+    def to(self, like: torch.Tensor) -> PromptEmbeddings:
+        """The same embeddings on the device of ``like``, numbers in its precision."""
+        return self._each(lambda name, tensor: tensor.to(like if tensor.is_floating_point() else like.device))
+
+    def cat(self, other: PromptEmbeddings) -> PromptEmbeddings:
+        """The rows of ``self``, then those of ``other``."""
+        import torch
+
+        others = other.tensors()
+        return self._each(lambda name, tensor: torch.cat([tensor, others[name]]))
+
+    def where(self, keep: torch.Tensor, other: PromptEmbeddings) -> PromptEmbeddings:
+        """Rows of ``self`` where ``keep`` (B,) is true, rows of ``other`` elsewhere."""
+        others = other.tensors()
+        return self._each(lambda name, tensor: tensor.where(keep.reshape(-1, *[1] * (tensor.ndim - 1)), others[name]))
+
+    def _each(self, change: Callable[[str, torch.Tensor], torch.Tensor]) -> PromptEmbeddings:
+        return PromptEmbeddings(**{name: change(name, tensor) for name, tensor in self.tensors().items()})
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a backbone before any weight is loaded."""
+
+    revision: str
+    """Enters a run's identity; for shipped weights, the start of their sha256."""
+    image_shape: tuple[int, int, int]
+    """(C, H, W) of the images it reads and makes."""
+    autoencoder: str | None = None
+    """Hash of what makes latents of images; none where a latent is the image."""
+    text_encoder: str | None = None
+    """Hash of what makes embeddings of prompts; none where that costs nothing."""
+
+
+@dataclass(frozen=True)
+class ChosenBackbone:
+    """A backbone before it is loaded."""
+
+    family: str
+    """Its name in the registry."""
+    kind: type[Backbone]
+    source: str
+    label: str
+    """What results call it."""
+    description: Description
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images it reads and makes."""
+        return self.description.image_shape
+
+    def load(self) -> Backbone:
+        """The pretrained backbone, frozen and in evaluation mode."""
+        return self.kind.load(self.source)
+
+
+class Backbone:
+    """A pretrained text-to-image transformer that methods fine-tune.
+
+    Modules of subclasses import torch and diffusers inside functions only, so that listing them stays quick.
+    """
+
+    attention_projections: ClassVar[tuple[str, ...]]
+    """Name endings of the attention's linear layers, the usual targets of LoRA."""
+    sampling_dtype: ClassVar[str]
+    """Precision of latents while sampling, a torch dtype's name."""
+
+    latent_shape: tuple[int, int, int]
+    """(C, H, W) of what the transformer works on."""
+    transformer: torch.nn.Module
+    """Only called by :meth:`predict`, so that a wrapper of it may take its place."""
+    objective: Objective
+
+    @classmethod
+    def describe(cls, source: str) -> Description:
+        """What ``source`` names, with no weight loaded.
+
+        ``source`` is what follows the name and a colon, as in ``sd3:/models/sd3.5-medium``; empty where nothing does.
+        Raises :class:`UserError` for a source that is not there, or that this backbone does not take.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def download(cls, source: str, say: Callable[[str], None]) -> None:
+        """Fetch what ``source`` names and is not here; only ever called when the user allows it.
+
+        ``say`` is told what is fetched and how large it is. Raises :class:`UserError` where that cannot be.
+        """
+
+    @classmethod
+    def load(cls, source: str = "") -> Self:
+        """The pretrained backbone on the CPU, frozen and in evaluation mode."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device) -> Self:
+        """The backbone itself; its transformer is on ``device``, and encoders work there when they are asked."""
+        self.transformer.to(device)
+        return self
+
+    def set_classes(self, prompts: Sequence[str]) -> None:
+        """Learn the prompts of a task's classes, in order; only what is conditioned on classes needs to.
+
+        Called once, before any prompt is encoded. Raises :class:`UserError` for classes it cannot tell apart.
+        """
+
+    def release_encoders(self) -> None:
+        """Drop what encodes images and prompts from memory; asked again, it is loaded again."""
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, C, H, W) → latents."""
+        raise NotImplementedError
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents → images (B, C, H, W), about in [-1, 1] and not clipped, through which a gradient may flow."""
+        raise NotImplementedError
+
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents → uint8 (B, C, H, W)."""
+        raise NotImplementedError
+
+    def encode_prompts(self, prompts: list[str]) -> PromptEmbeddings:
+        """Embeddings of the prompts, on the CPU; the empty prompt is the null condition."""
+        raise NotImplementedError
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
+        """What the objective asks for, at noisy latents (B, ...) and timesteps (B,) in [0, 1]."""
+        raise NotImplementedError
+
+    def feed_forwards(self) -> dict[str, torch.nn.Module]:
+        """Name → feed-forward module, of every block and stream, in the order of the forward pass."""
+        from diffusers.models.attention import FeedForward
+
+        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute activations in the backward pass instead of keeping them; routes and gates stay intact."""
+        from grasp_bench.adapters.scope import checkpoint
+
+        self.transformer.enable_gradient_checkpointing(checkpoint)  # type: ignore[operator] # diffusers' models have it
+
+    def scheduler(self, steps: int, device: torch.device) -> Any:
+        """A fresh, deterministic scheduler of diffusers' whose ``timesteps`` are set for ``steps`` sampling steps."""
+        raise NotImplementedError

@@ -1,0 +1,82 @@
+"""The contract of a feature extractor: images in, one vector an image out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from grasp_bench.errors import UserError
+from grasp_bench.io import write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from grasp_bench.contracts.task import Dataset
+
+IDENTITY = "identity.json"
+
+
+class Extractor:
+    """Turns images into features; its name labels every distance that is measured with it."""
+
+    version: ClassVar[str]
+
+    @classmethod
+    def build(cls, data: Dataset, classes: int, folder: Path) -> None:
+        """Write into ``folder`` what :meth:`load` reads; called once, the result is cached."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The extractor that :meth:`build` left in ``folder``."""
+        raise NotImplementedError
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (n, C, H, W) → float64 (n, d)."""
+        raise NotImplementedError
+
+
+class PretrainedExtractor(Extractor):
+    """An extractor whose weights are there before any task: it serves images from anywhere.
+
+    A task may name one that takes no argument, too: then nothing is built, and the weights must not change later.
+    """
+
+    argument: ClassVar[str] = ""
+    """What follows the name and a colon, as in ``timm:<model>``; empty where nothing does."""
+    identity: dict[str, str]
+    """Whatever its numbers depend on: ``extractor`` (its name with the argument, where that is no path), ``version``,
+    ``weights`` (sha256, or "none"), ``resize``, ``normalisation`` and ``features``. No paths."""
+
+    @classmethod
+    def from_weights(cls, weights: Path | None, argument: str = "") -> Self:
+        """The extractor with the weights of a file, or of the place where it looks for them by itself.
+
+        Nothing is downloaded. Raises :class:`UserError` saying which file is missing, where it was looked for and how
+        to get it.
+        """
+        raise NotImplementedError
+
+    def features(self, images: Iterable[np.ndarray], batch_size: int = 64) -> np.ndarray:
+        """Images of any sizes, each uint8 (1 | 3, H, W), to float64 (n, d), whatever the batch size."""
+        raise NotImplementedError
+
+    def to(self, device: str) -> Self:
+        """The extractor itself, on ``device`` from now on, where it has anything to move."""
+        return self
+
+    @classmethod
+    def build(cls, data: Dataset, classes: int, folder: Path) -> None:
+        write_json(folder / IDENTITY, cls.from_weights(None).identity)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        extractor, built = cls.from_weights(None), json.loads((folder / IDENTITY).read_text())
+        if changed := [key for key, value in extractor.identity.items() if built.get(key) != value]:
+            raise UserError(
+                f"{folder / IDENTITY}: the extractor {extractor.identity['extractor']} has changed since "
+                f"({', '.join(changed)}). Put the former weights back, or remove {folder} to score again."
+            )
+        return extractor

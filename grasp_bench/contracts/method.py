@@ -1,0 +1,276 @@
+"""The contract of a method: what it adds to a backbone and trains. The loop belongs to the harness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, Self, TypeVar
+
+from pydantic import Field, JsonValue, model_validator
+
+from grasp_bench.contracts.settings import Settings, Tuned
+from grasp_bench.errors import Skip
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+    from grasp_bench.contracts.study import Study
+    from grasp_bench.contracts.task import Split, Task, TaskSettings
+
+
+class MethodSettings(Settings):
+    """Settings every method has; a method adds its own."""
+
+    learning_rate: Annotated[float, Tuned(1e-4, 1e-1, log=True)] = Field(default=1e-3, gt=0, le=1)
+    """Peak learning rate of AdamW"""
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    """Decoupled weight decay of AdamW"""
+    sampling: Literal["natural", "sqrt", "balanced"] = "natural"
+    """How often a class is drawn: in proportion to its images, to the root of their number, or all classes alike"""
+    weighting: Literal["none", "effective-number"] = "none"
+    """What a sample's loss is multiplied with: 1, or the inverse of its class's effective number of images"""
+    effective_number_beta: float = Field(default=0.999, ge=0, lt=1)
+    """β of the effective number (1 - β^n) / (1 - β) of n images; 0 makes classes alike, near 1 it is n"""
+    tread: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the image's tokens that skip the middle blocks in training, drawn afresh for every sample and step"""
+
+    added: ClassVar[frozenset[str]] = frozenset({"sampling", "weighting", "effective_number_beta", "tread"})
+    searched_with: ClassVar[frozenset[str]] = frozenset()
+    """Settings that decide what others mean, so that what a search chose holds for their values in that search alone"""
+
+    @model_validator(mode="after")
+    def _beta_is_used(self) -> Self:
+        default = type(self).model_fields["effective_number_beta"].default
+        if self.weighting == "none" and self.effective_number_beta != default:
+            raise ValueError(
+                f"effective_number_beta={self.effective_number_beta} does nothing with weighting=none; "
+                "set weighting=effective-number, or leave it out"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a forward pass may know of its samples, in training and in sampling alike; every field has length B."""
+
+    labels: torch.Tensor
+    """Class indices."""
+    dropped: torch.Tensor
+    """True where the prompt was replaced by the null condition."""
+    prompts: PromptEmbeddings
+    timesteps: torch.Tensor
+    """In [0, 1]; 1 is noise."""
+    clusters: torch.Tensor | None = None
+    """What :meth:`Method.training_clusters` gives of the samples; None where it gives nothing, and in sampling."""
+
+    def __getitem__(self, rows: slice) -> Condition:
+        clusters = None if self.clusters is None else self.clusters[rows]
+        return Condition(self.labels[rows], self.dropped[rows], self.prompts[rows], self.timesteps[rows], clusters)
+
+    def cat(self, other: Condition) -> Condition:
+        """The samples of ``self``, then those of ``other``."""
+        import torch
+
+        return Condition(
+            torch.cat([self.labels, other.labels]),
+            torch.cat([self.dropped, other.dropped]),
+            self.prompts.cat(other.prompts),
+            torch.cat([self.timesteps, other.timesteps]),
+            None if self.clusters is None or other.clusters is None else torch.cat([self.clusters, other.clusters]),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's samples, or the part of them that one process works on at a time."""
+
+    ids: list[str]
+    """Names of the images, (B,)."""
+    latents: torch.Tensor
+    """x_0, (B, ...)."""
+    noise: torch.Tensor
+    noisy: torch.Tensor
+    """x_t."""
+    target: torch.Tensor
+    """What the objective asks the network to predict."""
+    condition: Condition
+    generator: torch.Generator
+    """The stream of the step for draws of the method's own, apart from noise, timesteps and order; see :meth:`draw`."""
+    digest: bytes
+    """sha256 of what decides the step's samples, of all processes together."""
+    weights: torch.Tensor | None = None
+    """What the harness multiplies the samples' losses with, (B,); none: 1."""
+    offset: int = 0
+    """How many of the step's samples come before these."""
+    step_size: int | None = None
+    """Samples of the whole step; none: these are all."""
+    embed: Callable[[Sequence[str]], PromptEmbeddings] | None = None
+    """Embeddings, on the CPU, of the classes' prompts and of the null condition, where they are stored."""
+
+    def draw(self, make: Callable[[int, torch.Generator], torch.Tensor]) -> torch.Tensor:
+        """These samples' rows of what ``make`` draws for as many as the step has, from a generator: (B, ...).
+
+        Every part of a step begins at the same place of the stream, so what a sample gets depends neither on how
+        many processes there are nor on how often the gradient is accumulated. On the device of the latents.
+        """
+        drawn = make(self.step_size or len(self.ids), self.generator.clone_state())
+        return drawn[self.offset : self.offset + len(self.ids)].to(self.latents.device)
+
+    def split(self, parts: int) -> list[Batch]:
+        """``parts`` batches of equal size, for a step whose gradient is accumulated."""
+        if parts == 1:
+            return [self]
+        size = len(self.ids) // parts
+        return [self._rows(slice(start, start + size)) for start in range(0, len(self.ids), size)]
+
+    def _rows(self, rows: slice) -> Batch:
+        return replace(
+            self,
+            ids=self.ids[rows],
+            latents=self.latents[rows],
+            noise=self.noise[rows],
+            noisy=self.noisy[rows],
+            target=self.target[rows],
+            condition=self.condition[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            offset=self.offset + rows.start,
+            step_size=self.step_size or len(self.ids),
+        )
+
+
+C_co = TypeVar("C_co", bound=MethodSettings, covariant=True)
+
+
+class Method(Generic[C_co]):
+    """A way to fine-tune a backbone.
+
+    A subclass declares its settings as ``Config`` and overrides :meth:`attach`; everything else has a default that
+    suits a method whose trained tensors are exactly the transformer's parameters that require a gradient after
+    :meth:`attach`. Modules of subclasses import torch inside functions only, so that listing them stays quick.
+    """
+
+    Config: ClassVar[type[MethodSettings]] = MethodSettings
+    version: ClassVar[str]
+    """Changing what the method computes bumps it."""
+    paper: ClassVar[str]
+    """Where it comes from, and what is our own choice."""
+
+    transformer: torch.nn.Module
+    """Set by :meth:`attach`."""
+
+    def __init__(self, config: C_co) -> None:
+        self.config = config
+        self.studied: dict[str, JsonValue] = {}
+        """What :meth:`study` gave, set before :meth:`attach`."""
+
+    @property
+    def studies(self) -> bool:
+        """Whether :meth:`study` has to be called before :meth:`attach`."""
+        return False
+
+    def study(self, study: Study) -> dict[str, JsonValue]:
+        """File name → JSON that :meth:`attach` needs of the data or the pretrained backbone; found once, and kept.
+
+        All of it must be among :meth:`artifacts`, which is where an exported method has it from.
+        """
+        raise NotImplementedError
+
+    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
+        """None, or why the method does not apply here."""
+        return None
+
+    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
+        """Add what is trained to the frozen backbone; fresh weights are drawn from ``generator`` alone.
+
+        At step 0 the backbone's output must equal the base model's exactly, unless the method says why not.
+        """
+        raise NotImplementedError
+
+    def detach(self) -> None:
+        """Leave the backbone as it was before :meth:`attach`."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Name → what the optimiser sees. A parameter without a gradient in a step keeps its value and state."""
+        named = self.transformer.named_parameters()
+        return {name: parameter for name, parameter in named if parameter.requires_grad}
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Only what the method owns."""
+        return {name: parameter.detach() for name, parameter in self.parameters().items()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave; the names must match exactly."""
+        own = self.parameters()
+        if own.keys() != state.keys():
+            odd = sorted(own.keys() ^ state.keys())[:3]
+            raise ValueError(f"weights of another method or setting: {odd} do not match")
+        for name, parameter in own.items():
+            parameter.data.copy_(state[name])
+
+    def condition(self, condition: Condition) -> AbstractContextManager[object]:
+        """A context in which the forward pass of ``condition``'s samples runs; routing lives here."""
+        return nullcontext()
+
+    def sample_weights(self, counts: np.ndarray) -> np.ndarray | None:
+        """How often an image of each class is drawn, from the train counts (classes,); None: all images alike."""
+        if self.config.sampling == "natural":
+            return None
+        import numpy as np
+
+        weights: np.ndarray = np.maximum(counts, 1) ** (-1.0 if self.config.sampling == "balanced" else -0.5)
+        return weights
+
+    def loss_weights(self, counts: np.ndarray) -> np.ndarray | None:
+        """What losses of each class's samples are multiplied with, from the train counts (classes,); None: 1.
+
+        The inverse of the effective number of images (Cui et al. 2019, arXiv 1901.05555, equation 2), divided by its
+        mean over samples as :meth:`sample_weights` has them drawn, so that the learning rate keeps its meaning.
+        """
+        if self.config.weighting == "none":
+            return None
+        import numpy as np
+
+        beta, drawn_as_often = self.config.effective_number_beta, self.sample_weights(counts)
+        weights = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
+        drawn = counts if drawn_as_often is None else counts * drawn_as_often
+        normalised: np.ndarray = weights * drawn.sum() / (weights * drawn).sum()
+        return normalised
+
+    def training_clusters(self, train: Split) -> np.ndarray | None:
+        """A number of every training image, int64 (n,), that :meth:`condition` finds in training; None: no use for it.
+
+        For routing by more than the class. It is called after :meth:`attach`.
+        """
+        return None
+
+    def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
+        """The loss of each sample, (B,), from the network's prediction (B, ...): its mean squared error."""
+        return (prediction - batch.target).square().flatten(1).mean(1)
+
+    def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
+        """A scalar added to the mean of :meth:`losses`, after the forward pass that gave ``prediction``."""
+        return None
+
+    def export(self, folder: Path) -> str:
+        """Write what was trained in a format of the method's own, too; Markdown that says how that loads.
+
+        The method is attached, with its trained weights. Nothing is written where there is no such format.
+        """
+        return ""
+
+    def artifacts(self) -> dict[str, JsonValue]:
+        """File name → JSON to keep beside the record, such as the cluster map."""
+        return {}
+
+    def pictures(self) -> dict[str, bytes]:
+        """File name → PNG to keep beside the record."""
+        return {}
+
+    def diagnostics(self) -> dict[str, JsonValue]:
+        """What to log since the last call, for example expert usage; goes into the training log and the record."""
+        return {}

@@ -1,0 +1,54 @@
+"""Telling the user how far a stage is: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+LINE_EVERY = 10.0  # seconds between plain lines
+
+Advance = Callable[[int], None]
+
+
+class Progress:
+    """Writes to stderr, so that a command's result can be piped."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+
+    def say(self, message: str) -> None:
+        """One line to the user."""
+        self.console.print(message, markup=False, soft_wrap=True)
+
+    def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Advance]:
+        """A long piece of work of ``total`` units, ``done`` of them already; yields what to call with each advance."""
+        return self._bar(name, total, done) if self.console.is_terminal else self._lines(name, total, done)
+
+    @contextmanager
+    def _bar(self, name: str, total: int, done: int) -> Iterator[Advance]:
+        columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn())
+        with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console) as bars:
+            task = bars.add_task(name, total=total, completed=done)
+            yield lambda count: bars.advance(task, count)
+
+    @contextmanager
+    def _lines(self, name: str, total: int, done: int) -> Iterator[Advance]:
+        begun = said = time.monotonic()
+        current = done
+
+        def advance(count: int) -> None:
+            nonlocal current, said
+            current += count
+            now = time.monotonic()
+            if now - said >= LINE_EVERY:
+                said = now
+                left = (now - begun) / (current - done) * (total - current)
+                self.say(f"{name}: {current}/{total}, about {left:.0f} s left")
+
+        yield advance
+        self.say(f"{name}: done in {time.monotonic() - begun:.1f} s")

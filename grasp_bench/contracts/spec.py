@@ -1,0 +1,100 @@
+"""What was asked: a run's specification and its identity."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from grasp_bench.contracts.settings import Settings
+from grasp_bench.io import digest
+
+STANDARD = "standard"
+"""Name of the budget that leaderboards are made with."""
+SMOKE = "smoke"
+"""Name of the budget that shows that everything runs: downstream classifiers are trained for two epochs then."""
+
+
+Precision = Literal["float32", "bfloat16"]
+Optimizer = Literal["adamw", "adamw-fused", "adamw-8bit"]
+
+
+class Budget(Settings):
+    """What every method gets on a task: it belongs to the task, and no method may change it."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer", "evaluations"})
+
+    name: str
+    steps: int = Field(ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(ge=1)
+    """Training images a step."""
+    warmup_steps: int = Field(ge=0)
+    """Steps over which the learning rate rises linearly from zero; it is constant afterwards."""
+    clip_norm: float = Field(gt=0)
+    """Largest global L2 norm of the gradient."""
+    prompt_dropout: float = Field(ge=0, lt=1)
+    """Share of samples trained without their prompt, for classifier-free guidance."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay a step of the running mean of the trained parameters that is sampled from; none: the last step's."""
+    horizontal_flip: bool = False
+    """Mirror every training image with a chance of one half."""
+    precision: Precision = "float32"
+    """Of the transformer's products; bfloat16 also stores frozen weights in it."""
+    optimizer: Optimizer = "adamw"
+    """Which implementation of AdamW."""
+    images_per_class: int = Field(ge=1)
+    """Generated images a class."""
+    num_inference_steps: int = Field(ge=1)
+    """Sampling steps an image."""
+    evaluations: int | None = Field(default=None, ge=1)
+    """Network evaluations that an image gets at most; where it is set, every guidance takes as many sampling steps as
+    they allow, whatever ``num_inference_steps`` says."""
+
+
+def smoke(batch_size: int = 8) -> Budget:
+    """The budget that shows within seconds that everything runs."""
+    return Budget(
+        name=SMOKE,
+        steps=20,
+        batch_size=batch_size,
+        warmup_steps=2,
+        clip_norm=1.0,
+        prompt_dropout=0.1,
+        images_per_class=8,
+        num_inference_steps=4,
+    )
+
+
+def by_name(*budgets: Budget) -> dict[str, Budget]:
+    """The budgets of a task, by their names."""
+    return {budget.name: budget for budget in budgets}
+
+
+class Component(BaseModel):
+    """A named, versioned part of a run with every one of its settings, defaults included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+    settings: dict[str, JsonValue] = {}
+
+
+class RunSpec(BaseModel):
+    """One method (and guidance) on one task with one seed: everything that decides the scores, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    task: Component
+    method: Component
+    backbone: Component
+    guidance: Component
+    budget: Budget
+    seed: int = Field(ge=0)
+
+    @property
+    def id(self) -> str:
+        """sha256 (hex) of the canonical JSON of the specification."""
+        return digest(self.model_dump(mode="json"))

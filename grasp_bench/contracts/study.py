@@ -1,0 +1,39 @@
+"""What a method may look at before it is attached: the pretrained backbone and the training data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grasp_bench import seeds
+from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+from grasp_bench.contracts.task import Dataset, Task, TaskSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.run.training.batches import LatentSource
+
+
+@dataclass(frozen=True)
+class Study:
+    """A run that is about to be trained. What is costly is a function: what nobody asks for is not made."""
+
+    name: str
+    """Of the task."""
+    task: Task[TaskSettings]
+    seed: int
+    """Of the run."""
+    backbone: Backbone
+    """Pretrained and on ``device``; to be left as it was."""
+    device: torch.device
+    data: Callable[[], Dataset]
+    latents: Callable[[], LatentSource]
+    """Latents of the training images."""
+    embed: Callable[[], Callable[[Sequence[str]], PromptEmbeddings]]
+    """Embeddings, on the CPU, of the prompts of training images and classes."""
+
+    def stream(self, purpose: str, *keys: str | int) -> int:
+        """A seed of the run's own for ``purpose``, the same for every method."""
+        return seeds.stream(purpose, self.name, self.seed, *keys)

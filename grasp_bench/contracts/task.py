@@ -1,0 +1,214 @@
+"""The contract of a task: data, classes, prompts, budget. It owns whatever must be the same for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from pydantic import Field, JsonValue
+
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.settings import Settings
+from grasp_bench.contracts.spec import Budget, Optimizer, Precision
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from grasp_bench.contracts.progress import Progress
+
+
+class MissingDataError(Exception):
+    """A task was asked for what only its data can say, and made without the folder of it."""
+
+
+GROUPS = ("head", "medium", "tail")
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One class: its name, prompt, reporting group and number of training images."""
+
+    name: str
+    prompt: str
+    group: str
+    train_count: int
+    healthy: bool = False
+    """Whether its images show the absence of what the other classes are of, as "No Finding" does."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with labels and prompts: ``labels`` (n,) are class indices, ``read(indices)`` gives uint8 (k, C, H, W)."""
+
+    ids: list[str]
+    labels: np.ndarray
+    prompts: list[str]
+    read: Callable[[np.ndarray], np.ndarray] = field(repr=False)
+    patients: np.ndarray | None = field(default=None, repr=False)
+    """Whose image each is, (n,), where that is known: intervals resample patients then."""
+    metadata: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """What else the task keeps of the images: name of a column → strings (n,)."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def all_images(self) -> np.ndarray:
+        """Every image of the split: uint8 (n, C, H, W)."""
+        import numpy as np
+
+        return self.read(np.arange(len(self)))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The disjoint parts of a task's data."""
+
+    train: Split
+    """Long-tailed; what methods are fine-tuned on."""
+    validation: Split
+    """For choosing hyper-parameters, and nothing else."""
+    test: Split
+    """What generated images and classifiers are scored against, and nothing else."""
+    pool: Split | None = None
+    """Held out from all of the above, to train an extractor on."""
+    balanced_test: Split | None = None
+    """A part of the test set with as many images of every class: classifiers are scored on it as well."""
+
+
+class TaskSettings(Settings):
+    """Settings every task has; a task adds its own."""
+
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay a step of the running mean of the trained parameters that images are sampled from; none: off"""
+    extractor: str | None = None
+    """Feature extractor behind distances and diversity; none: the task's own"""
+    network: str | None = None
+    """Network of the downstream classifier, small-cnn or timm:<model>; none: the task's own"""
+    horizontal_flip: bool = False
+    """Mirror every training image with a chance of one half; not where left and right matter"""
+    precision: Precision = "float32"
+    """Of the transformer's products: float32, or bfloat16 with frozen weights stored in it"""
+    optimizer: Optimizer = "adamw"
+    """Implementation of AdamW: adamw, adamw-fused (the same, quicker on a GPU) or adamw-8bit (needs bitsandbytes)"""
+    evaluations: int | None = Field(default=None, ge=1)
+    """Network evaluations that an image gets at most: each guidance takes as many sampling steps as they allow, instead
+    of num_inference_steps"""
+
+    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer", "evaluations"})
+
+
+C_co = TypeVar("C_co", bound=TaskSettings, covariant=True)
+
+
+class Task(Generic[C_co]):
+    """What methods are compared on.
+
+    Modules of subclasses import heavy packages inside functions only, so that listing them stays quick. What a class
+    declares, an instance may replace where its settings say so.
+    """
+
+    Config: ClassVar[type[TaskSettings]] = TaskSettings
+    version: ClassVar[str]
+    """Changing a split, a prompt or a budget bumps it."""
+    source: ClassVar[str]
+    """Where the data comes from, its licence and how to cite it."""
+    layout: ClassVar[str] = ""
+    """The folder tree that a download has; empty for a task that needs none."""
+    described_by_file: ClassVar[bool] = False
+    """Whether it is chosen by the path of a TOML file rather than by its name."""
+    downloads: ClassVar[bool] = False
+    """Whether :meth:`download` can fetch the data."""
+    private: bool = False
+    """Whether names of images and patients may not leave the data: messages that may name them are then not kept."""
+    backbone: str
+    """The default backbone's name."""
+    guidance: str
+    """The default guidance's name."""
+    extractor: str
+    """Name of the feature extractor behind distances and diversity."""
+    classifier: Recipe
+    """How downstream classifiers are trained: the same for every method and every mixture of data."""
+    budgets: dict[str, Budget]
+    """By name; "standard" is the leaderboard's, "smoke" shows within seconds that everything runs."""
+
+    def __init__(self, config: C_co, root: Path | None = None) -> None:
+        self.config, self.root = config, root
+        if config.extractor:
+            self.extractor = config.extractor
+        if config.network:
+            self.classifier = replace(self.classifier, network=config.network)
+
+    @property
+    def generator(self) -> str | None:
+        """The task whose data methods are fine-tuned on, where it is another than this."""
+        return None
+
+    def generator_classes(self, generator: Task[TaskSettings]) -> list[int]:
+        """For every class of this task, the index of the generator's class that stands for it."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, JsonValue]:
+        """What of the settings and the data decides scores; paths do not."""
+        return self.config.model_dump(mode="json")
+
+    def changed(self) -> dict[str, JsonValue]:
+        """What tells this task from its default, as in the name of its results' folder."""
+        return self.config.changed()
+
+    @property
+    def data(self) -> Path:
+        """The folder of the download, of a task with a ``layout``."""
+        if self.root is None:
+            raise MissingDataError("this task was made without the folder of its data")
+        return self.root
+
+    def classes(self) -> list[ClassInfo]:
+        """The classes in the order of their indices."""
+        raise NotImplementedError
+
+    def download(self) -> None:
+        """Fetch the data from its publisher into its folder; only ever called when the user allows it."""
+        raise NotImplementedError
+
+    def check(self, progress: Progress) -> int:
+        """The number of images in the download, if it is whole; reads no image further than its header.
+
+        Raises :class:`UserError` with everything that is wrong.
+        """
+        raise UserError("this task comes with its data: there is nothing to check.")
+
+    def prepare(self, folder: Path, progress: Progress) -> None:
+        """Write into ``folder`` whatever :meth:`open` reads; called once, the result is cached.
+
+        Raises :class:`UserError` with everything that is wrong with the download.
+        """
+        raise NotImplementedError
+
+    def cache(self, folder: Path, shape: tuple[int, int, int], progress: Progress) -> None:
+        """Keep the images as ``shape`` (C, H, W) beside what :meth:`prepare` left, so that reading them is quick."""
+        raise UserError("this task's images are quick to read as they are: it keeps no cache of them.")
+
+    def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
+        """The data that :meth:`prepare` left in ``folder``, as images of ``shape`` (C, H, W)."""
+        raise NotImplementedError
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that have classes: head, medium and tail, then others in the order of their first class."""
+        present = dict.fromkeys(info.group for info in self.classes())
+        return (*(group for group in GROUPS if group in present), *(group for group in present if group not in GROUPS))
+
+    def class_groups(self) -> np.ndarray:
+        """The group's name of every class: (classes,)."""
+        import numpy as np
+
+        return np.array([info.group for info in self.classes()])
+
+    def group_indices(self) -> np.ndarray:
+        """Index into ``groups`` of every class: (classes,)."""
+        import numpy as np
+
+        return np.array([self.groups.index(info.group) for info in self.classes()])

@@ -1,0 +1,41 @@
+"""Classifier-free guidance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
+from grasp_bench.contracts.settings import Settings, Tuned
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CfgSettings(Settings):
+    """Settings of classifier-free guidance."""
+
+    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    """w in u + w (c - u): 0 unconditional, 1 conditional (one evaluation a step), more pushes towards the prompt"""
+
+
+class ClassifierFreeGuidance(Guidance[CfgSettings]):
+    """Classifier-free guidance: the conditional prediction pushed away from the unconditional one"""
+
+    Config = CfgSettings
+    version = "1"
+    paper = "Ho & Salimans 2022, Classifier-Free Diffusion Guidance, arXiv 2207.12598"
+
+    @property
+    def evaluations_per_step(self) -> int:
+        return 1 if self.config.guidance_scale in (0, 1) else 2
+
+    def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
+        scale = self.config.guidance_scale
+        if scale == 1:
+            return model.conditional(latents, step.timesteps)
+        if scale == 0:
+            return model.unconditional(latents, step.timesteps)
+        conditional, unconditional = model.both(latents, step.timesteps)
+        return unconditional + scale * (conditional - unconditional)

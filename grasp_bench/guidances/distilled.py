@@ -1,0 +1,112 @@
+"""Classifier-free guidance folded into adapters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
+from grasp_bench.contracts.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from grasp_bench.contracts.workshop import Workshop
+    from grasp_bench.guidances.distillation import Adapters
+
+WEIGHTS = "adapters.safetensors"
+REPORT = "distilled.json"
+
+
+class DistilledSettings(Settings):
+    """Settings of distilled guidance."""
+
+    guidance_scale: float = Field(default=2.0, ge=1, le=100)
+    """w of the classifier-free guidance that is learned; 1 is the conditional prediction, with nothing to learn"""
+    rank: int = Field(default=64, ge=1, le=4096)
+    """Bottleneck width of the adapter in each feed-forward layer"""
+    trajectories: int = Field(default=8, ge=1, le=10000)
+    """Guided ways from noise to an image, in the steps of sampling, learned from a class; states stay in memory"""
+    steps: int = Field(default=500, ge=1, le=1_000_000)
+    """Training steps"""
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    """States a training step"""
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Peak of AdamW's, after a tenth of the steps; it falls to zero along a cosine"""
+
+
+class DistilledGuidance(Guidance[DistilledSettings]):
+    """After AGD: classifier-free guidance in one evaluation a step, by small adapters on the frozen fine-tuned network
+
+    The fine-tuned network samples images of every class alike under classifier-free guidance; adapters then learn to
+    predict, from the prompt alone, what guidance made of the two predictions at the states on the way. They start as
+    the conditional prediction. The network is what it was outside of this guidance's own evaluations.
+
+    Simplified: the scale is fixed, where the paper's adapters read it and learn a range of them; adapters are parallel
+    to feed-forward layers, whose input knows prompt and time, where the paper's follow attention; rank, trajectories
+    and training steps are sized for a benchmark.
+    """
+
+    Config: ClassVar[type[Settings]] = DistilledSettings
+    version = "1"
+    paper = (
+        "after Jensen & Sadat 2025, Efficient Distillation of Classifier-Free Guidance Using Adapters, arXiv "
+        "2503.07274; one fixed scale, adapters in the feed-forward layers"
+    )
+    learns = True
+    evaluations_per_step = 1
+
+    def learn(self, workshop: Workshop, folder: Path) -> None:
+        """Leave the adapters, and each class's error on a way that they were not trained on.
+
+        An error is a share of the conditional prediction's: 0 is the guided prediction, 1 what there is without
+        adapters. At scale 1 both are the same, and there are no errors to tell.
+        """
+        from grasp_bench.io import write_json, write_tensors
+
+        adapters = self._attach(workshop)
+        shares = self._distil(workshop, adapters) if self.config.guidance_scale != 1 else {}
+        write_json(folder / REPORT, {"remaining_error": shares})
+        write_tensors(folder / WEIGHTS, adapters.parameters())
+        adapters.remove()
+
+    def _distil(self, workshop: Workshop, adapters: Adapters) -> dict[str, float]:
+        """Train the adapters; class → error."""
+        from grasp_bench.guidances import distillation
+
+        config, progress, names = self.config, workshop.progress, [info.name for info in workshop.task.classes()]
+        prompts, steps = distillation.Prompts(workshop), self.steps(workshop.spec.budget)
+        with progress.task("guided trajectories", len(names) * (config.trajectories + 1)) as advance:
+            seen, unseen = (
+                distillation.collect(workshop, config.guidance_scale, steps, numbers, config.batch_size, advance)
+                for numbers in (range(config.trajectories), [config.trajectories])
+            )
+        before = distillation.class_errors(adapters, prompts, unseen, len(names), config.batch_size)
+        with progress.task("distil guidance", config.steps) as advance:
+            generator, rate = workshop.generator("order"), config.learning_rate
+            distillation.fit(adapters, prompts, seen, config.steps, config.batch_size, rate, generator, advance)
+        after = distillation.class_errors(adapters, prompts, unseen, len(names), config.batch_size)
+        return dict(zip(names, (after / before.clamp_min(1e-30)).tolist(), strict=True))
+
+    def prepare(self, workshop: Workshop, folder: Path | None) -> None:
+        from grasp_bench.io import read_tensors
+
+        assert folder is not None  # it learns
+        self.adapters = self._attach(workshop)
+        self.adapters.load(read_tensors(folder / WEIGHTS))
+
+    def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
+        with self.adapters.active():
+            return model.conditional(latents, step.timesteps)
+
+    def _attach(self, workshop: Workshop) -> Adapters:
+        """Fresh adapters, which do nothing yet."""
+        import torch
+
+        from grasp_bench.guidances.distillation import Adapters
+
+        like = torch.zeros(0, dtype=workshop.dtype, device=workshop.device)
+        return Adapters(workshop.backbone, self.config.rank, workshop.generator("init"), like)

@@ -1,0 +1,129 @@
+"""A classifier of a task's own images, for guidances that ask one what it sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.settings import Settings
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from grasp_bench.contracts.task import Split
+    from grasp_bench.contracts.workshop import Workshop
+
+WEIGHTS = "classifier.safetensors"
+REPORT = "classifier.json"
+
+
+class ClassifierSettings(Settings):
+    """Settings of every guidance that learns a classifier; one adds its own."""
+
+    network: str = "small-cnn"
+    """Of the classifier, small-cnn or timm:<model>; from scratch"""
+    resolution: int | None = Field(default=None, ge=8, le=1024)
+    """Pixels a side that the classifier sees; none: as many as an image has"""
+    epochs: int = Field(default=40, ge=1, le=1000)
+    """Passes over the training images; the best on validation images is kept"""
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    """Peak of AdamW's, which falls to zero along a cosine"""
+    class_weights: Literal["none", "balanced"] = "none"
+    """none: the classifier leans to the classes it saw most of; balanced: rare images count more in its loss"""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the classifier is trained."""
+        return Recipe(
+            epochs=self.epochs,
+            batch_size=64,
+            learning_rate=self.learning_rate,
+            network=self.network,
+            class_weights=self.class_weights,
+            patience=self.epochs,  # so it never ends early, and the best epoch's weights are kept
+            resolution=self.resolution,
+        )
+
+
+@dataclass(frozen=True)
+class ImageClassifier:
+    """A trained classifier, frozen."""
+
+    network: torch.nn.Module
+    recipe: Recipe
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes) of images (B, C, H, W) in [-1, 1], in the precision of the classifier's weights."""
+        from grasp_bench.downstream.classifier import resized
+
+        weights = next(self.network.parameters())
+        logits: torch.Tensor = self.network(resized(images.to(weights), self.recipe))
+        return logits
+
+
+def learn(workshop: Workshop, settings: ClassifierSettings, folder: Path) -> None:
+    """Train on the task's training images, and leave in ``folder`` the weights and each class's recall on validation
+    images, which says how far the classifier leans to the head.
+
+    Raises :class:`UserError` for a task with a single class or no validation images, and for a network that does not
+    take its images.
+    """
+    from grasp_bench.downstream import classifier, networks
+    from grasp_bench.io import write_json, write_tensors
+
+    data, names, recipe = workshop.data(), [info.name for info in workshop.task.classes()], settings.recipe
+    owner = f"guidance {workshop.spec.guidance.name} trains a classifier"
+    if len(names) < 2:
+        raise UserError(f"{owner}, and task {workshop.spec.task.name} has a single class. Choose another guidance.")
+    if len(data.validation) == 0:
+        raise UserError(
+            f"{owner} and chooses its weights on validation images, and task {workshop.spec.task.name} has none. Give "
+            "it some (its validation split, or a validation_share above 0), or choose another guidance."
+        )
+    channels, height, _ = _image_shape(data.train)
+    networks.check(recipe.network, channels, recipe.resolution or height, len(names))
+    key = ("guide", workshop.spec.task.name, workshop.spec.seed)  # one classifier, whichever guidance asks it
+    with workshop.progress.task("classifier for guidance", recipe.epochs) as advance:
+        model = classifier.train(
+            data.train,
+            data.validation,
+            len(names),
+            recipe,
+            key,
+            folder / "training",
+            workshop.device,
+            advance,
+            workshop.progress.say,
+        )
+    predicted = classifier.probabilities(model, data.validation, recipe, workshop.device).argmax(1)
+    right, labels = predicted == data.validation.labels, data.validation.labels
+    recall = {name: float(right[labels == label].mean()) for label, name in enumerate(names) if (labels == label).any()}
+    write_json(folder / REPORT, {"validation_recall": recall})
+    write_tensors(folder / WEIGHTS, model.state_dict())
+
+
+def load(workshop: Workshop, settings: ClassifierSettings, folder: Path) -> ImageClassifier:
+    """What :func:`learn` left, on the device and in the precision of sampling."""
+    from grasp_bench import seeds
+    from grasp_bench.downstream.networks import build
+    from grasp_bench.io import read_tensors
+
+    channels, _, _ = _image_shape(workshop.data().train)
+    with seeds.global_seed(workshop.generator("classifier")):  # fresh weights, which the learned ones replace
+        network = build(settings.network, channels, len(workshop.task.classes()))
+    network.load_state_dict(read_tensors(folder / WEIGHTS))
+    network.to(workshop.device, workshop.dtype).requires_grad_(False).eval()
+    return ImageClassifier(network, settings.recipe)
+
+
+def _image_shape(split: Split) -> tuple[int, int, int]:
+    import numpy as np
+
+    channels, height, width = split.read(np.arange(1)).shape[1:]
+    return channels, height, width

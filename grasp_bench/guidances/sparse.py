@@ -1,0 +1,114 @@
+"""Sparse guidance: away from what the network predicts when more of the image's tokens skip its middle blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
+from grasp_bench.contracts.settings import Settings, Tuned
+from grasp_bench.errors import Skip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.method import Method, MethodSettings
+    from grasp_bench.contracts.workshop import Workshop
+
+
+class SparseSettings(Settings):
+    """Settings of sparse guidance."""
+
+    guidance_scale: Annotated[float, Tuned(1, 3, log=True)] = Field(default=1.5, ge=0, le=100)
+    """w in weak + w (strong - weak); 1: strong alone and 0: weak alone (one evaluation a step)"""
+    strong_ratio: float = Field(default=0.3, ge=0, lt=1)
+    """Share of the image's tokens that skip the middle blocks in the strong prediction"""
+    weak_ratio: float = Field(default=0.7, ge=0, lt=1)
+    """The same in the weak one; not below strong_ratio"""
+    weak_prompt: Literal["own", "null"] = "own"
+    """What the weak prediction is conditioned on: the sample's prompt, or, with classifier-free guidance, the null
+    condition"""
+    force: bool = False
+    """Also guide a model that was trained with all tokens: a negative control"""
+
+    @model_validator(mode="after")
+    def _weak_is_weaker(self) -> Self:
+        if self.weak_ratio < self.strong_ratio:
+            raise ValueError(
+                f"weak_ratio={self.weak_ratio} is below strong_ratio={self.strong_ratio}: more tokens have to skip "
+                "blocks in the weak prediction; raise it, or lower the other"
+            )
+        return self
+
+
+class SparseGuidance(Guidance[SparseSettings]):
+    """Sparse guidance: away from the prediction of the same network when more tokens skip its middle blocks
+
+    Both predictions leave out tokens that are drawn anew for each sample, step and prediction, from the sample's own
+    stream; the blocks are those that ``tread`` skips in training. Counted evaluations are two a step, each of them
+    cheaper than one with all tokens.
+    """
+
+    Config = SparseSettings
+    version = "1"
+    paper = (
+        "after Sparse Guidance, arXiv 2601.01608, as TREAD's public code samples, except that both predictions have "
+        "the prompt there only where its drop rate is set to 0; an exact number of tokens, where the paper draws each "
+        "by itself"
+    )
+
+    transformer: Any
+    """Set by :meth:`prepare`."""
+
+    def supports(self, backbone: Backbone, method: Method[MethodSettings]) -> Skip | None:
+        from grasp_bench.adapters.tread import refusal
+
+        if method.config.tread == 0 and not self.config.force:
+            return Skip(
+                "sparse guidance needs a model that was trained with tokens left out, as with --set tread=0.5; "
+                "--guidance-set force=true samples from another as a negative control"
+            )
+        return refusal(backbone)
+
+    def prepare(self, workshop: Workshop, folder: Path | None) -> None:
+        self.transformer = workshop.backbone.transformer
+
+    @property
+    def evaluations_per_step(self) -> int:
+        return 1 if self.config.guidance_scale in (0, 1) or self._weak_is_strong else 2
+
+    @property
+    def _weak_is_strong(self) -> bool:
+        return self.config.weak_ratio == 0 and self.config.weak_prompt == "own"
+
+    def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
+        config = self.config
+        scale, null = config.guidance_scale, config.weak_prompt == "null"
+        if scale == 0:
+            return self._routed(model, latents, step, config.weak_ratio, null)
+        strong = self._routed(model, latents, step, config.strong_ratio)
+        if scale == 1 or self._weak_is_strong:
+            return strong
+        weak = self._routed(model, latents, step, config.weak_ratio, null)
+        return weak + scale * (strong - weak)
+
+    def _routed(
+        self, model: Model, latents: torch.Tensor, step: SamplingStep, ratio: float, null: bool = False
+    ) -> torch.Tensor:
+        """The prediction (B, ...) when a share ``ratio`` of each sample's tokens skips the middle blocks."""
+        import torch
+
+        from grasp_bench.adapters.tread import draw_kept, image_tokens, token_routing
+
+        predict = model.unconditional if null else model.conditional
+        if ratio == 0:
+            return predict(latents, step.timesteps)
+        tokens = image_tokens(self.transformer, latents)
+        with token_routing(self.transformer) as routing:
+            kept = torch.cat([draw_kept(1, tokens, ratio, generator) for generator in step.generators])
+            routing.kept = kept.to(latents.device)
+            return predict(latents, step.timesteps)

@@ -1,0 +1,107 @@
+"""Guidance by a weaker network: a less trained one, or the pretrained one without what was fine-tuned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
+
+from pydantic import Field
+
+from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
+from grasp_bench.contracts.settings import Settings, Tuned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import torch
+
+    from grasp_bench.contracts.method import Condition
+    from grasp_bench.contracts.workshop import Workshop
+
+
+class WeakSettings(Settings):
+    """Settings of guidance by a weaker network."""
+
+    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    """w in b + w (g - b), b being the weaker network; 1 is the fine-tuned network alone (one evaluation a step)"""
+
+
+C_co = TypeVar("C_co", bound=WeakSettings, covariant=True)
+
+
+class WeakNetworkGuidance(Guidance[C_co]):
+    """The fine-tuned network's conditional prediction, pushed away from a weaker network's under the same prompt."""
+
+    weak: Callable[[torch.Tensor, Condition], torch.Tensor]
+    """Set by :meth:`prepare`, unless the scale is 1."""
+
+    def prepare(self, workshop: Workshop, folder: Path | None) -> None:
+        if self.config.guidance_scale != 1:
+            self.weak = workshop.second(self.weak_weights(workshop))
+
+    def weak_weights(self, workshop: Workshop) -> dict[str, torch.Tensor] | None:
+        """Weights of the method for the weaker network; None: it is the pretrained one."""
+        raise NotImplementedError
+
+    @property
+    def evaluations_per_step(self) -> int:
+        """Those of the weaker network count as much."""
+        return 1 if self.config.guidance_scale in (0, 1) else 2
+
+    def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
+        scale = self.config.guidance_scale
+        if scale == 1:
+            return model.conditional(latents, step.timesteps)
+        weak = model.on(self.weak).conditional(latents, step.timesteps)
+        if scale == 0:
+            return weak
+        return weak + scale * (model.conditional(latents, step.timesteps) - weak)
+
+
+class AutoguidanceSettings(WeakSettings):
+    """Settings of autoguidance."""
+
+    weak_share: float = Field(default=0.0625, gt=0, le=1)
+    """Share of the run's training steps that the weaker network has had, at least one step"""
+
+
+class Autoguidance(WeakNetworkGuidance[AutoguidanceSettings]):
+    """Autoguidance: away from what the same run predicted early in its training
+
+    The weaker network is the same method's, after fewer steps on the same data in the same order; where the run keeps a
+    running mean of its weights, so does the weaker one. Two networks are in memory. What diffusers calls autoguidance
+    is another method: it weakens the network itself by leaving out layers.
+    """
+
+    Config: ClassVar[type[Settings]] = AutoguidanceSettings
+    version = "1"
+    paper = (
+        "Karras et al. 2024, Guiding a Diffusion Model with a Bad Version of Itself, arXiv 2406.02507. The weaker "
+        "network has had a sixteenth of the training, as there, but it is not smaller, and its running mean's decay is "
+        "the run's; the scale is our own choice"
+    )
+
+    def weak_weights(self, workshop: Workshop) -> dict[str, torch.Tensor]:
+        from grasp_bench.io import read_tensors
+        from grasp_bench.run.training.loop import WEIGHTS
+
+        steps = max(1, round(self.config.weak_share * workshop.spec.budget.steps))
+        return read_tensors(workshop.trained(steps) / WEIGHTS)
+
+
+class AdapterOffGuidance(WeakNetworkGuidance[WeakSettings]):
+    """Adapter-off guidance: away from what the pretrained model predicts for the same prompt
+
+    It exaggerates what fine-tuning changed, whatever the method: for one that trains the pretrained weights themselves
+    the comparison is with what they were. Two networks are in memory.
+    """
+
+    Config: ClassVar[type[Settings]] = WeakSettings
+    version = "1"
+    paper = (
+        "the rule of Karras et al. 2024, arXiv 2406.02507, with the pretrained model in the weaker network's place: "
+        "our own control. It is not the paper's method, whose weaker network has learned the same data"
+    )
+
+    def weak_weights(self, workshop: Workshop) -> None:
+        return None

@@ -1,0 +1,129 @@
+"""Packs as files: zip archives whose bytes depend on their content alone, and which are read with distrust.
+
+Members are stored, not compressed: equal content gives equal bytes whatever zlib there is, and what is read is never
+larger than the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import stat
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from grasp_bench.errors import UserError
+from grasp_bench.io import written_whole
+from grasp_bench.results.sharing.manifest import KINDS, MANIFEST, MEMBER
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can say
+TEXT_LIMIT = 64 * 2**20
+"""Bytes of the largest JSON or CSV that is read into memory."""
+
+
+def write_archive(path: Path, members: Mapping[str, Path | bytes]) -> None:
+    """Write ``members``, name → content or the file that has it, to ``path``, whole or not at all."""
+    with written_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, source in sorted(members.items()):
+            info = zipfile.ZipInfo(name, EPOCH)
+            info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+            info.file_size = len(source) if isinstance(source, bytes) else source.stat().st_size  # zip64 or not
+            with archive.open(info, "w") as member:
+                if isinstance(source, bytes):
+                    member.write(source)
+                else:
+                    with source.open("rb") as content:
+                        shutil.copyfileobj(content, member)
+
+
+class Archive:
+    """A pack that is open for reading: every name in it is one that a pack has, and none becomes a file."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path, self._archive = path, archive
+        self.sizes: dict[str, int] = {}
+        """Name → bytes, of everything in the pack."""
+        for info in archive.infolist():
+            self._check(info)
+            self.sizes[info.filename] = info.file_size
+        if sum(self.sizes.values()) > path.stat().st_size:
+            raise UserError(
+                f"{path}: its members say that they have {sum(self.sizes.values()):,} bytes together, the file has "
+                f"{path.stat().st_size:,}. It is refused: it is damaged, or made to fill the memory."
+            )
+
+    def _check(self, info: zipfile.ZipInfo) -> None:
+        """Raise :class:`UserError` for a member that no pack has."""
+        name, mode = info.orig_filename, info.external_attr >> 16
+        if info.filename in self.sizes:
+            fault = "is there twice"
+        elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            fault = "is a symbolic link or another special file"
+        elif name.startswith("/") or ".." in name.split("/") or "\\" in name or ":" in name:
+            fault = "leads out of the pack"
+        elif name != MANIFEST and not MEMBER.fullmatch(name):
+            fault = f"is no name that a pack has; its files are of the kinds {', '.join(KINDS)}, pickles are never read"
+        elif info.flag_bits & 1:
+            fault = "is encrypted"
+        elif info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            fault = "is compressed, and what a pack holds is not"
+        else:
+            return
+        raise UserError(f"{self.path}: refused: {escaped(name)} {fault}. Expected what `grasp-bench submit` wrote.")
+
+    def text(self, name: str) -> bytes:
+        """The content of a small member. Raises :class:`UserError` where it is absent, damaged or too large."""
+        if self.sizes.get(name, 0) > TEXT_LIMIT:
+            raise UserError(f"{self.path}: {name} has {self.sizes[name]:,} bytes, at most {TEXT_LIMIT:,} are read.")
+        with self._open(name) as member:
+            return member.read()
+
+    def digest(self, name: str) -> str:
+        """sha256 (hex) of a member. Raises :class:`UserError` where it is absent or damaged."""
+        found = hashlib.sha256()
+        for chunk in self._chunks(name):
+            found.update(chunk)
+        return found.hexdigest()
+
+    def copy(self, name: str, to: Path) -> None:
+        """Write a member to the file ``to``."""
+        with to.open("wb") as file:
+            file.writelines(self._chunks(name))
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        with self._open(name) as member:
+            while chunk := member.read(2**20):
+                yield chunk
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[IO[bytes]]:
+        try:
+            with self._archive.open(name) as member:
+                yield member
+        except KeyError as error:
+            raise UserError(f"{self.path}: {escaped(name)} is not there. The pack is incomplete.") from error
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
+            raise UserError(f"{self.path}: {escaped(name)} is damaged ({error}).") from error
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """A pack to read from. Raises :class:`UserError` that names what is no part of a pack, before anything is read."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file.") from error
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path}: cannot be read as a pack ({error}). Expected what `grasp-bench submit` wrote."
+        ) from error
+    with archive:
+        yield Archive(path, archive)
+
+
+def escaped(text: str) -> str:
+    """Text from a stranger, harmless on a terminal and in a page: other letters are written by their numbers."""
+    return "".join(each if each.isprintable() and each not in "<>&" else f"\\u{ord(each):04x}" for each in text)

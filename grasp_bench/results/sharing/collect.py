@@ -1,0 +1,176 @@
+"""From finished runs to a pack: records, logs and pictures, and the features from which the scores were computed.
+
+Of a private task (``Task.private``) nothing that may show a patient's data leaves: no features, neither of real images
+nor of generated ones, which may be copies of real ones; no predictions on real images; no pictures; no table of near
+duplicates. What stays is the record, the training log and the scores of the classes. Such a pack can be checked for
+the rules, not recomputed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from grasp_bench import __version__
+from grasp_bench.contracts.record import RECORD_NAME, RunRecord
+from grasp_bench.errors import UserError
+from grasp_bench.export.restore import command, plan_of
+from grasp_bench.io import file_digest
+from grasp_bench.results.load import FoundRun
+from grasp_bench.results.sharing.archive import write_archive
+from grasp_bench.results.sharing.manifest import (
+    FEATURES,
+    KINDS,
+    MANIFEST,
+    MEMBER,
+    PROBABILITIES,
+    TESTS,
+    Manifest,
+    Member,
+    PackedRun,
+    folder_of,
+    input_name,
+)
+from grasp_bench.results.sharing.place import default_path, replaces_a_pack
+from grasp_bench.results.sharing.runs import check_current, finished_run, with_data
+from grasp_bench.run import files as stage_files
+from grasp_bench.run.plan import RULES_VERSION, Plan
+from grasp_bench.run.store import Stages
+
+PUBLISHED = (RECORD_NAME, "train.jsonl", "classes.csv")
+"""Of a private task's run: means over many images, which name and show none."""
+
+
+Content = Path | bytes
+"""Of a member: the file that has it, or itself."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A pack that was written."""
+
+    path: Path
+    manifest: Manifest
+    runs: list[RunRecord]
+    left_out: dict[str, list[str]]
+    """Id of a private task's run → its files that are not in the pack."""
+    replaced: bool
+    """Whether it took the place of an older one."""
+
+
+def submit(
+    runs: list[Path],
+    out: Path | None,
+    work_dir: Path,
+    task: Path | None = None,
+    backbone: str | None = None,
+    data_root: Path | None = None,
+) -> Packed:
+    """Write the runs to the pack ``out``, none: :func:`default_path`; the others are as :func:`plan_of` has them.
+
+    Equal runs give equal bytes. Raises :class:`UserError` for a run that is not finished, given twice or of another
+    version, with the command that makes them again where its features are gone, and where what lies at ``out`` is no
+    pack.
+    """
+    found_runs = [finished_run(run) for run in runs]
+    out = out or default_path([found.record for found in found_runs])
+    replaced = replaces_a_pack(out)
+    members: dict[str, Content] = {}
+    packed: list[PackedRun] = []
+    records: list[RunRecord] = []
+    left_out: dict[str, list[str]] = {}
+    for run, found in zip(runs, found_runs, strict=True):
+        record = found.record
+        if any(record.run_id == other.run_id for other in records):
+            raise UserError(f"{run}: the run {record.run_id[:12]} is given twice. Name it once.")
+        plan = plan_of(record, task, backbone, data_root)
+        check_current(run, plan, record)
+        private = plan.private
+        files = _files(found, PUBLISHED if private else (RECORD_NAME, *record.files))
+        inputs = {} if private else _inputs(with_data(plan, data_root), found, work_dir)
+        names = {name: input_name(name, record.stages) for name in inputs}
+        places = {name: f"{folder_of(record.run_id)}/{name}" for name in files}
+        members |= {places[name]: content for name, content in files.items()}
+        members |= {names[name]: content for name, content in inputs.items()}
+        packed.append(
+            PackedRun(
+                run_id=record.run_id,
+                private=private,
+                classes=plan.task.classes(),
+                extractor=plan.task.extractor,
+                files=places,
+                inputs=names,
+            )
+        )
+        records.append(record)
+        if private:
+            left_out[record.run_id] = [name for name in record.files if name not in PUBLISHED]
+    manifest = Manifest(
+        grasp_bench=__version__,
+        rules=RULES_VERSION,
+        runs=sorted(packed, key=lambda run: run.run_id),
+        members={name: _member(content) for name, content in sorted(members.items())},
+    )
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    write_archive(out, {**members, MANIFEST: text.encode()})
+    return Packed(out, manifest, records, left_out, replaced)
+
+
+def _files(found: FoundRun, names: Iterable[str]) -> dict[str, Content]:
+    """The record and what lies beside it. Raises :class:`UserError` for what is not there, or no pack may hold."""
+    for name in names:
+        if not (found.folder / name).is_file():
+            raise UserError(f"{found.folder / name}: is not there any more. The same `grasp-bench run` puts it back.")
+        if not MEMBER.fullmatch(f"{folder_of(found.record.run_id)}/{name}"):
+            raise UserError(
+                f"{found.folder / name}: a pack holds no file of such a name. Expected letters, digits, _, . and -, "
+                f"and one of the kinds {', '.join(KINDS)}."
+            )
+    return {name: found.folder / name for name in names}
+
+
+def _inputs(plan: Plan, found: FoundRun, work_dir: Path) -> dict[str, Content]:
+    """What the run's scores are computed from."""
+    record, stages, inputs = found.record, Stages(work_dir, print), plan.stage_inputs()
+    needed = ["prepare", *FEATURES.values(), *PROBABILITIES.values(), "score"]
+    if gone := [stage for stage in needed if not stages.is_finished(stage, inputs[stage])]:
+        raise UserError(
+            f"{stages.folder(gone[0], inputs[gone[0]])}: what the scores of {found.folder} were computed from is not "
+            "there any more, or damaged. This makes it again, with a record of its own to submit instead: "
+            f"{command(record, work_dir)}"
+        )
+    scores = json.loads((stages.folder("score", inputs["score"]) / stage_files.METRICS).read_text())
+    if scores != [metric.model_dump(mode="json") for metric in record.metrics]:
+        raise UserError(
+            f"{found.folder / RECORD_NAME}: its scores are not those in {work_dir}: the run was made elsewhere, or "
+            "the record was edited. Submit the record that was written with them, or make both: "
+            f"{command(record, work_dir)}"
+        )
+    folders = {stage: stages.folder(stage, inputs[stage]) for stage in needed}
+    features = {stage: folders[stage] / stage_files.FEATURES for stage in FEATURES.values()}
+    probabilities = {stage: folders[stage] / stage_files.PROBABILITIES for stage in PROBABILITIES.values()}
+    return {TESTS: _tests(plan, folders["prepare"]), **features, **probabilities}
+
+
+def _tests(plan: Plan, prepared: Path) -> bytes:
+    """Safetensors: the labels (n,) of every test set, and whose image each is (n,), patients by numbers."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    data = plan.task.open(prepared, plan.backbone.image_shape)
+    tensors = {}
+    for name, split in {"test": data.test, "balanced-test": data.balanced_test}.items():
+        if split is not None:
+            tensors[name] = np.ascontiguousarray(split.labels, np.int64)
+            if split.patients is not None:
+                tensors[f"{name}/patients"] = np.unique(split.patients, return_inverse=True)[1].astype(np.int64)
+    return save(tensors)
+
+
+def _member(source: Content) -> Member:
+    if isinstance(source, bytes):
+        return Member(sha256=hashlib.sha256(source).hexdigest(), bytes=len(source))
+    return Member(sha256=file_digest(source), bytes=source.stat().st_size)

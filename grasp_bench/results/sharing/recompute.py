@@ -1,0 +1,265 @@
+"""Scores from the features in a pack, by the functions that a run computes them with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from pydantic import JsonValue
+
+from grasp_bench.contracts.record import Metric, RunRecord
+from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
+from grasp_bench.errors import UserError
+from grasp_bench.results.sharing.archive import Archive, escaped
+from grasp_bench.results.sharing.manifest import FEATURES, PROBABILITIES, TESTS, PackedRun
+from grasp_bench.run.files import CLASSES, COPIES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from grasp_bench.metrics.scoring import LabelledFeatures
+
+ROUNDING = 1e-6
+"""Largest relative difference that is put down to another machine's order of sums."""
+MEASURED = ("value", "floor", "low", "high", "distance", "ratio")
+"""Columns of tables that may differ by rounding; all others are names and counts."""
+TEST_SETS = ("test", "balanced-test")
+CLASSIFIERS = 1000  # more of them than any recipe has
+NO_TENSORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What libraries raise for types of numbers that numpy does not know, and for metadata that are no metadata."""
+
+
+class PackedTask(Task[TaskSettings]):
+    """What scores need to know of a task."""
+
+    def __init__(self, classes: list[ClassInfo], extractor: str) -> None:
+        super().__init__(TaskSettings())
+        self._classes, self.extractor = classes, extractor
+
+    def classes(self) -> list[ClassInfo]:
+        return self._classes
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the scores of a run are computed from."""
+
+    sets: dict[str, LabelledFeatures]
+    """Real, fake and train."""
+    identity: dict[str, str] | None
+    """Of the extractor, where the features say it."""
+    tests: dict[str, Split]
+    probabilities: dict[str, dict[str, np.ndarray]]
+    """Source → test set → (classifiers, n, classes)."""
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What the packed features give."""
+
+    metrics: list[Metric]
+    tables: dict[str, str]
+    """File beside the record → its content."""
+
+
+def read_inputs(archive: Archive, run: PackedRun) -> Inputs:
+    """The packed features, labels and predictions of a run.
+
+    Raises :class:`UserError` that names the file for whatever does not fit its classes or the others.
+    """
+    with tempfile.TemporaryDirectory(prefix="grasp-bench-") as folder:
+        read = {role: _features(archive, run, role, Path(folder)) for role in FEATURES}
+    widths = {role: found.features.shape[1] for role, (found, _) in read.items()}
+    if len(set(widths.values())) > 1:
+        raise UserError(f"features are of different lengths: {widths}")
+    if any(identity != read["real"][1] for _, identity in read.values()):
+        raise UserError(f"the features are of different extractors or weights: {', '.join(FEATURES.values())}.")
+    sets = {role: found for role, (found, _) in read.items()}
+    tests = _tests(_tensors(archive, run.inputs[TESTS]), run.inputs[TESTS], len(run.classes))
+    probabilities = {
+        source: _probabilities(archive, run.inputs[stage], tests, len(run.classes))
+        for source, stage in PROBABILITIES.items()
+    }
+    return Inputs(sets, read["real"][1], tests, probabilities)
+
+
+def recompute(inputs: Inputs, run: PackedRun, record: RunRecord) -> Recomputed:
+    """Every score of a run, as :mod:`grasp_bench.run.scoring` gives them. Raises ValueError as the metrics do."""
+    from grasp_bench.extractors.inception import is_fid
+    from grasp_bench.run.scoring import (
+        class_table,
+        copies_table,
+        downstream_metrics,
+        fidelity_and_diversity,
+        fidelity_metrics,
+    )
+
+    task = PackedTask(run.classes, run.extractor)
+    real, fake, train = (inputs.sets[role] for role in ("real", "fake", "train"))
+    scores = fidelity_and_diversity(task, real, fake, train)
+    metrics = fidelity_metrics(scores, task.extractor, inputs.identity is not None and is_fid(inputs.identity))
+    metrics += downstream_metrics(task, record.spec.task.name, inputs.tests, inputs.probabilities)
+    classes = class_table(run.classes, scores, inputs.tests, inputs.probabilities)
+    return Recomputed(metrics, {CLASSES: classes, COPIES: copies_table(run.classes, fake, train)})
+
+
+def metric_differences(recorded: list[Metric], found: list[Metric]) -> tuple[list[str], float]:
+    """What the record says otherwise than its features, in words, and the largest relative difference of the rest."""
+    before, after = ({(each.name, each.group, each.scope): each for each in metrics} for metrics in (recorded, found))
+    faults, largest = [], 0.0
+    if len(before) < len(recorded):
+        faults.append("a score is recorded twice")
+    for place in dict.fromkeys([*before, *after]):
+        title = escaped(f"{place[0]} of {place[1]} ({place[2]})")
+        if place not in before or place not in after:
+            faults.append(f"{title} is not in the {'features' if place in before else 'record'}")
+            continue
+        pairs = (
+            dict(_leaves(before[place].model_dump(mode="json"))),
+            dict(_leaves(after[place].model_dump(mode="json"))),
+        )
+        for field in dict.fromkeys([*pairs[0], *pairs[1]]):
+            recorded_value, value = pairs[0].get(field), pairs[1].get(field)
+            apart = relative_difference(recorded_value, value)
+            if apart > ROUNDING:
+                faults.append(f"{title}: {field} is {escaped(str(recorded_value))}, the features give {value}")
+            else:
+                largest = max(largest, apart)
+    return faults, largest
+
+
+def table_difference(recorded: str, found: str) -> str | None:
+    """The first line of a CSV that differs by more than rounding, in words."""
+    rows = [list(csv.reader(io.StringIO(text))) for text in (recorded, found)]
+    if len(rows[0]) != len(rows[1]):
+        return f"has {len(rows[0])} lines, the features give {len(rows[1])}"
+    columns = rows[1][0]
+    for number, (before, after) in enumerate(zip(*rows, strict=True), 1):
+        cells = zip(columns, before, after, strict=False)
+        if len(before) != len(after) or not all(_agree(*each) for each in cells):
+            return f"line {number} is {escaped(','.join(before))!r}, the features give {escaped(','.join(after))!r}"
+    return None
+
+
+def _agree(column: str, a: str, b: str) -> bool:
+    return a == b or (column in MEASURED and relative_difference(_number(a), _number(b)) <= ROUNDING)
+
+
+def relative_difference(a: JsonValue, b: JsonValue) -> float:
+    """|a - b| over the larger of both, 0 for equal values and infinite for what is no pair of numbers."""
+    if a == b and isinstance(a, bool) == isinstance(b, bool):
+        return 0.0
+    numbers = [value for value in (a, b) if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
+        return math.inf
+    return abs(numbers[0] - numbers[1]) / max(abs(numbers[0]), abs(numbers[1]))
+
+
+def _number(cell: str) -> str | float:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _leaves(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _features(
+    archive: Archive, run: PackedRun, role: str, folder: Path
+) -> tuple[LabelledFeatures, dict[str, str] | None]:
+    import numpy as np
+
+    from grasp_bench.data.features import read_features
+    from grasp_bench.metrics.scoring import LabelledFeatures
+
+    name, path = run.inputs[FEATURES[role]], folder / f"{role}.safetensors"
+    archive.copy(name, path)
+    try:
+        found = read_features(path)
+    except UserError as error:
+        raise UserError(escaped(str(error).replace(str(path), name))) from error
+    except NO_TENSORS as error:
+        raise UserError(f"{name}: cannot be read as features ({escaped(str(error))}).") from error
+    position = {info.name: index for index, info in enumerate(run.classes)}
+    if not _is_names(found.labels) or not _is_names(found.ids):
+        raise UserError(f"{name}: has no labels, or no ids.")
+    if unknown := next((label for label in found.labels if label not in position), None):
+        raise UserError(f"{name}: is of class {escaped(str(unknown))!r}, which the task does not have.")
+    labels = np.array([position[label] for label in found.labels], np.int64)
+    return LabelledFeatures(found.features, labels, found.ids), _identity(name, found.extractor)
+
+
+def _is_names(found: object) -> TypeGuard[list[str]]:
+    """Whether metadata, which may be any JSON, are a list of strings."""
+    return isinstance(found, list) and all(isinstance(each, str) for each in found)
+
+
+def _identity(name: str, identity: object) -> dict[str, str] | None:
+    if identity is None:
+        return None
+    if not isinstance(identity, dict) or not {"extractor", "weights"} <= identity.keys():
+        raise UserError(f"{name}: does not say which extractor and weights its features come from.")
+    return identity
+
+
+def _tensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, which holds nothing that could run."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    with tempfile.TemporaryDirectory(prefix="grasp-bench-") as folder:
+        path = Path(folder) / "tensors.safetensors"
+        archive.copy(name, path)
+        try:
+            return load_file(path)
+        except (SafetensorError, *NO_TENSORS) as error:
+            raise UserError(f"{name}: cannot be read as safetensors ({escaped(str(error))}).") from error
+
+
+def _tests(tensors: dict[str, np.ndarray], name: str, classes: int) -> dict[str, Split]:
+    """The test sets, without their images."""
+    import numpy as np
+
+    tests = {}
+    for test in TEST_SETS:
+        if test not in tensors:
+            continue
+        labels, patients = tensors[test], tensors.get(f"{test}/patients")
+        if labels.dtype != np.int64 or labels.ndim != 1 or not len(labels) or not (labels >= 0).all():
+            raise UserError(f"{name}: {test} is no list of class indices.")
+        if labels.max() >= classes or (patients is not None and patients.shape != labels.shape):
+            raise UserError(f"{name}: {test} does not fit the {classes} classes, or its patients do not fit it.")
+        ids = [f"{test}/{row}" for row in range(len(labels))]
+        tests[test] = Split(ids, labels, [""] * len(ids), _no_images, patients)
+    if "test" not in tests:
+        raise UserError(f"{name}: holds no test set.")
+    return tests
+
+
+def _no_images(indices: np.ndarray) -> np.ndarray:
+    raise NotImplementedError("a pack holds no images")
+
+
+def _probabilities(archive: Archive, name: str, tests: dict[str, Split], classes: int) -> dict[str, np.ndarray]:
+    import numpy as np
+
+    tensors = _tensors(archive, name)
+    for test, split in tests.items():
+        found = tensors.get(test)
+        if found is None or found.dtype.kind != "f" or found.ndim != 3 or not 0 < len(found) <= CLASSIFIERS:
+            raise UserError(f"{name}: holds no predictions (classifiers, n, classes) of {test}.")
+        if found.shape[1:] != (len(split), classes) or not np.isfinite(found).all():
+            raise UserError(f"{name}: predictions of {test} are {found.shape}, or not all finite.")
+    return {test: tensors[test] for test in tests}

@@ -1,0 +1,98 @@
+"""Methods against a baseline, and methods over several tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from markupsafe import Markup
+
+from grasp_bench.results.across import Across, across_tasks
+from grasp_bench.results.cd_diagram import cd_diagram_svg
+from grasp_bench.results.differences import Difference, Differences, differences
+from grasp_bench.results.site.boards import Board
+from grasp_bench.results.site.charts import ABSENT, Chart
+from grasp_bench.results.tiers import TEST_NAMES
+
+FEWEST = 2
+"""Methods that a diagram of ranks takes."""
+
+
+def against(boards: Sequence[Board], baseline: str) -> list[dict[str, Chart]]:
+    """Metric → paired differences to ``baseline``, for each board, on the metrics that are drawn.
+
+    Raises :class:`UserError` where no board has this row.
+    """
+    drawn = [replace(board.table, metrics=tuple(board.main)) for board in boards]
+    charts = []
+    for board, found in zip(boards, differences(drawn, baseline, "permutation"), strict=True):
+        by_metric = {metric.name: [each for each in found.found if each.metric == metric.name] for metric in board.main}
+        caption = _caption(found)
+        charts.append({name: _against(baseline, each, caption) for name, each in by_metric.items() if each})
+    return charts
+
+
+def _caption(found: Differences) -> str:
+    """What the numbers are: each chart shows those of one metric, the correction is over all of them."""
+    tested = sum(each.p is not None for each in found.found)
+    if not tested:
+        return " ".join(found.notes)
+    what = (
+        "Method minus baseline, with the 95 % interval over paired seeds (Student t); p of the "
+        f"{TEST_NAMES[found.test]}, corrected after Holm over {tested} comparisons: "
+        "those of every metric that is drawn."
+    )
+    return " ".join([what, *found.notes[1:]])
+
+
+def _against(baseline: str, found: Sequence[Difference], caption: str) -> Chart:
+    columns = ("method", "group", "difference", "95 % interval", "seeds", "p", "corrected p", "significant")
+    rows = [
+        (
+            each.method,
+            each.group,
+            f"{each.mean:+.4g}",
+            ABSENT if each.low is None or each.high is None else f"{each.low:+.4g} to {each.high:+.4g}",
+            str(each.n),
+            ABSENT if each.p is None else f"{each.p:.3g}",
+            ABSENT if each.adjusted is None else f"{each.adjusted:.3g}",
+            "yes" if each.significant else "no",
+        )
+        for each in found
+    ]
+    title = f"{found[0].metric_label} against {baseline}"
+    return Chart(title, caption, Markup(""), columns, rows, found[0].metric)
+
+
+def over_tasks(boards: Sequence[Board]) -> Chart | None:
+    """Mean ranks over all tasks with their critical difference; none where there is but one task."""
+    found = across_tasks([board.table for board in boards], None)
+    if found is None:
+        return None
+    title = f"{found.metric} of the {found.group} over {len(found.tasks)} tasks"
+    if len(found.methods) < FEWEST:
+        return Chart(title, found.reason, Markup(""), (), [])
+    diagram = cd_diagram_svg({each.label: each.mean_rank for each in found.methods}, found.critical_difference)
+    columns = ("method", "mean rank", "interquartile mean", "95 % interval")
+    rows = [
+        (each.label, f"{each.mean_rank:.2f}", *_aggregate(found, number)) for number, each in enumerate(found.methods)
+    ]
+    return Chart(title, _words(found), Markup(diagram), columns, rows)
+
+
+def _aggregate(found: Across, number: int) -> tuple[str, str]:
+    aggregate = found.methods[number].aggregate
+    if aggregate is None:
+        return ABSENT, ABSENT
+    return f"{aggregate.value:.3f}", f"{aggregate.low:.3f} to {aggregate.high:.3f}"
+
+
+def _words(found: Across) -> str:
+    redrawn = (
+        " Its 95 % interval redraws the seeds of each task." if any(each.aggregate for each in found.methods) else ""
+    )
+    return (
+        f"Mean ranks over {', '.join(found.tasks)}; 1 is best. Friedman's test: p = {found.p:.3g}. Methods under one "
+        f"bar lie within Nemenyi's critical difference of {found.critical_difference:.2f} and are not told apart. "
+        f"{found.normalised}{redrawn}"
+    )

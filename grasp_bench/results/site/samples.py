@@ -1,0 +1,178 @@
+"""Images of one class and seed side by side: real ones, then every method's."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grasp_bench.errors import UserError
+from grasp_bench.results.site.boards import Board, Run
+from grasp_bench.run.sheet import GENERATED, REAL, Sheet, read_sheet
+
+PICTURE = "samples.png"
+MOST_BYTES = 4_000_000  # of images that one page holds
+SMALL = 16  # pixels up to which tiles are kept as they are
+GAP = 1 / 12  # between tiles, of their width
+QUALITY = 80
+PICTURE_WIDTH = 640  # pixels of a whole picture
+
+
+@dataclass
+class Samples:
+    """What is shown of a board's images."""
+
+    methods: list[str] = field(default_factory=list)
+    """Rows that have sheets."""
+    classes: list[str] = field(default_factory=list)
+    """With images on the page, as sheets order them."""
+    seeds: list[int] = field(default_factory=list)
+    """With images on the page."""
+    real: dict[str, str] = field(default_factory=dict)
+    """Class → data URI of a strip of real images."""
+    generated: dict[str, dict[str, list[str | None]]] = field(default_factory=dict)
+    """Seed → class → data URI of each method's strip."""
+    pictures: dict[str, str] = field(default_factory=dict)
+    """Row without sheets → data URI of the picture that its first run drew."""
+    left_out: list[str] = field(default_factory=list)
+    """What the page does not show, in sentences."""
+    pixelated: bool = False
+    """Whether the images are so small that they are enlarged without smoothing."""
+
+    def choices(self) -> dict[str, Any]:
+        """What the page's script shows by class and seed."""
+        return {"methods": self.methods, "real": self.real, "generated": self.generated}
+
+
+class Allowance:
+    """Bytes that images of the page may still take."""
+
+    def __init__(self) -> None:
+        self.left = MOST_BYTES
+
+    def takes(self, images: list[str | None]) -> bool:
+        """Whether all of ``images`` fit; if so they are counted."""
+        size = sum(len(image) for image in images if image)
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+
+def samples(board: Board, allowance: Allowance) -> Samples:
+    """The strips and pictures of a board, as far as the ``allowance`` goes."""
+    shown = Samples()
+    sheets = _sheets(board, shown)
+    shown.methods = [label for label in board.indices if any(name == label for name, _ in sheets)]
+    real = next(iter(_found(board, REAL, shown)), None)
+    classes = list(dict.fromkeys(name for sheet in sheets.values() for name in sheet.images))
+    wanted = [(seed, name) for seed in sorted({seed for _, seed in sheets}) for name in reversed(classes)]
+    kept = 0
+    for seed, name in wanted:
+        strips = [_strip(sheets.get((label, seed)), name) for label in shown.methods]
+        own = _strip(real, name) if real and name not in shown.real else None
+        if not allowance.takes([*strips, own]):
+            break
+        kept += 1
+        shown.generated.setdefault(str(seed), {})[name] = strips
+        if own:
+            shown.real[name] = own
+    if kept < len(wanted):
+        shown.left_out.append(f"Images of {len(wanted) - kept} of {len(wanted)} classes and seeds.")
+    shown.seeds = [int(seed) for seed in shown.generated]
+    shown.classes = [name for name in classes if any(name in each for each in shown.generated.values())]
+    shown.pixelated = any(max(each.shape[1:3]) <= SMALL for sheet in sheets.values() for each in sheet.images.values())
+    _add_pictures(board, shown, allowance)
+    return shown
+
+
+def _sheets(board: Board, shown: Samples) -> dict[tuple[str, int], Sheet]:
+    """Row and seed → the sheet of its generated images."""
+    found = {}
+    for label in board.indices:
+        for run in board.finished(label):
+            for sheet in _read(run, GENERATED, shown):
+                found[label, run.seed] = sheet
+    return found
+
+
+def _found(board: Board, name: str, shown: Samples) -> Iterator[Sheet]:
+    for label in board.indices:
+        for run in board.finished(label):
+            yield from _read(run, name, shown)
+
+
+def _read(run: Run, name: str, shown: Samples) -> list[Sheet]:
+    """The sheet, if the run has one that can be read."""
+    path = run.found.folder / name
+    if not path.is_file():
+        return []
+    try:
+        return [read_sheet(path)]
+    except UserError as error:
+        shown.left_out.append(str(error))
+        return []
+
+
+def _strip(sheet: Sheet | None, name: str) -> str | None:
+    """The images of a class beside each other, as a data URI: PNG for a few pixels, else WebP."""
+    from PIL import Image
+
+    if sheet is None or name not in sheet.images:
+        return None
+    tiles = sheet.images[name]
+    count, height, width, channels = tiles.shape
+    gap = max(1, round(width * GAP))
+    strip = np.zeros((height, count * (width + gap) - gap, channels + 1), np.uint8)  # transparent in between
+    for number, tile in enumerate(tiles):
+        start = number * (width + gap)
+        strip[:, start : start + width] = np.concatenate([tile, np.full((height, width, 1), 255, np.uint8)], axis=-1)
+    return _uri(Image.fromarray(strip), lossless=max(height, width) <= SMALL)
+
+
+def _add_pictures(board: Board, shown: Samples, allowance: Allowance) -> None:
+    """The pictures of methods without sheets."""
+    missing = 0
+    for label in board.indices:
+        if label in shown.methods:
+            continue
+        paths = [run.found.folder / PICTURE for run in board.finished(label)]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            continue
+        uri = _reduced(path)
+        if uri is None:
+            shown.left_out.append(f"{path}: cannot be read as a PNG picture.")
+        elif allowance.takes([uri]):
+            shown.pictures[label] = uri
+        else:
+            missing += 1
+    if missing:
+        shown.left_out.append(f"Pictures of {missing} methods; they are beside the records, as {PICTURE}.")
+
+
+def _reduced(path: Path) -> str | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    picture.thumbnail((PICTURE_WIDTH, 4 * PICTURE_WIDTH))
+    return _uri(picture, lossless=False)
+
+
+def _uri(picture: Any, lossless: bool) -> str:
+    buffer = io.BytesIO()
+    if lossless:
+        picture.save(buffer, "PNG", optimize=True)
+    else:
+        picture.save(buffer, "WEBP", quality=QUALITY)
+    kind = "png" if lossless else "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

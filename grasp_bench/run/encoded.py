@@ -1,0 +1,161 @@
+"""Latents of images and embeddings of prompts, computed once and read from the disk by every step.
+
+Both are safetensors in shards, each whole or absent, so an interrupted encoding goes on where it stopped and several
+processes share the shards between them.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from grasp_bench.checked import find_checked, load_checked, save_checked
+from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+from grasp_bench.contracts.progress import Advance, Progress
+from grasp_bench.contracts.task import Split
+from grasp_bench.io import mapped_tensor, write_json
+from grasp_bench.processes import Processes
+
+LATENTS = "latents"
+IMAGES_A_SHARD = 256
+IMAGES_AT_ONCE = 16
+PROMPTS = "prompts"
+PROMPTS_A_SHARD = 64  # about 350 MB at the size of SD3
+VOCABULARY = "prompts.json"
+
+
+def encode_latents(
+    split: Split, backbone: Backbone, mirrored: bool, folder: Path, processes: Processes, progress: Progress
+) -> None:
+    """Write the latents of a split's images to ``folder``; with ``mirrored`` also those of their mirror images."""
+
+    def shard(rows: range) -> dict[str, torch.Tensor]:
+        images = torch.from_numpy(split.read(np.arange(rows.start, rows.stop)))
+        views = {"latents": images} | ({"mirrored": images.flip(-1)} if mirrored else {})
+        return {
+            name: torch.cat([backbone.encode_images(part).cpu() for part in view.split(IMAGES_AT_ONCE)])
+            for name, view in views.items()
+        }
+
+    with progress.task("encode images", len(split)) as advance:
+        _write_shards(LATENTS, len(split), IMAGES_A_SHARD, shard, folder, processes, progress.say, advance)
+
+
+class Latents:
+    """The latents of a split's images, read from the disk as they are used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shards = _Shards(folder, LATENTS)
+
+    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
+        """Latents (B, C, h, w) of images; where ``mirrored`` (B,) is true, of their mirror images."""
+        rows = [
+            self.shards.row("mirrored" if flip else "latents", int(index))
+            for index, flip in zip(indices, mirrored, strict=True)
+        ]
+        return torch.from_numpy(np.stack(rows))
+
+
+class Pixels:
+    """The latents of a split's images where encoding them costs next to nothing."""
+
+    def __init__(self, split: Split, backbone: Backbone) -> None:
+        self.split, self.backbone = split, backbone
+
+    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
+        """As :meth:`Latents.read`."""
+        images = torch.from_numpy(self.split.read(indices))
+        flips = torch.from_numpy(mirrored)[:, None, None, None]
+        return self.backbone.encode_images(torch.where(flips, images.flip(-1), images) if mirrored.any() else images)
+
+
+def encode_prompts(
+    prompts: Sequence[str], backbone: Backbone, folder: Path, processes: Processes, progress: Progress
+) -> None:
+    """Write the embeddings of ``prompts`` to ``folder``."""
+
+    def shard(rows: range) -> dict[str, torch.Tensor]:
+        return backbone.encode_prompts([prompts[row] for row in rows]).tensors()
+
+    with progress.task("encode prompts", len(prompts)) as advance:
+        _write_shards(PROMPTS, len(prompts), PROMPTS_A_SHARD, shard, folder, processes, progress.say, advance)
+    if processes.is_first:
+        write_json(folder / VOCABULARY, list(prompts))
+
+
+class StoredPrompts:
+    """Embeddings that :func:`encode_prompts` wrote, read from the disk as they are used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shards = _Shards(folder, PROMPTS)
+        self.rows = {prompt: row for row, prompt in enumerate(json.loads((folder / VOCABULARY).read_text()))}
+
+    def __call__(self, prompts: Sequence[str]) -> PromptEmbeddings:
+        """Embeddings of prompts that were encoded."""
+        found = {
+            name: np.stack([self.shards.row(name, self.rows[prompt]) for prompt in prompts])
+            for name in self.shards.names
+        }
+        return PromptEmbeddings(**{name: torch.from_numpy(rows) for name, rows in found.items()})
+
+
+class KnownPrompts:
+    """Embeddings of a few prompts, in memory."""
+
+    def __init__(self, prompts: Sequence[str], backbone: Backbone) -> None:
+        known = sorted(set(prompts))
+        self.rows = {prompt: row for row, prompt in enumerate(known)}
+        self.embeddings = backbone.encode_prompts(known)
+
+    def __call__(self, prompts: Sequence[str]) -> PromptEmbeddings:
+        """Embeddings of prompts that are known."""
+        return self.embeddings[torch.tensor([self.rows[prompt] for prompt in prompts])]
+
+
+def _write_shards(
+    kind: str,
+    count: int,
+    size: int,
+    shard: Callable[[range], dict[str, torch.Tensor]],
+    folder: Path,
+    processes: Processes,
+    say: Callable[[str], None],
+    advance: Advance,
+) -> None:
+    """Write what ``shard`` gives for every run of ``size`` rows that is not in ``folder`` yet."""
+    done = processes.first_says(lambda: [n for n, path in find_checked(folder, kind) if load_checked(path, say)])
+    advance(sum(min(size, count - start) for start in done))
+    for start in processes.share([start for start in range(0, count, size) if start not in done]):
+        rows = range(start, min(start + size, count))
+        save_checked(folder, kind, start, shard(rows))
+        advance(len(rows))
+    processes.wait()
+
+
+class _Shards:
+    """Rows of tensors in consecutive shards."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        found = find_checked(folder, kind)
+        self.starts, self.paths = [start for start, _ in found], [path for _, path in found]
+        self._mapped = functools.cache(mapped_tensor)
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """Of the tensors."""
+        from safetensors import safe_open
+
+        with safe_open(self.paths[0], "pt") as file:
+            return list(file.keys())
+
+    def row(self, name: str, number: int) -> np.ndarray:
+        """One row of the tensor ``name``."""
+        shard = bisect.bisect_right(self.starts, number) - 1
+        found: np.ndarray = self._mapped(self.paths[shard], name)[number - self.starts[shard]]
+        return found

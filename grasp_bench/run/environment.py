@@ -1,0 +1,104 @@
+"""Where a run is made: versions, device, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grasp_bench.contracts.record import Environment
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("grasp-bench", "torch", "diffusers", "peft", "numpy", "scipy", "scikit-learn", "vendi-score")
+SOURCES = ("grasp_bench", "baselines", "tasks", "pyproject.toml")
+DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one. Raises UserError when the named device is not there."""
+    import torch
+
+    if not DEVICES.fullmatch(name):
+        raise UserError(f"--device {name!r}: expected auto, cpu, cuda or cuda:N.")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"--device {name}: torch sees {count} CUDA devices here; use --device cpu or auto.")
+    return device
+
+
+def describe(device: torch.device, processes: int = 1, accumulate: int = 1) -> Environment:
+    """The environment as it goes into a record; no host or folder names."""
+    import torch
+
+    commit, dirty = _git_state()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return Environment(
+        versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        platform=f"{platform.system()} {platform.machine()}",
+        device=name,
+        threads=torch.get_num_threads(),
+        processes=processes,
+        accumulate=accumulate,
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+class PeakMemory:
+    """Peak memory since its creation, in MiB: the GPU's allocations, or the process's resident set on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        import torch
+
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            with contextlib.suppress(OSError):  # elsewhere than on Linux the peak is that of the whole process
+                Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
+
+    def mib(self) -> float:
+        """The peak so far."""
+        return peak_mib(self.device)
+
+
+def peak_mib(device: torch.device) -> float:
+    """Peak memory since the last :class:`PeakMemory` was created, or else since the process began, in MiB."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) / 1024
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of the process's whole life, in kB or, on macOS, B
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """(commit, dirty) of the project when it runs from a checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit, bool(_git(root, "status", "--porcelain", "--", *SOURCES))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", root, *arguments], check=True, capture_output=True, text=True).stdout.strip()

@@ -1,0 +1,329 @@
+"""From what a user asked to a specification and the inputs of every stage; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from pydantic import JsonValue
+
+from grasp_bench import plugins
+from grasp_bench.backbones.aliases import resolve
+from grasp_bench.contracts.backbone import ChosenBackbone
+from grasp_bench.contracts.extractor import Extractor
+from grasp_bench.contracts.guidance import Guidance
+from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.record import Tuning
+from grasp_bench.contracts.settings import Settings, parse_settings
+from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSpec
+from grasp_bench.contracts.task import Task, TaskSettings
+from grasp_bench.data.root import data_root as data_root_of
+from grasp_bench.errors import UserError
+from grasp_bench.run.store import stage_key
+
+STAGE_VERSIONS = {
+    "prepare": 1,
+    "extractor": 1,
+    "latents": 1,
+    "prompts": 1,
+    "study": 1,
+    "train": 1,
+    "guide": 1,
+    "generate": 1,
+    "features": 2,
+    "classify": 2,
+    "score": 3,
+}
+"""Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
+
+OWN = ("latents", "prompts", "study", "guide")
+"""Stages of a backbone's, a method's or a guidance's own, which tell nothing of how two methods compare."""
+
+TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
+"""Settings of every task that become part of its budget and decide how a model is trained."""
+
+SAMPLING = ("images_per_class", "num_inference_steps", "evaluations")
+"""What of a budget decides images, and not how a model is trained."""
+
+RULES_VERSION = "1.0"
+"""Of the fairness rules; results under one Major.Minor are comparable."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can be started: its specification and the parts it names."""
+
+    spec: RunSpec
+    task: Task[TaskSettings]
+    method: Method[MethodSettings]
+    guidance: Guidance[Settings]
+    backbone: ChosenBackbone
+    extractor: type[Extractor]
+    generator: Plan | None = None
+    """The run whose training this one uses, of a task that asks what another task's generator is good for."""
+    tuned: Tuning | None = None
+    """The search that settings of the method come from."""
+
+    @property
+    def trained_on(self) -> Plan:
+        """The run whose task the method is fine-tuned on."""
+        return self.generator or self
+
+    @property
+    def private(self) -> bool:
+        """Whether the data, or those that the generator was trained on, may show a patient."""
+        return self.task.private or self.trained_on.task.private
+
+    @property
+    def recipe(self) -> Recipe:
+        """How downstream classifiers are trained."""
+        recipe = self.task.classifier
+        return replace(recipe, epochs=2, seeds=1, patience=None) if self.spec.budget.name == SMOKE else recipe
+
+    @property
+    def task_label(self) -> str:
+        """Folder of the task: its name, and the budget and settings that are not the defaults."""
+        name = self.spec.budget.name
+        budget: dict[str, JsonValue] = {} if name == STANDARD else {"budget": name}
+        return self.spec.task.name + _suffix(budget | self.task.changed())
+
+    @property
+    def model_label(self) -> str:
+        """What is trained: the method's name, and the backbone that is not the default."""
+        backbone = "" if self.backbone.label == self.task.backbone else f"@{self.backbone.label}"
+        return self.spec.method.name + backbone
+
+    @property
+    def label(self) -> str:
+        """Row of the method: its name, and the backbone, guidance and settings that are not the defaults.
+
+        For settings that a search chose stands the number of its trials, and its sampler if that is not the default.
+        """
+        changed = self.guidance.config.changed()
+        guidance = f"+{self.spec.guidance.name}" if changed or self.spec.guidance.name != self.task.guidance else ""
+        settings = self.method.config.changed()
+        if self.tuned:
+            chosen = {name: value for name, value in settings.items() if name not in self.tuned.settings}
+            sampler = "" if self.tuned.sampler == "halton" else f"-{self.tuned.sampler}"
+            settings = dict[str, JsonValue](tuned=f"{self.tuned.trials}{sampler}") | chosen
+        return self.model_label + guidance + _suffix(changed) + _suffix(settings)
+
+    def stage_inputs(self) -> dict[str, dict[str, JsonValue]]:
+        """Stage → what decides its outcome; a stage names the ones before it by their keys."""
+        spec, inputs = self.spec, dict[str, dict[str, JsonValue]]()
+
+        def add(stage: str, **values: JsonValue) -> str:
+            inputs[stage] = {"stage_version": STAGE_VERSIONS[stage.partition("-")[0]], **values}
+            return stage_key(stage, inputs[stage])
+
+        budget = spec.budget.model_dump(mode="json", exclude={"name", *SAMPLING})
+        images, steps = spec.budget.images_per_class, self.guidance.steps(spec.budget)
+        sampling: dict[str, JsonValue] = {"images_per_class": images, "num_inference_steps": steps}
+        recipe: JsonValue = dict(vars(self.recipe)) | {"augmentation": list(self.recipe.augmentation)}
+        prepare = add("prepare", **_prepare_inputs(spec.task))
+        shape: JsonValue = list(self.backbone.image_shape)
+        data: dict[str, JsonValue] = {"prepare": prepare, "shape": shape}
+        extractor = add("extractor", **data, name=self.task.extractor, version=self.extractor.version)
+        features_real = add("features-real", **data, extractor=extractor)
+        features_train = add("features-train", **data, extractor=extractor)
+        classify_real = add("classify-real", **data, recipe=recipe, seed=spec.seed)
+        description = self.backbone.description
+        encoded: dict[str, JsonValue] = {}
+        if description.autoencoder and not self.generator:
+            encoded["latents"] = add(
+                "latents", **data, autoencoder=description.autoencoder, mirrored=spec.budget.horizontal_flip
+            )
+        if description.text_encoder and not self.generator:
+            encoded["prompts"] = add("prompts", prepare=prepare, text_encoder=description.text_encoder)
+        if self.generator:
+            inputs["train"] = self.generator.stage_inputs()["train"]
+            train = stage_key("train", inputs["train"])
+        else:
+            parts: dict[str, JsonValue] = {
+                "prepare": prepare,
+                "method": spec.method.model_dump(mode="json"),
+                "backbone": spec.backbone.model_dump(mode="json"),
+                "seed": spec.seed,
+            }
+            parts |= encoded
+            studied: dict[str, JsonValue] = {"study": add("study", **parts)} if self.method.studies else {}
+            train = add("train", budget=budget, **parts, **studied)
+        subjects: dict[str, JsonValue] = {"prepare": prepare} if self.generator else {}  # else those that train names
+        guidance = spec.guidance.model_dump(mode="json")
+        if self.guidance.learns:
+            subjects["guide"] = add("guide", **data, train=train, guidance=guidance, num_inference_steps=steps)
+        generate = add("generate", train=train, guidance=guidance, budget=sampling, **subjects)
+        features = add("features", generate=generate, extractor=extractor)
+        classify_generated = add("classify-generated", **data, generate=generate, recipe=recipe)
+        classify_topped_up = add("classify-topped-up", **data, generate=generate, recipe=recipe)
+        add(
+            "score",
+            features=features,
+            features_real=features_real,
+            features_train=features_train,
+            classify_generated=classify_generated,
+            classify_topped_up=classify_topped_up,
+            classify_real=classify_real,
+        )
+        return inputs
+
+    def protocol(self) -> dict[str, str]:
+        """Versions of whatever decides scores and is the same for every method, beyond the specification."""
+        shared = {name: str(version) for name, version in STAGE_VERSIONS.items() if name not in OWN}
+        if self.extractor.version != "1":  # records of before do not say it of a first version
+            shared["extractor"] += f", {self.task.extractor}@{self.extractor.version}"
+        return {"rules": RULES_VERSION} | shared
+
+    def stage_keys(self) -> dict[str, str]:
+        """Stage → sha256 (hex) of its inputs."""
+        return {name: stage_key(name, inputs) for name, inputs in self.stage_inputs().items()}
+
+
+def plan(
+    *,
+    method: str,
+    task: str,
+    seed: int = 0,
+    guidance: str | None = None,
+    backbone: str | None = None,
+    budget: str = STANDARD,
+    method_settings: Iterable[str] = (),
+    task_settings: Iterable[str] = (),
+    guidance_settings: Iterable[str] = (),
+    data_root: Path | None = None,
+    download: Callable[[str], None] | None = None,
+) -> Plan:
+    """Resolve names and ``NAME=VALUE`` settings.
+
+    ``task`` may be the path of a TOML file that describes one; ``download`` is that of :func:`choose_backbone`.
+    Raises :class:`UserError` for whatever is unknown, out of bounds or absent.
+    """
+    method_class = plugins.load("methods", method)
+    name, chosen = make_task(task, task_settings, data_root)
+    guidance_name, backbone_name = guidance or chosen.guidance, backbone or chosen.backbone
+    guidance_class, chosen_backbone = plugins.load("guidance", guidance_name), choose_backbone(backbone_name, download)
+    extractor_class = plugins.load("extractors", chosen.extractor)
+
+    elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
+    method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
+    guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", {})
+    chosen_guidance = guidance_class(guidance_config)
+    spec = RunSpec(
+        task=Component(name=name, version=chosen.version, settings=chosen.identity()),
+        method=_component(method, method_class.version, method_config),
+        backbone=Component(name=chosen_backbone.family, version=chosen_backbone.description.revision),
+        guidance=_component(guidance_name, guidance_class.version, guidance_config),
+        budget=_budget(name, chosen, budget),
+        seed=seed,
+    )
+    _check_steps(spec, chosen_guidance)
+    generator = chosen.generator and plan(
+        method=method,
+        task=chosen.generator,
+        seed=seed,
+        guidance=guidance_name,
+        backbone=backbone_name,
+        budget=budget,
+        method_settings=method_settings,
+        task_settings=[f"{name}={value}" for name, value in chosen.config.changed().items() if name in TRAINING],
+        guidance_settings=guidance_settings,
+    )
+    return Plan(
+        spec,
+        chosen,
+        method_class(method_config),
+        chosen_guidance,
+        chosen_backbone,
+        extractor_class,
+        generator or None,
+    )
+
+
+def choose_backbone(name: str, download: Callable[[str], None] | None = None) -> ChosenBackbone:
+    """A backbone by its name or alias, or by its name, a colon and the source of its weights.
+
+    With ``download``, which is told what is fetched, weights that are not here are fetched. Raises :class:`UserError`
+    for what is unknown or not there.
+    """
+    family, source = resolve(name)
+    kind = plugins.load("backbones", family)
+    if download:
+        kind.download(source, download)
+    description = kind.describe(source)
+    label = f"{family}-{description.revision[:8]}" if ":" in name else name
+    return ChosenBackbone(family, kind, source, label, description)
+
+
+def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:
+    """A task by its name, or by the TOML file that describes it, with its data's folder; and what it is called.
+
+    Raises :class:`UserError` for what is unknown, and where a task's data is not there.
+    """
+    if name.endswith(".toml"):
+        if data_root:
+            raise UserError(f"--data-root {data_root}: {name} says itself where its images are. Leave it out.")
+        return cast(tuple[str, Task[TaskSettings]], plugins.load("tasks", "folder").from_file(Path(name), assignments))
+    task_class = plugins.load("tasks", name)
+    if task_class.described_by_file:
+        raise UserError(
+            f"task {name} is described by a TOML file: `grasp-bench new task` writes one; then --task FILE.toml."
+        )
+    if data_root and not task_class.layout:
+        raise UserError(f"--data-root {data_root}: task {name} reads no download. Leave it out.")
+    config = parse_settings(task_class.Config, assignments, f"task {name}", {})
+    return name, task_class(config, data_root_of(name, data_root) if task_class.layout else None)
+
+
+def prepare_inputs(name: str, task: Task[TaskSettings]) -> dict[str, JsonValue]:
+    """What decides the outcome of a task's prepare stage."""
+    component = Component(name=name, version=task.version, settings=task.identity())
+    return {"stage_version": STAGE_VERSIONS["prepare"], **_prepare_inputs(component)}
+
+
+def _prepare_inputs(component: Component) -> dict[str, JsonValue]:
+    task = component.model_dump(mode="json")
+    for name in TaskSettings.model_fields:  # those of every task concern training and scores, not the data
+        task["settings"].pop(name, None)
+    return {"task": task}
+
+
+def _budget(name: str, task: Task[TaskSettings], budget: str) -> Budget:
+    if budget not in task.budgets:
+        raise UserError(f"task {name} has no budget {budget!r}. It has: {', '.join(task.budgets)}.")
+    settings = {name: getattr(task.config, name) for name in (*TRAINING, "evaluations")}
+    return task.budgets[budget].model_copy(update=settings)
+
+
+def _check_steps(spec: RunSpec, guidance: Guidance[Settings]) -> None:
+    """Refuse evaluations that are too few for a single step."""
+    if not guidance.steps(spec.budget):
+        raise UserError(
+            f"evaluations={spec.budget.evaluations}: a step of guidance {spec.guidance.name} takes "
+            f"{guidance.evaluations(1)} network evaluations. Set {guidance.evaluations(1)} or more, or choose another "
+            "guidance."
+        )
+
+
+def _owned_elsewhere(
+    task: str, chosen: Task[TaskSettings], guidance: str, guidance_class: type[Guidance[Settings]]
+) -> dict[str, str]:
+    """Name → whose it is, for whatever a method cannot set."""
+    shared = "and is the same for every method"
+    return (
+        dict.fromkeys(("extractor", "classifier", "prompts", "objective"), f"it belongs to task {task} {shared}.")
+        | dict.fromkeys(Budget.model_fields, f"it belongs to the budget of task {task} {shared}; use --budget.")
+        | dict.fromkeys(chosen.Config.model_fields, f"it belongs to task {task} {shared}; use --task-set.")
+        | dict.fromkeys(guidance_class.Config.model_fields, f"it belongs to guidance {guidance}; use --guidance-set.")
+        | {"seed": "it belongs to the run; use --seed."}
+    )
+
+
+def _component(name: str, version: str, config: Settings) -> Component:
+    return Component(name=name, version=version, settings=config.model_dump(mode="json"))
+
+
+def _suffix(changed: dict[str, JsonValue]) -> str:
+    return f"~{','.join(f'{name}={value}' for name, value in changed.items())}" if changed else ""

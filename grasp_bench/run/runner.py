@@ -1,0 +1,227 @@
+"""One run from specification to record: its stages in order, and whatever may go wrong on the way."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.record import (
+    RECORD_NAME,
+    Environment,
+    RunRecord,
+    Status,
+    read_record,
+    write_record,
+)
+from grasp_bench.errors import Skip, UserError
+from grasp_bench.io import move_aside, write_bytes
+from grasp_bench.processes import join, launched
+from grasp_bench.run.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.run.pipeline import Outcome
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out; none of it changes a score, so none of it is part of the specification."""
+
+    results: Path
+    work_dir: Path
+    device: str = "auto"
+    batch_size: int = 100
+    """Images generated at a time."""
+    log_every: int = 50
+    """Steps between rows of the training log, each with a checkpoint."""
+    gradient_checkpointing: bool = False
+    accumulate: int = 1
+    """Backward passes that a training step's gradient is the sum of."""
+    shard: bool = False
+    """Whether several processes hold shares of the pretrained weights rather than copies."""
+    compile: bool = False
+    """Whether the transformer is compiled for training."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers beside the training log."""
+
+
+def check(plan: Plan, options: Options, count: int) -> None:
+    """Raise :class:`UserError` for what can be known to go wrong in ``count`` processes before anything is loaded."""
+    batch = plan.trained_on.spec.budget.batch_size
+    if batch % (count * options.accumulate):
+        raise UserError(
+            f"a step's {batch} images cannot be shared evenly by {count} processes with --accumulate "
+            f"{options.accumulate}: their product must divide {batch}."
+        )
+    if options.shard and count == 1:
+        raise UserError("--shard shares weights between processes, and there is one: add --processes, or leave it out.")
+    from grasp_bench.run.training.trackers import check_trackers
+
+    check_trackers(options.trackers)
+    if plan.spec.budget.optimizer == "adamw-8bit":
+        from grasp_bench.run.training.optimizer import check_optimizer
+
+        check_optimizer(plan.spec.budget.optimizer)
+
+
+def run(plan: Plan, options: Options, progress: Progress) -> tuple[Path, RunRecord]:
+    """Carry out ``plan`` as far as it is not done yet; the path of its record and the record.
+
+    A record is written whatever happens: "failed", "oom" and "cancelled" ones say why, and the exception goes on to
+    the caller. A finished run is not started again unless one of its stages is stale.
+    """
+    folder = options.results / plan.task_label / plan.label / f"seed-{plan.spec.seed}"
+    path = folder / RECORD_NAME
+    if launched() == 1 and (known := _known(path, plan, progress)):
+        return path, known  # before torch is imported
+
+    from grasp_bench.run.environment import describe
+
+    processes, device = join(options.device)
+    check(plan, options, processes.count)
+    if processes.first_says(lambda: _known(path, plan, progress) is not None):
+        return path, read_record(path)
+    if processes.is_first:
+        _check_writable(folder)
+    environment = describe(device, processes.count, options.accumulate)
+    writer = _Writer(plan, folder, environment, progress, processes.first_says(_now))
+    try:
+        from grasp_bench.run.pipeline import Pipeline
+
+        outcome = Pipeline(plan, options, device, progress, processes).outcome()
+        if processes.is_first:
+            _keep(outcome, folder, writer)
+        processes.wait()
+    except KeyboardInterrupt:
+        if processes.is_first:
+            writer.write_failure("cancelled", "interrupted; the same command goes on from here")
+        raise
+    except Exception as error:
+        if not processes.is_first and writer.is_told():
+            raise SystemExit(1) from error  # what ended this process is that another one failed, and that said why
+        out_of_memory = _is_out_of_memory(error)
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        if plan.private:
+            reason = f"{type(error).__name__}; what it said may name patients' data, and is not kept"
+        if out_of_memory:
+            reason += f". {_advice(plan, options, device)}"
+            progress.say(_advice(plan, options, device))
+        writer.write_failure("oom" if out_of_memory else "failed", reason)
+        raise
+    return path, read_record(path)
+
+
+def _keep(outcome: Outcome | Skip, folder: Path, writer: _Writer) -> None:
+    """Put what a run gave into the results."""
+    if isinstance(outcome, Skip):
+        writer.write("skipped", outcome.reason)
+        return
+    for file in outcome.files:
+        write_bytes(folder / file.name, file.read_bytes())
+    writer.write("finished", None, outcome)
+
+
+def _advice(plan: Plan, options: Options, device: torch.device) -> str:
+    """What to try when memory ran out; none of it makes a training step's batch smaller."""
+    from grasp_bench.run.environment import peak_mib
+
+    budget = plan.trained_on.spec.budget
+    more = next((n for n in range(options.accumulate + 1, budget.batch_size + 1) if budget.batch_size % n == 0), None)
+    ways = {
+        "--gradient-checkpointing": not options.gradient_checkpointing,
+        f"--accumulate {more}, which works on a step's images in parts": more is not None,
+        "--task-set precision=bfloat16, which makes a table of its own": budget.precision == "float32",
+        f"--batch-size {options.batch_size // 2}, if images were being generated": options.batch_size > 1,
+        "--processes N --shard, where there are several GPUs": not options.shard,
+    }
+    useful = "; ".join(way for way, applies in ways.items() if applies)
+    return f"Memory ran out after a peak of {peak_mib(device):.0f} MiB. Try {useful}."
+
+
+def _known(path: Path, plan: Plan, progress: Progress) -> RunRecord | None:
+    """The record of this very run, when it is finished and nothing in it is stale."""
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path)
+    except UserError as error:
+        progress.say(f"{error} It was moved to {move_aside(path).name}.")
+        return None
+    return record if is_current(record, plan, path.parent) and record.status == "finished" else None
+
+
+def is_current(record: RunRecord, plan: Plan, folder: Path) -> bool:
+    """Whether a record in ``folder`` is of this very run, nothing in it is stale, and its files are there."""
+    same = record.run_id == plan.spec.id and record.stages == plan.stage_keys()
+    return same and all((folder / name).exists() for name in record.files)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: results cannot be written there ({error.strerror}); choose another folder with --results."
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    allocation = "not enough memory" in str(error) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or allocation
+
+
+class _Writer:
+    """Writes the record of one run, whatever became of it."""
+
+    def __init__(self, plan: Plan, folder: Path, environment: Environment, progress: Progress, started: str) -> None:
+        self.plan, self.folder, self.environment, self.progress = plan, folder, environment, progress
+        self.started = started
+
+    def write(self, status: Status, reason: str | None, outcome: Outcome | None = None) -> RunRecord:
+        record = RunRecord(
+            run_id=self.plan.spec.id,
+            spec=self.plan.spec,
+            task_label=self.plan.task_label,
+            label=self.plan.label,
+            tuned=self.plan.tuned,
+            status=status,
+            reason=reason,
+            started=self.started,
+            finished=_now(),
+            environment=self.environment,
+            protocol=self.plan.protocol(),
+            stages=self.plan.stage_keys(),
+            **(outcome.fields() if outcome else {}),
+        )
+        write_record(self.folder, record)
+        return record
+
+    def is_told(self) -> bool:
+        """Whether another process of this very attempt has recorded its failure."""
+        path = self.folder / RECORD_NAME
+        return path.exists() and read_record(path).started == self.started
+
+    def write_failure(self, status: Status, reason: str) -> None:
+        """A record of what went wrong, unless a finished one would be lost or the disk takes nothing more."""
+        path = self.folder / RECORD_NAME
+        try:
+            if path.exists() and read_record(path).status == "finished":
+                self.progress.say(f"{path} of the last finished run is kept; this one was {status}: {reason}")
+            else:
+                self.write(status, reason)
+        except UserError as error:
+            self.progress.say(f"this run was {status}, and no record of it could be kept: {error}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

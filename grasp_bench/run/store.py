@@ -1,0 +1,131 @@
+"""Stages: folders keyed by the hash of what went into them, finished whole or resumed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from grasp_bench.errors import UserError
+from grasp_bench.io import digest, file_digest, move_aside, sync_folder, write_json, writing
+from grasp_bench.processes import ALONE, Processes
+
+MANIFEST = "stage.json"
+POLL_SECONDS = 0.5
+
+
+class Stages:
+    """The finished and unfinished stages under a work folder, ``<root>/<stage>/<key>``.
+
+    ``say`` is told what a user should know: waiting for another process, a damaged folder moved aside. ``processes``
+    share the run, and call :meth:`run` for the same stages in the same order.
+    """
+
+    def __init__(self, root: Path, say: Callable[[str], None], processes: Processes = ALONE) -> None:
+        self.root = root
+        self.say = say
+        self.processes = processes
+
+    def run(
+        self, name: str, inputs: dict[str, JsonValue], build: Callable[[Path], None], together: bool = False
+    ) -> Path:
+        """The finished folder of the stage, made by ``build(folder)`` unless it is there already.
+
+        ``build`` gets the stage's unfinished folder, with whatever an interrupted call left in it. The folder is
+        renamed to its final name once ``build`` returns, so a failed stage is never mistaken for a finished one.
+        With ``together`` every process calls ``build``; without, the first one alone, and it must then run no stage.
+        """
+        final = self.folder(name, inputs)
+        if self.is_finished(name, inputs):
+            return final
+        with self._lock(final.with_suffix(".lock")) if self.processes.is_first else nullcontext():
+            if self.processes.first_says(lambda: self._is_missing(final)):
+                partial = final.with_suffix(".partial")
+                if together or self.processes.is_first:
+                    with writing(partial):
+                        partial.mkdir(parents=True, exist_ok=True)
+                    build(partial)
+                self.processes.wait()
+                if self.processes.is_first:
+                    _seal(partial, {"stage": name, "inputs": inputs})
+                    with writing(final):
+                        partial.replace(final)
+                        sync_folder(final.parent)
+        self.processes.wait()
+        return final
+
+    def is_finished(self, name: str, inputs: dict[str, JsonValue]) -> bool:
+        """Whether the stage is there, whole."""
+        return self.processes.first_says(lambda: _damaged(self.folder(name, inputs)) == [])
+
+    def _is_missing(self, final: Path) -> bool:
+        """Whether the stage has to be made, once a damaged folder of it is out of the way."""
+        if damaged := _damaged(final):
+            aside = move_aside(final)
+            self.say(f"{damaged[0]} is damaged; its folder was moved to {aside.name} and is made again")
+        return not final.exists()
+
+    def folder(self, name: str, inputs: dict[str, JsonValue]) -> Path:
+        """Where the stage is, or would be, when finished."""
+        return self.root / name / stage_key(name, inputs)[:20]
+
+    @contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        """Hold the stage; the system lets go of it when the process ends, however it ends."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}: cannot be written ({error.strerror}); choose another --work-dir."
+            ) from error
+        with file:
+            if not _try_lock(file.fileno()):
+                file.seek(0)
+                self.say(f"waiting for process {file.read() or '?'}, which is working on {path.stem}")
+                while not _try_lock(file.fileno()):
+                    time.sleep(POLL_SECONDS)
+            with writing(path):
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+            yield
+
+
+def stage_key(name: str, inputs: dict[str, JsonValue]) -> str:
+    """sha256 (hex) of a stage's name and inputs."""
+    return digest({"stage": name, "inputs": inputs})
+
+
+def _seal(folder: Path, manifest: dict[str, JsonValue]) -> None:
+    """Write the manifest of what ``build`` left, without what an earlier, killed call left half written."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+    files: JsonValue = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    write_json(folder / MANIFEST, manifest | {"files": files})
+
+
+def _damaged(folder: Path) -> list[Path] | None:
+    """The files of a finished stage that are not as they were written; None where there is no finished stage."""
+    if not folder.exists():
+        return None
+    try:
+        files: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
+        paths = {folder / name: expected for name, expected in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [folder / MANIFEST]
+    return [path for path, expected in paths.items() if not path.exists() or file_digest(path) != expected]
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,118 @@
+"""What a training step sees: the same images, noise, timesteps and dropped prompts for every method."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from grasp_bench import seeds
+from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+from grasp_bench.contracts.method import Batch, Condition
+from grasp_bench.contracts.spec import RunSpec
+from grasp_bench.contracts.task import Split
+from grasp_bench.data.order import DataOrder
+from grasp_bench.processes import ALONE, Processes
+
+
+class LatentSource(Protocol):
+    """Where latents of training images come from."""
+
+    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
+        """Latents (B, C, h, w) of images; where ``mirrored`` (B,) is true, of their mirror images."""
+        ...
+
+
+class Batches:
+    """The batch of every step, a function of (task, seed, step) and, when it resamples, the method's class weights.
+
+    Everything random is drawn for the whole step; of it a process gets its own rows.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        split: Split,
+        backbone: Backbone,
+        latents: LatentSource,
+        embed: Callable[[Sequence[str]], PromptEmbeddings],
+        device: torch.device,
+        class_weights: np.ndarray | None,
+        processes: Processes = ALONE,
+        loss_weights: np.ndarray | None = None,
+        clusters: np.ndarray | None = None,
+    ) -> None:
+        """``class_weights`` and ``loss_weights`` (classes,) are the method's, of drawing a class and of its losses.
+
+        ``clusters`` (n,) are its :meth:`~grasp_bench.contracts.method.Method.training_clusters`.
+        """
+        self.spec, self.split, self.backbone = spec, split, backbone
+        self.latents, self.embed, self.device = latents, embed, device
+        self.rows = processes.rows(spec.budget.batch_size)
+        weights = None if class_weights is None else class_weights[split.labels]
+        self.order = DataOrder(spec.task.name, spec.seed, len(split), spec.budget.batch_size, weights)
+        self.loss_weights = None if loss_weights is None else torch.from_numpy(loss_weights)
+        self.clusters = None if clusters is None else torch.from_numpy(clusters)
+        self.null = embed([""])
+        self.reader = ThreadPoolExecutor(1)
+        self.ahead: dict[int, Future[Batch]] = {}
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of ``step``, counted from 0; the next one is made in the background while it is worked on."""
+        pending = self.ahead.pop(step, None)
+        self.ahead = {step + 1: self.reader.submit(self._batch, step + 1)}
+        return pending.result() if pending else self._batch(step)
+
+    def _batch(self, step: int) -> Batch:
+        task, seed, size, rows = self.spec.task.name, self.spec.seed, self.spec.budget.batch_size, self.rows
+        objective = self.backbone.objective
+        indices = self.order(step)
+        noise = torch.randn(size, *self.backbone.latent_shape, generator=seeds.generator("noise", task, seed, step))
+        timesteps = objective.timesteps(size, seeds.generator("timesteps", task, seed, step))
+        coins = torch.rand(size, generator=seeds.generator("drop", task, seed, step))
+        dropped = coins < self.spec.budget.prompt_dropout
+        mirrored = self._mirrored(step)
+
+        ids = [self.split.ids[index] for index in indices]
+        digest = hashlib.sha256("\n".join(ids).encode())
+        for tensor in (noise, timesteps, dropped):
+            digest.update(tensor.numpy().data)
+        if self.spec.budget.horizontal_flip:
+            digest.update(mirrored.data)
+
+        latents = self.latents.read(indices[rows], mirrored[rows]).to(self.device)
+        noise, timesteps, dropped = noise[rows].to(latents), timesteps[rows].to(latents), dropped[rows]
+        labels = torch.from_numpy(self.split.labels[indices[rows]])
+        return Batch(
+            ids=ids[rows],
+            latents=latents,
+            noise=noise,
+            noisy=objective.add_noise(latents, noise, timesteps),
+            target=objective.target(latents, noise, timesteps),
+            condition=Condition(
+                labels=labels.to(latents.device),
+                dropped=dropped.to(latents.device),
+                prompts=self._prompts(indices[rows], dropped).to(latents),
+                timesteps=timesteps,
+                clusters=None if self.clusters is None else self.clusters[indices[rows]].to(latents.device),
+            ),
+            generator=seeds.generator("method", task, seed, step),
+            digest=digest.digest(),
+            weights=None if self.loss_weights is None else self.loss_weights[labels].to(latents),
+            offset=rows.start,
+            step_size=size,
+            embed=self.embed,
+        )
+
+    def _mirrored(self, step: int) -> np.ndarray:
+        size = self.spec.budget.batch_size
+        if not self.spec.budget.horizontal_flip:
+            return np.zeros(size, bool)
+        return seeds.rng("flip", self.spec.task.name, self.spec.seed, step).random(size) < 0.5
+
+    def _prompts(self, indices: np.ndarray, dropped: torch.Tensor) -> PromptEmbeddings:
+        return self.embed([self.split.prompts[index] for index in indices]).where(~dropped, self.null)

@@ -1,0 +1,42 @@
+"""The optimiser of every method: AdamW, in the implementation that the task names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from grasp_bench.contracts.method import MethodSettings
+from grasp_bench.contracts.spec import Optimizer
+from grasp_bench.errors import UserError
+
+
+def make_optimizer(
+    name: Optimizer, parameters: Iterable[torch.nn.Parameter], settings: MethodSettings
+) -> torch.optim.Optimizer:
+    """AdamW with the method's learning rate and weight decay.
+
+    Raises :class:`UserError` where the package of the implementation is missing.
+    """
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if name == "adamw-8bit":
+        return _eight_bit()(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=name == "adamw-fused")
+
+
+def check_optimizer(name: Optimizer) -> None:
+    """Raise :class:`UserError` where the optimiser's package is not installed."""
+    if name == "adamw-8bit":
+        _eight_bit()
+
+
+def _eight_bit() -> Callable[..., torch.optim.Optimizer]:
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise UserError(
+            f"optimizer=adamw-8bit needs bitsandbytes ({error}): pip install 'grasp-bench[8bit]', or leave the "
+            "setting at adamw."
+        ) from error
+    found: Callable[..., torch.optim.Optimizer] = AdamW8bit
+    return found

@@ -1,0 +1,114 @@
+"""Distilled guidance: it starts as the conditional prediction, learns the guided one and leaves the network alone."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from workshops import workshop
+
+from grasp_bench.contracts.guidance import Model, SamplingStep
+from grasp_bench.contracts.workshop import Workshop
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
+from grasp_bench.guidances.distillation import Adapters, Prompts, collect
+from grasp_bench.guidances.distilled import REPORT, WEIGHTS, DistilledGuidance, DistilledSettings
+from grasp_bench.io import read_tensors, write_tensors
+
+LABELS = torch.tensor([0, 9, 4])
+X = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+T = torch.tensor([1.0, 0.6, 0.2], dtype=torch.float64)
+STEP = SamplingStep(0, 4, T, T / 2, {}, [])
+SHORT = {"trajectories": 2, "steps": 40, "batch_size": 16, "rank": 16, "guidance_scale": 3}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    return workshop(tmp_path / "data")
+
+
+def model_of(shop: Workshop) -> Model:
+    return Prompts(shop).model(LABELS, X)
+
+
+@torch.no_grad()
+def conditional(shop: Workshop) -> torch.Tensor:
+    return model_of(shop).conditional(X, T)
+
+
+@contextmanager
+def adapted(shop: Workshop) -> Iterator[Adapters]:
+    """Fresh adapters on the transformer, which is left as it was."""
+    adapters = Adapters(shop.backbone, 16, torch.Generator().manual_seed(1), X)
+    yield adapters
+    adapters.remove()
+
+
+def test_fresh_adapters_change_nothing_and_leave_nothing(shop: Workshop) -> None:
+    expected, names = conditional(shop), list(shop.backbone.transformer.state_dict())
+    with adapted(shop) as adapters:
+        assert len(adapters.parameters()) == 2 * len(shop.backbone.feed_forwards())
+        assert torch.equal(conditional(shop), expected)
+        with adapters.active():
+            assert torch.equal(conditional(shop), expected)
+            for parameter in adapters.parameters().values():
+                parameter.data.add_(0.1)
+            assert not torch.allclose(conditional(shop), expected, atol=1e-3)
+        assert torch.equal(conditional(shop), expected)
+    assert list(shop.backbone.transformer.state_dict()) == names
+
+
+def test_trajectories_are_those_of_guidance_and_every_class_has_as_many(shop: Workshop) -> None:
+    states = collect(shop, 3.0, 4, range(2), 16, lambda count: None)
+    assert len(states) == 10 * 2 * 4
+    assert set(states.labels.bincount().tolist()) == {2 * 4}
+    rows = torch.tensor([3, 25, 79])
+    some, teacher = states[rows], ClassifierFreeGuidance(CfgSettings(guidance_scale=3))
+    step = SamplingStep(0, 4, some.timesteps, some.timesteps, {}, [])
+    with torch.no_grad():
+        model = Prompts(shop).model(some.labels, some.latents)
+        torch.testing.assert_close(teacher.predict(model, some.latents, step), some.guided)
+
+
+def test_it_learns_the_guided_prediction_and_leaves_the_method_alone(shop: Workshop, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in shop.method.state_dict().items()}
+    expected = conditional(shop)
+    with torch.no_grad():
+        target = ClassifierFreeGuidance(CfgSettings(guidance_scale=3)).predict(model_of(shop), X, STEP)
+    guidance = DistilledGuidance(DistilledSettings(**SHORT))
+    guidance.learn(shop, tmp_path)
+    assert torch.equal(conditional(shop), expected)
+    assert all(torch.equal(value, before[name]) for name, value in shop.method.state_dict().items())
+    assert all(parameter.grad is None for parameter in shop.backbone.transformer.parameters())
+    errors = json.loads((tmp_path / REPORT).read_text())["remaining_error"]
+    assert list(errors) == [str(digit) for digit in range(10)]
+    assert max(errors.values()) < 1
+
+    guidance.prepare(shop, tmp_path)
+    assert torch.equal(conditional(shop), expected)  # outside of the guidance's own evaluations
+    evaluations = shop.network.evaluations
+    with torch.no_grad():
+        got = guidance.predict(model_of(shop), X, STEP)
+        alone = guidance.predict(model_of(shop).rows(torch.tensor([1])), X[1:2], SamplingStep(0, 4, T[1:2], T, {}, []))
+    assert shop.network.evaluations - evaluations == len(X) + 1
+    assert (got - target).square().mean() < (expected - target).square().mean()
+    torch.testing.assert_close(alone, got[1:2])
+    assert not got.requires_grad
+
+
+def test_at_scale_1_there_is_nothing_to_learn(shop: Workshop, tmp_path: Path) -> None:
+    guidance, expected = DistilledGuidance(DistilledSettings(guidance_scale=1)), conditional(shop)
+    guidance.learn(shop, tmp_path)
+    assert json.loads((tmp_path / REPORT).read_text()) == {"remaining_error": {}}
+    guidance.prepare(shop, tmp_path)
+    with torch.no_grad():
+        assert torch.equal(guidance.predict(model_of(shop), X, STEP), expected)
+
+
+def test_weights_of_another_rank_do_not_load(shop: Workshop, tmp_path: Path) -> None:
+    with adapted(shop) as adapters:
+        write_tensors(tmp_path / WEIGHTS, adapters.parameters())
+        assert set(read_tensors(tmp_path / WEIGHTS)) == set(adapters.parameters())
+    with pytest.raises(RuntimeError, match="size"):
+        DistilledGuidance(DistilledSettings(rank=8)).prepare(shop, tmp_path)

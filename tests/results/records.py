@@ -1,0 +1,129 @@
+"""Records with invented numbers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grasp_bench.contracts.record import Cost, Environment, Metric, RunRecord, write_record
+from grasp_bench.contracts.spec import Budget, Component, RunSpec
+from grasp_bench.results.build import Report, build
+from grasp_bench.results.options import Options
+from grasp_bench.results.summary import summarised
+
+BUDGET = Budget(
+    name="standard",
+    steps=600,
+    batch_size=64,
+    warmup_steps=30,
+    clip_norm=1.0,
+    prompt_dropout=0.1,
+    images_per_class=60,
+    num_inference_steps=20,
+)
+
+
+def metric(name: str, group: str, value: float | None, *, lower: bool = False, floor: float | None = None) -> Metric:
+    """A score of 30 images."""
+    return Metric(
+        name=name,
+        label="FD(digits-cnn)" if name == "fd" else name,
+        group=group,
+        value=value,
+        direction="lower" if lower else "higher",
+        n=30,
+        floor=floor,
+    )
+
+
+def record(
+    method: str,
+    seed: int = 0,
+    metrics: Sequence[Metric] = (),
+    *,
+    version: str = "1",
+    task: str = "digits-lt",
+    task_version: str = "1",
+    **fields: Any,
+) -> RunRecord:
+    """A finished run, unless ``fields`` say otherwise."""
+    spec = RunSpec(
+        task=Component(name=task, version=task_version),
+        method=Component(name=method, version=version),
+        backbone=Component(name="tiny-sd3", version="abc"),
+        guidance=Component(name="cfg", version="1"),
+        budget=BUDGET,
+        seed=seed,
+    )
+    environment = Environment(versions={}, platform="Linux", device="cpu", threads=2, git_commit=None, git_dirty=None)
+    given: Mapping[str, Any] = {
+        "task_label": task,
+        "label": method,
+        "status": "finished",
+        "cost": cost() if metrics else None,
+        "streams": "a" * 64 if metrics else None,
+        "protocol": {"rules": "1.0"},
+        **fields,
+    }
+    return RunRecord(
+        run_id=spec.id,
+        spec=spec,
+        started="2025-01-01T00:00:00Z",
+        finished="2025-01-01T00:01:00Z",
+        environment=environment,
+        metrics=list(metrics),
+        **given,
+    )
+
+
+def cost(seconds: float = 60.0, parameters: int = 1234) -> Cost:
+    """What an invented run spent."""
+    return Cost(
+        trainable_parameters=parameters,
+        total_parameters=600_000,
+        train_seconds=seconds,
+        seconds_per_step=seconds / 600,
+        peak_memory_mib=900.0,
+        checkpoint_mib=1.0,
+        generate_seconds=8.0,
+        network_evaluations_per_image=40.0,
+        backward_passes_per_image=0.0,
+        gflops_per_image=1.5,
+        generate_peak_memory_mib=800.0,
+    )
+
+
+def save(results: Path, *records: RunRecord) -> None:
+    """Write records where runs leave them."""
+    for each in records:
+        write_record(results / each.task_label / each.label / f"seed-{each.spec.seed}", each)
+
+
+def reported(records: Sequence[RunRecord], **options: Any) -> Report:
+    """The report of records with the options of the command line."""
+    return build(summarised(records), Options(**options), Path("results"))
+
+
+def example() -> list[RunRecord]:
+    """Three seeds of one method, one of another, and a failure."""
+    runs = []
+    for seed, (tail, whole) in enumerate([(0.5, 0.7), (0.6, 0.8), (0.7, 0.9)]):
+        scores = [
+            metric("fd", "tail", 12 + seed, lower=True, floor=1.5),
+            metric("fd", "all", 10 + seed, lower=True, floor=0.5),
+            metric("accuracy_generated", "tail", tail),
+            metric("accuracy_generated", "all", whole),
+        ]
+        runs.append(record("grasp", seed, scores))
+    lora = [metric("fd", "tail", 20, lower=True, floor=1.5), metric("fd", "all", 9, lower=True)]
+    runs.append(record("lora", 0, lora))
+    runs.append(record("moe|x", 0, status="oom", reason="out of memory at step 3\n[4 GiB asked]"))
+    return runs
+
+
+def separated(seeds: int = 8, **fields: Any) -> list[RunRecord]:
+    """Three methods, of which the last is far behind the others, which are alike: tiers 1, 1 and 2 from 8 seeds on."""
+    return [
+        record(method, seed, [metric("recall", "tail", base + 0.01 * ((seed * 7) % 5))], **fields)
+        for seed in range(seeds)
+        for method, base in (("alike", 0.8 + 0.001 * (-1) ** seed), ("best", 0.8005), ("last", 0.2))
+    ]

@@ -1,0 +1,82 @@
+"""What the page says is what is elsewhere in the project, and complete."""
+
+from pathlib import Path
+
+import pytest
+
+from grasp_bench.metrics.protocol import METRICS
+from grasp_bench.results.site.command import run_command
+from grasp_bench.results.site.glossary import UNKNOWN, definition
+from grasp_bench.results.site.rules import RULES
+from grasp_bench.results.summary import summarised
+from grasp_bench.run.plan import plan
+from grasp_bench.run.scoring import CLASSIFIER_SCORES, PROTOCOL, TESTED_ON, TRAINED_ON
+from results.records import record
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rules_are_those_of_the_benchmarks(rule):
+    assert rule in " ".join((ROOT / "BENCHMARKS.md").read_text().split())
+
+
+def test_every_metric_that_a_run_can_have_is_defined():
+    names = {*PROTOCOL.scores, *(name for names in METRICS.values() for name in names)}
+    names |= {
+        f"{short}_{source}{suffix}"
+        for short, _ in CLASSIFIER_SCORES.values()
+        for source in TRAINED_ON
+        for suffix, _ in TESTED_ON.values()
+    }
+    assert [name for name in sorted(names) if definition(name) is UNKNOWN] == []
+
+
+def test_definitions_say_what_classifiers_are_trained_and_tested_on():
+    found = definition("nonzero_f1_topped-up_balanced").what
+    assert "topped up with generated ones" in found
+    assert "equally many images of every class" in found
+    assert definition("of-a-stranger") is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"budget": "smoke", "seed": 3},
+        {"guidance": "none"},
+        {"guidance_settings": ["guidance_scale=3.5"], "method_settings": ["rank=8", "null_route=base"]},
+        {"task_settings": ["ema_decay=0.9"]},
+    ],
+)
+def test_the_command_of_a_run_makes_the_same_run(changes):
+    from click import Context
+    from typer.main import get_command
+
+    from grasp_bench.cli import app
+
+    asked = plan(**{"method": "grasp", "task": "digits-lt", "seed": 0} | changes)
+    made = record("grasp").model_copy(update={"spec": asked.spec, "label": asked.label, "task_label": asked.task_label})
+    (summary,) = summarised([made]).summaries
+    words = run_command(summary).split()
+    assert words[:2] == ["grasp-bench", "run"]
+    command = get_command(app).get_command(Context(get_command(app)), "run")
+    given = command.make_context("run", words[2:]).params
+    again = plan(
+        method=given["method"],
+        task=given["task"],
+        seed=given["seed"][0],
+        guidance=given["guidance"],
+        backbone=given["backbone"],
+        budget=given["budget"],
+        method_settings=given["set_"],
+        task_settings=given["task_set"],
+        guidance_settings=given["guidance_set"],
+    )
+    assert again.spec.id == asked.spec.id
+    assert (again.label, again.task_label) == (asked.label, asked.task_label)
+
+
+def test_a_task_that_a_file_describes_is_named_by_a_file():
+    (summary,) = summarised([record("grasp", task="birds")]).summaries
+    assert "--task FILE.toml" in run_command(summary)

@@ -1,0 +1,386 @@
+import gzip
+import json
+import re
+from base64 import b64decode, b64encode
+from hashlib import sha256
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from grasp_bench.errors import UserError
+from grasp_bench.results.grids import OTHER_PROTOCOL
+from grasp_bench.results.load import load_runs
+from grasp_bench.results.site.boards import read_boards
+from grasp_bench.results.site.glossary import COSTS, definition
+from grasp_bench.results.site.write import script_json
+from grasp_bench.results.table import leaderboards
+from grasp_bench.run.sheet import REAL, write_sheet
+from results.records import metric, record, save, separated
+from results.site.results import BREAKOUT, CLASSES, CLUSTERS, HOSTILE, PEAR, make_page, make_results
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: elements with their attributes, and all text outside scripts."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.inside: list[str] = []
+        self.text, self.scripts, self.styles = "", [], []
+        self.begun, self.said = "", []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.begun = tag
+        if tag in ("script", "style"):
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag):
+        self.begun = ""
+        if self.inside and self.inside[-1] == tag:
+            self.inside.pop()
+
+    def handle_data(self, data):
+        if self.inside:
+            (self.scripts if self.inside[-1] == "script" else self.styles).append(data)
+        else:
+            self.text += data
+            self.said.append((self.begun, data))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def words(self, tag):
+        """Texts that elements begin with."""
+        return [text for name, text in self.said if name == tag]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return make_results(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def source(results, tmp_path_factory):
+    return make_page(results, tmp_path_factory.mktemp("site"), "lora").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(source):
+    return Page(source)
+
+
+def data_of(page: Page) -> dict:
+    return json.loads(page.scripts[0])
+
+
+def test_equal_results_give_equal_bytes(results, tmp_path):
+    assert make_page(results, tmp_path / "a").read_bytes() == make_page(results, tmp_path / "b").read_bytes()
+
+
+def test_every_number_of_the_leaderboard_is_there(results, page):
+    (board,) = leaderboards(run.record for run in load_runs(results))
+    values = {float(each["data-value"]) for each in page.all("td") if "data-value" in each}
+    cells = [cell for table in board.metrics for scores in table.scores.values() for cell in scores.values()]
+    assert len(cells) == 2 * 4 * 4
+    assert {cell.mean for cell in cells} <= values
+    assert {floor for table in board.metrics for floor in table.floors.values()} <= values
+    assert {row.cost.trainable_parameters for row in board.rows if row.cost} <= values
+    for table, digits in zip(board.metrics, (1, 3), strict=True):  # of FD above 100, and of recall
+        for cell in (cell for scores in table.scores.values() for cell in scores.values()):
+            assert f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}" in page.text
+
+
+def test_what_went_wrong_is_told_with_its_reason(page):
+    assert f"failed: {BREAKOUT}" in page.text
+
+
+def test_every_column_says_what_it_is(page):
+    headers = [
+        (th["data-metric"], button["title"])
+        for (tag, th), (_, button) in pairwise(page.elements)
+        if tag == "th" and "data-metric" in th
+    ]
+    assert [name for name, _ in headers] == ["fd"] * 4 + ["recall"] * 4 + ["cost"] * 3
+    meanings = [*(definition(name) for name in ["fd"] * 4 + ["recall"] * 4), *COSTS.values()]
+    better = ["Lower is better."] * 4 + ["Higher is better."] * 4 + ["Lower is better."] * 3
+    assert [title for _, title in headers] == [f"{each.what} {way}" for each, way in zip(meanings, better, strict=True)]
+    assert page.words("dt")[-5:] == ["FD(digits-cnn) ", "recall ", *(f"{title} " for title in COSTS)]
+    assert all(each.what in page.text and each.misleads in page.text for each in meanings)
+
+
+def test_tiers_stand_apart_from_their_scores_and_are_explained(tmp_path):
+    save(tmp_path / "results", *separated())
+    page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
+    (board,) = leaderboards(separated())
+    cells = [scores["tail"] for scores in board.metrics[0].scores.values()]
+    assert sorted(cell.tier for cell in cells) == [1, 1, 2]
+    shown = {line.strip() for line in page.text.splitlines()}
+    assert {f"{cell.mean:.3f} tier {cell.tier} ± {(cell.high - cell.low) / 2:.3f}" for cell in cells} <= shown
+    assert "Raised figures are tiers" in page.text
+
+
+def test_leaderboards_that_only_the_protocol_sets_apart_are_told_apart(tmp_path, page):
+    runs = [record("grasp", seed, [metric("fd", "tail", 1.0 + seed, lower=True)]) for seed in range(2)]
+    runs[1] = runs[1].model_copy(update={"protocol": {"rules": "1.0", "score": "4"}})
+    save(tmp_path / "results", *runs)
+    apart = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
+    titles = [f"digits-lt · protocol {board.protocol}" for board in leaderboards(runs)]
+    assert len(set(titles)) == 2
+    assert apart.words("h2")[:2] == titles
+    assert apart.words("a")[1:] == titles  # after the one that skips
+    assert apart.text.count(OTHER_PROTOCOL) == 2
+    for board in read_boards(load_runs(tmp_path / "results")):
+        assert board.table.rows[0].seeds == tuple(run.seed for run in board.runs["grasp"])
+    assert "protocol" not in page.words("h2")[0]
+    assert OTHER_PROTOCOL not in page.text
+
+
+def test_what_a_choice_says_is_its_value(page):
+    options = page.all("option")
+    assert all("value" in each for each in options)  # else a browser takes the text, with its spaces run together
+    assert [each["value"] for each in options][-6:] == [*reversed(CLASSES), "0", "1", "2"]
+    assert {"cfg", "none", "failed", "finished"} <= {each["value"] for each in options}
+
+
+def test_methods_of_one_colour_differ_in_shape_in_keys_too(tmp_path):
+    methods = {f"m{number}": 90.0 + number for number in range(9)}
+    source = make_page(make_results(tmp_path / "results", methods, seeds=1), tmp_path / "site").read_text()
+    keys = dict(re.findall(r'class="key"[^>]* data-method="(\w+)">(<svg.*?</svg>)', source))
+    assert keys.keys() == methods.keys()
+    assert len(set(keys.values())) == 9
+    for name, mark in (("m0", "circle"), ("m8", "path")):
+        assert 'class="swatch s0"' in keys[name]
+        assert f"><{mark} " in keys[name]
+        assert f"{keys[name]}{name}</th>" in source  # the row of the table
+        points = re.findall(rf'<g class="point"><title>{name}, .*?</title><(\w+) ', source)
+        assert set(points) == {mark}
+        assert len(points) > 1
+
+
+def test_what_scrolls_can_be_reached_and_has_a_name(page):
+    scrolled = [each for each in page.all("div") if "scroll" in each.get("class", "").split()]
+    assert len(scrolled) > 20
+    for each in scrolled:
+        assert each["tabindex"] == "0"
+        assert each["role"] == "region"
+        assert each.get("aria-label") or each.get("aria-labelledby")
+
+
+def test_hostile_names_are_text(source, page):
+    for name in (HOSTILE, PEAR, CLUSTERS[1], f"digits-lt {HOSTILE}"):
+        assert name in page.text
+    assert all(each["src"].startswith("data:") for each in page.all("img"))
+    assert [each.get("type") for each in page.all("script")] == ["application/json", None]
+    assert "onerror" not in {name for _, attributes in page.elements for name in attributes}
+    assert BREAKOUT not in source
+
+
+def test_nothing_is_asked_of_another_place(source, page):
+    links = [each.get(name, "") for _, each in page.elements for name in ("src", "href", "srcset", "action")]
+    assert all(link.startswith(("data:", "#")) for link in links if link)
+    assert "@import" not in source
+    assert "url(" not in page.styles[0]
+    assert "style" not in {name for _, attributes in page.elements for name in attributes}  # the policy forbids it
+
+
+def test_the_policy_allows_its_own_style_and_script_alone(page):
+    (policy,) = (each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy")
+    for directive, content in (("style-src", page.styles[0]), ("script-src", page.scripts[1])):
+        named = b64encode(sha256(content.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{named}';" in policy
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+
+
+def test_records_and_logs_are_there_to_the_byte(results, page):
+    files = data_of(page)["files"]
+    held = {gzip.decompress(b64decode(each["record.json"])) for each in files.values()}
+    assert held == {path.read_bytes() for path in results.rglob("record.json")}
+    log = next(results.rglob("train.jsonl")).read_bytes()
+    assert log in {gzip.decompress(b64decode(each["train.jsonl"])) for each in files.values() if "train.jsonl" in each}
+
+
+def test_commands_make_the_runs_again(page):
+    assert "grasp-bench run --method grasp --task digits-lt --guidance cfg --seed 2" in page.text
+
+
+def test_images_of_every_class_and_seed_stand_beside_real_ones(page):
+    shown = data_of(page)["samples"]["board-1"]
+    assert sorted(shown["generated"]) == ["0", "1", "2"]
+    assert set(shown["generated"]["0"]) == set(shown["real"]) == set(CLASSES)
+    assert len(shown["methods"]) == 4
+    strips = shown["generated"]["0"]["quince"]
+    assert len(set(strips)) == 4
+    assert all(strip.startswith("data:image/png;base64,") for strip in strips)
+
+
+def test_charts_are_named_images_with_their_numbers(page):
+    charts = [each for each in page.all("svg") if each.get("role") == "img"]
+    assert len(charts) >= 7  # bars, classes and costs of two metrics, losses, partition, experts
+    assert all(each["aria-label"] for each in charts)
+    assert page.text.count("The numbers") >= len(charts)
+    for title in (
+        "FD(digits-cnn) of every class, by its training images",
+        "Partition of ",
+        "Use of the experts of moe",
+    ):
+        assert title in page.text
+
+
+def test_differences_to_the_baseline_are_told(page):
+    assert "FD(digits-cnn) against lora" in page.text
+    assert "-29.75" in page.text  # grasp minus lora, at every seed
+    assert "corrected after Holm over 24 comparisons: those of every metric that is drawn" in page.text  # 3 x 2 x 4
+
+
+def test_a_baseline_that_is_no_row_is_refused(results, tmp_path):
+    with pytest.raises(UserError, match=r"--baseline lorra: .* Did you mean 'lora'"):
+        make_page(results, tmp_path, "lorra")
+
+
+def test_tasks_together_are_ranked(tmp_path):
+    methods = {"grasp": 90.0, "lora": 120.0, "moe": 101.0}
+    for task in ("one", "two", "three"):
+        make_results(tmp_path / "results", methods, task=task)
+    page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
+    assert "Over all tasks" in page.text
+    assert "over 3 tasks" in page.text
+    assert (
+        "Mean ranks, best first: grasp 1.00, moe 2.00, lora 3.00. Critical difference: 1.91. "  # 2.343 √(3 · 4 / 6 · 3)
+        "Not significantly different: grasp, moe; moe, lora."
+    ) in page.words("desc")
+    assert "Its 95 % interval redraws the seeds of each task." in page.text
+    assert [each["href"] for each in page.all("a") if "board" in each["href"]] == ["#board-1", "#board-2", "#board-3"]
+
+
+def test_no_runs_make_a_page_that_says_so(tmp_path):
+    assert "No runs yet" in Page(make_page(tmp_path, tmp_path / "site").read_text()).text
+
+
+def test_failures_alone_make_a_page(tmp_path):
+    page = Page(make_page(make_results(tmp_path / "results", seeds=0), tmp_path / "site").read_text())
+    assert "No run has scores yet." in page.text
+    assert BREAKOUT in page.text
+
+
+def test_a_score_that_no_group_was_large_enough_for_has_no_bars(tmp_path):
+    scores = [metric("fd", "tail", None, lower=True), metric("recall", "tail", 0.5)]
+    save(tmp_path / "results", *(record(name, 0, scores) for name in ("grasp", "lora")))
+    page = make_page(tmp_path / "results", tmp_path / "site").read_text()
+    assert "n too small" in Page(page).text
+    assert "0.500" in Page(page).text
+
+
+def test_the_best_row_of_each_method_is_in_colour(tmp_path):
+    means = {"grasp": 80.0, "grasp+apg": 70.0, "lora": 90.0}
+    for label, value in means.items():
+        method = label.partition("+")[0]
+        save(tmp_path / "results", record(method, 0, [metric("fd", "tail", value, lower=True)], label=label))
+    page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
+    keys = {each["data-method"]: each["aria-pressed"] for each in page.all("button") if each.get("class") == "key"}
+    assert keys == {"grasp": "false", "grasp+apg": "true", "lora": "true"}
+
+
+def test_a_long_name_may_go_on_in_another_line(tmp_path):
+    name = "grasp+fa-cfg~low_scale=1,high_scale=2~tuned=8"
+    save(tmp_path / "results", record("grasp", 0, [metric("fd", "tail", 9.0, lower=True)], label=name))
+    source = make_page(tmp_path / "results", tmp_path / "site").read_text()
+    assert "grasp+fa-cfg~<wbr>low_scale=1,<wbr>high_scale=2~<wbr>tuned=8" in source
+    assert name in Page(source).text
+
+
+def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    place = results / "digits-lt" / "method-0" / "seed-0"
+    (place / "classes.csv").write_text("class,group\nx,y\n")
+    (place / "train.jsonl").write_bytes(b"\xff\xfe")
+    (place / "partition.json").write_text("[]")
+    (place / "generated.png").write_bytes(b"no picture")
+    text = Page(make_page(results, tmp_path / "site").read_text()).text
+    for name in ("classes.csv", "train.jsonl", "partition.json"):
+        assert f"digits-lt/method-0/seed-0/{name}: cannot be read." in text
+    assert "generated.png: not a sheet of images" in text
+
+
+HEADER = "class,group,train_images,metric,n,value,floor,low,high\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.jsonl", "[" * 100_000),
+        ("train.jsonl", '{"step": 1, "group_loss": {"head": "x"}}'),
+        ("train.jsonl", '{"step": 1, "group_loss": {"head": 1e999}}'),
+        ("train.jsonl", '{"step": "nan", "group_loss": {"head": 1}}'),
+        ("train.jsonl", '{"step": 1, "group_loss": []}'),
+        ("classes.csv", HEADER + f"apple,head,{'9' * 400},fd,3,1,1,1,1\n"),
+        ("classes.csv", HEADER + f"{'a' * 200_000},head,9,fd,3,1,1,1,1\n"),
+        ("partition.json", "[" * 100_000),
+        ("partition.json", '{"clusters": ["a", "b"], "classes": {}}'),
+        ("partition.json", '{"clusters": ["a", "b"], "classes": {"apple": 0}, "images": {"apple": [-1, 2]}}'),
+        (
+            "partition.json",
+            f'{{"clusters": ["a", "b"], "classes": {{"apple": 0}}, "images": {{"apple": [{9**99}, 2]}}}}',
+        ),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_content_that_nothing_can_be_drawn_from_is_left_out_and_named(tmp_path, name, content):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    (results / "digits-lt" / "method-0" / "seed-0" / name).write_text(content)
+    text = Page(make_page(results, tmp_path / "site").read_text()).text
+    assert f"digits-lt/method-0/seed-0/{name}: cannot be read." in text
+
+
+def test_half_a_surrogate_pair_is_shown_by_its_number(tmp_path):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    rows = [{"step": step, "group_loss": {"\ud800": 1.0}} for step in (1, 2)]
+    log = results / "digits-lt" / "method-0" / "seed-0" / "train.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "\\ud800, step 2" in make_page(results, tmp_path / "site").read_text()
+
+
+@pytest.mark.parametrize("usage", [{}, {"head": []}, {"head": [float("inf"), 0.5], "tail": "x"}])
+def test_experts_without_shares_are_not_drawn(tmp_path, usage):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    path = results / "digits-lt" / "method-0" / "seed-0" / "record.json"
+    steps = [{"step": step, "expert_usage": usage} for step in (50, float("inf"))]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"diagnostics": steps}).replace("Infinity", "1e999"))
+    text = Page(make_page(results, tmp_path / "site").read_text()).text
+    assert ("Use of the experts" in text) == (len(usage) > 1)
+
+
+def test_a_class_without_real_images_is_shown_without(tmp_path):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
+    images = {"apple": np.zeros((2, 1, 8, 8), np.uint8), "quince": np.zeros((0, 1, 8, 8), np.uint8)}
+    write_sheet(results / "digits-lt" / "method-0" / "seed-0" / REAL, images)
+    page = Page(make_page(results, tmp_path / "site").read_text())
+    assert "none kept" in page.text
+    assert [each["alt"] for each in page.all("img")] == ["Images of class quince by grasp, seed 0"]
+
+
+def test_runs_beyond_what_a_page_holds_are_counted(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("grasp_bench.results.site.view.MOST_BYTES", 10_000)
+    page = Page(make_page(results, tmp_path).read_text())
+    held = len(data_of(page)["files"])
+    assert 0 < held < 13
+    assert f"Records and logs of {13 - held} runs, which lie in the results folder." in page.text
+
+
+def test_images_beyond_what_a_page_holds_are_counted_and_the_rarest_are_kept(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("grasp_bench.results.site.samples.MOST_BYTES", 4_000)
+    page = Page(make_page(results, tmp_path).read_text())
+    shown = data_of(page)["samples"]["board-1"]["generated"]
+    kept = sum(map(len, shown.values()))
+    assert 0 < kept < 9
+    assert "quince" in shown["0"]
+    assert f"Images of {9 - kept} of 9 classes and seeds." in page.text
+
+
+def test_json_cannot_end_its_script():
+    written = script_json({"a": BREAKOUT, "b": "<!--&"})
+    assert not re.search("[<>&]", written)
+    assert json.loads(written) == {"a": BREAKOUT, "b": "<!--&"}

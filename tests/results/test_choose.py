@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+
+from grasp_bench.errors import UserError
+from grasp_bench.results.choose import chosen, sort_rows
+from grasp_bench.results.options import Options
+from grasp_bench.results.summary import summarised
+from grasp_bench.results.table import leaderboards
+from results.records import metric, record
+
+RESULTS = Path("results")
+
+
+def runs():
+    scores = [metric("recall", "all", 0.5), metric("fd", "all", 9.0, lower=True)]
+    return summarised(
+        [
+            record("grasp", 0, scores),
+            record("grasp", 1, scores, label="grasp~rank=32"),
+            record("lora", 0, scores, task="other"),
+            record("moe", 0, status="failed"),
+        ]
+    )
+
+
+def left(**options):
+    return [run.label for run in chosen(runs(), Options(**options), RESULTS).summaries]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"task": ("other",)}, ["lora"]),
+        ({"method": ("grasp",)}, ["grasp", "grasp~rank=32"]),
+        ({"method": ("grasp~rank=32", "lora")}, ["grasp~rank=32", "lora"]),
+        ({"method": ("grasp~*",)}, ["grasp~rank=32"]),
+        ({"method": ("*r*", "moe")}, ["grasp", "grasp~rank=32", "lora", "moe"]),
+        ({"guidance": ("cfg",)}, ["grasp", "grasp~rank=32", "lora", "moe"]),
+        ({"status": ("failed",)}, ["moe"]),
+        ({"status": ("finished", "failed"), "task": ("digits-lt",)}, ["grasp", "grasp~rank=32", "moe"]),
+    ],
+    ids=str,
+)
+def test_filters(options, expected):
+    assert left(**options) == expected
+
+
+def test_metrics_are_chosen():
+    found = chosen(runs(), Options(metric=("fd",)), RESULTS)
+    assert len(found.run) == 3
+    assert {found.keys[number].name for number in found.key} == {"fd"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": ("gras",)}, "--method gras: no run has it. Did you mean 'grasp'?"),
+        ({"method": ("grasp+*",)}, "--method grasp+*: no run has it."),
+        ({"guidance": ("apg",)}, "--guidance apg: no run has it. There are: cfg."),
+        ({"metric": ("recal",)}, "--metric recal: no run has it. Did you mean 'recall'? There are: recall, fd."),
+        ({"task": ("faces",)}, "no run of task 'faces' is recorded there. There are runs of: digits-lt, other."),
+        ({"task": ("other",), "method": ("moe",)}, "results: no run is all of --task other, --method moe."),
+    ],
+    ids=str,
+)
+def test_what_no_run_has_is_named(options, message):
+    with pytest.raises(UserError) as caught:
+        left(**options)
+    assert message in str(caught.value)
+
+
+def board(**values):
+    """One leaderboard: method → (fd of head, fd of tail, recall of tail)."""
+    names = (("fd", "head", True), ("fd", "tail", True), ("recall", "tail", False))
+    return leaderboards(
+        record(m, 0, [metric(n, g, v, lower=low) for (n, g, low), v in zip(names, each, strict=True) if v is not None])
+        for m, each in values.items()
+    )
+
+
+def order(boards, key=None):
+    return [row.label for row in sort_rows(boards, key)[0].rows]
+
+
+def test_rows_are_sorted_by_the_first_metric_in_the_tail_best_first():
+    boards = board(a=(1, 3, 0.1), b=(2, 2, 0.3), c=(3, 1, 0.2))
+    (found,) = sort_rows(boards, None)
+    assert [row.label for row in found.rows] == ["c", "b", "a"]
+    assert [list(table.scores) for table in found.metrics] == [["c", "b", "a"]] * 2
+    assert found.sorted_by == "FD(digits-cnn), tail: lowest first"
+
+
+def test_rows_are_sorted_by_what_is_asked_for():
+    boards = board(a=(1, 3, 0.1), b=(2, 2, 0.3), c=(3, 1, 0.2))
+    assert order(boards, "fd:head") == ["a", "b", "c"]
+    assert order(boards, "recall") == ["b", "c", "a"]
+
+
+def test_rows_without_the_score_come_last_and_ties_by_name():
+    assert order(board(d=(1, None, 0.1), c=(1, 2, 0.1), b=(1, 2, 0.1), a=(1, None, 0.1))) == ["b", "c", "a", "d"]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("kid", "--sort kid: no run has it."), ("fd:tial", "--sort fd:tial: no run has it. Did you mean 'fd:tail'?")],
+)
+def test_sorting_by_what_is_not_there(key, message):
+    with pytest.raises(UserError) as caught:
+        sort_rows(board(a=(1, 1, 1)), key)
+    assert message in str(caught.value)

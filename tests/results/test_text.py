@@ -1,0 +1,104 @@
+import re
+
+import pytest
+from rich.cells import cell_len
+
+from grasp_bench.results.grids import Grid, Section, Text, sections
+from grasp_bench.results.text import printable, terminal
+from results.records import example, metric, record, reported, separated
+
+
+@pytest.fixture
+def text() -> str:
+    return terminal(sections(reported(example())), 100)
+
+
+def line(text: str, start: str, after: str = "") -> str:
+    """The first line of ``text`` that begins with ``start``, below the line that holds ``after``."""
+    below = text[text.index(after) :]
+    return next(each for each in below.splitlines() if each.startswith(start))
+
+
+def test_table_shows_means_intervals_floors_and_arrows_within_100_columns(text):
+    assert max(map(len, text.splitlines())) <= 100
+    assert "FD(digits-cnn) ↓\n" in text
+    assert "accuracy_generated ↑\n" in text
+    assert "13.00 ± 2.48" in line(text, "grasp")  # 4.302653 · 1 / √3
+    assert "0.600 ± 0.248" in line(text, "grasp", after="accuracy_generated")
+    assert "20.00" in line(text, "lora")
+    assert "±" not in line(text, "lora")
+    assert line(text, "floor").split()[-2:] == ["1.50", "0.50"]
+
+
+def test_columns_are_aligned(text):
+    table = text[text.index("FD(digits-cnn)") : text.index("accuracy_generated")].splitlines()[1:]
+    assert len({len(each) for each in table if each.strip()}) == 1
+
+
+def test_one_seed_is_marked_as_provisional_beside_its_scores(text):
+    assert line(text, "lora").startswith("lora (provisional)")
+    assert "provisional" not in line(text, "grasp")
+
+
+def test_cost_tells_seeds_parameters_and_evaluations(text):
+    assert line(text, "lora", after="\ncost").split()[1:3] == ["1", "1,234"]
+    assert line(text, "grasp", after="\ncost").split()[1:3] == ["3", "1,234"]
+    assert line(text, "grasp", after="\ncost").split()[-3:] == ["40", "0", "1.5"]
+
+
+def test_a_name_that_is_too_long_is_folded_and_nothing_is_lost():
+    name = "grasp~" + ",".join(f"setting_{number}={number}" for number in range(12))
+    runs = [record("grasp", 0, [metric("recall", "all", 0.5)], label=name)]
+    shown = terminal(sections(reported(runs)), 60)
+    table = shown[shown.index("recall") : shown.index("\ncost")].splitlines()
+    assert max(map(len, table)) <= 60
+    assert name in "".join(each.split("  ")[0].strip() for each in table[3:])
+
+
+def test_letters_of_two_columns_are_counted_as_such():
+    grid = Grid("wide", ("method", "all"), [[Text("漢字漢字"), Text("1.0")], [Text("漢字" * 9), Text("2.0")]])
+    lines = terminal([Section("", [grid], [])], 30).splitlines()[-3:]
+    assert [cell_len(each) for each in lines[:2]] == [30, 30]
+    assert lines == ["漢字漢字" + " " * 19 + "1.0", "漢字" * 6 + "   2.0", "漢字" * 3]
+
+
+def test_what_has_no_scores_is_told_with_its_reason(text):
+    assert re.search(r"moe\|x +0 +oom +out of memory at step 3 \[4 GiB asked\]", text)
+
+
+def test_only_the_best_is_bold_and_only_where_style_is_wanted():
+    report = sections(reported(example()))
+    styled = terminal(report, 100, styled=True)
+    assert "\x1b[1m13.00 ± 2.48\x1b[0m" in styled
+    assert "\x1b[1m9.00\x1b[0m" in styled
+    assert "\x1b[1m20.00" not in styled
+    assert re.sub(r"\x1b\[\d+m", "", styled) == terminal(report, 100)
+
+
+def test_tiers_are_raised_and_explained():
+    text = terminal(sections(reported(separated())), 100)
+    assert [line(text, method).split()[-1] for method in ("alike", "best", "last")] == ["¹", "¹", "²"]
+    assert "Raised figures are tiers" in text
+
+
+def test_a_name_cannot_steer_the_terminal():
+    runs = [record("grasp", 0, [metric("recall", "all", 0.5)], label="\x1b[31mred\x07\u202e")]
+    text = terminal(sections(reported(runs)), 100)
+    assert "\x1b" not in text
+    assert "\\x1b[31mred\\x07\\u202e" in text
+
+
+@pytest.mark.parametrize("text", ["plain", "two words", "FD∞ ± ↓", ""])
+def test_printable_text_stays(text):
+    assert printable(text) == text
+
+
+def test_it_says_whether_methods_saw_the_same_data():
+    def shown(*streams: str | None) -> str:
+        runs = [record(f"m{i}", 3, [metric("fd", "all", 1.0)], streams=each) for i, each in enumerate(streams)]
+        return terminal(sections(reported(runs)), 300)
+
+    assert "identical for all methods" in shown("a", "a")
+    assert "timesteps of m2 DIFFER from the other methods'" in shown("a", "a", "b")
+    assert "recorded for m1." in shown("a", None)
+    assert "identical" not in shown("a", None) + shown("a", "b") + shown("a")

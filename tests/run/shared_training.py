@@ -1,0 +1,42 @@
+"""What each of several processes does for the tests of shared runs: train, and say how many they were.
+
+``python -m run.shared_training RUNS FOLDER`` from ``tests``, RUNS being JSON: name → what is asked and options.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from grasp_bench.processes import join
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import plan
+from grasp_bench.run.runner import Options
+
+from . import runs
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    if "STOP_AT_STEP" in os.environ:
+        runs.fail_at_step(pytest.MonkeyPatch(), int(os.environ["STOP_AT_STEP"]), runs.interrupt)
+    processes, device = join("cpu")
+    for name, (asked, options) in json.loads(sys.argv[1]).items():
+        folder = Path(sys.argv[2]) / name
+        chosen = Options(folder / "results", folder / "work", "cpu", log_every=2, **options)
+        pipeline = Pipeline(plan(**asked), chosen, device, runs.Listener(), processes)
+        try:
+            trained = pipeline.trained
+        except KeyboardInterrupt:
+            continue
+        if processes.is_first:
+            (folder / "outcome.json").write_text(json.dumps({"count": processes.count, "trained": str(trained)}))
+
+
+if __name__ == "__main__":
+    main()

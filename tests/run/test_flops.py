@@ -1,0 +1,38 @@
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from grasp_bench.run.flops import FlopCount
+
+
+def flops(call):
+    with FlopCount() as count:
+        call()
+    return count.total
+
+
+def test_a_product_with_its_sum_is_two_operations():
+    weight, rows = torch.ones(5, 7), torch.ones(3, 7)
+    assert flops(lambda: functional.linear(rows, weight)) == 2 * 3 * 5 * 7
+    assert flops(lambda: rows + 1) == 0
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_attention_and_convolutions_are_as_torch_counts_them(grad):
+    query, image, kernel = torch.ones(2, 4, 9, 8), torch.ones(2, 3, 6, 6), torch.ones(5, 3, 3, 3)
+    query.requires_grad_(grad)
+
+    def both() -> None:
+        functional.scaled_dot_product_attention(query, query, query)
+        functional.conv2d(image, kernel, padding=1)
+
+    with FlopCounterMode(display=False) as counter:
+        both()
+    assert flops(both) == counter.get_total_flops() > 2 * 2 * 5 * 27 * 36
+
+
+def test_a_gradient_counts():
+    weight, rows = torch.ones(5, 7), torch.ones(3, 7, requires_grad=True)
+    forward = flops(lambda: functional.linear(rows, weight).sum())
+    assert flops(lambda: torch.autograd.grad(functional.linear(rows, weight).sum(), rows)) == 2 * forward

@@ -1,0 +1,112 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from grasp_bench.contracts.record import read_record
+from grasp_bench.io import read_tensors
+from grasp_bench.run import sampling as generate
+from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.sampling import IMAGES
+
+from . import runs
+
+
+def with_trained(finished: Path, folder: Path) -> Path:
+    """A work folder where the training is done and nothing is generated."""
+    for stage in ("prepare", "train"):
+        shutil.copytree(finished / "work" / stage, folder / "work" / stage)
+    return folder
+
+
+def images(folder: Path, **changes) -> dict[str, torch.Tensor]:
+    pipeline = Pipeline(runs.small(), runs.options(folder, **changes), torch.device("cpu"), runs.Listener())
+    return read_tensors(pipeline.generated / IMAGES)
+
+
+def assert_same(found: dict[str, torch.Tensor], finished: Path) -> None:
+    (expected,) = (finished / "work" / "generate").glob(f"*/{IMAGES}")
+    for name, tensor in read_tensors(expected).items():
+        assert torch.equal(found[name], tensor)
+
+
+class InterruptedHereError(Exception):
+    pass
+
+
+def interrupt(monkeypatch, owner, name, call, counts=lambda first: True):
+    """Make the ``call``-th call of ``owner.name`` raise, of those whose first argument ``counts``."""
+    function, calls = getattr(owner, name), []
+
+    def raising(*arguments, **options):
+        calls.extend([1] * counts(arguments[0]))
+        if len(calls) == call:
+            raise InterruptedHereError
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, raising)
+
+
+def interrupt_removal(monkeypatch, call):
+    """Interrupt the generation while it removes its batches."""
+    interrupt(monkeypatch, Path, "unlink", call, lambda path: path.name.startswith("batch-"))
+
+
+def test_images_are_labelled_class_by_class(finished):
+    (path,) = (finished[0] / "work" / "generate").glob(f"*/{IMAGES}")
+    tensors = read_tensors(path)
+    assert tensors["images"].shape == (80, 1, 8, 8)
+    assert tensors["images"].dtype == torch.uint8
+    assert tensors["labels"].tolist() == [label for label in range(10) for _ in range(8)]
+
+
+def test_batches_that_are_done_are_kept(finished, tmp_path, monkeypatch):
+    folder = with_trained(finished[0], tmp_path)
+    with monkeypatch.context() as patch:
+        interrupt(patch, generate.Sampler, "__call__", 4)
+        with pytest.raises(InterruptedHereError):
+            images(folder)
+    sizes = []
+    sample = generate.Sampler.__call__
+
+    def counting(self, noise, *arguments):
+        sizes.append(len(noise))
+        return sample(self, noise, *arguments)
+
+    monkeypatch.setattr(generate.Sampler, "__call__", counting)
+    assert_same(images(folder, batch_size=15), finished[0])
+    assert sizes == [15, 5]
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_interrupted_while_its_batches_are_removed(finished, tmp_path, monkeypatch, call):
+    folder = with_trained(finished[0], tmp_path)
+    with monkeypatch.context() as patch:
+        interrupt_removal(patch, call)
+        with pytest.raises(InterruptedHereError):
+            images(folder)
+    assert_same(images(folder, batch_size=30), finished[0])
+
+
+def test_a_damaged_batch_is_made_again(finished, tmp_path, monkeypatch):
+    folder = with_trained(finished[0], tmp_path)
+    with monkeypatch.context() as patch:
+        interrupt_removal(patch, 1)
+        with pytest.raises(InterruptedHereError):
+            images(folder)
+    (summary,) = (folder / "work" / "generate").glob(f"*.partial/{generate.SUMMARY}")
+    summary.unlink()  # as if interrupted before it was written
+    first, second, *_ = sorted(summary.parent.glob("batch-*"))
+    runs.flip_a_byte(first)
+    runs.truncate(second)
+    assert_same(images(folder), finished[0])
+
+
+def test_an_image_that_is_no_number_is_never_shown_as_a_black_one(finished, tmp_path, monkeypatch):
+    folder = with_trained(finished[0], tmp_path)
+    runs.fail_at_step(monkeypatch, 9, lambda output: output * torch.nan)  # in the third of the batches
+    with pytest.raises(Exception, match="not finite"):
+        runs.finish(folder, runs.small())
+    (path,) = (folder / "results").rglob("record.json")
+    assert read_record(path).status == "failed"

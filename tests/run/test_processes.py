@@ -1,0 +1,143 @@
+"""Several processes that share a run see and learn what one alone does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from grasp_bench.io import read_tensors
+from grasp_bench.run.training import loop as training
+
+from . import runs
+
+TESTS = Path(__file__).parents[1]
+SMOKE = {"task": "digits-lt", "budget": "smoke"}
+METHODS = ("vanilla-ft", "lora", "moe", "grasp", "cm")
+ALIKE = {name: ({"method": name} | SMOKE, {}) for name in METHODS}
+EMA = {"grasp-ema": ({"method": "grasp", "task_settings": ["ema_decay=0.9"]} | SMOKE, {"trackers": ["tensorboard"]})}
+PARTS = {"grasp-parts": ({"method": "grasp"} | SMOKE, {"accumulate": 2})}
+CHECKPOINTED = {"moe-checkpointed": ({"method": "moe"} | SMOKE, {"gradient_checkpointing": True})}
+SHARDS = {f"{name}-shards": ({"method": name} | SMOKE, {"shard": True}) for name in METHODS}
+SHARDED_PARTS = {"vanilla-ft-shards-parts": ({"method": "vanilla-ft"} | SMOKE, {"shard": True, "accumulate": 2})}
+
+
+class Trained(NamedTuple):
+    count: int
+    streams: str
+    losses: list[float]
+    group_losses: list[dict[str, float | None]]
+    usage: list[Any]
+    weights: dict[str, torch.Tensor]
+
+
+def launched(count: int, folder: Path, asked: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Train in ``count`` processes that torch's own launcher starts."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
+    command = [*launcher, "-m", "run.shared_training", json.dumps(asked), str(folder)]
+    return subprocess.run(command, cwd=TESTS, capture_output=True, text=True)
+
+
+def share(count: int, folder: Path, asked: dict[str, Any]) -> dict[str, Trained]:
+    """What became of training in ``count`` processes."""
+    done = launched(count, folder, asked)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return {name: outcome(folder / name) for name in asked}
+
+
+def outcome(folder: Path) -> Trained:
+    found = json.loads((folder / "outcome.json").read_text())
+    trained = Path(found["trained"])
+    summary = json.loads((trained / training.SUMMARY).read_text())
+    rows = runs.log_rows(trained / training.LOG)
+    return Trained(
+        found["count"],
+        summary["streams"],
+        [row["loss"] for row in rows],
+        [row["group_loss"] for row in rows],
+        [row["method"] for row in rows],
+        read_tensors(trained / training.WEIGHTS),
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> dict[str, Trained]:
+    return share(1, tmp_path_factory.mktemp("alone"), ALIKE | EMA | PARTS)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> dict[str, Trained]:
+    return share(2, tmp_path_factory.mktemp("two"), ALIKE | EMA | PARTS | CHECKPOINTED | SHARDS | SHARDED_PARTS)
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory) -> dict[str, Trained]:
+    asked = {name: ALIKE[name] for name in ("moe", "grasp")} | {"grasp-shards": SHARDS["grasp-shards"]}
+    return share(4, tmp_path_factory.mktemp("four"), asked)
+
+
+def assert_same(found: Trained, expected: Trained) -> None:
+    """Equal to what differs between sums in another order; the loss curve to 1e-5."""
+    assert found.streams == expected.streams
+    assert found.losses == pytest.approx(expected.losses, rel=1e-5)
+    for rows, known in zip(found.group_losses, expected.group_losses, strict=True):
+        assert rows == pytest.approx(known, rel=1e-5)
+    assert found.weights.keys() == expected.weights.keys()
+    for name, value in found.weights.items():
+        # AdamW's first steps make much of an entry whose gradient is nearly nothing, so not entry by entry
+        assert torch.dist(value, expected.weights[name]) <= 1e-3 * expected.weights[name].norm(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*ALIKE, *EMA, *PARTS])
+def test_two_processes_learn_what_one_does(alone, two, name):
+    assert (alone[name].count, two[name].count) == (1, 2)
+    assert_same(two[name], alone[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SHARDS, *SHARDED_PARTS, *CHECKPOINTED])
+def test_shards_and_checkpointing_change_nothing(alone, two, name):
+    assert two[name].count == 2
+    method = name.split("-shards")[0].split("-checkpointed")[0]
+    assert_same(two[name], alone[method])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["moe", "grasp", "grasp-shards"])
+def test_four_processes_learn_what_one_does(alone, four, name):
+    """Some of them have no sample of a cluster that others have."""
+    assert four[name].count == 4
+    assert_same(four[name], alone[name.removesuffix("-shards")])
+
+
+@pytest.mark.slow
+def test_expert_usage_is_that_of_all_samples(alone, two):
+    for found, expected in zip(two["moe"].usage, alone["moe"].usage, strict=True):
+        for group, shares in expected["expert_usage"].items():
+            assert found["expert_usage"][group] == pytest.approx(shares, abs=0.02)
+
+
+def test_parts_of_a_step_add_up_to_it(alone):
+    assert_same(alone["grasp-parts"], alone["grasp"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_a_run_resumes_in_another_number_of_processes(alone, tmp_path, first, then):
+    ended = {"grasp": (ALIKE["grasp"][0], {})}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STOP_AT_STEP", "7")
+        stopped = launched(first, tmp_path, ended)
+    assert stopped.returncode == 0, stopped.stderr[-3000:]
+    assert not (tmp_path / "grasp" / "outcome.json").exists()
+    (checkpoint,) = tmp_path.rglob("step-*.safetensors")
+    assert checkpoint.name.startswith("step-00000006.")
+    found = share(then, tmp_path, ended)["grasp"]
+    assert found.count == then
+    assert_same(found, alone["grasp"])

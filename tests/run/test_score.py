@@ -1,0 +1,122 @@
+"""The scores in a record: those of ``grasp-bench score`` on the same features, classes apart, gaps told."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from grasp_bench.cli import app
+from grasp_bench.metrics.scoring import LabelledFeatures
+from grasp_bench.run.scoring import copies_table, fidelity_and_diversity, fidelity_metrics
+from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
+
+
+def score(*arguments) -> dict:
+    """What ``grasp-bench score`` writes."""
+    out = arguments[-1]
+    shown = CliRunner().invoke(app, ["score", *map(str, arguments[:-1]), "--json", str(out)])
+    assert shown.exit_code == 0, shown.exception
+    return json.loads(out.read_text())
+
+
+def features_file(folder, stage):
+    (path,) = (folder / "work" / stage).glob("*/features.safetensors")
+    return path
+
+
+def test_run_and_score_agree_to_the_last_digit(finished, tmp_path):
+    folder, record = finished
+    groups = [f"{info.name},{info.group}" for info in DigitsLT(DigitsSettings()).classes()]
+    (tmp_path / "groups.csv").write_text("\n".join(["class,group", *groups]))
+    real, fake, train = (features_file(folder, stage) for stage in ("features-real", "features", "features-train"))
+    payload = score(real, fake, "--train", train, "--groups", tmp_path / "groups.csv", tmp_path / "out.json")
+    shown = {
+        (row["kind"], row["name"], row["metric"]): tuple(row[key] for key in ("value", "floor", "n", "low", "high"))
+        for row in payload["rows"]
+    }
+    recorded = {
+        (m.scope, m.group, m.name): (m.value, m.floor, m.n, m.interval.low, m.interval.high)
+        for m in record.metrics
+        if m.floor is not None
+    }
+    assert len(recorded) == 4 * 3 * 10
+    assert {key: shown[key] for key in recorded} == recorded
+    for row in csv.DictReader(next((folder / "results").rglob("classes.csv")).open()):
+        if row["floor"]:
+            assert shown["class", row["class"], row["metric"]][0] == float(row["value"])
+
+
+def test_classes_are_listed_with_their_training_images(finished):
+    folder, _ = finished
+    rows = list(csv.DictReader(next((folder / "results").rglob("classes.csv")).open()))
+    assert {(row["class"], row["group"], row["train_images"]) for row in rows} >= {
+        ("0", "head", "80"),
+        ("9", "tail", "4"),
+    }
+    per_class = {row["metric"] for row in rows if row["class"] == "9"}
+    assert per_class >= {
+        "fd",
+        "recall",
+        "irs_adjusted",
+        "accuracy_generated",
+        "auroc_topped-up",
+        "average_precision_real",
+    }
+    assert all(0 <= float(row["value"]) <= 1 for row in rows if row["metric"].startswith("auroc"))
+
+
+def test_near_copies_of_training_images_are_listed():
+    classes = DigitsLT(DigitsSettings()).classes()
+    state = np.random.RandomState(0)
+    train = LabelledFeatures(state.randn(8, 4), np.arange(8), [f"train/{row}" for row in range(8)])
+    made = state.randn(5, 4)
+    made[3], made[1] = train.features[6], train.features[2] + 1e-3
+    fake = LabelledFeatures(made, np.array([0, 1, 2, 3, 4]), [f"generated/{row}" for row in range(5)])
+    rows = list(csv.DictReader(copies_table(classes, fake, train).splitlines()))
+    assert [(row["generated"], row["class"], row["training_image"], row["its_class"]) for row in rows] == [
+        ("generated/3", "3", "train/6", "6"),
+        ("generated/1", "1", "train/2", "2"),
+    ]
+    assert float(rows[0]["ratio"]) == 0 < float(rows[1]["ratio"]) <= 0.1
+
+
+def test_groups_of_too_few_images_have_no_value():
+    task = DigitsLT(DigitsSettings())
+    state = np.random.RandomState(0)
+
+    def features(counts):
+        labels = np.repeat(np.arange(10), counts)
+        return LabelledFeatures(state.randn(len(labels), 4), labels)
+
+    real = features([20] * 7 + [2] * 3)
+    metrics = fidelity_metrics(fidelity_and_diversity(task, real, features([9] * 10), features([5] * 10)), "pixels")
+    tail = [metric for metric in metrics if metric.group == "tail"]
+    assert {metric.value for metric in tail} == {None}
+    assert {metric.n for metric in tail if metric.scope == "group"} == {3}
+    head = [m for m in metrics if m.group == "head" and m.scope == "group"]
+    assert {metric.n for metric in head} == {17}  # what "all" can give, with one image of each tail class
+    assert all(metric.value is not None for metric in head)
+
+
+def test_distances_are_called_fid_with_its_weights_alone():
+    scores = fidelity_and_diversity(DigitsLT(DigitsSettings()), *(random_features(seed) for seed in range(3)))
+    for fid, labels in ((True, {"FID", "KID"}), (False, {"FD(inception)", "KD(inception)"})):
+        found = fidelity_metrics(scores, "inception", fid)
+        assert {metric.label for metric in found if metric.name in ("fd", "kid")} == labels
+
+
+def random_features(seed: int) -> LabelledFeatures:
+    labels = np.repeat(np.arange(10), 6)
+    return LabelledFeatures(np.random.RandomState(seed).randn(60, 4), labels)
+
+
+@pytest.mark.parametrize("option", ["--n-equal", "--seed"])
+def test_another_protocol_gives_other_numbers(finished, tmp_path, option):
+    folder, record = finished
+    files = [features_file(folder, stage) for stage in ("features-real", "features")]
+    rows = score(*files, option, "10", "--metrics", "fd", tmp_path / "out.json")["rows"]
+    (row,) = [row for row in rows if row["kind"] == "group"]
+    (recorded,) = [m for m in record.metrics if (m.scope, m.group, m.name) == ("group", "all", "fd")]
+    assert row["value"] != recorded.value

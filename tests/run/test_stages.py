@@ -1,0 +1,167 @@
+import json
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from grasp_bench.errors import UserError
+from grasp_bench.io import file_digest, write_json
+from grasp_bench.run.store import MANIFEST, Stages, stage_key
+from grasp_bench.run.training.loop import WEIGHTS
+
+from . import runs
+
+INPUTS = {"of": "the stage"}
+context = multiprocessing.get_context("forkserver")
+
+
+def no_news(message):
+    raise AssertionError(message)
+
+
+def no_build(folder):
+    raise AssertionError("built again")
+
+
+def build(folder):
+    write_json(folder / "a.json", {"answer": 42})
+    write_json(folder / "b.json", list(range(100)))
+
+
+def test_a_stage_is_built_once_and_found_by_its_inputs(tmp_path):
+    stages = Stages(tmp_path, no_news)
+    folder = stages.run("work", INPUTS, build)
+    assert folder == stages.folder("work", INPUTS)
+    assert stages.run("work", INPUTS, no_build) == folder
+    assert stages.folder("work", {"of": "another"}) != folder
+    assert stages.folder("other", INPUTS).name != folder.name
+    assert json.loads((folder / MANIFEST).read_text())["files"].keys() == {"a.json", "b.json"}
+
+
+def test_a_key_does_not_depend_on_the_order_of_the_inputs():
+    assert stage_key("work", {"a": 1, "b": [2]}) == stage_key("work", {"b": [2], "a": 1})
+    assert stage_key("work", {"a": 1}) != stage_key("work", {"a": "1"})
+
+
+def test_a_failed_build_is_not_cached_and_what_it_did_is_kept(tmp_path):
+    stages = Stages(tmp_path, no_news)
+
+    def failing(folder):
+        write_json(folder / "half.json", 1)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stages.run("work", INPUTS, failing)
+    assert not stages.folder("work", INPUTS).exists()
+
+    kept = []
+    folder = stages.run("work", INPUTS, lambda folder: kept.extend(path.name for path in folder.iterdir()))
+    assert kept == ["half.json"]
+    assert folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("b.json", runs.flip_a_byte),
+        ("b.json", runs.truncate),
+        ("b.json", lambda path: path.unlink()),
+        (MANIFEST, runs.truncate),
+        (MANIFEST, lambda path: path.unlink()),
+        (MANIFEST, lambda path: path.write_text("[]")),
+    ],
+    ids=["flipped", "truncated", "missing", "manifest truncated", "manifest missing", "manifest of another shape"],
+)
+def test_a_damaged_stage_is_named_moved_aside_and_built_again(tmp_path, name, damage):
+    said = []
+    stages = Stages(tmp_path, said.append)
+    folder = stages.run("work", INPUTS, build)
+    damage(folder / name)
+    assert stages.run("work", INPUTS, build) == folder
+    (message,) = said
+    assert str(folder / name) in message
+    assert f"{folder.name}.corrupt-1" in message
+    assert folder.with_name(f"{folder.name}.corrupt-1").is_dir()
+    assert json.loads((folder / "b.json").read_text()) == list(range(100))
+
+    damage(folder / name)
+    stages.run("work", INPUTS, build)
+    assert folder.with_name(f"{folder.name}.corrupt-2").is_dir()
+
+
+def test_damaged_weights_are_trained_again(tmp_path):
+    chosen, listener = runs.small(), runs.Listener()
+    trained = runs.train_only(tmp_path, chosen)
+    before = file_digest(trained / WEIGHTS)
+    runs.flip_a_byte(trained / WEIGHTS)
+    assert runs.train_only(tmp_path, chosen, listener) == trained
+    assert f"{trained / WEIGHTS} is damaged" in listener.said
+    assert file_digest(trained / WEIGHTS) == before
+
+
+def hold(root, held, release):
+    """Build the stage, but not before told so."""
+
+    def slowly(folder):
+        build(folder)
+        held.set()
+        release.wait()
+
+    Stages(root, no_news).run("work", INPUTS, slowly)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """(process that is building the stage, what lets it finish)."""
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, held, release))
+    process.start()
+    held.wait()
+    yield process, release
+    if process.is_alive():
+        process.kill()
+    process.join()
+
+
+def test_the_second_process_says_whom_it_waits_for_and_reuses(tmp_path, holder):
+    process, release = holder
+    said = []
+
+    def listen(message):
+        said.append(message)
+        release.set()
+
+    folder = Stages(tmp_path, listen).run("work", INPUTS, no_build)
+    assert (folder / "a.json").exists()
+    assert len(said) == 1
+    assert f"waiting for process {process.pid}," in said[0]
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_killed_process_holds_nothing(tmp_path, holder):
+    process, _ = holder
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    folder = Stages(tmp_path, no_news).run("work", INPUTS, build)
+    assert (folder / "a.json").exists()
+
+
+def test_half_a_file_left_behind_is_not_in_the_finished_stage(tmp_path):
+    def interrupted(folder):
+        (folder / f".a.json.{os.getpid() + 1}.tmp").write_text("hal")
+        raise KeyboardInterrupt
+
+    stages = Stages(tmp_path, no_news)
+    with pytest.raises(KeyboardInterrupt):
+        stages.run("work", INPUTS, interrupted)
+    folder = stages.run("work", INPUTS, build)
+    assert {path.name for path in folder.iterdir()} == {"a.json", "b.json", MANIFEST}
+
+
+def test_a_work_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file.*--work-dir"):
+        Stages(tmp_path / "file" / "work", no_news).run("work", INPUTS, build)

@@ -1,0 +1,22 @@
+from grasp_bench.run.training import loop as training
+from grasp_bench.run.training.trained import summary
+
+from . import runs
+
+
+def test_numbers_are_left_open_and_counted():
+    assert (
+        summary(["blocks.0.ff.up.0", "norm.2d.weight", "blocks.11.ff.up.3"])
+        == "blocks.*.ff.up.* (2), norm.2d.weight (1)"
+    )
+
+
+def test_a_run_says_what_it_trains_beside_what(tmp_path):
+    progress = runs.Listener()
+    trained = runs.train_only(tmp_path, runs.small("grasp"), progress)
+    assert (trained / training.SUMMARY).exists()
+    (line,) = [line for line in progress.said.splitlines() if line.startswith("trains ")]
+    assert line.startswith("trains 43,008 parameters: ")
+    assert "transformer_blocks.*.ff.down.* (12)" in line  # four blocks, three clusters
+    assert "transformer_blocks.*.ff_context.up.* (9)" in line  # none on the prompt's side of the last
+    assert "attn" not in line

@@ -1,0 +1,190 @@
+import io
+import json
+import math
+
+import pytest
+from PIL import Image
+from results.records import BUDGET, metric, record, save
+from rich.console import Console
+
+from grasp_bench.contracts.record import Interval
+from grasp_bench.errors import UserError
+from grasp_bench.results.sharing.compare import compare
+from grasp_bench.results.sharing.picture import write_comparison
+from grasp_bench.results.sharing.render import json_payload, rich_comparison
+from grasp_bench.results.sharing.runs import finished_run, read_run
+
+
+def scored(method: str, value: float, seed: int = 0, *, low: float = 0.4, high: float = 0.6, **fields):
+    """A run with a recall of ``value`` for the tail, which is at most what real images score."""
+    found = metric("recall", "tail", value, floor=0.9)
+    interval = Interval(low=low, high=high, unit="equal-count draw", units=20)
+    return record(method, seed, [found.model_copy(update={"interval": interval})], **fields)
+
+
+def printed(found) -> str:
+    """What the terminal shows, in one line."""
+    console = Console(width=100, file=io.StringIO())
+    console.print(rich_comparison(found))
+    return " ".join(console.file.getvalue().split())
+
+
+def test_runs_under_equal_conditions_are_comparable():
+    found = compare(scored("grasp", 0.5, streams="a" * 64), scored("lora", 0.55, streams="a" * 64))
+    assert found.comparable
+    assert found.streams_equal
+    assert [(each.field, each.a, each.b) for each in found.spec] == [("method.name", "grasp", "lora")]
+    assert found.environment == found.protocol == found.cost == []
+    assert "Comparable: same task version, budget, backbone and rules." in printed(found)
+
+
+def test_scores_are_held_against_each_others_intervals():
+    (pair,) = compare(scored("grasp", 0.5), scored("lora", 0.7, low=0.65, high=0.75)).scores
+    assert math.isclose(pair.difference, 0.2)
+    assert (pair.better, pair.b_inside_a, pair.a_inside_b) == ("b", False, False)
+    (pair,) = compare(scored("grasp", 0.5), scored("lora", 0.55, low=0.52, high=0.58)).scores
+    assert (pair.b_inside_a, pair.a_inside_b) == (True, False)
+
+
+def test_lower_is_better_where_it_is():
+    a, b = (record(name, 0, [metric("fd", "all", value, lower=True)]) for name, value in (("a", 3.0), ("b", 5.0)))
+    (pair,) = compare(a, b).scores
+    assert (pair.better, pair.difference, pair.b_inside_a) == ("a", 2.0, None)
+    (pair,) = compare(a, a).scores
+    assert (pair.better, pair.difference) == (None, 0.0)
+
+
+def test_a_score_that_one_run_lacks_is_kept():
+    found = compare(record("a", 0, [metric("fd", "all", 1.0), metric("fd", "tail", 1.0)]), record("b", 0, []))
+    assert [(pair.group, pair.b, pair.difference) for pair in found.scores] == [
+        ("all", None, None),
+        ("tail", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (record("lora", 0, task_version="2"), "another task: version: 1 | 2"),
+        (record("lora", 0, task="faces"), "another task: name: digits-lt | faces"),
+        (record("lora", 0, status="oom", reason="big"), "run B is oom: it has no scores"),
+    ],
+)
+def test_what_makes_runs_incomparable_is_said(other, reason):
+    found = compare(record("grasp", 0, [metric("fd", "all", 1.0)]), other)
+    assert reason in found.reasons
+    shown = printed(found)
+    assert "NOT comparable" in shown
+    assert reason in shown
+
+
+def test_another_budget_backbone_or_protocol_is_no_common_table():
+    a = record("grasp", 0)
+    spec = a.spec.model_copy(
+        update={
+            "budget": BUDGET.model_copy(update={"steps": 5}),
+            "backbone": a.spec.backbone.model_copy(update={"version": "def"}),
+        }
+    )
+    b = a.model_copy(update={"spec": spec, "run_id": spec.id, "protocol": {"rules": "2.0", "score": "4"}})
+    assert compare(a, b).reasons == [
+        "another backbone: version: abc | def",
+        "another budget: steps: 600 | 5",
+        "another version of the rules: 1.0 | 2.0",
+        "another version of what decides scores: score: - | 4",
+    ]
+    patch = a.model_copy(update={"protocol": {"rules": "1.0.3"}})
+    assert compare(a, patch).comparable
+
+
+@pytest.mark.parametrize(
+    ("streams", "seeds", "words"),
+    [
+        (("a", "a"), (0, 0), "equal: both saw"),
+        (("a", "b"), (0, 1), "different, as they are for different seeds (0 | 1)"),
+        (("a", "b"), (0, 0), "DIFFERENT at the same seed"),
+        (("a", None), (0, 0), "not known"),
+    ],
+)
+def test_streams_are_told_in_words(streams, seeds, words):
+    a, b = (record(m, seed, streams=each) for m, each, seed in zip(("x", "y"), streams, seeds, strict=True))
+    assert compare(a, b).streams.startswith(words)
+
+
+def test_environment_and_cost_show_what_changed_only():
+    a = scored("grasp", 0.5)
+    environment = a.environment.model_copy(update={"device": "H200", "versions": {"torch": "2"}, "git_dirty": True})
+    cost = a.cost.model_copy(update={"train_seconds": 1.0})
+    found = compare(a, a.model_copy(update={"environment": environment, "cost": cost}))
+    assert found.same_run
+    assert {(each.field, each.a, each.b) for each in found.environment} == {
+        ("device", "cpu", "H200"),
+        ("versions.torch", None, "2"),
+        ("git_dirty", None, True),
+    }
+    assert [each.field for each in found.cost] == ["train_seconds"]
+    shown = printed(found)
+    assert "specification: equal" in shown
+    assert "They are one specification, carried out twice." in shown
+
+
+def test_the_json_holds_every_score_and_no_record():
+    payload = json.loads(json.dumps(json_payload(compare(scored("grasp", 0.5), scored("lora", 0.7)))))
+    assert payload["a"]["label"] == "grasp"
+    assert payload["comparable"] is True
+    (pair,) = payload["scores"]
+    assert pair["b"]["value"] == 0.7
+    assert pair["b_inside_a"] is False
+
+
+def test_names_are_shown_as_they_are():
+    assert "[bold]x[/bold] on" in printed(compare(record("[bold]x[/bold]", 0), record("lora", 0)))
+
+
+def test_the_picture_shows_both(tmp_path):
+    a, b = scored("gra$p", 0.5), scored("lora", 0.7)
+    for folder, colour in (("a", "#ff0000"), ("b", "#00ff00")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 30), colour).save(tmp_path / folder / "samples.png")
+    write_comparison(tmp_path / "both.png", compare(a, b), (tmp_path / "a", tmp_path / "b"))
+    pixels = {colour for _, colour in Image.open(tmp_path / "both.png").convert("RGB").getcolors(1 << 20)}
+    assert {(255, 0, 0), (0, 255, 0), (0, 0x72, 0xB2), (0xE6, 0x9F, 0)} <= pixels  # both grids, bars of either run
+    once = (tmp_path / "both.png").read_bytes()
+    write_comparison(tmp_path / "both.png", compare(a, b), (tmp_path / "a", tmp_path / "b"))
+    assert (tmp_path / "both.png").read_bytes() == once
+
+
+def test_a_picture_without_samples_or_scores_is_drawn_and_a_broken_one_named(tmp_path):
+    found = compare(record("a", 0), record("b", 0))
+    write_comparison(tmp_path / "both.png", found, (tmp_path, tmp_path))
+    assert Image.open(tmp_path / "both.png").size[0] == 1400
+    (tmp_path / "samples.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"samples\.png: cannot be read as a picture"):
+        write_comparison(tmp_path / "both.png", found, (tmp_path, tmp_path))
+
+
+def test_a_run_is_its_folder_or_its_record(tmp_path):
+    save(tmp_path, record("grasp", 0), record("lora", 0, status="failed", reason="no space"))
+    folder = tmp_path / "digits-lt/grasp/seed-0"
+    assert read_run(folder) == read_run(folder / "record.json") == finished_run(folder)
+    with pytest.raises(UserError, match="there is no such record"):
+        read_run(tmp_path)
+    assert read_run(tmp_path / "digits-lt/lora/seed-0").record.status == "failed"
+    with pytest.raises(UserError, match=r"this run is failed \(no space\), and has no scores"):
+        finished_run(tmp_path / "digits-lt/lora/seed-0")
+
+
+def test_what_a_stranger_writes_cannot_steer_the_terminal():
+    hostile = record("\x1b]0;owned\x07", 0, [metric("\x1b[2Jfd", "\x1b[5mtail", 1.0)], task="x\x1b[31m")
+    shown = printed(compare(hostile, record("lora", 0, [])))
+    assert "\x1b" not in shown
+    assert "\\x1b[2Jfd" in shown
+
+
+def test_a_picture_made_to_fill_the_memory_is_one_message(tmp_path, monkeypatch):
+    save(tmp_path, *(record(name, 0, []) for name in ("grasp", "lora")))
+    folders = [tmp_path / "digits-lt" / name / "seed-0" for name in ("grasp", "lora")]
+    Image.new("L", (64, 64)).save(folders[0] / "samples.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UserError, match="cannot be read as a picture"):
+        write_comparison(tmp_path / "c.png", compare(*(read_run(each).record for each in folders)), tuple(folders))

@@ -1,0 +1,158 @@
+import json
+from pathlib import Path
+
+import pytest
+from results.records import metric, record
+from run import runs
+
+from grasp_bench.baselines.lora import Lora
+from grasp_bench.contracts.record import Interval, read_record
+from grasp_bench.errors import UserError
+from grasp_bench.results.sharing.reproduce import MARK, held_against, recorded_plan, reproduce
+from grasp_bench.results.sharing.runs import with_data
+from grasp_bench.run.plan import STAGE_VERSIONS, plan
+
+
+@pytest.fixture(autouse=True, scope="module")
+def hurry():
+    with pytest.MonkeyPatch.context() as patch:
+        runs.hurry(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, hurry):
+    """The record.json of a run of lora with settings of its own."""
+    folder = tmp_path_factory.mktemp("finished")
+    runs.finish(folder, runs.small("lora", method_settings=["rank=4"], guidance_settings=["guidance_scale=3"], seed=1))
+    (path,) = (folder / "results").rglob("record.json")
+    return path
+
+
+def edited(finished: Path, to: Path, **changes) -> Path:
+    """The record with other fields, as a file of its own."""
+    to.write_text(json.dumps(json.loads(finished.read_text()) | changes))
+    return to
+
+
+@pytest.mark.slow
+def test_a_run_comes_out_bit_for_bit(finished, tmp_path):
+    before = finished.read_bytes()
+    chosen, recorded = recorded_plan(finished)
+    found = reproduce(finished, chosen, recorded, tmp_path / "results", tmp_path / "work", "cpu", runs.Listener())
+    assert found.agrees
+    assert {score.verdict for score in found.scores} == {"equal"}
+    assert found.streams_equal
+    assert found.weights_equal
+    assert found.path.is_relative_to(tmp_path)
+    assert read_record(found.path).run_id == recorded.run_id
+    assert finished.read_bytes() == before
+    with pytest.raises(UserError, match="a finished run lies where the new one would go"):
+        reproduce(finished, chosen, recorded, tmp_path / "results", tmp_path / "new", "cpu", runs.Listener())
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_record_itself_is_never_overwritten(finished, tmp_path):
+    chosen, recorded = recorded_plan(finished)
+    results = finished.parents[3]
+    for named in (finished, finished.parent):
+        with pytest.raises(UserError, match="that record lies where the new one would go"):
+            reproduce(named, chosen, recorded, results, tmp_path / "work", "cpu", runs.Listener())
+
+
+def test_finished_work_is_not_taken_for_a_new_run(finished, tmp_path):
+    chosen, recorded = recorded_plan(finished)
+    with pytest.raises(UserError, match="other work lies there"):
+        reproduce(finished, chosen, recorded, tmp_path, finished.parents[4] / "work", "cpu", runs.Listener())
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / MARK).write_text('{"run_id": "of another run"}')
+    with pytest.raises(UserError, match="other work lies there"):
+        reproduce(finished, chosen, recorded, tmp_path, tmp_path / "work", "cpu", runs.Listener())
+
+
+@pytest.mark.slow
+def test_an_interrupted_reproduction_goes_on(finished, tmp_path):
+    chosen, recorded = recorded_plan(finished)
+
+    def again():
+        return reproduce(finished, chosen, recorded, tmp_path / "results", tmp_path / "work", "cpu", runs.Listener())
+
+    with pytest.MonkeyPatch.context() as patch:
+        runs.fail_at_step(patch, 10, runs.interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            again()
+    assert again().agrees
+
+
+def test_what_is_of_another_version_cannot_be_made_again(finished, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Lora, "version", "99")
+        with pytest.raises(UserError, match="method lora is of version 99 here"):
+            recorded_plan(finished)
+    with monkeypatch.context() as patch:
+        patch.setattr("grasp_bench.tasks.digits_lt.DigitsLT.version", "99")
+        with pytest.raises(UserError, match="task digits-lt is of version 99 here"):
+            recorded_plan(finished)
+    with monkeypatch.context() as patch:
+        patch.setitem(STAGE_VERSIONS, "score", 99)
+        with pytest.raises(UserError, match="score is of version 99 here, the run was made with"):
+            recorded_plan(finished)
+    stages = json.loads(finished.read_text())["stages"] | {"score": "0" * 64}
+    with pytest.raises(UserError, match="its stage score is not the one of this version"):
+        recorded_plan(edited(finished, tmp_path / "record.json", stages=stages))
+
+
+def test_a_plugin_that_is_not_here_is_named(finished, tmp_path):
+    spec = json.loads(finished.read_text())["spec"]
+    spec["method"]["name"] = "mine"
+    changed = read_record(finished).spec.model_validate(spec)
+    path = edited(finished, tmp_path / "record.json", spec=spec, run_id=changed.id)
+    with pytest.raises(UserError, match="unknown method 'mine'"):
+        recorded_plan(path)
+
+
+def test_data_that_is_not_here_is_told_before_anything_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "nih-lt").mkdir()
+    (tmp_path / "mimic-lt").mkdir()
+    monkeypatch.setenv("GRASP_BENCH_DATA", str(tmp_path))
+    chosen = plan(method="lora", task="nih-lt")
+    rootless = type(chosen.task)(chosen.task.config)
+    without = type(chosen)(**vars(chosen) | {"task": rootless})
+    assert with_data(without, None).task.root == tmp_path / "nih-lt"
+    monkeypatch.setenv("GRASP_BENCH_DATA", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="there is no such folder, but task nih-lt reads its data there"):
+        with_data(without, None)
+    assert with_data(chosen, None) is chosen
+
+
+def test_scores_are_held_against_the_recorded_intervals():
+    def run(value: float | None, n: int = 30, interval: bool = True, **fields):
+        found = metric("recall", "tail", 0.5).model_copy(update={"value": value, "n": n})
+        if interval:
+            ends = Interval(low=0.4, high=0.6, unit="patient", units=20)
+            found = found.model_copy(update={"interval": ends})
+        return record("lora", 0, [found], streams="a", **fields)
+
+    def verdict(recorded, anew):
+        found = held_against(recorded, anew, Path("record.json"))
+        (score,) = found.scores
+        assert found.agrees == (score.verdict != "outside")
+        return score.verdict, score.unit
+
+    assert verdict(run(0.5), run(0.5)) == ("equal", "patient")
+    assert verdict(run(0.5), run(0.6)) == ("within", "patient")
+    assert verdict(run(0.5), run(0.61)) == ("outside", "patient")
+    assert verdict(run(0.5), run(None)) == ("outside", "patient")
+    assert verdict(run(0.5), run(0.5, n=29)) == ("outside", "patient")
+    assert verdict(run(None, interval=False), run(None)) == ("equal", None)
+    assert verdict(run(0.5, interval=False), run(0.5000001)) == ("outside", None)
+    assert not held_against(run(0.5), record("lora", 0, [], streams="a"), Path()).agrees
+
+
+def test_other_streams_disagree_and_other_weights_do_not():
+    recorded = record("lora", 0, [metric("recall", "all", 0.5)], streams="a", weights="1")
+    anew = recorded.model_copy(update={"weights": "2"})
+    found = held_against(recorded, anew, Path())
+    assert found.agrees
+    assert not found.weights_equal
+    assert not held_against(recorded, recorded.model_copy(update={"streams": "b"}), Path()).agrees

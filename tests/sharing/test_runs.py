@@ -1,0 +1,41 @@
+"""Whether what is recorded of a run still is what a run of it would record."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from grasp_bench.contracts.record import RECORD_NAME, read_record
+from grasp_bench.errors import UserError
+from grasp_bench.results.sharing.runs import check_current
+from grasp_bench.run.plan import Plan, plan
+from grasp_bench.tuning.chosen import with_tuned
+
+RESULTS = Path(__file__).parents[2] / "results"
+METHODS = tomllib.loads((RESULTS / "digits-lt/sweeps/methods.toml").read_text())["methods"]
+
+
+def committed(method: str) -> tuple[Path, Plan]:
+    """The folder of the method's run in the committed results, and what a run of it would be here."""
+    here = with_tuned(plan(method=method, task="digits-lt"), RESULTS)
+    return RESULTS / here.task_label / here.label / "seed-0", here
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_committed_runs_are_of_the_rules_stages_and_searches_of_today(method: str) -> None:
+    folder, here = committed(method)
+    record = read_record(folder / RECORD_NAME)
+    assert here.spec.id == record.run_id
+    assert here.protocol() == record.protocol
+    assert here.tuned == record.tuned
+    check_current(folder, here, record)
+
+
+def test_another_version_of_the_extractor_is_another_protocol() -> None:
+    folder, chosen = committed("lora")
+    later = replace(chosen, extractor=type("Later", (chosen.extractor,), {"version": "2"}))
+    with pytest.raises(UserError, match="extractor is of version 1, digits-cnn@2 here, the run was made with 1, so"):
+        check_current(folder, later, read_record(folder / RECORD_NAME))
