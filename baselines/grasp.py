@@ -163,7 +163,7 @@ class Grasp(ClusterAdapters):
         return image_clusters(train, self.config.column)[0] if self.config.column is not None else None
 
     def pictures(self) -> dict[str, bytes]:
-        from grasp_bench.run.pictures import draw_partition
+        from grasp_bench.adapters.partition_picture import draw_partition
 
         rows = [f"{info.name}  {info.group} ({info.train_count})" for info in self.classes]
         title = f"partition by {self.config.partition}: training images of each class in each cluster"

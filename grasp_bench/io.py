@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from grasp_bench.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from matplotlib.figure import Figure
 
 MAPPED_TYPES = {"BOOL": "?", "U8": "<u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
 """Type of a safetensors file → numpy's name of it."""
@@ -28,6 +30,17 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def flattened(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """One level of ``values``, a mapping of mappings: the name of a nested value is the names on its way, joined."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}{separator}{inner}": each for inner, each in flattened(value, separator).items()}
+        else:
+            found[name] = value
+    return found
 
 
 def file_digest(path: Path) -> str:
@@ -87,6 +100,15 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON; NaN and infinity are refused with ValueError."""
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def png(figure: Figure) -> bytes:
+    """A matplotlib figure as a PNG file whose bytes depend on what is drawn alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""``grasp-bench diagnose``: whether the gradients of head and tail, and of a partition's clusters, point alike."""
+"""``grasp-bench diagnose``: whether gradients of head and tail, and within a partition's clusters, are aligned."""
 
 from __future__ import annotations
 
@@ -13,44 +13,46 @@ from grasp_bench.errors import UserError
 if TYPE_CHECKING:
     from grasp_bench.diagnose.subject import Subject
 
-PRETRAINED = "vanilla-ft"  # before its first step it is the pretrained transformer, all of whose weights it trains
+PRETRAINED = "vanilla-ft"  # before its first step: the pretrained transformer, with all its weights trainable
 
 
 def diagnose(
     task: Annotated[
-        str | None, typer.Option("--task", "-t", help="Task, or the TOML file that describes one; of a run, its own.")
+        str | None,
+        typer.Option("--task", "-t", help="Task, or the TOML file that describes one; not needed with --run."),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", "-m", help="Method; the pretrained transformer, with all its weights, if absent."),
+        typer.Option("--method", "-m", help="Method; if absent, the pretrained transformer with all its weights."),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A run's folder, its record.json, or an exported folder.")
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(metavar="STEP,…", help="After which training steps; 0 if absent, and the last of a RUN."),
+        typer.Option(metavar="STEP,…", help="Training steps to look at; default: 0, or the last step of a RUN."),
     ] = None,
-    batches: Annotated[int, typer.Option(min=4, help="Images of each class; fewer if a class has fewer.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Of images and noise; without RUN, of the training, too.")] = 0,
+    batches: Annotated[int, typer.Option(min=4, help="Images per class; fewer if a class has fewer.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of images and noise; without RUN, of the training too.")] = 0,
     set_: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable.")
     ] = [],  # noqa: B006 # typer reads it, nothing changes it
     backbone: Annotated[
-        str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's or the run's if absent.")
+        str | None,
+        typer.Option(help="Backbone, or NAME:FOLDER of its weights; default: that of the run or of the task."),
     ] = None,
-    budget: Annotated[str, typer.Option(help="Budget of the task, without RUN.")] = STANDARD,
+    budget: Annotated[str, typer.Option(help="Budget of the task; not with --run.")] = STANDARD,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the task's download.")] = None,
     results: Annotated[
-        Path, typer.Option(help="Where it goes: <task>/diagnose/<label>/seed-<n>@<step>.json, .png and .md.")
+        Path, typer.Option(help="Folder to write <task>/diagnose/<label>/seed-<n>@<step>.json, .png and .md to.")
     ] = Path("results"),
-    work_dir: Annotated[Path, typer.Option(help="Where stages are; reused.")] = Path(".grasp-bench"),
+    work_dir: Annotated[Path, typer.Option(help="Folder of the stages, which are reused.")] = Path(".grasp-bench"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Measure how alike the gradients of groups and classes point, by kind of layer and noise level.
+    """Measure how well gradients of groups and classes are aligned, by kind of layer and noise level.
 
-    It compares them with chance, tells how far each partition of the classes raises alignment within its clusters, and
-    says in a paragraph what the numbers do and do not show. Only training images are used.
+    Alignment is compared with chance, and every partition of the classes with random ones. A paragraph says what the
+    numbers do and do not show. Only training images are used.
     """
     from grasp_bench.diagnose.subject import parse_steps
 
@@ -79,7 +81,7 @@ def _of_run(
     data_root: Path | None,
     work_dir: Path,
 ) -> Subject | None:
-    """The run that is named, if one is. Raises :class:`UserError` where other options say otherwise than it."""
+    """Return the named run as a subject, or None. Raises :class:`UserError` for options that contradict the run."""
     if run is None:
         return None
     from grasp_bench.diagnose.subject import of_run
@@ -105,7 +107,7 @@ def _of_method(
     data_root: Path | None,
     seed: int,
 ) -> Subject:
-    """A run that is yet to be made."""
+    """Return a run that has not been made yet as a subject."""
     from grasp_bench.diagnose.subject import of_plan
     from grasp_bench.run.plan import plan
 

@@ -1,4 +1,4 @@
-"""From gradients to what is reported of them: cosines, tests and partitions, as plain JSON."""
+"""From gradients to the reported numbers: cosines, tests and partitions, as plain JSON."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.diagnose import alignment as al
 from grasp_bench.diagnose.within import lift
+from grasp_bench.stats import holm
 
 WHOLE = "all"
 """The kind of all layers together."""
 DRAWS = 500
 PERMUTATIONS = 1000
 NULLS = {"images": al.permuted_images, "classes": al.permuted_classes}
-"""What labels are permuted among."""
+"""Null hypothesis → permutation of the labels; the name says what they are permuted among."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Cell:
 
 
 def cells(values: Mapping[str, np.ndarray], apart: Mapping[str, np.ndarray]) -> list[Cell]:
-    """The cells of gradients (levels, B, C, D) by kind, and after each level's, where there are several kinds, those of
-    all layers together.
+    """Return the cells of gradients (levels, B, C, D) by kind, level by level.
+
+    If there are several kinds, the cell of all layers together follows those of each level.
     """
     found = []
     for level in range(len(next(iter(values.values())))):
@@ -59,9 +61,9 @@ def findings(
     rng: np.random.Generator,
     permutations: int = PERMUTATIONS,
 ) -> dict[str, Any]:
-    """Cosines of ``groups`` and of the classes ``infos``, tests of pairs of groups, and the partitions' lifts.
+    """Return cosines of ``groups`` and of the classes ``infos``, tests of pairs of groups, and the partitions' lifts.
 
-    What cannot be measured is None.
+    Numbers that cannot be measured are None.
     """
     batches = len(found[0].gram)
     group_of_class = np.array([groups.index(info.group) for info in infos])
@@ -90,7 +92,7 @@ def findings(
 def _cosines(
     cell: Cell, products: np.ndarray, apart: np.ndarray, belongs: np.ndarray, draws: np.ndarray
 ) -> dict[str, Any]:
-    """The cosines of a cell's vectors, with intervals; none for vectors of which no two classes share a parameter."""
+    """Return cosines of a cell's vectors, with intervals; None for vectors whose classes share no parameter."""
     sizes = belongs.sum(1)
     separate = apart >= np.outer(sizes, sizes)
     cosines = np.where(separate, np.nan, al.cosines(al.split_products(products)))
@@ -107,9 +109,9 @@ def _cosines(
 def _tests(
     found: Sequence[Cell], groups: Sequence[str], members: np.ndarray, permutations: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Whether pairs of groups are less aligned than chance, for both meanings of chance.
+    """Test whether pairs of groups are less aligned than by chance, under both null hypotheses.
 
-    Cells in which some classes share no parameter are no test: there the answer follows from the routing. A
+    Cells in which some classes share no parameter are not tested: there the answer follows from the routing. A
     permutation is the same in all cells, since an image is in all of them.
     """
     pairs = list(itertools.combinations(range(len(groups)), 2))
@@ -127,8 +129,10 @@ def _tests(
         null = np.stack([statistic(permute(members, rng)) for _ in range(permutations)])
         p, corrected = al.less_than(observed, null)
         tested = testable & np.isfinite(corrected)
-        least = np.where(tested.any(0), np.where(tested, corrected, np.inf).min(0), np.nan)
-        for number, (pair, over_pairs) in enumerate(zip(pairs, al.holm(least.tolist()), strict=True)):
+        least = [
+            float(column[of].min()) if of.any() else None for column, of in zip(corrected.T, tested.T, strict=True)
+        ]
+        for number, (pair, over_pairs) in enumerate(zip(pairs, holm(least), strict=True)):
             each = [
                 {"kind": cell.kind, "level": cell.level}
                 | dict(zip(("cosine", "null", "p", "p_corrected"), plain(np.array(numbers)), strict=True))
@@ -157,23 +161,25 @@ def _lifts(
     permutations: int,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """What every partition raises alignment by, in each kind of layer over all noise levels."""
+    """Return how far every partition raises alignment, by kind of layer over all noise levels."""
     lifts = []
     for kind in dict.fromkeys(cell.kind for cell in found):
         own = [cell for cell in found if cell.kind == kind]
         if any(cell.apart.any() for cell in own):
             continue
         products = np.stack([al.split_products(cell.gram) for cell in own])
-        redrawn = np.stack([[al.split_products(cell.gram, counts) for cell in own] for counts in draws])
+        resampled = np.stack([[al.split_products(cell.gram, counts) for cell in own] for counts in draws])
         for name, clusters in partitions.items():
             served = np.array([clusters[info.name] for info in infos])
-            numbers = asdict(lift(products, redrawn, served, permutations, rng))
+            numbers = asdict(lift(products, resampled, served, permutations, rng))
             lifts.append({"partition": name, "kind": kind} | {key: plain(value) for key, value in numbers.items()})
     return lifts
 
 
 def plain(values: Any) -> Any:
-    """Numbers as JSON has them, to six digits; None for those that are not finite."""
+    """Return numbers for JSON, to six digits; None for None and for numbers that are not finite."""
+    if values is None:
+        return None
     if isinstance(values, np.ndarray) and values.ndim:
         return [plain(each) for each in values]
     if isinstance(values, bool | int | np.bool_ | np.integer):

@@ -21,49 +21,49 @@ from grasp_bench.run.sampling import Network
 from grasp_bench.run.training.batches import LatentSource
 
 LEVELS = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
-"""Ranges of the timestep, 0 at the data and 1 at the noise."""
+"""Ranges of the timestep, which is 0 at the data and 1 at the noise."""
 NOISES = 8
-"""Draws of noise, at as many timesteps evenly through the range, that a gradient is the mean over."""
+"""Draws of noise per gradient, which is their mean; their timesteps are spread evenly over the range."""
 FEWEST_BATCHES = 4
 MOST_CLASSES = 100
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Which images gradients are of."""
+    """The images whose gradients are measured."""
 
     classes: np.ndarray
-    """Indices of the classes, (C,)."""
+    """Indices of the classes (C,)."""
     images: np.ndarray
-    """Indices of training images, (B, C): each in one batch only."""
+    """Indices of training images (B, C), each in one batch only."""
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What :func:`measure` found, by kind of layer; kinds that the error does not depend on are left out."""
+    """Gradients by kind of layer; kinds that the loss does not depend on are left out."""
 
     values: dict[str, np.ndarray]
-    """float32 (levels, B, C, D), D the number of parameters or a sketch's width."""
+    """float32 (levels, B, C, D), where D is the number of parameters or the width of a sketch."""
     apart: dict[str, np.ndarray]
-    """bool (C, C): classes that share no parameter, as those of different clusters' adapters."""
+    """bool (C, C), True for classes that share no parameter, such as those served by adapters of different clusters."""
     sizes: dict[str, int]
-    """Parameters of the kind."""
+    """Number of parameters of the kind."""
     losses: np.ndarray
-    """Mean squared error of each, (levels, B, C)."""
+    """Mean squared error of each image (levels, B, C)."""
 
 
 def draw(train: Split, infos: Sequence[ClassInfo], asked: int, seed: int) -> Draws:
-    """As many images of every class, one a batch: ``asked`` batches, or as many as the rarest class has images.
+    """Draw equally many images of every class, one per batch: ``asked`` batches, or as many as the rarest class allows.
 
-    Classes of fewer than 4 images are left out; of more than 100 classes as many are drawn, evenly from the groups.
-    Raises :class:`UserError` where fewer than two classes are left.
+    Classes with fewer than 4 images are left out; of more than 100 classes, 100 are drawn evenly from the groups.
+    Raises :class:`UserError` if fewer than two classes are left.
     """
     counts = np.bincount(train.labels, minlength=len(infos))
     enough = [index for index in range(len(infos)) if counts[index] >= FEWEST_BATCHES]
     if len(enough) < 2:
         raise UserError(
-            f"{len(enough)} classes have at least {FEWEST_BATCHES} training images, which is what their gradients are "
-            "compared by; expected two or more. Choose a task with more images of each class."
+            f"{len(enough)} classes have at least {FEWEST_BATCHES} training images, which a comparison of gradients "
+            "needs; expected two or more. Choose a task with more images per class."
         )
     classes = _evenly([infos[index].group for index in enough], np.array(enough), seeds.rng("diagnose-classes", seed))
     batches = min(asked, int(counts[classes].min()))
@@ -75,7 +75,7 @@ def draw(train: Split, infos: Sequence[ClassInfo], asked: int, seed: int) -> Dra
 
 
 def _evenly(groups: list[str], classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """At most ``MOST_CLASSES`` of the classes, in their order, as equally many of each group as can be."""
+    """Return at most ``MOST_CLASSES`` of the classes, in their order, from each group as equally as possible."""
     if len(classes) <= MOST_CLASSES:
         return classes
     turns = np.empty(len(classes), np.int64)
@@ -96,10 +96,11 @@ def measure(
     seed: int,
     advance: Advance,
 ) -> Gradients:
-    """Gradients of the objective's mean squared error alone, without what a method adds to it or multiplies it with.
+    """Measure gradients of the objective's mean squared error alone, without a method's own terms and weights.
 
-    A gradient is that of one image, over :data:`NOISES` draws of noise, with its prompt and, where a method routes, its
-    cluster. Noise and timesteps are the same for all classes of a batch. ``advance`` is called with the gradients done.
+    Each gradient is that of one image, over :data:`NOISES` draws of noise, with its prompt and, if the method routes,
+    its cluster. Noise and timesteps are the same for all classes of a batch. ``advance`` is called with the number of
+    gradients done.
     """
     backbone, names = network.backbone, layer_kinds(network.backbone, parameters, added)
     tensors = list(parameters.values())
@@ -135,7 +136,7 @@ def measure(
 
 
 def timesteps(level: int) -> np.ndarray:
-    """The timesteps of a range, float32 (NOISES,): the middles of as many equal parts."""
+    """Return the timesteps of a range, float32 (NOISES,): the midpoints of equal parts."""
     low, high = LEVELS[level]
     grid: np.ndarray = low + (high - low) * (np.arange(NOISES, dtype=np.float32) + 0.5) / NOISES
     return grid
@@ -148,7 +149,7 @@ def _conditions(
     clusters: np.ndarray | None,
     like: torch.Tensor,
 ) -> Callable[[torch.Tensor], Condition]:
-    """From timesteps (NOISES,) to what the network knows of an image at each of them."""
+    """Return a function from timesteps (NOISES,) to the conditions of one image at each of them."""
     prompts = embed([train.prompts[image]] * NOISES).to(like)
 
     def repeated(number: int) -> torch.Tensor:
@@ -167,7 +168,7 @@ def _conditions(
 
 
 def _loss(network: Network, clean: torch.Tensor, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
-    """Mean squared error of an image (1, ...) under noise (NOISES, ...)."""
+    """Return the mean squared error of an image (1, ...) under noise (NOISES, ...)."""
     objective, latents = network.backbone.objective, clean.expand_as(noise)
     noisy = objective.add_noise(latents, noise, condition.timesteps)
     target = objective.target(latents, noise, condition.timesteps)

@@ -1,4 +1,4 @@
-"""Which kind of layer a parameter belongs to."""
+"""The kind of layer that a parameter belongs to."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from grasp_bench.contracts.backbone import Backbone
 ATTENTION, FEED_FORWARD, MODULATION, EMBEDDINGS = "attention", "feed-forward", "modulation", "embeddings"
 OTHER = "other"
 ADAPTER = " adapter"
-"""Ends the kind of what a method added there."""
+"""Suffix of the kind of parameters that a method added."""
 
 
 def layer_kinds(
     backbone: Backbone, parameters: dict[str, nn.Parameter], added: set[nn.Parameter]
 ) -> dict[str, list[str]]:
-    """Kind → names, of those among ``parameters``, of the layers that they belong to.
+    """Return kind → names of ``parameters``, by the layer that they belong to.
 
-    "modulation" is norms and what scales, shifts and gates their output, "embeddings" what brings latents, prompts and
-    timesteps to tokens and tokens back to latents. Parameters that a method ``added`` are apart: what they add to is
-    "attention adapter", and so on. "other" are those that are nowhere in the transformer, or in no layer known here.
+    "modulation" covers norms and the scale, shift and gate of their output; "embeddings" covers the layers that turn
+    latents, prompts and timesteps into tokens, and tokens back into latents. Parameters that a method ``added`` have
+    kinds of their own, such as "attention adapter". "other" covers parameters outside the transformer and in unknown
+    layers.
     """
     feed_forwards = [name.removesuffix(".base_layer") for name in backbone.feed_forwards()]
     places = {id(parameter): name for name, parameter in backbone.transformer.named_parameters()}
@@ -34,7 +35,7 @@ def layer_kinds(
 
 
 def _kind(transformer: nn.Module, place: str, feed_forwards: list[str]) -> str:
-    """By what encloses the parameter, the outermost first, then by its name."""
+    """Return the kind by the modules that enclose the parameter, the outermost first, then by its name."""
     if any(place.startswith(f"{prefix}.") for prefix in feed_forwards) or ".proj_mlp." in place:
         return FEED_FORWARD
     for kind, part in _around(transformer, place):
@@ -50,7 +51,7 @@ def _kind(transformer: nn.Module, place: str, feed_forwards: list[str]) -> str:
 
 
 def _around(transformer: nn.Module, place: str) -> Iterator[tuple[str, str]]:
-    """(type, last part of the name) of every module around a parameter, the outermost first; then ("", its own)."""
+    """Yield (type, last part of the name) of every enclosing module, the outermost first; then ("", its own name)."""
     *parts, own = place.split(".")
     module = transformer
     for part in parts:

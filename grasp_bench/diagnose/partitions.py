@@ -9,12 +9,14 @@ from grasp_bench.adapters.partition import Partition, by_class, by_group, cluste
 from grasp_bench.contracts.study import Study
 from grasp_bench.errors import UserError
 
-OF_IMAGES = {"metadata": "it parts images, not classes, and what is compared are the gradients of classes."}
+OF_IMAGES = {"metadata": "it partitions images, not classes, and the gradients that are compared are those of classes."}
 
 
 def partitions(study: Study) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """Name → {class: cluster} of every way to partition classes into as many clusters as there are by group; and name →
-    why there is none, as there is no partition by text without a text encoder.
+    """Return every partition of the classes into as many clusters as the partition by group has.
+
+    The first mapping is name → {class: cluster}; the second is name → why that partition does not exist, such as the
+    partition by text without a text encoder.
     """
     task = study.task
     count = cluster_count(task, None)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
+
+from grasp_bench.io import png
 
 NAMED = 30  # classes whose names can be read
 
 
 def draw_cosines(found: dict[str, Any]) -> bytes:
-    """A PNG: a row a kind of layer; a column a noise level, first groups × groups, then classes × classes.
+    """Return a PNG with one row per kind of layer and one column per noise level: groups, then classes.
 
-    The diagonal is the cosine of a mean with that of other images, which is lower the more noise there is; beside it
-    cosines are corrected for that. What is not measurable is grey.
+    The diagonal is the cosine of a mean with the mean of other images, which falls with noise; off the diagonal,
+    cosines are corrected for that noise. Cells that cannot be measured are grey.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     levels, blocks = found["levels"], (found["groups"], found["classes"])
@@ -37,16 +37,14 @@ def draw_cosines(found: dict[str, Any]) -> bytes:
                 axis.set_title(f"t {low:g}-{high:g}", fontsize=8)
             if column == 0:
                 axis.set_ylabel(cell["kind"], fontsize=8)
-    figure.colorbar(shown, ax=axes, shrink=0.6, label="cosine; on the diagonal, of a mean with that of other images")
+    figure.colorbar(shown, ax=axes, shrink=0.6, label="cosine; on the diagonal, with the mean of other images")
     title = f"{found['label']} on {found['task']}, seed {found['run_seed']}, step {found['step']}"
     figure.suptitle(f"{title}: gradients of groups (left) and classes (right)", fontsize=9)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)
 
 
 def with_ceilings(cell: dict[str, Any]) -> np.ndarray:
-    """A cell's cosines (V, V), on the diagonal each vector's agreement with itself; NaN where not measurable."""
+    """Return a cell's cosines (V, V) with its ceilings on the diagonal; NaN where not measurable."""
     cosines = np.array(cell["cosine"], np.float64)
     np.fill_diagonal(cosines, np.array(cell["ceiling"], np.float64))
     return cosines

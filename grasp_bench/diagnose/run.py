@@ -1,4 +1,4 @@
-"""Diagnosing a training at a step, from its weights to the files that say what was found."""
+"""Diagnosis of a training at a step, from its weights to the files with the results."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from grasp_bench.run.sampling import Network
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was written of one step."""
+    """The diagnosis of one step, as it was written."""
 
     path: Path
-    """Of the JSON; the picture and the paragraph are beside it, as ``.png`` and ``.md``."""
+    """File of the numbers; the picture and the paragraph are beside it, as ``.png`` and ``.md``."""
     text: str
 
 
@@ -45,7 +45,7 @@ def diagnose(
 ) -> list[Diagnosis]:
     """Measure the gradients of a training at each of ``steps``, on the same images and noise.
 
-    Raises :class:`UserError` for a method that does not apply to the task or its backbone.
+    Raises :class:`UserError` if the method does not apply to the task or its backbone.
     """
     pipeline = Pipeline(subject.fresh(), options, device, progress)
     _check_applies(pipeline)
@@ -75,7 +75,7 @@ def _check_applies(pipeline: Pipeline) -> None:
 
 
 def _study(pipeline: Pipeline) -> Study:
-    """What partitions are found by: the pretrained backbone and the training data."""
+    """Return what partitions are computed from: the pretrained backbone and the training data."""
     spec, backbone = pipeline.plan.spec, pipeline.backbone.to(pipeline.device)
     return Study(
         spec.task.name,
@@ -90,7 +90,7 @@ def _study(pipeline: Pipeline) -> Study:
 
 
 def _gradients(subject: Subject, pipeline: Pipeline, weights: Path | None, draws: Draws, seed: int) -> Gradients:
-    """Those of the method's trained parameters, on a backbone of its own."""
+    """Measure gradients of the method's trainable parameters, on a backbone of their own."""
     attached = Pipeline(subject.fresh(), pipeline.options, pipeline.device, pipeline.progress)
     if subject.studied is not None:
         attached.studied = subject.studied
@@ -115,7 +115,7 @@ def _gradients(subject: Subject, pipeline: Pipeline, weights: Path | None, draws
 
 
 def _context(subject: Subject, pipeline: Pipeline, step: int, draws: Draws, batches: int, seed: int) -> dict[str, Any]:
-    """What was measured, and how."""
+    """Return what was measured, and how."""
     spec, kept = pipeline.plan.spec, set(draws.classes.tolist())
     return {
         "schema_version": 1,
@@ -135,7 +135,7 @@ def _context(subject: Subject, pipeline: Pipeline, step: int, draws: Draws, batc
 
 
 def _sizes(gradients: Gradients) -> dict[str, Any]:
-    """Of each kind of layer, its parameters and, where its gradients were projected, to how many numbers."""
+    """Return each kind's number of parameters, and the width of its sketch if its gradients were projected."""
     return {
         kind: {"parameters": size, "projected_to": WIDTH if size > WIDTH else None}
         for kind, size in gradients.sizes.items()
@@ -143,7 +143,7 @@ def _sizes(gradients: Gradients) -> dict[str, Any]:
 
 
 def _losses(gradients: Gradients, pipeline: Pipeline, draws: Draws) -> dict[str, list[float]]:
-    """Mean squared error of every group at each noise level, all its classes alike."""
+    """Return the mean squared error of every group at each noise level, with equal weight for its classes."""
     of_class = gradients.losses.mean(1)  # (levels, C)
     named = [pipeline.classes[index].group for index in draws.classes]
     return {
@@ -153,7 +153,7 @@ def _losses(gradients: Gradients, pipeline: Pipeline, draws: Draws) -> dict[str,
 
 
 def _training(subject: Subject, weights: Path | None, step: int) -> list[dict[str, Any]]:
-    """The training's log up to ``step``: the run's own, or that of the training made again."""
+    """Return the training log up to ``step``: the run's own, or that of the rerun training."""
     beside = weights.with_name(LOG) if weights else None
     path = next((path for path in (subject.log, beside) if path and path.is_file()), None)
     return [row for row in training_log(path) if row["step"] <= step] if path else []

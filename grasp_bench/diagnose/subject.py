@@ -1,4 +1,4 @@
-"""What is diagnosed: a run, what was exported of one, or a run that is yet to be made."""
+"""What is diagnosed: a run, an exported folder, or a run that has not been made yet."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ LOG = "train.jsonl"
 
 @dataclass(frozen=True)
 class Subject:
-    """A training of a method."""
+    """The training of a method, finished or not."""
 
     plan: Plan
-    """Of the training: its task is the one that is fine-tuned on."""
+    """Plan of the training: its task is the one that is fine-tuned on."""
     label: str
     task_label: str
     weights: Path | None = None
-    """Those at the end, where they are known."""
+    """File of the weights at the end of training, where there is one."""
     studied: dict[str, JsonValue] | None = None
-    """What the method found out before it was trained, where that came with the weights."""
+    """What the method found out before training, where that came with the weights."""
     log: Path | None = None
-    """The training's log, where it is known."""
+    """File of the training log, where there is one."""
 
     @property
     def steps(self) -> int:
-        """Of the whole training."""
+        """Number of steps of the whole training."""
         return self.plan.spec.budget.steps
 
     def fresh(self) -> Plan:
-        """The plan with a method that is attached nowhere."""
+        """Return the plan with a method that is not attached to a backbone."""
         method = self.plan.method
         return replace(self.plan, method=type(method)(method.config))
 
 
 def of_run(run: Path, task: Path | None, backbone: str | None, data_root: Path | None, work_dir: Path) -> Subject:
-    """A finished run, by its folder or its ``record.json``, or an exported folder.
+    """Return the subject of a finished run, named by its folder or its ``record.json``, or of an exported folder.
 
-    Raises :class:`UserError` where it, its weights, or what it was made of are not there.
+    Raises :class:`UserError` if the run, its weights, or a part that it was made of is missing.
     """
     if (run / MANIFEST).exists():
         return _of_export(run, task, backbone, data_root)
@@ -60,7 +60,7 @@ def of_run(run: Path, task: Path | None, backbone: str | None, data_root: Path |
 
 
 def of_plan(plan: Plan) -> Subject:
-    """A run that is trained as far as is needed."""
+    """Return the subject of a run that is trained only as far as is needed."""
     return Subject(plan.trained_on, plan.label, plan.task_label)
 
 
@@ -70,29 +70,29 @@ def _of_export(folder: Path, task: Path | None, backbone: str | None, data_root:
     if plan.spec.id != manifest.spec.id:
         there, here = manifest.spec.task, plan.spec.task
         raise UserError(
-            f"{folder / MANIFEST}: it was trained on task {there.name}@{there.version}, which is of version "
-            f"{here.version} here, or has other settings or data. Restore what it was."
+            f"{folder / MANIFEST}: it was trained on task {there.name}@{there.version}, which has version "
+            f"{here.version}, other settings or other data here. Restore the task as it was."
         )
     return Subject(plan, manifest.label, manifest.task_label, folder / WEIGHTS, manifest.artifacts)
 
 
 def parse_steps(asked: str | None, subject: Subject, default: int) -> list[int]:
-    """The steps of ``--at``, ascending. Raises :class:`UserError` for those that are none of the training."""
+    """Return the steps of ``--at`` in ascending order. Raises :class:`UserError` for steps outside the training."""
     if asked is None:
         return [default]
     words = [word.strip() for word in asked.split(",")]
     if odd := next((word for word in words if not word.isdecimal() or int(word) > subject.steps), None):
         raise UserError(
-            f"--at {asked}: expected steps from 0 to {subject.steps}, after which the training ends, separated by "
-            f"commas; found {odd!r}."
+            f"--at {asked}: expected steps from 0 to {subject.steps}, the length of the training, separated by commas; "
+            f"found {odd!r}."
         )
     return sorted({int(word) for word in words})
 
 
 def weights_at(subject: Subject, pipeline: Pipeline, step: int) -> Path | None:
-    """The file of the weights after ``step``; None for those that training begins with.
+    """Return the file of the weights after ``step``; None for step 0, the initial weights.
 
-    The training is made again as far as that step, unless it is the last of weights that are there.
+    The training is rerun up to that step, unless ``step`` is the last one and its weights exist.
     """
     if step == 0:
         return None
@@ -102,9 +102,9 @@ def weights_at(subject: Subject, pipeline: Pipeline, step: int) -> Path | None:
 
 
 def training_log(path: Path) -> list[dict[str, Any]]:
-    """What a training's log tells over its steps: step, loss of every group, and what the method says of itself.
+    """Return the rows of a training log: the step, the loss of every group, and the method's own diagnostics.
 
-    Raises :class:`UserError` that names the line that is none of a log.
+    Raises :class:`UserError` that names the first malformed line.
     """
     rows = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -112,7 +112,5 @@ def training_log(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             rows.append({name: row[name] for name in ("step", "group_loss", "method")})
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}, line {number}: not a row of a training log ({error}). Make the run again."
-            ) from error
+            raise UserError(f"{path}, line {number}: not a row of a training log ({error}). Rerun the run.") from error
     return rows

@@ -1,4 +1,4 @@
-"""What the numbers of a diagnosis say, in a paragraph."""
+"""A paragraph of what the numbers of a diagnosis show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 LEVEL_OF_TEST = 0.05
 FEW = 10
-"""Batches under which a bootstrap over them is too narrow."""
+"""Number of batches below which a bootstrap over them is too narrow."""
 CHANCE = {
     "images": "than if images had changed groups at random",
     "classes": "than other groupings of the same classes into groups of the same sizes",
@@ -15,7 +15,7 @@ CHANCE = {
 
 
 def paragraph(found: dict[str, Any]) -> str:
-    """A title and a paragraph of Markdown."""
+    """Return a title and a paragraph of Markdown."""
     sentences = [
         _measured(found),
         *_alignment(found),
@@ -37,20 +37,20 @@ def _measured(found: dict[str, Any]) -> str:
     if batches < found["batches_asked"]:
         text += f" {found['batches_asked']} images were asked for; the rarest class has {batches}."
     if batches < FEW:
-        text += f" Intervals redraw those {batches} batches, which is few: they are rather too narrow."
+        text += f" Intervals resample those {batches} batches, which are few: they are likely too narrow."
     if found["left_out"]:
         text += f" Left out: {', '.join(found['left_out'])}."
     return text
 
 
 def _ends(found: dict[str, Any]) -> tuple[str, str] | None:
-    """The most frequent group and the rarest."""
+    """Return the most frequent group and the rarest; None if there is only one group."""
     names = found["groups"]["names"]
     return (names[0], names[-1]) if len(names) > 1 else None
 
 
 def _alignment(found: dict[str, Any]) -> list[str]:
-    """Cosines of the whole gradient of the first group with that of the last, by noise level."""
+    """Describe the cosines of the whole gradient of the first group with the last, by noise level."""
     ends = _ends(found)
     if ends is None:
         return ["There is one group, so there is nothing to compare it with."]
@@ -58,7 +58,7 @@ def _alignment(found: dict[str, Any]) -> list[str]:
     whole = [cell for cell in found["groups"]["cells"] if cell["kind"] == found["whole"]]
     if all(cell["apart"][0][last] for cell in whole):
         return [
-            f"{ends[0]} and {ends[1]} share no trained parameter: their gradients cannot conflict, by construction."
+            f"{ends[0]} and {ends[1]} share no trainable parameter: their gradients cannot conflict, by construction."
         ]
     shown = []
     for cell in whole:
@@ -115,7 +115,7 @@ def _lift(each: dict[str, Any]) -> str:
 
 
 def _training(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """How losses of groups went, and how alike groups use experts at the end."""
+    """Describe the groups' losses over training, and how similarly groups use experts at the end."""
     if not rows:
         return []
     first, last = rows[0], rows[-1]

@@ -1,4 +1,4 @@
-"""Sheets of small images, a row a class, that a page cuts up again: PNG files that say how they are laid out."""
+"""Sheets of small images, one row per class, that a page cuts into tiles: PNG files that carry their layout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from grasp_bench.io import write_bytes
 GENERATED = "generated.png"
 REAL = "real.png"
 LAYOUT = "layout"
-"""Key of the PNG's text that holds the layout."""
-EDGE = 64  # pixels that a longer side is reduced to
+"""Key of the PNG text that holds the layout."""
+EDGE = 64  # pixels of the longer side, after reduction
 CLASSES = 30  # rows
 PER_CLASS = 10  # columns
 
@@ -32,7 +32,7 @@ class Sheet:
 
 
 def shown_classes(count: int) -> list[int]:
-    """The indices of the classes on a sheet, of ``count``: all, or as many as it holds, evenly from first to last."""
+    """Return the indices of the classes on a sheet: all of ``count``, or evenly spaced ones that fit."""
     return sorted({round(index) for index in np.linspace(0, count - 1, min(count, CLASSES))})
 
 
@@ -57,7 +57,7 @@ def write_sheet(path: Path, rows: Mapping[str, np.ndarray]) -> None:
 
 
 def read_sheet(path: Path) -> Sheet:
-    """The images of a sheet. Raises :class:`UserError` where the file is none."""
+    """Return the images of a sheet. Raises :class:`UserError` if the file is not a sheet."""
     from PIL import Image
 
     try:
@@ -75,11 +75,11 @@ def read_sheet(path: Path) -> Sheet:
         SyntaxError,
         Image.DecompressionBombError,
     ) as error:
-        raise UserError(f"{path}: not a sheet of images as runs write it ({error}). Make the run again.") from error
+        raise UserError(f"{path}: not a sheet of images that a run wrote ({error}). Rerun the run.") from error
 
 
 def _small(image: np.ndarray) -> Any:
-    """An image (C, H, W) of 1 or 3 channels with sides of at most :data:`EDGE` pixels."""
+    """Return an image (C, H, W) of 1 or 3 channels with sides of at most :data:`EDGE` pixels."""
     from PIL import Image
 
     picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
@@ -107,7 +107,7 @@ def _check(pixels: np.ndarray, width: int, height: int, rows: Sequence[Sequence[
         or pixels.shape[:2] != (height * len(rows), width * most)
         or pixels.shape[2] not in (1, 3)
     ):
-        raise ValueError(f"its layout asks for other pixels than {pixels.shape[1]} by {pixels.shape[0]} {pixels.dtype}")
+        raise ValueError(f"its layout does not fit {pixels.shape[1]} by {pixels.shape[0]} pixels of {pixels.dtype}")
 
 
 def _tile(pixels: np.ndarray, row: int, column: int, width: int, height: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from grasp_bench import seeds
+from grasp_bench.adapters.partition_picture import draw_partition
 from grasp_bench.adapters.scope import current_scope
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
@@ -23,7 +24,6 @@ from grasp_bench.export.manifest import Manifest
 from grasp_bench.export.pipeline import FineTunedPipeline
 from grasp_bench.io import file_digest
 from grasp_bench.run.encoded import Pixels
-from grasp_bench.run.pictures import draw_partition
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.run.runner import Options

@@ -97,7 +97,7 @@ def test_at_steps_of_a_training_it_measures_the_weights_of_those_steps(tmp_path,
     for name in ("run_id", "kinds", "batches", "partitions", "no_partition"):
         assert before[name] == after[name]
     assert list(before["partitions"]) == ["group", "class", "text", "gradient"]
-    assert shown.stdout.count("Left out is the partition by metadata: it parts images, not classes") == 2
+    assert shown.stdout.count("Left out is the partition by metadata: it partitions images, not classes") == 2
     assert before["groups"]["cells"] != after["groups"]["cells"]
     assert [[row["step"] for row in found["training"]] for found in (before, after)] == [[], [8]]
 

@@ -75,7 +75,7 @@ def test_groups_get_equal_numbers_of_their_own_classes():
     assert members.any(0)[0].sum() == 3  # every class of the larger group has its turn
 
 
-def test_redrawn_batches_stay_in_their_halves():
+def test_resampled_batches_stay_in_their_halves():
     counts = al.resampled(7, 100, np.random.default_rng(0))
     assert (counts[:, ::2].sum(1) == 4).all()
     assert (counts[:, 1::2].sum(1) == 3).all()
@@ -147,8 +147,3 @@ def test_cells_that_are_not_measured_are_not_corrected_for():
     p, corrected = al.less_than(observed, null)
     assert corrected[3] == p[3]
     assert np.isnan(np.delete(corrected, 3)).all()
-
-
-def test_holm():
-    np.testing.assert_allclose(al.holm([0.04, 0.01, np.nan, 0.03]), [0.06, 0.03, np.nan, 0.06])
-    np.testing.assert_allclose(al.holm([0.9, 0.8]), [1, 1])

@@ -98,7 +98,7 @@ def test_groups_that_share_no_parameter_are_said_to_and_not_tested():
     assert {test["p_holm"] for test in result["tests"]} == {None}
     assert result["lifts"] == []
     text = paragraph(result)
-    assert "head and tail share no trained parameter" in text
+    assert "head and tail share no trainable parameter" in text
     assert "How partitions compare is not measurable" in text
 
 

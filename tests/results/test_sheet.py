@@ -68,5 +68,5 @@ def damaged(path, kind):
 @pytest.mark.parametrize("kind", ["no picture", "no layout", "cut off", "another size", *LAYOUTS])
 def test_a_file_that_is_no_sheet_is_named(tmp_path, kind):
     damaged(tmp_path / "sheet.png", kind)
-    with pytest.raises(UserError, match=r"sheet\.png: not a sheet of images as runs write it"):
+    with pytest.raises(UserError, match=r"sheet\.png: not a sheet of images that a run wrote"):
         sheet.read_sheet(tmp_path / "sheet.png")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load
 
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
+from grasp_bench.io import flattened
 from grasp_bench.processes import ALONE, Processes
 from grasp_bench.run.training.placement import placed_like, whole
 
@@ -93,7 +94,7 @@ def _copied(history: History, state: State, processes: Processes) -> Tensors:
     kept |= {f"averages/{name}": value for name, value in state.averages.items()}
     names = list(state.parameters)
     for index, entries in state.optimizer.state_dict()["state"].items():
-        kept |= {f"optimizer/{path}@{names[index]}": value for path, value in _flat(entries)}
+        kept |= {f"optimizer/{path}@{names[index]}": value for path, value in _tensors(entries)}
     tensors: Tensors = {}
     for name, value in kept.items():
         gathered = whole(value)
@@ -102,13 +103,10 @@ def _copied(history: History, state: State, processes: Processes) -> Tensors:
     return tensors | {"progress": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
 
-def _flat(entries: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """(path, tensor) of an optimiser's state; bitsandbytes nests dictionaries and counts steps in plain int."""
-    for name, value in entries.items():
-        if isinstance(value, dict):
-            yield from ((f"{name}/{path}", tensor) for path, tensor in _flat(value))
-        else:
-            yield name, torch.tensor(value) if isinstance(value, int) else value
+def _tensors(entries: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """(path, tensor) of an optimizer's state; bitsandbytes nests dictionaries and counts steps in plain int."""
+    for path, value in flattened(entries, "/").items():
+        yield path, torch.tensor(value) if isinstance(value, int) else value
 
 
 def restore_checkpoint(folder: Path, state: State, say: Callable[[str], None], processes: Processes = ALONE) -> History:

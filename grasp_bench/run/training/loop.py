@@ -23,7 +23,7 @@ from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.spec import Precision, RunSpec
 from grasp_bench.errors import NonFiniteError
-from grasp_bench.io import write_bytes, write_json, write_tensors
+from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
 from grasp_bench.processes import Processes, mean, total
 from grasp_bench.run.environment import PeakMemory
 from grasp_bench.run.training.batches import Batches
@@ -152,7 +152,7 @@ def train(
                 history.rows.append(row)
                 checkpoints.save(history, state, then=partial(_write_log, folder, list(history.rows)))
                 if processes.is_first:
-                    log(_flat_numbers(row), history.step)
+                    log(_numbers(row), history.step)
                 logged_step, logged_at = history.step, time.perf_counter()
 
     placement.release()
@@ -201,15 +201,9 @@ def _write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
     write_bytes(folder / LOG, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def _flat_numbers(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
     """The numbers of a log's row, nested names joined by a slash."""
-    numbers: dict[str, float] = {}
-    for name, value in row.items():
-        if isinstance(value, dict):
-            numbers |= _flat_numbers(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float):
-            numbers[prefix + name] = value
-    return numbers
+    return {name: value for name, value in flattened(row, "/").items() if isinstance(value, int | float)}
 
 
 def _finish(

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.io import flattened
 
 PROJECT = "grasp-bench"
 NAMED = {"wandb": "name", "trackio": "name", "mlflow": "run_name"}
@@ -42,7 +43,7 @@ def tracking(names: Sequence[str], folder: Path, run: str, settings: dict[str, J
 
     accelerator = Accelerator(mixed_precision="no", log_with=list(names), project_dir=folder)
     options = {name: {NAMED[name]: run} for name in names if name in NAMED}
-    accelerator.init_trackers(PROJECT, {"run": run} | _flat(settings), options)
+    accelerator.init_trackers(PROJECT, {"run": run} | _plain(settings), options)
     try:
         yield lambda values, step: accelerator.log(values, step=step)
     finally:
@@ -50,12 +51,7 @@ def tracking(names: Sequence[str], folder: Path, run: str, settings: dict[str, J
             tracker.finish()
 
 
-def _flat(settings: dict[str, JsonValue], prefix: str = "") -> dict[str, str | float]:
+def _plain(settings: dict[str, JsonValue]) -> dict[str, str | float]:
     """Nested settings as one level of numbers and strings, which is what every tracker takes."""
-    flat: dict[str, str | float] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}/")
-        else:
-            flat[prefix + name] = value if isinstance(value, int | float | str) else str(value)
-    return flat
+    flat = flattened(settings, "/")
+    return {name: value if isinstance(value, int | float | str) else str(value) for name, value in flat.items()}
