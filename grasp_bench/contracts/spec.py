@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -9,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.io import digest
 
+Changed = Mapping[str, Mapping[str, JsonValue]]
+"""``task``, ``method`` and ``guidance`` → the settings of each that are not its defaults."""
 STANDARD = "standard"
 """Name of the budget that leaderboards are made with."""
 SMOKE = "smoke"
@@ -98,3 +102,53 @@ class RunSpec(BaseModel):
     def id(self) -> str:
         """sha256 (hex) of the canonical JSON of the specification."""
         return digest(self.model_dump(mode="json"))
+
+    def command(
+        self,
+        changed: Changed,
+        *,
+        task: str | None = None,
+        backbone: str | None = None,
+        tuned: bool = False,
+        seeds: Iterable[int] | None = None,
+    ) -> list[str]:
+        """The words of the command line that makes this run; see :func:`run_command`.
+
+        ``task`` is what ``--task`` takes where that is not the task's name, such as FILE.toml; ``backbone`` is the
+        backbone's label, None for the task's own; ``seeds`` replaces the run's seed.
+        """
+        unnamed = backbone == f"{self.backbone.name}-{self.backbone.version[:8]}"  # weights of the user's own
+        return run_command(
+            self.method.name,
+            task or self.task.name,
+            [self.seed] if seeds is None else seeds,
+            guidance=self.guidance.name,
+            backbone=f"{self.backbone.name}:FOLDER" if unnamed else backbone,
+            budget=self.budget.name,
+            changed=changed,
+            tuned=tuned,
+        )
+
+
+def run_command(
+    method: str,
+    task: str,
+    seeds: Iterable[int | str],
+    *,
+    guidance: str | None = None,
+    backbone: str | None = None,
+    budget: str = STANDARD,
+    changed: Changed = MappingProxyType({}),
+    tuned: bool = False,
+) -> list[str]:
+    """The words of a ``grasp-bench run`` command line; a guidance or backbone of None is the task's own.
+
+    With ``tuned``, ``changed`` leaves out the settings that the search chose.
+    """
+    words = ["grasp-bench", "run", "--method", method, "--task", task]
+    words += [word for seed in seeds for word in ("--seed", str(seed))]
+    named = {"--guidance": guidance, "--backbone": backbone, "--budget": None if budget == STANDARD else budget}
+    words += [word for option, value in named.items() if value for word in (option, value)]
+    for option, owner in (("--set", "method"), ("--task-set", "task"), ("--guidance-set", "guidance")):
+        words += [word for name, value in changed.get(owner, {}).items() for word in (option, f"{name}={value}")]
+    return [*words, "--tuned"] if tuned else words

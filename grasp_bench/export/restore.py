@@ -13,7 +13,7 @@ from grasp_bench import plugins
 from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord, read_record
 from grasp_bench.contracts.settings import Settings
-from grasp_bench.contracts.spec import STANDARD, Component, RunSpec
+from grasp_bench.contracts.spec import Component, RunSpec
 from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
@@ -124,46 +124,19 @@ def trained_weights(plan: Plan, record: RunRecord, work_dir: Path) -> Path:
     if not path.is_file():
         raise UserError(
             f"{path}: the trained weights are not there any more. This makes them again, with a record of their own to "
-            f"name instead: {command(record, work_dir)}"
+            f"name instead: {command(plan, work_dir)}"
         )
     if file_digest(path) != record.weights:
         raise UserError(
             f"{path}: not the weights that the record tells of: they are damaged, or were made again elsewhere. Name "
-            f"the record that was written with them, or remove {path.parent} and make both: {command(record, work_dir)}"
+            f"the record that was written with them, or remove {path.parent} and make both: {command(plan, work_dir)}"
         )
     return path
 
 
-def command(record: RunRecord, work_dir: Path) -> str:
-    """The command line that carries out a recorded run again, with its results in a folder of their own.
-
-    What the record does not hold stands in capitals.
-    """
-    spec = record.spec
-    described = spec.task.name not in plugins.entries("tasks")
-    words = ["grasp-bench", "run", "--method", spec.method.name]
-    words += ["--task", "FILE.toml" if described else spec.task.name, "--seed", str(spec.seed)]
-    words += ["--guidance", spec.guidance.name, "--backbone", _name_to_fill_in(spec.backbone)]
-    words += [] if spec.budget.name == STANDARD else ["--budget", spec.budget.name]
-    words += _changed("--set", "methods", spec.method) + _changed("--guidance-set", "guidance", spec.guidance)
-    words += [] if described else _changed("--task-set", "tasks", spec.task)
-    words += ["--work-dir", str(work_dir), "--results", "results-again"]
-    return shlex.join(words)
-
-
-def _changed(option: str, kind: plugins.Kind, component: Component) -> list[str]:
-    """The settings that are not the defaults, as options of the command line."""
-    config = validated(plugins.load(kind, component.name).Config, component.settings, component.name)
-    return [word for name, value in config.changed().items() for word in (option, f"{name}={value}")]
-
-
-def _name_to_fill_in(backbone: Component) -> str:
-    """What ``--backbone`` takes, where FOLDER stands for files of the user's."""
-    try:
-        plugins.load("backbones", backbone.name).describe("")
-    except UserError:
-        return f"{backbone.name}:FOLDER"
-    return backbone.name
+def command(plan: Plan, work_dir: Path) -> str:
+    """The command line that carries out a run again, with its results in a folder of their own."""
+    return shlex.join([*plan.command(), "--work-dir", str(work_dir), "--results", "results-again"])
 
 
 def _task(asked: Component, file: Path | None, data_root: Path | None) -> Task[TaskSettings]:

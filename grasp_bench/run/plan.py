@@ -93,8 +93,39 @@ class Plan:
     @property
     def model_label(self) -> str:
         """What is trained: the method's name, and the backbone that is not the default."""
-        backbone = "" if self.backbone.label == self.task.backbone else f"@{self.backbone.label}"
+        backbone = "" if self.default_backbone else f"@{self.backbone.label}"
         return self.spec.method.name + backbone
+
+    @property
+    def changed(self) -> dict[str, dict[str, JsonValue]]:
+        """``task``, ``method`` and ``guidance`` → the settings of each that are not its defaults.
+
+        Settings that a search chose are left out, since ``tuned`` has them, and so are those of a task that a file
+        describes.
+        """
+        chosen = self.tuned.settings if self.tuned else {}
+        method = {name: value for name, value in self.method.config.changed().items() if name not in chosen}
+        task = {} if self.task.described_by_file else self.task.changed()
+        return {"task": task, "method": method, "guidance": self.guidance.config.changed()}
+
+    @property
+    def default_backbone(self) -> bool:
+        """Whether the backbone is the task's own."""
+        return self.backbone.label == self.task.backbone
+
+    @property
+    def default_guidance(self) -> bool:
+        """Whether the guidance is the task's own, whatever its settings."""
+        return self.spec.guidance.name == self.task.guidance
+
+    def command(self) -> list[str]:
+        """The words of the command line that makes this run; FILE stands for what only the user can name."""
+        return self.spec.command(
+            self.changed,
+            task="FILE.toml" if self.task.described_by_file else None,
+            backbone=None if self.default_backbone else self.backbone.label,
+            tuned=self.tuned is not None,
+        )
 
     @property
     def label(self) -> str:
@@ -102,14 +133,12 @@ class Plan:
 
         For settings that a search chose stands the number of its trials, and its sampler if that is not the default.
         """
-        changed = self.guidance.config.changed()
-        guidance = f"+{self.spec.guidance.name}" if changed or self.spec.guidance.name != self.task.guidance else ""
-        settings = self.method.config.changed()
+        changed, tuned = self.changed, dict[str, JsonValue]()
+        guidance = "" if self.default_guidance and not changed["guidance"] else f"+{self.spec.guidance.name}"
         if self.tuned:
-            chosen = {name: value for name, value in settings.items() if name not in self.tuned.settings}
             sampler = "" if self.tuned.sampler == "halton" else f"-{self.tuned.sampler}"
-            settings = dict[str, JsonValue](tuned=f"{self.tuned.trials}{sampler}") | chosen
-        return self.model_label + guidance + _suffix(changed) + _suffix(settings)
+            tuned = {"tuned": f"{self.tuned.trials}{sampler}"}
+        return self.model_label + guidance + _suffix(changed["guidance"]) + _suffix(tuned | changed["method"])
 
     def stage_inputs(self) -> dict[str, dict[str, JsonValue]]:
         """Stage → what decides its outcome; a stage names the ones before it by their keys."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from grasp_bench.contracts.record import RECORD_NAME
+from grasp_bench.contracts.spec import run_command
 from grasp_bench.errors import UserError
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.sweep.config import Exclude, Grid, SweepConfig, read_config
@@ -185,20 +186,19 @@ def _folder(path: Path, config: SweepConfig) -> Path:
 
 
 def _arguments(config: SweepConfig, choice: Choice, data_root: Path | None) -> Iterator[str]:
-    yield from ("run", "--method", choice.method, "--task", choice.task, "--seed", choice.seed)
-    named = {"--backbone": choice.backbone, "--guidance": choice.guidance, "--data-root": data_root}
-    if "budget" in config.model_fields_set:
-        named["--budget"] = config.budget
-    for option, value in named.items():
-        if value is not None:
-            yield from (option, str(value))
-    settings = {"--set": choice.set, "--task-set": choice.task_set, "--guidance-set": choice.guidance_set}
-    for option, assignments in settings.items():
-        for assignment in assignments:
-            yield from (option, assignment)
-    if config.tuned:
-        yield "--tuned"
-    for name, value in config.options.model_dump(exclude_unset=True, exclude={"data_root"}).items():
+    assigned = {"task": choice.task_set, "method": choice.set, "guidance": choice.guidance_set}
+    yield from run_command(
+        choice.method,
+        choice.task,
+        [choice.seed],
+        guidance=choice.guidance,
+        backbone=choice.backbone,
+        budget=config.budget,
+        changed={owner: dict(each.split("=", 1) for each in settings) for owner, settings in assigned.items()},
+        tuned=config.tuned,
+    )[1:]
+    options = config.options.model_dump(exclude_unset=True, exclude={"data_root"})
+    for name, value in (options | ({"data_root": data_root} if data_root else {})).items():
         option = f"--{name.replace('_', '-')}"
         if not isinstance(value, bool):
             yield from (option, str(value))

@@ -140,14 +140,14 @@ def _inputs(plan: Plan, found: FoundRun, work_dir: Path) -> dict[str, Content]:
         raise UserError(
             f"{stages.folder(gone[0], inputs[gone[0]])}: what the scores of {found.folder} were computed from is not "
             "there any more, or damaged. This makes it again, with a record of its own to submit instead: "
-            f"{command(record, work_dir)}"
+            f"{command(plan, work_dir)}"
         )
     scores = json.loads((stages.folder("score", inputs["score"]) / stage_files.METRICS).read_text())
     if scores != [metric.model_dump(mode="json") for metric in record.metrics]:
         raise UserError(
             f"{found.folder / RECORD_NAME}: its scores are not those in {work_dir}: the run was made elsewhere, or "
             "the record was edited. Submit the record that was written with them, or make both: "
-            f"{command(record, work_dir)}"
+            f"{command(plan, work_dir)}"
         )
     folders = {stage: stages.folder(stage, inputs[stage]) for stage in needed}
     features = {stage: folders[stage] / stage_files.FEATURES for stage in FEATURES.values()}
