@@ -2,9 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .grasp-bench/demo
 METHODS := vanilla-ft lora moe grasp
+# One thread for each worker: tensors are tiny, and some tests run several processes.
+QUICK := -n 2 --dist loadfile -m "not slow and not slurm"
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo test test-slow test-slurm docs bench bench-gpu clean
+.PHONY: demo test test-lowest test-slow test-slurm coverage docs bench bench-gpu clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -17,7 +19,17 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) -n 2 --dist loadfile -m "not slow and not slurm" # one thread each: tensors are tiny, and some tests run several processes
+	$(BIN)/lint-imports
+	$(PYTEST) $(QUICK)
+
+# The same tests with the lowest versions that pyproject.toml declares, in an environment of their own.
+test-lowest: BIN := .venv-lowest/bin
+test-lowest: .venv-lowest/installed-test
+	$(PYTEST) $(QUICK)
+
+# How many of the lines of the package the quick tests reach; a page for each file is in .grasp-bench/coverage.
+coverage: .venv/installed-test
+	$(PYTEST) $(QUICK) --cov --cov-report term --cov-report html
 
 # What takes longer: every family of backbones with every method, kills and resumes, browsers, fresh environments.
 test-slow: .venv/installed-test
@@ -46,7 +58,7 @@ bench-gpu: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_gpu
 
 clean:
-	rm -rf .venv $(DEMO) .grasp-bench/site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lowest $(DEMO) .grasp-bench/site .grasp-bench/coverage build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # An install is editable, so only a change of what is declared asks for another; the metadata that a former one left
 # here would hide the new.
@@ -64,6 +76,13 @@ clean:
 	rm -rf *.egg-info
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	@touch $@ .venv/installed
+
+.venv-lowest/installed-test: pyproject.toml
+	rm -rf .venv-lowest *.egg-info
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable ".[test]"
+	@touch $@
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,18 +1,25 @@
-"""Floating-point operations, counted as they are carried out."""
+"""Floating-point operations (FLOPs), counted as they are carried out."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
+
+# torch has formulas for the attention kernels of GPUs. Some releases, 2.14 for one, have none for the CPU's.
+FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+} | flop_registry
 
 
 class FlopCount(TorchDispatchMode):
-    """Counts those of matrix products, convolutions and attention inside the block, forward and backward.
+    """Counts the FLOPs of matrix products, convolutions and attention inside the block, forward and backward.
 
-    A product with its sum counts as two, by torch's own formulas. torch's FlopCounterMode, which also tells modules
-    apart, does not bear with ``torch.autograd.grad``, by which a guidance may take a gradient.
+    A multiplication and its addition count as two, by torch's own formulas. torch's FlopCounterMode, which also tells
+    modules apart, fails on ``torch.autograd.grad``, by which a guidance may take a gradient.
     """
 
     def __init__(self) -> None:
@@ -21,6 +28,6 @@ class FlopCount(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if formula := flop_registry.get(getattr(func, "_overloadpacket", None)):
+        if formula := FORMULAS.get(getattr(func, "_overloadpacket", None)):
             self.total += formula(*args, **(kwargs or {}), out_val=out)
         return out

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from grasp_bench.run.flops import FlopCount
@@ -27,7 +28,7 @@ def test_attention_and_convolutions_are_as_torch_counts_them(grad):
         functional.scaled_dot_product_attention(query, query, query)
         functional.conv2d(image, kernel, padding=1)
 
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # attention as two plain products
         both()
     assert flops(both) == counter.get_total_flops() > 2 * 2 * 5 * 27 * 36
 
@@ -36,3 +37,12 @@ def test_a_gradient_counts():
     weight, rows = torch.ones(5, 7), torch.ones(3, 7, requires_grad=True)
     forward = flops(lambda: functional.linear(rows, weight).sum())
     assert flops(lambda: torch.autograd.grad(functional.linear(rows, weight).sum(), rows)) == 2 * forward
+
+
+def test_the_backward_pass_of_attention_is_five_products_for_the_two_of_its_forward_pass():
+    query = torch.ones(2, 4, 9, 8, requires_grad=True)
+
+    def attend() -> torch.Tensor:
+        return functional.scaled_dot_product_attention(query, query, query).sum()
+
+    assert flops(lambda: torch.autograd.grad(attend(), query)) == flops(attend) * 7 / 2
