@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.tiny_pipelines import save_sd3
 from tiny_flux import save_flux
-from tiny_pipelines import save_sd3
 from tiny_pixart import save_sigma
 from tiny_sana import save_sana
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel, StableDiffusion3Pipeline
+from helpers.tiny_pipelines import sd3_pipeline
 from safetensors.numpy import save
-from tiny_pipelines import sd3_pipeline
 from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
 from grasp_bench import plugins

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
+from helpers.tiny_pipelines import autoencoder, save_sd3, sd3_pipeline
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from tiny_pipelines import autoencoder, save_sd3, sd3_pipeline
 
 from grasp_bench import seeds
 from grasp_bench.adapters.residual import RoutedAdapter

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_pipelines import save_sd3
+from helpers.tiny_pipelines import save_sd3
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
-from tiny_pipelines import clip_tokenizer, t5_text_encoder, t5_tokenizer
+from helpers.tiny_pipelines import clip_tokenizer, t5_text_encoder, t5_tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 

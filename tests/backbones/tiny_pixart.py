@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, PixArtAlphaPipeline, PixArtSigmaPipeline, PixArtTransformer2DModel
 from diffusers.schedulers import DPMSolverMultistepScheduler
-from tiny_pipelines import t5_text_encoder, t5_tokenizer
+from helpers.tiny_pipelines import t5_text_encoder, t5_tokenizer
 
 WIDTH = 48  # a multiple of three, as the sizes of α take a third each
 PROMPT_WIDTH = 32

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers.schedulers import DDPMScheduler
+from helpers.attaching import attach, sample, size
 
 from grasp_bench import seeds
 from grasp_bench.adapters.residual import RoutedAdapter
@@ -14,8 +15,6 @@ from grasp_bench.baselines.experts_by_timestep import GraspTimestep, TimestepExp
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.objective import FlowMatching, Objective, VariancePreserving
-
-from .attaching import attach, sample, size
 
 OBJECTIVES = [FlowMatching(), VariancePreserving.of(DDPMScheduler())]
 

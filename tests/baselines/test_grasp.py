@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.attaching import BATCH, forward, sample, train
 from PIL import Image
 
 from grasp_bench import seeds
@@ -28,8 +29,6 @@ from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.run.runner import Options
 from grasp_bench.tasks.digits_lt import DigitsLT
-
-from .attaching import BATCH, forward, sample, train
 
 PARTITIONS = {
     "group": ("partition=group",),

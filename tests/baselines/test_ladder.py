@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiTTransformer2DModel, FluxTransformer2DModel, PixArtTransformer2DModel, SanaTransformer2DModel
+from helpers.attaching import attach, forward, sample, size, train
 from torch import nn
 
 from grasp_bench.adapters.ladder import Ladder
@@ -18,8 +19,6 @@ from grasp_bench.baselines.ladder import LadderSettings, LadderSideTuning, block
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Method
 from grasp_bench.errors import Skip
-
-from .attaching import attach, forward, sample, size, train
 
 SMALL = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4}
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, PixArtTransformer2DModel
+from helpers.attaching import attach, forward, size, train
 from peft import PeftModel
 
 from grasp_bench import seeds
@@ -20,8 +21,6 @@ from grasp_bench.contracts.objective import VariancePreserving
 from grasp_bench.contracts.study import Study
 from grasp_bench.errors import Skip, UserError
 from grasp_bench.run.plan import make_task
-
-from .attaching import attach, forward, size, train
 
 PAIRS = [("a handwritten digit zero", "a handwritten digit nine"), ("a printed letter A", "a printed letter B")]
 LAYERS = [f"transformer_blocks.{index}.attn" for index in range(4)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.attaching import attach, forward, sample, train
 
 from grasp_bench.adapters.low_rank import WITHOUT_EXPERT
 from grasp_bench.adapters.scope import current_scope, scope
@@ -23,8 +24,6 @@ from grasp_bench.baselines.oc import OrientedCalibration
 from grasp_bench.baselines.on_top import OnTop, squared_distance
 from grasp_bench.contracts.method import Batch
 from grasp_bench.contracts.objective import VariancePreserving
-
-from .attaching import attach, forward, sample, train
 
 ALL: list[type[OnTop[Any]]] = [Cbdm, Ccua, Cm, Coral, OrientedCalibration]
 BENEATH = [

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.attaching import attached, forward, sample, train
 
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.adapters.routing import BASE_ONLY
@@ -9,8 +10,6 @@ from grasp_bench.adapters.scope import current_scope
 from grasp_bench.contracts.method import Condition
 from grasp_bench.errors import UserError
 from grasp_bench.run.plan import plan
-
-from .attaching import attached, forward, sample, train
 
 
 def served_by(name: str, *settings: str) -> list[int]:

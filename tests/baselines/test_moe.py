@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.attaching import BATCH, attach, forward, sample, size, train
 
 from grasp_bench import seeds
 from grasp_bench.adapters.mixture import GatedAdapters
@@ -12,8 +13,6 @@ from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.baselines.moe import MixtureOfExperts, MoeSettings, SampleMixture
 from grasp_bench.errors import Skip
 from grasp_bench.run.plan import make_task
-
-from .attaching import BATCH, attach, forward, sample, size, train
 
 LAYERS = 7  # feed-forwards of tiny-sd3
 

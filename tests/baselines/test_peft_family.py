@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.attaching import attach, forward, size, train
 from peft import PeftModel
 from torch import nn
 
@@ -15,8 +16,6 @@ from grasp_bench.baselines.peft_family import Dora, Loha, Oft
 from grasp_bench.contracts.method import Method
 from grasp_bench.contracts.spec import Precision
 from grasp_bench.run.training.precision import autocast, store_frozen
-
-from .attaching import attach, forward, size, train
 
 LAYER = "transformer_blocks.1.attn.add_k_proj"
 FAMILIES = [Dora, Loha, Oft]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run import runs
+from helpers import runs
 
 from grasp_bench import seeds
 from grasp_bench.backbones.tiny_sd3 import TinySD3

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from backbones.tiny_pipelines import clip_tokenizer, t5_tokenizer
 from diffusers import AutoencoderKL, SD3Transformer2DModel, StableDiffusion3Pipeline
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
+from helpers.tiny_pipelines import clip_tokenizer, t5_tokenizer
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel
 
 from grasp_bench import seeds

@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from results.records import metric, record, save
+from helpers.records import metric, record, save
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app

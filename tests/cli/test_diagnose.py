@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from run import runs
+from helpers import runs
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -29,8 +29,7 @@ exporting.command()(export)
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        runs.hurry(patch.setattr)
+    with runs.quick():
         runs.finish(folder, runs.small("moe"))
     return folder
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 import typer
-from run import runs
+from helpers import runs
 from typer.testing import CliRunner
 
 import grasp_bench
@@ -17,8 +17,7 @@ app.command()(export)
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        runs.hurry(patch.setattr)
+    with runs.quick():
         runs.finish(folder, runs.small("lora"))
     return folder
 

@@ -5,7 +5,7 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
-from results.records import metric, record, save, separated
+from helpers.records import metric, record, save, separated
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app

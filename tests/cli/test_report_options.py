@@ -1,7 +1,7 @@
 """Options of the report that would do nothing are refused."""
 
 import pytest
-from results.records import metric, record, save
+from helpers.records import metric, record, save
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app

@@ -2,7 +2,7 @@ import json
 import shutil
 
 import pytest
-from run import runs
+from helpers import runs
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
@@ -14,8 +14,7 @@ from grasp_bench.run.plan import STAGE_VERSIONS
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The folder of a finished run, whose results/ and work/ are beside each other."""
-    with pytest.MonkeyPatch.context() as patch:
-        runs.hurry(patch.setattr)
+    with runs.quick():
         folder = tmp_path_factory.mktemp("finished")
         runs.finish(folder, runs.small("lora"))
         yield folder

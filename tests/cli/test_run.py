@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from run import runs
+from helpers import runs
 
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.cli import main
@@ -17,7 +17,7 @@ GRASP = ("--method", "grasp", "--task", "digits-lt", "--budget", "smoke", "--dev
 
 
 @pytest.fixture
-def grasp_bench_run(monkeypatch, capsys, tmp_path):
+def grasp_bench_run(monkeypatch, capsys, tmp_path, quick):
     """Call `grasp-bench run` in an empty folder: exit code, stdout, stderr."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -29,7 +29,6 @@ def grasp_bench_run(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main replaces it
     monkeypatch.chdir(tmp_path)
-    runs.hurry(monkeypatch.setattr)
     return call
 
 

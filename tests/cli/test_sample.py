@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from run import runs
+from helpers import runs
 from typer.testing import CliRunner
 
 from grasp_bench.cli.export import export
@@ -21,8 +21,7 @@ app.command()(export)
 def finished(tmp_path_factory):
     """A folder with results/ and work/ of a run of grasp, and exported/."""
     folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        runs.hurry(patch.setattr)
+    with runs.quick():
         runs.finish(folder, runs.small("grasp", seed=1))
     (record,) = (folder / "results").rglob("record.json")
     words = ["export", record, "--work-dir", folder / "work", "--to", folder / "exported"]

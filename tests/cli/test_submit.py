@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from sharing.packing import forged, hurry, members, named, packed, run_folder, with_record
+from helpers.packing import forged, members, named, packed, quick, run_folder, with_record
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app, main
@@ -10,8 +10,7 @@ from grasp_bench.tasks.digits_lt import DigitsLT
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        hurry(patch.setattr)
+    with quick():
         yield packed(tmp_path_factory.mktemp("packed"))
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from run import runs
 from typer.testing import CliRunner, Result
 
 from grasp_bench.baselines.lora import Lora
@@ -29,7 +28,7 @@ Call = Callable[..., Result]
 
 
 @pytest.fixture
-def grasp_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+def grasp_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quick: None) -> Call:
     """Call a command in an empty folder, where learning rates score their distance from 0.0003 in place of training."""
     app = typer.Typer()
     app.command("tune")(tune)
@@ -37,7 +36,6 @@ def grasp_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
     app.command("report")(report_runs)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-    runs.hurry(monkeypatch.setattr)
 
     def distance(self: Target, pipeline: Pipeline) -> float:
         return float(abs(np.log10(pipeline.plan.method.config.learning_rate) + 3.5))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fixtures import write_image
+from helpers.datasets import write_image
 from PIL import Image
 
 from grasp_bench.data import cache, manifest

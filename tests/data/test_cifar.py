@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures import make_cifar, python2_batch
+from helpers.datasets import make_cifar, python2_batch
 
 from grasp_bench.data import cifar
 from grasp_bench.data.cifar import long_tail_indices, read_cifar

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixtures import make_mimic, make_nih
+from helpers.datasets import make_mimic, make_nih
 from PIL import Image
 
 from grasp_bench.data import cxr_lt

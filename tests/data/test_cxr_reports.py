@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from fixtures import make_mimic
+from helpers.datasets import make_mimic
 
 from grasp_bench.data.cxr_lt import read_mimic
 from grasp_bench.data.cxr_reports import impression

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fixtures import make_mimic, make_nih, write_views
+from helpers.datasets import make_mimic, make_nih, write_views
 
 from grasp_bench.data.cxr_lt import read_mimic, read_nih
 from grasp_bench.data.cxr_views import MIMIC_FILE, NIH_FILES, with_mimic_views, with_nih_views

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fixtures import WNIDS, make_ilsvrc
+from helpers.datasets import WNIDS, make_ilsvrc
 from PIL import Image
 
 from grasp_bench.data.imagenet_lt import HEAD_ABOVE, SPLIT_TOTALS, TAIL_BELOW, read_class_names, read_imagenet_lt

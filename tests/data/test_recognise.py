@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih
+from helpers.datasets import make_cifar, make_ilsvrc, make_mimic, make_nih
 
 from grasp_bench.data.recognise import SIGNS, looks_like, mistaken
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backbones.tiny_pipelines import save_sd3
-from data.fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih, write_image, write_views
+from helpers.datasets import make_cifar, make_ilsvrc, make_mimic, make_nih, write_image, write_views
+from helpers.tiny_pipelines import save_sd3
 
 from grasp_bench import plugins
 from grasp_bench.contracts.spec import STANDARD, by_name, smoke
@@ -35,7 +35,7 @@ SWEEP = 'methods = ["grasp"]\ntasks = ["digits-lt"]\nseeds = [0]\nbudget = "smok
 QUICK = {"network": "small-cnn", "epochs": 1, "patience": None, "seeds": 1, "resolution": None}
 
 
-def hurry(patch: pytest.MonkeyPatch) -> None:
+def shrink(patch: pytest.MonkeyPatch) -> None:
     """Let the standard budgets be small ones, of the same name: commands and paths stay as they are documented."""
     from grasp_bench.extractors import digits_cnn
 

@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where a reader would be who gives one command after the other."""
     path = tmp_path_factory.mktemp("reader")
     with pytest.MonkeyPatch.context() as patch:
-        stand_ins.hurry(patch)
+        stand_ins.shrink(patch)
         stand_ins.furnish(path, patch)
         patch.chdir(path)
         patch.setattr(sys, "path", list(sys.path))

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from run import runs
+from helpers import runs
 
 from grasp_bench.export.restore import find_record, plan_of, trained_weights
 from grasp_bench.export.write import export
@@ -9,7 +9,8 @@ from grasp_bench.export.write import export
 
 def exported(folder: Path, method: str, **changes) -> Path:
     """Run a method in ``folder`` and export it to ``folder/exported``."""
-    runs.finish(folder, runs.small(method, **changes))
+    with runs.quick():
+        runs.finish(folder, runs.small(method, **changes))
     (path,) = (folder / "results").rglob("record.json")
     path, record = find_record(path.parent)
     plan = plan_of(record, backbone=changes.get("backbone"))
@@ -17,20 +18,13 @@ def exported(folder: Path, method: str, **changes) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True, scope="package")
-def hurry():
-    with pytest.MonkeyPatch.context() as patch:
-        runs.hurry(patch.setattr)
-        yield
-
-
 @pytest.fixture(scope="package")
-def grasp(tmp_path_factory, hurry):
+def grasp(tmp_path_factory):
     """A folder with results/, work/ and exported/ of a run of grasp; tests that change it copy it."""
     return exported(tmp_path_factory.mktemp("grasp"), "grasp", guidance_settings=["guidance_scale=3"], seed=2)
 
 
 @pytest.fixture(scope="package")
-def lora(tmp_path_factory, hurry):
+def lora(tmp_path_factory):
     """The same of lora, whose alpha is not its rank."""
     return exported(tmp_path_factory.mktemp("lora"), "lora", method_settings=["rank=4", "alpha=10"])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import runs
 from PIL import Image
-from run import runs
 from typer.testing import CliRunner
 
 from grasp_bench.baselines.grasp import Grasp

@@ -7,8 +7,8 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-from backbones.tiny_pipelines import save_sd3
 from diffusers import StableDiffusion3Pipeline
+from helpers.tiny_pipelines import save_sd3
 
 import grasp_bench
 from grasp_bench.backbones.tiny_sd3 import TinySD3

@@ -1,11 +1,11 @@
 import pytest
+from helpers.records import metric, record, reported
 from scipy.stats import friedmanchisquare
 
 from grasp_bench.results.across import across_tasks
 from grasp_bench.results.grids import sections
 from grasp_bench.results.table import leaderboards
 from grasp_bench.results.text import terminal
-from results.records import metric, record, reported
 
 VALUES = {"a": (0.9, 0.8, 0.7, 0.9), "b": (0.5, 0.6, 0.9, 0.4), "c": (0.1, 0.7, 0.2, 0.3)}
 

@@ -1,13 +1,13 @@
 from pathlib import Path
 
 import pytest
+from helpers.records import metric, record
 
 from grasp_bench.errors import UserError
 from grasp_bench.results.choose import chosen, sort_rows
 from grasp_bench.results.options import Options
 from grasp_bench.results.summary import summarised
 from grasp_bench.results.table import leaderboards
-from results.records import metric, record
 
 RESULTS = Path("results")
 

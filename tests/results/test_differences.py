@@ -1,11 +1,11 @@
 import pytest
+from helpers.records import metric, record, reported
 
 from grasp_bench.errors import UserError
 from grasp_bench.results.differences import differences
 from grasp_bench.results.grids import sections
 from grasp_bench.results.table import leaderboards
 from grasp_bench.results.text import terminal
-from results.records import metric, record, reported
 
 
 def runs(seeds=range(5), methods=(("base", 0.5), ("better", 0.6), ("worse", 0.3))):

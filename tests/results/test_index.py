@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.records import example, metric, record, save, separated
 
 from grasp_bench.results import index, load
 from grasp_bench.results.index import INDEX_NAME
 from grasp_bench.results.load import load_records, load_summaries
 from grasp_bench.results.summary import summarised
 from grasp_bench.results.table import leaderboards
-from results.records import example, metric, record, save, separated
 
 
 @pytest.fixture

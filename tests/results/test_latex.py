@@ -1,8 +1,9 @@
 import re
 
+from helpers.records import example, metric, record, reported, separated
+
 from grasp_bench.results.grids import sections
 from grasp_bench.results.latex import escaped, latex
-from results.records import example, metric, record, reported, separated
 
 
 def unescaped_braces(text: str) -> int:

@@ -4,10 +4,10 @@ import shutil
 import warnings
 
 import pytest
+from helpers.records import metric, record, save
 
 from grasp_bench.errors import UserError
 from grasp_bench.results.load import RecordWarning, load_records
-from results.records import metric, record, save
 
 
 def test_every_record_is_found(tmp_path):

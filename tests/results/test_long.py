@@ -3,9 +3,9 @@ import io
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.records import cost, example, metric, record, reported, separated
 
 from grasp_bench.results.long import COLUMNS, csv_text, parquet_bytes
-from results.records import cost, example, metric, record, reported, separated
 
 
 def lines(records, **options) -> list[dict[str, str]]:

@@ -1,8 +1,8 @@
 import pytest
+from helpers.records import example, metric, record, reported, separated
 
 from grasp_bench.results.grids import sections
 from grasp_bench.results.markdown import escaped, markdown
-from results.records import example, metric, record, reported, separated
 
 
 def test_tables_headings_and_notes():

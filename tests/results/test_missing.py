@@ -1,13 +1,13 @@
 from pathlib import Path
 
 import pytest
+from helpers.records import record
 
 from grasp_bench.contracts.spec import Component
 from grasp_bench.errors import UserError
 from grasp_bench.results.missing import find_missing, missing_text
 from grasp_bench.results.options import Options
 from grasp_bench.results.summary import summarised
-from results.records import record
 
 RESULTS = Path("results")
 

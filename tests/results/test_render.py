@@ -1,9 +1,9 @@
 import json
 
 import pytest
+from helpers.records import example, record, reported, separated
 
 from grasp_bench.results.render import FORMATS, json_text, rendered
-from results.records import example, record, reported, separated
 
 
 def test_json_round_trip():

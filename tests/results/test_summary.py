@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from helpers.records import metric, record
 
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.spec import Component
 from grasp_bench.results.summary import joined, summarised
-from results.records import metric, record
 
 
 def runs(*names: str):

@@ -1,11 +1,11 @@
 import re
 
 import pytest
+from helpers.records import example, metric, record, reported, separated
 from rich.cells import cell_len
 
 from grasp_bench.results.grids import Grid, Section, Text, sections
 from grasp_bench.results.text import printable, terminal
-from results.records import example, metric, record, reported, separated
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import pytest
+from helpers.records import metric, record, separated
 
 from grasp_bench.results.table import leaderboards
 from grasp_bench.results.tiers import _can_separate, _compared, with_tiers
 from grasp_bench.stats import tiers
-from results.records import metric, record, separated
 
 
 def tier(board, group="tail"):

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import runs
 
 from grasp_bench.processes import join
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 from grasp_bench.run.runner import Options
-
-from . import runs
 
 
 def main() -> None:

@@ -3,13 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from helpers import runs
 
 from grasp_bench import seeds
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.run.encoded import KnownPrompts, Pixels
 from grasp_bench.run.training.batches import Batches
-
-from . import runs
 
 CPU = torch.device("cpu")
 

@@ -3,6 +3,7 @@ import tracemalloc
 
 import pytest
 import torch
+from helpers import runs
 from safetensors.torch import load
 
 from grasp_bench.checked import find_checked, load_checked, remove_checked, save_checked
@@ -12,8 +13,6 @@ from grasp_bench.processes import Processes
 from grasp_bench.run.training import checkpoint
 from grasp_bench.run.training.checkpoint import Checkpoints, History, State, restore_checkpoint
 from grasp_bench.run.training.loop import LOG, WEIGHTS
-
-from . import runs
 
 
 def no_news(message):

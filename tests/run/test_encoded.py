@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import runs
 
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.checked import find_checked
@@ -23,8 +24,6 @@ from grasp_bench.run.encoded import (
     encode_latents,
     encode_prompts,
 )
-
-from . import runs
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8), dtype=np.uint8)
 SPLIT = Split(list("abcdefghij"), np.zeros(10, np.int64), ["a cat"] * 10, lambda rows: IMAGES[rows])

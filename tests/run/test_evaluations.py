@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import runs
 
 from grasp_bench.errors import UserError
 from grasp_bench.guidances.cfg import ClassifierFreeGuidance
@@ -14,8 +15,6 @@ from grasp_bench.guidances.none import NoGuidance
 from grasp_bench.run import sampling as generate
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan
-
-from . import runs
 
 BEFORE_IMAGES = {"prepare", "extractor", "features-real", "features-train", "classify-real", "train"}
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from helpers import runs
 from torch._dynamo.utils import counters
 
 from grasp_bench.backbones.tiny_sd3 import TinySD3
@@ -19,7 +20,7 @@ from grasp_bench.run.training.checkpoint import KIND
 from grasp_bench.run.training.optimizer import check_optimizer, make_optimizer
 from grasp_bench.run.training.trackers import check_trackers
 
-from . import runs
+pytestmark = pytest.mark.usefixtures("quick")
 
 METHODS = ("vanilla-ft", "lora", "moe", "grasp")
 

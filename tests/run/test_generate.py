@@ -3,14 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import runs
 
 from grasp_bench.contracts.record import read_record
 from grasp_bench.io import read_tensors
 from grasp_bench.run import sampling as generate
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.sampling import IMAGES
-
-from . import runs
 
 
 def with_trained(finished: Path, folder: Path) -> Path:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import runs
 
 from grasp_bench.contracts.record import read_record
 from grasp_bench.run.training.loop import LOG, SUMMARY, WEIGHTS
 
-from . import runs
+pytestmark = pytest.mark.usefixtures("quick")
 
 KILLED = -signal.SIGKILL
 STAGES = (
@@ -92,9 +93,9 @@ class Watch:
 
 
 def child(folder, plan_changes, only_train, order=(), fatal=None, after=False):
-    runs.hurry()
-    Watch(folder, list(order), fatal, after)
-    (runs.train_only if only_train else runs.finish)(folder, runs.small(**plan_changes))
+    with runs.quick():
+        Watch(folder, list(order), fatal, after)
+        (runs.train_only if only_train else runs.finish)(folder, runs.small(**plan_changes))
 
 
 def attempt(*arguments, kill_after=None) -> int:

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from helpers import runs
 
 from grasp_bench.io import read_tensors
 from grasp_bench.run.training import loop as training
-
-from . import runs
 
 TESTS = Path(__file__).parents[1]
 SMOKE = {"task": "digits-lt", "budget": "smoke"}

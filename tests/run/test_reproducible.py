@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import runs
 
 from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.io import file_digest, read_tensors
@@ -19,7 +20,7 @@ from grasp_bench.run.store import Stages
 from grasp_bench.run.training.loop import SUMMARY, WEIGHTS
 from grasp_bench.tasks.digits_lt import DigitsLT
 
-from . import runs
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture
@@ -68,8 +69,9 @@ def test_a_finished_run_is_not_made_again_and_needs_no_torch(finished):
     folder, record = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     code = (
-        "import sys; from pathlib import Path; from run import runs; runs.hurry()\n"
-        "record = runs.finish(Path(sys.argv[1]), runs.small())\n"
+        "import sys; from pathlib import Path; from helpers import runs\n"
+        "with runs.quick():\n"
+        "    record = runs.finish(Path(sys.argv[1]), runs.small())\n"
         "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules\n"
         "print(record.model_dump_json())"
     )

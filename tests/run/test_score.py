@@ -12,6 +12,8 @@ from grasp_bench.metrics.scoring import LabelledFeatures
 from grasp_bench.run.scoring import copies_table, fidelity_and_diversity, fidelity_metrics
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 def score(*arguments) -> dict:
     """What ``grasp-bench score`` writes."""

@@ -4,13 +4,12 @@ import os
 import signal
 
 import pytest
+from helpers import runs
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest, write_json
 from grasp_bench.run.store import MANIFEST, Stages, stage_key
 from grasp_bench.run.training.loop import WEIGHTS
-
-from . import runs
 
 INPUTS = {"of": "the stage"}
 context = multiprocessing.get_context("forkserver")

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import runs
 
 from grasp_bench import seeds
 from grasp_bench.contracts.record import RunRecord, read_record
@@ -12,7 +13,7 @@ from grasp_bench.io import read_tensors
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.training.loop import LOG, SUMMARY, WEIGHTS, GroupLoss
 
-from . import runs
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def record_under(folder) -> RunRecord:

@@ -1,7 +1,7 @@
+from helpers import runs
+
 from grasp_bench.run.training import loop as training
 from grasp_bench.run.training.trained import summary
-
-from . import runs
 
 
 def test_numbers_are_left_open_and_counted():

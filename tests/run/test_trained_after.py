@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import runs
 from safetensors.torch import load_file
 
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.training import loop as training
-
-from . import runs
 
 STEP = 8
 """A multiple of the steps between checkpoints, and not the last."""

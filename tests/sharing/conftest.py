@@ -1,16 +1,16 @@
 import pytest
-
-from .packing import hurry, packed
-
-
-@pytest.fixture(autouse=True, scope="package")
-def hurried():
-    with pytest.MonkeyPatch.context() as patch:
-        hurry(patch.setattr)
-        yield
+from helpers import packing
 
 
 @pytest.fixture(scope="package")
-def pack(tmp_path_factory, hurried):
+def pack(tmp_path_factory):
     """A pack of a run of lora, beside its results/ and work/; tests that change these copy them."""
-    return packed(tmp_path_factory.mktemp("packed"))
+    with packing.quick():
+        return packing.packed(tmp_path_factory.mktemp("packed"))
+
+
+@pytest.fixture(scope="module")
+def quick_scores():
+    """Scores are computed with the few draws and resamples that those of ``pack`` were."""
+    with packing.quick():
+        yield

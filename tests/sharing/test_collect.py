@@ -3,7 +3,8 @@ import shlex
 import shutil
 
 import pytest
-from run import runs
+from helpers import runs
+from helpers.packing import members, run_folder
 from safetensors.numpy import load
 
 from grasp_bench.errors import UserError
@@ -12,7 +13,7 @@ from grasp_bench.results.sharing.verify import verify
 from grasp_bench.run.plan import STAGE_VERSIONS
 from grasp_bench.tasks.digits_lt import DigitsLT
 
-from .packing import members, run_folder
+pytestmark = pytest.mark.usefixtures("quick_scores")
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import json
 import math
 
 import pytest
+from helpers.records import BUDGET, metric, record, save
 from PIL import Image
-from results.records import BUDGET, metric, record, save
 from rich.console import Console
 
 from grasp_bench.contracts.record import Interval

@@ -1,13 +1,12 @@
 import zipfile
 
 import pytest
+from helpers.packing import run_folder
 
 from grasp_bench.contracts.record import read_record
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import write_archive
 from grasp_bench.results.sharing.place import LONGEST_NAME, default_path, replaces_a_pack
-
-from .packing import run_folder
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from results.records import metric, record
-from run import runs
+from helpers import runs
+from helpers.records import metric, record
 
 from grasp_bench.baselines.lora import Lora
 from grasp_bench.contracts.record import Interval, read_record
@@ -12,16 +12,11 @@ from grasp_bench.results.sharing.reproduce import MARK, held_against, recorded_p
 from grasp_bench.results.sharing.runs import with_data
 from grasp_bench.run.plan import STAGE_VERSIONS, plan
 
-
-@pytest.fixture(autouse=True, scope="module")
-def hurry():
-    with pytest.MonkeyPatch.context() as patch:
-        runs.hurry(patch.setattr)
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, hurry):
+def finished(tmp_path_factory, quick):
     """The record.json of a run of lora with settings of its own."""
     folder = tmp_path_factory.mktemp("finished")
     runs.finish(folder, runs.small("lora", method_settings=["rank=4"], guidance_settings=["guidance_scale=3"], seed=1))

@@ -1,5 +1,5 @@
 import pytest
-from results.records import BUDGET, metric, record
+from helpers.records import BUDGET, metric, record
 
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.results.sharing.rules import rule_checks

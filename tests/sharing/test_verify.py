@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.packing import forged, members, named, with_manifest, with_record
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
@@ -16,7 +17,7 @@ from grasp_bench.results.sharing.recompute import metric_differences, relative_d
 from grasp_bench.results.sharing.verify import verify
 from grasp_bench.run.plan import STAGE_VERSIONS
 
-from .packing import forged, members, named, with_manifest, with_record
+pytestmark = pytest.mark.usefixtures("quick_scores")
 
 
 def failed(pack: Path) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.datasets import make_cifar, make_ilsvrc, make_mimic, make_nih, write_views
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
@@ -25,9 +25,6 @@ from grasp_bench.tasks.imagenet_lt import ImageNetLT
 from grasp_bench.tasks.mimic_lt import MimicLT, MimicSettings
 from grasp_bench.tasks.nih_lt import NihLT, NihSettings
 from grasp_bench.tasks.nih_lt_gen import NihLTGen
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from fixtures import make_cifar, make_ilsvrc, make_mimic, make_nih, write_views
 
 QUICK = [
     *("--task-set", "extractor=pixels", "--task-set", "network=small-cnn"),

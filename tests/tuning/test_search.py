@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from helpers import runs
 from pydantic import Field
-from run import runs
 from scipy.linalg import sqrtm
 
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
@@ -25,6 +25,8 @@ from grasp_bench.tuning.objective import Target
 from grasp_bench.tuning.search import tune
 from grasp_bench.tuning.trials import TuningRecord, read_tuning
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 FILE = "results/digits-lt~budget=smoke/tuning/grasp.json"
 
 
@@ -33,11 +35,6 @@ class Unread:
 
     def __getattribute__(self, name: str) -> Any:
         raise AssertionError("the test set was read")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs.hurry(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+from helpers.records import cost, metric, record
 
 from grasp_bench.contracts.record import RunRecord, write_record
 from grasp_bench.contracts.spec import Component
 from grasp_bench.results.load import load_runs
 from grasp_bench.results.site import write_site
 from grasp_bench.run.sheet import GENERATED, REAL, write_sheet
-from results.records import cost, metric, record
 
 GROUPS = ("head", "medium", "tail", "all")
 HOSTILE = '<img src="https://evil.example/x.png" onerror="document.title=\'owned\'">'

@@ -3,8 +3,8 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from helpers.records import metric, record, save, separated
 
-from results.records import metric, record, save, separated
 from results.site.browser import chromium, console_messages, prefer, requested, resize
 from results.site.results import BREAKOUT, CUT_OFF, HOSTILE, PEAR, make_page, make_results
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from helpers.records import record
 
 from grasp_bench.metrics.protocol import METRICS
 from grasp_bench.results.site.command import run_command
@@ -11,7 +12,6 @@ from grasp_bench.results.site.rules import RULES
 from grasp_bench.results.summary import summarised
 from grasp_bench.run.plan import plan
 from grasp_bench.run.scoring import CLASSIFIER_SCORES, PROTOCOL, TESTED_ON, TRAINED_ON
-from results.records import record
 
 ROOT = Path(__file__).parents[3]
 

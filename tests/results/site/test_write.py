@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers.records import metric, record, save, separated
 
 from grasp_bench.errors import UserError
 from grasp_bench.results.grids import OTHER_PROTOCOL
@@ -17,7 +18,6 @@ from grasp_bench.results.site.glossary import COSTS, definition
 from grasp_bench.results.site.write import script_json
 from grasp_bench.results.table import leaderboards
 from grasp_bench.run.sheet import REAL, write_sheet
-from results.records import metric, record, save, separated
 from results.site.results import BREAKOUT, CLASSES, CLUSTERS, HOSTILE, PEAR, make_page, make_results
 
 

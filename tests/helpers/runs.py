@@ -1,11 +1,12 @@
-"""Runs that take a few seconds, for the tests of the harness."""
+"""Runs that take a few seconds."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +29,13 @@ METHODS = ("vanilla-ft", "lora", "moe", "grasp", "shared-adapter")
 ONE_EPOCH = Recipe(epochs=1, batch_size=64, learning_rate=2e-3)
 
 
-def hurry(set_attribute=setattr) -> None:
-    """Train classifiers for one epoch; how good they are is not what these tests are about."""
-    set_attribute(DigitsLT, "classifier", ONE_EPOCH)
-    set_attribute(digits_cnn, "RECIPE", ONE_EPOCH)
+@contextmanager
+def quick() -> Iterator[None]:
+    """Train classifiers for one epoch inside the block, where how good they are does not matter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DigitsLT, "classifier", ONE_EPOCH)
+        patch.setattr(digits_cnn, "RECIPE", ONE_EPOCH)
+        yield
 
 
 def small(method: str = "grasp", **changes) -> Plan:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from run import runs
+import pytest
 
 from grasp_bench.results.sharing.archive import write_archive
 from grasp_bench.results.sharing.collect import submit
 from grasp_bench.run import scoring as score
+from helpers import runs
 
 
-def hurry(set_attribute: Callable[..., None]) -> None:
-    """Few draws and resamples: what is tested is whether they come out again, not how steady they are."""
-    runs.hurry(set_attribute)
-    set_attribute(score, "PROTOCOL", replace(score.PROTOCOL, draws=2))
-    set_attribute(score, "RESAMPLES", (10, 10))
+@contextmanager
+def quick() -> Iterator[None]:
+    """Score with few draws and resamples inside the block, and train classifiers as :func:`helpers.runs.quick` does."""
+    with runs.quick(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "PROTOCOL", replace(score.PROTOCOL, draws=2))
+        patch.setattr(score, "RESAMPLES", (10, 10))
+        yield
 
 
 def run_folder(folder: Path) -> Path:
