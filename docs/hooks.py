@@ -1,7 +1,8 @@
 """What mkdocs is told besides the pages: facts out of the classes themselves, and files that lie outside this folder.
 
 A page says ``<!-- facts methods grasp -->`` where the site shows what the class says of itself: its docstring, source
-and settings; ``<!-- settings methods -->`` shows what all methods have. So no page repeats a default, and none can be
+and settings; ``<!-- settings methods -->`` shows what all methods have, and ``<!-- metrics -->`` a section for each
+metric. So no page repeats a default, and none can be
 out of date.
 """
 
@@ -19,6 +20,7 @@ from mkdocs.structure.pages import Page
 from grasp_bench import plugins
 from grasp_bench.cli.show import bounds, type_name
 from grasp_bench.contracts.method import MethodSettings
+from grasp_bench.contracts.metric import FeatureMetric
 from grasp_bench.contracts.task import TaskSettings
 from grasp_bench.tuning.ranges import tuned_ranges
 
@@ -26,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("BENCHMARKS.md", "CHANGELOG.md", "CONTRIBUTING.md")
 """Pages of the site that stand at the top of the repository."""
 FACTS = re.compile(r"^<!-- facts (\w+) (\S+) -->$", re.MULTILINE)
+METRICS = "<!-- metrics -->"
 SETTINGS = re.compile(r"^<!-- settings (\w+) -->$", re.MULTILINE)
 LINK = re.compile(r"(\]\()([^)\s#:]+)(?=[)#])")
 ROLE = re.compile(r":\w+:`~?([^`]+)`")
@@ -55,6 +58,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Fill in the facts, and let links lead to where the site has what they name."""
     filled = FACTS.sub(lambda found: facts(found[1], found[2]), markdown)
     filled = SETTINGS.sub(lambda found: settings(found[1], COMMON[found[1]][0]), filled)
+    filled = filled.replace(METRICS, metrics())
     top = page.file.src_uri in PAGES
     return LINK.sub(lambda found: found[1] + _in_the_site(found[2], top), filled)
 
@@ -70,6 +74,29 @@ def facts(kind: Any, name: str) -> str:
         parts.append(f"*Folder of the download:* {_plain(layout)}.")
     if hasattr(plugin, "Config"):
         parts.append(settings(kind, plugin.Config))
+    return "\n\n".join(part for part in parts if part)
+
+
+def metrics() -> str:
+    """A section for each installed metric, made from its class, in the order of tables."""
+    found = [plugins.load("metrics", name) for name in plugins.entries("metrics")]
+    return "\n\n".join(_metric(each) for each in sorted(found, key=lambda each: (each.position, each.name)))
+
+
+def _metric(metric: type[Any]) -> str:
+    first, _, rest = (inspect.getdoc(metric) or "").partition("\n")
+    ways = {"lower": "lower is better", "higher": "higher is better"}
+    title = f"**{_plain(first)}** ({ways[metric.direction]})"
+    parts = [f"## {metric.name}", title, _plain(rest).strip(), metric.definition]
+    parts.append(f"*Misleads:* {metric.misleads}")
+    needs = (
+        f"{metric().minimum(k=5)} images of each kind"
+        if issubclass(metric, FeatureMetric)
+        else "1 test image of a class"
+    )
+    if training := getattr(metric, "train_minimum", 0):
+        needs += f", and {training} training images"
+    parts.append(f"*Needs:* {needs}. *Source:* {_plain(metric.source)}. *Version:* {metric.version}.")
     return "\n\n".join(part for part in parts if part)
 
 

@@ -17,14 +17,15 @@ from grasp_bench.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-Kind = Literal["methods", "tasks", "backbones", "guidance", "extractors"]
-KINDS: tuple[Kind, ...] = ("methods", "tasks", "backbones", "guidance", "extractors")
+Kind = Literal["methods", "tasks", "backbones", "guidance", "extractors", "metrics"]
+KINDS: tuple[Kind, ...] = ("methods", "tasks", "backbones", "guidance", "extractors", "metrics")
 SINGULAR = {
     "methods": "method",
     "tasks": "task",
     "backbones": "backbone",
     "guidance": "guidance",
     "extractors": "extractor",
+    "metrics": "metric",
 }
 
 CONTRACTS: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
@@ -41,6 +42,11 @@ CONTRACTS: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     ),
     "guidance": ("grasp_bench.contracts.guidance", "Guidance", ("version", "paper")),
     "extractors": ("grasp_bench.contracts.extractor", "Extractor", ("version",)),
+    "metrics": (
+        "grasp_bench.contracts.metric",
+        "Metric",
+        ("name", "version", "label", "direction", "bounds", "definition", "misleads", "source"),
+    ),
 }
 """Kind → module and name of its base class, and the attributes that a subclass must declare."""
 FUNCTIONS: dict[Kind, tuple[str, ...]] = {
@@ -58,8 +64,11 @@ FUNCTIONS: dict[Kind, tuple[str, ...]] = {
     ),
     "guidance": ("predict",),
     "extractors": ("build", "load", "features"),
+    "metrics": ("value",),
 }
 """Kind → the functions that a subclass must define; whatever it overrides must take the base's parameters."""
+TEXTS = ("name", "version", "paper", "label", "definition", "misleads")
+"""Declared attributes that are text, whatever declares them."""
 BUILT_IN = "grasp-bench"
 
 
@@ -90,7 +99,7 @@ def load(kind: Kind, name: str) -> Any:
     if rivals := _rivals(kind).get(name):
         raise UserError(_taken(kind, known[name], rivals[0]))
     try:
-        return _checked(kind, known[name].load())
+        return _loaded(kind, known[name])
     except (Exception, SystemExit) as error:
         raise UserError(_broken(kind, known[name], error)) from error
 
@@ -102,7 +111,7 @@ def available(kind: Kind) -> dict[str, Any]:
         for rival in _rivals(kind).get(name, []):
             warnings.warn(_taken(kind, entry, rival), PluginWarning, stacklevel=2)
         try:
-            loaded[name] = _checked(kind, entry.load())
+            loaded[name] = _loaded(kind, entry)
         except (Exception, SystemExit) as error:
             warnings.warn(_broken(kind, entry, error), PluginWarning, stacklevel=2)
     return loaded
@@ -122,6 +131,17 @@ def _claims(kind: Kind) -> dict[str, list[EntryPoint]]:
 def _rivals(kind: Kind) -> dict[str, list[EntryPoint]]:
     """Name that is taken more than once → the entry points that come too late."""
     return {name: claims[1:] for name, claims in _claims(kind).items() if len(claims) > 1}
+
+
+@functools.cache
+def _loaded(kind: Kind, entry: EntryPoint) -> Any:
+    """The class of an entry point, checked once."""
+    plugin = _checked(kind, entry.load())
+    if kind == "metrics" and plugin.name != entry.name:
+        raise ContractError(f"{plugin.__name__}.name is {plugin.name!r}, expected the entry point's {entry.name!r}")
+    if kind == "metrics" and plugin.direction not in ("lower", "higher"):
+        raise ContractError(f"{plugin.__name__}.direction is {plugin.direction!r}, expected 'lower' or 'higher'")
+    return plugin
 
 
 def _checked(kind: Kind, plugin: Any) -> Any:
@@ -154,7 +174,7 @@ def _instead(plugin: type[Any]) -> str:
 
 def _odd_words(attributes: tuple[str, ...], plugin: type[Any]) -> Iterator[str]:
     """Attributes that should be text: a number would only be refused when a run is written down."""
-    for name in ("version", "paper"):
+    for name in TEXTS:
         if name in attributes and not isinstance(value := getattr(plugin, name), str):
             yield f'{plugin.__name__}.{name} is {value!r}, expected text such as "1"'
 

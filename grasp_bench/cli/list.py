@@ -17,7 +17,7 @@ def list_plugins(
         typer.Argument(metavar="KIND", help=f"Only one kind: {', '.join(plugins.KINDS)}.", show_default=False),
     ] = None,
 ) -> None:
-    """List the methods, tasks, backbones, guidances and feature extractors that are installed."""
+    """List the methods, tasks, backbones, guidances, feature extractors and metrics that are installed."""
     if kind is not None and kind not in plugins.KINDS:
         raise UserError(f"{kind!r} is no kind of plugin. There are: {', '.join(plugins.KINDS)}.")
     for each in plugins.KINDS:

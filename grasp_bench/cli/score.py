@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from grasp_bench.cli.score_input import Source
+    from grasp_bench.contracts.metric import FeatureMetric
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.features import FeatureSet
     from grasp_bench.metrics.protocol import Protocol
-
-DEFAULT = ("fd", "kid", "prdc", "vendi", "irs")
 
 
 def score(
@@ -39,7 +38,10 @@ def score(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help=f"{','.join(DEFAULT)} and, with --train, authenticity if absent; there is fd_inf, too."),
+        typer.Option(
+            help="Names or families, as in fd,kid,prdc; see `grasp-bench list metrics`. If absent, all that a run has; "
+            "authenticity needs --train."
+        ),
     ] = None,
     near: Annotated[
         float | None,
@@ -77,12 +79,13 @@ def score(
     from grasp_bench.results.scores import json_payload, rich_report
 
     chosen = _metrics(metrics, train is not None)
+    copies = any(metric.train_minimum for metric in chosen)
     protocol = Protocol(chosen, _count(n_equal), draws, k, bootstrap, seed)
     if cluster_by and not bootstrap:
         raise UserError(f"--cluster-by {cluster_by}: there is nothing to resample without --bootstrap N, such as 1000.")
     if features_out and features_out.suffix != ".safetensors":
         raise UserError(f"--features-out {features_out}: expected a name that ends in .safetensors.")
-    if near is not None and "authenticity" not in chosen:
+    if near is not None and not copies:
         raise UserError(f"--near {near}: copies are of training images. Add --train, and authenticity to --metrics.")
     sources = _open({"REAL": real, "FAKE": fake, "--train": train}, labels, (real_labels, fake_labels, train_labels))
     if all(each.images is None for each in sources) and (extractor or weights):
@@ -94,31 +97,26 @@ def score(
     sets, identity = _features(sources, extractor or "inception", weights, device, cache_dir, batch_size, progress)
     if features_out:
         _write_features(features_out, sets)
-    comparison = Comparison(
-        sources, sets, names, members, protocol, identity, cluster_by, NEAR if near is None else near
-    )
+    ratio = (NEAR if near is None else near) if copies else None
+    comparison = Comparison(sources, sets, names, members, protocol, identity, cluster_by, ratio)
     report = compare(comparison, progress)
     console().print(rich_report(report, per_class))
     if json_path:
         write_json(json_path, json_payload(report))
 
 
-def _metrics(asked: str | None, trained: bool) -> tuple[str, ...]:
-    from grasp_bench.metrics.protocol import METRICS
+def _metrics(asked: str | None, trained: bool) -> tuple[FeatureMetric, ...]:
+    from grasp_bench.metrics.registry import chosen, feature_metrics
 
     if asked is None:
-        return (*DEFAULT, "authenticity") if trained else DEFAULT
-    chosen = tuple(dict.fromkeys(name.strip() for name in asked.split(",")))
-    for name in chosen:
-        if name not in METRICS:
-            raise UserError(
-                f"--metrics: unknown metric {name!r}.{did_you_mean(name, METRICS)} There are: {', '.join(METRICS)}."
-            )
-    if "authenticity" in chosen and not trained:
-        raise UserError("--metrics authenticity: whether images are copies shows beside the training images: --train.")
-    if trained and not {"irs", "authenticity"} & set(chosen):
+        return tuple(metric for metric in feature_metrics() if trained or not metric.train_minimum)
+    metrics = chosen(name.strip() for name in asked.split(","))
+    for metric in metrics:
+        if metric.train_minimum and not trained:
+            raise UserError(f"--metrics {metric.name}: it compares with training images. Add --train.")
+    if trained and not any(metric.uses_train for metric in metrics):
         raise UserError("--train: none of the --metrics looks at training images. Add irs or authenticity.")
-    return chosen
+    return metrics
 
 
 def _count(n_equal: str) -> int | None:
@@ -191,12 +189,12 @@ def _check_counts(sources: list[Source], names: list[str], members: dict[str, np
         require(plan_counts(counts[0], counts[1], members, protocol), counts[0], counts[1], names, members, protocol)
     except ValueError as error:
         raise UserError(f"too few images: {error}") from error
-    least = 2 if "authenticity" in protocol.metrics else 1
+    least = max(1, *(metric.train_minimum for metric in protocol.metrics))
     if len(sources) > 2 and (counts[2] < least).any():
         rarest = int(np.argmin(counts[2]))
         raise UserError(
             f"{sources[2]}: class {names[rarest]!r} has {counts[2][rarest]} training images, at least {least} are "
-            "needed. Add some, or leave authenticity out of --metrics."
+            "needed. Add some, or leave out of --metrics what needs them."
         )
 
 

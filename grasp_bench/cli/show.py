@@ -37,7 +37,7 @@ def show_plugin(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Of a method, task, backbone, guidance or extractor; or a task's TOML file."
+            metavar="NAME", help="Of a method, task, backbone, guidance, extractor or metric; or a task's TOML file."
         ),
     ],
 ) -> None:
@@ -106,7 +106,7 @@ def _method(plugin: Any) -> dict[str, str]:
 
 
 def _task(plugin: Any) -> dict[str, str]:
-    from grasp_bench.run.scoring import CLASSIFIER_SCORES, PROTOCOL
+    from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
 
     return {
         "source": plugin.source,
@@ -114,9 +114,14 @@ def _task(plugin: Any) -> dict[str, str]:
         "default backbone": plugin.backbone,
         "default guidance": plugin.guidance,
         "extractor": plugin.extractor,
-        "scores": ", ".join([*PROTOCOL.scores, *(short for short, _ in CLASSIFIER_SCORES.values())]),
+        "scores": ", ".join(metric.name for metric in (*feature_metrics(), *classifier_metrics())),
         "downstream classifier": _recipe(plugin.classifier),
     }
+
+
+def _metric(plugin: Any) -> dict[str, str]:
+    facts = ("label", "direction", "bounds", "definition", "misleads", "source")
+    return {name: str(getattr(plugin, name)) for name in facts}
 
 
 def _backbone(plugin: Any) -> dict[str, str]:
@@ -130,6 +135,7 @@ DETAILS: dict[plugins.Kind, Callable[[Any], dict[str, str]]] = {
     "backbones": _backbone,
     "guidance": _paper,
     "extractors": lambda plugin: {},
+    "metrics": _metric,
 }
 
 

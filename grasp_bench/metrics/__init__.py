@@ -6,13 +6,13 @@ from grasp_bench.metrics.counts import Counts, plan_counts
 from grasp_bench.metrics.frechet import frechet_distance, frechet_distance_infinity
 from grasp_bench.metrics.groups import draw, equal_counts, group_members
 from grasp_bench.metrics.kernel import KernelEstimate, kernel_distance, kernel_distance_subsets
+from grasp_bench.metrics.measured import Measured
 from grasp_bench.metrics.memorisation import Authenticity, Matches, authenticity, near_duplicates
 from grasp_bench.metrics.neighbours import nearest, nearest_other
 from grasp_bench.metrics.prdc import PRDC, prdc
 from grasp_bench.metrics.protocol import Protocol
 from grasp_bench.metrics.resampling import Resampled
 from grasp_bench.metrics.retrieval import RetrievalScore, irs
-from grasp_bench.metrics.score import Score
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 from grasp_bench.metrics.vendi import vendi_score
 
@@ -25,10 +25,10 @@ __all__ = [
     "KernelEstimate",
     "LabelledFeatures",
     "Matches",
+    "Measured",
     "Protocol",
     "Resampled",
     "RetrievalScore",
-    "Score",
     "authenticity",
     "bootstrap",
     "classification_intervals",

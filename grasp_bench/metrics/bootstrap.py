@@ -39,13 +39,13 @@ def bootstrap(
     """
     units = np.asarray(units)
     if units.ndim != 1:
-        raise ValueError(f"units: expected one id an image, of shape (n,), got {units.shape}")
+        raise ValueError(f"units: expected one id per image, of shape (n,), got {units.shape}")
     count = len(np.unique(units))
     if count < 2:
         raise ValueError(f"units: {count} different, at least 2 are needed for an interval")
     if resamples < 1:
         raise ValueError(f"resamples = {resamples}, expected at least 1")
-    values = np.array([statistic(rows) for rows in redrawn(units, resamples, rng("bootstrap-units", *key))])
+    values = np.array([statistic(rows) for rows in resampled_rows(units, resamples, rng("bootstrap-units", *key))])
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         raise ValueError(f"the statistic is NaN or infinite in {bad} of {resamples} resamples")
@@ -53,7 +53,7 @@ def bootstrap(
     return Bootstrap(low, high, float(values.mean()), count)
 
 
-def redrawn(units: np.ndarray, resamples: int, stream: np.random.Generator) -> Iterator[np.ndarray]:
+def resampled_rows(units: np.ndarray, resamples: int, stream: np.random.Generator) -> Iterator[np.ndarray]:
     """Rows of the images in each resample: as many of the ``units`` (n,) as there are, with replacement."""
     names, members = np.unique(units, return_inverse=True)
     order, sizes = np.argsort(members, kind="stable"), np.bincount(members)

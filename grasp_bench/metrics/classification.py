@@ -1,16 +1,16 @@
-"""Scores of a downstream classifier, for each group of classes."""
+"""Metrics of a downstream classifier for each group of classes, and their bootstrap over test images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from grasp_bench.contracts.metric import ClassifierMetric, Predictions
 from grasp_bench.metrics._arrays import as_labels
-from grasp_bench.metrics.bootstrap import redrawn
+from grasp_bench.metrics.bootstrap import resampled_rows
 from grasp_bench.metrics.groups import group_members
-from grasp_bench.metrics.ranking import ranking
 from grasp_bench.seeds import rng
 
 _CHUNK = 2**23  # weights held at once by a bootstrap
@@ -18,54 +18,34 @@ _CHUNK = 2**23  # weights held at once by a bootstrap
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """Scores of one group's classes that have test images, or None where none has; the mean over classifiers."""
+    """Scores of one group's classes that have test images; the mean over classifiers."""
 
-    balanced_accuracy: float | None
-    """Mean of the classes' recalls."""
-    macro_f1: float | None
-    """Mean of the classes' F1, each over the test images of all classes."""
-    nonzero_f1: float | None
-    """Classes with an F1 above zero: those the classifier finds at all."""
-    auroc: float | None
-    """Mean over the classes of the area under the ROC curve, of the class against all others."""
-    average_precision: float | None
-    """Mean over the classes of the average precision, of the class against all others."""
+    values: dict[str, float | None]
+    """Name of the metric → its value; None where no class has test images."""
     n: int
     """Test images of the group's classes."""
 
 
-SCORES = tuple(field.name for field in fields(ClassificationScores) if field.name != "n")
-
-
 def classification_scores(
-    labels: np.ndarray, probabilities: np.ndarray, class_groups: np.ndarray
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_groups: np.ndarray,
+    metrics: Sequence[ClassifierMetric],
 ) -> dict[str, ClassificationScores]:
     """Scores of every group and of "all", from ``labels`` (n,) and ``probabilities`` (classifiers, n, classes).
 
-    ``class_groups`` (classes,) names the group of every class. What is predicted is the most probable class. All are
-    scikit-learn's.
-
-    A class without test images counts in no mean. Raises ValueError for other shapes, NaN, and labels that are not of a
-    class.
+    ``class_groups`` (classes,) names the group of every class. A class without test images counts in no mean. Raises
+    ValueError for other shapes, NaN, and labels that are not of a class.
     """
-    from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
-
     labels, probabilities, counts = _checked(labels, probabilities, class_groups)
-    values = {score: np.full((len(probabilities), len(counts)), np.nan) for score in SCORES}
-    there = np.flatnonzero(counts)
-    for number, each in enumerate(probabilities):
-        _, recall, f1, _ = precision_recall_fscore_support(
-            labels, each.argmax(axis=1), labels=np.arange(len(counts)), average=None, zero_division=0
-        )
-        by_class = {"balanced_accuracy": recall, "macro_f1": f1, "nonzero_f1": f1 > 0}
-        for score, found in by_class.items():
-            values[score][number, there] = found[there]
-        for index in there:
-            values["auroc"][number, index] = roc_auc_score(labels == index, each[:, index])
-            values["average_precision"][number, index] = average_precision_score(labels == index, each[:, index])
+    given = [Predictions(labels, each) for each in probabilities]
+    values = {
+        metric.name: np.stack([np.where(counts > 0, metric.value(each), np.nan) for each in given])
+        for metric in metrics
+    }
     return {
         group: ClassificationScores(
-            **{score: _mean(_pooled(score, values[score][:, classes])) for score in SCORES},
+            {metric.name: _mean(_pooled(metric, values[metric.name][:, classes])) for metric in metrics},
             n=int(counts[classes].sum()),
         )
         for group, classes in group_members(class_groups).items()
@@ -76,67 +56,49 @@ def classification_intervals(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_groups: np.ndarray,
+    metrics: Sequence[ClassifierMetric],
     *,
     key: tuple[str | int, ...],
     units: np.ndarray | None = None,
     resamples: int = 1000,
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Group → score → low and high end of its 95 % percentile bootstrap over test images.
+    """Group → name of a metric → low and high end of its 95 % percentile bootstrap over test images.
 
     Test images are resampled within their class, so that no class is ever absent; or, where ``units`` (n,) says which
     come or go together, such as those of one patient, by these. A class of which a resample then holds no image
-    counts in no mean of that resample; the ends are NaN where no class has one. The stream is ``key``'s. Scores are
-    named as in :class:`ClassificationScores`; arguments and errors otherwise as in :func:`classification_scores`.
+    counts in no mean of that resample; the ends are NaN where no class has one. The stream is ``key``'s. Other
+    arguments and errors are those of :func:`classification_scores`.
     """
     labels, probabilities, counts = _checked(labels, probabilities, class_groups)
     stream = rng("bootstrap", *key)
     weights = (
         _within_classes(labels, counts, resamples, stream) if units is None else _by_units(units, resamples, stream)
     )
-    values: dict[str, list[np.ndarray]] = {score: [] for score in SCORES}
+    chunks: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
     for chunk in weights:
-        for score, each in _weighted(labels, probabilities, chunk, len(counts)).items():
-            values[score].append(each)
-    joined = {
-        score: np.concatenate(each, axis=1) for score, each in values.items()
-    }  # (classifiers, resamples, classes)
+        given = [Predictions(labels, each, chunk) for each in probabilities]
+        for metric in metrics:
+            chunks[metric.name].append(np.stack([metric.weighted(each) for each in given]))
+    values = {name: np.concatenate(each, axis=1) for name, each in chunks.items()}  # (classifiers, resamples, classes)
     return {
-        group: {score: _percentiles(_pooled(score, joined[score][:, :, members]).mean(axis=0)) for score in SCORES}
+        group: {
+            metric.name: _percentiles(_pooled(metric, values[metric.name][:, :, members]).mean(axis=0))
+            for metric in metrics
+        }
         for group, members in group_members(class_groups).items()
     }
 
 
-def _pooled(score: str, values: np.ndarray) -> np.ndarray:
-    """``values`` (..., classes) of one score, over the classes that are there: (...)."""
+def _pooled(metric: ClassifierMetric, values: np.ndarray) -> np.ndarray:
+    """``values`` (..., classes) of one metric, over the classes that are not NaN: (...)."""
     total, there = np.nansum(values, axis=-1), np.isfinite(values).sum(axis=-1)
-    divisor = np.ones_like(there) if score == "nonzero_f1" else there
+    divisor = np.ones_like(there) if metric.counts_classes else there
     pooled: np.ndarray = np.divide(total, divisor, out=np.full(total.shape, np.nan), where=there > 0)
     return pooled
 
 
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if np.isfinite(values).all() else None
-
-
-def _weighted(
-    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, classes: int
-) -> dict[str, np.ndarray]:
-    """Scores of every class with images counted ``weights`` (r, n) times: (classifiers, r, classes), NaN if absent."""
-    shape = (len(probabilities), len(weights), classes)
-    found = {score: np.empty(shape) for score in SCORES}
-    for number, each in enumerate(probabilities):
-        predicted = each.argmax(axis=1)
-        for index in range(classes):
-            actual = weights[:, labels == index].sum(axis=1)
-            correct = weights[:, (labels == index) & (predicted == index)].sum(axis=1)
-            claimed = weights[:, predicted == index].sum(axis=1)
-            at = (number, slice(None), index)
-            with np.errstate(invalid="ignore"):
-                found["balanced_accuracy"][at] = correct / actual
-                found["macro_f1"][at] = np.where(actual > 0, 2 * correct / (actual + claimed), np.nan)
-            found["nonzero_f1"][at] = np.where(actual > 0, correct > 0, np.nan)
-            found["auroc"][at], found["average_precision"][at] = ranking(labels == index, each[:, index], weights)
-    return found
 
 
 def _within_classes(
@@ -152,7 +114,7 @@ def _within_classes(
 
 def _by_units(units: np.ndarray, resamples: int, stream: np.random.Generator) -> Iterator[np.ndarray]:
     """How often each image is in a resample of whole ``units`` (n,): chunks of (r, n)."""
-    rounds = redrawn(units, resamples, stream)
+    rounds = resampled_rows(units, resamples, stream)
     for size in _chunks(resamples, len(units)):
         yield np.stack([np.bincount(next(rounds), minlength=len(units)) for _ in range(size)]).astype(np.float64)
 
@@ -172,7 +134,7 @@ def _percentiles(values: np.ndarray) -> tuple[float, float]:
 def _checked(
     labels: np.ndarray, probabilities: np.ndarray, class_groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, probabilities and the test images of every class: (n,), (classifiers, n, classes), (classes,)."""
+    """Labels, probabilities and counts of test images per class: (n,), (classifiers, n, classes), (classes,)."""
     n, classes = len(labels), len(class_groups)
     labels, probabilities = as_labels("labels", labels, n, classes), np.asarray(probabilities, dtype=np.float64)
     if probabilities.ndim != 3 or probabilities.shape[1:] != (n, classes) or not len(probabilities):

@@ -32,10 +32,10 @@ def plan_counts(
 ) -> Counts:
     """The counts for real and generated images (classes,), and groups' class indices ``members``.
 
-    A class gives no more than half of its real images, since the other half is held out for the floor. A group gives
-    as many as its rarest class allows (:func:`~grasp_bench.metrics.groups.equal_counts`); those that can give what
-    the protocol needs are scored at the smallest number that they all can give, or at the protocol's. Classes
-    likewise.
+    A class gives no more than half of its real images, since the other half is held out for the real reference. A group
+    gives as many as its rarest class allows (:func:`~grasp_bench.metrics.groups.equal_counts`); those that can give
+    what the protocol needs are scored at the smallest number that they all can give, or at the protocol's. The counts
+    of classes are found in the same way.
     """
     available = np.minimum(real_counts // 2, fake_counts)
     groups = {group: equal_counts(available[classes]) for group, classes in members.items()}
@@ -64,16 +64,18 @@ def require(
 
     if not available.all():
         raise ValueError(
-            f"{found(int(np.argmin(available)))}: at least 2 real ones, half of which are held out for the floor, and "
-            "1 generated one are needed. Add some or take the class out of both sets."
+            f"{found(int(np.argmin(available)))}: at least 2 real ones, half of which are held out for the real "
+            "reference, and 1 generated one are needed. Add some or take the class out of both sets."
         )
     tightest = min(counts.groups, key=lambda group: counts.groups[group])
     most = counts.groups[tightest]
     if most < needed or counts.n < protocol.least:
         rarest = members[tightest][int(np.argmin(available[members[tightest]]))]
         wanted = f"n = {protocol.n}" if (protocol.n or 0) >= protocol.least else f"{protocol.least} of each"
-        reason = f" for k = {protocol.k} neighbours" if "prdc" in protocol.metrics and counts.n < protocol.least else ""
+        strictest = max(protocol.metrics, key=lambda metric: metric.minimum(protocol.k))
+        reason = f" by {strictest.name} for k = {protocol.k} neighbours" if counts.n < protocol.least else ""
         raise ValueError(
-            f"{found(rarest)}; half of the real ones are held out for the floor, so group {tightest!r} can give "
-            f"n = {most} of each kind and {wanted} are asked for{reason}. Add images, or change n, k or the metrics."
+            f"{found(rarest)}; half of the real ones are held out for the real reference, so group {tightest!r} "
+            f"can give n = {most} of each kind and {wanted} are asked for{reason}. Add images, or "
+            "change n, k or the metrics."
         )

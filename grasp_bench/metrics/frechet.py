@@ -6,8 +6,68 @@ import math
 
 import numpy as np
 
+from grasp_bench.contracts.metric import FeatureMetric, Sets
 from grasp_bench.metrics._arrays import as_pair
 from grasp_bench.seeds import rng
+
+
+class FrechetDistance(FeatureMetric):
+    """Fréchet distance: how far apart two Gaussians are
+
+    ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½, covariances divided by n − 1.
+    """
+
+    name = "fd"
+    version = "1"
+    label = "FD"
+    names_extractor = True
+    inception_label = "FID"
+    direction = "lower"
+    bounds = (0.0, math.inf)
+    position = 10
+    definition = (
+        "Fréchet distance between the features of generated and of real test images, each taken for a Gaussian. With "
+        "the Inception features of 2015 it is called FID."
+    )
+    misleads = (
+        "It falls as the number of images grows, whatever they show: compare only equal counts, and read it beside its "
+        "real reference. A Gaussian misses modes, and copies of the training set score best. It sees no more than the "
+        "feature extractor sees, which the title names."
+    )
+    source = "Heusel et al., NeurIPS 2017; Dowson & Landau, 1982"
+
+    def value(self, given: Sets) -> float:
+        return frechet_distance(given.real, given.generated)
+
+
+class FrechetDistanceInfinity(FeatureMetric):
+    """Fréchet distance of endlessly many generated images
+
+    The intercept of a straight line through the distances at 15 sizes over 1/size.
+    """
+
+    name = "fd_inf"
+    version = "1"
+    label = "FD∞"
+    names_extractor = True
+    inception_label = "FID∞"
+    direction = "lower"
+    bounds = (-math.inf, math.inf)
+    position = 20
+    optional = True
+    definition = "The Fréchet distance extrapolated to endlessly many generated images."
+    misleads = (
+        "It may be below zero. The extrapolation is a straight line, which holds from about twice as many images as "
+        "features have dimensions; what the number of real images adds stays in it. It sees no more than the feature "
+        "extractor sees, which the title names."
+    )
+    source = "Chong & Forsyth, CVPR 2020"
+
+    def value(self, given: Sets) -> float:
+        return frechet_distance_infinity(given.real, given.generated, key=(given.seed,))
+
+    def minimum(self, k: int) -> int:
+        return 28
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:

@@ -1,8 +1,8 @@
 """Equal counts: groups of classes scored on as many images as each other, beside what real images score.
 
 A Fréchet distance, and to a lesser degree every other score of two sets, changes with their size. Each group is
-therefore scored on N images from N real ones, spread evenly over its classes; and as a floor, N held-out real
-images are scored in place of the generated ones.
+therefore scored on N images from N real ones, spread evenly over its classes; and as a real
+reference, N held-out real images are scored in place of the generated ones.
 """
 
 from __future__ import annotations

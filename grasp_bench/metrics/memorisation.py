@@ -6,11 +6,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from grasp_bench.contracts.metric import FeatureMetric, Sets
 from grasp_bench.metrics._arrays import as_pair
 from grasp_bench.metrics.neighbours import nearest, nearest_other
 
 NEAR = 0.1
 """The ratio up to which a generated image is a near duplicate where nothing else is asked for: our own choice."""
+
+
+class ShareOfAuthentic(FeatureMetric):
+    """Authenticity: generated images that are no copies of training images
+
+    An image is a copy where its nearest training image has no other training image nearer to itself. The file
+    ``copies.csv`` beside a record lists near duplicates.
+    """
+
+    name = "authenticity"
+    version = "1"
+    label = "Authenticity"
+    direction = "higher"
+    bounds = (0.0, 1.0)
+    position = 110
+    uses_train = True
+    train_minimum = 2
+    definition = (
+        "Share of generated images that are no nearer to a training image than that one is to the next: those that "
+        "are no copies."
+    )
+    misleads = (
+        "Images far from all real ones are authentic too, and in a dense class honest images lie near training ones. "
+        "Below its real reference, which held-out images reach, it means copying."
+    )
+    source = "Alaa et al., ICML 2022"
+
+    def value(self, given: Sets) -> float | None:
+        return None if given.train is None or len(given.train) < 2 else authenticity(given.train, given.generated).share
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from grasp_bench.contracts.metric import FeatureMetric, Sets
 from grasp_bench.metrics._arrays import as_pair
 from grasp_bench.metrics.neighbours import squared_distances
 
@@ -22,6 +24,91 @@ class PRDC:
     """Real balls that a fake row lies in, on average, over k."""
     coverage: float
     """Share of real rows whose ball holds some fake row."""
+
+
+class _OfBalls(FeatureMetric):
+    """One of the four scores that are computed together."""
+
+    version = "1"
+    direction = "higher"
+    bounds = (0.0, 1.0)
+    family = "prdc"
+
+    def value(self, given: Sets) -> float:
+        found: float = getattr(given.once(_balls), self.name)
+        return found
+
+    def minimum(self, k: int) -> int:
+        return k + 2
+
+
+class Precision(_OfBalls):
+    """Precision: generated images within the real ones
+
+    Share of generated images inside some real image's ball, which reaches to its k-th nearest other real one (k = 5).
+    """
+
+    name = "precision"
+    label = "Precision"
+    position = 40
+    definition = "Share of generated images that lie within the real images, by balls to the fifth neighbour: fidelity."
+    misleads = (
+        "A single outlier among the real images makes a ball that accepts nearly everything; copies of training images "
+        "score well."
+    )
+    source = "Kynkäänniemi et al., NeurIPS 2019"
+
+
+class Recall(_OfBalls):
+    """Recall: real images within the generated ones
+
+    Share of real images inside some generated image's ball.
+    """
+
+    name = "recall"
+    label = "Recall"
+    position = 50
+    definition = "Share of real images that lie within the generated ones, by balls to the fifth neighbour: diversity."
+    misleads = "Images that are scattered far apart make large balls, and so a high recall without looking real."
+    source = "Kynkäänniemi et al., NeurIPS 2019"
+
+
+class Density(_OfBalls):
+    """Density: real balls around a generated image
+
+    (1 / k m) Σⱼ #{i : yⱼ in the ball of xᵢ}: precision that no single outlier decides.
+    """
+
+    name = "density"
+    label = "Density"
+    bounds = (0.0, math.inf)
+    position = 60
+    definition = (
+        "How many real images' balls a generated image lies in, on average, over five: fidelity. It may exceed 1."
+    )
+    misleads = "Many images at one dense spot raise it, without variety: read it with coverage."
+    source = "Naeem et al., ICML 2020"
+
+
+class Coverage(_OfBalls):
+    """Coverage: real images with a generated one in their ball
+
+    Recall that outliers among the generated images cannot inflate.
+    """
+
+    name = "coverage"
+    label = "Coverage"
+    position = 70
+    definition = "Share of real images that have a generated image in their ball: how much of the real variety is met."
+    misleads = (
+        "It depends on the number of generated images and reaches 1 with enough of them; one image may cover many real "
+        "ones."
+    )
+    source = "Naeem et al., ICML 2020"
+
+
+def _balls(sets: Sets) -> PRDC:
+    return prdc(sets.real, sets.generated, sets.k)
 
 
 def prdc(real: np.ndarray, fake: np.ndarray, k: int = 5) -> PRDC:

@@ -8,11 +8,73 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from grasp_bench.contracts.metric import FeatureMetric, Sets
 from grasp_bench.metrics._arrays import as_pair
 from grasp_bench.metrics.neighbours import nearest
 
 _TAIL = 0.025  # probability beyond each end of an interval
 _NEGLIGIBLE = 1e-60  # probabilities below it are taken for zero
+
+
+class ImageRetrievalScore(FeatureMetric):
+    """Image retrieval score: training images that endless generation would reach
+
+    If n images fall on s training images at random, s (1 − (1 − 1/s)ⁿ) different ones are expected; the score is ŝ/N,
+    with ŝ the s for which these are as many as were found. Without training images it is of the real images of a draw.
+    It has an exact interval of its own, of drawing alone.
+    """
+
+    name = "irs"
+    version = "1"
+    label = "IRS"
+    direction = "higher"
+    bounds = (0.0, 1.0)
+    family = "irs"
+    position = 90
+    uses_train = True
+    resampled = False
+    definition = (
+        "Image retrieval score: the share of training images that endless generation would reach as nearest neighbours."
+    )
+    misleads = (
+        "It falls short where images are unevenly spread or few, for real images as well: prefer the adjusted score. "
+        "Where no training image was reached twice it is 1, and in classes of few training images it is near 1 for "
+        "every method."
+    )
+    source = "Dombrowski et al., CVPR 2025"
+
+    def value(self, given: Sets) -> float:
+        return given.once(_retrieved).irs_inf
+
+    def interval(self, given: Sets) -> tuple[float, float]:
+        found = given.once(_retrieved)
+        return found.low, found.high
+
+
+class AdjustedRetrievalScore(FeatureMetric):
+    """Image retrieval score over that of as many held-out real images"""
+
+    name = "irs_adjusted"
+    version = "1"
+    label = "IRS, adjusted"
+    direction = "higher"
+    bounds = (0.0, math.inf)
+    family = "irs"
+    position = 100
+    uses_train = True
+    resampled = False
+    definition = (
+        "The image retrieval score over that of held-out real images at the same count: 1 is as varied as real images, "
+        "and values above occur."
+    )
+    misleads = (
+        "It is a ratio of two noisy numbers, and with a handful of training images it takes a handful of values; "
+        "copies reach training images too."
+    )
+    source = "Dombrowski et al., CVPR 2025; at equal counts by rarefaction, Hurlbert, Ecology 1971"
+
+    def value(self, given: Sets) -> float | None:
+        return given.once(_retrieved).adjusted
 
 
 @dataclass(frozen=True)
@@ -37,6 +99,10 @@ class RetrievalScore:
     """N: training images."""
     adjusted_n: int | None
     """The smaller of the numbers of generated and of held-out images."""
+
+
+def _retrieved(sets: Sets) -> RetrievalScore:
+    return irs(sets.real if sets.train is None else sets.train, sets.generated, sets.held_out)
 
 
 def irs(train: np.ndarray, fake: np.ndarray, test: np.ndarray | None = None) -> RetrievalScore:

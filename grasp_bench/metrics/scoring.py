@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from grasp_bench.contracts.metric import FeatureMetric, Sets
 from grasp_bench.metrics._arrays import as_labels, as_pair
 from grasp_bench.metrics.counts import Counts, plan_counts
 from grasp_bench.metrics.groups import draw, split_halves
-from grasp_bench.metrics.kernel import kernel_distance_subsets
-from grasp_bench.metrics.protocol import IRS_ENDS, LOWER_IS_BETTER, METRICS, Protocol, measure
-from grasp_bench.metrics.resampling import Redraws, mean_redraws, redraw
-from grasp_bench.metrics.score import Kind, Score, over_draws
+from grasp_bench.metrics.measured import Measured, Scope, over_draws
+from grasp_bench.metrics.protocol import Protocol
+from grasp_bench.metrics.resampling import Resamples, mean_resamples, resample
 from grasp_bench.seeds import rng
-
-KERNEL_SUBSETS = 20  # halves behind the standard error of the kernel distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +29,7 @@ class LabelledFeatures:
     """What each image comes or goes with when units are resampled (n,); by default itself."""
 
     def ordered(self) -> LabelledFeatures:
-        """The same in the order of ids."""
+        """These features in the order of their ids."""
         if self.ids is None:
             return self
         ids = self.ids
@@ -48,15 +46,14 @@ def group_scores(
     protocol: Protocol,
     train: LabelledFeatures | None = None,
     advance: Callable[[int], None] = lambda count: None,
-) -> list[Score]:
+) -> list[Measured]:
     """Scores of the groups in ``members`` (group → class indices) and, of several classes, of each and together.
 
     Every draw splits the real images of each class into random halves A and B. Images of A are compared with as many
-    generated ones, and for the floor with as many of B. Draws depend on the seed, the counts, the names of classes
-    and groups, and the images' ids: not on the order of either, and floors not on what was generated. IRS and
-    authenticity are of all ``train`` images of a group's classes; without them IRS is of the images of A. IRS is
-    ``irs_inf``; ``irs_adjusted`` is IRS over that of as many images of B. Groups and classes of which there are too
-    few images (:func:`~grasp_bench.metrics.counts.plan_counts`) have no value.
+    generated ones, and for the real reference with as many of B. Draws depend on the seed, the counts, the names of
+    classes and groups, and the images' ids: not on the order of either, and real references not on what was generated.
+    Metrics that look at training images get all ``train`` images of a group's classes. Groups and classes of which
+    there are too few images (:func:`~grasp_bench.metrics.counts.plan_counts`) have no value.
 
     ``advance(1)`` is called after every group and every class.
 
@@ -75,18 +72,18 @@ def group_scores(
         if counts.class_n is not None and counts.available[index] >= protocol.least:
             classes[index] = _values(sets, [index], ("class", name), counts.class_n)
         advance(1)
-    scores: list[Score] = []
+    scores: list[Measured] = []
     for group, indices in members.items():
         scores += _group(sets, group, indices, counts)
         if several:
             scores += _together(sets, group, indices, classes, counts)
         advance(1)
     return scores + [
-        classes[index].score(metric, "class", name)
+        classes[index].measured(metric, "class", name)
         if index in classes
-        else Score(metric, "class", name, int(counts.available[index]))
+        else Measured(metric, "class", name, int(counts.available[index]))
         for index, name in enumerate(names if several else [])
-        for metric in protocol.scores
+        for metric in protocol.metrics
     ]
 
 
@@ -131,94 +128,125 @@ class _Values:
     n: int
     train_n: int
     pairs: dict[str, np.ndarray]
-    """Score → its value and floor in every draw: (draws, 2)."""
-    redraws: Redraws | None
+    """Name of a metric → its value and real reference in every draw (draws, 2)."""
+    exact: dict[str, tuple[float, float]]
+    """Name of a metric → its own interval, the mean over the draws."""
+    resamples: Resamples | None
 
-    def score(self, metric: str, kind: Kind, name: str) -> Score:
-        if metric not in self.pairs:
-            return Score(metric, kind, name, self.train_n)
-        score = over_draws(metric, kind, name, self.n, self.pairs[metric])
-        exact = None
-        if metric == "irs" and IRS_ENDS[0] in self.pairs:
-            low, high = (float(self.pairs[end][:, 0].mean()) for end in IRS_ENDS)
-            exact = (low, high)
+    def measured(self, metric: FeatureMetric, scope: Scope, name: str) -> Measured:
+        """What ``metric`` gives; without a value where there are none."""
+        if metric.name not in self.pairs:
+            return Measured(metric, scope, name, self.train_n)
+        found = over_draws(metric, scope, name, self.n, self.pairs[metric.name])
         bootstrap = None
-        if self.redraws is not None and score.value is not None and metric not in METRICS["irs"]:
-            bootstrap = self.redraws.interval(metric, score.value)
-        return replace(score, exact=exact, bootstrap=bootstrap)
+        if self.resamples is not None and found.value is not None and metric.resampled:
+            bootstrap = self.resamples.interval(metric, found.value)
+        return replace(found, exact=self.exact.get(metric.name), bootstrap=bootstrap)
+
+
+def measure(sets: Sets, metrics: Sequence[FeatureMetric]) -> dict[str, float]:
+    """Name → value of all of ``metrics`` that have one. Raises ValueError as they do, and for NaN and infinity."""
+    found = {metric.name: value for metric in metrics if (value := metric.value(sets)) is not None}
+    if bad := [name for name, value in found.items() if not np.isfinite(value)]:
+        raise ValueError(f"{bad[0]} is {found[bad[0]]}")
+    return {name: float(value) for name, value in found.items()}
 
 
 def _values(sets: _Sets, classes: Sequence[int] | np.ndarray, key: tuple[str, ...], n: int) -> _Values:
     """Scores of ``classes`` together, on ``n`` images of each kind in every draw."""
     protocol, real, fake, order = sets.protocol, sets.real.features, sets.fake.features, sets.by_name(classes)
     train = None if sets.train is None else sets.train.features[np.isin(sets.train.labels, order)]
-    found: dict[str, list[tuple[float, float]]] = {}
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    ends: dict[str, list[tuple[float, float]]] = {}
     for number in range(protocol.draws):
-        reference, held_out, generated = sets.rows(number, order, key, n)
-        values = measure(real[reference], fake[generated], real[held_out], train, protocol)
-        floors = measure(real[reference], real[held_out], real[held_out], train, protocol)
-        for score, value in values.items():
-            found.setdefault(score, []).append((value, floors[score]))
-    pairs = {score: np.array(each) for score, each in found.items()}
-    redraws = _redraws(sets, order, key, n, train) if protocol.resamples else None
-    return _Values(n, 0 if train is None else len(train), pairs, redraws)
+        rows = sets.rows(number, order, key, n)
+        held_out = real[rows[1]]
+        given, other = (
+            Sets(real[rows[0]], images, held_out, train, protocol.k, protocol.seed)
+            for images in (fake[rows[2]], held_out)
+        )
+        values, references = measure(given, protocol.metrics), measure(other, protocol.metrics)
+        for metric in protocol.metrics:
+            if metric.name in values and metric.name in references:
+                pairs.setdefault(metric.name, []).append((values[metric.name], references[metric.name]))
+                if (interval := metric.interval(given)) is not None:
+                    ends.setdefault(metric.name, []).append(interval)
+    exact = {}
+    for name, each in ends.items():
+        low, high = np.mean(each, axis=0).tolist()
+        exact[name] = (low, high)
+    resamples = _resamples(sets, order, key, n, train) if protocol.resamples else None
+    return _Values(
+        n,
+        0 if train is None else len(train),
+        {name: np.array(each) for name, each in pairs.items() if len(each) == protocol.draws},
+        exact,
+        resamples,
+    )
 
 
-def _redraws(sets: _Sets, classes: list[int], key: tuple[str, ...], n: int, train: np.ndarray | None) -> Redraws:
-    """Resamples of the units of the first draw's images; not of IRS, which counts different images."""
+def _resamples(sets: _Sets, classes: list[int], key: tuple[str, ...], n: int, train: np.ndarray | None) -> Resamples:
+    """Resamples of the units of the first draw's images."""
     reference, _, generated = sets.rows(0, classes, key, n)
-    real, fake = sets.real.features[reference], sets.fake.features[generated]
-    part = replace(sets.protocol, metrics=tuple(metric for metric in sets.protocol.metrics if metric != "irs"))
+    real, fake, protocol = sets.real.features[reference], sets.fake.features[generated], sets.protocol
+    part = replace(protocol, metrics=tuple(metric for metric in protocol.metrics if metric.resampled))
     units = [
         rows if each.units is None else each.units[rows]
         for each, rows in ((sets.real, reference), (sets.fake, generated))
     ]
-    return redraw(
-        (units[0], units[1]),
-        lambda a, b: measure(real[a], fake[b], real[a], train, part) if min(len(a), len(b)) >= part.least else {},
-        part.resamples,
-        key=(part.seed, *key),
-    )
+
+    def values(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+        if min(len(a), len(b)) < part.least:
+            return {}
+        return measure(Sets(real[a], fake[b], real[a], train, part.k, part.seed), part.metrics)
+
+    return resample((units[0], units[1]), values, part.resamples, key=(part.seed, *key))
 
 
-def _group(sets: _Sets, group: str, classes: np.ndarray, counts: Counts) -> list[Score]:
+def _group(sets: _Sets, group: str, classes: np.ndarray, counts: Counts) -> list[Measured]:
     """The scores of a group's images pooled."""
     protocol, n = sets.protocol, counts.n
     if counts.groups[group] < n:
-        return [Score(metric, "group", group, counts.groups[group], classes=len(classes)) for metric in protocol.scores]
+        return [Measured(each, "group", group, counts.groups[group], classes=len(classes)) for each in protocol.metrics]
     values = _values(sets, classes, (group,), n)
-    scores = [replace(values.score(metric, "group", group), classes=len(classes)) for metric in protocol.scores]
-    if "kid" not in protocol.metrics or n < 4:
-        return scores
-    reference, _, generated = sets.rows(0, sets.by_name(classes), (group,), n)
-    real, fake = sets.real.features[reference], sets.fake.features[generated]
-    error = kernel_distance_subsets(real, fake, KERNEL_SUBSETS, n // 2, key=(protocol.seed, group)).standard_error
-    return [replace(score, standard_error=error) if score.metric == "kid" else score for score in scores]
+    reference, held_out, generated = sets.rows(0, sets.by_name(classes), (group,), n)
+    real, fake = sets.real.features, sets.fake.features
+    first = Sets(real[reference], fake[generated], real[held_out], None, protocol.k, protocol.seed)
+    return [
+        replace(
+            values.measured(metric, "group", group),
+            classes=len(classes),
+            standard_error=metric.standard_error(first, (protocol.seed, group)),
+        )
+        for metric in protocol.metrics
+    ]
 
 
 def _together(
     sets: _Sets, group: str, classes: np.ndarray, by_class: Mapping[int, _Values], counts: Counts
-) -> list[Score]:
-    """Mean over a group's classes, and the class furthest on the wrong side of its floor; of those scored."""
+) -> list[Measured]:
+    """Mean over a group's classes, and the class furthest on the wrong side of its real reference; of those scored."""
     means, worst = [], []
-    for metric in sets.protocol.scores:
-        scored = [int(c) for c in classes if int(c) in by_class and metric in by_class[int(c)].pairs]
+    for metric in sets.protocol.metrics:
+        scored = [int(c) for c in classes if int(c) in by_class and metric.name in by_class[int(c)].pairs]
         if scored:
             parts = [by_class[c] for c in scored]
-            pairs = np.stack([part.pairs[metric] for part in parts])  # (classes, draws, 2)
+            pairs = np.stack([part.pairs[metric.name] for part in parts])  # (classes, draws, 2)
             excess = (pairs[:, :, 0] - pairs[:, :, 1]).mean(axis=1)
-            at = int(excess.argmax() if metric in LOWER_IS_BETTER else excess.argmin())
-            together = _Values(parts[0].n, 0, {metric: pairs.mean(axis=0)}, _mean([part.redraws for part in parts]))
-            mean = together.score(metric, "class mean", group)
-            lowest = replace(parts[at].score(metric, "worst class", group), worst=sets.names[scored[at]])
+            at = int(excess.argmax() if metric.direction == "lower" else excess.argmin())
+            resamples = [part.resamples for part in parts if part.resamples is not None]
+            together = _Values(
+                parts[0].n,
+                0,
+                {metric.name: pairs.mean(axis=0)},
+                {},
+                mean_resamples(resamples, metric) if resamples else None,
+            )
+            mean = together.measured(metric, "class mean", group)
+            lowest = replace(parts[at].measured(metric, "worst class", group), worst=sets.names[scored[at]])
         else:
             n = int(counts.available[classes].max())
-            mean, lowest = Score(metric, "class mean", group, n), Score(metric, "worst class", group, n)
+            mean, lowest = Measured(metric, "class mean", group, n), Measured(metric, "worst class", group, n)
         means.append(replace(mean, classes=len(classes), classes_scored=len(scored)))
         worst.append(replace(lowest, classes=len(classes), classes_scored=len(scored)))
     return means + worst
-
-
-def _mean(redraws: Sequence[Redraws | None]) -> Redraws | None:
-    found = [each for each in redraws if each is not None]
-    return mean_redraws(found) if found else None

@@ -7,7 +7,33 @@ import warnings
 
 import numpy as np
 
+from grasp_bench.contracts.metric import FeatureMetric, Sets
 from grasp_bench.metrics._arrays import as_features
+
+
+class VendiScore(FeatureMetric):
+    """Vendi score: how many different images there seem to be
+
+    exp of the Shannon entropy of the eigenvalues of K/n, K the cosine similarities of the generated images; from 1
+    to n.
+    """
+
+    name = "vendi"
+    version = "1"
+    label = "Vendi score"
+    direction = "higher"
+    bounds = (1.0, math.inf)
+    position = 80
+    uses_directions = True
+    definition = "Vendi score: how many entirely different images the generated ones amount to, by cosines of features."
+    misleads = (
+        "Noise is diverse too: its real reference is what to come near to, not to exceed. It depends on where the "
+        "features' zero is, and is near 1 where all of them point about the same way."
+    )
+    source = "Friedman & Dieng, TMLR 2023"
+
+    def value(self, given: Sets) -> float:
+        return vendi_score(given.generated)
 
 
 def vendi_score(features: np.ndarray, q: float = 1) -> float:

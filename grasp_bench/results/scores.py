@@ -6,23 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from grasp_bench.metrics.score import Score
+from grasp_bench.contracts.metric import FeatureMetric
+from grasp_bench.metrics.measured import Measured
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-TITLES = {
-    "precision": "preci-\nsion",
-    "recall": "recall",
-    "density": "den-\nsity",
-    "coverage": "cover-\nage",
-    "vendi": "Vendi",
-    "irs": "IRS",
-    "irs_adjusted": "IRS ad-\njusted",
-    "authenticity": "authen-\nticity",
-}
-DISTANCES = ("fd", "fd_inf", "kid")
 ABSENT = "-"
 
 
@@ -32,26 +22,25 @@ class ScoreReport:
 
     facts: dict[str, Any]
     """Version, seed, extractor, counts, protocol: as they go into the JSON."""
-    scores: list[Score]
-    scores_names: tuple[str, ...]
+    scores: list[Measured]
     notes: list[str]
-    distance: str
-    """FID, or FD(extractor)."""
-    kernel: str
-    """KID, or KD(extractor)."""
+    extractor: str = ""
+    """Name of the extractor, for titles; empty where it is not known."""
+    inception: bool = False
+    """Whether it is Inception with the weights of 2015."""
     units: tuple[str, str] = ("image", "image")
     """What the bootstrap resamples, real and generated."""
     copies: list[dict[str, Any]] = field(default_factory=list)
 
+    def title(self, metric: FeatureMetric) -> str:
+        """What a metric is called in the features of this extractor."""
+        return metric.title(self.extractor, self.inception)
+
 
 def json_payload(report: ScoreReport) -> dict[str, Any]:
-    """All of it; every row of the tables is a run of ``rows`` with the same kind and name."""
-    return {
-        **report.facts,
-        "rows": [_json_row(score, report) for score in report.scores],
-        "copies": report.copies,
-        "notes": report.notes,
-    }
+    """All of it; the scores of a row of the tables are consecutive ``rows`` of the same scope and name."""
+    rows = [_json_row(score, report) for score in report.scores]
+    return {**report.facts, "rows": rows, "copies": report.copies, "notes": report.notes}
 
 
 def rich_report(report: ScoreReport, per_class: bool) -> Group:
@@ -59,11 +48,17 @@ def rich_report(report: ScoreReport, per_class: bool) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Table | Text] = [*_tables("groups", [s for s in report.scores if s.kind != "class"], report)]
-    if worst := _worst(report.scores, report):
-        parts.append(Text(f"Worst classes: {worst}."))
+    classes = [score for score in report.scores if score.scope == "class"]
+    parts: list[Table | Text] = [*_tables("groups", [s for s in report.scores if s.scope != "class"], report)]
+    worst: dict[str, list[str]] = {}
+    for score in report.scores:
+        if score.worst is not None:
+            worst.setdefault(score.name, []).append(f"{report.title(score.metric)} {score.worst}")
+    if worst:
+        groups = "; ".join(f"{group}: {', '.join(each)}" for group, each in worst.items())
+        parts.append(Text(f"Worst classes: {groups}."))
     parts.append(_intervals(report, per_class))
-    if per_class and (classes := [score for score in report.scores if score.kind == "class"]):
+    if per_class and classes:
         parts += _tables("classes", classes, report)
     return Group(*parts, *(Text(note) for note in report.notes))
 
@@ -78,8 +73,15 @@ def number(value: float | None) -> str:
     return f"{value:.1e}" if size < 1e-3 else f"{value:.{3 if size < 10 else 2 if size < 100 else 1}f}"
 
 
-def _json_row(score: Score, report: ScoreReport) -> dict[str, Any]:
-    row = {**asdict(score), "label": _label(score.metric, report), "excess": score.excess}
+def too_small(score: Measured) -> str:
+    """What is shown in place of a number."""
+    return f"n too small (n={score.n})"
+
+
+def _json_row(score: Measured, report: ScoreReport) -> dict[str, Any]:
+    metric = score.metric
+    named = {"metric": metric.name, "metric_version": metric.version, "label": report.title(metric)}
+    row = asdict(score) | named | {"excess": score.excess}
     row["interval_unit"] = "equal-count draw" if score.value is not None else None
     row["reason"] = too_small(score) if score.value is None else None
     if score.bootstrap:
@@ -87,79 +89,54 @@ def _json_row(score: Score, report: ScoreReport) -> dict[str, Any]:
     return row
 
 
-def too_small(score: Score) -> str:
-    """What is shown in place of a number."""
-    return f"n too small (n={score.n})"
+def _tables(title: str, scores: Sequence[Measured], report: ScoreReport) -> list[Table]:
+    """Metrics of which less is better, then the others: together they are too wide for a terminal."""
+    rows: dict[tuple[str, str], dict[str, Measured]] = {}
+    for score in scores:
+        rows.setdefault((score.scope, score.name), {})[score.metric.name] = score
+    metrics = [score.metric for score in next(iter(rows.values())).values()]
+    parts = {"distances": "lower", "fidelity, diversity, copies": "higher"}
+    chosen = {part: [each for each in metrics if each.direction == way] for part, way in parts.items()}
+    return [_table(f"{title}: {part}", list(rows.values()), each, report) for part, each in chosen.items() if each]
 
 
-def _label(metric: str, report: ScoreReport) -> str:
-    infinite = report.distance.replace("D", "D∞", 1)
-    labels = {"fd": report.distance, "fd_inf": infinite, "kid": report.kernel, "vendi": "Vendi", "irs": "IRS"}
-    return (labels | {"irs_adjusted": "IRS adjusted"}).get(metric, metric)
-
-
-def _row_name(score: Score) -> str:
-    if score.kind == "class mean":
-        return f"  mean of {score.classes_scored} of {score.classes} classes"
-    return "  worst class" if score.kind == "worst class" else score.name
-
-
-def _tables(title: str, scores: Sequence[Score], report: ScoreReport) -> list[Table]:
-    """The distances, then the other scores: together they are too wide for a terminal."""
-    parts = {"distances": DISTANCES, "fidelity, diversity, copies": tuple(TITLES)}
-    chosen = {part: [name for name in report.scores_names if name in names] for part, names in parts.items()}
-    return [_table(f"{title}: {part}", scores, names, report) for part, names in chosen.items() if names]
-
-
-def _table(title: str, scores: Sequence[Score], names: Sequence[str], report: ScoreReport) -> Table:
+def _table(
+    title: str, rows: Sequence[dict[str, Measured]], metrics: Sequence[FeatureMetric], report: ScoreReport
+) -> Table:
+    """A row for each group or class; real references stand beside distances, and below other scores."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    beside = metrics[0].direction == "lower"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", overflow="fold", min_width=20)
-    headings = [heading for name in names for heading in _headings(name, report)]
-    for heading in ("n", *headings):
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    for rows in _by_row(scores):
-        first = next(iter(rows.values()))
+    table.add_column("", overflow="fold", min_width=24)
+    table.add_column("n", justify="right", no_wrap=True)
+    for metric in metrics:
+        error = " ± se" if any(row[metric.name].standard_error is not None for row in rows) else ""
+        for heading in (report.title(metric) + error, *(("real\nreference", "excess") if beside else ())):
+            table.add_column(Text(heading.replace("(", "\n(")), justify="right", min_width=6)
+    for row in rows:
+        first, found = next(iter(row.values())), [row[metric.name] for metric in metrics]
         if first.value is None:
-            table.add_row(Text(_row_name(first)), Text(too_small(first)), *[ABSENT] * len(headings))
+            table.add_row(Text(_row_name(first)), Text(too_small(first)))
             continue
-        cells = [cell for name in names for cell in _cells(rows[name])]
-        table.add_row(Text(_row_name(first)), str(first.n), *map(Text, cells))
-        if not set(DISTANCES) & set(names):  # these have their floor beside them
-            floors = [number(rows[name].floor) for name in names]
-            table.add_row(Text("  floor", style="dim"), "", *(Text(each, style="dim") for each in floors))
+        cells = [_cells(score) if beside else (number(score.value),) for score in found]
+        table.add_row(Text(_row_name(first)), str(first.n), *(Text(cell) for each in cells for cell in each))
+        if not beside:
+            table.add_row("  real reference", "", *(number(score.reference) for score in found), style="dim")
     return table
 
 
-def _headings(name: str, report: ScoreReport) -> tuple[str, ...]:
-    if name in DISTANCES:
-        title = _label(name, report).replace("(", "\n(")
-        return title + " ± se" * (name == "kid"), "floor", "excess"
-    return (TITLES[name],)
+def _row_name(score: Measured) -> str:
+    if score.scope == "class mean":
+        return f"  mean of {score.classes_scored} of {score.classes} classes"
+    return "  worst class" if score.scope == "worst class" else score.name
 
 
-def _cells(score: Score) -> tuple[str, ...]:
+def _cells(score: Measured) -> tuple[str, str, str]:
     error = f" ± {number(score.standard_error)}" if score.standard_error is not None else ""
-    value = number(score.value) + error
-    return (value, number(score.floor), number(score.excess)) if score.metric in DISTANCES else (value,)
-
-
-def _by_row(scores: Sequence[Score]) -> list[dict[str, Score]]:
-    rows: dict[tuple[str, str], dict[str, Score]] = {}
-    for score in scores:
-        rows.setdefault((score.kind, score.name), {})[score.metric] = score
-    return list(rows.values())
-
-
-def _worst(scores: Sequence[Score], report: ScoreReport) -> str:
-    by_group: dict[str, list[str]] = {}
-    for score in scores:
-        if score.worst is not None:
-            by_group.setdefault(score.name, []).append(f"{_label(score.metric, report)} {score.worst}")
-    return "; ".join(f"{group}: {', '.join(each)}" for group, each in by_group.items())
+    return number(score.value) + error, number(score.reference), number(score.excess)
 
 
 def _intervals(report: ScoreReport, per_class: bool) -> Table:
@@ -167,35 +144,30 @@ def _intervals(report: ScoreReport, per_class: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    pooled = [score for score in report.scores if score.kind == "group" or score.bootstrap]
-    if not per_class:
-        pooled = [score for score in pooled if score.kind != "class"]
-    bootstrapped = any(score.bootstrap for score in pooled)
-    own = any(score.exact for score in pooled)
+    shown = [
+        score
+        for score in report.scores
+        if (score.scope == "group" or score.bootstrap) and (per_class or score.scope != "class")
+    ]
     table = Table(title="intervals, 2.5 to 97.5 %", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    headings = ["group", "score", "value", "equal-count draws"] + ["its own"] * own
-    if bootstrapped:
-        headings += ["bootstrap", "units: real, generated"]
-    for heading in headings:
+    own, bootstrapped = any(score.exact for score in shown), any(score.bootstrap for score in shown)
+    for heading in (
+        *("group", "score", "value", "equal-count draws"),
+        *(("its own",) if own else ()),
+        *(("bootstrap", "units: real, generated") if bootstrapped else ()),
+    ):
         table.add_column(heading, overflow="fold")
-    for score in pooled:
-        cells = [_interval_name(score), _label(score.metric, report), number(score.value), _span(score.low, score.high)]
+    for score in shown:
+        name = score.name if score.scope in ("group", "class") else f"{score.name}, {score.scope}"
+        cells = [name, report.title(score.metric), number(score.value), _span(score.low, score.high)]
         if own:
             cells.append(_span(*score.exact) if score.exact else ABSENT)
         if (found := score.bootstrap) is not None:
             real, fake = report.units
-            cells += [
-                found.reason or _span(found.low, found.high),
-                f"{found.real_units} ({real}), {found.fake_units} ({fake})",
-            ]
-        elif bootstrapped:
-            cells += [ABSENT, ABSENT]
+            cells.append(found.reason or _span(found.low, found.high))
+            cells.append(f"{found.real_units} ({real}), {found.fake_units} ({fake})")
         table.add_row(*map(Text, cells))
     return table
-
-
-def _interval_name(score: Score) -> str:
-    return score.name if score.kind in ("group", "class") else f"{score.name}, {score.kind}"
 
 
 def _span(low: float | None, high: float | None) -> str:

@@ -22,6 +22,7 @@ from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSp
 from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
+from grasp_bench.metrics.registry import beyond_the_first
 from grasp_bench.run.store import stage_key
 
 STAGE_VERSIONS = {
@@ -196,6 +197,7 @@ class Plan:
             classify_generated=classify_generated,
             classify_topped_up=classify_topped_up,
             classify_real=classify_real,
+            **_metrics(),
         )
         return inputs
 
@@ -304,6 +306,12 @@ def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> 
         raise UserError(f"--data-root {data_root}: task {name} reads no download. Leave it out.")
     config = parse_settings(task_class.Config, assignments, f"task {name}", {})
     return name, task_class(config, data_root_of(name, data_root) if task_class.layout else None)
+
+
+def _metrics() -> dict[str, JsonValue]:
+    """What the score stage says of metrics: nothing where they are those that it first had."""
+    found: dict[str, JsonValue] = dict(beyond_the_first())
+    return {"metrics": found} if found else {}
 
 
 def prepare_inputs(name: str, task: Task[TaskSettings]) -> dict[str, JsonValue]:

@@ -11,25 +11,16 @@ import numpy as np
 
 from grasp_bench.contracts.record import Interval, Metric
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
-from grasp_bench.metrics.classification import SCORES, classification_intervals, classification_scores
+from grasp_bench.metrics.classification import classification_intervals, classification_scores
 from grasp_bench.metrics.groups import group_members
+from grasp_bench.metrics.measured import Measured
 from grasp_bench.metrics.memorisation import NEAR, near_duplicates
-from grasp_bench.metrics.protocol import LOWER_IS_BETTER, METRICS, Protocol
-from grasp_bench.metrics.score import Score
+from grasp_bench.metrics.protocol import Protocol
+from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 
-PROTOCOL = Protocol(tuple(metric for metric in METRICS if metric != "fd_inf"))
-"""What every run is scored by: the defaults of ``grasp-bench score``, so that the two agree."""
-TITLES = {
-    "precision": "Precision",
-    "recall": "Recall",
-    "density": "Density",
-    "coverage": "Coverage",
-    "vendi": "Vendi score",
-    "irs": "IRS",
-    "irs_adjusted": "IRS, adjusted",
-    "authenticity": "Authenticity",
-}
+DRAWS = 20
+"""Draws of equal counts behind the scores of a run: as many as ``grasp-bench score`` makes, so that the two agree."""
 TRAINED_ON = {
     "generated": "generated images",
     "real": "real images",
@@ -37,14 +28,6 @@ TRAINED_ON = {
 }
 TESTED_ON = {"test": ("", ""), "balanced-test": ("_balanced", ", balanced test set")}
 """Test set → what it adds to a metric's key and title."""
-CLASSIFIER_SCORES = {
-    "balanced_accuracy": ("accuracy", "Balanced accuracy"),
-    "macro_f1": ("f1", "Macro F1"),
-    "nonzero_f1": ("nonzero_f1", "Classes with nonzero F1"),
-    "auroc": ("auroc", "AUROC"),
-    "average_precision": ("average_precision", "Average precision"),
-}
-"""Score → key of the metric and its title."""
 RESAMPLES = (100, 1000)
 """Fewest and most resamples behind an interval of a classifier's scores: fewer where there is much to resample."""
 MOST_WORK = 2_000_000_000  # probabilities looked at by all resamples: minutes
@@ -54,33 +37,31 @@ CLASS_COLUMNS = ("class", "group", "train_images", "metric", "n", "value", "floo
 
 def fidelity_and_diversity(
     task: Task[TaskSettings], real: LabelledFeatures, fake: LabelledFeatures, train: LabelledFeatures
-) -> list[Score]:
+) -> list[Measured]:
     """Every score of every group and class, from features of test, generated and training images."""
-    names = [info.name for info in task.classes()]
-    return group_scores(real, fake, names, group_members(task.class_groups(), task.groups), PROTOCOL, train)
+    names, protocol = [info.name for info in task.classes()], Protocol(feature_metrics(), draws=DRAWS)
+    return group_scores(real, fake, names, group_members(task.class_groups(), task.groups), protocol, train)
 
 
-def fidelity_metrics(scores: Iterable[Score], extractor: str, fid: bool = False) -> list[Metric]:
-    """The record's metrics of the scores of groups; ``fid``: whether distances may be called FID and KID."""
-    distances = ("FID", "KID") if fid else (f"FD({extractor})", f"KD({extractor})")
-    titles = TITLES | dict(zip(("fd", "kid"), distances, strict=True))
+def fidelity_metrics(scores: Iterable[Measured], extractor: str, fid: bool = False) -> list[Metric]:
+    """The record's scores of groups; ``fid``: whether distances may be called FID and KID."""
     return [
         Metric(
-            name=score.metric,
-            label=titles[score.metric],
+            name=score.metric.name,
+            label=score.metric.title(extractor, fid),
             group=score.name,
-            scope=score.kind,
+            scope=score.scope,
             value=score.value,
-            direction="lower" if score.metric in LOWER_IS_BETTER else "higher",
+            direction=score.metric.direction,
             n=score.n,
             interval=None
             if score.low is None or score.high is None
             else Interval(low=score.low, high=score.high, unit="equal-count draw", units=score.draws),
-            floor=score.floor,
+            floor=score.reference,
             worst=score.worst,
         )
         for score in scores
-        if score.kind in ("group", "class mean", "worst class")
+        if score.scope != "class"
     ]
 
 
@@ -95,31 +76,30 @@ def downstream_metrics(
     ``probabilities`` is source → test set → (classifiers, n, classes). Intervals resample patients where these are
     known.
     """
-    metrics = []
+    scores, metrics = [], classifier_metrics()
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
         suffix, where = TESTED_ON[test]
         members = group_members(task.class_groups())
         groups, key = task.class_groups(), (name, source, test)
-        scores = classification_scores(split.labels, by_test[test], groups)
+        by_group = classification_scores(split.labels, by_test[test], groups, metrics)
         resamples = int(np.clip(MOST_WORK // by_test[test].size, *RESAMPLES))
         intervals = classification_intervals(
-            split.labels, by_test[test], groups, key=key, units=split.patients, resamples=resamples
+            split.labels, by_test[test], groups, metrics, key=key, units=split.patients, resamples=resamples
         )
-        for score, group in itertools.product(SCORES, scores):
-            short, title = CLASSIFIER_SCORES[score]
-            found, n = getattr(scores[group], score), scores[group].n
-            metrics.append(
+        for metric, (group, found) in itertools.product(metrics, by_group.items()):
+            value, ends = found.values[metric.name], intervals[group][metric.name]
+            scores.append(
                 Metric(
-                    name=f"{short}_{source}{suffix}",
-                    label=f"{title}, trained on {TRAINED_ON[source]}{where}",
+                    name=f"{metric.name}_{source}{suffix}",
+                    label=f"{metric.label}, trained on {TRAINED_ON[source]}{where}",
                     group=group,
-                    value=found,
-                    direction="higher",
-                    n=n,
-                    interval=None if found is None else _interval(intervals[group][score], split, members[group], n),
+                    value=value,
+                    direction=metric.direction,
+                    n=found.n,
+                    interval=None if value is None else _interval(ends, split, members[group], found.n),
                 )
             )
-    return metrics
+    return scores
 
 
 def _interval(ends: tuple[float, float], split: Split, classes: np.ndarray, n: int) -> Interval | None:
@@ -148,7 +128,7 @@ def copies_table(classes: Sequence[ClassInfo], fake: LabelledFeatures, train: La
 
 def class_table(
     classes: Sequence[ClassInfo],
-    scores: Iterable[Score],
+    scores: Iterable[Measured],
     tests: Mapping[str, Split],
     probabilities: Mapping[str, Mapping[str, np.ndarray]],
 ) -> str:
@@ -158,18 +138,16 @@ def class_table(
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CLASS_COLUMNS)
     for score in scores:
-        if score.kind == "class":
+        if score.scope == "class":
             info = by_name[score.name]
-            numbers = (score.n, score.value, score.floor, score.low, score.high)
-            writer.writerow((info.name, info.group, info.train_count, score.metric, *numbers))
+            numbers = (score.n, score.value, score.reference, score.low, score.high)
+            writer.writerow((info.name, info.group, info.train_count, score.metric.name, *numbers))
     each_alone = np.array([f"class {index}" for index in range(len(classes))])
+    metrics = [metric for metric in classifier_metrics() if not metric.counts_classes]
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
-        found = classification_scores(split.labels, by_test[test], each_alone)
-        for (index, info), name in itertools.product(enumerate(classes), SCORES):
-            if name != "nonzero_f1":
-                mine = found[f"class {index}"]
-                key = f"{CLASSIFIER_SCORES[name][0]}_{source}{TESTED_ON[test][0]}"
-                writer.writerow(
-                    (info.name, info.group, info.train_count, key, mine.n, getattr(mine, name), *[None] * 3)
-                )
+        found = classification_scores(split.labels, by_test[test], each_alone, metrics)
+        for (index, info), metric in itertools.product(enumerate(classes), metrics):
+            mine, key = found[f"class {index}"], f"{metric.name}_{source}{TESTED_ON[test][0]}"
+            value = mine.values[metric.name]
+            writer.writerow((info.name, info.group, info.train_count, key, mine.n, value, *[None] * 3))
     return out.getvalue()

@@ -19,19 +19,22 @@ from typing import Any
 
 import numpy as np
 
+from grasp_bench.contracts.metric import Sets
 from grasp_bench.data.longtail import rank_groups
 from grasp_bench.metrics.frechet import _cross_by_covariance, _scaled, frechet_distance
 from grasp_bench.metrics.groups import group_members
+from grasp_bench.metrics.measured import Measured
 from grasp_bench.metrics.prdc import prdc
-from grasp_bench.metrics.protocol import Protocol, measure
-from grasp_bench.metrics.score import Score
+from grasp_bench.metrics.protocol import Protocol
+from grasp_bench.metrics.registry import chosen
+from grasp_bench.metrics.scoring import measure
 
 from .recording import RESULTS, TRIALS, Measure, growth_exponent, interleaved, record, timed
 from .reference import PACKAGES, PEERS
 
 METRICS = ("fd", "kid", "prdc", "vendi", "irs")
 SHARED = METRICS[:-1]  # those that a peer has, too
-PROTOCOL = Protocol(metrics=METRICS, k=3)
+PROTOCOL = Protocol(chosen(METRICS), k=3)
 IMBALANCE = 10  # images of the most frequent class over those of the rarest
 
 
@@ -92,7 +95,7 @@ def all_metrics(sizes: Sizes) -> Measure:
     classes = {f"class {index}": peer_seconds(*images.of([index])) for index in sample}
     after, _ = timed(lambda: engine_scores(images))
 
-    scored = len({score.name for score in scores if score.kind == "class" and score.value is not None})
+    scored = len({score.name for score in scores if score.scope == "class" and score.value is not None})
     group_seconds = sum(each["seconds"] for each in groups.values())
     class_seconds = sum(each["seconds"] for each in classes.values()) / len(classes) * scored
     engine = max(before, after)
@@ -124,7 +127,7 @@ def all_metrics(sizes: Sizes) -> Measure:
     )
 
 
-def engine_scores(images: Images) -> list[Score]:
+def engine_scores(images: Images) -> list[Measured]:
     """What the harness and ``grasp-bench score`` call."""
     from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 
@@ -133,10 +136,10 @@ def engine_scores(images: Images) -> list[Score]:
     return group_scores(real, fake, names, images.members, PROTOCOL)
 
 
-def rows_used(scores: Sequence[Score]) -> dict[str, list[int]]:
+def rows_used(scores: Sequence[Measured]) -> dict[str, list[int]]:
     """The n of every group and of every class that is scored alone."""
     kinds = ("group", "class")
-    return {kind: sorted({s.n for s in scores if s.kind == kind and s.value is not None}) for kind in kinds}
+    return {kind: sorted({s.n for s in scores if s.scope == kind and s.value is not None}) for kind in kinds}
 
 
 def peer_seconds(real: np.ndarray, fake: np.ndarray) -> dict[str, Any]:
@@ -154,7 +157,7 @@ def peer_seconds(real: np.ndarray, fake: np.ndarray) -> dict[str, Any]:
 def same_rows(real: np.ndarray, fake: np.ndarray) -> dict[str, Any]:
     """What the peers and we say of the same rows."""
     peers = {name: value for peer in PEERS.values() for name, value in peer(real, fake, PROTOCOL.k).items()}
-    ours = measure(real, fake, real, None, replace(PROTOCOL, metrics=SHARED))
+    ours = measure(Sets(real, fake, real, k=PROTOCOL.k), chosen(SHARED))
     return {"n": len(real), "scores": {name: {"ours": ours[name], "peer": peers[name]} for name in ours}}
 
 

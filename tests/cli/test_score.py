@@ -65,7 +65,7 @@ def files():
     return "real.safetensors", "fake.safetensors"
 
 
-def values(payload, fields=("kind", "name", "metric", "n", "value", "floor", "low", "high")):
+def values(payload, fields=("scope", "name", "metric", "n", "value", "reference", "low", "high")):
     return [tuple(row[field] for field in fields) for row in payload["rows"]]
 
 
@@ -96,7 +96,7 @@ def test_folders_with_groups():
 
 def test_the_table_shows_what_the_json_holds(files):
     payload, shown = scored(*files, "--per-class")
-    rows = {(row["kind"], row["name"], row["metric"]): row for row in payload["rows"]}
+    rows = {(row["scope"], row["name"], row["metric"]): row for row in payload["rows"]}
     lines = shown.splitlines()
     assert len(rows) == len(payload["rows"])
     for name, kind in (("all", "group"), ("cat", "class"), ("eel", "class")):
@@ -104,10 +104,10 @@ def test_the_table_shows_what_the_json_holds(files):
         fd = rows[kind, name, "fd"]
         shown_fd = [float(cell) for cell in cells[2:5]]
         assert int(cells[1]) == fd["n"]
-        assert shown_fd == pytest.approx([fd["value"], fd["floor"], fd["value"] - fd["floor"]], abs=6e-4)
+        assert shown_fd == pytest.approx([fd["value"], fd["reference"], fd["value"] - fd["reference"]], abs=6e-4)
         expected = [rows[kind, name, metric]["value"] for metric in ("irs", "irs_adjusted")]
         assert [float(cell) for cell in others[-2:]] == pytest.approx(expected, abs=6e-4)
-    assert fd["excess"] == fd["value"] - fd["floor"]
+    assert fd["excess"] == fd["value"] - fd["reference"]
     assert rows["group", "all", "kid"]["standard_error"] > 0
 
 
@@ -125,9 +125,9 @@ def test_order_and_batch_size_do_not_matter(files):
     assert values(scored(files[0], "plain.npz")[0]) == values(scored(files[0], "mixed.npz")[0])
 
 
-def test_floors_are_the_same_for_every_fake(files):
+def test_references_are_the_same_for_every_fake(files):
     write_features(Path("other.safetensors"), feature_set(5, shift=4.0, identity=IDENTITY))
-    fields = ("kind", "name", "metric", "floor")
+    fields = ("scope", "name", "metric", "reference")
     first, second = (scored(files[0], fake)[0] for fake in (files[1], "other.safetensors"))
     pooled = [[row for row in values(each, fields) if row[0] in ("group", "class")] for each in (first, second)]
     assert pooled[0] == pooled[1]
@@ -148,7 +148,7 @@ def test_without_labels_there_is_one_row():
     np.savez("real.npz", images=pixels[:24])
     np.savez("fake.npz", images=pixels[24:])
     payload, shown = scored("real.npz", "fake.npz", "--extractor", "pixels", "--metrics", "fd,prdc")
-    assert {(row["kind"], row["name"], row["n"]) for row in payload["rows"]} == {("group", "all", 12)}
+    assert {(row["scope"], row["name"], row["n"]) for row in payload["rows"]} == {("group", "all", 12)}
     assert "worst" not in shown
     assert "no classes" in mistake("real.npz", "fake.npz", "--per-class")
 
@@ -157,7 +157,7 @@ def test_a_small_class_is_shown_and_not_scored(files):
     counts = {"cat": 24, "dog": 20, "eel": 6}
     write_features(Path("few.safetensors"), feature_set(0, counts, identity=IDENTITY))
     payload, shown = scored("few.safetensors", files[1], "--per-class")
-    eel = [row for row in payload["rows"] if (row["kind"], row["name"]) == ("class", "eel")]
+    eel = [row for row in payload["rows"] if (row["scope"], row["name"]) == ("class", "eel")]
     assert {row["value"] for row in eel} == {None}
     assert {row["reason"] for row in eel} == {"n too small (n=3)"}
     assert re.search(r"eel\s+n too small \(n=3\)", shown)
@@ -168,7 +168,7 @@ def test_a_small_class_is_shown_and_not_scored(files):
 def test_head_and_tail_by_the_number_of_real_images(files):
     payload, _ = scored(*files, "--head-above", 20, "--tail-below", 20)
     assert payload["groups"] == {"head": ["cat"], "medium": ["dog"], "tail": ["eel"], "all": ["cat", "dog", "eel"]}
-    assert {row["n"] for row in payload["rows"] if row["kind"] == "group"} == {8}
+    assert {row["n"] for row in payload["rows"] if row["scope"] == "group"} == {8}
     assert {row["n"] for row in scored(*files, "--n-equal", 7)[0]["rows"]} == {7}
 
 
@@ -222,7 +222,7 @@ def test_training_images_may_have_a_labels_file_of_their_own(files):
 def test_distance_at_infinite_counts_and_intervals_of_irs(files):
     write_features(Path("many.safetensors"), feature_set(7, {"cat": 60, "dog": 60, "eel": 60}, identity=IDENTITY))
     payload, shown = scored("many.safetensors", files[1], "--metrics", "fd,irs")
-    (row,) = [row for row in payload["rows"] if row["kind"] == "group" and row["metric"] == "irs"]
+    (row,) = [row for row in payload["rows"] if row["scope"] == "group" and row["metric"] == "irs"]
     low, high = row["exact"]
     assert low <= row["value"] <= high
     assert "its own" in shown
@@ -231,7 +231,7 @@ def test_distance_at_infinite_counts_and_intervals_of_irs(files):
         Path("fake.safetensors"), feature_set(8, {"cat": 30, "dog": 30, "eel": 30}, shift=0.5, identity=IDENTITY)
     )
     payload, shown = scored("many.safetensors", "fake.safetensors", "--metrics", "fd,fd_inf", "--draws", 3)
-    found = {row["metric"]: row["value"] for row in payload["rows"] if row["kind"] == "group"}
+    found = {row["metric"]: row["value"] for row in payload["rows"] if row["scope"] == "group"}
     assert found["fd_inf"] < found["fd"]
     assert "FD∞" in shown
 
@@ -241,7 +241,7 @@ def test_features_that_are_all_the_same_are_scored_and_told(files):
     collapsed.features[:] = 1
     write_features(Path("collapsed.safetensors"), collapsed)
     payload, shown = scored(files[0], "collapsed.safetensors")
-    found = {row["metric"]: row["value"] for row in payload["rows"] if row["kind"] == "group"}
+    found = {row["metric"]: row["value"] for row in payload["rows"] if row["scope"] == "group"}
     assert (found["vendi"], found["recall"]) == pytest.approx((1, 0))
     assert found["irs"] == pytest.approx(1 / payload["n"])
     assert "FAKE (collapsed.safetensors): all 60 images have the same features." in " ".join(shown.split())

@@ -43,7 +43,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(findings, "PERMUTATIONS", 20)
     patch.setattr(findings, "DRAWS", 20)
     patch.setattr(score, "RESAMPLES", (10, 10))
-    patch.setattr(score, "PROTOCOL", replace(score.PROTOCOL, draws=2))
+    patch.setattr(score, "DRAWS", 2)
     standard = smoke().model_copy(update={"name": STANDARD, "steps": 4})
     for task in (DigitsLT, MimicLT, NihLTGen, NihLT, ImageNetLT, Cifar10LT):
         patch.setattr(task, "classifier", replace(task.classifier, **QUICK))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import os
 import re
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from grasp_bench import plugins
 from grasp_bench.baselines.moe import MoeSettings
 
 from .pages import ROOT, nav
@@ -51,6 +53,15 @@ def test_facts_are_those_of_the_classes(site: Path):
         row = next(row for row in shown.split("<tr>") if f"<td><code>{name}</code></td>" in row)
         assert f"<code>{default}</code>" in row
     assert "DiT-MoE" in shown
+
+
+def test_every_metric_has_its_section(site: Path):
+    shown = (site / "metrics.html").read_text()
+    assert "<!-- metrics" not in shown
+    for name, metric in plugins.available("metrics").items():
+        assert f'id="{name}"' in shown
+        for text in (metric.definition, metric.misleads, metric.source):
+            assert html.escape(text, quote=False) in html.unescape(shown).replace("&", "&amp;"), name
 
 
 def test_nothing_outside_is_asked_for(site: Path):

@@ -7,7 +7,6 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from helpers import runs
 def quick() -> Iterator[None]:
     """Score with few draws and resamples inside the block, and train classifiers as :func:`helpers.runs.quick` does."""
     with runs.quick(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "PROTOCOL", replace(score.PROTOCOL, draws=2))
+        patch.setattr(score, "DRAWS", 2)
         patch.setattr(score, "RESAMPLES", (10, 10))
         yield
 

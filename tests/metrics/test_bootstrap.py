@@ -65,7 +65,7 @@ def test_a_function_of_its_key():
 @pytest.mark.parametrize(
     ("units", "resamples", "message"),
     [
-        (np.zeros((4, 2)), 10, r"units: expected one id an image, of shape \(n,\), got \(4, 2\)"),
+        (np.zeros((4, 2)), 10, r"units: expected one id per image, of shape \(n,\), got \(4, 2\)"),
         (np.zeros(4), 10, "units: 1 different, at least 2"),
         (np.zeros(0), 10, "units: 0 different, at least 2"),
         (np.arange(4), 0, "resamples = 0"),

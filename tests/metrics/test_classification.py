@@ -3,9 +3,11 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from grasp_bench.metrics import classification_intervals, classification_scores
+from grasp_bench.metrics.registry import classifier_metrics
 
 GROUPS = np.array(["head", "head", "tail"])
-SCORES = ("balanced_accuracy", "macro_f1", "nonzero_f1", "auroc", "average_precision")
+METRICS = classifier_metrics()
+SCORES = ("accuracy", "f1", "nonzero_f1", "auroc", "average_precision")
 
 
 def certain(predictions: np.ndarray) -> np.ndarray:
@@ -24,24 +26,24 @@ def test_a_case_by_hand():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
     predictions = np.array([0, 0, 0, 1, 1, 1, 0, 0])
     f1 = [2 * 3 / (4 + 5), 2 * 2 / (2 + 3), 0.0]
-    scores = classification_scores(labels, certain(predictions), GROUPS)
+    scores = classification_scores(labels, certain(predictions), GROUPS, METRICS)
     assert list(scores) == ["head", "tail", "all"]
     head, tail, everything = scores.values()
-    assert (head.balanced_accuracy, head.macro_f1) == pytest.approx((7 / 8, (f1[0] + f1[1]) / 2))
-    assert (head.nonzero_f1, head.n) == (2, 6)
-    assert (tail.balanced_accuracy, tail.macro_f1, tail.nonzero_f1, tail.n) == (0, 0, 0, 2)
-    assert everything.balanced_accuracy == pytest.approx(1.75 / 3)
-    assert everything.macro_f1 == pytest.approx(sum(f1) / 3)
+    assert (head.values["accuracy"], head.values["f1"]) == pytest.approx((7 / 8, (f1[0] + f1[1]) / 2))
+    assert (head.values["nonzero_f1"], head.n) == (2, 6)
+    assert (tail.values["accuracy"], tail.values["f1"], tail.values["nonzero_f1"], tail.n) == (0, 0, 0, 2)
+    assert everything.values["accuracy"] == pytest.approx(1.75 / 3)
+    assert everything.values["f1"] == pytest.approx(sum(f1) / 3)
     # of class 0 three of four images and two of four others are claimed; of class 1 two of two and one of six
-    assert head.auroc == pytest.approx(((0.75 + 1 - 2 / 4) / 2 + (1 + 1 - 1 / 6) / 2) / 2)
-    assert tail.auroc == 0.5
-    assert tail.average_precision == pytest.approx(2 / 8)
+    assert head.values["auroc"] == pytest.approx(((0.75 + 1 - 2 / 4) / 2 + (1 + 1 - 1 / 6) / 2) / 2)
+    assert tail.values["auroc"] == 0.5
+    assert tail.values["average_precision"] == pytest.approx(2 / 8)
 
 
 def test_ranking_scores_are_scikit_learns_and_several_classifiers_are_averaged():
     labels = np.repeat(np.arange(3), [20, 10, 5])
     probabilities = doubtful(labels, 0, classifiers=2)
-    scores = classification_scores(labels, probabilities, GROUPS)
+    scores = classification_scores(labels, probabilities, GROUPS, METRICS)
     expected = np.array(
         [
             [
@@ -51,15 +53,15 @@ def test_ranking_scores_are_scikit_learns_and_several_classifiers_are_averaged()
             for each in probabilities
         ]
     )
-    assert scores["tail"].auroc == pytest.approx(expected[:, 2, 0].mean())
-    assert scores["all"].average_precision == pytest.approx(expected[:, :, 1].mean())
-    single = [classification_scores(labels, each[None], GROUPS)["all"].macro_f1 for each in probabilities]
-    assert scores["all"].macro_f1 == pytest.approx(np.mean(single))
+    assert scores["tail"].values["auroc"] == pytest.approx(expected[:, 2, 0].mean())
+    assert scores["all"].values["average_precision"] == pytest.approx(expected[:, :, 1].mean())
+    single = [classification_scores(labels, each[None], GROUPS, METRICS)["all"].values["f1"] for each in probabilities]
+    assert scores["all"].values["f1"] == pytest.approx(np.mean(single))
 
 
 def test_a_class_that_is_never_predicted_scores_zero_without_a_warning(recwarn: pytest.WarningsRecorder):
     labels = np.array([0, 1, 2])
-    assert classification_scores(labels, certain(np.array([0, 1, 1])), GROUPS)["tail"].macro_f1 == 0
+    assert classification_scores(labels, certain(np.array([0, 1, 1])), GROUPS, METRICS)["tail"].values["f1"] == 0
     assert not recwarn.list
 
 
@@ -67,22 +69,22 @@ def test_the_interval_holds_the_score_and_matches_resampled_images():
     state = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), [40, 60, 20])
     probabilities = doubtful(labels, 1)
-    intervals = classification_intervals(labels, probabilities, GROUPS, key=("t", 0))
-    scores = classification_scores(labels, probabilities, GROUPS)
+    intervals = classification_intervals(labels, probabilities, GROUPS, METRICS, key=("t", 0))
+    scores = classification_scores(labels, probabilities, GROUPS, METRICS)
     for group, found in intervals.items():
         assert tuple(found) == SCORES
         for score, (low, high) in found.items():
-            assert low <= getattr(scores[group], score) <= high
+            assert low <= scores[group].values[score] <= high
 
     resampled = []
     for _ in range(400):
         redrawn = np.concatenate(
             [state.choice(np.flatnonzero(labels == label), n) for label, n in enumerate([40, 60, 20])]
         )
-        resampled.append(classification_scores(labels[redrawn], probabilities[:, redrawn], GROUPS))
+        resampled.append(classification_scores(labels[redrawn], probabilities[:, redrawn], GROUPS, METRICS))
     for group in ("tail", "all"):
-        for score in ("balanced_accuracy", "macro_f1", "auroc", "average_precision"):
-            expected = np.percentile([getattr(each[group], score) for each in resampled], [2.5, 97.5])
+        for score in ("accuracy", "f1", "auroc", "average_precision"):
+            expected = np.percentile([each[group].values[score] for each in resampled], [2.5, 97.5])
             assert intervals[group][score] == pytest.approx(tuple(expected), abs=0.04)
 
 
@@ -91,39 +93,39 @@ def test_images_of_few_patients_make_wider_intervals():
     patients = np.array([f"p{row // 10}" for row in range(90)])
     sick = doubtful(labels, 2)
     sick[:, ::1] = sick[:, (np.arange(90) // 10) * 10]  # every patient's images are alike
-    plain = classification_intervals(labels, sick, GROUPS, key=())["all"]
-    clustered = classification_intervals(labels, sick, GROUPS, key=(), units=patients)["all"]
-    for score in ("balanced_accuracy", "auroc"):
+    plain = classification_intervals(labels, sick, GROUPS, METRICS, key=())["all"]
+    clustered = classification_intervals(labels, sick, GROUPS, METRICS, key=(), units=patients)["all"]
+    for score in ("accuracy", "auroc"):
         assert np.diff(clustered[score]) > 1.5 * np.diff(plain[score])
 
 
 def test_a_class_whose_patients_were_not_drawn_counts_in_no_mean(recwarn: pytest.WarningsRecorder):
     labels = np.array([0] * 20 + [1] * 20 + [2])
     patients = np.arange(41)
-    found = classification_intervals(labels, certain(labels), GROUPS, key=(), units=patients, resamples=50)
-    assert found["tail"]["balanced_accuracy"] == (1, 1)
+    found = classification_intervals(labels, certain(labels), GROUPS, METRICS, key=(), units=patients, resamples=50)
+    assert found["tail"]["accuracy"] == (1, 1)
     assert found["all"]["auroc"] == (1, 1)
     assert not recwarn.list
 
 
 def test_a_class_without_test_images_counts_in_no_mean(recwarn: pytest.WarningsRecorder):
     labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
-    scores = classification_scores(labels, certain(predictions), GROUPS)
-    assert (scores["tail"].auroc, scores["tail"].nonzero_f1, scores["tail"].n) == (None, None, 0)
-    assert scores["all"].balanced_accuracy == scores["head"].balanced_accuracy == 0.75
-    intervals = classification_intervals(labels, certain(predictions), GROUPS, key=(), resamples=20)
-    assert np.isnan(intervals["tail"]["macro_f1"]).all()
-    assert intervals["all"]["macro_f1"] == intervals["head"]["macro_f1"]
+    scores = classification_scores(labels, certain(predictions), GROUPS, METRICS)
+    assert (scores["tail"].values["auroc"], scores["tail"].values["nonzero_f1"], scores["tail"].n) == (None, None, 0)
+    assert scores["all"].values["accuracy"] == scores["head"].values["accuracy"] == 0.75
+    intervals = classification_intervals(labels, certain(predictions), GROUPS, METRICS, key=(), resamples=20)
+    assert np.isnan(intervals["tail"]["f1"]).all()
+    assert intervals["all"]["f1"] == intervals["head"]["f1"]
     assert not recwarn.list
 
 
 def test_the_interval_is_a_function_of_its_key_and_not_of_memory(monkeypatch: pytest.MonkeyPatch):
     labels = np.repeat(np.arange(3), 30)
     probabilities = doubtful(labels, 3)
-    first = classification_intervals(labels, probabilities, GROUPS, key=("run", 0), resamples=40)
-    assert classification_intervals(labels, probabilities, GROUPS, key=("run", 1), resamples=40) != first
+    first = classification_intervals(labels, probabilities, GROUPS, METRICS, key=("run", 0), resamples=40)
+    assert classification_intervals(labels, probabilities, GROUPS, METRICS, key=("run", 1), resamples=40) != first
     monkeypatch.setattr("grasp_bench.metrics.classification._CHUNK", 270)
-    assert classification_intervals(labels, probabilities, GROUPS, key=("run", 0), resamples=40) == first
+    assert classification_intervals(labels, probabilities, GROUPS, METRICS, key=("run", 0), resamples=40) == first
 
 
 @pytest.mark.parametrize(
@@ -138,6 +140,6 @@ def test_the_interval_is_a_function_of_its_key_and_not_of_memory(monkeypatch: py
 )
 def test_bad_input(labels: list[int], probabilities: np.ndarray, message: str):
     with pytest.raises(ValueError, match=message):
-        classification_scores(np.array(labels), probabilities, GROUPS)
+        classification_scores(np.array(labels), probabilities, GROUPS, METRICS)
     with pytest.raises(ValueError, match=message):
-        classification_intervals(np.array(labels), probabilities, GROUPS, key=())
+        classification_intervals(np.array(labels), probabilities, GROUPS, METRICS, key=())

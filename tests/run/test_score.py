@@ -35,7 +35,9 @@ def test_run_and_score_agree_to_the_last_digit(finished, tmp_path):
     real, fake, train = (features_file(folder, stage) for stage in ("features-real", "features", "features-train"))
     payload = score(real, fake, "--train", train, "--groups", tmp_path / "groups.csv", tmp_path / "out.json")
     shown = {
-        (row["kind"], row["name"], row["metric"]): tuple(row[key] for key in ("value", "floor", "n", "low", "high"))
+        (row["scope"], row["name"], row["metric"]): tuple(
+            row[key] for key in ("value", "reference", "n", "low", "high")
+        )
         for row in payload["rows"]
     }
     recorded = {
@@ -119,6 +121,6 @@ def test_another_protocol_gives_other_numbers(finished, tmp_path, option):
     folder, record = finished
     files = [features_file(folder, stage) for stage in ("features-real", "features")]
     rows = score(*files, option, "10", "--metrics", "fd", tmp_path / "out.json")["rows"]
-    (row,) = [row for row in rows if row["kind"] == "group"]
+    (row,) = [row for row in rows if row["scope"] == "group"]
     (recorded,) = [m for m in record.metrics if (m.scope, m.group, m.name) == ("group", "all", "fd")]
     assert row["value"] != recorded.value

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from helpers.records import record
 
-from grasp_bench.metrics.protocol import METRICS
+from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
 from grasp_bench.results.site.command import run_command
 from grasp_bench.results.site.glossary import UNKNOWN, definition
 from grasp_bench.results.site.rules import RULES
 from grasp_bench.results.summary import summarised
 from grasp_bench.run.plan import plan
-from grasp_bench.run.scoring import CLASSIFIER_SCORES, PROTOCOL, TESTED_ON, TRAINED_ON
+from grasp_bench.run.scoring import TESTED_ON, TRAINED_ON
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,10 +22,10 @@ def test_the_rules_are_those_of_the_benchmarks(rule):
 
 
 def test_every_metric_that_a_run_can_have_is_defined():
-    names = {*PROTOCOL.scores, *(name for names in METRICS.values() for name in names)}
+    names = {metric.name for metric in feature_metrics()} | {"fd_inf"}
     names |= {
-        f"{short}_{source}{suffix}"
-        for short, _ in CLASSIFIER_SCORES.values()
+        f"{metric.name}_{source}{suffix}"
+        for metric in classifier_metrics()
         for source in TRAINED_ON
         for suffix, _ in TESTED_ON.values()
     }

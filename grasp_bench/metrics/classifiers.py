@@ -1,0 +1,179 @@
+"""The built-in metrics of a classifier; values of the images themselves are scikit-learn's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from grasp_bench.contracts.metric import ClassifierMetric, Predictions
+from grasp_bench.metrics.ranking import ranking
+
+
+class BalancedAccuracy(ClassifierMetric):
+    """Balanced accuracy: mean of the classes' recalls"""
+
+    name = "accuracy"
+    version = "1"
+    label = "Balanced accuracy"
+    direction = "higher"
+    bounds = (0.0, 1.0)
+    position = 210
+    definition = "Balanced accuracy on real test images, the mean of the classes' recalls, of a downstream classifier."
+    misleads = (
+        "It is the network's and the recipe's as well as the images'. A classifier that predicts rare classes too "
+        "often gains in the tail what it loses in the head; below about 30 test images per group its "
+        "interval says little."
+    )
+    source = "scikit-learn; as a score of generated images (CAS) Ravuri & Vinyals, NeurIPS 2019"
+
+    def value(self, given: Predictions) -> np.ndarray:
+        return given.once(_recall_and_f1)[0]
+
+    def weighted(self, given: Predictions) -> np.ndarray:
+        actual, _, correct = given.once(_counts)
+        with np.errstate(invalid="ignore"):
+            recall: np.ndarray = correct / actual
+        return recall
+
+
+class MacroF1(ClassifierMetric):
+    """Macro F1: mean of the classes' F1, 2 PR / (P + R)
+
+    Each is over the test images of all classes: unlike accuracy it falls where a class is predicted too often.
+    """
+
+    name = "f1"
+    version = "1"
+    label = "Macro F1"
+    direction = "higher"
+    bounds = (0.0, 1.0)
+    position = 220
+    definition = "Mean over classes of F1 on real test images, of a downstream classifier."
+    misleads = "It depends on how often each class is in the test set, through precision."
+    source = "scikit-learn"
+
+    def value(self, given: Predictions) -> np.ndarray:
+        return given.once(_recall_and_f1)[1]
+
+    def weighted(self, given: Predictions) -> np.ndarray:
+        actual, claimed, correct = given.once(_counts)
+        with np.errstate(invalid="ignore"):
+            return np.where(actual > 0, 2 * correct / (actual + claimed), np.nan)
+
+
+class ClassesWithNonzeroF1(ClassifierMetric):
+    """Classes with an F1 above zero: those that a classifier finds at all"""
+
+    name = "nonzero_f1"
+    version = "1"
+    label = "Classes with nonzero F1"
+    direction = "higher"
+    bounds = (0.0, math.inf)
+    position = 230
+    counts_classes = True
+    definition = "Classes with an F1 above zero on real test images: those that a downstream classifier finds at all."
+    misleads = "One right guess is enough."
+    source = "ours"
+
+    def value(self, given: Predictions) -> np.ndarray:
+        return given.once(_recall_and_f1)[1] > 0
+
+    def weighted(self, given: Predictions) -> np.ndarray:
+        actual, _, correct = given.once(_counts)
+        return np.where(actual > 0, correct > 0, np.nan)
+
+
+class AreaUnderROC(ClassifierMetric):
+    """AUROC: mean over classes of the area under the ROC curve, of the class against all others
+
+    The probability that an image of the class gets more of its class's probability than an image of another does; ties
+    count half.
+    """
+
+    name = "auroc"
+    version = "1"
+    label = "AUROC"
+    direction = "higher"
+    bounds = (0.0, 1.0)
+    position = 240
+    definition = "Mean over classes of the area under the ROC curve on real test images, of a downstream classifier."
+    misleads = (
+        "For rare classes it is close to 1 long before the class is found, since nearly all other images are easy "
+        "negatives: read it with average precision."
+    )
+    source = "Hanley & McNeil, Radiology 1982; scikit-learn"
+
+    def value(self, given: Predictions) -> np.ndarray:
+        from sklearn.metrics import roc_auc_score
+
+        return _of_each(given, roc_auc_score)
+
+    def weighted(self, given: Predictions) -> np.ndarray:
+        return given.once(_ranked)[0]
+
+
+class AveragePrecision(ClassifierMetric):
+    """Average precision: mean over classes of Σₖ (Rₖ − Rₖ₋₁) Pₖ over thresholds, of the class against all others"""
+
+    name = "average_precision"
+    version = "1"
+    label = "Average precision"
+    direction = "higher"
+    bounds = (0.0, 1.0)
+    position = 250
+    definition = "Mean over classes of the average precision on real test images, of a downstream classifier."
+    misleads = (
+        "Its value for guessing is the class's share of the test set: compare methods within a group, not groups."
+    )
+    source = "scikit-learn"
+
+    def value(self, given: Predictions) -> np.ndarray:
+        from sklearn.metrics import average_precision_score
+
+        return _of_each(given, average_precision_score)
+
+    def weighted(self, given: Predictions) -> np.ndarray:
+        return given.once(_ranked)[1]
+
+
+def _recall_and_f1(given: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and F1 of every class, (classes,) each; the most probable class is what is predicted."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    predicted, classes = given.probabilities.argmax(axis=1), np.arange(given.classes)
+    _, recall, f1, _ = precision_recall_fscore_support(
+        given.labels, predicted, labels=classes, average=None, zero_division=0
+    )
+    return recall, f1
+
+
+def _of_each(given: Predictions, score: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
+    """``score`` of every class that has images against all others, by its probability: (classes,)."""
+    values = np.full(given.classes, np.nan)
+    for index in np.unique(given.labels):
+        values[index] = score(given.labels == index, given.probabilities[:, index])
+    return values
+
+
+def _counts(given: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weight of the images that are of a class, that are predicted to be, and both: (r, classes) each."""
+    assert given.weights is not None
+    predicted, classes = given.probabilities.argmax(axis=1), range(given.classes)
+    of = [[given.labels == index, predicted == index] for index in classes]
+    masks = ([actual for actual, _ in of], [claimed for _, claimed in of], [a & c for a, c in of])
+    actual, claimed, correct = (
+        np.stack([given.weights[:, mask].sum(axis=1) for mask in each], axis=1) for each in masks
+    )
+    return actual, claimed, correct
+
+
+def _ranked(given: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Area under the ROC curve and average precision of every class in every resample: (r, classes) each."""
+    assert given.weights is not None
+    found = [
+        ranking(given.labels == index, given.probabilities[:, index], given.weights) for index in range(given.classes)
+    ]
+    areas, precisions = (np.stack(each, axis=1) for each in zip(*found, strict=True))
+    return areas, precisions

@@ -1,0 +1,62 @@
+"""The metrics that are installed, in the order of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from grasp_bench import plugins
+from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Metric
+from grasp_bench.errors import UserError, did_you_mean
+
+M = TypeVar("M", bound=Metric)
+
+FIRST = frozenset(
+    {
+        *("fd", "kid", "precision", "recall", "density", "coverage", "vendi", "irs", "irs_adjusted", "authenticity"),
+        *("accuracy", "f1", "nonzero_f1", "auroc", "average_precision"),
+    }
+)
+"""Metrics, in their version "1", that every run had before metrics were plugins: its stages do not name them."""
+
+
+def feature_metrics() -> tuple[FeatureMetric, ...]:
+    """The metrics that every run is scored by, from features: all but optional ones."""
+    return tuple(each for each in _installed(FeatureMetric) if not each.optional)
+
+
+def classifier_metrics() -> tuple[ClassifierMetric, ...]:
+    """The metrics that every run is scored by, from what classifiers predict."""
+    return _installed(ClassifierMetric)
+
+
+def chosen(names: Iterable[str]) -> tuple[FeatureMetric, ...]:
+    """The metrics of features with these names, or of families with these names, each once and in their order.
+
+    Raises :class:`UserError` for a name that is neither.
+    """
+    known = _installed(FeatureMetric)
+    found: dict[str, FeatureMetric] = {}
+    for name in names:
+        asked = [each for each in known if name in (each.name, each.family)]
+        if not asked:
+            there = list(dict.fromkeys(name for each in known for name in (each.name, each.family) if name))
+            raise UserError(f"unknown metric {name!r}.{did_you_mean(name, there)} There are: {', '.join(there)}.")
+        found |= {each.name: each for each in asked}
+    return tuple(found.values())
+
+
+def beyond_the_first() -> dict[str, str]:
+    """Name → version of the metrics of a run that are not of :data:`FIRST`; "absent" for those of it that are gone."""
+    versions = {each.name: each.version for each in (*feature_metrics(), *classifier_metrics())}
+    first = dict.fromkeys(FIRST, "1")
+    return {
+        name: versions.get(name, "absent")
+        for name in sorted(versions.keys() | first.keys())
+        if versions.get(name) != first.get(name)
+    }
+
+
+def _installed(kind: type[M]) -> tuple[M, ...]:
+    found = [each() for each in plugins.available("metrics").values() if issubclass(each, kind)]
+    return tuple(sorted(found, key=lambda each: (each.position, each.name)))
