@@ -1,13 +1,13 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from either download, and the long-tailed subsets drawn from them.
 
-The binary version is read as it is. The "python" version, which torchvision downloads, is pickles, and to load a pickle
-is to run whatever its author liked; its bytes are read as a list of literals instead, and nothing in it is executed.
+The binary version is read as it is. The "python" version, which torchvision downloads, is pickles. A pickle may call
+any function that it names; those that make numpy's arrays and bytes are called, and every other one is refused.
 """
 
 from __future__ import annotations
 
-import pickletools
-from collections.abc import Iterator
+import io
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,13 +22,14 @@ from grasp_bench.errors import UserError
 IMAGES = {"train": 50_000, "test": 10_000}
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
-MEMO = frozenset(["PROTO", "FRAME", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"])  # opcodes that carry no value
-LITERALS = frozenset(
-    ["BININT", "BININT1", "BININT2", "INT", "SHORT_BINSTRING", "BINSTRING", "SHORT_BINUNICODE", "BINUNICODE"]
-)
-
-Operations = list[tuple[str, Any]]
-"""Names and arguments of a pickle's opcodes."""
+ALLOWED = {
+    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),  # from protocol 5 on
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),  # bytes, as Python 3 writes them for Python 2
+}
+"""Modules and names of what a pickle may call."""
 
 
 class Cifar(NamedTuple):
@@ -118,8 +119,7 @@ def long_tail_indices(labels: np.ndarray, imbalance: float, seed: int) -> np.nda
 
 def _batch(path: Path, version: _Version, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (n, 3, 32, 32) and labels int64 (n,) of one file."""
-    data = _read(path)
-    pixels, labels = _from_pickle(path, data, version) if version.labels_key else _from_binary(path, data, classes)
+    pixels, labels = _from_pickle(path, version) if version.labels_key else _from_binary(path, classes)
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(f"{path}: labels from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}.")
     return pixels.reshape(-1, *SHAPE), labels
@@ -134,12 +134,13 @@ def _read(path: Path) -> bytes:
 
 def _names(path: Path, key: str) -> list[str]:
     if key:
-        return [name for name in _values(path, _operations(path, _read(path)), key) if isinstance(name, str)]
+        return [name for name in _list(path, _unpickled(path), key) if isinstance(name, str)]
     return [line for line in read_text(path).splitlines() if line]
 
 
-def _from_binary(path: Path, data: bytes, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _from_binary(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """A record is its label (of CIFAR-100: the coarse one, then the fine one), then red, green and blue by rows."""
+    data = _read(path)
     label_bytes = 1 if classes == 10 else 2
     if len(data) % (label_bytes + PIXELS):
         raise UserError(
@@ -150,61 +151,44 @@ def _from_binary(path: Path, data: bytes, classes: int) -> tuple[np.ndarray, np.
     return records[:, label_bytes:], records[:, label_bytes - 1].astype(np.int64)
 
 
-def _from_pickle(path: Path, data: bytes, version: _Version) -> tuple[np.ndarray, np.ndarray]:
-    """The pickle is a dict of the labels (a list) and ``data`` (an array, whose bytes are one literal)."""
-    operations = _operations(path, data)
-    labels = _values(path, operations, version.labels_key)
+def _from_pickle(path: Path, version: _Version) -> tuple[np.ndarray, np.ndarray]:
+    """The pickle is a dict of the labels, a list, and ``data``, a uint8 array of (n, 3072)."""
+    batch = _unpickled(path)
+    labels, pixels = _list(path, batch, version.labels_key), batch.get("data")
     if not all(isinstance(label, int) for label in labels):
         raise UserError(f"{path}: {version.labels_key!r} is no list of whole numbers. Unpack the download again.")
-    literals = (_bytes(argument) for _, argument in _after(path, operations, "data"))
     expected = len(labels) * PIXELS
-    pixels = next((literal for literal in literals if literal is not None and len(literal) == expected), None)
-    if pixels is None:
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.size != expected:
         raise UserError(
             f"{path}: no {expected} bytes of pixels under 'data' for its {len(labels)} labels. "
             "Unpack the download again."
         )
-    return np.frombuffer(pixels, np.uint8), np.array(labels, np.int64)
+    return pixels, np.array(labels, np.int64)
 
 
-def _operations(path: Path, data: bytes) -> Operations:
-    """What a pickle says to do, without doing it."""
-    try:
-        return [(code.name, argument) for code, argument, _ in pickletools.genops(data) if code.name not in MEMO]
-    except ValueError as error:
-        raise UserError(f"{path}: is damaged or no CIFAR file ({error}). Unpack the download again.") from error
-
-
-def _after(path: Path, operations: Operations, key: str) -> Iterator[tuple[str, Any]]:
-    """The opcodes that follow the string ``key``."""
-    start = next((i for i, (_, argument) in enumerate(operations) if argument == key), None)
-    if start is None:
+def _list(path: Path, batch: dict[Any, Any], key: str) -> list[Any]:
+    if key not in batch:
         raise UserError(f"{path}: has no {key!r}, so it is no CIFAR file of this kind. Unpack the download again.")
-    return iter(operations[start + 1 :])
-
-
-def _values(path: Path, operations: Operations, key: str) -> list[Any]:
-    """The literals in the list that is the value of ``key`` in the pickled dict."""
-    following = _after(path, operations, key)
-    if next(following, ("", None))[0] != "EMPTY_LIST":
+    if not isinstance(batch[key], list):
         raise UserError(f"{path}: {key!r} is no list. Unpack the download again.")
-    values: list[Any] = []
-    pending: list[Any] = []  # read, but not yet known to belong to the list rather than to what follows it
-    for name, argument in following:
-        if name in ("APPEND", "APPENDS"):
-            values, pending = values + pending, []
-        elif name in LITERALS:
-            pending.append(argument)
-        elif name != "MARK":
-            break
-    return values
+    return list(batch[key])
 
 
-def _bytes(argument: Any) -> bytes | None:
-    """A literal's bytes; a str of Python 2, and bytes at protocol 2, come as text that is Latin-1."""
-    if isinstance(argument, str):
-        try:
-            return argument.encode("latin-1")
-        except UnicodeEncodeError:
-            return None
-    return bytes(argument) if isinstance(argument, bytes | bytearray) else None
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR has no use for")
+        return super().find_class(module, name)
+
+
+def _unpickled(path: Path) -> dict[Any, Any]:
+    """The dict in a pickle that calls nothing but :data:`ALLOWED`. Raises :class:`UserError` for any other content."""
+    try:
+        found = _Unpickler(io.BytesIO(_read(path)), encoding="latin1").load()  # strings of Python 2 are bytes
+    except UserError:
+        raise
+    except Exception as error:  # what a damaged pickle raises may be anything
+        raise UserError(f"{path}: is damaged or no CIFAR file ({error}). Unpack the download again.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds a {type(found).__name__}, expected a dict. Unpack the download again.")
+    return found

@@ -1,6 +1,9 @@
 """CIFAR from either download, and its long-tailed subsets."""
 
+import importlib
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,46 +55,67 @@ def test_the_handmade_batch_is_a_pickle_that_python_itself_reads_so() -> None:
     np.testing.assert_array_equal(batch["data"], images.reshape(3, 3072))
 
 
-@pytest.mark.parametrize("count", [1, 1000, 1001, 2500])
-def test_lists_longer_than_pickle_writes_at_once(tmp_path: Path, count: int) -> None:
-    path = tmp_path / "batch"
-    labels = [index % 100 for index in range(count)]
-    path.write_bytes(pickle.dumps({"fine_labels": labels, "next": 3, "then": [1, 2]}, protocol=2))
-    assert cifar._values(path, cifar._operations(path, path.read_bytes()), "fine_labels") == labels
+class Call:
+    """Pickled, a call of ``function``."""
 
-
-class Mischief:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = function, arguments
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)
+        return self.call
 
 
-def test_nothing_in_a_pickle_is_executed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize("where", ["key", "beside", "label", "pixels"])
+def test_nothing_that_a_pickle_names_is_called(tmp_path: Path, where: str, protocol: int) -> None:
     images, labels, *_ = small_cifar(tmp_path, 100)
     victim = tmp_path / "touched"
-    batch = {"x": Mischief(victim), "fine_labels": labels.tolist(), "data": images.reshape(-1, 3072)}
-    content = pickle.dumps(batch, protocol=4)
+    pixels, mischief = images.reshape(-1, 3072), Call(Path.touch, victim)
+    batch: dict[object, object] = {"fine_labels": labels.tolist(), "data": pixels}
+    if where == "label":
+        batch["fine_labels"] = [*labels[1:].tolist(), mischief]
+    elif where == "pixels":
+        batch["data"] = np.array([mischief], object)
+    else:
+        batch[mischief if where == "key" else "x"] = mischief
+    content = pickle.dumps(batch, protocol)
     (tmp_path / "cifar-100-python" / "train").write_bytes(content)
-    read_cifar(tmp_path, 100)
+    with pytest.raises(UserError, match=r"train: is damaged or no CIFAR file \(it asks for "):
+        read_cifar(tmp_path, 100)
     assert not victim.exists()
     pickle.loads(content)
     assert victim.exists()
 
 
 @pytest.mark.parametrize(
+    "function", [eval, os.system, getattr, np.load, np.save, np.memmap, importlib.import_module, pickle.loads]
+)
+def test_functions_that_could_do_harm_are_refused(tmp_path: Path, function: Callable[..., object]) -> None:
+    small_cifar(tmp_path, 100)
+    (tmp_path / "cifar-100-python" / "meta").write_bytes(pickle.dumps(Call(function, "1"), protocol=2))
+    with pytest.raises(UserError, match=f"meta: .*{function.__name__}, which CIFAR has no use for"):
+        read_cifar(tmp_path, 100)
+
+
+def pixels(count: int) -> np.ndarray:
+    return np.zeros((count, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ({"data": b"\0" * 3072}, "has no 'fine_labels'"),
-        ({"fine_labels": 3, "data": b"\0" * 3072}, "'fine_labels' is no list"),
-        ({"fine_labels": ["a"], "data": b"\0" * 3072}, "no list of whole numbers"),
-        ({"fine_labels": [3, 4], "data": b"\0" * 3072}, "no 6144 bytes of pixels under 'data' for its 2 labels"),
-        ({"fine_labels": [100], "data": b"\0" * 3072}, "labels from 100 to 100, expected 0 to 99"),
-        ({"fine_labels": [3], "data": b"\0" * 3072}, "1 images in train, expected 200"),
+        ([], "holds a list, expected a dict"),
+        ({"data": pixels(1)}, "has no 'fine_labels'"),
+        ({"fine_labels": 3, "data": pixels(1)}, "'fine_labels' is no list"),
+        ({"fine_labels": ["a"], "data": pixels(1)}, "no list of whole numbers"),
+        ({"fine_labels": [3, 4], "data": pixels(1)}, "no 6144 bytes of pixels under 'data' for its 2 labels"),
+        ({"fine_labels": [3], "data": pixels(1).astype(float)}, "no 3072 bytes of pixels under 'data'"),
+        ({"fine_labels": [3]}, "no 3072 bytes of pixels under 'data'"),
+        ({"fine_labels": [100], "data": pixels(1)}, "labels from 100 to 100, expected 0 to 99"),
+        ({"fine_labels": [3], "data": pixels(1)}, "1 images in train, expected 200"),
     ],
 )
-def test_pickles_that_are_no_batch(tmp_path: Path, batch: dict[str, object], message: str) -> None:
+def test_pickles_that_are_no_batch(tmp_path: Path, batch: object, message: str) -> None:
     small_cifar(tmp_path, 100)
     (tmp_path / "cifar-100-python" / "train").write_bytes(pickle.dumps(batch, protocol=3))
     with pytest.raises(UserError, match=message) as caught:
