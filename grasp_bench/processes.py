@@ -1,4 +1,4 @@
-"""The processes that share one run: how they are started, joined and kept in step.
+"""The device of a run, and the processes that share one run: how they are started, joined and kept in step.
 
 Each makes the same calls in the same order; whatever a launcher that follows torch's convention started (``torchrun``,
 ``accelerate launch``, or :func:`launch`) is joined by accelerate.
@@ -7,6 +7,7 @@ Each makes the same calls in the same order; whatever a launcher that follows to
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CANCELLED = 130  # what a shell reports for Ctrl-C
 PATIENCE = timedelta(days=7)  # the others wait while the first one lists a large download
+DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 T = TypeVar("T")
 
 
@@ -65,14 +67,27 @@ class Processes:
 ALONE = Processes()
 
 
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one. Raises UserError when the named device is not there."""
+    import torch
+
+    if not DEVICES.fullmatch(name):
+        raise UserError(f"--device {name!r}: expected auto, cpu, cuda or cuda:N.")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"--device {name}: torch sees {count} CUDA devices here; use --device cpu or auto.")
+    return device
+
+
 def join(device: str) -> tuple[Processes, torch.device]:
     """This process and its device, once it has met the others that its launcher started.
 
     ``device`` is auto, cpu, cuda or cuda:N; of several processes each takes the GPU of its own local number. Raises
     :class:`UserError` where the device is not there.
     """
-    from grasp_bench.run.environment import pick_device
-
     picked = pick_device(device)
     if launched() == 1:
         return ALONE, picked

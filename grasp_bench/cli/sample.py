@@ -77,7 +77,7 @@ def _pipeline(
     """From an exported folder, or from a run's record and its work folder."""
     from grasp_bench.export.manifest import MANIFEST, manifest_of
     from grasp_bench.export.restore import find_record, plan_of, trained_weights
-    from grasp_bench.run.environment import pick_device
+    from grasp_bench.processes import pick_device
 
     if (run / MANIFEST).exists():
         for option, given in (("--task", task), ("--data-root", data_root)):

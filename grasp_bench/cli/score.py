@@ -212,7 +212,7 @@ def _features(
 
     def resolve() -> PretrainedExtractor:
         from grasp_bench.extractors.resolve import resolve_extractor
-        from grasp_bench.run.environment import pick_device
+        from grasp_bench.processes import pick_device
 
         return resolve_extractor(extractor, weights).to(str(pick_device(device)))
 

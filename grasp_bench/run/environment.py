@@ -11,29 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_bench.contracts.record import Environment
-from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("grasp-bench", "torch", "diffusers", "peft", "numpy", "scipy", "scikit-learn", "vendi-score")
 SOURCES = ("grasp_bench", "baselines", "tasks", "pyproject.toml")
-DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is the GPU where there is one. Raises UserError when the named device is not there."""
-    import torch
-
-    if not DEVICES.fullmatch(name):
-        raise UserError(f"--device {name!r}: expected auto, cpu, cuda or cuda:N.")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise UserError(f"--device {name}: torch sees {count} CUDA devices here; use --device cpu or auto.")
-    return device
 
 
 def describe(device: torch.device, processes: int = 1, accumulate: int = 1) -> Environment:

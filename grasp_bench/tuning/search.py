@@ -14,7 +14,8 @@ from grasp_bench.contracts.record import Sampler
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import NonFiniteError, Skip, UserError
 from grasp_bench.io import write_json
-from grasp_bench.run.environment import describe, pick_device
+from grasp_bench.processes import pick_device
+from grasp_bench.run.environment import describe
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.runner import Options

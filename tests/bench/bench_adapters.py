@@ -14,7 +14,8 @@ import torch
 
 from grasp_bench.baselines.lora import Lora, LoraSettings
 from grasp_bench.baselines.vanilla_ft import VanillaFineTuning, VanillaSettings
-from grasp_bench.run.environment import describe, pick_device
+from grasp_bench.processes import pick_device
+from grasp_bench.run.environment import describe
 
 from .alternatives import LEARNING_RATE, Routed, RoutedByGathering, RoutedByMask, predict_by_cluster
 from .measuring import memory_method, peak_memory, ratios, repeats, time_steps

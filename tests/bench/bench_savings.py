@@ -15,7 +15,8 @@ from grasp_bench.adapters.tread import middle, routed_training
 from grasp_bench.baselines.ladder import LadderSettings, LadderSideTuning
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
-from grasp_bench.run.environment import describe, pick_device
+from grasp_bench.processes import pick_device
+from grasp_bench.run.environment import describe
 
 from .alternatives import LEARNING_RATE
 from .bench_adapters import GROUPS, full, grasp, lora, lora_rank
