@@ -8,7 +8,6 @@ from typing import Annotated, TextIO
 
 import typer
 
-from grasp_bench import __version__
 from grasp_bench.cli.check import check as check_plugin
 from grasp_bench.cli.compare import compare as compare_runs
 from grasp_bench.cli.diagnose import diagnose as diagnose_gradients
@@ -29,6 +28,7 @@ from grasp_bench.cli.tune import tune as tune_methods
 from grasp_bench.cli.verify import verify as verify_pack
 from grasp_bench.errors import UserError
 from grasp_bench.processes import CANCELLED
+from grasp_bench.version import VERSION
 
 app = typer.Typer(
     name="grasp-bench",
@@ -45,7 +45,7 @@ def examples(*commands: str) -> str:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"grasp-bench {__version__}")
+        typer.echo(f"grasp-bench {VERSION}")
         raise typer.Exit
 
 

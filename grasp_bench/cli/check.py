@@ -82,10 +82,10 @@ def _table(title: str, report: Report) -> Table:
 
 
 def _payload(kind: str, name: str, settings: list[str], report: Report) -> dict[str, object]:
-    from grasp_bench import __version__
+    from grasp_bench.version import VERSION
 
     return {
-        "grasp_bench": __version__,
+        "grasp_bench": VERSION,
         "kind": kind,
         "name": name,
         "settings": settings,

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from grasp_bench import __version__
 from grasp_bench.cli.score_input import Source, draw_keys, indices_of, units_of
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.features import FeatureSet
@@ -20,6 +19,7 @@ from grasp_bench.metrics.memorisation import near_duplicates
 from grasp_bench.metrics.protocol import Protocol
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 from grasp_bench.results.scores import ScoreReport
+from grasp_bench.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _facts(comparison: Comparison, n: int) -> dict[str, Any]:
         for role, source in zip(("real", "fake", "train"), comparison.sources, strict=False)
     }
     return {
-        "version": __version__,
+        "version": VERSION,
         "extractor": comparison.identity,
         "n": n,
         "seed": protocol.seed,
@@ -145,7 +145,7 @@ def _notes(comparison: Comparison, scores: list[Measured], copies: list[dict[str
             f"that is from the next one (at 0 they have the very same features): {pairs}."
         )
     told = ", ".join(f"{key} {value}" for key, value in (comparison.identity or {}).items())
-    yield f"Features: {told or 'not said by the files'}. grasp-bench {__version__}."
+    yield f"Features: {told or 'not said by the files'}. grasp-bench {VERSION}."
 
 
 def _class_notes(protocol: Protocol, classes: list[Measured]) -> Iterator[str]:

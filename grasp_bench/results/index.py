@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from grasp_bench import __version__
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_bytes
 from grasp_bench.results.columns import lists, numbers, texts, unpacked, whole_numbers
 from grasp_bench.results.load import Place, find_records, read_each
 from grasp_bench.results.summary import COSTS, MeanCost, Runs, RunSummary, ScoreKey, joined, summarised, summarised_at
+from grasp_bench.version import VERSION
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 INDEX_NAME = ".index.parquet"
-FORMAT = f"2 of grasp-bench {__version__}"
+FORMAT = f"2 of grasp-bench {VERSION}"
 """The number rises with every change of what a summary says."""
 FACTS = tuple(field.name for field in fields(RunSummary) if field.name != "cost")
 WHOLE = ("seed",)

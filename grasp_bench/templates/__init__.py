@@ -16,9 +16,10 @@ import sys
 from pathlib import Path
 from string import Template
 
-from grasp_bench import __version__, plugins
+from grasp_bench import plugins
 from grasp_bench.errors import UserError
 from grasp_bench.io import sync_folder, write_bytes, writing
+from grasp_bench.version import VERSION
 
 FOLDER = Path(__file__).parent
 KINDS: dict[str, plugins.Kind] = {
@@ -65,7 +66,7 @@ def package(kind: str, name: str) -> dict[str, str]:
         "Class": camel if camel.endswith(suffix) and camel != suffix else camel + suffix,
         "kind": kind,
         "group": KINDS[kind],
-        "version": __version__,
+        "version": VERSION,
     }
     sources = {"pyproject.toml": FOLDER / "pyproject.toml.txt", f"tests/test_{module}.py": FOLDER / "contract.py.txt"}
     for source in sorted((FOLDER / kind).glob("*.txt")):

@@ -15,6 +15,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import write_archive
 from grasp_bench.results.sharing.recompute import metric_differences, relative_difference, table_difference
 from grasp_bench.results.sharing.verify import verify
+from grasp_bench.run import scoring
 from grasp_bench.run.plan import STAGE_VERSIONS
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
@@ -305,7 +306,7 @@ def test_it_computes_with_the_functions_of_a_run(pack, monkeypatch):
     def instead(task, real, fake, train):
         raise ValueError(f"asked of {len(real.features)}, {len(fake.features)} and {len(train.features)} images")
 
-    monkeypatch.setattr("grasp_bench.run.scoring.fidelity_and_diversity", instead)
+    monkeypatch.setattr(scoring, "fidelity_and_diversity", instead)
     assert "asked of 600, 80 and 272 images" in only_fault(pack)
 
 

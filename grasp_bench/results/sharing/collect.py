@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from grasp_bench import __version__
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import command, plan_of
@@ -39,6 +38,7 @@ from grasp_bench.results.sharing.runs import check_current, finished_run, with_d
 from grasp_bench.run import files as stage_files
 from grasp_bench.run.plan import RULES_VERSION, Plan
 from grasp_bench.run.store import Stages
+from grasp_bench.version import VERSION
 
 PUBLISHED = (RECORD_NAME, "train.jsonl", "classes.csv")
 """Of a private task's run: means over many images, which name and show none."""
@@ -109,7 +109,7 @@ def submit(
         if private:
             left_out[record.run_id] = [name for name in record.files if name not in PUBLISHED]
     manifest = Manifest(
-        grasp_bench=__version__,
+        grasp_bench=VERSION,
         rules=RULES_VERSION,
         runs=sorted(packed, key=lambda run: run.run_id),
         members={name: _member(content) for name, content in sorted(members.items())},
