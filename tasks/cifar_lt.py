@@ -10,7 +10,7 @@ from pydantic import Field
 
 from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.spec import Budget, by_name, smoke
-from grasp_bench.contracts.task import ClassInfo, Dataset, Split, Task, TaskSettings
+from grasp_bench.contracts.task import ClassInfo, Dataset, Task, TaskSettings
 from grasp_bench.data.image_task import ImageTaskSettings
 from grasp_bench.data.longtail import groups_by_count
 
@@ -152,22 +152,12 @@ class CifarLT(Task[CifarSettings]):
         return np.sort(np.concatenate([pool[: int(each)] for pool in pools]))
 
     def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
+        from grasp_bench.data.in_memory import split_of
         from grasp_bench.io import read_tensors
 
         tensors = read_tensors(folder / FILE)
-        return Dataset(*(self._split(tensors, name, shape) for name in SPLITS))
-
-    def _split(self, tensors: dict[str, torch.Tensor], name: str, shape: tuple[int, int, int]) -> Split:
-        from grasp_bench.data.resize import resized
-
-        images, labels = tensors[f"{name}/images"].numpy(), tensors[f"{name}/labels"].numpy()
-        prompts = [info.prompt for info in self.classes()]
-        return Split(
-            ids=[f"{name}/{row:05}" for row in range(len(labels))],
-            labels=labels,
-            prompts=[prompts[label] for label in labels],
-            read=lambda indices: resized(images[indices], shape),
-        )
+        ids = {name: [f"{name}/{row:05}" for row in range(len(tensors[f"{name}/labels"]))] for name in SPLITS}
+        return Dataset(*(split_of(tensors, name, ids[name], self.classes(), shape) for name in SPLITS))
 
     def download(self) -> None:
         from torchvision.datasets import CIFAR10, CIFAR100

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from grasp_bench import seeds
 from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.spec import Budget, by_name, smoke
-from grasp_bench.contracts.task import GROUPS, ClassInfo, Dataset, Split, Task, TaskSettings
+from grasp_bench.contracts.task import GROUPS, ClassInfo, Dataset, Task, TaskSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LARGEST, SMALLEST = 80, 4  # training images of the most and the least frequent class
-TEST, VALIDATION = 60, 15  # images a class
+TEST, VALIDATION = 60, 15  # images per class
 GROUP_SIZES = (3, 4, 3)
 SPLITS = ("train", "validation", "test", "pool")
 FILE = "digits.safetensors"
@@ -48,7 +48,7 @@ class DigitsLT(Task[DigitsSettings]):
     source = (
         "scikit-learn's load_digits: 1,797 images of the test part of Optical Recognition of Handwritten Digits "
         "(Alpaydin & Kaynak 1998, UCI, doi 10.24432/C50P49, CC BY 4.0). Split once by a fixed seed: 60 test and 15 "
-        "validation images a class, the long-tailed training set, and the rest as a pool for the feature extractor"
+        "validation images per class, the long-tailed training set, and the rest as a pool for the feature extractor"
     )
     backbone = "tiny-sd3"
     guidance = "cfg"
@@ -96,10 +96,12 @@ class DigitsLT(Task[DigitsSettings]):
         write_tensors(folder / FILE, tensors)
 
     def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
+        from grasp_bench.data.in_memory import split_of
         from grasp_bench.io import read_tensors
 
         tensors = read_tensors(folder / FILE)
-        return Dataset(*(self._read(tensors, name, shape) for name in SPLITS))
+        ids = {name: [f"digits/{index}" for index in tensors[f"{name}/indices"].tolist()] for name in SPLITS}
+        return Dataset(*(split_of(tensors, name, ids[name], self.classes(), shape) for name in SPLITS))
 
     def _split(self, labels: np.ndarray) -> list[np.ndarray]:
         """Indices of train, validation, test and pool; the test and validation sets do not depend on the settings."""
@@ -113,15 +115,3 @@ class DigitsLT(Task[DigitsSettings]):
                 part.append(indices)
         test, validation, train, pool = (np.sort(np.concatenate(part)) for part in parts)
         return [train, validation, test, pool]
-
-    def _read(self, tensors: dict[str, torch.Tensor], name: str, shape: tuple[int, int, int]) -> Split:
-        from grasp_bench.data.resize import resized
-
-        images, labels = tensors[f"{name}/images"].numpy(), tensors[f"{name}/labels"].numpy()
-        prompts = [info.prompt for info in self.classes()]
-        return Split(
-            ids=[f"digits/{index}" for index in tensors[f"{name}/indices"].tolist()],
-            labels=labels,
-            prompts=[prompts[label] for label in labels],
-            read=lambda indices: resized(images[indices], shape),
-        )

@@ -1,4 +1,4 @@
-"""Long-tailed chest X-rays of MIMIC-CXR-JPG: the task of the mission, for those who hold the data."""
+"""Long-tailed chest X-rays of MIMIC-CXR-JPG: for those who hold the credentialed data."""
 
 from __future__ import annotations
 
@@ -6,59 +6,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from grasp_bench.contracts.recipe import Recipe
-from grasp_bench.contracts.spec import Budget, by_name, smoke
 from grasp_bench.contracts.task import TaskSettings
-from grasp_bench.data.cxr_lt import HEAD_ABOVE, MIMIC_TRAIN_COUNTS, TAIL_BELOW, phrase
-from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
+from grasp_bench.data.cxr_lt import MIMIC_TRAIN_COUNTS
+
+from .cxr import CxrTask, GeneratedCxrSettings
 
 if TYPE_CHECKING:
     from grasp_bench.data.listing import Entry, Listing
-
-CLASSIFIER = Recipe(
-    network="timm:densenet121",
-    epochs=60,
-    batch_size=128,
-    learning_rate=1e-4,
-    augmentation=("flip", "rotate"),
-    class_weights="balanced",
-    patience=15,
-    seeds=3,
-    resolution=224,
-)
-"""Of every X-ray task: DenseNet-121 from scratch, our own choice of everything."""
-BUDGETS = by_name(
-    Budget(
-        name="standard",
-        steps=20_000,
-        batch_size=64,
-        warmup_steps=500,
-        clip_norm=1.0,
-        prompt_dropout=0.1,
-        ema_decay=None,
-        images_per_class=200,
-        num_inference_steps=30,
-    ),
-    smoke(),
-)
-
-
-class CxrSettings(ImageTaskSettings):
-    """Settings of the X-ray tasks."""
-
-    head_above: int = Field(default=HEAD_ABOVE, ge=0)
-    """Classes of more training images are head; 1000 as published"""
-    tail_below: int = Field(default=TAIL_BELOW, ge=0)
-    """Classes of fewer training images are tail; 100 as published"""
-
-
-class GeneratedCxrSettings(CxrSettings):
-    """Settings of the X-ray tasks whose images are trained on."""
-
-    added: ClassVar[frozenset[str]] = CxrSettings.added | {"view"}
-
-    view: bool = False
-    """Keep each image's view position as the column `view`, for methods that go by it"""
 
 
 class MimicSettings(GeneratedCxrSettings):
@@ -70,7 +24,7 @@ class MimicSettings(GeneratedCxrSettings):
     """Words of an impression that are kept: 12 is what the smallest backbone reads"""
 
 
-class MimicLT(ImageTask[MimicSettings]):
+class MimicLT(CxrTask[MimicSettings]):
     """MIMIC-CXR-LT, single label: 87,493 training X-rays of 19 classes, from 53,260 images to 12; credentialed data"""
 
     Config: ClassVar[type[TaskSettings]] = MimicSettings
@@ -89,12 +43,6 @@ class MimicLT(ImageTask[MimicSettings]):
         "mimic-cxr-2.0.0-metadata.csv there or beside files/"
     )
     private = True
-    healthy = ("No Finding",)
-    backbone = "tiny-sd3-32"
-    guidance = "cfg"
-    classifier = CLASSIFIER
-    budgets = BUDGETS
-    official = True  # tests use small trees of the same shape
 
     def listing(self) -> Listing:
         from dataclasses import replace
@@ -125,6 +73,3 @@ class MimicLT(ImageTask[MimicSettings]):
 
     def counts(self) -> dict[str, int]:
         return MIMIC_TRAIN_COUNTS
-
-    def prompt(self, name: str) -> str:
-        return f"a chest X-ray showing {phrase(name)}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.data.cxr_lt import NIH_TRAIN_COUNTS, SHARED_CLASSES
 
-from .mimic_lt import CxrSettings
+from .cxr import CxrSettings
 from .nih_lt_gen import NihTask
 
 if TYPE_CHECKING:

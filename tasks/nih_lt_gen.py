@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from grasp_bench.contracts.task import TaskSettings
-from grasp_bench.data.cxr_lt import NIH_TRAIN_COUNTS, phrase
-from grasp_bench.data.image_task import ImageTask
+from grasp_bench.data.cxr_lt import NIH_TRAIN_COUNTS
 
-from .mimic_lt import BUDGETS, CLASSIFIER, CxrSettings, GeneratedCxrSettings
+from .cxr import C_co, CxrTask, GeneratedCxrSettings
 
 if TYPE_CHECKING:
     from grasp_bench.data.listing import Listing
 
 
-C_co = TypeVar("C_co", bound=CxrSettings, covariant=True)
-
-
-class NihTask(ImageTask[C_co]):
+class NihTask(CxrTask[C_co]):
     """What the tasks on NIH-CXR-LT share: the download and its classes."""
 
-    Config: ClassVar[type[TaskSettings]] = CxrSettings
     source = (
         "NIH ChestX-ray14 (Wang et al., CVPR 2017; nihcc.app.box.com/v/ChestXray-NIHCC), free for all: cite the paper "
         "and acknowledge the NIH Clinical Center. Splits: NIH-CXR-LT (Holste et al. 2022, arXiv 2208.13365), label "
@@ -31,12 +26,6 @@ class NihTask(ImageTask[C_co]):
         "nih-cxr-lt_single-label_{train,balanced-val,test,balanced-test}.csv in FOLDER, FOLDER/LongTailCXR or "
         "FOLDER/labels"
     )
-    healthy = ("No Finding",)
-    backbone = "tiny-sd3-32"
-    guidance = "cfg"
-    classifier = CLASSIFIER
-    budgets = BUDGETS
-    official = True  # tests use small trees of the same shape
 
     def listing(self) -> Listing:
         from grasp_bench.data.cxr_lt import NIH_COUNTS, read_nih
@@ -45,9 +34,6 @@ class NihTask(ImageTask[C_co]):
 
     def counts(self) -> dict[str, int]:
         return NIH_TRAIN_COUNTS
-
-    def prompt(self, name: str) -> str:
-        return f"a chest X-ray showing {phrase(name)}"
 
 
 class NihLTGen(NihTask[GeneratedCxrSettings]):

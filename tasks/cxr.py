@@ -1,0 +1,72 @@
+"""What the tasks of chest X-rays share: groups, classifier and budgets, equal so that their rows compare."""
+
+from __future__ import annotations
+
+from typing import ClassVar, TypeVar
+
+from pydantic import Field
+
+from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.spec import Budget, by_name, smoke
+from grasp_bench.contracts.task import TaskSettings
+from grasp_bench.data.cxr_lt import HEAD_ABOVE, TAIL_BELOW, phrase
+from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
+
+
+class CxrSettings(ImageTaskSettings):
+    """Settings of the X-ray tasks."""
+
+    head_above: int = Field(default=HEAD_ABOVE, ge=0)
+    """Classes of more training images are head; 1000 as published"""
+    tail_below: int = Field(default=TAIL_BELOW, ge=0)
+    """Classes of fewer training images are tail; 100 as published"""
+
+
+class GeneratedCxrSettings(CxrSettings):
+    """Settings of the X-ray tasks that a generator is fine-tuned on."""
+
+    added: ClassVar[frozenset[str]] = CxrSettings.added | {"view"}
+
+    view: bool = False
+    """Keep each image's view position as the column `view`, for methods that use it"""
+
+
+C_co = TypeVar("C_co", bound=CxrSettings, covariant=True)
+
+
+class CxrTask(ImageTask[C_co]):
+    """Base of the tasks of chest X-rays; their classifier is DenseNet-121 from scratch, by settings of our choice."""
+
+    Config: ClassVar[type[TaskSettings]] = CxrSettings
+    healthy = ("No Finding",)
+    backbone = "tiny-sd3-32"
+    guidance = "cfg"
+    classifier = Recipe(
+        network="timm:densenet121",
+        epochs=60,
+        batch_size=128,
+        learning_rate=1e-4,
+        augmentation=("flip", "rotate"),
+        class_weights="balanced",
+        patience=15,
+        seeds=3,
+        resolution=224,
+    )
+    budgets = by_name(
+        Budget(
+            name="standard",
+            steps=20_000,
+            batch_size=64,
+            warmup_steps=500,
+            clip_norm=1.0,
+            prompt_dropout=0.1,
+            ema_decay=None,
+            images_per_class=200,
+            num_inference_steps=30,
+        ),
+        smoke(),
+    )
+    official = True  # tests use small trees of the same shape
+
+    def prompt(self, name: str) -> str:
+        return f"a chest X-ray showing {phrase(name)}"
