@@ -20,12 +20,12 @@ STYLES: dict[Status, str] = {"passed": "green", "failed": "red", "not applicable
 
 
 def check(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="method, guidance, task or extractor.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="method, guidance, task, extractor or metric.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `grasp-bench list` has it; or a task's TOML file.")],
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of it; repeatable.")] = [],  # noqa: B006 # typer reads it, nothing changes it
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON, too.")] = None,
 ) -> None:
-    """Try whether a method, guidance, task or extractor keeps its contract.
+    """Try whether a method, guidance, task, extractor or metric keeps its contract.
 
     Takes seconds to a minute, in a temporary folder. The exit code is 1 where a check failed. In the tests of a package
     of your own, grasp_bench.testing has the same checks for pytest.
@@ -58,6 +58,7 @@ def _battery(kind: str) -> Callable[[str, list[str]], list[Check]]:
         "guidance": testing.guidance_checks,
         "task": testing.task_checks,
         "extractor": testing.extractor_checks,
+        "metric": testing.metric_checks,
     }
     if kind not in known:
         raise UserError(f"{kind!r} cannot be checked.{did_you_mean(kind, known)} There are: {', '.join(known)}.")

@@ -113,6 +113,10 @@ class FeatureMetric(Metric):
     """Whether it divides features by their length, so that a row of zeros has no value."""
     resampled: ClassVar[bool] = True
     """Whether it may be bootstrapped: False where it counts different images, which resamples repeat."""
+    worse_with: ClassVar[Literal["noise", "collapse", "copies"]] = "noise"
+    """Flaw of generated images that makes its value worse: noise, lost variety, or copies of training images."""
+    draws_rows: ClassVar[bool] = False
+    """Whether it draws generated rows by their position, so that their order matters as another seed does."""
     names_extractor: ClassVar[bool] = False
     """Whether the title names the extractor in parentheses, since values of two extractors have two scales."""
     inception_label: ClassVar[str] = ""

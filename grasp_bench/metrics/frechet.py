@@ -55,6 +55,7 @@ class FrechetDistanceInfinity(FeatureMetric):
     bounds = (-math.inf, math.inf)
     position = 20
     optional = True
+    draws_rows = True
     definition = "The Fréchet distance extrapolated to endlessly many generated images."
     misleads = (
         "It may be below zero. The extrapolation is a straight line, which holds from about twice as many images as "

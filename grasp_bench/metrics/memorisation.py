@@ -24,6 +24,7 @@ class ShareOfAuthentic(FeatureMetric):
     name = "authenticity"
     version = "1"
     label = "Authenticity"
+    worse_with = "copies"
     direction = "higher"
     bounds = (0.0, 1.0)
     position = 110

@@ -67,6 +67,7 @@ class Recall(_OfBalls):
 
     name = "recall"
     label = "Recall"
+    worse_with = "collapse"
     position = 50
     definition = "Share of real images that lie within the generated ones, by balls to the fifth neighbour: diversity."
     misleads = "Images that are scattered far apart make large balls, and so a high recall without looking real."
@@ -98,6 +99,7 @@ class Coverage(_OfBalls):
 
     name = "coverage"
     label = "Coverage"
+    worse_with = "collapse"
     position = 70
     definition = "Share of real images that have a generated image in their ball: how much of the real variety is met."
     misleads = (

@@ -27,6 +27,7 @@ class ImageRetrievalScore(FeatureMetric):
     name = "irs"
     version = "1"
     label = "IRS"
+    worse_with = "collapse"
     direction = "higher"
     bounds = (0.0, 1.0)
     family = "irs"
@@ -57,6 +58,7 @@ class AdjustedRetrievalScore(FeatureMetric):
     name = "irs_adjusted"
     version = "1"
     label = "IRS, adjusted"
+    worse_with = "collapse"
     direction = "higher"
     bounds = (0.0, math.inf)
     family = "irs"

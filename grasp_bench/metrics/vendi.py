@@ -21,6 +21,7 @@ class VendiScore(FeatureMetric):
     name = "vendi"
     version = "1"
     label = "Vendi score"
+    worse_with = "collapse"
     direction = "higher"
     bounds = (1.0, math.inf)
     position = 80

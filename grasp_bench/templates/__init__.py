@@ -27,6 +27,7 @@ KINDS: dict[str, plugins.Kind] = {
     "guidance": "guidance",
     "task": "tasks",
     "extractor": "extractors",
+    "metric": "metrics",
 }
 """What a user calls a kind → its registry."""
 NAME = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")

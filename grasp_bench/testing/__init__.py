@@ -1,4 +1,4 @@
-"""The shared battery of tests: what every method, guidance, task and extractor must do, whoever wrote it.
+"""The shared battery of tests: what every method, guidance, task, extractor and metric must do, whoever wrote it.
 
 In the tests of a package that has a plugin of its own::
 
@@ -16,6 +16,7 @@ from grasp_bench.testing.checks import Check, NotApplicable, Outcome, Report, ru
 from grasp_bench.testing.extractors import extractor_checks
 from grasp_bench.testing.guidances import guidance_checks
 from grasp_bench.testing.methods import method_checks
+from grasp_bench.testing.metrics import metric_checks
 from grasp_bench.testing.tasks import task_checks
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "extractor_checks",
     "guidance_checks",
     "method_checks",
+    "metric_checks",
     "run_checks",
     "task_checks",
 ]

@@ -21,6 +21,7 @@ WORDS: dict[plugins.Kind, tuple[str, ...]] = {
     "guidance": ("version", "paper"),
     "tasks": ("version", "source"),
     "extractors": ("version",),
+    "metrics": ("version", "label", "definition", "misleads", "source"),
 }
 """What is declared as text."""
 
