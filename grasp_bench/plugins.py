@@ -139,8 +139,6 @@ def _loaded(kind: Kind, entry: EntryPoint) -> Any:
     plugin = _checked(kind, entry.load())
     if kind == "metrics" and plugin.name != entry.name:
         raise ContractError(f"{plugin.__name__}.name is {plugin.name!r}, expected the entry point's {entry.name!r}")
-    if kind == "metrics" and plugin.direction not in ("lower", "higher"):
-        raise ContractError(f"{plugin.__name__}.direction is {plugin.direction!r}, expected 'lower' or 'higher'")
     return plugin
 
 
@@ -174,6 +172,8 @@ def _instead(plugin: type[Any]) -> str:
 
 def _odd_words(attributes: tuple[str, ...], plugin: type[Any]) -> Iterator[str]:
     """Attributes that should be text: a number would only be refused when a run is written down."""
+    if "direction" in attributes and plugin.direction not in ("lower", "higher"):
+        yield f"{plugin.__name__}.direction is {plugin.direction!r}, expected 'lower' or 'higher'"
     for name in TEXTS:
         if name in attributes and not isinstance(value := getattr(plugin, name), str):
             yield f'{plugin.__name__}.{name} is {value!r}, expected text such as "1"'
@@ -185,7 +185,8 @@ def _odd_functions(kind: Kind, plugin: type[Any]) -> Iterator[str]:
     The contract is the nearest base in the contract's module, since one class may refine another there.
     """
     for name in FUNCTIONS[kind]:
-        if inspect.getattr_static(plugin, name) is inspect.getattr_static(_base(kind), name):
+        own = inspect.getattr_static(plugin, name)
+        if own is inspect.getattr_static(_base(kind), name) or getattr(own, "__isabstractmethod__", False):
             yield f"{plugin.__name__} does not define {name}{_parameters(getattr(_base(kind), name))}"
     contract = next(each for each in plugin.__mro__ if each.__module__ == CONTRACTS[kind][0])
     for name, function in vars(contract).items():

@@ -18,8 +18,8 @@ from grasp_bench.errors import UserError
 from grasp_bench.run.plan import plan
 
 STRANGERS = Path(__file__).parent / "third_party"
-GUIDANCE, METHODS, TASKS, EXTRACTORS = (
-    f"grasp_bench.{kind}" for kind in ("guidance", "methods", "tasks", "extractors")
+GUIDANCE, METHODS, TASKS, EXTRACTORS, METRICS = (
+    f"grasp_bench.{kind}" for kind in ("guidance", "methods", "tasks", "extractors", "metrics")
 )
 BROKEN = {
     "missing-import": (
@@ -69,6 +69,9 @@ BROKEN = {
     "sets-sampler": (GUIDANCE, "broken:SetsTheSampler", ["num_inference_steps", "no guidance may set"]),
     "no-step": (GUIDANCE, "broken:PredictsWithoutStep", ["predict takes (self, model, latents), expected"]),
     "no-classes": (TASKS, "broken:NoClasses", ["does not define classes(self)"]),
+    "no-value": (METRICS, "broken:NoValue", ["does not define value"]),
+    "sideways": (METRICS, "broken:Sideways", ["direction is 'up', expected 'lower' or 'higher'"]),
+    "misnamed": (METRICS, "broken:Misnamed", ["name is 'other', expected the entry point's 'misnamed'"]),
     "no-load": (
         EXTRACTORS,
         "broken:OneImageAtATime",
@@ -89,7 +92,7 @@ def declare(site: Path, package: str, *points: tuple[str, str, str]) -> None:
 
 def forget() -> None:
     """Look for plugins anew."""
-    for cached in (plugins.entries, plugins._rivals):
+    for cached in (plugins.entries, plugins._rivals, plugins._loaded):
         cached.cache_clear()
     for path in STRANGERS.glob("*.py"):
         sys.modules.pop(path.stem, None)
@@ -118,6 +121,10 @@ def refusal(kind: str, name: str) -> str:
     asked = {"method": "lora", "task": "digits-lt"}
     if kind == "extractors":
         asked["task_settings"] = [f"extractor={name}"]
+    elif kind == "metrics":  # every run has all of them, and none is asked for
+        with pytest.raises(UserError) as caught:
+            plugins.load(kind, name)
+        return str(caught.value)
     else:
         asked[plugins.SINGULAR[kind]] = name
     with pytest.raises(UserError) as caught:

@@ -7,6 +7,7 @@ and texts stand: tables, the page's glossary, ``grasp-bench show`` and the docum
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
@@ -122,6 +123,7 @@ class FeatureMetric(Metric):
     inception_label: ClassVar[str] = ""
     """Title in the features of Inception with the weights of 2015, where it is another."""
 
+    @abstractmethod
     def value(self, given: Sets) -> float | None:
         """Its value for ``given.generated``; None where it has none, for want of training images for instance.
 
@@ -160,6 +162,7 @@ class ClassifierMetric(Metric):
     counts_classes: ClassVar[bool] = False
     """Whether a group's value is the sum over its classes rather than the mean, and no class has one by itself."""
 
+    @abstractmethod
     def value(self, given: Predictions) -> np.ndarray:
         """Values of all classes (classes,); those of classes without test images are not looked at."""
         raise NotImplementedError

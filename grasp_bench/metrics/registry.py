@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
 
 from grasp_bench import plugins
 from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Metric
 from grasp_bench.errors import UserError, did_you_mean
-
-M = TypeVar("M", bound=Metric)
 
 FIRST = frozenset(
     {
@@ -22,12 +19,12 @@ FIRST = frozenset(
 
 def feature_metrics() -> tuple[FeatureMetric, ...]:
     """The metrics that every run is scored by, from features: all but optional ones."""
-    return tuple(each for each in _installed(FeatureMetric) if not each.optional)
+    return tuple(each for each in _of_features() if not each.optional)
 
 
 def classifier_metrics() -> tuple[ClassifierMetric, ...]:
     """The metrics that every run is scored by, from what classifiers predict."""
-    return _installed(ClassifierMetric)
+    return tuple(each for each in _installed() if isinstance(each, ClassifierMetric))
 
 
 def chosen(names: Iterable[str]) -> tuple[FeatureMetric, ...]:
@@ -35,7 +32,7 @@ def chosen(names: Iterable[str]) -> tuple[FeatureMetric, ...]:
 
     Raises :class:`UserError` for a name that is neither.
     """
-    known = _installed(FeatureMetric)
+    known = _of_features()
     found: dict[str, FeatureMetric] = {}
     for name in names:
         asked = [each for each in known if name in (each.name, each.family)]
@@ -57,6 +54,10 @@ def beyond_the_first() -> dict[str, str]:
     }
 
 
-def _installed(kind: type[M]) -> tuple[M, ...]:
-    found = [each() for each in plugins.available("metrics").values() if issubclass(each, kind)]
-    return tuple(sorted(found, key=lambda each: (each.position, each.name)))
+def _of_features() -> list[FeatureMetric]:
+    return [each for each in _installed() if isinstance(each, FeatureMetric)]
+
+
+def _installed() -> list[Metric]:
+    found: list[Metric] = [each() for each in plugins.available("metrics").values()]
+    return sorted(found, key=lambda each: (each.position, each.name))

@@ -13,4 +13,6 @@ def register(patch: pytest.MonkeyPatch, kind: plugins.Kind, plugin: type[Any]) -
     name = f"a-{plugin.__name__.lower()}"
     entry = EntryPoint(name, f"{plugin.__module__}:{plugin.__qualname__}", f"grasp_bench.{kind}")
     patch.setitem(plugins.entries(kind), name, entry)
+    if kind == "metrics":
+        patch.setattr(plugin, "name", name)
     return name

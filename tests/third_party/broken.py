@@ -5,6 +5,7 @@ from pydantic import Field
 from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.contracts.metric import FeatureMetric
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.task import Task, TaskSettings
 
@@ -184,6 +185,42 @@ class OneImageAtATime(Extractor):
 
     def features(self):
         pass
+
+
+class SoundMetric(FeatureMetric):
+    """Nothing is wrong with it"""
+
+    name = "sound"
+    version = "1"
+    label = "Sound"
+    direction = "lower"
+    bounds = (0.0, 1.0)
+    definition = "It is zero."
+    misleads = "It is always zero."
+    source = "none"
+
+    def value(self, given):
+        return 0.0
+
+
+class NoValue(FeatureMetric):
+    """Measures nothing"""
+
+    name, version, label, direction, bounds = "no-value", "1", "None", "lower", (0.0, 1.0)
+    definition = misleads = source = "None."
+
+
+class Sideways(SoundMetric):
+    """Neither way is better"""
+
+    name = "sideways"
+    direction = "up"
+
+
+class Misnamed(SoundMetric):
+    """Its entry point has another name"""
+
+    name = "other"
 
 
 function = print
