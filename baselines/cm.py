@@ -81,7 +81,7 @@ class Cm(OnTop[CmSettings]):
 
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
         from grasp_bench.adapters.low_rank import WITHOUT_EXPERT
-        from grasp_bench.adapters.scope import scope
+        from grasp_bench.contracts.scope import scope
 
         losses, config = super().losses(batch, prediction), self.config
         if config.capacity_weight == 0:

@@ -88,7 +88,7 @@ class TimestepExperts(Method[TimestepSettings]):
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         """The route to expert cluster · intervals + interval; a dropped prompt changes neither."""
         from grasp_bench.adapters.routing import Route
-        from grasp_bench.adapters.scope import scope
+        from grasp_bench.contracts.scope import scope
 
         clusters = self.clusters.to(condition.labels.device)[condition.labels]
         return scope(Route.of(clusters * self.config.intervals + interval_of(condition.timesteps, self.cuts)))

@@ -75,7 +75,7 @@ class ClusterAdapters(Method[ClusterAdapterSettings]):
 
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         from grasp_bench.adapters.routing import BASE_ONLY, Route
-        from grasp_bench.adapters.scope import scope
+        from grasp_bench.contracts.scope import scope
 
         clusters = condition.clusters
         if clusters is None:

@@ -108,7 +108,7 @@ class MixtureOfExperts(Method[MoeSettings]):
 
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         from grasp_bench.adapters.mixture import GateLog
-        from grasp_bench.adapters.scope import scope
+        from grasp_bench.contracts.scope import scope
 
         self.log = GateLog()
         return scope(self.log)
@@ -164,7 +164,7 @@ class SampleMixture(MixtureOfExperts):
 
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         from grasp_bench.adapters.mixture import GateLog, sample_features
-        from grasp_bench.adapters.scope import scope
+        from grasp_bench.contracts.scope import scope
 
         self.log = GateLog(sample_features(condition, self.prompt_width))
         return scope(self.log)

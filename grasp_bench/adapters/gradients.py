@@ -11,8 +11,8 @@ import torch
 from grasp_bench.adapters.inject import input_width, unwrap, wrap
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.adapters.routing import Route
-from grasp_bench.adapters.scope import scope
 from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.scope import scope
 from grasp_bench.contracts.study import Study
 
 RANK = 4

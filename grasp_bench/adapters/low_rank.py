@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from grasp_bench.adapters.scope import current_scope
+from grasp_bench.contracts.scope import current_scope
 
 WITHOUT_EXPERT = "without expert"
 """The scope of a forward pass by the general weights alone."""

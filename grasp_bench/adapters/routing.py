@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from grasp_bench.adapters.scope import current_scope
+from grasp_bench.contracts.scope import current_scope
 
 BASE_ONLY = -1
 """The cluster of samples that no adapter serves."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from grasp_bench.adapters.scope import recomputing
+from grasp_bench.contracts.scope import recomputing
 
 
 class Tap:

@@ -166,7 +166,7 @@ class Backbone:
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass instead of keeping them; routes and gates stay intact."""
-        from grasp_bench.adapters.scope import checkpoint
+        from grasp_bench.contracts.scope import checkpoint
 
         self.transformer.enable_gradient_checkpointing(checkpoint)  # type: ignore[operator] # diffusers' models have it
 

@@ -26,7 +26,7 @@ RTOL, ATOL = 1e-4, 1e-5  # of predictions in batches of different sizes, in sing
 PLACED = ("transformer", "device")
 """Parts of a backbone that attaching and placing it may change."""
 SCOPE = (
-    "Backward passes run outside of condition(), and make activations again there: grasp_bench.adapters.scope carries "
+    "Backward passes run outside of condition(), and make activations again there: grasp_bench.contracts.scope carries "
     "what the first pass knew"
 )
 RESUMED = "resumed"

@@ -15,9 +15,9 @@ from grasp_bench.adapters.mixture import (
 )
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.adapters.routing import BASE_ONLY, Route
-from grasp_bench.adapters.scope import checkpoint, scope
 from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.contracts.method import Condition
+from grasp_bench.contracts.scope import checkpoint, scope
 
 WIDTH, EXPERTS = 8, 4
 

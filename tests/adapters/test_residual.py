@@ -8,7 +8,7 @@ from torch import nn
 
 from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.adapters.routing import BASE_ONLY, Route
-from grasp_bench.adapters.scope import checkpoint, scope
+from grasp_bench.contracts.scope import checkpoint, scope
 
 WIDTH = 8
 

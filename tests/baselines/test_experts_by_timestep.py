@@ -9,12 +9,12 @@ from helpers.attaching import attach, sample, size
 
 from grasp_bench import seeds
 from grasp_bench.adapters.residual import RoutedAdapter
-from grasp_bench.adapters.scope import current_scope
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.experts_by_timestep import GraspTimestep, TimestepExperts, interval_cuts, interval_of
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.objective import FlowMatching, Objective, VariancePreserving
+from grasp_bench.contracts.scope import current_scope
 
 OBJECTIVES = [FlowMatching(), VariancePreserving.of(DDPMScheduler())]
 

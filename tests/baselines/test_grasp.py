@@ -13,11 +13,11 @@ from PIL import Image
 
 from grasp_bench import seeds
 from grasp_bench.adapters.partition_picture import draw_partition
-from grasp_bench.adapters.scope import current_scope
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.scope import current_scope
 from grasp_bench.contracts.study import Study
 from grasp_bench.contracts.task import Dataset
 from grasp_bench.errors import UserError

@@ -13,7 +13,6 @@ import torch
 from helpers.attaching import attach, forward, sample, train
 
 from grasp_bench.adapters.low_rank import WITHOUT_EXPERT
-from grasp_bench.adapters.scope import current_scope, scope
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines import cm, coral
 from grasp_bench.baselines.cbdm import Cbdm
@@ -24,6 +23,7 @@ from grasp_bench.baselines.oc import OrientedCalibration
 from grasp_bench.baselines.on_top import OnTop, squared_distance
 from grasp_bench.contracts.method import Batch
 from grasp_bench.contracts.objective import VariancePreserving
+from grasp_bench.contracts.scope import current_scope, scope
 
 ALL: list[type[OnTop[Any]]] = [Cbdm, Ccua, Cm, Coral, OrientedCalibration]
 BENEATH = [

@@ -13,10 +13,10 @@ from torch.nn import functional
 from grasp_bench.adapters.inject import wrap
 from grasp_bench.adapters.partition import Partition
 from grasp_bench.adapters.residual import RoutedAdapter
-from grasp_bench.adapters.scope import current_scope, scope
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.contracts.scope import current_scope, scope
 from grasp_bench.contracts.task import Task, TaskSettings
 
 LEARNING_RATE = 1e-4  # changes no time, and nothing diverges on random weights

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from grasp_bench.adapters.routing import Route
-from grasp_bench.adapters.scope import current_scope, scope
+from grasp_bench.contracts.scope import current_scope, scope
 
 from . import bench_gpu, recording
 from .bench_gpu import METHODS, TOLERANCE, Sizes, by_batch, gradient_differences, peak_flops
