@@ -55,7 +55,7 @@ class Ccua(OnTop[CcuaSettings]):
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
         from grasp_bench.adapters.tap import blocks
 
-        if not blocks(backbone.transformer):
+        if not blocks(backbone):
             return Skip("the contrast is made in a transformer block, and this backbone lists none")
         return super().supports(backbone, task)
 
@@ -65,7 +65,7 @@ class Ccua(OnTop[CcuaSettings]):
         from grasp_bench.adapters.tap import Tap, blocks
 
         super().attach(backbone, task, generator)
-        all_blocks = blocks(self.transformer)
+        all_blocks = blocks(backbone)
         self.tap = Tap(all_blocks[len(all_blocks) // 4], nn.Identity())
 
     def detach(self) -> None:

@@ -50,7 +50,7 @@ class Coral(OnTop[CoralSettings]):
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
         from grasp_bench.adapters.tap import blocks
 
-        if not blocks(backbone.transformer):
+        if not blocks(backbone):
             return Skip("the contrast is made in a transformer block, and this backbone lists none")
         return super().supports(backbone, task)
 
@@ -61,7 +61,8 @@ class Coral(OnTop[CoralSettings]):
         from grasp_bench.adapters.inject import input_width
         from grasp_bench.adapters.tap import Tap, blocks
 
-        middle = blocks(backbone.transformer)[len(blocks(backbone.transformer)) // 2]
+        found = blocks(backbone)
+        middle = found[len(found) // 2]
         width, features = input_width(next(iter(backbone.feed_forwards().values()))), self.config.features
         super().attach(backbone, task, generator)
         with seeds.global_seed(generator):

@@ -11,7 +11,6 @@ from grasp_bench.errors import Skip
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from grasp_bench.contracts.backbone import Backbone
     from grasp_bench.contracts.task import Task, TaskSettings
@@ -46,48 +45,23 @@ class LadderSideTuning(Method[LadderSettings]):
     )
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
-        transformer = backbone.transformer
-        if not blocks(transformer) or embedder(transformer) is None or not hasattr(transformer, "norm_out"):
+        if not backbone.blocks() or backbone.conditioning() is None or backbone.output_norm() is None:
             return Skip(
-                "lst needs a list of blocks, an embedding of the timestep and norm_out after the blocks, as diffusers' "
-                f"transformers have them; {type(transformer).__name__} has not"
+                "lst needs a list of blocks, an embedding of the timestep and a layer after the blocks, and the "
+                f"backbone of {type(backbone.transformer).__name__} does not name them"
             )
         return None
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         from grasp_bench.adapters.inject import input_width
-        from grasp_bench.adapters.ladder import Ladder, Rail
+        from grasp_bench.adapters.ladder import Ladder, Rail, streams
 
         self.transformer = backbone.transformer
-        read, times = blocks(self.transformer), embedder(self.transformer)
-        if times is None:
-            raise RuntimeError("attach() was called where supports() refuses")
         width = input_width(next(iter(backbone.feed_forwards().values())))
-        ladder = Ladder(width, self.config.side_width, streams(read), generator)
+        ladder = Ladder(width, self.config.side_width, streams(backbone.blocks()), generator)
         self.transformer.add_module("ladder", ladder)  # where gradients are shared and weights saved
-        self.rail = Rail(self.transformer, read, times, ladder)
+        self.rail = Rail(backbone, ladder)
 
     def detach(self) -> None:
         self.rail.remove()
         del self.transformer.ladder
-
-
-def blocks(transformer: nn.Module) -> list[nn.Module]:
-    """All of a transformer's blocks in order, of Flux those of two streams before those of one."""
-    from torch import nn
-
-    lists = (child for child in transformer.children() if isinstance(child, nn.ModuleList))
-    return [block for each in lists for block in each]
-
-
-def streams(blocks: list[nn.Module]) -> list[tuple[str, ...]]:
-    """Whose tokens the first block reads and each block gives: the image's, and the prompt's where they are joined."""
-    joint = hasattr(blocks[0], "norm1_context")
-    both, image = ("prompt", "image"), ("image",)
-    last = [joint and not getattr(block, "context_pre_only", False) for block in blocks]
-    return [both if prompt else image for prompt in (joint, *last)]
-
-
-def embedder(transformer: nn.Module) -> nn.Module | None:
-    """What embeds the timestep and what a transformer joins to it, (B, D); None where it is not one of diffusers'."""
-    return next((each for each in transformer.modules() if "CombinedTimestep" in type(each).__name__), None)

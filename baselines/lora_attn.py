@@ -67,7 +67,7 @@ class LoraAttention(Lora):
         return {FOUND: self._localise(study.backbone, study.task, study.embed()).to_json()}
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
-        if not text_projections(backbone.transformer):
+        if not backbone.prompt_projections():
             return Skip("the transformer has no attention to a prompt's tokens in which an effect could be found")
         if len(task.classes()) < 2:
             return Skip("layers are compared on the prompts of two classes, but the task has one class")
@@ -129,7 +129,7 @@ def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], ste
     import torch
 
     runs = _Runs(backbone, embed, pairs, steps)
-    layers = list(text_projections(backbone.transformer))
+    layers = list(backbone.prompt_projections())
     with torch.no_grad():
         runs.sample_ends()
         effects = {layer: runs.effect([layer]) for layer in layers}
@@ -141,19 +141,6 @@ def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], ste
             if effect >= share * all_layers:
                 break
     return Localisation(effects, all_layers, tuple(layer for layer in layers if layer in chosen), effect)
-
-
-def text_projections(transformer: nn.Module) -> dict[str, tuple[str, str]]:
-    """Attention layer → names of its projections to the text's keys and values, in the order of the forward pass.
-
-    Those are an MMDiT's added projections, and elsewhere the second attention's of each block.
-    """
-    layers = [name for name, _ in transformer.named_modules() if name.endswith(("attn", "attn2"))]
-    joint = [name for name in layers if getattr(transformer.get_submodule(name), "add_k_proj", None) is not None]
-    if joint:
-        return {name: (f"{name}.add_k_proj", f"{name}.add_v_proj") for name in joint}
-    crossed = [name for name in layers if name.endswith("attn2") and transformer.get_submodule(name).is_cross_attention]
-    return {name: (f"{name}.to_k", f"{name}.to_v") for name in crossed}
 
 
 class _Runs:
@@ -173,7 +160,7 @@ class _Runs:
         """Sample under A, and under B with its keys and values kept."""
         self.cache: Cache = {}
         self.start = self._sample(self.first)
-        names = [name for pair in text_projections(self.backbone.transformer).values() for name in pair]
+        names = [name for pair in self.backbone.prompt_projections().values() for name in pair]
         with _recording(self.backbone.transformer, names, self.cache):
             self.way = self._sample(self.second) - self.start  # (pairs, ...)
         self.length = self.way.flatten(1).square().sum(1)
@@ -186,7 +173,7 @@ class _Runs:
 
     def effect(self, layers: Iterable[str]) -> float:
         """How far patching the layers moves the latents along the way from A's to B's, on the mean of the pairs."""
-        found = text_projections(self.backbone.transformer)
+        found = self.backbone.prompt_projections()
         names = [name for layer in layers for name in found[layer]]
         with _replacing(self.backbone.transformer, names, self.cache):
             moved = self._sample(self.first) - self.start

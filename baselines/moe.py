@@ -148,16 +148,14 @@ class SampleMixture(MixtureOfExperts):
     )
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
-        from grasp_bench.adapters.mixture import prompt_width
-
-        if prompt_width(backbone.transformer) is None:
-            return Skip("the gate reads prompts, but the transformer's config does not say how wide they are")
+        if backbone.prompt_width() is None:
+            return Skip("the gate reads prompts, and the backbone does not say how wide they are")
         return None
 
     def sample_width(self, backbone: Backbone) -> int | None:
-        from grasp_bench.adapters.mixture import TIMESTEP_WIDTH, prompt_width
+        from grasp_bench.adapters.mixture import TIMESTEP_WIDTH
 
-        width = prompt_width(backbone.transformer)
+        width = backbone.prompt_width()
         assert width is not None, "see supports()"
         self.prompt_width = width
         return width + TIMESTEP_WIDTH

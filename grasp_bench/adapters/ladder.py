@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from grasp_bench.contracts.backbone import Backbone, Block
 
 HEADS = 4
 MLP_RATIO = 4
@@ -92,13 +95,15 @@ class Rail:
     of what gradient checkpointing runs again.
     """
 
-    def __init__(self, transformer: nn.Module, blocks: list[nn.Module], embedder: nn.Module, ladder: Ladder) -> None:
-        """``embedder`` is the transformer's own of the timestep; ``norm_out`` has to be its first layer after
-        ``blocks``."""
+    def __init__(self, backbone: Backbone, ladder: Ladder) -> None:
+        """Raises RuntimeError for a backbone that does not name its conditioning and its output norm."""
+        blocks = [block.module for block in backbone.blocks()]
+        embedder, final = backbone.conditioning(), backbone.output_norm()
+        if embedder is None or final is None:
+            raise RuntimeError("attach() was called where supports() refuses")
         self.ladder = ladder
         self.states: list[dict[str, torch.Tensor]] = []
         self.conditioning: torch.Tensor | None = None
-        final: nn.Module = transformer.get_submodule("norm_out")
         self.hooks = [
             embedder.register_forward_hook(self._condition),
             blocks[0].register_forward_pre_hook(self._start, with_kwargs=True),
@@ -116,10 +121,10 @@ class Rail:
 
     def _start(self, block: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         given = dict(zip(("hidden_states", "encoder_hidden_states"), arguments, strict=False)) | named
-        self.states = [streams(given["encoder_hidden_states"], given["hidden_states"])]
+        self.states = [_by_stream(given.get("encoder_hidden_states"), given["hidden_states"])]
 
     def _read(self, block: nn.Module, arguments: Any, output: Any) -> None:
-        self.states.append(streams(*output) if isinstance(output, tuple) else streams(None, output))
+        self.states.append(_by_stream(*output) if isinstance(output, tuple) else _by_stream(None, output))
 
     def _correct(self, final: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden_states, *others = arguments
@@ -130,8 +135,14 @@ class Rail:
         return (hidden_states + added.to(hidden_states), *others)
 
 
-def streams(prompt: torch.Tensor | None, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Name → tokens (B, ·, D), of those that there are."""
+def streams(blocks: list[Block]) -> list[tuple[str, ...]]:
+    """Names of the streams, "prompt" and "image", that the first block reads and that each block returns."""
+    found = [blocks[0].joint, *(block.joint and block.returns_prompt for block in blocks)]
+    return [("prompt", "image") if prompt else ("image",) for prompt in found]
+
+
+def _by_stream(prompt: torch.Tensor | None, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Name of a stream → its tokens (B, ·, D)."""
     return {"image": image} if prompt is None else {"prompt": prompt, "image": image}
 
 

@@ -128,15 +128,6 @@ def balance(log: GateLog, top_k: int) -> torch.Tensor:
     return torch.stack([experts * (share * probability).sum() for share, probability in layers]).mean()
 
 
-def prompt_width(transformer: nn.Module) -> int | None:
-    """Width of what :func:`sample_features` makes of a prompt, as diffusers' transformers state it; None if unknown."""
-    config: Any = getattr(transformer, "config", {})
-    if "num_embeds_ada_norm" in config and "caption_channels" not in config:
-        return int(config["num_embeds_ada_norm"]) + 1  # the null class is the last
-    width = config.get("pooled_projection_dim") or config.get("caption_channels")
-    return int(width) if width else None
-
-
 def sample_features(condition: Condition, width: int) -> torch.Tensor:
     """What a gate of samples reads, (B, ``width`` + 64): the prompt and the timestep, normalised together to mean 0
     and variance 1.

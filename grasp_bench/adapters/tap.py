@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from grasp_bench.contracts.scope import recomputing
+
+if TYPE_CHECKING:
+    from grasp_bench.contracts.backbone import Backbone
 
 
 class Tap:
@@ -45,6 +48,7 @@ class Tap:
         return (*others, hidden_states) if others else hidden_states
 
 
-def blocks(transformer: nn.Module) -> list[nn.Module]:
-    """The transformer's blocks that read the image, in order; empty where it is built another way than diffusers'."""
-    return list(getattr(transformer, "transformer_blocks", ()))
+def blocks(backbone: Backbone) -> list[nn.Module]:
+    """The blocks, in order, that have a feed-forward layer of their own, as all have but FLUX.1's single ones."""
+    layers = set(backbone.feed_forwards().values())
+    return [block.module for block in backbone.blocks() if layers & set(block.module.modules())]

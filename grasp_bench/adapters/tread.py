@@ -9,36 +9,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from grasp_bench.adapters.layout import channels_first
-from grasp_bench.adapters.tap import blocks
 from grasp_bench.errors import Skip
 
 if TYPE_CHECKING:
-    from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.backbone import Backbone, Block
     from grasp_bench.contracts.method import Batch
 
 
 def refusal(backbone: Backbone) -> Skip | None:
     """None, or why tokens cannot skip blocks of this backbone."""
-    from diffusers.models.attention import BasicTransformerBlock, JointTransformerBlock
-
-    transformer = backbone.transformer
-    kind, found = type(transformer).__name__, blocks(transformer)
-    if any(channels_first(layer) for layer in backbone.feed_forwards().values()):
-        return Skip(f"tread leaves tokens out, and the convolutional feed-forward layers of {kind} need the whole grid")
-    if not all(isinstance(block, BasicTransformerBlock | JointTransformerBlock) for block in found):
+    kind, depth = type(backbone.transformer).__name__, len(backbone.blocks())
+    if backbone.needs_all_tokens:
         return Skip(
-            f"tread leaves out tokens of every sample's own, and the blocks of {kind} are given the places of all "
-            "tokens for all samples alike; it knows the blocks of SD3, DiT and PixArt"
+            f"tread leaves out tokens that are each sample's own, and {kind} cannot: {backbone.needs_all_tokens}"
         )
-    if not middle(len(found)):
-        return Skip(f"tread skips blocks in the middle, and {kind} has {len(found)}, expected at least 3")
+    if not middle(depth):
+        return Skip(f"tread skips blocks in the middle, and {kind} has {depth}, expected at least 3")
     return None
 
 
@@ -54,13 +45,6 @@ def draw_kept(count: int, tokens: int, ratio: float, generator: torch.Generator)
     """Places of the tokens that are kept in each of ``count`` samples, ascending: (count, tokens - ⌊tokens ratio⌋)."""
     order = torch.rand(count, tokens, generator=generator).argsort(1)
     return order[:, : tokens - int(tokens * ratio)].sort(1).values
-
-
-def image_tokens(transformer: nn.Module, latents: torch.Tensor) -> int:
-    """How many tokens a transformer makes of each of the latents (B, C, H, W)."""
-    config: Any = transformer.config
-    height, width = latents.shape[-2:]
-    return int(height // config.patch_size * (width // config.patch_size))
 
 
 class Routing:
@@ -89,13 +73,13 @@ class Routing:
 
 
 @contextmanager
-def token_routing(transformer: nn.Module) -> Iterator[Routing]:
-    """Inside the block, the transformer's middle blocks work on what the :class:`Routing` says.
+def token_routing(blocks: list[Block]) -> Iterator[Routing]:
+    """Inside the block, a transformer's middle blocks, of all its ``blocks``, work on what the :class:`Routing` says.
 
     It must not end before the backward pass: gradient checkpointing runs blocks again there.
     """
-    found, routing = blocks(transformer), Routing()
-    routed = [found[index] for index in middle(len(found))]
+    routing = Routing()
+    routed = [blocks[index].module for index in middle(len(blocks))]
     for block in routed:
         block.forward = functools.partial(routing.run, block.forward)  # hooks run outside, on whole images
     try:
@@ -105,19 +89,25 @@ def token_routing(transformer: nn.Module) -> Iterator[Routing]:
             del block.forward
 
 
-@contextmanager
-def routed_training(transformer: nn.Module, ratio: float) -> Iterator[Callable[[Batch], None]]:
-    """Inside the block, a share ``ratio`` of each sample's tokens skips the middle blocks; at 0 nothing is changed.
+def routed_training(backbone: Backbone, ratio: float) -> AbstractContextManager[Callable[[Batch], None]]:
+    """A context in which a share ``ratio`` of each sample's tokens skips the middle blocks; at 0 nothing is changed.
 
-    What it gives is called with every batch before its forward passes, which all keep the same tokens.
+    What it gives is called with every batch before its forward passes, which all keep the same tokens. Blocks are
+    looked up by this call: a wrapper may take the transformer's place before the context is entered.
     """
     if ratio == 0:
-        yield lambda batch: None
-        return
-    with token_routing(transformer) as routing:
+        return nullcontext(lambda batch: None)
+    return _routed(backbone.blocks(), backbone.image_tokens, ratio)
+
+
+@contextmanager
+def _routed(
+    blocks: list[Block], image_tokens: Callable[[torch.Tensor], int], ratio: float
+) -> Iterator[Callable[[Batch], None]]:
+    with token_routing(blocks) as routing:
 
         def choose(batch: Batch) -> None:
-            tokens = image_tokens(transformer, batch.latents)
+            tokens = image_tokens(batch.latents)
             routing.kept = batch.draw(lambda count, stream: draw_kept(count, tokens, ratio, _apart(stream)))
 
         yield choose

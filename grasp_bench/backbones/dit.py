@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from grasp_bench.backbones.attention import image_attentions
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.backbone import Block, PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class DiT(SavedBackbone):
     """
 
     attention_projections: ClassVar[tuple[str, ...]] = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
+    needs_all_tokens: ClassVar[str] = ""
     components: ClassVar[dict[str, str]] = {
         "transformer": "diffusers.DiTTransformer2DModel",
         "vae": "diffusers.AutoencoderKL",
@@ -94,6 +96,21 @@ class DiT(SavedBackbone):
             return_dict=False,
         )[0]
         return output[:, : self.latent_shape[0]]  # the mean; a predicted variance follows it
+
+    def blocks(self) -> list[Block]:
+        return [Block(block) for block in self.transformer.transformer_blocks]
+
+    def conditioning(self) -> torch.nn.Module:
+        return self.transformer.transformer_blocks[0].norm1.emb  # type: ignore[no-any-return] # untyped in diffusers
+
+    def output_norm(self) -> torch.nn.Module:
+        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
+
+    def image_attentions(self) -> dict[str, torch.nn.Module]:
+        return image_attentions(self.transformer)
+
+    def prompt_width(self) -> int:
+        return int(self.transformer.config["num_embeds_ada_norm"]) + 1  # the null class is the last
 
     def scheduler(self, steps: int, device: torch.device) -> DDIMScheduler:
         """DDIM without added noise, on the noise levels of whatever scheduler was saved."""

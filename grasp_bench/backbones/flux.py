@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from grasp_bench.backbones.attention import joint_projections
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.backbone import Block, PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Flux(SavedBackbone):
         "attn.add_v_proj",
         "attn.to_add_out",
     )
+    needs_all_tokens: ClassVar[str] = "its blocks are given the places of all tokens for all samples alike"
     components: ClassVar[dict[str, str]] = {
         "transformer": "diffusers.FluxTransformer2DModel",
         "vae": "diffusers.AutoencoderKL",
@@ -101,11 +103,26 @@ class Flux(SavedBackbone):
         )[0]
         return functional.pixel_shuffle(output.transpose(1, 2).reshape(patches.shape), PATCH)
 
-    def feed_forwards(self) -> dict[str, torch.nn.Module]:
-        """Those of the double blocks, for image and prompt; single blocks have none that is a module."""
-        from diffusers.models.attention import FeedForward
+    def blocks(self) -> list[Block]:
+        """The double blocks, then the single ones, which have no feed-forward layer that is a module."""
+        both = (*self.transformer.transformer_blocks, *self.transformer.single_transformer_blocks)
+        return [Block(block, joint=True, returns_prompt=True) for block in both]
 
-        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
+    def image_tokens(self, latents: torch.Tensor) -> int:
+        return latents.shape[-2] // PATCH * (latents.shape[-1] // PATCH)
+
+    def conditioning(self) -> torch.nn.Module:
+        return self.transformer.time_text_embed  # type: ignore[no-any-return] # untyped in diffusers
+
+    def output_norm(self) -> torch.nn.Module:
+        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
+
+    def prompt_projections(self) -> dict[str, tuple[str, str]]:
+        """Those of the double blocks; in single ones the prompt has no projections of its own."""
+        return joint_projections(self.transformer)
+
+    def prompt_width(self) -> int:
+        return int(self.transformer.config["pooled_projection_dim"])
 
     def scheduler(self, steps: int, device: torch.device) -> FlowMatchEulerDiscreteScheduler:
         """Euler, never its stochastic variant, shifted for the number of tokens of an image where the saved one is."""

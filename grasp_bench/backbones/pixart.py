@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from grasp_bench.backbones.attention import cross_projections, image_attentions
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.backbone import Block, PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class PixArt(SavedBackbone):
         "attn2.to_v",
         "attn2.to_out.0",
     )
+    needs_all_tokens: ClassVar[str] = ""
     components: ClassVar[dict[str, str]] = {
         "transformer": "diffusers.PixArtTransformer2DModel",
         "vae": "diffusers.AutoencoderKL",
@@ -102,6 +104,24 @@ class PixArt(SavedBackbone):
         _, height, width = self.image_shape
         resolution = latents.new_tensor([height, width]).expand(len(latents), 2)
         return {"resolution": resolution, "aspect_ratio": latents.new_full((len(latents), 1), height / width)}
+
+    def blocks(self) -> list[Block]:
+        return [Block(block) for block in self.transformer.transformer_blocks]
+
+    def conditioning(self) -> torch.nn.Module:
+        return self.transformer.adaln_single.emb  # type: ignore[no-any-return] # untyped in diffusers
+
+    def output_norm(self) -> torch.nn.Module:
+        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
+
+    def image_attentions(self) -> dict[str, torch.nn.Module]:
+        return image_attentions(self.transformer)
+
+    def prompt_projections(self) -> dict[str, tuple[str, str]]:
+        return cross_projections(self.transformer)
+
+    def prompt_width(self) -> int | None:
+        return int(self.transformer.config["caption_channels"])
 
     def scheduler(self, steps: int, device: torch.device) -> DPMSolverMultistepScheduler:
         """DPM-Solver++ of the ODE, so without added noise, on the noise levels of whatever scheduler was saved."""

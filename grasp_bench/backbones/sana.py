@@ -8,8 +8,9 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from grasp_bench.backbones.attention import cross_projections, image_attentions
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.backbone import Block, PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Sana(SavedBackbone):
         "attn2.to_v",
         "attn2.to_out.0",
     )
+    needs_all_tokens: ClassVar[str] = "its convolutional feed-forward layers need the whole grid"
     components: ClassVar[dict[str, str]] = {
         "transformer": "diffusers.SanaTransformer2DModel",
         "vae": "diffusers.AutoencoderDC",
@@ -128,6 +130,24 @@ class Sana(SavedBackbone):
         from diffusers.models.transformers.sana_transformer import GLUMBConv
 
         return {name: module for name, module in self.transformer.named_modules() if isinstance(module, GLUMBConv)}
+
+    def blocks(self) -> list[Block]:
+        return [Block(block) for block in self.transformer.transformer_blocks]
+
+    def conditioning(self) -> torch.nn.Module:
+        return getattr(self.transformer.time_embed, "emb", self.transformer.time_embed)  # type: ignore[no-any-return] # the latter where it reads a guidance
+
+    def output_norm(self) -> torch.nn.Module:
+        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
+
+    def image_attentions(self) -> dict[str, torch.nn.Module]:
+        return image_attentions(self.transformer)
+
+    def prompt_projections(self) -> dict[str, tuple[str, str]]:
+        return cross_projections(self.transformer)
+
+    def prompt_width(self) -> int | None:
+        return int(self.transformer.config["caption_channels"])
 
     def scheduler(self, steps: int, device: torch.device) -> Any:
         """The saved scheduler with its shift; of one that is stochastic, the deterministic variant."""

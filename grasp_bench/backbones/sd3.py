@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from grasp_bench.backbones.attention import image_attentions, joint_projections
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+from grasp_bench.contracts.backbone import Backbone, Block, PromptEmbeddings
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,8 @@ class MMDiT(Backbone):
         "attn2.to_out.0",
     )
 
+    needs_all_tokens: ClassVar[str] = ""
+
     transformer: SD3Transformer2DModel
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
@@ -47,6 +50,24 @@ class MMDiT(Backbone):
             return_dict=False,
         )[0]
         return output
+
+    def blocks(self) -> list[Block]:
+        return [Block(each, True, not each.context_pre_only) for each in self.transformer.transformer_blocks]
+
+    def conditioning(self) -> torch.nn.Module:
+        return self.transformer.time_text_embed  # type: ignore[no-any-return] # untyped in diffusers
+
+    def output_norm(self) -> torch.nn.Module:
+        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
+
+    def image_attentions(self) -> dict[str, torch.nn.Module]:
+        return image_attentions(self.transformer)
+
+    def prompt_projections(self) -> dict[str, tuple[str, str]]:
+        return joint_projections(self.transformer)
+
+    def prompt_width(self) -> int:
+        return int(self.transformer.config["pooled_projection_dim"])
 
 
 class SD3(MMDiT, SavedBackbone):

@@ -65,6 +65,21 @@ class Description:
 
 
 @dataclass(frozen=True)
+class Block:
+    """One block of a transformer, called as diffusers' are.
+
+    Its first argument, ``hidden_states``, is the image's tokens (B, N, D). A ``joint`` block is also given the prompt's
+    tokens (B, T, D), as ``encoder_hidden_states``. It returns the image's tokens, or the prompt's and the image's.
+    """
+
+    module: torch.nn.Module
+    joint: bool = False
+    """Whether prompt and image are one sequence to it, so that the prompt's tokens are as wide as the image's."""
+    returns_prompt: bool = False
+    """Whether it returns the prompt's tokens before the image's."""
+
+
+@dataclass(frozen=True)
 class ChosenBackbone:
     """A backbone before it is loaded."""
 
@@ -96,6 +111,8 @@ class Backbone:
     """Name endings of the attention's linear layers, the usual targets of LoRA."""
     sampling_dtype: ClassVar[str]
     """Precision of latents while sampling, a torch dtype's name."""
+    needs_all_tokens: ClassVar[str] = "its backbone does not say that blocks can work on some of an image's tokens"
+    """Why :meth:`blocks` cannot be given a subset of each image's tokens, as a clause; empty where they can."""
 
     latent_shape: tuple[int, int, int]
     """(C, H, W) of what the transformer works on."""
@@ -163,6 +180,46 @@ class Backbone:
         from diffusers.models.attention import FeedForward
 
         return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
+
+    def blocks(self) -> list[Block]:
+        """The blocks in the order of the forward pass; empty where there are none that are called as :class:`Block`
+        says, and methods that read or route their tokens are then skipped.
+        """
+        return []
+
+    def image_tokens(self, latents: torch.Tensor) -> int:
+        """How many tokens the transformer makes of each of the latents (B, C, H, W)."""
+        config: Any = self.transformer.config
+        height, width = latents.shape[-2:]
+        return int(height // config.patch_size * (width // config.patch_size))
+
+    def conditioning(self) -> torch.nn.Module | None:
+        """The module whose output, or the last of several outputs, is the embedding (B, D) of the timestep and of what
+        else the blocks are modulated by; called once in each forward pass, before the blocks. None: there is no such.
+        """
+        return None
+
+    def output_norm(self) -> torch.nn.Module | None:
+        """The first layer after the last block, whose first argument is the image's tokens; None: there is no such."""
+        return None
+
+    def image_attentions(self) -> dict[str, torch.nn.Module]:
+        """Name → attention layer, of diffusers' ``Attention`` class, in which the image's tokens attend to each other,
+        and to the prompt's too or not; in the order of the forward pass.
+        """
+        return {}
+
+    def prompt_projections(self) -> dict[str, tuple[str, str]]:
+        """Attention layer → names of its projections to the keys and the values of the prompt's tokens, in the order of
+        the forward pass.
+        """
+        return {}
+
+    def prompt_width(self) -> int | None:
+        """Width of the pooled embedding or, without one, of the prompt's tokens; of class indices, how many there are
+        with the null class. None: unknown.
+        """
+        return None
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass instead of keeping them; routes and gates stay intact."""

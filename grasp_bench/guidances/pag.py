@@ -56,18 +56,14 @@ class PerturbedAttentionGuidance(Guidance[PerturbedSettings]):
 
     def supports(self, backbone: Backbone, method: Method[MethodSettings]) -> Skip | None:
         """Raises :class:`UserError` for a layer that the backbone does not have."""
-        from grasp_bench.guidances.perturbed import image_attentions
-
-        if not (found := image_attentions(backbone.transformer)):
+        if not (found := backbone.image_attentions()):
             kind = type(backbone.transformer).__name__
-            return Skip(f"pag perturbs attention of the class that SD3, DiT, PixArt and Sana share; {kind} has another")
+            return Skip(f"pag perturbs attention layers of diffusers' Attention class, and {kind} has none for images")
         self._chosen(found)
         return None
 
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:
-        from grasp_bench.guidances.perturbed import image_attentions
-
-        self.layers = self._chosen(image_attentions(workshop.backbone.transformer))
+        self.layers = self._chosen(workshop.backbone.image_attentions())
 
     def _chosen(self, found: dict[str, Any]) -> list[Any]:
         """The layers that are asked for, of those that there are."""

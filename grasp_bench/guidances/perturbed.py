@@ -12,16 +12,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 
-def image_attentions(transformer: torch.nn.Module) -> dict[str, Attention]:
-    """Name → attention in which image tokens attend to image tokens, and to prompt tokens too or not; in the order of
-    the forward pass.
-
-    Those are the joint attentions of SD3's transformer, and the self-attentions of SD3.5's, DiT's, PixArt's and Sana's.
-    """
-    named = transformer.named_modules()
-    return {name: layer for name, layer in named if isinstance(layer, Attention) and not layer.is_cross_attention}
-
-
 @contextmanager
 def perturbed(layers: Iterable[Attention]) -> Iterator[None]:
     """Inside the block, the map of image tokens to image tokens in ``layers`` is diagonal."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -61,7 +61,7 @@ class SparseGuidance(Guidance[SparseSettings]):
         "by itself"
     )
 
-    transformer: Any
+    backbone: Backbone
     """Set by :meth:`prepare`."""
 
     def supports(self, backbone: Backbone, method: Method[MethodSettings]) -> Skip | None:
@@ -75,7 +75,7 @@ class SparseGuidance(Guidance[SparseSettings]):
         return refusal(backbone)
 
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:
-        self.transformer = workshop.backbone.transformer
+        self.backbone = workshop.backbone
 
     @property
     def evaluations_per_step(self) -> int:
@@ -102,13 +102,13 @@ class SparseGuidance(Guidance[SparseSettings]):
         """The prediction (B, ...) when a share ``ratio`` of each sample's tokens skips the middle blocks."""
         import torch
 
-        from grasp_bench.adapters.tread import draw_kept, image_tokens, token_routing
+        from grasp_bench.adapters.tread import draw_kept, token_routing
 
         predict = model.unconditional if null else model.conditional
         if ratio == 0:
             return predict(latents, step.timesteps)
-        tokens = image_tokens(self.transformer, latents)
-        with token_routing(self.transformer) as routing:
+        tokens = self.backbone.image_tokens(latents)
+        with token_routing(self.backbone.blocks()) as routing:
             kept = torch.cat([draw_kept(1, tokens, ratio, generator) for generator in step.generators])
             routing.kept = kept.to(latents.device)
             return predict(latents, step.timesteps)

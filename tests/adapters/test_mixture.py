@@ -10,7 +10,6 @@ from grasp_bench.adapters.mixture import (
     GatedAdapters,
     GateLog,
     balance,
-    prompt_width,
     sample_features,
 )
 from grasp_bench.adapters.residual import RoutedAdapter
@@ -94,18 +93,6 @@ def test_features_of_samples_are_normalised_and_tell_prompt_and_timestep() -> No
     moved[0, 3:] += 1  # padding
     assert torch.equal(sample_features(condition(PromptEmbeddings(moved, mask=mask)), 6), found["masked"])
     assert found["index"][:, :6].argmax(1).tolist() == [4, 5]
-
-
-def test_the_width_of_a_prompt_is_what_the_transformer_states() -> None:
-    class Stating(nn.Module):
-        def __init__(self, **config: object) -> None:
-            super().__init__()
-            self.config = config
-
-    assert prompt_width(Stating(pooled_projection_dim=16)) == 16
-    assert prompt_width(Stating(caption_channels=24, num_embeds_ada_norm=1000)) == 24
-    assert prompt_width(Stating(num_embeds_ada_norm=1000)) == 1001
-    assert prompt_width(nn.Linear(2, 2)) is None
 
 
 def test_balance_is_one_when_even_and_the_number_of_experts_when_all_tokens_go_to_one() -> None:

@@ -16,6 +16,9 @@ from rich.console import Console
 from grasp_bench import plugins, seeds
 from grasp_bench.adapters.tap import blocks
 from grasp_bench.adapters.tread import draw_kept, middle, refusal, routed_training, token_routing
+from grasp_bench.backbones.dit import DiT
+from grasp_bench.backbones.flux import Flux
+from grasp_bench.backbones.pixart import PixArt
 from grasp_bench.backbones.sana import Sana
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.backbone import Backbone
@@ -61,7 +64,7 @@ def predict(backbone: TinySD3, batch: Batch, method: Method[Any] | None = None) 
 
 
 def routed(backbone: TinySD3, batch: Batch, ratio: float = 0.5, method: Method[Any] | None = None) -> torch.Tensor:
-    with routed_training(backbone.transformer, ratio) as leave_tokens_out:
+    with routed_training(backbone, ratio) as leave_tokens_out:
         leave_tokens_out(batch)
         return predict(backbone, batch, method)
 
@@ -101,12 +104,12 @@ def test_a_sample_keeps_the_same_tokens_however_a_step_is_split(backbone: TinySD
 @torch.no_grad()
 def test_tokens_that_skip_stay_and_those_that_are_kept_see_each_other_alone(backbone: TinySD3) -> None:
     batch, seen = batch_for(backbone), []
-    found = blocks(backbone.transformer)
+    found = blocks(backbone)
     hooks = [block.register_forward_hook(lambda *seen_by: seen.append(seen_by[-1])) for block in found[:3]]
     times: list[torch.Tensor] = []
     hooks.append(backbone.transformer.time_text_embed.register_forward_hook(lambda *all: times.append(all[-1])))
     kept = draw_kept(SAMPLES, TOKENS, 0.5, torch.Generator().manual_seed(0))
-    with token_routing(backbone.transformer) as routing:
+    with token_routing(backbone.blocks()) as routing:
         routing.kept = kept
         predict(backbone, batch)
     for hook in hooks:
@@ -125,7 +128,7 @@ def test_tokens_that_skip_stay_and_those_that_are_kept_see_each_other_alone(back
 @torch.no_grad()
 def test_a_forward_pass_of_other_samples_is_refused(backbone: TinySD3) -> None:
     batch = batch_for(backbone)
-    with token_routing(backbone.transformer) as routing:
+    with token_routing(backbone.blocks()) as routing:
         routing.kept = draw_kept(2, TOKENS, 0.5, torch.Generator())
         with pytest.raises(RuntimeError, match=r"of 2 samples .* has 4"):
             predict(backbone, batch)
@@ -153,14 +156,14 @@ def test_operations_fall_by_those_of_the_tokens_left_out(backbone: TinySD3) -> N
 def test_at_0_and_afterwards_the_transformer_is_itself(backbone: TinySD3) -> None:
     batch = batch_for(backbone)
     before = predict(backbone, batch)
-    with routed_training(backbone.transformer, 0.0):
-        assert not any("forward" in vars(block) for block in blocks(backbone.transformer))
+    with routed_training(backbone, 0.0):
+        assert not any("forward" in vars(block) for block in blocks(backbone))
     assert torch.equal(routed(backbone, batch, 0.0), before)
-    with token_routing(backbone.transformer):
+    with token_routing(backbone.blocks()):
         assert torch.equal(predict(backbone, batch), before)  # before tokens are chosen all are kept
-    with pytest.raises(KeyError), token_routing(backbone.transformer):
+    with pytest.raises(KeyError), token_routing(backbone.blocks()):
         raise KeyError
-    assert not any("forward" in vars(block) for block in blocks(backbone.transformer))
+    assert not any("forward" in vars(block) for block in blocks(backbone))
     assert torch.equal(predict(backbone, batch), before)
 
 
@@ -215,7 +218,7 @@ def attached(name: str) -> tuple[TinySD3, Method[Any]]:
 def gradients(backbone: TinySD3, method: Method[Any], ratio: float) -> dict[str, torch.Tensor]:
     """Of the loss of a step, which may make forward passes of its own."""
     batch, parameters = batch_for(backbone), method.parameters()
-    with routed_training(backbone.transformer, ratio) as leave_tokens_out:
+    with routed_training(backbone, ratio) as leave_tokens_out:
         leave_tokens_out(batch)
         prediction = predict(backbone, batch, method)
         loss, auxiliary = method.losses(batch, prediction).mean(), method.auxiliary_loss(batch, prediction)
@@ -262,13 +265,13 @@ def bare(kind: type[Backbone], transformer: torch.nn.Module) -> Backbone:
 
 def dit(layers: int = 3) -> Backbone:
     torch.manual_seed(0)
-    return bare(Backbone, DiTTransformer2DModel(num_layers=layers, num_embeds_ada_norm=3, **SMALL))
+    return bare(DiT, DiTTransformer2DModel(num_layers=layers, num_embeds_ada_norm=3, **SMALL))
 
 
 def pixart() -> Backbone:
     torch.manual_seed(0)
     sizes = SMALL | {"num_layers": 3, "caption_channels": 8, "cross_attention_dim": 16, "out_channels": 8}
-    return bare(Backbone, PixArtTransformer2DModel(use_additional_conditions=False, **sizes))
+    return bare(PixArt, PixArtTransformer2DModel(use_additional_conditions=False, **sizes))
 
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -292,7 +295,7 @@ def test_tokens_of_other_families_skip_too(name: str, make: Any) -> None:
         return found.transformer(latents, return_dict=False, **ARGUMENTS[name])[0]
 
     dense = output()
-    with token_routing(found.transformer) as routing:
+    with token_routing(found.blocks()) as routing:
         outputs = []
         for ratio in (0.0, 0.5):
             routing.kept = draw_kept(2, TOKENS, ratio, torch.Generator().manual_seed(0))
@@ -310,8 +313,8 @@ def test_backbones_whose_blocks_need_all_tokens_are_refused_with_the_reason() ->
         num_single_layers=1, joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=(2, 2, 4), **sizes
     )
     for found, reason in (
-        (bare(Sana, sana), "convolutional feed-forward layers of SanaTransformer2DModel need the whole grid"),
-        (bare(Backbone, flux), "blocks of FluxTransformer2DModel are given the places"),
+        (bare(Sana, sana), "SanaTransformer2DModel cannot: its convolutional feed-forward layers need the whole grid"),
+        (bare(Flux, flux), "FluxTransformer2DModel cannot: its blocks are given the places"),
         (dit(layers=2), "DiTTransformer2DModel has 2, expected at least 3"),
     ):
         skip = refusal(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +11,13 @@ from helpers.attaching import attach, forward, sample, size, train
 from torch import nn
 
 from grasp_bench.adapters.ladder import Ladder
+from grasp_bench.backbones.dit import DiT
+from grasp_bench.backbones.flux import Flux
+from grasp_bench.backbones.pixart import PixArt
 from grasp_bench.backbones.sana import Sana
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
-from grasp_bench.baselines.ladder import LadderSettings, LadderSideTuning, blocks
+from grasp_bench.baselines.ladder import LadderSettings, LadderSideTuning
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Method
 from grasp_bench.errors import Skip
@@ -121,7 +123,7 @@ def kept_for_backward(kind: type[Method[Any]], **settings: Any) -> tuple[int, in
         sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    for block in blocks(backbone.transformer):
+    for block in (each.module for each in backbone.blocks()):
         block.register_forward_pre_hook(enter)
         block.register_forward_hook(leave)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
@@ -192,7 +194,7 @@ def family(name: str) -> tuple[Backbone, dict[str, Any]]:
     torch.manual_seed(0)
     latents, times = torch.randn(2, 4, 8, 8), torch.tensor([3, 500])
     if name == "dit":
-        found = bare(Backbone, DiTTransformer2DModel(num_layers=2, num_embeds_ada_norm=3, sample_size=8, **SMALL))
+        found = bare(DiT, DiTTransformer2DModel(num_layers=2, num_embeds_ada_norm=3, sample_size=8, **SMALL))
         return found, {"hidden_states": latents, "timestep": times, "class_labels": torch.tensor([0, 2])}
     if name == "flux":
         sizes = {"num_layers": 1, "num_single_layers": 2, "pooled_projection_dim": 16, "axes_dims_rope": (2, 2, 4)}
@@ -200,14 +202,14 @@ def family(name: str) -> tuple[Backbone, dict[str, Any]]:
         arguments = {"hidden_states": torch.randn(2, 6, 4), "encoder_hidden_states": torch.randn(2, 5, 16)}
         arguments |= {"pooled_projections": torch.randn(2, 16), "timestep": times / 1000}
         arguments |= {"img_ids": torch.zeros(6, 3), "txt_ids": torch.zeros(5, 3)}
-        return bare(Backbone, transformer), arguments
+        return bare(Flux, transformer), arguments
     prompts = {"encoder_hidden_states": torch.randn(2, 5, 16), "timestep": times, "hidden_states": latents}
     sizes = {"num_layers": 2, "caption_channels": 16, "cross_attention_dim": 16, "sample_size": 8}
     if name == "sana":
         cross = {"num_cross_attention_heads": 2, "cross_attention_head_dim": 8, "out_channels": 4}
         return bare(Sana, SanaTransformer2DModel(**SMALL, **sizes, **cross)), prompts
     transformer = PixArtTransformer2DModel(use_additional_conditions=False, out_channels=8, **SMALL, **sizes)
-    return bare(Backbone, transformer), prompts | {
+    return bare(PixArt, transformer), prompts | {
         "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
     }
 
@@ -238,6 +240,6 @@ def test_it_stands_beside_every_family(name: str) -> None:
 
 
 def test_a_network_without_blocks_is_skipped() -> None:
-    skip = LadderSideTuning(LadderSettings()).supports(SimpleNamespace(transformer=nn.Linear(2, 2)), None)
+    skip = LadderSideTuning(LadderSettings()).supports(bare(Backbone, nn.Linear(2, 2)), None)
     assert isinstance(skip, Skip)
-    assert "Linear has not" in skip.reason
+    assert "backbone of Linear does not name them" in skip.reason

@@ -11,11 +11,12 @@ from helpers.attaching import attach, forward, size, train
 from peft import PeftModel
 
 from grasp_bench import seeds
+from grasp_bench.backbones.pixart import PixArt
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines import lora_attn
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.baselines.lora import DIFFUSERS_FILE, Lora
-from grasp_bench.baselines.lora_attn import Localisation, LoraAttention, localise, text_projections
+from grasp_bench.baselines.lora_attn import Localisation, LoraAttention, localise
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.objective import VariancePreserving
 from grasp_bench.contracts.study import Study
@@ -40,14 +41,14 @@ def runs() -> lora_attn._Runs:
 
 
 def test_the_text_s_projections_of_an_mmdit_are_the_added_ones() -> None:
-    found = text_projections(TinySD3.load().transformer)
+    found = TinySD3.load().prompt_projections()
     assert found == {name: (f"{name}.add_k_proj", f"{name}.add_v_proj") for name in LAYERS}
 
 
 @torch.no_grad()
 def test_patching_a_run_with_its_own_keys_and_values_changes_nothing(runs: lora_attn._Runs) -> None:
     own: lora_attn.Cache = {}
-    names = [name for pair in text_projections(runs.backbone.transformer).values() for name in pair]
+    names = [name for pair in runs.backbone.prompt_projections().values() for name in pair]
     with lora_attn._recording(runs.backbone.transformer, names, own):
         assert torch.equal(runs._sample(runs.first), runs.start)
     assert all(len(outputs) == 3 for outputs in own.values())
@@ -156,6 +157,7 @@ class CrossAttending(Backbone):
     """A tiny transformer under DDPM's diffusion that reads its prompt by cross-attention alone, which is masked."""
 
     latent_shape = (4, 8, 8)
+    prompt_projections = PixArt.prompt_projections
 
     def __init__(self) -> None:
         with seeds.global_seed(torch.Generator().manual_seed(0)):
@@ -197,7 +199,7 @@ class CrossAttending(Backbone):
 def test_where_text_is_only_cross_attended_to_patching_every_layer_is_the_other_prompt(pair: tuple[str, str]) -> None:
     backbone = CrossAttending()
     layers = [f"transformer_blocks.{index}.attn2" for index in range(3)]
-    assert text_projections(backbone.transformer) == {name: (f"{name}.to_k", f"{name}.to_v") for name in layers}
+    assert backbone.prompt_projections() == {name: (f"{name}.to_k", f"{name}.to_v") for name in layers}
     found = localise(backbone, lambda prompts: backbone.encode_prompts([*prompts]), [pair], 3, 1.0)
     assert list(found.effects) == layers
     assert found.all_layers == 1

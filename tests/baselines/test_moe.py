@@ -116,10 +116,10 @@ def test_a_transformer_of_unknown_prompts_is_skipped_with_a_reason() -> None:
     backbone, (_, task) = TinySD3.load(), make_task("digits-lt", [], None)
     method = SampleMixture(SampleMixture.Config())
     assert method.supports(backbone, task) is None
-    backbone.transformer = torch.nn.Linear(2, 2)
+    backbone.prompt_width = lambda: None
     skip = method.supports(backbone, task)
     assert isinstance(skip, Skip)
-    assert "config" in skip.reason
+    assert "does not say how wide" in skip.reason
 
 
 def test_fresh_weights_of_the_token_gate_are_those_of_before() -> None:

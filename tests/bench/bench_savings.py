@@ -94,7 +94,7 @@ def time_saved(sizes: Sizes, device: torch.device) -> list[Measure]:
 
 def predict_with_fewer_tokens(backbone: Backbone, method: Method[MethodSettings], batch: Batch) -> torch.Tensor:
     """One forward pass (B, C, H, W) in which other tokens than at the step before skip blocks."""
-    with routed_training(backbone.transformer, SHARE) as leave_tokens_out:
+    with routed_training(backbone, SHARE) as leave_tokens_out:
         leave_tokens_out(batch)
         return predict(backbone, method, batch)
 

@@ -9,13 +9,15 @@ from diffusers import DiTTransformer2DModel, FluxTransformer2DModel, SanaTransfo
 from diffusers.guiders import PerturbedAttentionGuidance as DiffusersGuidance
 from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0, PAGJointAttnProcessor2_0
 
+from grasp_bench.backbones.attention import image_attentions
+from grasp_bench.backbones.flux import Flux
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.guidance import Model, SamplingStep
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.errors import Skip, UserError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidances.pag import PerturbedAttentionGuidance, PerturbedSettings
-from grasp_bench.guidances.perturbed import image_attentions, perturbed
+from grasp_bench.guidances.perturbed import perturbed
 from grasp_bench.run.sampling import Network
 
 STEP = SamplingStep(1, 4, torch.tensor([0.9, 0.5, 0.2]), torch.tensor([0.8, 0.4, 0.1]), {}, [])
@@ -98,7 +100,7 @@ def test_a_scale_of_0_is_cfg(backbone: TinySD3, scale: float) -> None:
 def test_the_transformer_is_itself_again_even_after_an_error(backbone: TinySD3) -> None:
     _, model = network_and_model(backbone)
     before = model.conditional(LATENTS, STEP.timesteps)
-    with pytest.raises(KeyError), perturbed(image_attentions(backbone.transformer).values()):
+    with pytest.raises(KeyError), perturbed(backbone.image_attentions().values()):
         raise KeyError
     assert torch.equal(model.conditional(LATENTS, STEP.timesteps), before)
     with perturbed([]):
@@ -119,7 +121,7 @@ def test_samples_are_independent(backbone: TinySD3) -> None:
 
 @torch.no_grad()
 def test_joint_attention_is_perturbed_as_in_diffusers_pipeline(backbone: TinySD3) -> None:
-    layer = image_attentions(backbone.transformer)["transformer_blocks.1.attn"]
+    layer = backbone.image_attentions()["transformer_blocks.1.attn"]
     image, prompt = torch.randn(2, 16, 64), torch.randn(2, 12, 64)
     with perturbed([layer]):
         got = layer(image, encoder_hidden_states=prompt)
@@ -172,7 +174,7 @@ def test_the_linear_attention_of_sana_and_no_attention_to_prompts() -> None:
 
 
 def test_layers_are_named_exactly(backbone: TinySD3) -> None:
-    layers = image_attentions(backbone.transformer)
+    layers = backbone.image_attentions()
     assert guidance(backbone).layers == [layers["transformer_blocks.2.attn"]]
     named = guidance(backbone, layers="transformer_blocks.1.attn, transformer_blocks.3.attn").layers
     assert named == [layers["transformer_blocks.1.attn"], layers["transformer_blocks.3.attn"]]
@@ -193,6 +195,8 @@ def test_a_transformer_of_other_attention_is_skipped() -> None:
         axes_dims_rope=(2, 2, 4),
     )
     found = PerturbedAttentionGuidance(PerturbedSettings())
-    skip = found.supports(SimpleNamespace(transformer=transformer), Method(MethodSettings()))
+    backbone = Flux.__new__(Flux)
+    backbone.transformer = transformer
+    skip = found.supports(backbone, Method(MethodSettings()))
     assert isinstance(skip, Skip)
     assert "FluxTransformer2DModel" in skip.reason

@@ -59,7 +59,7 @@ def test_it_is_the_extrapolation_from_fewer_tokens(backbone: TinySD3, weak_promp
     generators, branches = streams(), []
     for ratio, ask in ((0.25, model.conditional), (0.75, model.conditional)):
         ask = model.unconditional if ratio == 0.75 and weak_prompt == "null" else ask
-        with token_routing(backbone.transformer) as routing:
+        with token_routing(backbone.blocks()) as routing:
             routing.kept = torch.cat([draw_kept(1, TOKENS, ratio, each) for each in generators])
             branches.append(ask(LATENTS, TIMES))
     strong, weak = branches
@@ -91,7 +91,7 @@ def test_one_prediction_alone_costs_one_evaluation(backbone: TinySD3, scale: flo
     network, model = network_and_model(backbone)
     got = guidance(backbone, guidance_scale=scale).predict(model, LATENTS, step())
     assert network.evaluations == 3
-    with token_routing(backbone.transformer) as routing:
+    with token_routing(backbone.blocks()) as routing:
         routing.kept = torch.cat([draw_kept(1, TOKENS, ratio, each) for each in streams()])
         assert torch.equal(got, model.conditional(LATENTS, TIMES))
 

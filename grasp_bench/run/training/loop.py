@@ -103,6 +103,7 @@ def train(
     if execution.compile:
         backbone.transformer.compile()
     kind = Placement if processes.count == 1 else Shards if execution.shard else Copies
+    routing = routed_training(backbone, settings.tread)
     placement = kind(backbone, list(method.parameters().values()), added, processes)
     parameters = method.parameters()  # after the placement, which may put shards in the place of parameters
     optimizer = make_optimizer(budget.optimizer, parameters.values(), settings)
@@ -114,7 +115,7 @@ def train(
 
     with (
         progress.task("train", budget.steps, history.step) as advance,
-        routed_training(method.transformer, settings.tread) as leave_tokens_out,
+        routing as leave_tokens_out,
         Checkpoints(folder, processes) as checkpoints,
     ):
         logged_step, logged_at = history.step, time.perf_counter()
