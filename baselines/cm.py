@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue
 
 from grasp_bench.contracts.method import Batch, MethodSettings
 from grasp_bench.contracts.settings import Tuned
+from grasp_bench.errors import Skip
 
 from .on_top import OnTop, OnTopSettings, squared_distance
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 class CmSettings(OnTopSettings):
     """Settings of capacity manipulation."""
 
-    on: Literal["vanilla-ft", "lora"] = "lora"
-    """What the general weights are: LoRA's updates of frozen ones, by its defaults, or all of the transformer's"""
+    on: str = "lora"
+    """Name of the method that trains the general weights, with its own defaults: LoRA updates frozen ones, and
+    vanilla-ft all of the transformer's"""
     rank_ratio: float = Field(default=0.1, gt=0, le=1)
     """Rank of the expert, as a share of the smaller side of each weight"""
     capacity_weight: Annotated[float, Tuned(0.1, 10, log=True)] = Field(default=1.0, ge=0)
@@ -50,16 +52,21 @@ class Cm(OnTop[CmSettings]):
         "are our own choices"
     )
 
+    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
+        if not any(name.endswith(backbone.attention_projections) for name, _ in backbone.transformer.named_modules()):
+            return Skip("the experts stand beside the attention's linear layers, and this backbone names none")
+        return super().supports(backbone, task)
+
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         import torch
 
         from grasp_bench.adapters.inject import wrap
-        from grasp_bench.adapters.low_rank import LowRankExpert
+        from grasp_bench.adapters.low_rank import LowRankExpert, widths
 
         super().attach(backbone, task, generator)
 
         def expert(layer: Any) -> LowRankExpert:
-            rank = max(1, round(self.config.rank_ratio * min(layer.in_features, layer.out_features)))
+            rank = max(1, round(self.config.rank_ratio * min(widths(layer))))
             return LowRankExpert(layer, rank, generator)
 
         names = [name for name, _ in self.transformer.named_modules()]
@@ -102,7 +109,7 @@ class Cm(OnTop[CmSettings]):
         rewarded, limited = (total(each.to(self.device)).item() for each in (self.rewarded, self.limited))
         self.rewarded.zero_()
         self.limited.zero_()
-        return {"reward_limited": limited / max(1, rewarded)}
+        return super().diagnostics() | {"reward_limited": limited / max(1, rewarded)}
 
     def _count(self, rewarded: torch.Tensor, limited: torch.Tensor) -> None:
         self.device = rewarded.device

@@ -96,7 +96,7 @@ class OrientedCalibration(OnTop[OcSettings]):
         shares = (transferred / seen.clamp(min=1)).tolist()
         self.seen.zero_()
         self.transferred.zero_()
-        return {"transferred": dict(zip(self.groups, shares, strict=True))}
+        return super().diagnostics() | {"transferred": dict(zip(self.groups, shares, strict=True))}
 
     def _count(self, batch: Batch, transferred: torch.Tensor) -> None:
         self.device = transferred.device

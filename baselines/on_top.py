@@ -4,67 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from pydantic import JsonValue, ModelWrapValidatorHandler, model_validator
+from pydantic import JsonValue, ModelWrapValidatorHandler, ValidationError, model_validator
 
+from grasp_bench import plugins
 from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
-from grasp_bench.errors import Skip
-
-from .grasp import Grasp
-from .lora import Lora
-from .shared_adapter import SharedAdapter
-from .vanilla_ft import VanillaFineTuning
+from grasp_bench.errors import Skip, UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
-    from grasp_bench.contracts.task import Task, TaskSettings
-
-BENEATH: dict[str, type[Method[Any]]] = {
-    "vanilla-ft": VanillaFineTuning,
-    "lora": Lora,
-    "grasp": Grasp,
-    "shared-adapter": SharedAdapter,
-}
+    from grasp_bench.contracts.study import Study
+    from grasp_bench.contracts.task import Split, Task, TaskSettings
 
 
 class OnTopSettings(MethodSettings):
     """Settings of a loss on top of another method; its learning rate is by default that of the method beneath."""
 
-    on: Literal["vanilla-ft", "lora", "grasp", "shared-adapter"] = "vanilla-ft"
-    """The method beneath, with the defaults of its own: what is trained, and with which routes"""
+    on: str = "vanilla-ft"
+    """Name of the method beneath, which decides what is trained and how samples are routed; it has its own defaults,
+    except for the settings that every method has, which are those given here"""
+    on_version: str = "1"
+    """Version of the method beneath; it follows from what is installed and cannot be chosen"""
 
+    added: ClassVar[frozenset[str]] = MethodSettings.added | {"on_version"}
     searched_with: ClassVar[frozenset[str]] = frozenset({"on"})
 
     @model_validator(mode="wrap")
     @classmethod
-    def _learning_rate_of_the_method_beneath(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """A default like others: the rate does not count as set, and so gives way to what a search chose."""
-        beneath = BENEATH.get(values.get("on", cls.model_fields["on"].default))
-        if beneath is None or "learning_rate" in values:
-            return handler(values)
-        settings = handler({"learning_rate": beneath.Config().learning_rate} | values)
-        settings.model_fields_set.discard("learning_rate")
+    def _of_the_method_beneath(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Defaults like others: neither counts as set, so that the rate gives way to what a search chose."""
+        name = str(values.get("on", cls.model_fields["on"].default))
+        try:
+            kind = plugins.load("methods", name)
+        except UserError as error:
+            raise ValueError(f"on={name}: {error}") from error
+        if kind.Config is cls:
+            raise ValueError(f"on={name}: a loss does not go on top of itself; choose the method that it trains")
+        if (asked := values.get("on_version", kind.version)) != kind.version:
+            raise ValueError(
+                f"on={name}: version {kind.version} of it is installed, expected {asked}; install that version, or "
+                "leave on_version out"
+            )
+        defaults = {"learning_rate": kind.Config().learning_rate, "on_version": kind.version}
+        settings = handler(defaults | values)
+        settings.model_fields_set.difference_update(defaults.keys() - values.keys())
+        try:
+            settings.beneath()
+        except ValidationError as error:
+            raise ValueError(f"on={name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
         return settings
+
+    def beneath(self) -> Method[MethodSettings]:
+        """The method beneath, with these settings where every method has them and its own defaults elsewhere."""
+        kind: type[Method[MethodSettings]] = plugins.load("methods", self.on)
+        return kind(kind.Config(**{name: getattr(self, name) for name in MethodSettings.model_fields}))
 
 
 C_co = TypeVar("C_co", bound=OnTopSettings, covariant=True)
 
 
 class OnTop(Method[C_co]):
-    """A loss on top of another method, which attaches, routes and stores; a subclass overrides :meth:`losses`."""
+    """A loss on top of another method, which attaches, routes and stores; a subclass overrides :meth:`losses`.
+
+    What the method beneath does beyond attaching (a study, losses of its own, clusters, diagnostics) stays in force. A
+    subclass may add trainable modules to the transformer after :meth:`attach`.
+    """
 
     Config: ClassVar[type[MethodSettings]] = OnTopSettings
 
     def __init__(self, config: C_co) -> None:
         super().__init__(config)
-        kind = BENEATH[config.on]
-        self.beneath: Method[MethodSettings] = kind(
-            kind.Config(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
-        )
+        self.beneath = config.beneath()
+        self.auxiliary: torch.Tensor | None = None
+
+    @property
+    def studies(self) -> bool:
+        return self.beneath.studies
+
+    def study(self, study: Study) -> dict[str, JsonValue]:
+        return self.beneath.study(study)
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
         return self.beneath.supports(backbone, task)
@@ -72,6 +96,7 @@ class OnTop(Method[C_co]):
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         import torch
 
+        self.beneath.studied = self.studied
         self.beneath.attach(backbone, task, generator)
         self.backbone, self.transformer = backbone, backbone.transformer
         self.prompts = [info.prompt for info in task.classes()]
@@ -80,8 +105,53 @@ class OnTop(Method[C_co]):
     def detach(self) -> None:
         self.beneath.detach()
 
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        return self.beneath.parameters() | self._own_parameters()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        own = {name: parameter.detach() for name, parameter in self._own_parameters().items()}
+        return self.beneath.state_dict() | own
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        own = self._own_parameters()
+        if missing := sorted(own.keys() - state.keys())[:3]:
+            raise ValueError(f"weights of another method or setting: {missing} are missing")
+        self.beneath.load_state_dict({name: tensor for name, tensor in state.items() if name not in own})
+        for name, parameter in own.items():
+            parameter.data.copy_(state[name])
+
+    def _own_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Parameters that the loss added, where the method beneath does not find them in the transformer itself."""
+        theirs = {id(parameter) for parameter in self.beneath.parameters().values()}
+        named = super().parameters().items()
+        return {name: parameter for name, parameter in named if id(parameter) not in theirs}
+
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         return self.beneath.condition(condition)
+
+    def sample_weights(self, counts: np.ndarray) -> np.ndarray | None:
+        return self.beneath.sample_weights(counts)
+
+    def loss_weights(self, counts: np.ndarray) -> np.ndarray | None:
+        return self.beneath.loss_weights(counts)
+
+    def training_clusters(self, train: Split) -> np.ndarray | None:
+        return self.beneath.training_clusters(train)
+
+    def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
+        """The losses (B,) of the method beneath, which draws from a stream of its own.
+
+        Called before any second forward pass, so that its auxiliary loss is that of the first.
+        """
+        theirs = replace(batch, generator=_apart(batch.generator))
+        losses = self.beneath.losses(theirs, prediction)
+        self.auxiliary = self.beneath.auxiliary_loss(theirs, prediction)
+        return losses
+
+    def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
+        """The auxiliary loss of the method beneath, as :meth:`losses` found it."""
+        auxiliary, self.auxiliary = self.auxiliary, None
+        return auxiliary
 
     def export(self, folder: Path) -> str:
         return self.beneath.export(folder)
@@ -91,6 +161,9 @@ class OnTop(Method[C_co]):
 
     def pictures(self) -> dict[str, bytes]:
         return self.beneath.pictures()
+
+    def diagnostics(self) -> dict[str, JsonValue]:
+        return self.beneath.diagnostics()
 
     def embed(self, batch: Batch, prompts: Sequence[str]) -> PromptEmbeddings:
         """Embeddings of prompts of classes and of the null condition, beside the latents of ``batch``."""
@@ -114,6 +187,13 @@ class OnTop(Method[C_co]):
             yield
         finally:
             self.backbone.transformer = wrapped
+
+
+def _apart(stream: torch.Generator) -> torch.Generator:
+    """A stream seeded by ``stream``, which stays where it is."""
+    import torch
+
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (2,), generator=stream.clone_state())[1]))
 
 
 def squared_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

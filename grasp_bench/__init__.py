@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from grasp_bench.adapters.layout import on_tokens as on_tokens
     from grasp_bench.adapters.residual import RoutedAdapter as RoutedAdapter
     from grasp_bench.adapters.routing import Route as Route
-    from grasp_bench.adapters.scope import current_scope as current_scope
-    from grasp_bench.adapters.scope import scope as scope
     from grasp_bench.api import load as load
     from grasp_bench.api import run as run
     from grasp_bench.backbones.saved import SavedBackbone as SavedBackbone
     from grasp_bench.contracts.backbone import Backbone as Backbone
+    from grasp_bench.contracts.backbone import Block as Block
     from grasp_bench.contracts.backbone import Description as Description
     from grasp_bench.contracts.backbone import PromptEmbeddings as PromptEmbeddings
     from grasp_bench.contracts.extractor import Extractor as Extractor
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.progress import Progress as Progress
     from grasp_bench.contracts.recipe import Recipe as Recipe
     from grasp_bench.contracts.record import RunRecord as RunRecord
+    from grasp_bench.contracts.scope import current_scope as current_scope
+    from grasp_bench.contracts.scope import scope as scope
     from grasp_bench.contracts.settings import Settings as Settings
     from grasp_bench.contracts.settings import Tuned as Tuned
     from grasp_bench.contracts.spec import Budget as Budget
@@ -75,10 +76,9 @@ _HOMES = {
     "adapters.layout": ("channels_first", "on_tokens"),
     "adapters.residual": ("RoutedAdapter",),
     "adapters.routing": ("Route",),
-    "adapters.scope": ("current_scope", "scope"),
     "api": ("load", "run"),
     "backbones.saved": ("SavedBackbone",),
-    "contracts.backbone": ("Backbone", "Description", "PromptEmbeddings"),
+    "contracts.backbone": ("Backbone", "Block", "Description", "PromptEmbeddings"),
     "contracts.extractor": ("Extractor", "PretrainedExtractor"),
     "contracts.guidance": ("Guidance", "Model", "SamplingStep"),
     "contracts.method": ("Batch", "Condition", "Method", "MethodSettings"),
@@ -87,6 +87,7 @@ _HOMES = {
     "contracts.progress": ("Progress",),
     "contracts.recipe": ("Recipe",),
     "contracts.record": ("RunRecord",),
+    "contracts.scope": ("current_scope", "scope"),
     "contracts.settings": ("Settings", "Tuned"),
     "contracts.spec": ("Budget", "RunSpec", "by_name", "smoke"),
     "contracts.study": ("Study",),

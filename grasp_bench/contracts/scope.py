@@ -1,7 +1,7 @@
 """What a forward pass knows of its batch, carried beside the transformer's arguments in a context variable.
 
 Gradient checkpointing runs the forward pass again during the backward pass, possibly in another thread, where a
-context variable is empty: :func:`checkpoint` captures the scope at forward time and re-enters it.
+context variable is empty: :func:`checkpoint` captures the scopes at forward time and enters them again.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ from typing import Any
 
 import torch
 
-_scope: ContextVar[Any] = ContextVar("scope", default=None)
+_scopes: ContextVar[tuple[Any, ...]] = ContextVar("scopes", default=())
 _recomputing: ContextVar[bool] = ContextVar("recomputing", default=False)
 
 
 @contextmanager
 def scope(value: object) -> Iterator[None]:
-    """Make ``value`` what :func:`current_scope` returns inside the block."""
-    token = _scope.set(value)
+    """Make ``value`` what :func:`current_scope` returns inside the block; scopes nest."""
+    token = _scopes.set((*_scopes.get(), value))
     try:
         yield
     finally:
-        _scope.reset(token)
+        _scopes.reset(token)
 
 
 def current_scope() -> Any:
     """The innermost scope, or None."""
-    return _scope.get()
+    return next(reversed(_scopes.get()), None)
+
+
+def in_scope(value: object) -> bool:
+    """Whether ``value`` itself is the innermost scope or one around it."""
+    return any(each is value for each in _scopes.get())
 
 
 def recomputing() -> bool:
@@ -38,18 +43,18 @@ def recomputing() -> bool:
 
 
 def checkpoint(function: Callable[..., Any], *arguments: Any) -> Any:
-    """A ``gradient_checkpointing_func`` for diffusers that keeps the scope of the first pass."""
-    captured = _scope.get()
+    """A ``gradient_checkpointing_func`` for diffusers that keeps the scopes of the first pass."""
+    captured = _scopes.get()
     return torch.utils.checkpoint.checkpoint(
         function, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), _again(captured))
     )
 
 
 @contextmanager
-def _again(captured: object) -> Iterator[None]:
-    token = _recomputing.set(True)
+def _again(captured: tuple[Any, ...]) -> Iterator[None]:
+    recomputing_token, scopes_token = _recomputing.set(True), _scopes.set(captured)
     try:
-        with scope(captured):
-            yield
+        yield
     finally:
-        _recomputing.reset(token)
+        _scopes.reset(scopes_token)
+        _recomputing.reset(recomputing_token)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.attaching import attach, forward, sample, train
+from pydantic import ValidationError
 
+from grasp_bench import plugins
 from grasp_bench.adapters.low_rank import WITHOUT_EXPERT
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines import cm, coral
@@ -19,16 +22,21 @@ from grasp_bench.baselines.cbdm import Cbdm
 from grasp_bench.baselines.ccua import Ccua, spread
 from grasp_bench.baselines.cm import Cm
 from grasp_bench.baselines.coral import Coral, supervised_contrast
+from grasp_bench.baselines.lora import Lora
 from grasp_bench.baselines.oc import OrientedCalibration
 from grasp_bench.baselines.on_top import OnTop, squared_distance
 from grasp_bench.contracts.method import Batch
 from grasp_bench.contracts.objective import VariancePreserving
 from grasp_bench.contracts.scope import current_scope, scope
+from grasp_bench.contracts.spec import RunSpec
+from grasp_bench.run.plan import plan
 
 ALL: list[type[OnTop[Any]]] = [Cbdm, Ccua, Cm, Coral, OrientedCalibration]
 BENEATH = [
-    (kind, on) for kind in ALL for on in (["lora"] if kind is Cm else ["lora", "grasp", "shared-adapter"])
-]  # what the shared battery, which takes defaults, does not see
+    *((kind, on) for kind in ALL for on in ("lora", "grasp", "moe")),
+    *((Cbdm, on) for on in plugins.entries("methods") if on != "cbdm"),
+    (Cm, "loha"),
+]  # what the conformance suite, which takes defaults, does not see
 
 
 def moved(kind: type[OnTop[Any]], **settings: Any) -> tuple[TinySD3, Any, Batch, torch.Tensor]:
@@ -151,6 +159,72 @@ def test_the_learning_rate_is_that_of_the_method_beneath_unless_set() -> None:
     assert Cbdm.Config(on="grasp", learning_rate=0.1).learning_rate == 0.1
     assert Cbdm(Cbdm.Config(on="grasp", weight_decay=0.5)).beneath.config.weight_decay == 0.5
     assert Cbdm.Config().changed() == {}
+
+
+def refused(**settings: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Cbdm.Config(**settings)
+    return str(caught.value)
+
+
+def test_the_method_beneath_is_any_that_is_installed_but_the_loss_itself() -> None:
+    assert "unknown method 'grsp'. Did you mean 'grasp'?" in refused(on="grsp")
+    assert "does not go on top of itself" in refused(on="cbdm")
+    assert Cbdm.Config(on="moe", sampling="balanced").beneath().config.sampling == "balanced"
+
+
+def test_a_later_version_of_the_method_beneath_is_another_identity(monkeypatch) -> None:
+    def of(on: str) -> RunSpec:
+        return plan(method="cbdm", task="digits-lt", method_settings=[f"on={on}"]).spec
+
+    first, other = of("lora"), of("dora")
+    assert "on_version" not in first.method.settings
+    monkeypatch.setattr(Lora, "version", "2")
+    assert of("lora").method.settings["on_version"] == "2"
+    assert of("lora").id != first.id
+    assert of("dora").id == other.id
+    assert Cbdm.Config.model_validate(of("lora").method.settings).on_version == "2"
+    assert "version 2 of it is installed, expected 1" in refused(on="lora", on_version="1")
+
+
+def test_the_auxiliary_loss_beneath_is_that_of_the_first_forward_pass() -> None:
+    _, method, batch, prediction = moved(Cbdm, on="moe")
+    expected = method.beneath.auxiliary_loss(batch, prediction)
+    method.losses(batch, prediction)
+    assert torch.equal(method.auxiliary_loss(batch, prediction), expected)
+    assert method.beneath.auxiliary_loss(batch, prediction) != expected  # the gates' log is of the second pass
+    assert "expert_usage" in method.diagnostics()
+
+
+class Apart(Lora):
+    """LoRA and a scale that is no parameter of the transformer"""
+
+    def attach(self, *arguments: Any) -> None:
+        super().attach(*arguments)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        return {f"own.{name}": each for name, each in Lora.parameters(self).items() if "lora_" in name} | {
+            "scale": self.scale
+        }
+
+    def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
+        return self.scale * super().losses(batch, prediction)
+
+
+def test_a_method_beneath_keeps_its_own_names_and_its_own_loss(monkeypatch) -> None:
+    entry = EntryPoint("apart", f"{__name__}:Apart", "grasp_bench.methods")
+    monkeypatch.setitem(plugins.entries("methods"), "apart", entry)
+    _, method, batch, prediction = moved(Coral, on="apart", contrast_weight=0)
+    own = method.beneath.parameters()
+    assert method.parameters().keys() - own.keys() == {"contrast_projection.weight"}
+    torch.testing.assert_close(method.losses(batch, prediction), method.beneath.scale * base_losses(batch, prediction))
+    state = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    _, again = attach(Coral, on="apart")
+    again.load_state_dict(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
+    with pytest.raises(ValueError, match="contrast_projection"):
+        again.load_state_dict({name: state[name] for name in own})
 
 
 def test_cbdm_is_its_formula_and_each_term_moves_one_side() -> None:
@@ -395,7 +469,7 @@ def test_cm_is_its_formula_up_to_the_limit_of_the_reward() -> None:
     assert method.diagnostics()["reward_limited"] == 0
 
 
-@pytest.mark.parametrize("on", ["vanilla-ft", "lora"])
+@pytest.mark.parametrize("on", ["vanilla-ft", "lora", "grasp"])
 def test_cm_without_its_expert_is_the_general_weights_alone(on) -> None:
     backbone, method, _, whole = moved(Cm, on=on)
     with scope(WITHOUT_EXPERT):
