@@ -1,4 +1,4 @@
-"""The command line: one module a command, and torch only inside the command that needs it."""
+"""The command line: one module per command; torch is imported only inside the commands that need it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ app = typer.Typer(
     name="grasp-bench",
     add_completion=False,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # a fault of ours is a plain traceback, fit for a bug report
+    pretty_exceptions_enable=False,  # a bug of ours is a plain traceback, ready for a bug report
 )
 
 
@@ -61,7 +61,7 @@ def grasp_bench(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """How well do ways of fine-tuning text-to-image transformers serve rare classes? Head, medium and tail, apart."""
+    """How well do fine-tuned text-to-image transformers serve rare classes? Head, medium and tail are scored apart."""
 
 
 app.command("list", epilog=examples("grasp-bench list", "grasp-bench list methods"))(list_plugins)
@@ -180,7 +180,7 @@ app.command("verify", epilog=examples("grasp-bench verify pack.zip", "grasp-benc
 
 
 def main() -> None:
-    """Run the command line: a mistake of the user's is one message and exit code 2, Ctrl-C is exit code 130."""
+    """Run the command line: a user's mistake is one message and exit code 2; Ctrl-C is exit code 130."""
     warnings.showwarning = _show_warning
     try:
         app()
@@ -204,7 +204,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Ours speak to the user, in one line; other packages' keep the place they come from."""
+    """Print our warnings to the user in one line; those of other packages keep their origin."""
     if category.__module__.startswith("grasp_bench."):
         print(f"warning: {_plain(' '.join(str(message).split()))}", file=sys.stderr)
     else:
@@ -212,5 +212,5 @@ def _show_warning(
 
 
 def _plain(text: str) -> str:
-    """Text that may quote a stranger's file: what would steer the terminal is written by its number."""
+    """Escape control characters, since the text may quote a third-party file."""
     return "".join(each if each.isprintable() or each == "\n" else f"\\u{ord(each):04x}" for each in text)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def check(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="method, guidance, task, extractor or metric.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `grasp-bench list` has it; or a task's TOML file.")],
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of it; repeatable.")] = [],  # noqa: B006 # typer reads it, nothing changes it
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON, too.")] = None,
+    json_path: shared.Json = None,
 ) -> None:
     """Try whether a method, guidance, task, extractor or metric keeps its contract.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
 
 
@@ -16,9 +17,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the samples side by side and the scores as bars.")
     ] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything here, as well.")
-    ] = None,
+    json_path: shared.Json = None,
 ) -> None:
     """Say whether two runs can be compared at all, what was different about them, and how their scores differ."""
     from grasp_bench.cli.output import console

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
 
@@ -34,20 +35,18 @@ def diagnose(
     ] = None,
     batches: Annotated[int, typer.Option(min=4, help="Images per class; fewer if a class has fewer.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of images and noise; without RUN, of the training too.")] = 0,
-    set_: Annotated[
-        list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable.")
-    ] = [],  # noqa: B006 # typer reads it, nothing changes it
+    set_: shared.MethodSettings = [],  # noqa: B006 # typer reads it, nothing changes it
     backbone: Annotated[
         str | None,
         typer.Option(help="Backbone, or NAME:FOLDER of its weights; default: that of the run or of the task."),
     ] = None,
     budget: Annotated[str, typer.Option(help="Budget of the task; not with --run.")] = STANDARD,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the task's download.")] = None,
+    data_root: shared.DataRoot = None,
     results: Annotated[
         Path, typer.Option(help="Folder to write <task>/diagnose/<label>/seed-<n>@<step>.json, .png and .md to.")
     ] = Path("results"),
-    work_dir: Annotated[Path, typer.Option(help="Folder of the stages, which are reused.")] = Path(".grasp-bench"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    work_dir: shared.WorkDir = shared.WORK_DIR,
+    device: shared.Device = "auto",
 ) -> None:
     """Measure how well gradients of groups and classes are aligned, by kind of layer and noise level.
 

@@ -1,4 +1,4 @@
-"""``grasp-bench export``: what a run trained, as a folder that loads by itself."""
+"""``grasp-bench export``: the trained weights of a run, as a folder that loads by itself."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ from typing import Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
+
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder among the results, or its record.json.")],
+    run: shared.Run,
     to: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write: new or empty.")],
-    work_dir: Annotated[Path, typer.Option(help="Where the run's stages are.")] = Path(".grasp-bench"),
-    backbone: Annotated[
-        str | None, typer.Option(help="NAME:FOLDER of the pretrained weights, where they are files of yours.")
-    ] = None,
-    task: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="The file of a task that is described by one.")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder of the task's download, where its classes come with it.")
-    ] = None,
+    work_dir: shared.WorkDir = shared.WORK_DIR,
+    backbone: shared.RunBackbone = None,
+    task: shared.TaskFile = None,
+    data_root: shared.RunDataRoot = None,
 ) -> None:
-    """Write what RUN trained to DIR: safetensors, a model card, and all that `grasp_bench.load(DIR)` needs.
+    """Write the weights that RUN trained to DIR: safetensors, a model card, and all that `grasp_bench.load(DIR)` needs.
 
-    LoRA runs are written in the formats of peft and diffusers, too.
+    LoRA runs are also written in the formats of peft and diffusers.
     """
     from grasp_bench.cli.output import console
     from grasp_bench.export.restore import find_record, plan_of, trained_weights
@@ -40,4 +36,4 @@ def export(
     for file in files:
         out.print(f"  {file.name}  {file.stat().st_size:,} bytes", markup=False, soft_wrap=True)
     if plan.trained_on.task.private:
-        out.print("Trained on data that may not be shared: nor may these weights, unless its licence says so.")
+        out.print("Trained on data that may not be shared: nor may these weights, unless its licence allows it.")

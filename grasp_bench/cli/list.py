@@ -1,4 +1,4 @@
-"""``grasp-bench list``: what there is to run."""
+"""``grasp-bench list``: the plugins that are installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share to print."""
+"""Output that the commands share."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ WIDTH = 100
 
 
 def console() -> Console:
-    """Standard output: as wide as the terminal, or 100 columns where there is none."""
+    """Return a console on standard output: as wide as the terminal, or 100 columns without one."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=WIDTH)
 
 
 def summary(plugin: Any) -> str:
-    """First line of a plugin's docstring."""
+    """Return the first line of a plugin's docstring."""
     return (plugin.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 def version(plugin: Any) -> str:
-    """Version of a plugin: a backbone's is its revision, which only its files can tell where they are the user's."""
+    """Return a plugin's version; for a backbone, its revision, which may be known from its files alone."""
     return str(getattr(plugin, "version", None) or getattr(plugin, "revision", "by its files"))

@@ -1,4 +1,4 @@
-"""``grasp-bench prepare``: a task's download, checked and listed before anything is computed."""
+"""``grasp-bench prepare``: checks and indexes a task's download before anything is computed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,28 +17,30 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    task: Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")],
+    task: shared.Task,
     data_root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the download; remembered. Else $GRASP_BENCH_DATA/<task>, else the one before."),
+        typer.Option(
+            help="Folder of the download, which is remembered; if absent, $GRASP_BENCH_DATA/<task>, or the last one."
+        ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only check: label files, counts, image headers.")] = False,
     cache: Annotated[
         str | None,
-        typer.Option(metavar="BACKBONE", help="Also write every image resized for this backbone: quicker steps."),
+        typer.Option(
+            metavar="BACKBONE", help="Also store every image resized for this backbone, which speeds up training."
+        ),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Read every image anew, since some have changed since they were prepared.")
+        bool, typer.Option("--again", help="Read every image again, since some have changed since they were prepared.")
     ] = False,
-    task_set: Annotated[list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task.")] = [],  # noqa: B006 # typer reads it, nothing changes it
+    task_set: shared.TaskSettings = [],  # noqa: B006 # typer reads it, nothing changes it
     allow_download: Annotated[
-        bool, typer.Option("--allow-download", help="Fetch what is missing, where the task's publisher lets us.")
+        bool, typer.Option("--allow-download", help="Download what is missing, if the publisher of the data allows it.")
     ] = False,
-    work_dir: Annotated[Path, typer.Option(help="Where stages go; the one that you give to run.")] = Path(
-        ".grasp-bench"
-    ),
+    work_dir: shared.WorkDir = shared.WORK_DIR,
 ) -> None:
-    """Check a task's data, list it in a manifest, and remember where it is; `run` does the same when needed."""
+    """Check a task's data, index it in a manifest, and remember where it is; `run` does the same when needed."""
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.root import remember
     from grasp_bench.run.plan import choose_backbone, make_task, prepare_inputs
@@ -46,14 +49,14 @@ def prepare(
     progress = Progress()
     shape = choose_backbone(cache).image_shape if cache else None
     if check and (cache or again):
-        raise UserError("--check only checks: leave out --cache and --again, or --check.")
+        raise UserError("--check writes nothing: leave out --cache and --again, or --check.")
     if allow_download and data_root:
         data_root.mkdir(parents=True, exist_ok=True)
     name, chosen = make_task(task, task_set, data_root)
     if allow_download:
         _download(name, chosen, progress)
     if check:
-        progress.say(f"{name}: {chosen.check(progress):,} images, all in order")
+        progress.say(f"{name}: {chosen.check(progress):,} images, no problems found")
         return
     stages, inputs = Stages(work_dir, progress.say), prepare_inputs(name, chosen)
     final = stages.folder("prepare", inputs)
@@ -69,7 +72,7 @@ def prepare(
     if former.exists():
         shutil.rmtree(former)
         progress.say(
-            f"work and results made with the images as they were before are not made again by themselves: if any has "
+            f"stages and results that used the images as they were are not recomputed by themselves: if any has "
             f"changed, remove {work_dir} and the task's results."
         )
     if shape:
@@ -82,10 +85,10 @@ def prepare(
 def _download(name: str, chosen: Task[TaskSettings], progress: Progress) -> None:
     if not chosen.downloads:
         raise UserError(
-            f"--allow-download: task {name} cannot be fetched; `grasp-bench show {name}` says where it comes from."
+            f"--allow-download: task {name} cannot be downloaded; `grasp-bench show {name}` says where to get it."
         )
-    progress.say(f"fetching {name} into {chosen.data}")
+    progress.say(f"downloading {name} into {chosen.data}")
     try:
         chosen.download()
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{name} could not be fetched ({error}). Try again, or unpack it there yourself.") from error
+        raise UserError(f"{name} could not be downloaded ({error}). Try again, or unpack it there yourself.") from error

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
+
 if TYPE_CHECKING:
     from grasp_bench.results.sharing.reproduce import Reproduction
 
@@ -23,17 +25,10 @@ def reproduce(
     work_dir: Annotated[
         Path | None, typer.Option(help="New or empty folder for the stages, and kept; a temporary one if absent.")
     ] = None,
-    task: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="The file of a task that is described by one.")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="NAME:FOLDER of the pretrained weights, where they are files of yours.")
-    ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the task's download; else $GRASP_BENCH_DATA/<task>, else as prepared."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    task: shared.TaskFile = None,
+    backbone: shared.RunBackbone = None,
+    data_root: shared.DataRoot = None,
+    device: shared.Device = "auto",
 ) -> None:
     """Carry out a recorded run again from its specification, and hold every score against the recorded interval.
 

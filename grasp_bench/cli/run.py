@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
 
@@ -18,65 +19,55 @@ if TYPE_CHECKING:
 
 def run(
     method: Annotated[str, typer.Option("--method", "-m", help="Method; see `grasp-bench list methods`.")],
-    task: Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")],
+    task: shared.Task,
     guidance: Annotated[str | None, typer.Option(help="Guidance for sampling; the task's default if absent.")] = None,
     seed: Annotated[list[int], typer.Option(min=0, help="Seed; repeat the option for several runs.")] = [0],  # noqa: B006 # typer reads it, nothing changes it
-    set_: Annotated[
-        list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable.")
-    ] = [],  # noqa: B006 # as above
-    guidance_set: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the guidance; repeatable.")
-    ] = [],  # noqa: B006 # as above
-    task_set: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task: makes a table of its own.")
-    ] = [],  # noqa: B006 # as above
+    set_: shared.MethodSettings = [],  # noqa: B006 # as above
+    guidance_set: shared.GuidanceSettings = [],  # noqa: B006 # as above
+    task_set: shared.TaskSettings = [],  # noqa: B006 # as above
     evaluations: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Network evaluations an image at most, for any guidance alike: sets the sampling steps, and is short "
-            "for --task-set evaluations=N.",
+            help="Largest number of network function evaluations (NFE) per image, for every guidance alike; sets the "
+            "sampling steps. Short for --task-set evaluations=N.",
         ),
     ] = None,
     tuned: Annotated[
-        bool, typer.Option("--tuned", help="Settings that `grasp-bench tune` chose; those of --set come before them.")
+        bool, typer.Option("--tuned", help="Use the settings that `grasp-bench tune` chose; --set takes precedence.")
     ] = False,
-    backbone: Annotated[
-        str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's own if absent.")
-    ] = None,
+    backbone: shared.Backbone = None,
     allow_download: Annotated[
-        bool, typer.Option("--allow-download", help="Fetch a backbone that is not here from the hub.")
+        bool, typer.Option("--allow-download", help="Download a backbone that is not on this machine from the hub.")
     ] = False,
-    budget: Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that it runs.")] = STANDARD,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the task's download; else $GRASP_BENCH_DATA/<task>, else as prepared."),
-    ] = None,
-    results: Annotated[Path, typer.Option(help="Where records go.")] = Path("results"),
-    work_dir: Annotated[Path, typer.Option(help="Where stages and checkpoints go; reused.")] = Path(".grasp-bench"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")] = 100,
-    log_every: Annotated[int, typer.Option(min=1, help="Steps between log rows, each with a checkpoint.")] = 50,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Trade training time for memory.")
-    ] = False,
-    accumulate: Annotated[
-        int, typer.Option(min=1, help="Parts in which a training step's batch is worked on; trades time for memory.")
-    ] = 1,
+    budget: shared.Budget = STANDARD,
+    data_root: shared.DataRoot = None,
+    results: shared.Results = shared.RESULTS,
+    work_dir: shared.WorkDir = shared.WORK_DIR,
+    device: shared.Device = "auto",
+    batch_size: shared.BatchSize = 100,
+    log_every: Annotated[
+        int, typer.Option(min=1, help="Training steps between two rows of the log, each with a checkpoint.")
+    ] = 50,
+    gradient_checkpointing: shared.GradientCheckpointing = False,
+    accumulate: shared.Accumulate = 1,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes on this machine that share the run, a GPU each.")
+        int | None, typer.Option(min=1, help="Processes on this machine that share the run, one GPU each.")
     ] = None,
     shard: Annotated[
-        bool, typer.Option("--shard", help="Processes hold shares of the pretrained weights, not copies (FSDP).")
+        bool,
+        typer.Option(
+            "--shard", help="Shard the pretrained weights over the processes instead of replicating them (FSDP)."
+        ),
     ] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the transformer for training.")] = False,
     tracker: Annotated[
-        list[str], typer.Option(help="Log to tensorboard, wandb, mlflow, trackio … too; repeatable.")
+        list[str], typer.Option(help="Also log to tensorboard, wandb, mlflow, trackio, …; repeatable.")
     ] = [],  # noqa: B006 # as above
 ) -> None:
     """Fine-tune METHOD on TASK, generate images, score them, and write a record.
 
-    What is finished is reused and what was interrupted is resumed, so the same command can always be given again.
+    Finished stages are reused and interrupted ones are resumed, so the same command can always be repeated.
     """
     from rich.console import Console
 
@@ -89,7 +80,9 @@ def run(
     from grasp_bench.tuning.chosen import with_tuned
 
     if processes and launched() > 1 and processes != launched():
-        raise UserError(f"--processes {processes}: a launcher has started {launched()}; leave the option out.")
+        raise UserError(
+            f"--processes {processes}: a launcher has started {launched()} processes; leave the option out."
+        )
     progress = Progress(Console(quiet=True)) if own_index() else Progress()
     options = Options(
         results,
@@ -139,7 +132,7 @@ def run(
 
 
 def show(record: RunRecord, path: Path) -> None:
-    """The run's scores on one screen, and where its record is."""
+    """Print the run's scores on one screen, and the path of its record."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -167,8 +160,7 @@ def show(record: RunRecord, path: Path) -> None:
             cost = record.cost
             out.print(
                 f"{cost.trainable_parameters:,} trainable parameters, trained in {cost.train_seconds:.0f} s, "
-                f"peak memory {cost.peak_memory_mib:.0f} MiB, {cost.network_evaluations_per_image:g} network "
-                "evaluations an image",
+                f"peak memory {cost.peak_memory_mib:.0f} MiB, {cost.network_evaluations_per_image:g} NFE per image",
                 soft_wrap=True,
             )
     out.print(f"record: {path}", soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""``grasp-bench sample``: a picture of what a run, or what was exported of one, generates."""
+"""``grasp-bench sample``: a picture of what a run or an exported model generates."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,39 +16,35 @@ if TYPE_CHECKING:
 
 def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, its record.json, or an exported folder.")],
-    out: Annotated[Path, typer.Option(metavar="GRID.png", help="The picture: a row a class.")],
+    out: Annotated[Path, typer.Option(metavar="GRID.png", help="The picture, one row per class.")],
     prompt: Annotated[
-        str | None, typer.Option(help="For every row; each class's own if absent. Unless it is a class's, add --class.")
+        str | None,
+        typer.Option(
+            help="Prompt of every row; each class's own if absent. One that is no class's prompt needs --class."
+        ),
     ] = None,
     class_: Annotated[
-        list[str], typer.Option("--class", metavar="NAME", help="A class; repeatable; all of them if absent.")
+        list[str], typer.Option("--class", metavar="NAME", help="A class; repeatable; all classes if absent.")
     ] = [],  # noqa: B006 # typer reads it, nothing changes it
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="Images a class.")] = 8,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="Images per class.")] = 8,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the noise; with the run's own, its first images.")
+        int | None,
+        typer.Option(min=0, help="Seed of the noise; the run's own, which gives its first images, if absent."),
     ] = None,
     guidance: Annotated[str | None, typer.Option(help="Guidance; the run's own if absent.")] = None,
-    guidance_set: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the guidance; repeatable.")
-    ] = [],  # noqa: B006 # as above
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; as many as the run's if absent.")] = None,
-    work_dir: Annotated[Path, typer.Option(help="Where the run's stages are.")] = Path(".grasp-bench"),
-    backbone: Annotated[
-        str | None, typer.Option(help="NAME:FOLDER of the pretrained weights, where they are files of yours.")
-    ] = None,
-    task: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="The file of a task that is described by one.")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder of the task's download, where its classes come with it.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images generated at a time.")] = 100,
+    guidance_set: shared.GuidanceSettings = [],  # noqa: B006 # as above
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; the run's own number if absent.")] = None,
+    work_dir: shared.WorkDir = shared.WORK_DIR,
+    backbone: shared.RunBackbone = None,
+    task: shared.TaskFile = None,
+    data_root: shared.RunDataRoot = None,
+    device: shared.Device = "auto",
+    batch_size: shared.BatchSize = 100,
 ) -> None:
-    """Generate images of classes and write them as one picture, with a row a class.
+    """Generate images of classes and write them as one picture with a row per class.
 
-    A class has its own noise and, with methods that route, its own adapter. So a prompt that is no class's own needs
-    --class, which says whose are used.
+    Each class has its own noise and, with methods that route, its own adapter. A prompt that is no class's own
+    therefore needs --class, which says whose noise and adapter are used.
     """
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.run.pictures import write_grid
@@ -74,7 +71,7 @@ def sample(
 def _pipeline(
     run: Path, work_dir: Path, backbone: str | None, task: Path | None, data_root: Path | None, device: str
 ) -> FineTunedPipeline:
-    """From an exported folder, or from a run's record and its work folder."""
+    """Return the pipeline of an exported folder, or of a run's record and its work folder."""
     from grasp_bench.export.manifest import MANIFEST, manifest_of
     from grasp_bench.export.restore import find_record, plan_of, trained_weights
     from grasp_bench.processes import pick_device
@@ -82,7 +79,9 @@ def _pipeline(
     if (run / MANIFEST).exists():
         for option, given in (("--task", task), ("--data-root", data_root)):
             if given is not None:
-                raise UserError(f"{option} {given}: {run} is an exported folder, which has its classes. Leave it out.")
+                raise UserError(
+                    f"{option} {given}: {run} is an exported folder, which knows its classes. Leave it out."
+                )
         from grasp_bench.export.pipeline import load
 
         return load(run, backbone, device)
@@ -97,7 +96,7 @@ def _pipeline(
 
 
 def _assignments(settings: list[str]) -> dict[str, str]:
-    """``NAME=VALUE`` as a mapping. Raises :class:`UserError` for what is none, or given twice."""
+    """Return ``NAME=VALUE`` strings as a mapping. Raises :class:`UserError` for other strings and repeated names."""
     found: dict[str, str] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def score(
     batch_size: Annotated[int, typer.Option(min=1, help="Images extracted at a time; changes no score.")] = 64,
     device: Annotated[str, typer.Option(help="For the extractor: auto, cpu, cuda or cuda:N.")] = "cpu",
     cache_dir: Annotated[Path, typer.Option(help="Where extracted features are kept.")] = Path(".grasp-bench/features"),
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write everything here.")] = None,
+    json_path: shared.Json = None,
     features_out: Annotated[
         Path | None, typer.Option(help="f.safetensors: write f.real.safetensors and f.fake.safetensors.")
     ] = None,

@@ -1,4 +1,4 @@
-"""``grasp-bench show NAME``: what something is, and what of it can be set."""
+"""``grasp-bench show NAME``: a plugin's description and its settings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def show_plugin(
         ),
     ],
 ) -> None:
-    """Describe one of what `grasp-bench list` lists: its settings with defaults and bounds, source, classes."""
+    """Describe a plugin that `grasp-bench list` prints: source, classes, settings with defaults and bounds."""
     if name.endswith(".toml"):
         from grasp_bench.cli.output import console
         from grasp_bench.run.plan import make_task
@@ -140,7 +140,7 @@ DETAILS: dict[plugins.Kind, Callable[[Any], dict[str, str]]] = {
 
 
 def settings_table(config: type[BaseModel]) -> Table | str:
-    """The fields of a settings class: name, type, default, bounds, description."""
+    """Return a table of a settings class: name, type, default, bounds and description of each field."""
     from rich.table import Table
     from rich.text import Text
 
@@ -155,7 +155,7 @@ def settings_table(config: type[BaseModel]) -> Table | str:
 
 
 def type_name(annotation: Any) -> str:
-    """A field's type as a user would say it: ``float or none``, ``group or class``."""
+    """Return a field's type in words: ``float or none``, ``group or class``."""
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(type_name(part) for part in get_args(annotation))
     if get_origin(annotation) is Literal:
@@ -166,7 +166,7 @@ def type_name(annotation: Any) -> str:
 
 
 def bounds(field: FieldInfo) -> str:
-    """A field's bounds, such as ``≥ 1, ≤ 64``."""
+    """Return a field's bounds, such as ``≥ 1, ≤ 64``."""
     found = [
         f"{sign} {getattr(limit, name)}"
         for limit in field.metadata
@@ -201,7 +201,7 @@ def _recipe(recipe: Recipe) -> str:
 
 
 def _classes(name: str) -> Table | str:
-    """The classes of a task, or where they come from if that is data which is not here."""
+    """Return a table of a task's classes, or where they come from if its data is missing."""
     from grasp_bench.data.root import data_root
 
     task_class = plugins.load("tasks", name)
@@ -235,7 +235,7 @@ def _classes_table(task: Any) -> Table:
 
 
 def _stand_ins(task: Any) -> list[str]:
-    """For every class, the generator's class that stands for it, where the task has a generator of another."""
+    """Return, for every class, the class of the generator that stands for it; empty for a task with its own."""
     if not task.generator:
         return []
     generator_class = plugins.load("tasks", task.generator)

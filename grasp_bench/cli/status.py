@@ -1,4 +1,4 @@
-"""``grasp-bench status``: how far a sweep is."""
+"""``grasp-bench status``: the state of every cell of a sweep."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def status(
     file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="The file given to `grasp-bench sweep`.")],
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Look again until nothing waits or runs; exit code 1 if not all is well then."),
+        typer.Option("--watch", help="Refresh until nothing waits or runs; exit with 1 if a cell failed."),
     ] = False,
 ) -> None:
-    """Print how far every cell of a sweep is, wherever it runs; changes nothing."""
+    """Print the state of every cell of a sweep, wherever it runs; changes nothing."""
     from rich.live import Live
 
     from grasp_bench.cli.output import console

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
+
 
 def submit(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, or their record.json.")],
@@ -16,14 +18,10 @@ def submit(
             metavar="PACK.zip", help="File to write; else LABEL-seed-N.zip, of several runs TASK.zip or results.zip."
         ),
     ] = None,
-    work_dir: Annotated[Path, typer.Option(help="Where the runs' stages are.")] = Path(".grasp-bench"),
-    task: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="The file of a task that is described by one.")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="NAME:FOLDER of the pretrained weights, where they are files of yours.")
-    ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the task's download, where it has one.")] = None,
+    work_dir: shared.WorkDir = shared.WORK_DIR,
+    task: shared.TaskFile = None,
+    backbone: shared.RunBackbone = None,
+    data_root: shared.RunDataRoot = None,
 ) -> None:
     """Pack records, pictures, logs and the features behind the scores, for `grasp-bench verify`.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Launcher(StrEnum):
-    """What carries out the cells of a sweep."""
+    """Where the cells of a sweep run."""
 
     LOCAL = "local"
     SLURM = "slurm"
@@ -28,30 +28,32 @@ class Launcher(StrEnum):
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="Methods, tasks, seeds and settings to combine.")],
     launcher: Annotated[
-        Launcher, typer.Option(help="Processes of this machine, jobs of a cluster, or only the commands.")
+        Launcher, typer.Option(help="Run on this machine, submit jobs to a SLURM cluster, or print the commands.")
     ] = Launcher.LOCAL,
     max_parallel: Annotated[
         int | None,
-        typer.Option(min=1, help="Cells at a time; else one a GPU, or one, and on a cluster as many as submitit lets."),
+        typer.Option(
+            min=1, help="Cells at a time; if absent, one per GPU, or one, and on a cluster as many as it allows."
+        ),
     ] = None,
     only_missing: Annotated[
-        bool, typer.Option("--only-missing", help="Start what has no record or was cancelled: the default.")
+        bool, typer.Option("--only-missing", help="Start cells that have no record or were cancelled; the default.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Start also what failed or ran out of memory.")
+        bool, typer.Option("--retry-failed", help="Also start cells that failed or ran out of memory.")
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
-            help="Start every cell that is not running, also finished and skipped ones. What is finished is still "
-            "reused; to compute it anew, remove the sweep's work_dir.",
+            help="Start every cell that is not running, also finished and skipped ones. Finished stages are still "
+            "reused; to recompute them, remove the sweep's work_dir.",
         ),
     ] = False,
 ) -> None:
-    """Run every combination that SWEEP.toml asks for; what is finished is left alone, so it can be given again.
+    """Run every combination in SWEEP.toml that has not finished yet, so the command can be repeated.
 
-    A cell that fails stops no other. Ctrl-C leaves all of them resumable.
+    A cell that fails does not stop the others. After Ctrl-C all of them can be resumed.
     """
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.sweep.cells import read_sweep
@@ -77,7 +79,7 @@ def sweep(
 
 
 def _startable(retry_failed: bool, force: bool) -> tuple[CellStatus, ...]:
-    """The states whose cells are to be started."""
+    """Return the states whose cells are started."""
     from grasp_bench.sweep.state import BROKEN, DONE
 
     missing: tuple[CellStatus, ...] = ("missing", "cancelled")
@@ -111,7 +113,7 @@ def _run_here(asked: Sweep, cells: list[Cell], max_parallel: int | None, progres
 
 
 def all_well(found: list[State]) -> bool:
-    """Whether every cell is done, or somebody is still at it."""
+    """Return whether every cell is done or still running."""
     from grasp_bench.sweep.state import BUSY, DONE
 
     return all(state.status in DONE + BUSY for state in found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import Skip, UserError
 
@@ -18,45 +19,37 @@ if TYPE_CHECKING:
 
 def tune(
     method: Annotated[
-        list[str], typer.Option("--method", "-m", help="Method; repeat the option for several, with as many trials.")
+        list[str],
+        typer.Option("--method", "-m", help="Method; repeat the option for several, each with as many trials."),
     ],
-    task: Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")],
+    task: shared.Task,
     guidance: Annotated[
         list[str] | None,
-        typer.Option(help="Search this guidance's settings instead, on the tuned METHOD; may be given again."),
+        typer.Option(help="Search the settings of this guidance instead, with the tuned METHOD; repeatable."),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials of each; the first has the defaults.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Trials per method; the first uses the defaults.")] = 20,
     search: Annotated[
         Literal["quasi-random", "tpe"],
-        typer.Option(help="The same sequence of settings for every method, or optuna's estimator from scores so far."),
+        typer.Option(
+            help="The same quasi-random sequence for every method, or optuna's TPE, which learns from past scores."
+        ),
     ] = "quasi-random",
-    task_set: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task: makes a search of its own.")
-    ] = [],  # noqa: B006 # typer reads it, nothing changes it
-    backbone: Annotated[
-        str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's own if absent.")
-    ] = None,
-    budget: Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that it runs.")] = STANDARD,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the task's download; else $GRASP_BENCH_DATA/<task>, else as prepared."),
-    ] = None,
-    results: Annotated[Path, typer.Option(help="Where searches go: <task>/tuning.")] = Path("results"),
-    work_dir: Annotated[Path, typer.Option(help="Where stages and checkpoints go; reused.")] = Path(".grasp-bench"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")] = 100,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Trade training time for memory.")
-    ] = False,
-    accumulate: Annotated[
-        int, typer.Option(min=1, help="Parts in which a training step's batch is worked on; trades time for memory.")
-    ] = 1,
+    task_set: shared.TaskSettings = [],  # noqa: B006 # typer reads it, nothing changes it
+    backbone: shared.Backbone = None,
+    budget: shared.Budget = STANDARD,
+    data_root: shared.DataRoot = None,
+    results: Annotated[Path, typer.Option(help="Folder of the searches: <task>/tuning.")] = Path("results"),
+    work_dir: shared.WorkDir = shared.WORK_DIR,
+    device: shared.Device = "auto",
+    batch_size: shared.BatchSize = 100,
+    gradient_checkpointing: shared.GradientCheckpointing = False,
+    accumulate: shared.Accumulate = 1,
 ) -> None:
-    """Search METHOD's settings: train and generate in each trial, and score the images against validation images.
+    """Search METHOD's settings: every trial trains, generates, and scores the images against validation images.
 
-    Every trial is kept as soon as it is made, so an interrupted search goes on and --trials can be raised. What was
-    found is used by `grasp-bench run --tuned`. With --guidance nothing is trained but METHOD, once and as tuned; what
-    was found is for `grasp-bench run --guidance-set`, of all methods alike.
+    Every trial is saved as soon as it ends, so an interrupted search resumes and --trials can be raised. The best
+    settings are used by `grasp-bench run --tuned`. With --guidance, METHOD is trained once, with its tuned settings;
+    pass the best settings found to `grasp-bench run --guidance-set`, the same for all methods.
     """
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.processes import launched
@@ -66,9 +59,9 @@ def tune(
     from grasp_bench.tuning.trials import Searched, name_of
 
     if guidance and len(dict.fromkeys(method)) > 1:
-        raise UserError("--guidance: its settings are searched on one method; give one --method.")
+        raise UserError("--guidance: its settings are searched with one method; give one --method.")
     if launched() > 1:
-        raise UserError(f"a launcher has started {launched()} processes, and a search is one: start it without.")
+        raise UserError(f"a launcher has started {launched()} processes, but a search runs in one: start it without.")
     progress = Progress()
     options = Options(
         results,
@@ -105,20 +98,22 @@ def tune(
 
 
 def _searchable(plan: Plan, results: Path) -> Plan:
-    """The plan of a search of its guidance, with what its method's own search chose."""
+    """Return the plan with the settings that its method's own search chose. Raises :class:`UserError` for a guidance
+    without a range to search.
+    """
     from grasp_bench.tuning.chosen import with_tuned
     from grasp_bench.tuning.ranges import tuned_ranges
 
     if not tuned_ranges(type(plan.guidance.config)):
         raise UserError(
-            f"--guidance {plan.spec.guidance.name}: declares no range to search. `grasp-bench show` says what a "
-            "guidance searches; leave this one out."
+            f"--guidance {plan.spec.guidance.name}: it declares no range to search. `grasp-bench show` says which "
+            "settings of a guidance are searched; leave this one out."
         )
     return with_tuned(plan, results)
 
 
 def show(found: dict[str, TuningRecord | Skip], of: str) -> None:
-    """A row for each: how many trials it had, and the settings of the best beside what the defaults score."""
+    """Print a row per search: its trials, the best settings, and their score beside that of the defaults."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -126,7 +121,7 @@ def show(found: dict[str, TuningRecord | Skip], of: str) -> None:
     from grasp_bench.tuning.trials import plain
 
     out = console()
-    table = Table(of, "trials", "best settings", "validation FD", "of the defaults", "no score")
+    table = Table(of, "trials", "best settings", "validation FD", "with defaults", "no score")
     for column in (1, 3, 4, 5):
         table.columns[column].justify = "right"
     for name, record in found.items():

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -19,16 +21,10 @@ MARKS = {"passed": "ok", "provisional": "provisional", "unverifiable": "not veri
 
 def verify(
     pack: Annotated[Path, typer.Argument(metavar="PACK", help="What `grasp-bench submit` wrote.")],
-    json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found here.")] = None,
-    task: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="The file of a task that is described by one.")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="NAME:FOLDER of the pretrained weights, where they are files of yours.")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder of the task's download, where its classes come with it.")
-    ] = None,
+    json_path: shared.Json = None,
+    task: shared.TaskFile = None,
+    backbone: shared.RunBackbone = None,
+    data_root: shared.RunDataRoot = None,
 ) -> None:
     """Check hashes, format, versions and the fairness rules, and compute the scores again from the features.
 

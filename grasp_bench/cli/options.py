@@ -1,0 +1,56 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Task = Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")]
+Backbone = Annotated[
+    str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's default if absent.")
+]
+Budget = Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that everything runs.")]
+MethodSettings = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable.")
+]
+GuidanceSettings = Annotated[
+    list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the guidance; repeatable.")
+]
+TaskSettings = Annotated[
+    list[str], typer.Option(metavar="NAME=VALUE", help="A setting of the task, which makes a table of its own.")
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the task's download; if absent, $GRASP_BENCH_DATA/<task>, or as prepared."),
+]
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder under the results, or its record.json.")]
+TaskFile = Annotated[
+    Path | None, typer.Option("--task", metavar="FILE.toml", help="TOML file of the task, if one describes it.")
+]
+RunBackbone = Annotated[
+    str | None,
+    typer.Option("--backbone", help="NAME:FOLDER of the pretrained weights, if they are files of your own."),
+]
+RunDataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Folder of the task's download, if its classes come with the data."),
+]
+
+Results = Annotated[Path, typer.Option(help="Folder of the runs' records.")]
+WorkDir = Annotated[Path, typer.Option(help="Folder of stages and checkpoints, which runs reuse.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")]
+Accumulate = Annotated[
+    int, typer.Option(min=1, help="Parts into which a training step's batch is split; trades time for memory.")
+]
+GradientCheckpointing = Annotated[
+    bool,
+    typer.Option("--gradient-checkpointing", help="Recompute activations in the backward pass: slower, less memory."),
+]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the outcome as JSON.")]
+
+RESULTS = Path("results")
+WORK_DIR = Path(".grasp-bench")
