@@ -372,7 +372,7 @@ def test_new_packages_run_together_and_are_reported(fresh: tuple[Path, str], tmp
         "my-task",
         "my-guidance",
     }
-    distances = [metric for metric in record["metrics"] if (metric["name"], metric["scope"]) == ("fd", "group")]
+    distances = [score for score in record["scores"] if (score["metric"], score["scope"]) == ("fd", "group")]
     assert {metric["group"] for metric in distances} >= {"head", "medium", "tail"}
     progress = grasp_bench("report", folder=tmp_path, python=python)
     assert progress.returncode == 0, progress.stderr

@@ -54,6 +54,7 @@ def test_a_record_whose_id_is_not_its_specs_is_refused(tmp_path) -> None:
         spec=SPEC,
         task_label="digits-lt",
         label="grasp",
+        backbone_label="tiny-sd3",
         status="cancelled",
         protocol={"rules": "1.0"},
         started="2026-01-01T00:00:00+00:00",

@@ -13,6 +13,7 @@ from grasp_bench.cli.compare import compare as compare_runs
 from grasp_bench.cli.diagnose import diagnose as diagnose_gradients
 from grasp_bench.cli.export import export as export_run
 from grasp_bench.cli.list import list_plugins
+from grasp_bench.cli.migrate import migrate_results
 from grasp_bench.cli.new import new as write_template
 from grasp_bench.cli.prepare import prepare as prepare_data
 from grasp_bench.cli.report import report_runs
@@ -174,6 +175,7 @@ app.command(
         "grasp-bench submit results/digits-lt/*/seed-* --out digits.zip",
     ),
 )(submit_runs)
+app.command("migrate", epilog=examples("grasp-bench migrate results"))(migrate_results)
 app.command("verify", epilog=examples("grasp-bench verify pack.zip", "grasp-bench verify pack.zip --json found.json"))(
     verify_pack
 )

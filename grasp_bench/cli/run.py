@@ -14,7 +14,7 @@ from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from grasp_bench.contracts.record import Metric, RunRecord
+    from grasp_bench.contracts.record import RunRecord, Score
 
 
 def run(
@@ -137,12 +137,13 @@ def show(record: RunRecord, path: Path) -> None:
     from rich.table import Table
 
     from grasp_bench.cli.output import console
+    from grasp_bench.contracts.record import titled
 
     out = console()
     if record.status != "finished":
         out.print(f"{record.label}: {record.status}: {record.reason or ''}", soft_wrap=True, markup=False)
     else:
-        groups = list(dict.fromkeys(metric.group for metric in record.metrics))
+        groups = list(dict.fromkeys(metric.group for metric in record.scores))
         table = Table(
             "score",
             *map(escape, groups),
@@ -150,10 +151,9 @@ def show(record: RunRecord, path: Path) -> None:
         )
         for column in table.columns[1:]:
             column.justify = "right"
-        pooled = [metric for metric in record.metrics if metric.scope == "group"]
-        for label in dict.fromkeys(metric.label for metric in pooled):
-            values = {metric.group: metric for metric in pooled if metric.label == label}
-            arrow = "↓" if next(iter(values.values())).direction == "lower" else "↑"
+        for label, scores in titled([score for score in record.scores if score.scope == "group"]).items():
+            values = {score.group: score for score in scores}
+            arrow = "↓" if scores[0].direction == "lower" else "↑"
             table.add_row(f"{label} {arrow}", *(_shown(values[group]) if group in values else "-" for group in groups))
         out.print(table)
         if record.cost:
@@ -166,5 +166,5 @@ def show(record: RunRecord, path: Path) -> None:
     out.print(f"record: {path}", soft_wrap=True, markup=False)
 
 
-def _shown(metric: Metric) -> str:
+def _shown(metric: Score) -> str:
     return f"n too small (n={metric.n})" if metric.value is None else f"{metric.value:.4g}"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import from_json, to_json
 
+from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.errors import UserError
-from grasp_bench.io import write_json
+from grasp_bench.io import write_bytes
 
 RECORD_NAME = "record.json"
 
@@ -23,38 +27,75 @@ class Part(BaseModel):
 
 
 class Interval(Part):
-    """The 2.5th and 97.5th percentile over what was redrawn."""
+    """The 2.5th and 97.5th percentile over resamples."""
 
     low: float
     high: float
     unit: Literal["image", "equal-count draw", "patient", "seed"]
-    """What was redrawn; "equal-count draw": the subsets of images that are compared, once for each draw."""
+    """What is resampled; "equal-count draw": the subsets of images that are compared, one per draw."""
     units: int = Field(ge=2)
-    """How many of them."""
+    """Number of units that are resampled."""
 
 
-class Metric(Part):
+Source = Literal["generated", "real", "topped-up"]
+TestSet = Literal["test", "balanced-test"]
+TRAINED_ON: dict[Source, str] = {
+    "generated": "generated images",
+    "real": "real images",
+    "topped-up": "real images topped up with generated ones",
+}
+
+
+class Score(Part):
     """One score of one group."""
 
-    name: str
-    """Key, such as "fd" or "accuracy_generated"."""
+    metric: str
+    """Name of the metric, such as "fd" or "accuracy"."""
+    metric_version: str = "1"
+    """Version of the metric: values of different versions are not compared."""
     label: str
-    """What a table calls it, such as "FD(digits-cnn)"."""
+    """Title of the metric in a table, such as "FD(digits-cnn)", without source and test set."""
+    direction: Literal["lower", "higher"]
+    """Which way is better."""
+    source: Source = "generated"
+    """Images that are scored, or that the scored classifier was trained on."""
+    test_set: TestSet = "test"
     group: str
     """A group of the task, or "all"."""
     scope: Literal["group", "class mean", "worst class"] = "group"
-    """Of the group's images together, the mean over its classes, or its worst class."""
+    """Whether the value belongs to the group's images together, to the mean over its classes, or to its worst class."""
     value: float | None
-    """None where there are too few images."""
-    direction: Literal["lower", "higher"]
-    """Which way is better."""
+    """The score; None where there are too few images."""
     n: int = Field(ge=0)
-    """Images the value rests on (of each kind, where two sets are compared); without a value, as many as there are."""
+    """Images behind the value (of each kind, where two sets are compared); without a value, as many as there are."""
     interval: Interval | None = None
-    floor: float | None = None
-    """What real images score against held-out real images, at the same count."""
+    reference: float | None = None
+    """Score of real images against held-out real images, at the same count."""
     worst: str | None = None
     """Name of the worst class."""
+
+    @property
+    def place(self) -> tuple[str, str, str, str, str]:
+        """What tells the score from every other one of its run."""
+        return self.metric, self.source, self.test_set, self.group, self.scope
+
+
+def titled(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """Title → the scores of a run under it; a title names source and test set where the metric has several of them."""
+    sources: dict[str, set[str]] = {}
+    for score in scores:
+        sources.setdefault(score.metric, set()).add(score.source)
+    found: dict[str, list[Score]] = {}
+    for score in scores:
+        several = len(sources[score.metric]) > 1
+        found.setdefault(title(score.label, score.source if several else None, score.test_set), []).append(score)
+    return found
+
+
+def title(label: str, source: Source | None, test_set: TestSet) -> str:
+    """A metric's label with the images that its classifier was trained on, unless None, and an unusual test set."""
+    trained = f", trained on {TRAINED_ON[source]}" if source else ""
+    return label + trained + (", balanced test set" if test_set == "balanced-test" else "")
 
 
 class Cost(Part):
@@ -62,7 +103,7 @@ class Cost(Part):
 
     trainable_parameters: int
     total_parameters: int
-    """Of the backbone and what the method adds."""
+    """Parameters of the backbone and of what the method adds."""
     train_seconds: float
     seconds_per_step: float
     peak_memory_mib: float
@@ -71,14 +112,15 @@ class Cost(Part):
     """Size of the trained weights."""
     generate_seconds: float
     network_evaluations_per_image: float
-    """Passes forward of a sample through a network."""
+    """Network function evaluations (NFE): forward passes per image."""
     backward_passes_per_image: float | None = None
-    """Of them those that a gradient went back through; none in records of before, as in the two below."""
+    """Backward passes per image; None in records written before they were counted."""
     gflops_per_image: float | None = None
-    """Billions of floating-point operations, forward and backward, a product with its sum counted as two; classifiers
-    of a guidance and the decoder included. Counted in the first batch, times the evaluations of all images over its."""
+    """FLOPs per image in billions, forward and backward, a multiply-add counted as two, with the classifiers of a
+    guidance and the decoder. Counted in the first batch and scaled by the network evaluations of all images; None in
+    records written before they were counted."""
     generate_peak_memory_mib: float | None = None
-    """Peak while generating, as that while training."""
+    """Peak while generating, measured like the peak while training; None in records written before it was."""
 
 
 class Environment(Part):
@@ -89,13 +131,14 @@ class Environment(Part):
     platform: str
     device: str
     threads: int
-    """Of each process."""
+    """Threads of each process."""
     processes: int = 1
-    """That shared the run."""
+    """Processes that shared the run."""
     accumulate: int = 1
-    """Parts in which each worked on a training step: methods that compare samples of a batch see one part's alone."""
+    """Parts in which each process worked on a training step: methods that compare samples of a batch see one part's
+    samples alone."""
     git_commit: str | None
-    """Of the project, when run from a checkout."""
+    """Commit of the project, when run from a checkout."""
     git_dirty: bool | None
     """Whether the sources differed from that commit."""
 
@@ -105,29 +148,41 @@ Sampler = Literal["halton", "tpe"]
 
 
 class Tuning(Part):
-    """The search that settings of a run come from; its file is kept in ``tuning``, beside the task's runs."""
+    """The search that settings of a run come from; its file is kept in ``tuning``, beside the runs of the task."""
 
     trials: int = Field(ge=1)
     """Trials that had been made, the defaults among them."""
     best: int = Field(ge=0)
     """Number of the trial whose settings are used; 0 is the defaults."""
     settings: dict[str, JsonValue]
-    """Those of the method that were taken from it."""
+    """Settings of the method that were taken from the search."""
     sampler: Sampler = "halton"
 
 
 class RunRecord(Part):
     """The outcome of a :class:`RunSpec`; ``run_id`` is checked against the specification when it is read."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     run_id: str
     spec: RunSpec
     task_label: str
-    """Folder of the task under the results: its name and what was changed from its defaults."""
+    """Name of the task's folder under the results."""
     label: str
-    """Row of the table: method, guidance and what was changed from their defaults."""
+    """Name of the method's folder within that of the task."""
+    division: Literal["closed", "open"] = "closed"
+    """"closed": trained and sampled under this harness; "open": images made elsewhere, scored by the same protocol."""
+    changed: dict[str, dict[str, JsonValue]] = {}
+    """``task``, ``method`` and ``guidance`` → the settings that differed from their defaults when the run was made,
+    except those of ``tuned``."""
+    backbone_label: str
+    """Name of the backbone on the command line, or its family and the start of its revision."""
+    default_backbone: bool = True
+    """Whether the backbone is the one that the task asks for."""
+    default_guidance: bool = True
+    """Whether the guidance is the one that the task asks for, whatever its settings; False where a record of schema 1
+    does not tell."""
     tuned: Tuning | None = None
-    """Where the method's settings were chosen by a search."""
+    """The search that chose settings of the method; None without one."""
     status: Status
     reason: str | None = None
     """Why it did not finish."""
@@ -144,9 +199,9 @@ class RunRecord(Part):
     weights: str | None = None
     """sha256 of the trained weights' file."""
     cost: Cost | None = None
-    metrics: list[Metric] = []
+    scores: list[Score] = []
     diagnostics: list[dict[str, JsonValue]] = []
-    """What the method says of itself over time, such as the expert usage of a mixture since the entry before."""
+    """What the method logs of itself over time, such as the expert usage of a mixture since the previous entry."""
     files: list[str] = []
     """Names of the files kept beside the record."""
 
@@ -163,28 +218,46 @@ class RunRecord(Part):
 
     @model_validator(mode="after")
     def _each_score_once(self) -> RunRecord:
-        """A score that stood twice would count as two seeds."""
-        keys = [(metric.name, metric.group, metric.scope) for metric in self.metrics]
+        """Refuse a score that is recorded twice, which would count as two seeds."""
+        keys = [score.place for score in self.scores]
         if len(set(keys)) < len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"the score {', '.join(twice)} is there twice")
+            raise ValueError(f"the score {', '.join(twice)} is recorded twice")
         return self
+
+
+def record_bytes(record: RunRecord) -> bytes:
+    """The record as JSON: indented, with one line per score, in which only what it has stands beside ``value``."""
+    facts = json.dumps(record.model_dump(mode="json", exclude={"scores"}), indent=2, allow_nan=False)
+    scores = (score.model_dump(mode="json", exclude_none=True) | {"value": score.value} for score in record.scores)
+    lines = ",".join(f"\n    {json.dumps(score, allow_nan=False)}" for score in scores)
+    closing = "\n  ]" if lines else "]"
+    return f'{facts[:-2]},\n  "scores": [{lines}{closing}\n}}\n'.encode()
 
 
 def write_record(folder: Path, record: RunRecord) -> Path:
     """Write ``record.json`` into ``folder`` and return its path."""
     path = folder / RECORD_NAME
-    write_json(path, record.model_dump(mode="json"))
+    write_bytes(path, record_bytes(record))
     return path
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read a record. Raises :class:`UserError` that names the file and its first fault."""
+    """Read a record of any schema. Raises :class:`UserError` that names the file and its first fault."""
     try:
-        return RunRecord.model_validate_json(path.read_bytes())
+        return _parsed(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"{path}: not a record this version reads: {where}: {first['msg']}.") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _parsed(content: bytes) -> RunRecord:
+    try:
+        return RunRecord.model_validate_json(content)
+    except ValidationError as error:
+        if not any(each["loc"] == ("schema_version",) and each["input"] == 1 for each in error.errors()):
+            raise
+        return RunRecord.model_validate_json(to_json(record_v1.converted(from_json(content))))

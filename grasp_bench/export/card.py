@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from grasp_bench.contracts.backbone import ChosenBackbone
-from grasp_bench.contracts.record import Metric, RunRecord
+from grasp_bench.contracts.record import RunRecord, Score, titled
 from grasp_bench.export.manifest import Manifest
 
 PICTURE = "samples.png"
@@ -25,7 +25,7 @@ LICENCE = (
     "licences of both allow and forbid applies to them."
 )
 NOTES = (
-    "n: images that a value rests on, of each kind where real and generated ones are compared; floor: what real images "
+    "n: images that a value rests on, of each kind where real and generated ones are compared; real: what real images "
     "score against held-out real ones at the same count."
 )
 
@@ -92,12 +92,12 @@ def _class_rows(manifest: Manifest) -> list[list[str]]:
 
 def _scores(record: RunRecord) -> str:
     """A row a metric, a column a group."""
-    pooled = [metric for metric in record.metrics if metric.scope == "group"]
-    groups = list(dict.fromkeys(metric.group for metric in pooled))
+    pooled = [score for score in record.scores if score.scope == "group"]
+    groups = list(dict.fromkeys(score.group for score in pooled))
     rows = []
-    for label in dict.fromkeys(metric.label for metric in pooled):
-        values = {metric.group: metric for metric in pooled if metric.label == label}
-        arrow = ARROWS[next(iter(values.values())).direction]
+    for label, scores in titled(pooled).items():
+        values = {score.group: score for score in scores}
+        arrow = ARROWS[scores[0].direction]
         rows.append([f"{label} {arrow}", *(_value(values[group]) if group in values else "-" for group in groups)])
     return (
         f"{_table(['score', *groups], rows)}\nOn {record.task_label}, {record.spec.budget.name} budget, one seed "
@@ -105,11 +105,11 @@ def _scores(record: RunRecord) -> str:
     )
 
 
-def _value(metric: Metric) -> str:
-    if metric.value is None:
-        return f"n too small (n={metric.n})"
-    floor = "" if metric.floor is None else f", floor {metric.floor:.4g}"
-    return f"{metric.value:.4g} (n={metric.n}{floor})"
+def _value(score: Score) -> str:
+    if score.value is None:
+        return f"n too small (n={score.n})"
+    reference = "" if score.reference is None else f", real {score.reference:.4g}"
+    return f"{score.value:.4g} (n={score.n}{reference})"
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from pydantic import JsonValue
 
-from grasp_bench.contracts.record import Cost, RunRecord
-from grasp_bench.contracts.spec import STANDARD, Component, RunSpec
+from grasp_bench.contracts.record import Cost, RunRecord, titled
+from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.io import digest
 
 
@@ -134,14 +134,18 @@ def summarised_at(found: Iterable[tuple[str, RunRecord]]) -> Runs:
     value, floor = array("d"), array("d")
     for number, (folder, record) in enumerate(found):
         summaries.append(_summary(record, folder))
-        for metric in record.metrics:
+        titles = {score.place: label for label, each in titled(record.scores).items() for score in each}
+        several = {score.metric for score in record.scores if score.source != "generated"}
+        for metric in record.scores:
             if metric.scope == "group":
-                name = ScoreKey(metric.name, metric.label, metric.group, metric.direction)
+                source = f"_{metric.source}{'_balanced' * (metric.test_set != 'test')}"
+                name = metric.metric + source * (metric.metric in several)
+                called = ScoreKey(name, titles[metric.place], metric.group, metric.direction)
                 run.append(number)
-                key.append(keys.setdefault(name, len(keys)))
+                key.append(keys.setdefault(called, len(keys)))
                 value.append(nan if metric.value is None else metric.value)
                 n.append(metric.n)
-                floor.append(nan if metric.floor is None else metric.floor)
+                floor.append(nan if metric.reference is None else metric.reference)
     return Runs(tuple(summaries), tuple(keys), *(np.array(each) for each in (run, key, value, n, floor)))
 
 
@@ -182,7 +186,7 @@ def _summary(record: RunRecord, folder: str) -> RunSummary:
         variant=digest([part.model_dump(mode="json") for part in (spec.method, spec.guidance)]),
         task_arguments=_task_arguments(record),
         method_arguments=_method_arguments(record),
-        guidance_arguments=_guidance_arguments(spec, record.label),
+        guidance_arguments=_guidance_arguments(record),
         cost=_cost(record.cost),
     )
 
@@ -200,28 +204,21 @@ def _cost(cost: Cost | None) -> MeanCost | None:
 def _task_arguments(record: RunRecord) -> str:
     spec = record.spec
     words = [] if spec.budget.name == STANDARD else ["--budget", spec.budget.name]
-    if "@" in record.label.partition("~")[0].partition("+")[0]:  # not the task's own
+    if not record.default_backbone:
         words += ["--backbone", spec.backbone.name]
-    settings = spec.task.settings | spec.budget.model_dump(mode="json")
-    return shlex.join(words + _named("--task-set", settings, record.task_label))
+    return shlex.join(words + _named("--task-set", record.changed.get("task", {})))
 
 
 def _method_arguments(record: RunRecord) -> str:
-    method = record.spec.method
-    words = ["--method", method.name, *_named("--set", method.settings, record.label)]
+    words = ["--method", record.spec.method.name, *_named("--set", record.changed.get("method", {}))]
     return shlex.join([*words, "--tuned"] if record.tuned else words)
 
 
-def _guidance_arguments(spec: RunSpec, label: str) -> str:
-    guidance: Component = spec.guidance
-    return shlex.join(["--guidance", guidance.name, *_named("--guidance-set", guidance.settings, label)])
+def _guidance_arguments(record: RunRecord) -> str:
+    words = ["--guidance", record.spec.guidance.name]
+    return shlex.join([*words, *_named("--guidance-set", record.changed.get("guidance", {}))])
 
 
-def _named(option: str, settings: Mapping[str, JsonValue], label: str) -> list[str]:
-    """The settings that a label names, since they are not the defaults, as options of the command line.
-
-    The defaults themselves are known to the plugin alone, which is slow to import.
-    """
-    named = label.partition("~")[2].replace("~", ",")
-    pieces = [f"{name}={value}" for name, value in settings.items()]
-    return [word for piece in pieces if f",{piece}," in f",{named}," for word in (option, piece)]
+def _named(option: str, settings: Mapping[str, JsonValue]) -> list[str]:
+    """Settings as options of the command line."""
+    return [word for name, value in settings.items() for word in (option, f"{name}={value}")]

@@ -14,10 +14,11 @@ from pydantic import JsonValue
 
 from grasp_bench import seeds
 from grasp_bench.adapters.tread import refusal
+from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.record import Cost, Metric
+from grasp_bench.contracts.record import Cost, Score
 from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.data.features import read_features
 from grasp_bench.downstream import networks
@@ -48,7 +49,7 @@ class Outcome:
     streams: str
     weights: str
     cost: Cost
-    metrics: list[Metric]
+    scores: list[Score]
     diagnostics: list[dict[str, JsonValue]]
     files: list[Path]
     """To be kept beside the record."""
@@ -100,7 +101,7 @@ class Pipeline:
                 gflops_per_image=generate_summary.get("gflops_per_image"),
                 generate_peak_memory_mib=generate_summary.get("peak_memory_mib"),
             ),
-            metrics=[Metric.model_validate(metric) for metric in json.loads((score / METRICS).read_text())],
+            scores=[Score.model_validate(record_v1.score(each)) for each in json.loads((score / METRICS).read_text())],
             diagnostics=train_summary["diagnostics"],
             files=[
                 trained / training.LOG,

@@ -6,10 +6,11 @@ import csv
 import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
-from grasp_bench.contracts.record import Interval, Metric
+from grasp_bench.contracts.record import Interval, Score, Source, TestSet
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
 from grasp_bench.metrics.classification import classification_intervals, classification_scores
 from grasp_bench.metrics.groups import group_members
@@ -21,18 +22,14 @@ from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 
 DRAWS = 20
 """Draws of equal counts behind the scores of a run: as many as ``grasp-bench score`` makes, so that the two agree."""
-TRAINED_ON = {
-    "generated": "generated images",
-    "real": "real images",
-    "topped-up": "real images topped up with generated ones",
-}
-TESTED_ON = {"test": ("", ""), "balanced-test": ("_balanced", ", balanced test set")}
-"""Test set → what it adds to a metric's key and title."""
 RESAMPLES = (100, 1000)
 """Fewest and most resamples behind an interval of a classifier's scores: fewer where there is much to resample."""
 MOST_WORK = 2_000_000_000  # probabilities looked at by all resamples: minutes
 COPY_COLUMNS = ("generated", "class", "training_image", "its_class", "distance", "ratio")
-CLASS_COLUMNS = ("class", "group", "train_images", "metric", "n", "value", "floor", "low", "high")
+CLASS_COLUMNS = (
+    *("class", "group", "train_images", "metric", "source", "test_set"),
+    *("n", "value", "reference", "low", "high"),
+)
 
 
 def fidelity_and_diversity(
@@ -43,11 +40,12 @@ def fidelity_and_diversity(
     return group_scores(real, fake, names, group_members(task.class_groups(), task.groups), protocol, train)
 
 
-def fidelity_metrics(scores: Iterable[Measured], extractor: str, fid: bool = False) -> list[Metric]:
+def fidelity_metrics(scores: Iterable[Measured], extractor: str, fid: bool = False) -> list[Score]:
     """The record's scores of groups; ``fid``: whether distances may be called FID and KID."""
     return [
-        Metric(
-            name=score.metric.name,
+        Score(
+            metric=score.metric.name,
+            metric_version=score.metric.version,
             label=score.metric.title(extractor, fid),
             group=score.name,
             scope=score.scope,
@@ -57,7 +55,7 @@ def fidelity_metrics(scores: Iterable[Measured], extractor: str, fid: bool = Fal
             interval=None
             if score.low is None or score.high is None
             else Interval(low=score.low, high=score.high, unit="equal-count draw", units=score.draws),
-            floor=score.reference,
+            reference=score.reference,
             worst=score.worst,
         )
         for score in scores
@@ -70,7 +68,7 @@ def downstream_metrics(
     name: str,
     tests: Mapping[str, Split],
     probabilities: Mapping[str, Mapping[str, np.ndarray]],
-) -> list[Metric]:
+) -> list[Score]:
     """Scores on real test images of classifiers trained on generated images, real ones and both.
 
     ``probabilities`` is source → test set → (classifiers, n, classes). Intervals resample patients where these are
@@ -78,7 +76,6 @@ def downstream_metrics(
     """
     scores, metrics = [], classifier_metrics()
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
-        suffix, where = TESTED_ON[test]
         members = group_members(task.class_groups())
         groups, key = task.class_groups(), (name, source, test)
         by_group = classification_scores(split.labels, by_test[test], groups, metrics)
@@ -89,9 +86,12 @@ def downstream_metrics(
         for metric, (group, found) in itertools.product(metrics, by_group.items()):
             value, ends = found.values[metric.name], intervals[group][metric.name]
             scores.append(
-                Metric(
-                    name=f"{metric.name}_{source}{suffix}",
-                    label=f"{metric.label}, trained on {TRAINED_ON[source]}{where}",
+                Score(
+                    metric=metric.name,
+                    metric_version=metric.version,
+                    label=metric.label,
+                    source=cast(Source, source),
+                    test_set=cast(TestSet, test),
                     group=group,
                     value=value,
                     direction=metric.direction,
@@ -141,13 +141,13 @@ def class_table(
         if score.scope == "class":
             info = by_name[score.name]
             numbers = (score.n, score.value, score.reference, score.low, score.high)
-            writer.writerow((info.name, info.group, info.train_count, score.metric.name, *numbers))
+            writer.writerow((info.name, info.group, info.train_count, score.metric.name, "generated", "test", *numbers))
     each_alone = np.array([f"class {index}" for index in range(len(classes))])
     metrics = [metric for metric in classifier_metrics() if not metric.counts_classes]
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
         found = classification_scores(split.labels, by_test[test], each_alone, metrics)
         for (index, info), metric in itertools.product(enumerate(classes), metrics):
-            mine, key = found[f"class {index}"], f"{metric.name}_{source}{TESTED_ON[test][0]}"
+            mine, names = found[f"class {index}"], (info.name, info.group, info.train_count)
             value = mine.values[metric.name]
-            writer.writerow((info.name, info.group, info.train_count, key, mine.n, value, *[None] * 3))
+            writer.writerow((*names, metric.name, source, test, mine.n, value, *[None] * 3))
     return out.getvalue()

@@ -171,7 +171,7 @@ def smoke_run(subject: Subject) -> None:
         raise NotApplicable(str(error)) from error
     if record.status == "skipped":
         raise NotApplicable(record.reason or "")
-    scored = {metric.group for metric in record.metrics if metric.value is not None}
+    scored = {score.group for score in record.scores if score.value is not None}
     missing = set(subject.task.groups) - scored
     require(not missing, f"there are no scores of the groups {some(missing)}")
 

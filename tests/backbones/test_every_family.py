@@ -333,6 +333,6 @@ def test_a_run_of_the_command_line_finishes_with_scores(tmp_path, monkeypatch):
     )
     assert {"latents", "prompts"} <= record.stages.keys()
     assert record.cost.network_evaluations_per_image == 2 * record.spec.budget.num_inference_steps
-    assert {metric.group for metric in record.metrics} >= {"head", "medium", "tail"}
+    assert {metric.group for metric in record.scores} >= {"head", "medium", "tail"}
     assert {name for name in record.files if not (path.parent / name).exists()} == set()
     assert str(tmp_path) not in path.read_text()

@@ -57,7 +57,7 @@ def variant(model: dict[str, Any], task: str, method: str, seed: int, stream: ra
     found = copy.copy(model) | {"task_label": task, "label": method, "spec": copy.deepcopy(model["spec"])}
     found["spec"]["task"]["name"], found["spec"]["method"]["name"], found["spec"]["seed"] = task, method, seed
     found["run_id"] = RunSpec.model_validate(found["spec"]).id
-    found["metrics"] = [score | {"value": score["value"] * stream.uniform(0.9, 1.1)} for score in model["metrics"]]
+    found["scores"] = [score | {"value": score["value"] * stream.uniform(0.9, 1.1)} for score in model["scores"]]
     return found
 
 

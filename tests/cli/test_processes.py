@@ -56,7 +56,10 @@ def test_two_processes_come_to_the_scores_of_one(alone, tmp_path):
     off = (images[0]["images"].int() - images[1]["images"].int()).abs()
     assert off.max() <= 1  # weights differ in their last bits
     assert (off > 0).double().mean() < 0.01
-    metrics = [{(m["name"], m["group"], m["scope"]): m["value"] for m in each["metrics"]} for each in (one, two)]
+    metrics = [
+        {(m["metric"], m["source"], m["test_set"], m["group"], m["scope"]): m["value"] for m in each["scores"]}
+        for each in (one, two)
+    ]
     assert metrics[0].keys() == metrics[1].keys()
     for key, value in metrics[0].items():
         if key[0] == "fd":
@@ -76,7 +79,7 @@ def test_images_and_features_are_shared_without_gaps_or_duplicates(alone, tmp_pa
         found, expected = (read_tensors(stage(where, folder) / file) for where in (tmp_path, alone))
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], expected[key]) for key in expected)
-    assert record(tmp_path)["metrics"] == record(alone)["metrics"]
+    assert record(tmp_path)["scores"] == record(alone)["scores"]
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_a_run_that_comes_out_as_recorded_exits_with_0(finished):
 
 def test_a_recorded_value_that_was_changed_disagrees(finished, tmp_path, quick):
     record = json.loads(record_of(finished).read_text())
-    metric = next(each for each in record["metrics"] if each["interval"] and each["group"] == "tail")
+    metric = next(each for each in record["scores"] if each.get("interval") and each["group"] == "tail")
     metric["value"] = metric["interval"]["high"] + 1
     metric["interval"] |= {"low": metric["value"] - 0.5, "high": metric["value"] + 0.5}
     changed = tmp_path / "record.json"

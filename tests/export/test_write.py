@@ -72,7 +72,7 @@ def test_the_card_has_counts_and_the_records_scores(grasp):
     for line in ("library_name: grasp-bench", 'base_model: "tiny-sd3"', "license: other", '- "grasp"', '- "digits-lt"'):
         assert line in front.splitlines()
     assert "| 9 | a handwritten digit nine | tail | 4 |" in card
-    (fd,) = [each for each in record.metrics if each.name == "fd" and each.group == "tail" and each.scope == "group"]
+    (fd,) = [each for each in record.scores if each.metric == "fd" and each.group == "tail" and each.scope == "group"]
     assert f"{fd.value:.4g} (n={fd.n}, floor {fd.floor:.4g})" in card
     assert "base model" in card
     assert "Do not share" not in card

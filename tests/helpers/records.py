@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grasp_bench.contracts.record import Cost, Environment, Metric, RunRecord, write_record
+from grasp_bench.contracts.record import Cost, Environment, RunRecord, Score, write_record
 from grasp_bench.contracts.spec import Budget, Component, RunSpec
 from grasp_bench.results.build import Report, build
 from grasp_bench.results.options import Options
@@ -22,23 +22,25 @@ BUDGET = Budget(
 )
 
 
-def metric(name: str, group: str, value: float | None, *, lower: bool = False, floor: float | None = None) -> Metric:
-    """A score of 30 images."""
-    return Metric(
-        name=name,
-        label="FD(digits-cnn)" if name == "fd" else name,
+def metric(name: str, group: str, value: float | None, *, lower: bool = False, floor: float | None = None) -> Score:
+    """A score of 30 images; "f1_real" is the metric f1 of a classifier trained on real images."""
+    metric, _, source = name.partition("_")
+    return Score(
+        metric=metric,
+        source=source or "generated",
+        label="FD(digits-cnn)" if metric == "fd" else metric,
         group=group,
         value=value,
         direction="lower" if lower else "higher",
         n=30,
-        floor=floor,
+        reference=floor,
     )
 
 
 def record(
     method: str,
     seed: int = 0,
-    metrics: Sequence[Metric] = (),
+    metrics: Sequence[Score] = (),
     *,
     version: str = "1",
     task: str = "digits-lt",
@@ -58,6 +60,7 @@ def record(
     given: Mapping[str, Any] = {
         "task_label": task,
         "label": method,
+        "backbone_label": "tiny-sd3",
         "status": "finished",
         "cost": cost() if metrics else None,
         "streams": "a" * 64 if metrics else None,
@@ -70,7 +73,7 @@ def record(
         started="2025-01-01T00:00:00Z",
         finished="2025-01-01T00:01:00Z",
         environment=environment,
-        metrics=list(metrics),
+        scores=list(metrics),
         **given,
     )
 

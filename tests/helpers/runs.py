@@ -76,7 +76,7 @@ def train_only(folder: Path, chosen: Plan, progress: Progress | None = None, **c
 def outcome(record: RunRecord) -> dict:
     """All of a record that must not depend on when, where and in how many attempts the run was made."""
     assert record.status == "finished"
-    return record.model_dump(include={"run_id", "stages", "streams", "weights", "metrics", "diagnostics"})
+    return record.model_dump(include={"run_id", "stages", "streams", "weights", "scores", "diagnostics"})
 
 
 def log_rows(path: Path) -> list[dict]:

@@ -81,7 +81,7 @@ def test_a_task_counts_once_however_many_budgets_it_has():
 
 def test_it_is_of_the_score_that_rows_are_sorted_by():
     more = [
-        each.model_copy(update={"metrics": [*each.metrics, metric("fd", "all", 1.0 + each.spec.seed, lower=True)]})
+        each.model_copy(update={"scores": [*each.scores, metric("fd", "all", 1.0 + each.spec.seed, lower=True)]})
         for each in runs()
     ]
     found = across_tasks(leaderboards(more), "fd:all")

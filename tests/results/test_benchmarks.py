@@ -49,7 +49,7 @@ def test_what_guidance_changes_is_what_the_records_say():
         for folder in (ROOT / "results/digits-lt").glob("*+none~tuned=8"):
             method = folder.name.partition("+")[0]
             paths = [folder.parent / f"{method}{guidance}~tuned=8/seed-{seed}/record.json" for seed in range(5)]
-            metrics = [json.loads(path.read_text())["metrics"] for path in paths]
+            metrics = [json.loads(path.read_text())["scores"] for path in paths]
             pooled = [m["value"] for of in metrics for m in of if (m["name"], m["group"], m["scope"]) == FD_TAIL]
             found[method] = np.array(pooled)
     without, guided = (np.array([found[name] for name in sorted(found)]) for found in tails.values())

@@ -75,7 +75,7 @@ def test_a_score_that_stands_twice_in_a_record_is_refused(tmp_path):
     save(tmp_path, record("grasp", 0, metrics=[metric("fd", "tail", 1.0)]))
     path = tmp_path / "digits-lt/grasp/seed-0/record.json"
     content = json.loads(path.read_text())
-    content["metrics"].append(content["metrics"][0])
+    content["scores"].append(content["scores"][0])
     path.write_text(json.dumps(content))
     with pytest.warns(RecordWarning, match="is there twice"):
         assert load_records(tmp_path) == []

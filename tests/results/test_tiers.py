@@ -63,7 +63,7 @@ def test_what_is_not_compared_could_not_have_been_separated(sizes):
 def test_tiers_are_per_metric_and_group():
     runs = separated(8)
     more = [
-        each.model_copy(update={"metrics": [*each.metrics, metric("recall", "head", 0.5)]})
+        each.model_copy(update={"scores": [*each.scores, metric("recall", "head", 0.5)]})
         for each in runs
         if each.spec.seed < 4
     ] + [each for each in runs if each.spec.seed >= 4]

@@ -97,7 +97,7 @@ def test_two_guidances_share_one_training(finished, tmp_path, built):
     record = runs.finish(folder, runs.small(guidance="none"))
     assert sorted(built) == ["classify-generated", "classify-topped-up", "features", "generate", "score"]
     assert record.weights == finished[1].weights
-    assert record.metrics != finished[1].metrics
+    assert record.scores != finished[1].scores
     assert [path.suffix for path in (folder / "work" / "train").iterdir() if path.is_dir()] == [""]
 
 
@@ -106,7 +106,7 @@ def test_only_what_is_stale_is_done_again(finished, tmp_path, built, monkeypatch
     monkeypatch.setitem(plans.STAGE_VERSIONS, "score", 1000)
     record = runs.finish(folder, runs.small())
     assert built == ["score"]
-    assert record.metrics == finished[1].metrics
+    assert record.scores == finished[1].scores
 
 
 def test_settings_of_the_classifier_leave_the_training_alone(finished, tmp_path, built, monkeypatch):

@@ -41,14 +41,14 @@ def test_run_and_score_agree_to_the_last_digit(finished, tmp_path):
         for row in payload["rows"]
     }
     recorded = {
-        (m.scope, m.group, m.name): (m.value, m.floor, m.n, m.interval.low, m.interval.high)
-        for m in record.metrics
-        if m.floor is not None
+        (m.scope, m.group, m.metric): (m.value, m.reference, m.n, m.interval.low, m.interval.high)
+        for m in record.scores
+        if m.reference is not None
     }
     assert len(recorded) == 4 * 3 * 10
     assert {key: shown[key] for key in recorded} == recorded
     for row in csv.DictReader(next((folder / "results").rglob("classes.csv")).open()):
-        if row["floor"]:
+        if row["reference"]:
             assert shown["class", row["class"], row["metric"]][0] == float(row["value"])
 
 
@@ -59,16 +59,17 @@ def test_classes_are_listed_with_their_training_images(finished):
         ("0", "head", "80"),
         ("9", "tail", "4"),
     }
-    per_class = {row["metric"] for row in rows if row["class"] == "9"}
+    per_class = {(row["metric"], row["source"]) for row in rows if row["class"] == "9"}
     assert per_class >= {
-        "fd",
-        "recall",
-        "irs_adjusted",
-        "accuracy_generated",
-        "auroc_topped-up",
-        "average_precision_real",
+        ("fd", "generated"),
+        ("recall", "generated"),
+        ("irs_adjusted", "generated"),
+        ("accuracy", "generated"),
+        ("auroc", "topped-up"),
+        ("average_precision", "real"),
     }
-    assert all(0 <= float(row["value"]) <= 1 for row in rows if row["metric"].startswith("auroc"))
+    assert {row["test_set"] for row in rows} == {"test"}
+    assert all(0 <= float(row["value"]) <= 1 for row in rows if row["metric"] == "auroc")
 
 
 def test_near_copies_of_training_images_are_listed():
@@ -122,5 +123,5 @@ def test_another_protocol_gives_other_numbers(finished, tmp_path, option):
     files = [features_file(folder, stage) for stage in ("features-real", "features")]
     rows = score(*files, option, "10", "--metrics", "fd", tmp_path / "out.json")["rows"]
     (row,) = [row for row in rows if row["scope"] == "group"]
-    (recorded,) = [m for m in record.metrics if (m.scope, m.group, m.name) == ("group", "all", "fd")]
+    (recorded,) = [m for m in record.scores if (m.scope, m.group, m.metric) == ("group", "all", "fd")]
     assert row["value"] != recorded.value

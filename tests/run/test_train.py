@@ -49,7 +49,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
     record = record_under(tmp_path)
     assert record.status == "failed"
     assert str(caught.value) in record.reason
-    assert record.metrics == []
+    assert record.scores == []
     assert not [path for path in (tmp_path / "work" / "train").iterdir() if path.is_dir() and not path.suffix]
 
 

@@ -63,7 +63,7 @@ def test_damaged_features_are_not_packed(copied):
 def test_a_record_that_was_edited_is_not_packed(copied):
     path = run_folder(copied) / "record.json"
     record = json.loads(path.read_text())
-    record["metrics"][0]["value"] += 1
+    record["scores"][0]["value"] += 1
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match="its scores are not those in"):
         again(copied)

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from grasp_bench import plugins
-from grasp_bench.contracts.record import Metric
+from grasp_bench.contracts.record import Score
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.data.features import FeatureSet, read_features, write_features
 from grasp_bench.errors import UserError
@@ -53,8 +53,8 @@ def test_a_score_that_was_improved_is_named(pack, tmp_path):
     def improve(record):
         (metric,) = (
             each
-            for each in record["metrics"]
-            if (each["name"], each["group"], each["scope"]) == ("fd", "tail", "group")
+            for each in record["scores"]
+            if (each["metric"], each["group"], each["scope"]) == ("fd", "tail", "group")
         )
         metric["value"] *= 0.9
 
@@ -65,8 +65,8 @@ def test_a_score_that_was_improved_is_named(pack, tmp_path):
 
 
 def test_a_score_that_was_left_out_is_named(pack, tmp_path):
-    fault = only_fault(with_record(pack, tmp_path / "p.zip", lambda record: record["metrics"].pop()))
-    assert "average_precision_topped-up of all (group) is not in the record" in fault
+    fault = only_fault(with_record(pack, tmp_path / "p.zip", lambda record: record["scores"].pop()))
+    assert "average_precision, topped-up of all (group) is not in the record" in fault
 
 
 def test_features_that_were_changed_are_found(pack, tmp_path):
@@ -256,9 +256,9 @@ def test_a_pickle_under_another_name_is_not_read(pack, tmp_path):
     assert "cannot be read as safetensors" in fault
 
 
-def metric(value: float | None, **changes) -> Metric:
-    fields = {"name": "fd", "label": "FD", "group": "tail", "direction": "lower", "n": 9, "value": value}
-    return Metric(**fields | changes)
+def metric(value: float | None, **changes) -> Score:
+    fields = {"metric": "fd", "label": "FD", "group": "tail", "direction": "lower", "n": 9, "value": value}
+    return Score(**fields | changes)
 
 
 def test_rounding_is_told_from_a_difference():

@@ -184,5 +184,5 @@ def test_an_interrupted_sweep_goes_on_to_the_same_weights(tmp_path, at_home, cap
     assert call("sweep", swift) == 0
     made = records(at_home)
     assert {record["status"] for record in made.values()} == {"finished"}
-    for field in ("weights", "streams", "metrics"):
+    for field in ("weights", "streams", "scores"):
         assert made["probe~seconds=0.25/seed-0"][field] == made["probe/seed-0"][field]

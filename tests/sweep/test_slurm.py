@@ -64,7 +64,7 @@ def restarts(number: str) -> int:
 
 def assert_same_outcome(record, expected):
     assert record["status"] == "finished"
-    for field in ("weights", "streams", "metrics"):
+    for field in ("weights", "streams", "scores"):
         assert record[field] == expected[field]
 
 

@@ -25,7 +25,7 @@ def leave_record(cell, status, **changes):
         run_id=cell.plan.spec.id,
         spec=cell.plan.spec,
         task_label=cell.plan.task_label,
-        label=cell.plan.label,
+        label=cell.plan.label, backbone_label="tiny-sd3",
         status=status,
         started="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T00:01:30+00:00",

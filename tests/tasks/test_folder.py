@@ -254,8 +254,8 @@ def test_real_chest_x_rays_from_toml_to_leaderboard(tmp_path: Path, monkeypatch:
     (path,) = Path("results").glob("nih-mini~*/grasp/seed-0/record.json")
     record = json.loads(path.read_text())
     assert record["status"] == "finished"
-    fd = {m["group"]: m for m in record["metrics"] if (m["name"], m["scope"]) == ("fd", "group")}
-    assert fd["head"]["value"] > fd["head"]["floor"] > 0
+    fd = {m["group"]: m for m in record["scores"] if (m["metric"], m["scope"]) == ("fd", "group")}
+    assert fd["head"]["value"] > fd["head"]["reference"] > 0
     assert fd["tail"]["value"] is None
     assert "n too small" in invoke("report").output
     rows = list(csv.DictReader((path.parent / "classes.csv").open()))

@@ -70,11 +70,15 @@ def test_mimic_from_prepare_to_report_without_a_name_of_a_patient(tmp_path: Path
     assert "mimic-lt" in command("report")
     record = record_of("mimic-lt")
     assert record["status"] == "finished"
-    recall = {m["group"]: m["value"] for m in record["metrics"] if (m["name"], m["scope"]) == ("recall", "group")}
+    recall = {m["group"]: m["value"] for m in record["scores"] if (m["metric"], m["scope"]) == ("recall", "group")}
     assert recall["tail"] is None  # a class has two test images
     assert recall["head"] is not None
-    assert "accuracy_generated_balanced" in {metric["name"] for metric in record["metrics"]}
-    units = {metric["interval"]["unit"] for metric in record["metrics"] if metric["name"] == "f1_real"}
+    assert ("accuracy", "generated", "balanced-test") in {
+        (score["metric"], score["source"], score["test_set"]) for score in record["scores"]
+    }
+    units = {
+        score["interval"]["unit"] for score in record["scores"] if (score["metric"], score["source"]) == ("f1", "real")
+    }
     assert units == {"patient"}
     written = b"".join(path.read_bytes() for path in Path("results").rglob("*") if path.is_file())
     with (root / "mimic-cxr-lt_single-label_train.csv").open() as file:
@@ -106,9 +110,14 @@ def test_nih_generation_and_then_downstream_with_one_training(tmp_path: Path, la
     command("run", "--task", "nih-lt", "--data-root", root, *QUICK, "--task-set", "generator=nih-lt-gen")
     assert list(Path(".grasp-bench/train").glob("*/weights.safetensors")) == trained
     record = record_of("nih-lt~")
-    names = {metric["name"] for metric in record["metrics"]}
-    assert {"f1_generated", "auroc_topped-up", "nonzero_f1_real_balanced"} <= names
-    intervals = [m["interval"] for m in record["metrics"] if m["name"] == "accuracy_real" and m["interval"]]
+    names = {(score["metric"], score["source"], score["test_set"]) for score in record["scores"]}
+    assert names >= {
+        ("f1", "generated", "test"),
+        ("auroc", "topped-up", "test"),
+        ("nonzero_f1", "real", "balanced-test"),
+    }
+    accuracies = [score for score in record["scores"] if (score["metric"], score["source"]) == ("accuracy", "real")]
+    intervals = [score["interval"] for score in accuracies if score.get("interval")]
     assert {interval["unit"] for interval in intervals} == {"patient"}
 
 

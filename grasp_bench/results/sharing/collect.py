@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from grasp_bench.contracts.record import RECORD_NAME, RunRecord
+from grasp_bench.contracts import record_v1
+from grasp_bench.contracts.record import RECORD_NAME, RunRecord, Score
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import command, plan_of
 from grasp_bench.io import file_digest
@@ -143,7 +144,7 @@ def _inputs(plan: Plan, found: FoundRun, work_dir: Path) -> dict[str, Content]:
             f"{command(plan, work_dir)}"
         )
     scores = json.loads((stages.folder("score", inputs["score"]) / stage_files.METRICS).read_text())
-    if scores != [metric.model_dump(mode="json") for metric in record.metrics]:
+    if [Score.model_validate(record_v1.score(each)) for each in scores] != record.scores:
         raise UserError(
             f"{found.folder / RECORD_NAME}: its scores are not those in {work_dir}: the run was made elsewhere, or "
             "the record was edited. Submit the record that was written with them, or make both: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from grasp_bench.contracts.record import Metric, RunRecord
+from grasp_bench.contracts.record import RunRecord, Score, title
 from grasp_bench.results.sharing.differences import (
     Difference,
     cost_differences,
@@ -27,8 +27,8 @@ class ScorePair:
     group: str
     scope: str
     direction: Literal["lower", "higher"]
-    a: Metric | None
-    b: Metric | None
+    a: Score | None
+    b: Score | None
     difference: float | None
     """B - A."""
     better: Side | None
@@ -82,16 +82,22 @@ def compare(a: RunRecord, b: RunRecord) -> Comparison:
     )
 
 
-def inside(value: float | None, metric: Metric | None) -> bool | None:
+def inside(value: float | None, metric: Score | None) -> bool | None:
     """Whether ``value`` lies within the interval of ``metric``; None where one of them is not there."""
     if value is None or metric is None or metric.interval is None:
         return None
     return metric.interval.low <= value <= metric.interval.high
 
 
-def by_place(record: RunRecord) -> dict[tuple[str, str, str], Metric]:
-    """(name, group, scope) → score."""
-    return {(metric.name, metric.group, metric.scope): metric for metric in record.metrics}
+def by_place(record: RunRecord) -> dict[tuple[str, ...], Score]:
+    """What tells a score from others of its run → score."""
+    return {score.place: score for score in record.scores}
+
+
+def name_of(score: Score) -> str:
+    """The metric with the source and test set that are not the usual ones."""
+    source = "" if score.source == "generated" else f", {score.source}"
+    return score.metric + source + ("" if score.test_set == "test" else f", {score.test_set}")
 
 
 def _streams(a: RunRecord, b: RunRecord, equal: bool | None) -> str:
@@ -110,7 +116,7 @@ def _scores(a: RunRecord, b: RunRecord) -> list[ScorePair]:
     return [_pair(of_a.get(place), of_b.get(place)) for place in dict.fromkeys([*of_a, *of_b])]
 
 
-def _pair(a: Metric | None, b: Metric | None) -> ScorePair:
+def _pair(a: Score | None, b: Score | None) -> ScorePair:
     known = a or b
     assert known
     values = [None if metric is None else metric.value for metric in (a, b)]
@@ -119,8 +125,8 @@ def _pair(a: Metric | None, b: Metric | None) -> ScorePair:
     if difference:
         better = "b" if (difference < 0) == (known.direction == "lower") else "a"
     return ScorePair(
-        name=known.name,
-        label=known.label,
+        name=name_of(known),
+        label=title(known.label, None if known.source == "generated" else known.source, known.test_set),
         group=known.group,
         scope=known.scope,
         direction=known.direction,

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from grasp_bench.contracts.record import Metric
+from grasp_bench.contracts.record import Score
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_bytes
 from grasp_bench.results.sharing.compare import Comparison, ScorePair
@@ -70,12 +70,12 @@ def _bars(axis: Any, pairs: list[ScorePair]) -> None:
     axis.set_title(title, fontsize=7)
 
 
-def _bar(axis: Any, where: float, metric: Metric, colour: str) -> None:
+def _bar(axis: Any, where: float, metric: Score, colour: str) -> None:
     axis.bar(where, metric.value, WIDTH, color=colour)
     if metric.interval is not None:
         axis.vlines(where, metric.interval.low, metric.interval.high, color="black", linewidth=1)
-    if metric.floor is not None:
-        axis.hlines(metric.floor, where - WIDTH / 2, where + WIDTH / 2, color="black", linestyle="--", linewidth=1)
+    if metric.reference is not None:
+        axis.hlines(metric.reference, where - WIDTH / 2, where + WIDTH / 2, color="black", linestyle="--", linewidth=1)
 
 
 def _plain(text: str) -> str:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from pydantic import JsonValue
 
-from grasp_bench.contracts.record import Metric, RunRecord
+from grasp_bench.contracts.record import RunRecord, Score
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import Archive, escaped
+from grasp_bench.results.sharing.compare import name_of
 from grasp_bench.results.sharing.manifest import FEATURES, PROBABILITIES, TESTS, PackedRun
 from grasp_bench.run.files import CLASSES, COPIES
 
@@ -63,7 +64,7 @@ class Inputs:
 class Recomputed:
     """What the packed features give."""
 
-    metrics: list[Metric]
+    metrics: list[Score]
     tables: dict[str, str]
     """File beside the record → its content."""
 
@@ -109,14 +110,14 @@ def recompute(inputs: Inputs, run: PackedRun, record: RunRecord) -> Recomputed:
     return Recomputed(metrics, {CLASSES: classes, COPIES: copies_table(run.classes, fake, train)})
 
 
-def metric_differences(recorded: list[Metric], found: list[Metric]) -> tuple[list[str], float]:
+def metric_differences(recorded: list[Score], found: list[Score]) -> tuple[list[str], float]:
     """What the record says otherwise than its features, in words, and the largest relative difference of the rest."""
-    before, after = ({(each.name, each.group, each.scope): each for each in metrics} for metrics in (recorded, found))
+    before, after = ({each.place: each for each in metrics} for metrics in (recorded, found))
     faults, largest = [], 0.0
     if len(before) < len(recorded):
         faults.append("a score is recorded twice")
     for place in dict.fromkeys([*before, *after]):
-        title = escaped(f"{place[0]} of {place[1]} ({place[2]})")
+        title = escaped(f"{name_of(before.get(place) or after[place])} of {place[3]} ({place[4]})")
         if place not in before or place not in after:
             faults.append(f"{title} is not in the {'features' if place in before else 'record'}")
             continue

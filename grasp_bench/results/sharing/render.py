@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from grasp_bench.contracts.record import Metric, RunRecord
+from grasp_bench.contracts.record import RunRecord, Score
 from grasp_bench.results.sharing.compare import Comparison, ScorePair
 from grasp_bench.results.sharing.differences import Difference, shown
 from grasp_bench.results.text import printable
@@ -96,7 +96,7 @@ def reproduction_table(scores: Sequence[Agreement]) -> Table:
     return table
 
 
-def _span(metric: Metric | None) -> str:
+def _span(metric: Score | None) -> str:
     if metric is None or metric.interval is None:
         return ABSENT
     found = metric.interval
@@ -139,7 +139,7 @@ def _score_table(group: str, pairs: Sequence[ScorePair]) -> Table:
     return table
 
 
-def _value(metric: Metric | None) -> str:
+def _value(metric: Score | None) -> str:
     if metric is None:
         return ABSENT
     return f"n too small (n={metric.n})" if metric.value is None else f"{metric.value:.4g}"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.record import RECORD_NAME, Metric, RunRecord, read_record
+from grasp_bench.contracts.record import RECORD_NAME, RunRecord, Score, read_record
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import plan_of
 from grasp_bench.io import write_json
-from grasp_bench.results.sharing.compare import by_place, inside
+from grasp_bench.results.sharing.compare import by_place, inside, name_of
 from grasp_bench.results.sharing.differences import Difference, environment_differences
 from grasp_bench.results.sharing.runs import check_current, finished_run, with_data
 from grasp_bench.run.plan import Plan
@@ -33,8 +33,8 @@ class Agreement:
     label: str
     group: str
     scope: str
-    recorded: Metric | None
-    anew: Metric | None
+    recorded: Score | None
+    anew: Score | None
     verdict: Verdict
     """Equal bit for bit, within the recorded interval, or neither."""
     unit: str | None
@@ -111,7 +111,7 @@ def held_against(recorded: RunRecord, anew: RunRecord, path: Path) -> Reproducti
     )
 
 
-def _agreement(recorded: Metric | None, anew: Metric | None) -> Agreement:
+def _agreement(recorded: Score | None, anew: Score | None) -> Agreement:
     known = recorded or anew
     assert known
     verdict: Verdict = "outside"
@@ -121,7 +121,7 @@ def _agreement(recorded: Metric | None, anew: Metric | None) -> Agreement:
         elif recorded.n == anew.n and inside(anew.value, recorded):
             verdict = "within"
     unit = recorded.interval.unit if recorded is not None and recorded.interval else None
-    return Agreement(known.name, known.label, known.group, known.scope, recorded, anew, verdict, unit)
+    return Agreement(name_of(known), known.label, known.group, known.scope, recorded, anew, verdict, unit)
 
 
 def _check_free(path: Path, run: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import plan_as_here
@@ -191,7 +192,7 @@ def _identity_checks(
 
 def _score_checks(archive: Archive, run: PackedRun, record: RunRecord, sound: set[str]) -> list[Check]:
     """The scores from the features."""
-    title, what = title_of(record), f"{len(record.metrics)} scores follow from the features"
+    title, what = title_of(record), f"{len(record.scores)} scores follow from the features"
     here = {"rules": RULES_VERSION, "score": str(STAGE_VERSIONS["score"])}
     other = [
         f"{name} {escaped(record.protocol.get(name, 'none'))}"
@@ -216,7 +217,7 @@ def _score_checks(archive: Archive, run: PackedRun, record: RunRecord, sound: se
     checks.append(
         Check("passed" if counted else "failed", title, f"{budget.images_per_class} images of every class", detail)
     )
-    faults, largest = metric_differences(record.metrics, found.metrics)
+    faults, largest = metric_differences(record.scores, found.metrics)
     equal = "equal digit by digit" if largest == 0 else f"equal to rounding: at most {largest:.1e} apart"
     more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
     detail = "; ".join(faults[:SHOWN]) + more if faults else equal
@@ -229,7 +230,7 @@ def _score_checks(archive: Archive, run: PackedRun, record: RunRecord, sound: se
 def _table_check(archive: Archive, run: PackedRun, name: str, table: str) -> Check:
     member = run.files[name]
     try:
-        fault = table_difference(archive.text(member).decode(), table)
+        fault = table_difference(record_v1.class_table(archive.text(member).decode()), table)
     except (UserError, ValueError, csv.Error) as error:
         fault = escaped(str(error))
     return Check("failed" if fault else "passed", member, "follows from the features", fault or "")

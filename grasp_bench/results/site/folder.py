@@ -14,11 +14,13 @@ from typing import TypeVar
 import numpy as np
 
 from grasp_bench.adapters.partition import Partition
+from grasp_bench.contracts.record_v1 import class_table
 
 CLASSES = "classes.csv"
 LOG = "train.jsonl"
 PARTITION = "partition.json"
 
+CLASSIFIER_METRICS = ("accuracy", "f1", "auroc", "average_precision")
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
     *(RecursionError, csv.Error),
@@ -98,9 +100,10 @@ class RunFolder:
 
 def _class_scores(content: str) -> dict[str, dict[str, ClassScore]]:
     found: dict[str, dict[str, ClassScore]] = {}
-    for row in csv.DictReader(io.StringIO(content, newline="")):
-        score = ClassScore(row["group"], _count(row["train_images"]), _number(row["value"]), _number(row["floor"]))
-        found.setdefault(row["metric"], {})[row["class"]] = score
+    for row in csv.DictReader(io.StringIO(class_table(content), newline="")):
+        score = ClassScore(row["group"], _count(row["train_images"]), _number(row["value"]), _number(row["reference"]))
+        name = row["metric"] if row["metric"] not in CLASSIFIER_METRICS else f"{row['metric']}_{row['source']}"
+        found.setdefault(name + "_balanced" * (row["test_set"] != "test"), {})[row["class"]] = score
     return found
 
 
