@@ -109,7 +109,7 @@ def test_distances_are_called_fid_with_its_weights_alone():
     scores = fidelity_and_diversity(DigitsLT(DigitsSettings()), *(random_features(seed) for seed in range(3)))
     for fid, labels in ((True, {"FID", "KID"}), (False, {"FD(inception)", "KD(inception)"})):
         found = fidelity_metrics(scores, "inception", fid)
-        assert {metric.label for metric in found if metric.name in ("fd", "kid")} == labels
+        assert {metric.label for metric in found if metric.metric in ("fd", "kid")} == labels
 
 
 def random_features(seed: int) -> LabelledFeatures:

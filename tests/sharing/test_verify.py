@@ -85,7 +85,7 @@ def test_predictions_that_were_changed_are_found(pack, tmp_path):
     tensors = load(members(pack)[name])
     tensors["test"] = tensors["test"][:, ::-1].copy()
     faults = failed(forged(pack, tmp_path / "p.zip", {name: save(tensors)}))
-    assert "_generated of " in faults[0]
+    assert "accuracy of " in faults[0]
     assert "accuracy_real" not in " ".join(faults)
 
 
