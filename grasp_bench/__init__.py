@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.guidance import Guidance as Guidance
     from grasp_bench.contracts.guidance import Model as Model
     from grasp_bench.contracts.guidance import SamplingStep as SamplingStep
+    from grasp_bench.contracts.guidance import Workshop as Workshop
     from grasp_bench.contracts.method import Batch as Batch
     from grasp_bench.contracts.method import Condition as Condition
     from grasp_bench.contracts.method import Method as Method
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.task import Split as Split
     from grasp_bench.contracts.task import Task as Task
     from grasp_bench.contracts.task import TaskSettings as TaskSettings
-    from grasp_bench.contracts.workshop import Workshop as Workshop
     from grasp_bench.data.image_task import ImageTask as ImageTask
     from grasp_bench.data.image_task import ImageTaskSettings as ImageTaskSettings
     from grasp_bench.data.longtail import groups_by_count as groups_by_count
@@ -80,7 +80,7 @@ _HOMES = {
     "backbones.saved": ("SavedBackbone",),
     "contracts.backbone": ("Backbone", "Block", "Description", "PromptEmbeddings"),
     "contracts.extractor": ("Extractor", "PretrainedExtractor"),
-    "contracts.guidance": ("Guidance", "Model", "SamplingStep"),
+    "contracts.guidance": ("Guidance", "Model", "SamplingStep", "Workshop"),
     "contracts.method": ("Batch", "Condition", "Method", "MethodSettings"),
     "contracts.metric": ("Metric",),
     "contracts.objective": ("FlowMatching", "Objective", "VariancePreserving"),
@@ -92,7 +92,6 @@ _HOMES = {
     "contracts.spec": ("Budget", "RunSpec", "by_name", "smoke"),
     "contracts.study": ("Study",),
     "contracts.task": ("ClassInfo", "Dataset", "Split", "Task", "TaskSettings"),
-    "contracts.workshop": ("Workshop",),
     "data.image_task": ("ImageTask", "ImageTaskSettings"),
     "data.longtail": ("groups_by_count",),
     "data.resize": ("resized",),

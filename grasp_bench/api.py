@@ -76,8 +76,9 @@ def run(
     from rich.console import Console
 
     from grasp_bench.contracts.progress import Progress
+    from grasp_bench.run.context import Options
     from grasp_bench.run.plan import plan
-    from grasp_bench.run.runner import Options, check
+    from grasp_bench.run.runner import check
     from grasp_bench.run.runner import run as carry_out
     from grasp_bench.tuning.chosen import with_tuned
 

@@ -62,7 +62,7 @@ def diagnose(
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.diagnose.run import diagnose as measure
     from grasp_bench.processes import pick_device
-    from grasp_bench.run.runner import Options
+    from grasp_bench.run.context import Options
 
     options = Options(results, work_dir, device)
     for done in measure(subject, steps, batches, seed, options, pick_device(device), Progress()):

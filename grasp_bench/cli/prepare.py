@@ -43,8 +43,9 @@ def prepare(
     """Check a task's data, index it in a manifest, and remember where it is; `run` does the same when needed."""
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.root import remember
-    from grasp_bench.run.plan import choose_backbone, make_task, prepare_inputs
-    from grasp_bench.run.store import Stages
+    from grasp_bench.run.plan import choose_backbone, make_task
+    from grasp_bench.run.stages.prepare import prepare_inputs
+    from grasp_bench.run.store import Store
 
     progress = Progress()
     shape = choose_backbone(cache).image_shape if cache else None
@@ -58,13 +59,13 @@ def prepare(
     if check:
         progress.say(f"{name}: {chosen.check(progress):,} images, no problems found")
         return
-    stages, inputs = Stages(work_dir, progress.say), prepare_inputs(name, chosen)
-    final = stages.folder("prepare", inputs)
+    store, inputs = Store(work_dir, progress.say), prepare_inputs(name, chosen)
+    final = store.folder("prepare", inputs)
     former = final.with_suffix(".former")
     if again and final.exists():
         final.replace(former)
     try:
-        folder = stages.run("prepare", inputs, lambda partial: chosen.prepare(partial, progress))
+        folder = store.run("prepare", inputs, lambda partial: chosen.prepare(partial, progress))
     except BaseException:
         if former.exists():
             former.replace(final)  # what was prepared before is as good as it was

@@ -53,8 +53,9 @@ def tune(
     """
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.processes import launched
+    from grasp_bench.run.context import Options
     from grasp_bench.run.plan import plan
-    from grasp_bench.run.runner import Options, check
+    from grasp_bench.run.runner import check
     from grasp_bench.tuning.search import tune as carry_out
     from grasp_bench.tuning.trials import Searched, name_of
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
+from grasp_bench import seeds
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
     from grasp_bench.contracts.method import Condition, Method, MethodSettings
     from grasp_bench.contracts.objective import Objective
-    from grasp_bench.contracts.spec import Budget
-    from grasp_bench.contracts.workshop import Workshop
+    from grasp_bench.contracts.progress import Progress
+    from grasp_bench.contracts.spec import Budget, RunSpec
+    from grasp_bench.contracts.task import Dataset, Task, TaskSettings
     from grasp_bench.errors import Skip
 
 
@@ -93,6 +95,43 @@ class SamplingStep:
     """Kept from step to step of one batch's way, empty at its start; for momentum and the like."""
     generators: list[torch.Generator]
     """One a sample, for draws of the guidance's own: an image's draws depend on no other image."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a guidance may learn from and sample with, beyond the network that it guides."""
+
+    spec: RunSpec
+    task: Task[TaskSettings]
+    """That the method was fine-tuned on."""
+    backbone: Backbone
+    method: Method[MethodSettings]
+    """Attached to the backbone, with its trained weights."""
+    device: torch.device
+    embed: Callable[[Sequence[str]], PromptEmbeddings]
+    """Embeddings of the classes' prompts and of the null condition, on the CPU."""
+    network: Callable[[torch.Tensor, Condition], torch.Tensor]
+    """The fine-tuned network; its evaluations are counted."""
+    data: Callable[[], Dataset]
+    """Opens the task's data; a guidance may use its training and validation images."""
+    trained: Callable[[int], Path]
+    """Number of steps → folder of the same run's weights after so many, ``weights.safetensors``."""
+    second: Callable[[dict[str, torch.Tensor] | None], Callable[[torch.Tensor, Condition], torch.Tensor]]
+    """A second network beside the first, with other weights of the method or, for None, the base model without it;
+    its evaluations are counted too."""
+    progress: Progress
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of latents while sampling."""
+        import torch
+
+        half = self.spec.budget.precision == "bfloat16"  # autocast leaves double precision alone
+        return torch.float32 if half else getattr(torch, self.backbone.sampling_dtype)
+
+    def generator(self, *keys: str | int) -> torch.Generator:
+        """A stream of the run's own for what a guidance learns."""
+        return seeds.generator("guidance", self.spec.task.name, self.spec.seed, self.spec.guidance.name, *keys)
 
 
 class Guidance(Generic[C_co]):

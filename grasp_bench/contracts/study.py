@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from grasp_bench import seeds
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.task import Dataset, Task, TaskSettings
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-    from grasp_bench.run.training.batches import LatentSource
+
+class LatentSource(Protocol):
+    """Where latents of training images come from."""
+
+    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
+        """Return latents (B, C, h, w) of images; where ``mirrored`` (B,) is true, of their mirror images."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from grasp_bench import seeds
 from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.progress import Advance
+from grasp_bench.contracts.study import LatentSource
 from grasp_bench.contracts.task import ClassInfo, Split
 from grasp_bench.diagnose.kinds import layer_kinds
 from grasp_bench.diagnose.sketch import Sketch
 from grasp_bench.errors import UserError
 from grasp_bench.run.sampling import Network
-from grasp_bench.run.training.batches import LatentSource
 
 LEVELS = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 """Ranges of the timestep, which is 0 at the data and 1 at the noise."""

@@ -20,8 +20,8 @@ from grasp_bench.diagnose.subject import LOG, Subject, training_log, weights_at
 from grasp_bench.diagnose.words import paragraph
 from grasp_bench.errors import Skip, UserError
 from grasp_bench.io import read_tensors, write_bytes, write_json
+from grasp_bench.run.context import Options
 from grasp_bench.run.pipeline import Pipeline
-from grasp_bench.run.runner import Options
 from grasp_bench.run.sampling import Network
 
 

@@ -11,7 +11,8 @@ from pydantic import JsonValue
 
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import MANIFEST, read_manifest
-from grasp_bench.export.restore import WEIGHTS, find_record, plan_as_here, plan_of, trained_weights
+from grasp_bench.export.restore import find_record, plan_as_here, plan_of, trained_weights
+from grasp_bench.run.files import WEIGHTS
 from grasp_bench.run.plan import Plan
 
 if TYPE_CHECKING:

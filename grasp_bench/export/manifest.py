@@ -12,12 +12,11 @@ from grasp_bench.contracts.record import Part, RunRecord
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.errors import UserError
-from grasp_bench.export.restore import WEIGHTS
 from grasp_bench.io import file_digest
+from grasp_bench.run.files import TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.plan import Plan
 
 MANIFEST = "grasp_bench.json"
-SUMMARY = "train.json"  # beside the weights in the train stage
 
 
 class Manifest(Part):
@@ -46,7 +45,7 @@ class Manifest(Part):
 
 def manifest_of(plan: Plan, record: RunRecord, weights: Path) -> Manifest:
     """The manifest of a run whose trained weights are in the train stage's folder."""
-    trained_on, summary = plan.trained_on, json.loads((weights.parent / SUMMARY).read_text())
+    trained_on, summary = plan.trained_on, json.loads((weights.parent / TRAIN_SUMMARY).read_text())
     assert record.weights
     return Manifest(
         grasp_bench=record.environment.versions["grasp-bench"],

@@ -18,10 +18,10 @@ from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest
+from grasp_bench.run.files import WEIGHTS
+from grasp_bench.run.pipeline import stage_inputs
 from grasp_bench.run.plan import TRAINING, Plan, choose_backbone, make_task
-from grasp_bench.run.store import Stages, stage_key
-
-WEIGHTS = "weights.safetensors"  # as the train stage names them
+from grasp_bench.run.store import Store, stage_key
 
 S = TypeVar("S", bound=Settings)
 
@@ -120,7 +120,7 @@ def trained_weights(plan: Plan, record: RunRecord, work_dir: Path) -> Path:
 
     Raises :class:`UserError` with the command that makes them again where they are gone, or not what was scored.
     """
-    path = Stages(work_dir, print).folder("train", plan.stage_inputs()["train"]) / WEIGHTS
+    path = Store(work_dir, print).folder("train", stage_inputs(plan)["train"]) / WEIGHTS
     if not path.is_file():
         raise UserError(
             f"{path}: the trained weights are not there any more. This makes them again, with a record of their own to "
@@ -203,7 +203,7 @@ def _check_same(plan: Plan, record: RunRecord) -> None:
         )
     if plan.spec.id != record.run_id:
         raise UserError(f"the run {record.run_id[:12]} was specified by another version of grasp-bench. Run it again.")
-    if stage_key("train", plan.stage_inputs()["train"]) != record.stages.get("train"):
+    if stage_key("train", stage_inputs(plan)["train"]) != record.stages.get("train"):
         raise UserError(
             "the run was trained by another version of grasp-bench: its stage train is not the one of this version. "
             "Run it again."

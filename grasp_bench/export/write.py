@@ -10,11 +10,11 @@ from pathlib import Path
 
 from grasp_bench.contracts.record import RunRecord
 from grasp_bench.errors import UserError
-from grasp_bench.export.card import PICTURE, model_card
+from grasp_bench.export.card import model_card
 from grasp_bench.export.manifest import MANIFEST, manifest_of
 from grasp_bench.export.pipeline import FineTunedPipeline
-from grasp_bench.export.restore import WEIGHTS
 from grasp_bench.io import sync_folder, write_bytes, write_json, writing
+from grasp_bench.run.files import PICTURE, WEIGHTS
 from grasp_bench.run.plan import Plan
 
 CARD = "README.md"

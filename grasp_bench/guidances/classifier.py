@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from grasp_bench.contracts.workshop import Workshop
+    from grasp_bench.contracts.guidance import Workshop
 
 BUMP = 0.3  # share of the sine in the schedule of the paper
 

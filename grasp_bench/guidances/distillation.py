@@ -15,9 +15,8 @@ from torch.nn import functional
 from grasp_bench.adapters.inject import input_width, unwrap, wrap
 from grasp_bench.adapters.layout import channels_first, on_tokens
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.contracts.guidance import Model, SamplingStep
+from grasp_bench.contracts.guidance import Model, SamplingStep, Workshop
 from grasp_bench.contracts.progress import Advance
-from grasp_bench.contracts.workshop import Workshop
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.run.sampling import Sampler

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from grasp_bench.contracts.workshop import Workshop
+    from grasp_bench.contracts.guidance import Workshop
     from grasp_bench.guidances.distillation import Adapters
 
 WEIGHTS = "adapters.safetensors"

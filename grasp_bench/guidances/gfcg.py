@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from grasp_bench.contracts.workshop import Workshop
+    from grasp_bench.contracts.guidance import Workshop
 
 
 class GfcgSettings(ClassifierSettings):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from grasp_bench.contracts.guidance import Workshop
     from grasp_bench.contracts.task import Split
-    from grasp_bench.contracts.workshop import Workshop
 
 WEIGHTS = "classifier.safetensors"
 REPORT = "classifier.json"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from grasp_bench.contracts.workshop import Workshop
+    from grasp_bench.contracts.guidance import Workshop
 
 COEFFICIENTS = "coefficients.safetensors"
 SUMMARY = "linear.json"

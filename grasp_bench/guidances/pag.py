@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from grasp_bench.contracts.backbone import Backbone
+    from grasp_bench.contracts.guidance import Workshop
     from grasp_bench.contracts.method import Method, MethodSettings
-    from grasp_bench.contracts.workshop import Workshop
 
 
 class PerturbedSettings(Settings):

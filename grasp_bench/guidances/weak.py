@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from grasp_bench.contracts.guidance import Workshop
     from grasp_bench.contracts.method import Condition
-    from grasp_bench.contracts.workshop import Workshop
 
 
 class WeakSettings(Settings):
@@ -83,7 +83,7 @@ class Autoguidance(WeakNetworkGuidance[AutoguidanceSettings]):
 
     def weak_weights(self, workshop: Workshop) -> dict[str, torch.Tensor]:
         from grasp_bench.io import read_tensors
-        from grasp_bench.run.training.loop import WEIGHTS
+        from grasp_bench.run.files import WEIGHTS
 
         steps = max(1, round(self.config.weak_share * workshop.spec.budget.steps))
         return read_tensors(workshop.trained(steps) / WEIGHTS)

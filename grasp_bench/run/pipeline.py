@@ -1,45 +1,89 @@
-"""The stages of a run: prepare → train → generate → features → classify → score."""
+"""The stages of a run, in their order, and what a run that carries them out gives to its record."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import JsonValue
 
-from grasp_bench import seeds
-from grasp_bench.adapters.tread import refusal
 from grasp_bench.contracts import record_v1
-from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
-from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import Cost, Score
-from grasp_bench.contracts.task import Dataset, Split
-from grasp_bench.data.features import read_features
-from grasp_bench.downstream import networks
 from grasp_bench.errors import Skip
-from grasp_bench.io import file_digest, mapped_tensor
-from grasp_bench.metrics.scoring import LabelledFeatures
+from grasp_bench.io import file_digest
 from grasp_bench.processes import ALONE, Processes
-from grasp_bench.run import sampling as generation
-from grasp_bench.run import sheet
-from grasp_bench.run.files import CLASSES, COPIES, FEATURES, METRICS, PICTURE
-from grasp_bench.run.plan import Plan
-from grasp_bench.run.runner import Options
-from grasp_bench.run.stages import classify, encode, study
-from grasp_bench.run.stages import features as extract
-from grasp_bench.run.stages import generate as sample
-from grasp_bench.run.stages import score as results
-from grasp_bench.run.stages import train as fine_tune
-from grasp_bench.run.store import Stages
-from grasp_bench.run.training import loop as training
-from grasp_bench.run.training.batches import LatentSource
-from grasp_bench.run.training.precision import store_frozen
+from grasp_bench.run import context
+from grasp_bench.run.context import Context, Inputs, Options, Stage
+from grasp_bench.run.files import (
+    CLASSES,
+    COPIES,
+    GENERATE_SUMMARY,
+    GENERATED_SHEET,
+    METRICS,
+    PICTURE,
+    REAL_SHEET,
+    TRAIN_LOG,
+    TRAIN_SUMMARY,
+    WEIGHTS,
+)
+from grasp_bench.run.plan import RULES_VERSION, Plan
+from grasp_bench.run.stages import (
+    classify,
+    extractor,
+    features,
+    generate,
+    guide,
+    latents,
+    prepare,
+    prompts,
+    score,
+    study,
+    train,
+)
+from grasp_bench.run.store import stage_key
+
+if TYPE_CHECKING:
+    import torch
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        prepare.STAGE,
+        extractor.STAGE,
+        latents.STAGE,
+        prompts.STAGE,
+        study.STAGE,
+        train.STAGE,
+        guide.STAGE,
+        generate.STAGE,
+        *features.STAGES,
+        *classify.STAGES,
+        score.STAGE,
+    )
+}
+"""Name → stage; each comes after those that it reads."""
+
+
+def stage_inputs(plan: Plan) -> dict[str, Inputs]:
+    """Return what decides the outcome of every stage of a run, in which stages refer to others by their keys."""
+    return context.stage_inputs(STAGES, plan)
+
+
+def stage_keys(plan: Plan) -> dict[str, str]:
+    """Return stage → sha256 (hex) of its inputs."""
+    return {name: stage_key(name, inputs) for name, inputs in stage_inputs(plan).items()}
+
+
+def protocol(plan: Plan) -> dict[str, str]:
+    """Return the versions of whatever decides scores and is the same for every method, beyond the specification."""
+    versions = {stage.name.partition("-")[0]: str(stage.version) for stage in STAGES.values() if stage.compared}
+    if plan.extractor.version != "1":  # a first version is not named in records
+        versions["extractor"] += f", {plan.task.extractor}@{plan.extractor.version}"
+    return {"rules": RULES_VERSION} | versions
 
 
 @dataclass(frozen=True)
@@ -52,184 +96,74 @@ class Outcome:
     scores: list[Score]
     diagnostics: list[dict[str, JsonValue]]
     files: list[Path]
-    """To be kept beside the record."""
+    """Files to be kept beside the record."""
 
     def fields(self) -> dict[str, Any]:
-        """The record's fields."""
+        """Return the record's fields."""
         return vars(self) | {"files": [path.name for path in self.files]}
 
 
-class Pipeline:
-    """The stages of one run; each property is the folder or the content of a finished stage."""
+class Pipeline(Context):
+    """A run that is carried out by the stages of this package."""
 
     def __init__(
         self, plan: Plan, options: Options, device: torch.device, progress: Progress, processes: Processes = ALONE
     ) -> None:
-        self.plan, self.options, self.device, self.progress, self.processes = plan, options, device, progress, processes
-        self.inputs = plan.stage_inputs()
-        self.stages = Stages(options.work_dir, progress.say, processes)
-        self.classes = plan.task.classes()
+        super().__init__(plan, options, device, progress, processes, STAGES)
 
     def outcome(self) -> Outcome | Skip:
-        """Everything up to the scores, or why the method does not apply here."""
-        skip = self.plan.method.supports(self.backbone, self.plan.task)
-        skip = skip or (refusal(self.backbone) if self.plan.method.config.tread else None)
-        skip = skip or self.plan.guidance.supports(self.backbone, self.plan.method)
-        if skip is not None:
+        """Carry out the run up to its scores, or return why the method or the guidance does not apply here."""
+        if skip := self._skipped():
             return skip
-        recipe, (channels, height, _) = self.plan.recipe, self.plan.backbone.image_shape
-        networks.check(recipe.network, channels, recipe.resolution or height, len(self.classes))
-        _ = self.loaded_extractor  # weights that are missing are missed before anything is trained
-        trained = self.trained
-        train_summary = json.loads((trained / training.SUMMARY).read_text())
-        generate_summary = json.loads((self.generated / generation.SUMMARY).read_text())
-        score = self._scored()
-        weights = trained / training.WEIGHTS
+        self._check()
+        trained, generated, scored = self.trained, self.generated, self.folder("score")
+        training = json.loads((trained / TRAIN_SUMMARY).read_text())
+        scores = json.loads((scored / METRICS).read_text())
+        sheets = [scored / name for name in (GENERATED_SHEET, REAL_SHEET)]
         return Outcome(
-            streams=train_summary["streams"],
-            weights=file_digest(weights),
-            cost=Cost(
-                trainable_parameters=train_summary["trainable_parameters"],
-                total_parameters=train_summary["total_parameters"],
-                train_seconds=train_summary["seconds"],
-                seconds_per_step=round(train_summary["seconds"] / self.plan.spec.budget.steps, 5),
-                peak_memory_mib=train_summary["peak_memory_mib"],
-                checkpoint_mib=round(weights.stat().st_size / 2**20, 4),
-                generate_seconds=generate_summary["seconds"],
-                network_evaluations_per_image=generate_summary["network_evaluations_per_image"],
-                backward_passes_per_image=generate_summary.get("backward_passes_per_image"),  # of late, and below
-                gflops_per_image=generate_summary.get("gflops_per_image"),
-                generate_peak_memory_mib=generate_summary.get("peak_memory_mib"),
-            ),
-            scores=[Score.model_validate(record_v1.score(each)) for each in json.loads((score / METRICS).read_text())],
-            diagnostics=train_summary["diagnostics"],
+            streams=training["streams"],
+            weights=file_digest(trained / WEIGHTS),
+            cost=self._cost(trained, training, json.loads((generated / GENERATE_SUMMARY).read_text())),
+            scores=[Score.model_validate(record_v1.score(each)) for each in scores],
+            diagnostics=training["diagnostics"],
             files=[
-                trained / training.LOG,
-                *(trained / name for name in train_summary["artifacts"]),
-                *(trained / name for name in train_summary.get("pictures", ())),  # of late
-                score / CLASSES,
-                score / COPIES,
-                *(() if self.plan.private else (score / PICTURE,)),  # generated images may be copies of real ones
-                *(score / name for name in (sheet.GENERATED, sheet.REAL) if (score / name).exists()),  # of late
+                trained / TRAIN_LOG,
+                *(trained / name for name in (*training["artifacts"], *training.get("pictures", ()))),
+                scored / CLASSES,
+                scored / COPIES,
+                *(() if self.plan.private else (scored / PICTURE,)),  # generated images may be copies of real ones
+                *(path for path in sheets if path.exists()),
             ],
         )
 
-    @cached_property
-    def data(self) -> Dataset:
-        """The task's data."""
-        task = self.plan.task
-        folder = self.stages.run("prepare", self.inputs["prepare"], lambda folder: task.prepare(folder, self.progress))
-        return task.open(folder, self.plan.backbone.image_shape)
+    def _skipped(self) -> Skip | None:
+        from grasp_bench.adapters.tread import refusal
 
-    @cached_property
-    def backbone(self) -> Backbone:
-        """The pretrained backbone."""
-        return self.fresh_backbone()
+        method, guidance = self.plan.method, self.plan.guidance
+        skip = method.supports(self.backbone, self.plan.task)
+        skip = skip or (refusal(self.backbone) if method.config.tread else None)
+        return skip or guidance.supports(self.backbone, method)
 
-    def fresh_backbone(self) -> Backbone:
-        """One that no method has been attached to."""
-        backbone = self.plan.backbone.load()
-        backbone.set_classes([info.prompt for info in self.plan.trained_on.task.classes()])
-        return backbone
+    def _check(self) -> None:
+        """Raise :class:`UserError` for what is missing, before anything is trained."""
+        from grasp_bench.downstream import networks
 
-    def attach(self) -> set[torch.nn.Parameter]:
-        """Attach the method to the backbone with its initial weights; the parameters that it added."""
-        spec, task, transformer = self.plan.trained_on.spec, self.plan.trained_on.task, self.backbone.transformer
-        pretrained = set(transformer.parameters())
-        generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
-        self.plan.method.studied = self.studied
-        self.plan.method.attach(self.backbone, task, generator)
-        store_frozen(transformer, spec.budget.precision)
-        self.backbone.to(self.device)
-        return set(transformer.parameters()) - pretrained
+        recipe, (channels, height, _) = self.plan.recipe, self.plan.backbone.image_shape
+        networks.check(recipe.network, channels, recipe.resolution or height, len(self.classes))
+        _ = self.extractor
 
-    @cached_property
-    def studied(self) -> dict[str, JsonValue]:
-        """What the method found out of the pretrained backbone and the data before training, if it asks for that."""
-        if self.trainer is not self:
-            return self.trainer.studied
-        if not self.plan.method.studies:
-            return {}
-        return study.read(self.shared("study", study.build))
-
-    @cached_property
-    def trainer(self) -> Pipeline:
-        """The pipeline of the run that fine-tunes the backbone: this one, or that of the task's generator."""
-        if not self.plan.generator:
-            return self
-        return Pipeline(self.plan.generator, self.options, self.device, self.progress, self.processes)
-
-    @cached_property
-    def trained(self) -> Path:
-        """Folder of the fine-tuned weights."""
-        if self.trainer is not self:
-            return self.trainer.trained
-        return self.shared("train", fine_tune.build)
-
-    def trained_after(self, steps: int) -> Path:
-        """Folder of the weights that the same run had after ``steps``; all that it sees is a function of the step."""
-        spec, method = self.plan.spec, self.plan.method
-        shorter = spec.model_copy(update={"budget": spec.budget.model_copy(update={"steps": steps})})
-        plan = replace(self.plan, spec=shorter, method=type(method)(method.config))
-        return Pipeline(plan, self.options, self.device, self.progress, self.processes).trained
-
-    @cached_property
-    def latents(self) -> LatentSource:
-        """Latents of the training images: stored, where an autoencoder makes them."""
-        return encode.latents(self)
-
-    @cached_property
-    def embed(self) -> Callable[[Sequence[str]], PromptEmbeddings]:
-        """Embeddings of the prompts of training and of generation: stored, where text encoders make them."""
-        return encode.embed(self)
-
-    @cached_property
-    def generated(self) -> Path:
-        """Folder of the generated images."""
-        return self.shared("generate", sample.build)
-
-    @cached_property
-    def images(self) -> Split:
-        """The generated images."""
-        images, labels = (mapped_tensor(self.generated / generation.IMAGES, name) for name in ("images", "labels"))
-        return Split(
-            ids=[f"generated/{number:08}" for number in range(len(labels))],
-            labels=labels,
-            prompts=[self.classes[label].prompt for label in labels],
-            read=lambda indices: images[indices],
+    def _cost(self, trained: Path, training: Mapping[str, Any], generation: Mapping[str, Any]) -> Cost:
+        """Return the cost, from the summaries of training and generation; old ones lack some of it."""
+        return Cost(
+            trainable_parameters=training["trainable_parameters"],
+            total_parameters=training["total_parameters"],
+            train_seconds=training["seconds"],
+            seconds_per_step=round(training["seconds"] / self.plan.spec.budget.steps, 5),
+            peak_memory_mib=training["peak_memory_mib"],
+            checkpoint_mib=round((trained / WEIGHTS).stat().st_size / 2**20, 4),
+            generate_seconds=generation["seconds"],
+            network_evaluations_per_image=generation["network_evaluations_per_image"],
+            backward_passes_per_image=generation.get("backward_passes_per_image"),
+            gflops_per_image=generation.get("gflops_per_image"),
+            generate_peak_memory_mib=generation.get("peak_memory_mib"),
         )
-
-    def features(self, name: str, split: Split) -> LabelledFeatures:
-        """Features of a split's images under the stage ``name``."""
-        made = self.shared(name, partial(extract.build, split=split))
-        return LabelledFeatures(read_features(made / FEATURES).features, split.labels, split.ids)
-
-    @cached_property
-    def extractor(self) -> Path:
-        """Folder of the feature extractor."""
-        data = self.data  # a stage of its own, which the one below may not run
-        return self.stages.run(
-            "extractor",
-            self.inputs["extractor"],
-            lambda folder: self.plan.extractor.build(data, len(self.classes), folder),
-        )
-
-    @cached_property
-    def loaded_extractor(self) -> Extractor:
-        """The feature extractor."""
-        return self.plan.extractor.load(self.extractor)
-
-    def _scored(self) -> Path:
-        """Folder of the scores."""
-        if self.stages.is_finished("score", self.inputs["score"]):
-            return self.stages.folder("score", self.inputs["score"])
-        data, images = self.data, self.images
-        real = self.features("features-real", data.test)
-        train, fake = self.features("features-train", data.train), self.features("features", images)
-        said = classify.probabilities(self)
-        build = partial(results.build, self, real=real, train=train, fake=fake, probabilities=said)
-        return self.stages.run("score", self.inputs["score"], build)
-
-    def shared(self, name: str, build: Callable[[Pipeline, Path], None]) -> Path:
-        """Folder of a stage that all processes work on."""
-        return self.stages.run(name, self.inputs[name], partial(build, self), together=True)

@@ -22,26 +22,6 @@ from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSp
 from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
-from grasp_bench.metrics.registry import beyond_the_first
-from grasp_bench.run.store import stage_key
-
-STAGE_VERSIONS = {
-    "prepare": 1,
-    "extractor": 1,
-    "latents": 1,
-    "prompts": 1,
-    "study": 1,
-    "train": 1,
-    "guide": 1,
-    "generate": 1,
-    "features": 2,
-    "classify": 2,
-    "score": 3,
-}
-"""Changing what a stage computes bumps it: work that is stale is then done again, and nothing else."""
-
-OWN = ("latents", "prompts", "study", "guide")
-"""Stages of a backbone's, a method's or a guidance's own, which tell nothing of how two methods compare."""
 
 TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
 """Settings of every task that become part of its budget and decide how a model is trained."""
@@ -77,6 +57,11 @@ class Plan:
     def private(self) -> bool:
         """Whether the data, or those that the generator was trained on, may show a patient."""
         return self.task.private or self.trained_on.task.private
+
+    @property
+    def shape(self) -> list[JsonValue]:
+        """C, H, W of the images that the backbone reads and makes."""
+        return list(self.backbone.image_shape)
 
     @property
     def recipe(self) -> Recipe:
@@ -140,77 +125,6 @@ class Plan:
             sampler = "" if self.tuned.sampler == "halton" else f"-{self.tuned.sampler}"
             tuned = {"tuned": f"{self.tuned.trials}{sampler}"}
         return self.model_label + guidance + _suffix(changed["guidance"]) + _suffix(tuned | changed["method"])
-
-    def stage_inputs(self) -> dict[str, dict[str, JsonValue]]:
-        """Stage → what decides its outcome; a stage names the ones before it by their keys."""
-        spec, inputs = self.spec, dict[str, dict[str, JsonValue]]()
-
-        def add(stage: str, **values: JsonValue) -> str:
-            inputs[stage] = {"stage_version": STAGE_VERSIONS[stage.partition("-")[0]], **values}
-            return stage_key(stage, inputs[stage])
-
-        budget = spec.budget.model_dump(mode="json", exclude={"name", *SAMPLING})
-        images, steps = spec.budget.images_per_class, self.guidance.steps(spec.budget)
-        sampling: dict[str, JsonValue] = {"images_per_class": images, "num_inference_steps": steps}
-        recipe: JsonValue = dict(vars(self.recipe)) | {"augmentation": list(self.recipe.augmentation)}
-        prepare = add("prepare", **_prepare_inputs(spec.task))
-        shape: JsonValue = list(self.backbone.image_shape)
-        data: dict[str, JsonValue] = {"prepare": prepare, "shape": shape}
-        extractor = add("extractor", **data, name=self.task.extractor, version=self.extractor.version)
-        features_real = add("features-real", **data, extractor=extractor)
-        features_train = add("features-train", **data, extractor=extractor)
-        classify_real = add("classify-real", **data, recipe=recipe, seed=spec.seed)
-        description = self.backbone.description
-        encoded: dict[str, JsonValue] = {}
-        if description.autoencoder and not self.generator:
-            encoded["latents"] = add(
-                "latents", **data, autoencoder=description.autoencoder, mirrored=spec.budget.horizontal_flip
-            )
-        if description.text_encoder and not self.generator:
-            encoded["prompts"] = add("prompts", prepare=prepare, text_encoder=description.text_encoder)
-        if self.generator:
-            inputs["train"] = self.generator.stage_inputs()["train"]
-            train = stage_key("train", inputs["train"])
-        else:
-            parts: dict[str, JsonValue] = {
-                "prepare": prepare,
-                "method": spec.method.model_dump(mode="json"),
-                "backbone": spec.backbone.model_dump(mode="json"),
-                "seed": spec.seed,
-            }
-            parts |= encoded
-            studied: dict[str, JsonValue] = {"study": add("study", **parts)} if self.method.studies else {}
-            train = add("train", budget=budget, **parts, **studied)
-        subjects: dict[str, JsonValue] = {"prepare": prepare} if self.generator else {}  # else those that train names
-        guidance = spec.guidance.model_dump(mode="json")
-        if self.guidance.learns:
-            subjects["guide"] = add("guide", **data, train=train, guidance=guidance, num_inference_steps=steps)
-        generate = add("generate", train=train, guidance=guidance, budget=sampling, **subjects)
-        features = add("features", generate=generate, extractor=extractor)
-        classify_generated = add("classify-generated", **data, generate=generate, recipe=recipe)
-        classify_topped_up = add("classify-topped-up", **data, generate=generate, recipe=recipe)
-        add(
-            "score",
-            features=features,
-            features_real=features_real,
-            features_train=features_train,
-            classify_generated=classify_generated,
-            classify_topped_up=classify_topped_up,
-            classify_real=classify_real,
-            **_metrics(),
-        )
-        return inputs
-
-    def protocol(self) -> dict[str, str]:
-        """Versions of whatever decides scores and is the same for every method, beyond the specification."""
-        shared = {name: str(version) for name, version in STAGE_VERSIONS.items() if name not in OWN}
-        if self.extractor.version != "1":  # records of before do not say it of a first version
-            shared["extractor"] += f", {self.task.extractor}@{self.extractor.version}"
-        return {"rules": RULES_VERSION} | shared
-
-    def stage_keys(self) -> dict[str, str]:
-        """Stage → sha256 (hex) of its inputs."""
-        return {name: stage_key(name, inputs) for name, inputs in self.stage_inputs().items()}
 
 
 def plan(
@@ -306,25 +220,6 @@ def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> 
         raise UserError(f"--data-root {data_root}: task {name} reads no download. Leave it out.")
     config = parse_settings(task_class.Config, assignments, f"task {name}", {})
     return name, task_class(config, data_root_of(name, data_root) if task_class.layout else None)
-
-
-def _metrics() -> dict[str, JsonValue]:
-    """What the score stage says of metrics: nothing where they are those that it first had."""
-    found: dict[str, JsonValue] = dict(beyond_the_first())
-    return {"metrics": found} if found else {}
-
-
-def prepare_inputs(name: str, task: Task[TaskSettings]) -> dict[str, JsonValue]:
-    """What decides the outcome of a task's prepare stage."""
-    component = Component(name=name, version=task.version, settings=task.identity())
-    return {"stage_version": STAGE_VERSIONS["prepare"], **_prepare_inputs(component)}
-
-
-def _prepare_inputs(component: Component) -> dict[str, JsonValue]:
-    task = component.model_dump(mode="json")
-    for name in TaskSettings.model_fields:  # those of every task concern training and scores, not the data
-        task["settings"].pop(name, None)
-    return {"task": task}
 
 
 def _budget(name: str, task: Task[TaskSettings], budget: str) -> Budget:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,34 +19,12 @@ from grasp_bench.contracts.record import (
 from grasp_bench.errors import Skip, UserError
 from grasp_bench.io import move_aside, write_bytes
 from grasp_bench.processes import join, launched
+from grasp_bench.run.context import Options
+from grasp_bench.run.pipeline import Outcome, Pipeline, protocol, stage_keys
 from grasp_bench.run.plan import Plan
 
 if TYPE_CHECKING:
     import torch
-
-    from grasp_bench.run.pipeline import Outcome
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run is carried out; none of it changes a score, so none of it is part of the specification."""
-
-    results: Path
-    work_dir: Path
-    device: str = "auto"
-    batch_size: int = 100
-    """Images generated at a time."""
-    log_every: int = 50
-    """Steps between rows of the training log, each with a checkpoint."""
-    gradient_checkpointing: bool = False
-    accumulate: int = 1
-    """Backward passes that a training step's gradient is the sum of."""
-    shard: bool = False
-    """Whether several processes hold shares of the pretrained weights rather than copies."""
-    compile: bool = False
-    """Whether the transformer is compiled for training."""
-    trackers: tuple[str, ...] = ()
-    """Experiment trackers beside the training log."""
 
 
 def check(plan: Plan, options: Options, count: int) -> None:
@@ -91,8 +68,6 @@ def run(plan: Plan, options: Options, progress: Progress) -> tuple[Path, RunReco
     environment = describe(device, processes.count, options.accumulate)
     writer = _Writer(plan, folder, environment, progress, processes.first_says(_now))
     try:
-        from grasp_bench.run.pipeline import Pipeline
-
         outcome = Pipeline(plan, options, device, progress, processes).outcome()
         if processes.is_first:
             _keep(outcome, folder, writer)
@@ -157,7 +132,7 @@ def _known(path: Path, plan: Plan, progress: Progress) -> RunRecord | None:
 
 def is_current(record: RunRecord, plan: Plan, folder: Path) -> bool:
     """Whether a record in ``folder`` is of this very run, nothing in it is stale, and its files are there."""
-    same = record.run_id == plan.spec.id and record.stages == plan.stage_keys()
+    same = record.run_id == plan.spec.id and record.stages == stage_keys(plan)
     return same and all((folder / name).exists() for name in record.files)
 
 
@@ -203,8 +178,8 @@ class _Writer:
             started=self.started,
             finished=_now(),
             environment=self.environment,
-            protocol=self.plan.protocol(),
-            stages=self.plan.stage_keys(),
+            protocol=protocol(self.plan),
+            stages=stage_keys(self.plan),
             **(outcome.fields() if outcome else {}),
         )
         write_record(self.folder, record)

@@ -1,4 +1,4 @@
-"""Stages: folders keyed by the hash of what went into them, finished whole or resumed."""
+"""The store of stages: folders keyed by the hash of what went into them, finished whole or resumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANIFEST = "stage.json"
 POLL_SECONDS = 0.5
 
 
-class Stages:
+class Store:
     """The finished and unfinished stages under a work folder, ``<root>/<stage>/<key>``.
 
     ``say`` is told what a user should know: waiting for another process, a damaged folder moved aside. ``processes``

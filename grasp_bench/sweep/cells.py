@@ -11,6 +11,7 @@ from pathlib import Path
 from grasp_bench.contracts.record import RECORD_NAME
 from grasp_bench.contracts.spec import run_command
 from grasp_bench.errors import UserError
+from grasp_bench.run.pipeline import stage_keys
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.sweep.config import Exclude, Grid, SweepConfig, read_config
 from grasp_bench.tuning.chosen import with_tuned
@@ -55,7 +56,7 @@ class Cell:
     @cached_property
     def training(self) -> str:
         """Key of the training stage: cells that differ in guidance alone share it."""
-        return self.plan.stage_keys()["train"]
+        return stage_keys(self.plan)["train"]
 
 
 @dataclass(frozen=True)

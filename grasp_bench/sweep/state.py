@@ -11,8 +11,9 @@ from typing import Literal
 
 from grasp_bench.contracts.record import RunRecord, Status, read_record
 from grasp_bench.errors import UserError
+from grasp_bench.run.pipeline import stage_inputs
 from grasp_bench.run.runner import is_current
-from grasp_bench.run.store import Stages
+from grasp_bench.run.store import Store
 from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.process import is_running
 
@@ -85,7 +86,7 @@ def current_record(cell: Cell) -> RunRecord | None:
 
 def step_of(cell: Cell, sweep: Sweep) -> int:
     """The training step of the cell's newest checkpoint; all of them once it is trained."""
-    final = Stages(sweep.config.options.work_dir, print).folder("train", cell.plan.stage_inputs()["train"])
+    final = Store(sweep.config.options.work_dir, print).folder("train", stage_inputs(cell.plan)["train"])
     if final.exists():
         return cell.plan.spec.budget.steps
     partial = final.with_suffix(".partial")

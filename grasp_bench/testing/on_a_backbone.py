@@ -15,7 +15,7 @@ import torch
 
 from grasp_bench.contracts.method import Method
 from grasp_bench.io import read_tensors, write_tensors
-from grasp_bench.run.training import loop as training
+from grasp_bench.run.files import WEIGHTS
 from grasp_bench.testing.anatomy import anatomy, changed_values, differences, some
 from grasp_bench.testing.checks import NotApplicable, require
 from grasp_bench.testing.given import changes, of_batch, of_split, of_task
@@ -116,7 +116,7 @@ def round_trip(subject: Subject) -> None:
     state = trained.method.state_dict()
     _holds_its_own(trained, state)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / training.WEIGHTS
+        path = Path(folder) / WEIGHTS
         write_tensors(path, state)
         fresh.method.load_state_dict(read_tensors(path))
     found, expected = fresh.predict(), trained.predict()
@@ -158,7 +158,7 @@ def resume(subject: Subject) -> None:
     with suppress(Interrupted):
         _ = interrupted.trained
     resumed = subject.run(work=RESUMED)
-    found, expected = (read_tensors(run.trained / training.WEIGHTS) for run in (resumed, whole))
+    found, expected = (read_tensors(run.trained / WEIGHTS) for run in (resumed, whole))
     other = {name for name in expected if name not in found or not torch.equal(found[name], expected[name])}
     require(
         not other,

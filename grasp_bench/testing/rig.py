@@ -27,10 +27,10 @@ from grasp_bench.contracts.method import Batch, Condition, Method, MethodSetting
 from grasp_bench.contracts.progress import Advance, Progress
 from grasp_bench.contracts.spec import SMOKE
 from grasp_bench.errors import Skip
+from grasp_bench.run.context import Options
+from grasp_bench.run.files import TRAIN_SUMMARY
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan, plan
-from grasp_bench.run.runner import Options
-from grasp_bench.run.training import loop as training
 from grasp_bench.testing.anatomy import Anatomy, anatomy
 from grasp_bench.testing.backbones import TINY_DIT
 from grasp_bench.testing.checks import NotApplicable, require
@@ -143,7 +143,7 @@ class Watched(Pipeline):
 
     def forget(self, stage: str) -> None:
         """Remove what a stage left, finished or not."""
-        folder = self.stages.folder(stage, self.inputs[stage])
+        folder = self.store.folder(stage, self.inputs[stage])
         for path in (folder, folder.with_suffix(".partial")):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -154,7 +154,7 @@ class Watched(Pipeline):
 
     def summary(self) -> dict[str, Any]:
         """What the training left beside the weights."""
-        found: dict[str, Any] = json.loads((self.trained / training.SUMMARY).read_text())
+        found: dict[str, Any] = json.loads((self.trained / TRAIN_SUMMARY).read_text())
         return found
 
     def counts(self) -> np.ndarray:

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
+from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep, Workshop
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import Budget
-from grasp_bench.contracts.workshop import Workshop
 from grasp_bench.errors import Skip
 from grasp_bench.io import read_tensors
-from grasp_bench.run import sampling as generation
+from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.sampling import Network, Sampler, noise_stream
 from grasp_bench.testing.anatomy import Anatomy, anatomy
@@ -112,9 +111,9 @@ class Sampled(Watched):
     def pixels(self) -> torch.Tensor:
         """The images, uint8 (n, C, H, W), made anew once."""
         self.forget("generate")
-        images = read_tensors(self.generated / generation.IMAGES)["images"]
+        images = read_tensors(self.generated / IMAGES)["images"]
         self.witness.leave()
-        summary = json.loads((self.generated / generation.SUMMARY).read_text())
+        summary = json.loads((self.generated / GENERATE_SUMMARY).read_text())
         self.counted = float(summary["network_evaluations_per_image"])
         return images
 
@@ -124,7 +123,7 @@ class Sampled(Watched):
         if not self.witness.learns:
             raise NotApplicable("it learns nothing")
         _ = self.pixels
-        return self.stages.folder("guide", self.inputs["guide"])
+        return self.store.folder("guide", self.inputs["guide"])
 
     def denoise(self, numbers: list[int]) -> torch.Tensor:
         """Latents (len(numbers), ...) of an image each of the classes ``numbers``, in one batch."""

@@ -36,7 +36,7 @@ class Target:
         """Of a trial's images; they are generated unless they are there already."""
         images = pipeline.images
         rows = [np.flatnonzero(images.labels == index)[:count] for index, count in enumerate(self.counts)]
-        return frechet_distance(self.features, _features(pipeline.loaded_extractor, images, np.concatenate(rows)))
+        return frechet_distance(self.features, _features(pipeline.extractor, images, np.concatenate(rows)))
 
 
 def compared_counts(validation: Split, classes: int, at_most: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def make_target(pipeline: Pipeline, counts: np.ndarray) -> Target:
         )
         for index, count in enumerate(counts)
     ]
-    return Target(_features(pipeline.loaded_extractor, validation, np.concatenate(rows)), counts)
+    return Target(_features(pipeline.extractor, validation, np.concatenate(rows)), counts)
 
 
 def _features(extractor: Extractor, split: Split, rows: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import NonFiniteError, Skip, UserError
 from grasp_bench.io import write_json
 from grasp_bench.processes import pick_device
+from grasp_bench.run.context import Options
 from grasp_bench.run.environment import describe
-from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.pipeline import Pipeline, stage_keys
 from grasp_bench.run.plan import Plan
-from grasp_bench.run.runner import Options
 from grasp_bench.tuning.chosen import with_settings
 from grasp_bench.tuning.objective import OBJECTIVE, Target, compared_counts, make_target
 from grasp_bench.tuning.ranges import candidate, tuned_ranges
@@ -99,7 +99,7 @@ def _candidate(model: type[Settings], number: int, found: TuningRecord) -> dict[
 
 
 def _described(first: Plan, model: type[Settings], images: int, sampler: Sampler) -> Search:
-    keys, task = first.stage_keys(), first.spec.task.name
+    keys, task = stage_keys(first), first.spec.task.name
     return Search(
         spec=first.spec,
         stages={stage: keys[stage] for stage in DECIDING},

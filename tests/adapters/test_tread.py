@@ -25,11 +25,11 @@ from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.errors import Skip, UserError
+from grasp_bench.run.context import Options
+from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY
 from grasp_bench.run.flops import FlopCount
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
-from grasp_bench.run.runner import Options
-from grasp_bench.run.training.loop import LOG, SUMMARY
 
 METHODS = sorted(plugins.entries("methods"))
 SAMPLES, TOKENS, PROMPT, WIDTH = 4, 16, 12, 64  # of tiny-sd3
@@ -194,8 +194,8 @@ def started(folder: Path, *settings: str, accumulate: int = 1) -> Pipeline:
 def trained(folder: Path, *settings: str, accumulate: int = 1) -> dict[str, Any]:
     """The summary and the last row of the log."""
     done = started(folder, *settings, accumulate=accumulate).trained
-    (*_, row) = (done / LOG).read_text().splitlines()
-    return json.loads((done / SUMMARY).read_text()) | json.loads(row)
+    (*_, row) = (done / TRAIN_LOG).read_text().splitlines()
+    return json.loads((done / TRAIN_SUMMARY).read_text()) | json.loads(row)
 
 
 def test_training_leaves_tokens_out_and_sees_the_same_samples(tmp_path: Path) -> None:

@@ -32,12 +32,13 @@ from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RunRecord, read_record, write_record
 from grasp_bench.io import file_digest, read_tensors
+from grasp_bench.run import files
 from grasp_bench.run import sampling as generation
+from grasp_bench.run.context import Options
 from grasp_bench.run.environment import describe
-from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
+from grasp_bench.run.pipeline import Pipeline, protocol, stage_keys
 from grasp_bench.run.plan import Plan, plan
-from grasp_bench.run.runner import Options
-from grasp_bench.run.training import loop as training
 from grasp_bench.run.training.batches import Batches
 
 METHODS = sorted(plugins.entries("methods"))
@@ -111,7 +112,7 @@ def interrupt_second(step: int) -> None:
 
 def images_of(pipeline: Pipeline) -> torch.Tensor:
     """What the generate stage wrote: (classes, images a class, C, H, W)."""
-    images = read_tensors(pipeline.generated / generation.IMAGES)["images"]
+    images = read_tensors(pipeline.generated / files.IMAGES)["images"]
     return images.reshape(CLASSES, IMAGES, *pipeline.plan.backbone.image_shape)
 
 
@@ -126,7 +127,7 @@ def test_no_family_is_left_out() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(family, method, loaded, monkeypatch):
     whole = started(family, method)[0].trained
-    expected = {name: (whole / name).read_bytes() for name in (training.WEIGHTS, *summary(whole)["artifacts"])}
+    expected = {name: (whole / name).read_bytes() for name in (WEIGHTS, *summary(whole)["artifacts"])}
     streams = summary(whole)["streams"]
     shutil.rmtree(whole)
 
@@ -140,12 +141,12 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(family, method
     assert "resuming after step 1" in told.getvalue()
     assert {name: (whole / name).read_bytes() for name in expected} == expected
     assert summary(whole)["streams"] == streams
-    assert len((whole / training.LOG).read_text().splitlines()) == BUDGET["steps"]
+    assert len((whole / TRAIN_LOG).read_text().splitlines()) == BUDGET["steps"]
     assert set(loaded) == {"transformer"}  # images and prompts were encoded before, for another method too
 
 
 def summary(trained: Path) -> dict[str, Any]:
-    return json.loads((trained / training.SUMMARY).read_text())
+    return json.loads((trained / TRAIN_SUMMARY).read_text())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -174,7 +175,7 @@ def first_class(pipeline: Pipeline, backbone: SavedBackbone) -> torch.Tensor:
 @pytest.mark.parametrize("method", METHODS)
 def test_an_export_generates_the_images_of_its_run(family, method, tmp_path):
     pipeline, _ = started(family, method)
-    weights = pipeline.trained / training.WEIGHTS
+    weights = pipeline.trained / WEIGHTS
     exported = export(family, pipeline, tmp_path)
     assert file_digest(exported / weights.name) == file_digest(weights)
 
@@ -202,9 +203,9 @@ def export(family: Family, pipeline: Pipeline, folder: Path) -> Path:
         started="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T00:00:00+00:00",
         environment=describe(CPU),
-        protocol=chosen.protocol(),
-        stages=chosen.stage_keys(),
-        weights=file_digest(pipeline.trained / training.WEIGHTS),
+        protocol=protocol(chosen),
+        stages=stage_keys(chosen),
+        weights=file_digest(pipeline.trained / WEIGHTS),
     )
     words = ["export", write_record(folder / "run", record), "--to", folder / "exported"]
     words += ["--work-dir", family.work, "--backbone", family.source]
@@ -289,7 +290,7 @@ def test_another_transformer_encodes_nothing_anew_and_is_trained_anew(family, tm
     assert torch.equal(same_latents, latents)
     assert torch.equal(same_prompts, prompts)
     assert set(loaded) <= {"transformer"}
-    keys = [planned(each, "grasp").stage_keys()["train"] for each in (family, other)]
+    keys = [stage_keys(planned(each, "grasp"))["train"] for each in (family, other)]
     assert keys[0] != keys[1]
 
 

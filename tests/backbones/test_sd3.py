@@ -31,8 +31,10 @@ from grasp_bench.guidances.none import NoGuidance
 from grasp_bench.io import read_tensors
 from grasp_bench.processes import ALONE
 from grasp_bench.run.encoded import KnownPrompts, Pixels
+from grasp_bench.run.files import IMAGES
+from grasp_bench.run.generation import Subject, generate
 from grasp_bench.run.plan import plan
-from grasp_bench.run.sampling import IMAGES, Sampler, Subject, generate
+from grasp_bench.run.sampling import Sampler
 from grasp_bench.run.training.batches import Batches
 
 METHODS = ("vanilla-ft", "lora", "moe", "grasp", "shared-adapter")

@@ -24,10 +24,10 @@ from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import Manifest
 from grasp_bench.export.pipeline import FineTunedPipeline
 from grasp_bench.io import file_digest
+from grasp_bench.run.context import Options
 from grasp_bench.run.encoded import Pixels
-from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.pipeline import Pipeline, stage_inputs
 from grasp_bench.run.plan import Plan, plan
-from grasp_bench.run.runner import Options
 from grasp_bench.tasks.digits_lt import DigitsLT
 
 PARTITIONS = {
@@ -210,7 +210,7 @@ def exported(run: Pipeline) -> FineTunedPipeline:
 
 def test_what_was_studied_is_part_of_what_decides_the_training() -> None:
     plain, drawn, other = (
-        plan(method="grasp", task="digits-lt", seed=seed, method_settings=settings).stage_inputs()
+        stage_inputs(plan(method="grasp", task="digits-lt", seed=seed, method_settings=settings))
         for seed, settings in ((0, ()), (0, PARTITIONS["random"]), (1, PARTITIONS["random"]))
     )
     assert "study" not in plain

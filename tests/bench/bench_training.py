@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from grasp_bench.contracts.progress import Advance, Progress
+from grasp_bench.run.context import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan, plan
-from grasp_bench.run.runner import Options
 from grasp_bench.run.training.batches import Batches
 
 from .bare import BareLoop

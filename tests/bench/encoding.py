@@ -17,11 +17,12 @@ from grasp_bench import seeds
 from grasp_bench.backbones.sd3 import SD3
 from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.study import LatentSource
 from grasp_bench.contracts.task import Split
 from grasp_bench.processes import ALONE
 from grasp_bench.run.encoded import Latents, Pixels, StoredPrompts, encode_latents, encode_prompts
 from grasp_bench.run.plan import Plan, plan
-from grasp_bench.run.training.batches import Batches, LatentSource
+from grasp_bench.run.training.batches import Batches
 from grasp_bench.run.training.optimizer import make_optimizer
 
 from .recording import timed

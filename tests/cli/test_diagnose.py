@@ -17,8 +17,8 @@ from grasp_bench.cli.export import export
 from grasp_bench.diagnose import findings, gradients
 from grasp_bench.diagnose.subject import training_log
 from grasp_bench.errors import UserError
+from grasp_bench.run.files import WEIGHTS
 from grasp_bench.run.pipeline import Pipeline
-from grasp_bench.run.training import loop as training
 
 app = typer.Typer()
 app.command()(diagnose)
@@ -102,7 +102,7 @@ def test_at_steps_of_a_training_it_measures_the_weights_of_those_steps(tmp_path,
 
     pipeline = Pipeline(runs.small("vanilla-ft"), runs.options(tmp_path), torch.device("cpu"), runs.Listener())
     assert before["loss"] == losses(pipeline, {})
-    assert after["loss"] == losses(pipeline, load_file(pipeline.trained_after(8) / training.WEIGHTS))
+    assert after["loss"] == losses(pipeline, load_file(pipeline.trained_after(8) / WEIGHTS))
     assert before["loss"] != after["loss"]
 
 

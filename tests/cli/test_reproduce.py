@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from helpers import runs
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 from grasp_bench.cli import app
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing import reproduce as reproduction
-from grasp_bench.run.plan import STAGE_VERSIONS
+from grasp_bench.run.pipeline import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_a_recorded_value_that_was_changed_disagrees(finished, tmp_path, quick):
 
 
 def test_what_cannot_be_carried_out_says_why(finished, tmp_path, monkeypatch):
-    monkeypatch.setitem(STAGE_VERSIONS, "train", 99)
+    monkeypatch.setitem(STAGES, "train", replace(STAGES["train"], version=99))
     shown = call(record_of(finished), "--work-dir", tmp_path / "work")
     assert isinstance(shown.exception, UserError)  # exit code 2, as test_main shows
     assert "its stage train is not the one of this version" in str(shown.exception)

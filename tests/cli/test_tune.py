@@ -18,7 +18,7 @@ from grasp_bench.cli.report import report_runs
 from grasp_bench.cli.run import run
 from grasp_bench.cli.tune import tune
 from grasp_bench.errors import NonFiniteError, Skip, UserError
-from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.pipeline import Pipeline, stage_keys
 from grasp_bench.tuning.objective import Target
 
 SMOKE = ("--task", "digits-lt", "--budget", "smoke", "--device", "cpu")
@@ -144,7 +144,7 @@ def test_a_guidance_is_searched_on_the_tuned_method_which_is_trained_once(
 
     def distance(self: Target, pipeline: Pipeline) -> float:
         plan = pipeline.plan
-        seen.append((plan.stage_keys()["train"], plan.method.config.learning_rate, plan.guidance.config))
+        seen.append((stage_keys(plan)["train"], plan.method.config.learning_rate, plan.guidance.config))
         return float(abs(plan.guidance.config.guidance_scale - 0.5))
 
     monkeypatch.setattr(Target, "distance", distance)

@@ -9,8 +9,7 @@ import pytest
 import torch
 from workshops import workshop
 
-from grasp_bench.contracts.guidance import Model, SamplingStep
-from grasp_bench.contracts.workshop import Workshop
+from grasp_bench.contracts.guidance import Model, SamplingStep, Workshop
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidances.distillation import Adapters, Prompts, collect
 from grasp_bench.guidances.distilled import REPORT, WEIGHTS, DistilledGuidance, DistilledSettings

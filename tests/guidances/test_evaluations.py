@@ -11,9 +11,8 @@ import torch
 import workshops
 
 from grasp_bench import plugins
-from grasp_bench.contracts.guidance import Guidance
+from grasp_bench.contracts.guidance import Guidance, Workshop
 from grasp_bench.contracts.settings import Settings
-from grasp_bench.contracts.workshop import Workshop
 from grasp_bench.errors import UserError
 from grasp_bench.guidances.classifier import ClassifierGuidance
 from grasp_bench.guidances.distilled import DistilledGuidance

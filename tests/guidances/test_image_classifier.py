@@ -13,8 +13,8 @@ from workshops import workshop
 from grasp_bench import plugins
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.contracts.guidance import Workshop
 from grasp_bench.contracts.task import Split
-from grasp_bench.contracts.workshop import Workshop
 from grasp_bench.errors import UserError
 from grasp_bench.guidances import image_classifier
 from grasp_bench.guidances.image_classifier import REPORT, WEIGHTS, ClassifierSettings

@@ -9,10 +9,10 @@ import torch
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.guidances import distilled, image_classifier
 from grasp_bench.io import read_tensors
-from grasp_bench.run import sampling as generate
+from grasp_bench.run.context import Options
+from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
-from grasp_bench.run.runner import Options
 
 STEPS = 4  # of sampling, in the smoke budget
 ACTIVE = {
@@ -55,7 +55,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 
 def images(made: Pipeline) -> torch.Tensor:
-    return read_tensors(made.generated / generate.IMAGES)["images"]
+    return read_tensors(made.generated / IMAGES)["images"]
 
 
 @pytest.mark.parametrize("name", ACTIVE)
@@ -64,7 +64,7 @@ def test_images_are_its_own_at_its_own_cost(pipeline: Make, name: str) -> None:
     found, unguided = images(made), images(pipeline("none", []))
     assert not torch.equal(found, unguided)
     assert all(image.float().std() > 5 for image in found)
-    spent = json.loads((made.generated / generate.SUMMARY).read_text())["network_evaluations_per_image"]
+    spent = json.loads((made.generated / GENERATE_SUMMARY).read_text())["network_evaluations_per_image"]
     assert spent == EVALUATIONS[name]
     if LEARNED[name]:
         folder = made.stages.folder("guide", made.inputs["guide"])
@@ -75,4 +75,4 @@ def test_images_are_its_own_at_its_own_cost(pipeline: Make, name: str) -> None:
 def test_neutral_settings_make_the_images_of_no_guidance(pipeline: Make, name: str) -> None:
     made = pipeline(name, NEUTRAL[name])
     assert torch.equal(images(made), images(pipeline("none", [])))
-    assert json.loads((made.generated / generate.SUMMARY).read_text())["network_evaluations_per_image"] == STEPS
+    assert json.loads((made.generated / GENERATE_SUMMARY).read_text())["network_evaluations_per_image"] == STEPS

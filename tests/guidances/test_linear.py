@@ -12,6 +12,7 @@ from grasp_bench.contracts.objective import FlowMatching
 from grasp_bench.errors import UserError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidances.linear import LinearAdaptiveGuidance, LinearSettings, Recorder, regress
+from grasp_bench.run.pipeline import stage_keys
 from grasp_bench.run.plan import plan
 
 STEPS = 8
@@ -95,5 +96,5 @@ def test_what_is_learned_belongs_to_a_number_of_steps() -> None:
     chosen = replace(chosen, guidance=LinearAdaptiveGuidance(LinearSettings()))
     budget = chosen.spec.budget.model_copy(update={"num_inference_steps": 7})
     other = replace(chosen, spec=chosen.spec.model_copy(update={"budget": budget}))
-    assert chosen.stage_keys()["train"] == other.stage_keys()["train"]
-    assert chosen.stage_keys()["guide"] != other.stage_keys()["guide"]
+    assert stage_keys(chosen)["train"] == stage_keys(other)["train"]
+    assert stage_keys(chosen)["guide"] != stage_keys(other)["guide"]

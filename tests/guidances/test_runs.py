@@ -9,10 +9,10 @@ import torch
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.guidances.linear import COEFFICIENTS, SUMMARY
 from grasp_bench.io import read_tensors
-from grasp_bench.run import sampling as generate
+from grasp_bench.run.context import Options
+from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
-from grasp_bench.run.runner import Options
 
 STEPS = 4  # of sampling, in the smoke budget
 EVALUATIONS = {
@@ -50,18 +50,18 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Make:
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_images_are_its_own_at_its_own_cost(pipeline: Make, name: str) -> None:
     made = pipeline(name).generated
-    spent = json.loads((made / generate.SUMMARY).read_text())["network_evaluations_per_image"]
+    spent = json.loads((made / GENERATE_SUMMARY).read_text())["network_evaluations_per_image"]
     if EVALUATIONS[name] is None:
         assert STEPS < spent < 2 * STEPS
     else:
         assert spent == EVALUATIONS[name]
-    images, unguided = (read_tensors(each / generate.IMAGES)["images"] for each in (made, pipeline("none").generated))
+    images, unguided = (read_tensors(each / IMAGES)["images"] for each in (made, pipeline("none").generated))
     assert torch.equal(images, unguided) == (name == "none")
     assert all(image.float().std() > 5 for image in images)
 
 
 def summary(made: Pipeline) -> dict[str, float]:
-    found: dict[str, float] = json.loads((made.generated / generate.SUMMARY).read_text())
+    found: dict[str, float] = json.loads((made.generated / GENERATE_SUMMARY).read_text())
     return found
 
 
@@ -82,7 +82,7 @@ def test_operations_and_backward_passes_are_counted(pipeline: Make) -> None:
 def test_what_linear_ag_learns(pipeline: Make) -> None:
     guided = pipeline("linear-ag")
     _ = guided.generated
-    folder = guided.stages.folder("guide", guided.inputs["guide"])
+    folder = guided.store.folder("guide", guided.inputs["guide"])
     assert read_tensors(folder / COEFFICIENTS)["coefficients"].shape == (STEPS // 2, STEPS)
     summary = json.loads((folder / SUMMARY).read_text())
     assert summary["num_inference_steps"] == STEPS

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from grasp_bench import seeds
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.contracts.guidance import Workshop
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.workshop import Workshop
 from grasp_bench.run.plan import plan
 from grasp_bench.run.sampling import Network
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from grasp_bench import plugins
 from grasp_bench.cli import app
 from grasp_bench.metrics.registry import FIRST, beyond_the_first, classifier_metrics, feature_metrics
+from grasp_bench.run.pipeline import protocol, stage_inputs, stage_keys
 from grasp_bench.testing import metric_checks, run_checks
 
 PACKAGE = Path(__file__).parents[1] / "third_party" / "cmmd.py"
@@ -94,16 +95,16 @@ def test_the_formula_is_the_published_one(installed: None) -> None:
 def test_without_it_stages_say_nothing_of_metrics() -> None:
     assert {each.name for each in (*feature_metrics(), *classifier_metrics())} == FIRST
     assert beyond_the_first() == {}
-    assert "metrics" not in runs.small().stage_inputs()["score"]
+    assert "metrics" not in stage_inputs(runs.small())["score"]
 
 
 def test_with_it_scores_are_stale_and_nothing_else_is(installed: None) -> None:
     plan = runs.small()
-    keys, protocol = plan.stage_keys(), plan.protocol()
-    assert plan.stage_inputs()["score"]["metrics"] == {"cmmd": "1"}
+    keys, versions = stage_keys(plan), protocol(plan)
+    assert stage_inputs(plan)["score"]["metrics"] == {"cmmd": "1"}
     plugins.entries("metrics").pop("cmmd")
-    assert {name for name, key in runs.small().stage_keys().items() if key != keys[name]} == {"score"}
-    assert runs.small().protocol() == protocol
+    assert {name for name, key in stage_keys(runs.small()).items() if key != keys[name]} == {"score"}
+    assert protocol(runs.small()) == versions
 
 
 def test_it_keeps_the_contract(installed: None) -> None:

@@ -15,9 +15,9 @@ import torch
 from helpers import runs
 
 from grasp_bench.processes import join
+from grasp_bench.run.context import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
-from grasp_bench.run.runner import Options
 
 
 def main() -> None:

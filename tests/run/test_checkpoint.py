@@ -10,9 +10,9 @@ from grasp_bench.checked import find_checked, load_checked, remove_checked, save
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest
 from grasp_bench.processes import Processes
+from grasp_bench.run.files import TRAIN_LOG, WEIGHTS
 from grasp_bench.run.training import checkpoint
 from grasp_bench.run.training.checkpoint import Checkpoints, History, State, restore_checkpoint
-from grasp_bench.run.training.loop import LOG, WEIGHTS
 
 
 def no_news(message):
@@ -204,7 +204,7 @@ def test_a_training_whose_checkpoint_is_damaged_starts_again(tmp_path, finished,
 def test_a_training_whose_log_is_damaged_writes_it_again(tmp_path):
     chosen = runs.small()
     runs.stop_at_step(tmp_path, chosen, 10)
-    (log,) = (tmp_path / "work" / "train").glob(f"*.partial/{LOG}")
+    (log,) = (tmp_path / "work" / "train").glob(f"*.partial/{TRAIN_LOG}")
     runs.truncate(log)
     trained = runs.train_only(tmp_path, chosen)
-    assert [row["step"] for row in runs.log_rows(trained / LOG)] == [4, 8, 12, 16, 20]
+    assert [row["step"] for row in runs.log_rows(trained / TRAIN_LOG)] == [4, 8, 12, 16, 20]

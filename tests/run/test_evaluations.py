@@ -12,8 +12,8 @@ from helpers import runs
 from grasp_bench.errors import UserError
 from grasp_bench.guidances.cfg import ClassifierFreeGuidance
 from grasp_bench.guidances.none import NoGuidance
-from grasp_bench.run import sampling as generate
-from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.files import GENERATE_SUMMARY
+from grasp_bench.run.pipeline import Pipeline, stage_inputs, stage_keys
 from grasp_bench.run.plan import Plan
 
 BEFORE_IMAGES = {"prepare", "extractor", "features-real", "features-train", "classify-real", "train"}
@@ -25,7 +25,7 @@ def at(evaluations: int | None, guidance: str, **changes) -> Plan:
 
 
 def steps(chosen: Plan) -> int:
-    return chosen.stage_inputs()["generate"]["budget"]["num_inference_steps"]
+    return stage_inputs(chosen)["generate"]["budget"]["num_inference_steps"]
 
 
 def test_guidances_share_a_leaderboard_of_their_own() -> None:
@@ -37,13 +37,13 @@ def test_guidances_share_a_leaderboard_of_their_own() -> None:
 
 
 def test_only_images_and_what_comes_of_them_are_made_anew() -> None:
-    before, after = at(None, "cfg").stage_keys(), at(40, "cfg").stage_keys()
+    before, after = stage_keys(at(None, "cfg")), stage_keys(at(40, "cfg"))
     assert {stage for stage in before if before[stage] == after[stage]} == BEFORE_IMAGES
-    assert at(8, "cfg").stage_keys() == before  # four steps, as the budget has without a limit
+    assert stage_keys(at(8, "cfg")) == before  # four steps, as the budget has without a limit
 
 
 def test_what_is_learned_belongs_to_the_steps_that_fit() -> None:
-    before, after = (at(limit, "linear-ag").stage_inputs()["guide"] for limit in (None, 40))
+    before, after = (stage_inputs(at(limit, "linear-ag"))["guide"] for limit in (None, 40))
     assert (before["num_inference_steps"], after["num_inference_steps"]) == (4, 32)
 
 
@@ -61,7 +61,7 @@ def test_a_run_spends_what_it_is_given_and_no_more(tmp_path: Path, monkeypatch: 
         return Pipeline(chosen, runs.options(tmp_path), torch.device("cpu"), runs.Listener()).generated
 
     for guidance in ("none", "cfg"):
-        summary = json.loads((made(at(7, guidance)) / generate.SUMMARY).read_text())
+        summary = json.loads((made(at(7, guidance)) / GENERATE_SUMMARY).read_text())
         assert summary["network_evaluations_per_image"] == {"none": 7, "cfg": 6}[guidance]
 
     monkeypatch.setattr(ClassifierFreeGuidance, "evaluations_per_step", NoGuidance.evaluations_per_step)

@@ -13,6 +13,7 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.method import MethodSettings
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors
+from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.runner import check
 from grasp_bench.run.training import loop as training
 from grasp_bench.run.training.batches import Batches
@@ -26,11 +27,11 @@ METHODS = ("vanilla-ft", "lora", "moe", "grasp")
 
 
 def losses(trained) -> list[float]:
-    return [row["loss"] for row in runs.log_rows(trained / training.LOG)]
+    return [row["loss"] for row in runs.log_rows(trained / TRAIN_LOG)]
 
 
 def weights(trained) -> dict[str, torch.Tensor]:
-    return read_tensors(trained / training.WEIGHTS)
+    return read_tensors(trained / WEIGHTS)
 
 
 # Precision
@@ -85,10 +86,10 @@ def test_mirror_images_are_half_of_all_and_the_same_for_every_method(tmp_path):
     streams = set()
     for method in ("grasp", "lora"):
         trained = runs.train_only(tmp_path, runs.small(method, **asked))
-        streams.add(json.loads((trained / training.SUMMARY).read_text())["streams"])
+        streams.add(json.loads((trained / TRAIN_SUMMARY).read_text())["streams"])
     plain = runs.train_only(tmp_path, runs.small("lora"))
     assert len(streams) == 1
-    assert json.loads((plain / training.SUMMARY).read_text())["streams"] not in streams
+    assert json.loads((plain / TRAIN_SUMMARY).read_text())["streams"] not in streams
     flips = torch.tensor([Batches._mirrored(_stub(asked), step).mean() for step in range(300)])
     assert flips.mean().item() == pytest.approx(0.5, abs=0.03)
 

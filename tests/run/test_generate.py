@@ -8,8 +8,8 @@ from helpers import runs
 from grasp_bench.contracts.record import read_record
 from grasp_bench.io import read_tensors
 from grasp_bench.run import sampling as generate
+from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.pipeline import Pipeline
-from grasp_bench.run.sampling import IMAGES
 
 
 def with_trained(finished: Path, folder: Path) -> Path:
@@ -94,7 +94,7 @@ def test_a_damaged_batch_is_made_again(finished, tmp_path, monkeypatch):
         interrupt_removal(patch, 1)
         with pytest.raises(InterruptedHereError):
             images(folder)
-    (summary,) = (folder / "work" / "generate").glob(f"*.partial/{generate.SUMMARY}")
+    (summary,) = (folder / "work" / "generate").glob(f"*.partial/{GENERATE_SUMMARY}")
     summary.unlink()  # as if interrupted before it was written
     first, second, *_ = sorted(summary.parent.glob("batch-*"))
     runs.flip_a_byte(first)

@@ -14,7 +14,7 @@ import pytest
 from helpers import runs
 
 from grasp_bench.contracts.record import read_record
-from grasp_bench.run.training.loop import LOG, SUMMARY, WEIGHTS
+from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -195,8 +195,8 @@ def test_training_goes_on_with_everything_it_keeps(changed, tmp_path):
 
 def trained(folder: Path) -> tuple[bytes, dict, list[dict]]:
     """Weights, summary and log of the only training in a work folder, without what was measured by a clock."""
-    (summary,) = (folder / "work" / "train").glob(f"*/{SUMMARY}")
+    (summary,) = (folder / "work" / "train").glob(f"*/{TRAIN_SUMMARY}")
     clocked = ("seconds", "peak_memory_mib", "images_per_second")
-    parts = [json.loads(summary.read_text()), *runs.log_rows(summary.with_name(LOG))]
+    parts = [json.loads(summary.read_text()), *runs.log_rows(summary.with_name(TRAIN_LOG))]
     parts = [{name: value for name, value in part.items() if name not in clocked} for part in parts]
     return summary.with_name(WEIGHTS).read_bytes(), parts[0], parts[1:]

@@ -13,7 +13,7 @@ import torch
 from helpers import runs
 
 from grasp_bench.io import read_tensors
-from grasp_bench.run.training import loop as training
+from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 
 TESTS = Path(__file__).parents[1]
 SMOKE = {"task": "digits-lt", "budget": "smoke"}
@@ -52,15 +52,15 @@ def share(count: int, folder: Path, asked: dict[str, Any]) -> dict[str, Trained]
 def outcome(folder: Path) -> Trained:
     found = json.loads((folder / "outcome.json").read_text())
     trained = Path(found["trained"])
-    summary = json.loads((trained / training.SUMMARY).read_text())
-    rows = runs.log_rows(trained / training.LOG)
+    summary = json.loads((trained / TRAIN_SUMMARY).read_text())
+    rows = runs.log_rows(trained / TRAIN_LOG)
     return Trained(
         found["count"],
         summary["streams"],
         [row["loss"] for row in rows],
         [row["group_loss"] for row in rows],
         [row["method"] for row in rows],
-        read_tensors(trained / training.WEIGHTS),
+        read_tensors(trained / WEIGHTS),
     )
 
 

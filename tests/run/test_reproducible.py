@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,10 @@ from helpers import runs
 
 from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.io import file_digest, read_tensors
-from grasp_bench.run import plan as plans
-from grasp_bench.run.files import PICTURE
-from grasp_bench.run.pipeline import Pipeline
-from grasp_bench.run.sampling import IMAGES
+from grasp_bench.run.files import IMAGES, PICTURE, TRAIN_SUMMARY, WEIGHTS
+from grasp_bench.run.pipeline import STAGES, Pipeline
 from grasp_bench.run.sheet import GENERATED, PER_CLASS, REAL, read_sheet
-from grasp_bench.run.store import Stages
-from grasp_bench.run.training.loop import SUMMARY, WEIGHTS
+from grasp_bench.run.store import Store
 from grasp_bench.tasks.digits_lt import DigitsLT
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -27,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 def built(monkeypatch) -> list[str]:
     """Names of the stages that are built from here on."""
     names = []
-    run = Stages.run
+    run = Store.run
 
     def counting(self, name, inputs, build, together=False):
         def noted(folder):
@@ -36,7 +34,7 @@ def built(monkeypatch) -> list[str]:
 
         return run(self, name, inputs, noted, together)
 
-    monkeypatch.setattr(Stages, "run", counting)
+    monkeypatch.setattr(Store, "run", counting)
     return names
 
 
@@ -86,10 +84,12 @@ def test_a_finished_run_is_not_made_again_and_needs_no_torch(finished):
 def test_every_method_sees_the_same_data_noise_and_timesteps(finished, tmp_path):
     streams = {}
     for method in runs.METHODS:
-        streams[method] = json.loads((runs.train_only(tmp_path, runs.small(method)) / SUMMARY).read_text())["streams"]
+        streams[method] = json.loads((runs.train_only(tmp_path, runs.small(method)) / TRAIN_SUMMARY).read_text())[
+            "streams"
+        ]
     assert streams == dict.fromkeys(runs.METHODS, finished[1].streams)
     other_seed = runs.train_only(tmp_path, runs.small(seed=1))
-    assert json.loads((other_seed / SUMMARY).read_text())["streams"] != finished[1].streams
+    assert json.loads((other_seed / TRAIN_SUMMARY).read_text())["streams"] != finished[1].streams
 
 
 def test_two_guidances_share_one_training(finished, tmp_path, built):
@@ -103,7 +103,7 @@ def test_two_guidances_share_one_training(finished, tmp_path, built):
 
 def test_only_what_is_stale_is_done_again(finished, tmp_path, built, monkeypatch):
     folder = copied(finished[0], tmp_path, "work", "results")
-    monkeypatch.setitem(plans.STAGE_VERSIONS, "score", 1000)
+    monkeypatch.setitem(STAGES, "score", replace(STAGES["score"], version=1000))
     record = runs.finish(folder, runs.small())
     assert built == ["score"]
     assert record.scores == finished[1].scores
@@ -125,7 +125,7 @@ def test_how_often_it_logs_changes_no_weight(finished, tmp_path, log_every):
 
 def test_gradient_checkpointing_changes_no_stream_and_hardly_a_weight(finished, tmp_path):
     trained = runs.train_only(tmp_path, runs.small(), gradient_checkpointing=True)
-    assert json.loads((trained / SUMMARY).read_text())["streams"] == finished[1].streams
+    assert json.loads((trained / TRAIN_SUMMARY).read_text())["streams"] == finished[1].streams
     (plain,) = (finished[0] / "work" / "train").glob(f"*/{WEIGHTS}")
     expected = read_tensors(plain)
     for name, tensor in read_tensors(trained / WEIGHTS).items():

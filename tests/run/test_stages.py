@@ -8,8 +8,8 @@ from helpers import runs
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest, write_json
-from grasp_bench.run.store import MANIFEST, Stages, stage_key
-from grasp_bench.run.training.loop import WEIGHTS
+from grasp_bench.run.files import WEIGHTS
+from grasp_bench.run.store import MANIFEST, Store, stage_key
 
 INPUTS = {"of": "the stage"}
 context = multiprocessing.get_context("forkserver")
@@ -29,7 +29,7 @@ def build(folder):
 
 
 def test_a_stage_is_built_once_and_found_by_its_inputs(tmp_path):
-    stages = Stages(tmp_path, no_news)
+    stages = Store(tmp_path, no_news)
     folder = stages.run("work", INPUTS, build)
     assert folder == stages.folder("work", INPUTS)
     assert stages.run("work", INPUTS, no_build) == folder
@@ -44,7 +44,7 @@ def test_a_key_does_not_depend_on_the_order_of_the_inputs():
 
 
 def test_a_failed_build_is_not_cached_and_what_it_did_is_kept(tmp_path):
-    stages = Stages(tmp_path, no_news)
+    stages = Store(tmp_path, no_news)
 
     def failing(folder):
         write_json(folder / "half.json", 1)
@@ -74,7 +74,7 @@ def test_a_failed_build_is_not_cached_and_what_it_did_is_kept(tmp_path):
 )
 def test_a_damaged_stage_is_named_moved_aside_and_built_again(tmp_path, name, damage):
     said = []
-    stages = Stages(tmp_path, said.append)
+    stages = Store(tmp_path, said.append)
     folder = stages.run("work", INPUTS, build)
     damage(folder / name)
     assert stages.run("work", INPUTS, build) == folder
@@ -107,7 +107,7 @@ def hold(root, held, release):
         held.set()
         release.wait()
 
-    Stages(root, no_news).run("work", INPUTS, slowly)
+    Store(root, no_news).run("work", INPUTS, slowly)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_the_second_process_says_whom_it_waits_for_and_reuses(tmp_path, holder):
         said.append(message)
         release.set()
 
-    folder = Stages(tmp_path, listen).run("work", INPUTS, no_build)
+    folder = Store(tmp_path, listen).run("work", INPUTS, no_build)
     assert (folder / "a.json").exists()
     assert len(said) == 1
     assert f"waiting for process {process.pid}," in said[0]
@@ -144,7 +144,7 @@ def test_a_killed_process_holds_nothing(tmp_path, holder):
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    folder = Stages(tmp_path, no_news).run("work", INPUTS, build)
+    folder = Store(tmp_path, no_news).run("work", INPUTS, build)
     assert (folder / "a.json").exists()
 
 
@@ -153,7 +153,7 @@ def test_half_a_file_left_behind_is_not_in_the_finished_stage(tmp_path):
         (folder / f".a.json.{os.getpid() + 1}.tmp").write_text("hal")
         raise KeyboardInterrupt
 
-    stages = Stages(tmp_path, no_news)
+    stages = Store(tmp_path, no_news)
     with pytest.raises(KeyboardInterrupt):
         stages.run("work", INPUTS, interrupted)
     folder = stages.run("work", INPUTS, build)
@@ -163,4 +163,4 @@ def test_half_a_file_left_behind_is_not_in_the_finished_stage(tmp_path):
 def test_a_work_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file.*--work-dir"):
-        Stages(tmp_path / "file" / "work", no_news).run("work", INPUTS, build)
+        Store(tmp_path / "file" / "work", no_news).run("work", INPUTS, build)

@@ -10,8 +10,9 @@ from grasp_bench import seeds
 from grasp_bench.contracts.record import RunRecord, read_record
 from grasp_bench.errors import NonFiniteError, Skip
 from grasp_bench.io import read_tensors
+from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.plan import Plan
-from grasp_bench.run.training.loop import LOG, SUMMARY, WEIGHTS, GroupLoss
+from grasp_bench.run.training.loop import GroupLoss
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -118,7 +119,7 @@ def test_a_method_that_does_not_apply_is_skipped_with_its_reason(tmp_path, monke
 
 def test_the_log_has_a_row_for_every_few_steps_and_the_last(tmp_path):
     trained = runs.train_only(tmp_path, runs.small("moe"), log_every=7)
-    rows = runs.log_rows(trained / LOG)
+    rows = runs.log_rows(trained / TRAIN_LOG)
     assert [row["step"] for row in rows] == [7, 14, 20]
     for row in rows:
         assert row["loss"] > 0
@@ -126,7 +127,7 @@ def test_the_log_has_a_row_for_every_few_steps_and_the_last(tmp_path):
         assert row["peak_memory_mib"] > 0
         assert list(row["group_loss"]) == ["head", "medium", "tail"]
         assert set(row["method"]["expert_usage"]) == {"head", "medium", "tail"}
-    assert json.loads((trained / SUMMARY).read_text())["diagnostics"] == [
+    assert json.loads((trained / TRAIN_SUMMARY).read_text())["diagnostics"] == [
         {"step": row["step"], **row["method"]} for row in rows
     ]
 
@@ -142,7 +143,7 @@ def test_the_groups_losses_average_to_the_squared_error_whatever_a_method_adds(t
 
     monkeypatch.setattr(GroupLoss, "add", noted)
     monkeypatch.setattr(type(chosen.method), "losses", lambda self, *given: losses(self, *given) + more)
-    (row,) = runs.log_rows(runs.train_only(tmp_path, chosen) / LOG)
+    (row,) = runs.log_rows(runs.train_only(tmp_path, chosen) / TRAIN_LOG)
     groups = [chosen.task.groups[index] for index in chosen.task.group_indices()[labels]]
     assert sum(row["group_loss"][group] for group in groups) / len(groups) == pytest.approx(row["loss"] - more)
 
@@ -156,14 +157,14 @@ def test_a_group_that_was_not_seen_has_no_loss():
 
 def test_the_learning_rate_warms_up_linearly(tmp_path):
     chosen = with_budget(runs.small(), steps=6, warmup_steps=4)
-    rows = runs.log_rows(runs.train_only(tmp_path, chosen, log_every=1) / LOG)
+    rows = runs.log_rows(runs.train_only(tmp_path, chosen, log_every=1) / TRAIN_LOG)
     peak = chosen.method.config.learning_rate
     assert [row["learning_rate"] for row in rows] == pytest.approx([peak * f for f in (0.25, 0.5, 0.75, 1, 1, 1)])
 
 
 def test_without_warm_up_the_first_step_has_the_peak_rate(tmp_path):
     chosen = with_budget(runs.small(), steps=1, warmup_steps=0)
-    (row,) = runs.log_rows(runs.train_only(tmp_path, chosen) / LOG)
+    (row,) = runs.log_rows(runs.train_only(tmp_path, chosen) / TRAIN_LOG)
     assert row["learning_rate"] == chosen.method.config.learning_rate
 
 

@@ -1,6 +1,6 @@
 from helpers import runs
 
-from grasp_bench.run.training import loop as training
+from grasp_bench.run.files import TRAIN_SUMMARY
 from grasp_bench.run.training.trained import summary
 
 
@@ -14,7 +14,7 @@ def test_numbers_are_left_open_and_counted():
 def test_a_run_says_what_it_trains_beside_what(tmp_path):
     progress = runs.Listener()
     trained = runs.train_only(tmp_path, runs.small("grasp"), progress)
-    assert (trained / training.SUMMARY).exists()
+    assert (trained / TRAIN_SUMMARY).exists()
     (line,) = [line for line in progress.said.splitlines() if line.startswith("trains ")]
     assert line.startswith("trains 43,008 parameters: ")
     assert "transformer_blocks.*.ff.down.* (12)" in line  # four blocks, three clusters

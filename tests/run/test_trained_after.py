@@ -7,9 +7,9 @@ import torch
 from helpers import runs
 from safetensors.torch import load_file
 
+from grasp_bench.run.files import WEIGHTS
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan
-from grasp_bench.run.training import loop as training
 
 STEP = 8
 """A multiple of the steps between checkpoints, and not the last."""
@@ -39,7 +39,7 @@ def test_they_are_those_of_the_whole_run_at_that_step(
 ) -> None:
     kept = kept_by_the_whole_run(tmp_path, runs.small(method, **changes))
     expected = kept["averages" if changes else "parameters"]
-    found = load_file(pipeline(tmp_path, runs.small(method, **changes)).trained_after(STEP) / training.WEIGHTS)
+    found = load_file(pipeline(tmp_path, runs.small(method, **changes)).trained_after(STEP) / WEIGHTS)
     assert found.keys() == expected.keys() == kept["parameters"].keys()
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
     assert any(not torch.equal(found[name], value) for name, value in kept["parameters"].items()) == bool(changes)
@@ -49,6 +49,6 @@ def test_after_all_steps_they_are_the_run_s_own(tmp_path: Path) -> None:
     made = pipeline(tmp_path, runs.small("lora"))
     trained = made.trained
     assert made.trained_after(made.plan.spec.budget.steps) == trained
-    early, late = (load_file(each / training.WEIGHTS) for each in (made.trained_after(STEP), trained))
+    early, late = (load_file(each / WEIGHTS) for each in (made.trained_after(STEP), trained))
     assert early.keys() == late.keys()
     assert not all(torch.equal(early[name], value) for name, value in late.items())

@@ -1,6 +1,7 @@
 import json
 import shlex
 import shutil
+from dataclasses import replace
 
 import pytest
 from helpers import runs
@@ -10,7 +11,7 @@ from safetensors.numpy import load
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.collect import submit
 from grasp_bench.results.sharing.verify import verify
-from grasp_bench.run.plan import STAGE_VERSIONS
+from grasp_bench.run.pipeline import STAGES
 from grasp_bench.tasks.digits_lt import DigitsLT
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
@@ -86,7 +87,7 @@ def test_a_run_is_packed_once_and_finished(copied):
 
 
 def test_a_run_of_another_version_is_not_packed(copied, monkeypatch):
-    monkeypatch.setitem(STAGE_VERSIONS, "score", 99)
+    monkeypatch.setitem(STAGES, "score", replace(STAGES["score"], version=99))
     with pytest.raises(UserError, match="score is of version 99 here, the run was made with "):
         again(copied)
 

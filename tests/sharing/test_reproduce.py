@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from grasp_bench.contracts.record import Interval, read_record
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.reproduce import MARK, held_against, recorded_plan, reproduce
 from grasp_bench.results.sharing.runs import with_data
-from grasp_bench.run.plan import STAGE_VERSIONS, plan
+from grasp_bench.run.pipeline import STAGES
+from grasp_bench.run.plan import plan
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -89,7 +91,7 @@ def test_what_is_of_another_version_cannot_be_made_again(finished, tmp_path, mon
         with pytest.raises(UserError, match="task digits-lt is of version 99 here"):
             recorded_plan(finished)
     with monkeypatch.context() as patch:
-        patch.setitem(STAGE_VERSIONS, "score", 99)
+        patch.setitem(STAGES, "score", replace(STAGES["score"], version=99))
         with pytest.raises(UserError, match="score is of version 99 here, the run was made with"):
             recorded_plan(finished)
     stages = json.loads(finished.read_text())["stages"] | {"score": "0" * 64}

@@ -11,6 +11,7 @@ import pytest
 from grasp_bench.contracts.record import RECORD_NAME, read_record
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.runs import check_current
+from grasp_bench.run.pipeline import protocol
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.tuning.chosen import with_tuned
 
@@ -29,7 +30,7 @@ def test_committed_runs_are_of_the_rules_stages_and_searches_of_today(method: st
     folder, here = committed(method)
     record = read_record(folder / RECORD_NAME)
     assert here.spec.id == record.run_id
-    assert here.protocol() == record.protocol
+    assert protocol(here) == record.protocol
     assert here.tuned == record.tuned
     check_current(folder, here, record)
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from grasp_bench.results.sharing.archive import write_archive
 from grasp_bench.results.sharing.recompute import metric_differences, relative_difference, table_difference
 from grasp_bench.results.sharing.verify import verify
 from grasp_bench.run import scoring
-from grasp_bench.run.plan import STAGE_VERSIONS
+from grasp_bench.run.pipeline import STAGES
 
 pytestmark = pytest.mark.usefixtures("quick_scores")
 
@@ -177,7 +178,7 @@ def test_another_number_of_images_is_found(pack, tmp_path):
 
 
 def test_versions_that_are_not_here_cannot_be_verified(pack, monkeypatch):
-    monkeypatch.setitem(STAGE_VERSIONS, "score", 99)
+    monkeypatch.setitem(STAGES, "score", replace(STAGES["score"], version=99))
     found = verify(pack)
     assert found.count("failed") == 0
     told = [check.detail for check in found.checks if check.outcome == "unverifiable"]

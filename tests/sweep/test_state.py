@@ -6,6 +6,7 @@ import pytest
 
 from grasp_bench.contracts.record import Environment, RunRecord, write_record
 from grasp_bench.errors import UserError
+from grasp_bench.run.pipeline import protocol, stage_keys
 from grasp_bench.sweep.cells import read_sweep
 from grasp_bench.sweep.process import start
 from grasp_bench.sweep.state import Job, State, counted, recorded, state_of, step_of
@@ -32,8 +33,8 @@ def leave_record(cell, status, **changes):
         environment=Environment(
             versions={}, platform="", device="cpu", threads=1, git_commit=None, git_dirty=None
         ),
-        protocol=cell.plan.protocol(),
-        **{"stages": cell.plan.stage_keys()} | changes,
+        protocol=protocol(cell.plan),
+        **{"stages": stage_keys(cell.plan)} | changes,
     )  # fmt: skip
     return write_record(cell.record.parent, record)
 
@@ -49,7 +50,7 @@ def test_the_record_tells(sweep, status):
 def test_a_record_that_is_stale_damaged_or_lacks_a_file_counts_as_none(sweep):
     (cell,) = sweep.cells
     assert recorded(cell).status == "missing"
-    leave_record(cell, "finished", stages=cell.plan.stage_keys() | {"score": "0" * 64})
+    leave_record(cell, "finished", stages=stage_keys(cell.plan) | {"score": "0" * 64})
     assert recorded(cell).status == "missing"
     leave_record(cell, "finished", files=["samples.png"])
     assert recorded(cell).status == "missing"

@@ -19,6 +19,7 @@ from grasp_bench.contracts.task import Split
 from grasp_bench.data import cifar
 from grasp_bench.data.root import VARIABLE
 from grasp_bench.errors import UserError
+from grasp_bench.run.pipeline import stage_keys
 from grasp_bench.run.plan import plan
 from grasp_bench.run.scoring import downstream_metrics
 from grasp_bench.tasks.imagenet_lt import ImageNetLT
@@ -304,7 +305,7 @@ def test_the_running_mean_of_a_generator_is_its_own_setting(tmp_path: Path) -> N
         plan(method="grasp", task="nih-lt", task_settings=[*settings, *more], data_root=root)
         for more in ([], ["ema_decay=0.9"])
     )
-    assert plain.stage_keys()["train"] != averaged.stage_keys()["train"]
+    assert stage_keys(plain)["train"] != stage_keys(averaged)["train"]
 
 
 def test_prompts_of_reports_fall_back_to_the_class(tmp_path: Path) -> None:

@@ -79,10 +79,10 @@ def test_a_trial_is_scored_on_validation_images_alone(tmp_path: Path, monkeypatc
     )
     assert pipeline.plan.spec.id == other.run_id
     validation, images = pipeline.data.validation, pipeline.images
-    fake = pipeline.loaded_extractor.features(images.all_images())
+    fake = pipeline.extractor.features(images.all_images())
     real = search.make_target(pipeline, np.full(10, 8)).features
     assert other.score == pytest.approx(frechet(real, fake), rel=1e-6)
-    known = {tuple(row.round(6)) for row in pipeline.loaded_extractor.features(validation.all_images())}
+    known = {tuple(row.round(6)) for row in pipeline.extractor.features(validation.all_images())}
     assert len(real) == 80
     assert {tuple(row.round(6)) for row in real} <= known
 

@@ -37,8 +37,9 @@ from grasp_bench.results.sharing.manifest import (
 from grasp_bench.results.sharing.place import default_path, replaces_a_pack
 from grasp_bench.results.sharing.runs import check_current, finished_run, with_data
 from grasp_bench.run import files as stage_files
+from grasp_bench.run.pipeline import stage_inputs
 from grasp_bench.run.plan import RULES_VERSION, Plan
-from grasp_bench.run.store import Stages
+from grasp_bench.run.store import Store
 from grasp_bench.version import VERSION
 
 PUBLISHED = (RECORD_NAME, "train.jsonl", "classes.csv")
@@ -135,22 +136,22 @@ def _files(found: FoundRun, names: Iterable[str]) -> dict[str, Content]:
 
 def _inputs(plan: Plan, found: FoundRun, work_dir: Path) -> dict[str, Content]:
     """What the run's scores are computed from."""
-    record, stages, inputs = found.record, Stages(work_dir, print), plan.stage_inputs()
+    record, store, inputs = found.record, Store(work_dir, print), stage_inputs(plan)
     needed = ["prepare", *FEATURES.values(), *PROBABILITIES.values(), "score"]
-    if gone := [stage for stage in needed if not stages.is_finished(stage, inputs[stage])]:
+    if gone := [stage for stage in needed if not store.is_finished(stage, inputs[stage])]:
         raise UserError(
-            f"{stages.folder(gone[0], inputs[gone[0]])}: what the scores of {found.folder} were computed from is not "
+            f"{store.folder(gone[0], inputs[gone[0]])}: what the scores of {found.folder} were computed from is not "
             "there any more, or damaged. This makes it again, with a record of its own to submit instead: "
             f"{command(plan, work_dir)}"
         )
-    scores = json.loads((stages.folder("score", inputs["score"]) / stage_files.METRICS).read_text())
+    scores = json.loads((store.folder("score", inputs["score"]) / stage_files.METRICS).read_text())
     if [Score.model_validate(record_v1.score(each)) for each in scores] != record.scores:
         raise UserError(
             f"{found.folder / RECORD_NAME}: its scores are not those in {work_dir}: the run was made elsewhere, or "
             "the record was edited. Submit the record that was written with them, or make both: "
             f"{command(plan, work_dir)}"
         )
-    folders = {stage: stages.folder(stage, inputs[stage]) for stage in needed}
+    folders = {stage: store.folder(stage, inputs[stage]) for stage in needed}
     features = {stage: folders[stage] / stage_files.FEATURES for stage in FEATURES.values()}
     probabilities = {stage: folders[stage] / stage_files.PROBABILITIES for stage in PROBABILITIES.values()}
     return {TESTS: _tests(plan, folders["prepare"]), **features, **probabilities}

@@ -15,8 +15,8 @@ from grasp_bench.io import write_json
 from grasp_bench.results.sharing.compare import by_place, inside, name_of
 from grasp_bench.results.sharing.differences import Difference, environment_differences
 from grasp_bench.results.sharing.runs import check_current, finished_run, with_data
+from grasp_bench.run.context import Options
 from grasp_bench.run.plan import Plan
-from grasp_bench.run.runner import Options
 from grasp_bench.run.runner import run as carry_out
 
 MARK = "reproduce.json"

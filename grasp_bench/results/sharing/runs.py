@@ -10,6 +10,7 @@ from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
 from grasp_bench.results.load import FoundRun
 from grasp_bench.results.text import printable
+from grasp_bench.run.pipeline import protocol, stage_keys
 from grasp_bench.run.plan import Plan
 
 
@@ -43,7 +44,7 @@ def with_data(plan: Plan, data_root: Path | None) -> Plan:
 
 def check_current(run: Path, plan: Plan, record: RunRecord) -> None:
     """Raise :class:`UserError` that names what is of another version here than when ``record`` was made."""
-    here = plan.protocol()
+    here = protocol(plan)
     for name in dict.fromkeys([*record.protocol, *here]):
         if here.get(name) != record.protocol.get(name):
             raise UserError(
@@ -51,7 +52,7 @@ def check_current(run: Path, plan: Plan, record: RunRecord) -> None:
                 f"{record.protocol.get(name, 'none')}, so its scores mean something else. Install the version of "
                 "grasp-bench that made it, or run it again."
             )
-    if stale := [stage for stage, key in plan.stage_keys().items() if record.stages.get(stage) != key]:
+    if stale := [stage for stage, key in stage_keys(plan).items() if record.stages.get(stage) != key]:
         raise UserError(
             f"{run}: its stage {stale[0]} is not the one of this version of grasp-bench. Install the version that made "
             "the run, or run it again."

@@ -18,7 +18,8 @@ from grasp_bench.results.sharing.archive import Archive, escaped, open_archive
 from grasp_bench.results.sharing.manifest import INPUTS, MANIFEST, Manifest, PackedRun, folder_of, input_name
 from grasp_bench.results.sharing.recompute import metric_differences, read_inputs, recompute, table_difference
 from grasp_bench.results.sharing.rules import Check, Outcome, rule_checks, title_of
-from grasp_bench.run.plan import RULES_VERSION, STAGE_VERSIONS, Plan
+from grasp_bench.run.pipeline import STAGES, protocol, stage_keys
+from grasp_bench.run.plan import RULES_VERSION, Plan
 
 SHOWN = 5  # differences of one run in words
 BEYOND = (
@@ -168,8 +169,8 @@ def _identity_checks(
         classes = plan.task.classes()
     except UserError as error:
         return None, [Check("unverifiable", title, what, escaped(str(error)))]
-    if plan.spec != record.spec or plan.protocol() != record.protocol:
-        theirs, ours = (dict(each) for each in (record.protocol, plan.protocol()))
+    if plan.spec != record.spec or protocol(plan) != record.protocol:
+        theirs, ours = (dict(each) for each in (record.protocol, protocol(plan)))
         apart = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)] or ["task"]
         return None, [Check("unverifiable", title, what, f"{escaped(', '.join(apart))}: of another version here")]
     named, private = replace(plan, tuned=record.tuned), plan.private
@@ -178,7 +179,7 @@ def _identity_checks(
         != named.label,
         f"the task is {escaped(record.task_label)}, expected {escaped(named.task_label)}": record.task_label
         != named.task_label,
-        "the stages are not those of the specification": record.stages != plan.stage_keys(),
+        "the stages are not those of the specification": record.stages != stage_keys(plan),
         "classes, groups or counts are not those of the task": run.classes != classes,
         f"the extractor is {escaped(run.extractor)}, the task's is {plan.task.extractor}": run.extractor
         != plan.task.extractor,
@@ -193,7 +194,7 @@ def _identity_checks(
 def _score_checks(archive: Archive, run: PackedRun, record: RunRecord, sound: set[str]) -> list[Check]:
     """The scores from the features."""
     title, what = title_of(record), f"{len(record.scores)} scores follow from the features"
-    here = {"rules": RULES_VERSION, "score": str(STAGE_VERSIONS["score"])}
+    here = {"rules": RULES_VERSION, "score": str(STAGES["score"].version)}
     other = [
         f"{name} {escaped(record.protocol.get(name, 'none'))}"
         for name in here

@@ -1,74 +1,100 @@
-"""The classify stages: classifiers trained on generated, real and topped-up images, and what they say of real ones."""
+"""The classify stages: classifiers trained on generated, real and topped-up images, and their predictions."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
+from pydantic import JsonValue
 
+from grasp_bench.contracts.progress import Advance
 from grasp_bench.contracts.task import Dataset, Split
-from grasp_bench.downstream import classifier
-from grasp_bench.downstream.sources import topped_up
 from grasp_bench.io import read_tensors, write_tensors
+from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import PROBABILITIES
+from grasp_bench.run.plan import Plan
 
 if TYPE_CHECKING:
-    from grasp_bench.run.pipeline import Pipeline
+    import torch
 
-STAGES = {"generated": "classify-generated", "real": "classify-real", "topped-up": "classify-topped-up"}
+SOURCES = {"generated": "classify-generated", "real": "classify-real", "topped-up": "classify-topped-up"}
 """What classifiers are trained on → the stage."""
 
 
 def tested_on(data: Dataset) -> dict[str, Split]:
-    """What classifiers are tested on."""
+    """Return the test sets of classifiers."""
     return {"test": data.test} | ({"balanced-test": data.balanced_test} if data.balanced_test else {})
 
 
-def probabilities(pipeline: Pipeline) -> dict[str, dict[str, np.ndarray]]:
-    """Source → test set → what classifiers trained on it say of its images: (classifiers, n, classes)."""
-    real, generated = pipeline.data.train, pipeline.images
-    sources = {"generated": generated, "real": real, "topped-up": topped_up(real, generated, len(pipeline.classes))}
-    found = {}
-    for source, stage in STAGES.items():
-        made = pipeline.shared(stage, partial(_build, source=source, images=sources[source]))
-        tensors = read_tensors(made / PROBABILITIES)
-        found[source] = {name: each.numpy() for name, each in tensors.items()}
-    return found
+def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+    recipe: JsonValue = dict(vars(plan.recipe)) | {"augmentation": list(plan.recipe.augmentation)}
+    # the stage generate refers to the seed
+    seed: Inputs = {} if "generate" in upstream else {"seed": plan.spec.seed}
+    return {**upstream, "shape": plan.shape, "recipe": recipe} | seed
 
 
-def _build(pipeline: Pipeline, folder: Path, source: str, images: Split) -> None:
-    """Train classifiers on ``images`` and keep what they say of the test images."""
-    recipe, spec, processes = pipeline.plan.recipe, pipeline.plan.spec, pipeline.processes
+def _images(context: Context, source: str) -> Split:
+    from grasp_bench.downstream.sources import topped_up
+
+    if source == "real":
+        return context.data.train
+    if source == "generated":
+        return context.images
+    return topped_up(context.data.train, context.images, len(context.classes))
+
+
+def _build(context: Context, folder: Path, upstream: Mapping[str, Path], source: str) -> None:
+    """Train classifiers on a source's images, and leave their predictions on the test images."""
+    import torch
+
+    recipe, processes = context.plan.recipe, context.processes
     finished = [folder / f"classifier-{number}.safetensors" for number in range(recipe.seeds)]
-    with pipeline.progress.task(f"classify ({source})", recipe.seeds * recipe.epochs) as advance:
+    images = _images(context, source)
+    with context.progress.task(f"classify ({source})", recipe.seeds * recipe.epochs) as advance:
         for number in processes.share(range(recipe.seeds)):
-            path = finished[number]
-            if path.exists():
+            if finished[number].exists():
                 advance(recipe.epochs)
-                continue
-            model = classifier.train(
-                images,
-                pipeline.data.validation,
-                len(pipeline.classes),
-                recipe,
-                (spec.task.name, spec.seed, source, number),
-                folder / str(number),
-                pipeline.device,
-                advance,
-                pipeline.progress.say,
-            )
-            found = {
-                name: torch.from_numpy(classifier.probabilities(model, test, recipe, pipeline.device))
-                for name, test in tested_on(pipeline.data).items()
-            }
-            write_tensors(path, found)
+            else:
+                write_tensors(finished[number], _predictions(context, folder, images, source, number, advance))
     processes.wait()
-    if not processes.is_first:
-        return
-    each = [read_tensors(path) for path in finished]
-    write_tensors(folder / PROBABILITIES, {name: torch.stack([one[name] for one in each]) for name in each[0]})
-    for path in finished:
-        path.unlink()
+    if processes.is_first:
+        each = [read_tensors(path) for path in finished]
+        write_tensors(folder / PROBABILITIES, {name: torch.stack([one[name] for one in each]) for name in each[0]})
+        for path in finished:
+            path.unlink()
+
+
+def _predictions(
+    context: Context, folder: Path, images: Split, source: str, number: int, advance: Advance
+) -> dict[str, torch.Tensor]:
+    """Return test set → probabilities (n, classes) of one classifier that is trained on ``images``."""
+    import torch
+
+    from grasp_bench.downstream import classifier
+
+    recipe, spec, data = context.plan.recipe, context.plan.spec, context.data
+    model = classifier.train(
+        images,
+        data.validation,
+        len(context.classes),
+        recipe,
+        (spec.task.name, spec.seed, source, number),
+        folder / str(number),
+        context.device,
+        advance,
+        context.progress.say,
+    )
+    return {
+        name: torch.from_numpy(classifier.probabilities(model, test, recipe, context.device))
+        for name, test in tested_on(data).items()
+    }
+
+
+def _stage(source: str) -> Stage:
+    after = ("prepare",) if source == "real" else ("prepare", "generate")
+    return Stage(SOURCES[source], 2, after, _inputs, partial(_build, source=source))
+
+
+STAGES = tuple(map(_stage, SOURCES))

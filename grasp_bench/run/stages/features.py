@@ -1,46 +1,57 @@
-"""The features stages: what the extractor sees in generated and in real images."""
+"""The features stages: what the extractor sees in generated, test and training images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-import torch
 
 from grasp_bench.checked import find_checked, load_checked, remove_checked, save_checked
 from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
 from grasp_bench.contracts.task import Split
-from grasp_bench.data.features import FeatureSet, write_features
 from grasp_bench.io import read_tensors
+from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import FEATURES
+from grasp_bench.run.plan import Plan
 
-if TYPE_CHECKING:
-    from grasp_bench.run.pipeline import Pipeline
-
-AT_ONCE = 1000  # images that features are extracted of
+AT_ONCE = 1000  # images whose features are extracted at a time
 PART = "part"
 
 
-def build(pipeline: Pipeline, folder: Path, split: Split) -> None:
-    """Leave the features of a split's images in ``folder``, in a file that ``grasp-bench score`` reads too."""
-    features = _extract(pipeline, folder, split)
-    pipeline.processes.wait()  # until all have read the parts
-    if pipeline.processes.is_first:
-        labels = [pipeline.classes[label].name for label in split.labels]
-        found = FeatureSet(features, labels, split.ids, identity(pipeline.loaded_extractor))
-        write_features(folder / FEATURES, found)
+def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+    return {"generate": upstream["generate"], "extractor": upstream["extractor"]}
+
+
+def _inputs_of_real(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+    return {**upstream, "shape": plan.shape}
+
+
+def _build(context: Context, folder: Path, upstream: Mapping[str, Path], images: Callable[[Context], Split]) -> None:
+    """Leave the features of images in ``folder``, in a file that ``grasp-bench score`` reads too."""
+    import numpy as np
+
+    from grasp_bench.data.features import FeatureSet, write_features
+
+    split = images(context)
+    _extract(context, folder, split)
+    if context.processes.is_first:
+        features = np.concatenate([read_tensors(path)["features"].numpy() for _, path in find_checked(folder, PART)])
+        labels = [context.classes[label].name for label in split.labels]
+        write_features(folder / FEATURES, FeatureSet(features, labels, split.ids, identity(context.extractor)))
         remove_checked(folder, PART)
 
 
 def identity(extractor: Extractor) -> dict[str, str] | None:
-    """What the features depend on, where the extractor says it."""
+    """Return what the features depend on, where the extractor says it."""
     return extractor.identity if isinstance(extractor, PretrainedExtractor) else None
 
 
-def _extract(pipeline: Pipeline, folder: Path, split: Split) -> np.ndarray:
-    """Features (n, d) of a split, a part of which is in memory at a time; what is done stays in ``folder``."""
-    processes, progress, extractor = pipeline.processes, pipeline.progress, pipeline.loaded_extractor
+def _extract(context: Context, folder: Path, split: Split) -> None:
+    """Leave the features of a split in ``folder``, in parts (n, d), of which one is in memory at a time."""
+    import numpy as np
+    import torch
+
+    processes, progress, extractor = context.processes, context.progress, context.extractor
     parts = np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE))
     done = processes.first_says(
         lambda: [n for n, path in find_checked(folder, PART) if load_checked(path, progress.say)]
@@ -51,4 +62,28 @@ def _extract(pipeline: Pipeline, folder: Path, split: Split) -> np.ndarray:
             save_checked(folder, PART, number, {"features": torch.from_numpy(np.ascontiguousarray(features))})
             advance(len(parts[number]))
     processes.wait()
-    return np.concatenate([read_tensors(path)["features"].numpy() for _, path in find_checked(folder, PART)])
+
+
+STAGES = (
+    Stage(
+        "features",
+        2,
+        ("prepare", "extractor", "generate"),
+        _inputs,
+        partial(_build, images=lambda context: context.images),
+    ),
+    Stage(
+        "features-real",
+        2,
+        ("prepare", "extractor"),
+        _inputs_of_real,
+        partial(_build, images=lambda context: context.data.test),
+    ),
+    Stage(
+        "features-train",
+        2,
+        ("prepare", "extractor"),
+        _inputs_of_real,
+        partial(_build, images=lambda context: context.data.train),
+    ),
+)

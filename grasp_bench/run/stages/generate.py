@@ -1,95 +1,49 @@
-"""The generate stage, and the guide stage of a guidance that learns something first."""
+"""The generate stage: images of every class from the fine-tuned backbone."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from grasp_bench import seeds
+from pydantic import JsonValue
+
 from grasp_bench.checked import remove_checked
-from grasp_bench.contracts.method import Method, MethodSettings
-from grasp_bench.contracts.workshop import Workshop
-from grasp_bench.io import read_tensors
-from grasp_bench.run import sampling as generation
-from grasp_bench.run.training.loop import WEIGHTS
-from grasp_bench.run.training.precision import store_frozen
-
-if TYPE_CHECKING:
-    import torch
-
-    from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.context import Context, Inputs, Stage
+from grasp_bench.run.files import GENERATE_SUMMARY
+from grasp_bench.run.plan import Plan
 
 
-def build(pipeline: Pipeline, folder: Path) -> None:
-    """Leave in ``folder`` the images of every class, and none of the batches that they were made in."""
-    if not pipeline.processes.first_says((folder / generation.SUMMARY).exists):
-        _generate(pipeline, folder)
-    if pipeline.processes.is_first:
-        remove_checked(folder, generation.KIND)
+def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+    images, steps = plan.spec.budget.images_per_class, plan.guidance.steps(plan.spec.budget)
+    budget: JsonValue = {"images_per_class": images, "num_inference_steps": steps}
+    # without a generator, the stage train refers to the data
+    named = ("train", "guide", "prepare") if plan.generator else ("train", "guide")
+    keys: Inputs = {name: upstream[name] for name in named if name in upstream}
+    return keys | {"guidance": plan.spec.guidance.model_dump(mode="json"), "budget": budget}
 
 
-def _generate(pipeline: Pipeline, folder: Path) -> None:
-    plan = pipeline.plan
-    trained = pipeline.trained  # first, since training ends with another backbone
-    embed = pipeline.trainer.embed
-    pipeline.attach()
-    plan.method.load_state_dict(read_tensors(trained / WEIGHTS))
-    precision = plan.trained_on.spec.budget.precision
-    sampler = generation.Sampler(pipeline.backbone, plan.method, plan.guidance, pipeline.device, precision, embed)
-    _prepare_guidance(pipeline, sampler)
-    batch_size, processes, progress = pipeline.options.batch_size, pipeline.processes, pipeline.progress
-    generation.generate(plan.spec, _subjects(pipeline), sampler, folder, batch_size, processes, progress)
+def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
+    """Leave in ``folder`` the images, and none of the batches that they were made in."""
+    from grasp_bench.run.generation import KIND, Subject, generate
+    from grasp_bench.run.workshop import make_workshop
+
+    plan, options, processes = context.plan, context.options, context.processes
+    if not processes.first_says((folder / GENERATE_SUMMARY).exists):
+        plan.guidance.prepare(make_workshop(context), upstream.get("guide"))
+        subjects = [Subject(*each) for each in _sampled_with(plan)]
+        generate(plan.spec, subjects, context.sampler, folder, options.batch_size, processes, context.progress)
+        del context.sampler  # second networks take memory
+    if processes.is_first:
+        remove_checked(folder, KIND)
 
 
-def _subjects(pipeline: Pipeline) -> list[generation.Subject]:
-    """What every class is sampled with; where the task has another's generator, that class's which stands for it."""
-    if not pipeline.plan.generator:
-        return [generation.Subject(info.prompt, index) for index, info in enumerate(pipeline.classes)]
-    known = pipeline.plan.generator.task
-    infos, indices = known.classes(), pipeline.plan.task.generator_classes(known)
-    return [generation.Subject(infos[index].prompt, index) for index in indices]
+def _sampled_with(plan: Plan) -> list[tuple[str, int]]:
+    """Return every class's prompt and index, where there is a generator those of its class that stands for it."""
+    if not plan.generator:
+        return [(info.prompt, index) for index, info in enumerate(plan.task.classes())]
+    known = plan.generator.task
+    infos, indices = known.classes(), plan.task.generator_classes(known)
+    return [(infos[index].prompt, index) for index in indices]
 
 
-def _prepare_guidance(pipeline: Pipeline, sampler: generation.Sampler) -> None:
-    """Let the guidance learn what it needs, once, and make itself ready."""
-    guidance, trainer = pipeline.plan.guidance, pipeline.trainer
-    sampler.place(pipeline.backbone)
-    workshop = Workshop(
-        pipeline.plan.spec,
-        trainer.plan.task,
-        pipeline.backbone,
-        pipeline.plan.method,
-        pipeline.device,
-        sampler.embed,
-        sampler.networks[0],
-        lambda: trainer.data,
-        trainer.trained_after,
-        lambda weights: _second_network(pipeline, sampler, weights),
-        pipeline.progress,
-    )
-    folder = None
-    if guidance.learns:
-        _ = trainer.data  # a stage of its own, which the one below may not run
-        folder = pipeline.stages.run("guide", pipeline.inputs["guide"], partial(guidance.learn, workshop))
-    guidance.prepare(workshop, folder)
-
-
-def _second_network(
-    pipeline: Pipeline, sampler: generation.Sampler, weights: dict[str, torch.Tensor] | None
-) -> generation.Network:
-    """A network beside the sampler's own: with other weights of the method, or without the method."""
-    trained_on, own = pipeline.plan.trained_on, pipeline.plan.method
-    spec, backbone = trained_on.spec, pipeline.fresh_backbone()
-    method: Method[MethodSettings] = Method(own.config)
-    if weights is not None:
-        method = type(own)(own.config)
-        method.studied = own.studied
-        generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
-        method.attach(backbone, trained_on.task, generator)
-        method.load_state_dict(weights)
-    store_frozen(backbone.transformer, sampler.precision)
-    sampler.place(backbone.to(pipeline.device))
-    network = generation.Network(backbone, method, pipeline.device, sampler.precision)
-    sampler.networks.append(network)
-    return network
+STAGE = Stage("generate", 1, ("prepare", "prompts", "train", "guide"), _inputs, _build)

@@ -1,70 +1,92 @@
-"""The score stage: the run's metrics, its tables by class, and pictures of its images."""
+"""The score stage: the run's metrics, its tables of classes, and pictures of its images."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
+from pydantic import JsonValue
 
-from grasp_bench.extractors.inception import is_fid
-from grasp_bench.io import write_bytes, write_json
-from grasp_bench.metrics.scoring import LabelledFeatures
-from grasp_bench.run import sheet
-from grasp_bench.run.files import CLASSES, COPIES, METRICS, PICTURE
-from grasp_bench.run.pictures import write_grid
-from grasp_bench.run.scoring import (
-    class_table,
-    copies_table,
-    downstream_metrics,
-    fidelity_and_diversity,
-    fidelity_metrics,
+from grasp_bench.io import read_tensors, write_bytes, write_json
+from grasp_bench.metrics.registry import beyond_the_first
+from grasp_bench.run.context import Context, Inputs, Stage
+from grasp_bench.run.files import (
+    CLASSES,
+    COPIES,
+    FEATURES,
+    GENERATED_SHEET,
+    METRICS,
+    PICTURE,
+    PROBABILITIES,
+    REAL_SHEET,
 )
-from grasp_bench.run.stages import classify
-from grasp_bench.run.stages.features import identity
+from grasp_bench.run.plan import Plan
+from grasp_bench.run.stages import classify, features
 
-if TYPE_CHECKING:
-    from grasp_bench.run.pipeline import Pipeline
-
-SHOWN = 10  # images a class in the picture
+SHOWN = 10  # images per class in the picture
+SCORED = tuple(stage.name for stage in (*features.STAGES, *classify.STAGES))
 
 
-def build(
-    pipeline: Pipeline,
-    folder: Path,
-    real: LabelledFeatures,
-    train: LabelledFeatures,
-    fake: LabelledFeatures,
-    probabilities: dict[str, dict[str, np.ndarray]],
-) -> None:
-    """Score features of test, training and generated images and what classifiers say, and leave all of it."""
-    plan, tests, known = pipeline.plan, classify.tested_on(pipeline.data), identity(pipeline.loaded_extractor)
-    scores = fidelity_and_diversity(plan.task, real, fake, train)
-    metrics = fidelity_metrics(scores, plan.task.extractor, known is not None and is_fid(known))
-    metrics += downstream_metrics(plan.task, plan.spec.task.name, tests, probabilities)
-    write_bytes(folder / CLASSES, class_table(pipeline.classes, scores, tests, probabilities).encode())
-    write_bytes(folder / COPIES, copies_table(pipeline.classes, fake, train).encode())
-    _write_picture(pipeline, folder)
+def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+    keys: Inputs = {name.replace("-", "_"): upstream[name] for name in SCORED}
+    metrics: JsonValue = dict(beyond_the_first())
+    return keys | ({"metrics": metrics} if metrics else {})
+
+
+def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
+    from grasp_bench.data.features import read_features
+    from grasp_bench.extractors.inception import is_fid
+    from grasp_bench.metrics.scoring import LabelledFeatures
+    from grasp_bench.run import scoring
+
+    plan, data = context.plan, context.data
+    splits = {"features-real": data.test, "features": context.images, "features-train": data.train}
+    real, fake, train = (
+        LabelledFeatures(read_features(upstream[stage] / FEATURES).features, split.labels, split.ids)
+        for stage, split in splits.items()
+    )
+    probabilities = {
+        source: {test: found.numpy() for test, found in read_tensors(upstream[stage] / PROBABILITIES).items()}
+        for source, stage in classify.SOURCES.items()
+    }
+    tests, known = classify.tested_on(data), features.identity(context.extractor)
+    scores = scoring.fidelity_and_diversity(plan.task, real, fake, train)
+    metrics = scoring.fidelity_metrics(scores, plan.task.extractor, known is not None and is_fid(known))
+    metrics += scoring.downstream_metrics(plan.task, plan.spec.task.name, tests, probabilities)
+    write_bytes(folder / CLASSES, scoring.class_table(context.classes, scores, tests, probabilities).encode())
+    write_bytes(folder / COPIES, scoring.copies_table(context.classes, fake, train).encode())
+    _write_picture(context, folder)
     if not plan.private:
-        _write_sheets(pipeline, folder)
+        _write_sheets(context, folder)
     write_json(folder / METRICS, [metric.model_dump(mode="json") for metric in metrics])
 
 
-def _write_picture(pipeline: Pipeline, folder: Path) -> None:
-    """The first generated images of every class."""
-    plan, images = pipeline.plan, pipeline.images
+def _write_picture(context: Context, folder: Path) -> None:
+    """Write the first generated images of every class as one picture."""
+    import numpy as np
+
+    from grasp_bench.run.pictures import write_grid
+
+    plan, images = context.plan, context.images
     rows = [
         (f"{info.name}  {info.group} ({info.train_count})", images.read(np.flatnonzero(images.labels == index)[:SHOWN]))
-        for index, info in enumerate(pipeline.classes)
+        for index, info in enumerate(context.classes)
     ]
     title = f"{plan.label} on {plan.task_label}, seed {plan.spec.seed}"
     write_grid(folder / PICTURE, rows, f"{title}: class, group (training images)")
 
 
-def _write_sheets(pipeline: Pipeline, folder: Path) -> None:
-    """Images of some classes, generated and held-out real ones, for a page to show beside other methods'."""
-    chosen = {index: pipeline.classes[index].name for index in sheet.shown_classes(len(pipeline.classes))}
-    for name, split in ((sheet.GENERATED, pipeline.images), (sheet.REAL, pipeline.data.test)):
+def _write_sheets(context: Context, folder: Path) -> None:
+    """Write images of some classes, generated and held-out real ones, which a page shows beside other methods'."""
+    import numpy as np
+
+    from grasp_bench.run import sheet
+
+    chosen = {index: context.classes[index].name for index in sheet.shown_classes(len(context.classes))}
+    for name, split in ((GENERATED_SHEET, context.images), (REAL_SHEET, context.data.test)):
         found = {index: np.flatnonzero(split.labels == index)[: sheet.PER_CLASS] for index in chosen}
         rows = {chosen[index]: split.read(indices) for index, indices in found.items() if len(indices)}
         sheet.write_sheet(folder / name, rows)
+
+
+STAGE = Stage("score", 3, ("prepare", "extractor", "generate", *SCORED), _inputs, _build, alone=True)

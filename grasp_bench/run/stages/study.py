@@ -1,41 +1,36 @@
-"""The study stage: what a method finds out of the pretrained backbone and the data before it is trained."""
+"""The study stage: what a method finds out about the pretrained backbone and the data before it is trained."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
-from grasp_bench.contracts.study import Study
 from grasp_bench.io import write_json
+from grasp_bench.run.context import Context, Inputs, Stage
+from grasp_bench.run.files import STUDY
+from grasp_bench.run.plan import Plan
 
-if TYPE_CHECKING:
-    from grasp_bench.run.pipeline import Pipeline
-
-STUDY = "study.json"
+AFTER = ("prepare", "latents", "prompts")
 
 
-def build(pipeline: Pipeline, folder: Path) -> None:
-    """Let the method study, and leave in ``folder`` what it found."""
-    spec, backbone = pipeline.plan.spec, pipeline.backbone.to(pipeline.device)
-    study = Study(
-        spec.task.name,
-        pipeline.plan.task,
-        spec.seed,
-        backbone,
-        pipeline.device,
-        lambda: pipeline.data,
-        lambda: pipeline.latents,
-        lambda: pipeline.embed,
-    )
-    found = pipeline.plan.method.study(study)
-    if pipeline.processes.is_first:
+def trained_parts(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+    """Return what decides a training beside its budget: the data, the method and the backbone."""
+    return {
+        **upstream,
+        "method": plan.spec.method.model_dump(mode="json"),
+        "backbone": plan.spec.backbone.model_dump(mode="json"),
+        "seed": plan.spec.seed,
+    }
+
+
+def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs | None:
+    return trained_parts(plan, upstream) if plan.method.studies else None
+
+
+def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
+    found = context.plan.method.study(context.study())
+    if context.processes.is_first:
         write_json(folder / STUDY, found)
 
 
-def read(folder: Path) -> dict[str, JsonValue]:
-    """What :func:`build` left."""
-    found: dict[str, JsonValue] = json.loads((folder / STUDY).read_text())
-    return found
+STAGE = Stage("study", 1, AFTER, _inputs, _build, compared=False, of_training=True)

@@ -2,68 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from grasp_bench.checked import remove_checked
-from grasp_bench.run.training import checkpoint
-from grasp_bench.run.training import loop as training
-from grasp_bench.run.training.batches import Batches
-from grasp_bench.run.training.trackers import tracking
-from grasp_bench.run.training.trained import summary
-
-if TYPE_CHECKING:
-    from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.context import Context, Inputs, Stage
+from grasp_bench.run.files import TRAIN_SUMMARY
+from grasp_bench.run.plan import SAMPLING, Plan
+from grasp_bench.run.stages import study
 
 
-def build(pipeline: Pipeline, folder: Path) -> None:
-    """Leave in ``folder`` what training does, and none of its checkpoints."""
-    if not pipeline.processes.first_says((folder / training.SUMMARY).exists):
-        _train(pipeline, folder)
-    if pipeline.processes.is_first:
-        remove_checked(folder, checkpoint.KIND)
+def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+    budget = plan.spec.budget.model_dump(mode="json", exclude={"name", *SAMPLING})
+    return {"budget": budget} | study.trained_parts(plan, upstream)
 
 
-def _train(pipeline: Pipeline, folder: Path) -> None:
-    plan, options, split = pipeline.plan, pipeline.options, pipeline.data.train
-    latents, embed = pipeline.latents, pipeline.embed
-    added = pipeline.attach()
+def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
+    """Leave in ``folder`` what the training gives, and none of its checkpoints."""
+    from grasp_bench.run.training.checkpoint import KIND
+
+    if not context.processes.first_says((folder / TRAIN_SUMMARY).exists):
+        _train(context, folder)
+    if context.processes.is_first:
+        remove_checked(folder, KIND)
+
+
+def _train(context: Context, folder: Path) -> None:
+    """Fine-tune the run's method, and leave weights, log and summary in ``folder``."""
+    import numpy as np
+
+    from grasp_bench.run.training.batches import Batches
+    from grasp_bench.run.training.trackers import tracking
+    from grasp_bench.run.training.trained import summary
+
+    plan, options, progress = context.plan, context.options, context.progress
+    split, latents, embed = context.data.train, context.latents, context.embed
+    added = context.attach()
     trains = plan.method.parameters()
     count = sum(parameter.numel() for parameter in trains.values())
-    pipeline.progress.say(f"trains {count:,} parameters: {summary(trains)}")
+    progress.say(f"trains {count:,} parameters: {summary(trains)}")
     if options.gradient_checkpointing:
-        pipeline.backbone.enable_gradient_checkpointing()
-    counts = np.bincount(split.labels, minlength=len(pipeline.classes))
-    weights, loss_weights = plan.method.sample_weights(counts), plan.method.loss_weights(counts)
+        context.backbone.enable_gradient_checkpointing()
+    counts = np.bincount(split.labels, minlength=len(context.classes))
     batches = Batches(
         plan.spec,
         split,
-        pipeline.backbone,
+        context.backbone,
         latents,
         embed,
-        pipeline.device,
-        weights,
-        pipeline.processes,
-        loss_weights,
+        context.device,
+        plan.method.sample_weights(counts),
+        context.processes,
+        plan.method.loss_weights(counts),
         plan.method.training_clusters(split),
     )
-    execution = training.Execution(
-        pipeline.device, pipeline.processes, options.log_every, options.accumulate, options.shard, options.compile
+    execution = Execution(
+        context.device, context.processes, options.log_every, options.accumulate, options.shard, options.compile
     )
+    group_loss = GroupLoss(plan.task.groups, plan.task.group_indices())
     name = f"{plan.label} on {plan.task_label}, seed {plan.spec.seed}"
     with tracking(options.trackers, options.work_dir / "trackers", name, plan.spec.model_dump(mode="json")) as log:
-        training.train(
-            plan.spec,
-            pipeline.backbone,
-            plan.method,
-            added,
-            batches,
-            training.GroupLoss(plan.task.groups, plan.task.group_indices()),
-            folder,
-            execution,
-            pipeline.progress,
-            log,
+        carry_out(
+            plan.spec, context.backbone, plan.method, added, batches, group_loss, folder, execution, progress, log
         )
-    del pipeline.backbone  # it may be compiled, in shards or in half precision: images are made by a fresh one
+    del context.backbone  # it may be compiled, in shards or in half precision: images are made by a fresh one
+
+
+STAGE = Stage("train", 1, (*study.AFTER, "study"), _inputs, _build, of_training=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,17 +13,10 @@ from grasp_bench import seeds
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.method import Batch, Condition
 from grasp_bench.contracts.spec import RunSpec
+from grasp_bench.contracts.study import LatentSource
 from grasp_bench.contracts.task import Split
 from grasp_bench.data.order import DataOrder
 from grasp_bench.processes import ALONE, Processes
-
-
-class LatentSource(Protocol):
-    """Where latents of training images come from."""
-
-    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
-        """Latents (B, C, h, w) of images; where ``mirrored`` (B,) is true, of their mirror images."""
-        ...
 
 
 class Batches:

@@ -26,16 +26,13 @@ from grasp_bench.errors import NonFiniteError
 from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
 from grasp_bench.processes import Processes, mean, total
 from grasp_bench.run.environment import PeakMemory
+from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.training.batches import Batches
 from grasp_bench.run.training.checkpoint import Checkpoints, History, State, restore_checkpoint
 from grasp_bench.run.training.optimizer import make_optimizer
 from grasp_bench.run.training.placement import Copies, Placement, Shards, clip_gradients, whole
 from grasp_bench.run.training.precision import autocast
 from grasp_bench.run.training.trackers import Log
-
-WEIGHTS = "weights.safetensors"
-LOG = "train.jsonl"
-SUMMARY = "train.json"
 
 
 class GroupLoss:
@@ -199,7 +196,7 @@ def _check_finite(loss: torch.Tensor, norm: torch.Tensor, step: int, batch: Batc
 
 
 def _write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
-    write_bytes(folder / LOG, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_bytes(folder / TRAIN_LOG, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, float]:
@@ -224,7 +221,7 @@ def _finish(
         write_bytes(folder / name, picture)
     logged = [{"step": row["step"], **row["method"]} for row in history.rows if row["method"]]
     write_json(
-        folder / SUMMARY,
+        folder / TRAIN_SUMMARY,
         {
             "streams": history.streams,
             "seconds": round(history.seconds, 3),
