@@ -7,26 +7,27 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-
-import torch
-from safetensors.torch import load
+from typing import TYPE_CHECKING, TypeAlias
 
 from grasp_bench.io import move_aside, written_whole
 
-Tensors = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Tensors: TypeAlias = "dict[str, torch.Tensor]"
 DTYPES = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.int16: "I16",
-    torch.int32: "I32",
-    torch.int64: "I64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.float64: "F64",
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float32": "F32",
+    "float64": "F64",
 }
-"""Type of a tensor → safetensors' name of it."""
+"""torch's name of a type → safetensors' name of it."""
 
 
 def save_checked(folder: Path, kind: str, number: int, tensors: Tensors) -> Path:
@@ -45,12 +46,18 @@ def _parts(tensors: Tensors) -> list[bytes | memoryview]:
     The package's own function makes two copies of everything, and lets no other thread run meanwhile; this makes none,
     so that a training goes on while a checkpoint of many gigabytes is written.
     """
+    import torch
+
     header: dict[str, object] = {}
     views, end = list[memoryview](), 0
     for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):  # so each is aligned
         tensor = tensors[name]
         start, end = end, end + tensor.nbytes
-        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[name] = {
+            "dtype": DTYPES[str(tensor.dtype).removeprefix("torch.")],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
         views.append(tensor.reshape(-1).view(torch.uint8).numpy().data)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
@@ -59,6 +66,8 @@ def _parts(tensors: Tensors) -> list[bytes | memoryview]:
 
 def load_checked(path: Path, say: Callable[[str], None]) -> Tensors | None:
     """The tensors, or None when the bytes are not those that were written: the file is named and moved aside."""
+    from safetensors.torch import load
+
     data = path.read_bytes()
     if path.name.split(".")[1] == _digest(data):
         return load(data)

@@ -56,13 +56,13 @@ def _train(context: Context, folder: Path) -> None:
         plan.method.loss_weights(counts),
         plan.method.training_clusters(split),
     )
-    execution = Execution(
+    execution = loop.Execution(
         context.device, context.processes, options.log_every, options.accumulate, options.shard, options.compile
     )
-    group_loss = GroupLoss(plan.task.groups, plan.task.group_indices())
+    group_loss = loop.GroupLoss(plan.task.groups, plan.task.group_indices())
     name = f"{plan.label} on {plan.task_label}, seed {plan.spec.seed}"
     with tracking(options.trackers, options.work_dir / "trackers", name, plan.spec.model_dump(mode="json")) as log:
-        carry_out(
+        loop.train(
             plan.spec, context.backbone, plan.method, added, batches, group_loss, folder, execution, progress, log
         )
     del context.backbone  # it may be compiled, in shards or in half precision: images are made by a fresh one
