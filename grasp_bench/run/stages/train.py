@@ -31,6 +31,7 @@ def _train(context: Context, folder: Path) -> None:
     """Fine-tune the run's method, and leave weights, log and summary in ``folder``."""
     import numpy as np
 
+    from grasp_bench.run.training import loop
     from grasp_bench.run.training.batches import Batches
     from grasp_bench.run.training.trackers import tracking
     from grasp_bench.run.training.trained import summary
