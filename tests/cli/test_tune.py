@@ -172,6 +172,6 @@ def test_a_guidance_is_searched_on_the_tuned_method_which_is_trained_once(
 
 def test_a_guidance_without_a_range_and_several_methods_are_refused(grasp_bench: Call) -> None:
     refused = grasp_bench("tune", "--method", "grasp", "--guidance", "none", *SMOKE)
-    assert "--guidance none: declares no range" in str(refused.exception)
+    assert "--guidance none: it declares no range" in str(refused.exception)
     refused = grasp_bench("tune", "--method", "grasp", "--method", "lora", "--guidance", "cfg", *SMOKE)
     assert "give one --method" in str(refused.exception)

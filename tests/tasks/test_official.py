@@ -185,10 +185,10 @@ def test_without_the_data_one_sentence_before_any_compute(tmp_path: Path) -> Non
 def test_the_environment_and_the_config_know_where_the_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_nih(tmp_path / "all" / "nih-lt-gen")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "all"))
-    assert "120 images, all in order" in command("prepare", "--task", "nih-lt-gen", "--check")
+    assert "120 images, no problems found" in command("prepare", "--task", "nih-lt-gen", "--check")
     monkeypatch.delenv(VARIABLE)
     command("prepare", "--task", "nih-lt-gen", "--data-root", tmp_path / "all" / "nih-lt-gen")
-    assert "all in order" in command("prepare", "--task", "nih-lt-gen", "--check")
+    assert "no problems found" in command("prepare", "--task", "nih-lt-gen", "--check")
 
 
 def test_every_problem_of_a_download_is_told_at_once(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_preparing_again_in_vain_keeps_what_there_was(tmp_path: Path) -> None:
     assert victim.name in mistake("prepare", "--task", "nih-lt-gen", "--again")
     assert manifest.read_bytes() == before
     victim.write_bytes(picture)
-    assert "not made again by themselves" in command("prepare", "--task", "nih-lt-gen", "--again")
+    assert "not recomputed by themselves" in command("prepare", "--task", "nih-lt-gen", "--again")
     assert list(Path(".grasp-bench/prepare").glob("*.former")) == []
 
 
@@ -283,7 +283,7 @@ def test_a_wrong_folder_is_not_remembered(tmp_path: Path) -> None:
     good, wrong = make_nih(tmp_path / "nih"), make_mimic(tmp_path / "mimic")
     command("prepare", "--task", "nih-lt-gen", "--data-root", good)
     mistake("prepare", "--task", "nih-lt-gen", "--data-root", wrong, "--again")
-    assert "all in order" in command("prepare", "--task", "nih-lt-gen", "--check")
+    assert "no problems found" in command("prepare", "--task", "nih-lt-gen", "--check")
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
