@@ -39,7 +39,11 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.method import Condition as Condition
     from grasp_bench.contracts.method import Method as Method
     from grasp_bench.contracts.method import MethodSettings as MethodSettings
+    from grasp_bench.contracts.metric import ClassifierMetric as ClassifierMetric
+    from grasp_bench.contracts.metric import FeatureMetric as FeatureMetric
     from grasp_bench.contracts.metric import Metric as Metric
+    from grasp_bench.contracts.metric import Predictions as Predictions
+    from grasp_bench.contracts.metric import Sets as Sets
     from grasp_bench.contracts.objective import FlowMatching as FlowMatching
     from grasp_bench.contracts.objective import Objective as Objective
     from grasp_bench.contracts.objective import VariancePreserving as VariancePreserving
@@ -82,7 +86,7 @@ _HOMES = {
     "contracts.extractor": ("Extractor", "PretrainedExtractor"),
     "contracts.guidance": ("Guidance", "Model", "SamplingStep", "Workshop"),
     "contracts.method": ("Batch", "Condition", "Method", "MethodSettings"),
-    "contracts.metric": ("Metric",),
+    "contracts.metric": ("ClassifierMetric", "FeatureMetric", "Metric", "Predictions", "Sets"),
     "contracts.objective": ("FlowMatching", "Objective", "VariancePreserving"),
     "contracts.progress": ("Progress",),
     "contracts.recipe": ("Recipe",),

@@ -71,3 +71,9 @@ def test_run_gives_the_record_that_it_writes(tmp_path):
     assert record.spec.method.settings["rank"] == 4
     (path,) = (tmp_path / "results").rglob("record.json")
     assert grasp_bench.RunRecord.model_validate_json(path.read_text()) == record
+
+
+def test_the_page_of_the_interface_has_every_name():
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text().split()
+    named = {word.rpartition(".")[2] for word in page if word.startswith("grasp_bench.")}
+    assert named == set(grasp_bench.__all__) - {"__version__"}
