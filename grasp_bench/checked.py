@@ -43,8 +43,8 @@ def save_checked(folder: Path, kind: str, number: int, tensors: Tensors) -> Path
 def _parts(tensors: Tensors) -> list[bytes | memoryview]:
     """The bytes of a safetensors file: the header's length, the header, each contiguous tensor as it lies in memory.
 
-    The package's own function makes two copies of everything, and lets no other thread run meanwhile; this makes none,
-    so that a training goes on while a checkpoint of many gigabytes is written.
+    The library's own function copies everything twice and holds the interpreter's lock meanwhile; this one copies
+    nothing, so that training goes on while a checkpoint of many gigabytes is written.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What a user is told when something they can mend is wrong, and why a method sits a run out."""
+"""Errors that users can fix, and the reasons why a method does not run."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 
 class UserError(Exception):
-    """A mistake the user can mend.
+    """An error that the user can fix.
 
-    The message names where (file, row or field), what was found, what was expected and how to mend it.
+    The message names where (file, row or field), what was found, what was expected and how to fix it.
     The command line prints it alone, without a traceback, and exits with 2.
     """
 

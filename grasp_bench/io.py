@@ -1,4 +1,4 @@
-"""Plain files that are either whole or absent: write to a temporary name, sync, rename."""
+"""Files that are either whole or absent: written under a temporary name, synced and renamed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAPPED_TYPES = {"BOOL": "?", "U8": "<u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
-"""Type of a safetensors file → numpy's name of it."""
+"""Types of safetensors files → numpy's names of them."""
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling for equal values: sorted keys, no spaces, no NaN."""
+    """JSON that is equal for equal values: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -50,7 +50,7 @@ class Cifar100Settings(CifarSettings):
 
 
 def _budgets(images_per_class: int) -> dict[str, Budget]:
-    """Standard is sized for one GPU-hour by arithmetic (about 90 GFLOP a step); it has not been timed on one."""
+    """Standard is sized for one GPU-hour by arithmetic (about 90 GFLOPs per step); it has not been timed on one."""
     return by_name(
         Budget(
             name="standard",
@@ -67,12 +67,12 @@ def _budgets(images_per_class: int) -> dict[str, Budget]:
 
 
 class CifarLT(Task[CifarSettings]):
-    """Base of both."""
+    """Base of both CIFAR tasks."""
 
     kind: ClassVar[Literal[10, 100]]
     source = (
         "CIFAR-10/100 (Krizhevsky 2009; cs.toronto.edu/~kriz/cifar.html), cut to an exponential profile (Cui et al., "
-        "CVPR 2019). 1,000 of the official test images, as many of every class, are for validation, the others for "
+        "CVPR 2019). 1,000 of the official test images, equally many per class, are for validation, the others for "
         "testing. Rows here fine-tune a small pretrained transformer: they do not compare with papers that train a "
         "U-Net from scratch"
     )
@@ -142,7 +142,7 @@ class CifarLT(Task[CifarSettings]):
         write_json(folder / INDICES, train.tolist())
 
     def _validation_indices(self) -> np.ndarray:
-        """Indices of test images that are for validation: as many of every class."""
+        """Indices of the test images that are used for validation: equally many per class."""
         import numpy as np
 
         from grasp_bench.seeds import rng

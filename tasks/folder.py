@@ -36,13 +36,13 @@ class FolderBudget(Settings):
     steps: int = Field(default=2000, ge=1)
     """Optimiser steps"""
     batch_size: int = Field(default=64, ge=1)
-    """Training images a step"""
+    """Training images per step"""
     warmup_steps: int = Field(default=100, ge=0)
     """Steps over which the learning rate rises"""
     images_per_class: int = Field(default=50, ge=1)
-    """Generated images a class"""
+    """Generated images per class"""
     num_inference_steps: int = Field(default=20, ge=1)
-    """Sampling steps an image"""
+    """Sampling steps per image"""
 
 
 class FolderSettings(ImageTaskSettings):
@@ -51,7 +51,7 @@ class FolderSettings(ImageTaskSettings):
     name: str = Field(default="", pattern=NAME)
     """What the task is called in tables; the TOML file's own name if absent"""
     images: str = "images"
-    """Folder of images, relative to the TOML file: a sub-folder a class, or flat with `labels`"""
+    """Folder of images, relative to the TOML file: one sub-folder per class, or flat with `labels`"""
     labels: str | None = None
     """CSV with the columns id and label, and what `split_column` and `patient_column` name"""
     prompt: str = "a photo of {class}"
@@ -61,7 +61,7 @@ class FolderSettings(ImageTaskSettings):
     split_column: str | None = None
     """Column that says train, validation or test; without it the split is drawn"""
     patient_column: str | None = None
-    """Column of whom an image is of: a patient is in one split alone"""
+    """Column of the patient: all images of a patient go into the same split"""
     metadata_columns: list[str] = Field(default=[])
     """Further columns to keep, which a method may go by, such as the view of an X-ray"""
     test_share: float = Field(default=0.3, gt=0, lt=1)

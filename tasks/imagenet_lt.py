@@ -41,7 +41,7 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
         "three lists from the authors"
     )
     layout = (
-        "FOLDER/train/n01440764/*.JPEG and FOLDER/val (flat, or a folder a wnid), or both under "
+        "FOLDER/train/n01440764/*.JPEG and FOLDER/val (flat, or a folder per wnid), or both under "
         f"FOLDER/ILSVRC/Data/CLS-LOC; FOLDER/{NAMES}; ImageNet_LT_{{train,val,test}}.txt in FOLDER or "
         "FOLDER/ImageNet_LT"
     )

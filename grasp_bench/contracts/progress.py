@@ -1,4 +1,4 @@
-"""Telling the user how far a stage is: bars on a terminal, plain lines elsewhere."""
+"""Progress of a stage, told to the user: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Progress:
         self.console.print(message, markup=False, soft_wrap=True)
 
     def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Advance]:
-        """A long piece of work of ``total`` units, ``done`` of them already; yields what to call with each advance."""
+        """A context for work of ``total`` units, ``done`` of them already; yields a function that adds to these."""
         return self._bar(name, total, done) if self.console.is_terminal else self._lines(name, total, done)
 
     @contextmanager

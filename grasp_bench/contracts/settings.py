@@ -16,10 +16,10 @@ S = TypeVar("S", bound="Settings")
 
 @dataclass(frozen=True)
 class Tuned:
-    """The range that ``grasp-bench tune`` searches for a setting, which is a number; both ends belong to it.
+    """The range in which ``grasp-bench tune`` searches for a numeric setting; both ends belong to it.
 
     It stands in the annotation: ``scale: Annotated[float, Tuned(0.1, 10, log=True)] = Field(default=1.0, gt=0)``.
-    A subclass that declares the setting anew without a range keeps the one that it inherits. Sizes that have to be
+    A subclass that declares the setting again without a range keeps the one that it inherits. Sizes that have to be
     equal for a fair comparison, such as a rank, get none. Raises ValueError for a range that is empty or, with
     ``log``, not positive.
     """
@@ -27,7 +27,7 @@ class Tuned:
     low: float
     high: float
     log: bool = False
-    """Whether it is searched evenly in the logarithm."""
+    """Whether the search is uniform in the logarithm."""
 
     def __post_init__(self) -> None:
         if not self.low < self.high or (self.log and self.low <= 0):
@@ -39,7 +39,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     added: ClassVar[frozenset[str]] = frozenset()
-    """Settings that came later, written only where they are changed: identities of before stay what they were."""
+    """Settings added in later versions, stored only where they differ from their defaults, so that the identities of
+    earlier runs do not change."""
 
     @model_serializer(mode="wrap")
     def _without_added_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -56,8 +57,8 @@ class Settings(BaseModel):
 def parse_settings(model: type[S], assignments: Iterable[str], owner: str, elsewhere: Mapping[str, str]) -> S:
     """``NAME=VALUE`` strings into ``model``.
 
-    ``owner`` names whose settings these are ("method grasp"); ``elsewhere`` maps a name that is not theirs to a
-    sentence saying whose it is. Raises :class:`UserError` listing what there is.
+    ``owner`` names what the settings belong to ("method grasp"); ``elsewhere`` maps the name of a setting that belongs
+    elsewhere to a sentence that says where. Raises :class:`UserError`, which lists the settings.
     """
     values: dict[str, str] = {}
     for assignment in assignments:

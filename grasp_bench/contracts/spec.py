@@ -32,7 +32,7 @@ class Budget(Settings):
     steps: int = Field(ge=1)
     """Optimiser steps."""
     batch_size: int = Field(ge=1)
-    """Training images a step."""
+    """Training images per step."""
     warmup_steps: int = Field(ge=0)
     """Steps over which the learning rate rises linearly from zero; it is constant afterwards."""
     clip_norm: float = Field(gt=0)
@@ -40,20 +40,20 @@ class Budget(Settings):
     prompt_dropout: float = Field(ge=0, lt=1)
     """Share of samples trained without their prompt, for classifier-free guidance."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Decay a step of the running mean of the trained parameters that is sampled from; none: the last step's."""
+    """Decay per step of the running mean of the trainable parameters that images are sampled from; none: no mean."""
     horizontal_flip: bool = False
     """Mirror every training image with a chance of one half."""
     precision: Precision = "float32"
-    """Of the transformer's products; bfloat16 also stores frozen weights in it."""
+    """Precision of the transformer: float32, or bfloat16 autocast with frozen weights stored in bfloat16."""
     optimizer: Optimizer = "adamw"
     """Which implementation of AdamW."""
     images_per_class: int = Field(ge=1)
-    """Generated images a class."""
+    """Generated images per class."""
     num_inference_steps: int = Field(ge=1)
-    """Sampling steps an image."""
+    """Sampling steps per image."""
     evaluations: int | None = Field(default=None, ge=1)
-    """Network evaluations that an image gets at most; where it is set, every guidance takes as many sampling steps as
-    they allow, whatever ``num_inference_steps`` says."""
+    """Most network function evaluations (NFE) per image; where set, every guidance takes as many sampling steps as they
+    allow, whatever ``num_inference_steps`` says."""
 
 
 def smoke(batch_size: int = 8) -> Budget:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MissingDataError(Exception):
-    """A task was asked for what only its data can say, and made without the folder of it."""
+    """Raised where a task needs its data and was made without the folder of it."""
 
 
 GROUPS = ("head", "medium", "tail")
@@ -36,7 +36,7 @@ class ClassInfo:
     group: str
     train_count: int
     healthy: bool = False
-    """Whether its images show the absence of what the other classes are of, as "No Finding" does."""
+    """Whether its images show that the findings of the other classes are absent, as "No Finding" does."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Split:
     prompts: list[str]
     read: Callable[[np.ndarray], np.ndarray] = field(repr=False)
     patients: np.ndarray | None = field(default=None, repr=False)
-    """Whose image each is, (n,), where that is known: intervals resample patients then."""
+    """The patient of each image, (n,), where that is known: intervals then resample patients."""
     metadata: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
-    """What else the task keeps of the images: name of a column → strings (n,)."""
+    """Further columns of the task: name → one string per image, (n,)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,35 +67,35 @@ class Dataset:
     """The disjoint parts of a task's data."""
 
     train: Split
-    """Long-tailed; what methods are fine-tuned on."""
+    """The long-tailed images that methods are fine-tuned on."""
     validation: Split
-    """For choosing hyper-parameters, and nothing else."""
+    """Images for choosing hyper-parameters, and for nothing else."""
     test: Split
-    """What generated images and classifiers are scored against, and nothing else."""
+    """Images that generated ones and classifiers are scored on, and for nothing else."""
     pool: Split | None = None
-    """Held out from all of the above, to train an extractor on."""
+    """Images in none of the other parts, to train a feature extractor on."""
     balanced_test: Split | None = None
-    """A part of the test set with as many images of every class: classifiers are scored on it as well."""
+    """A subset of the test set with equally many images per class, on which classifiers are scored too."""
 
 
 class TaskSettings(Settings):
-    """Settings every task has; a task adds its own."""
+    """Settings that every task has; a task may add its own."""
 
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Decay a step of the running mean of the trained parameters that images are sampled from; none: off"""
+    """Decay per step of the running mean of the trainable parameters, from which images are sampled; none: off"""
     extractor: str | None = None
-    """Feature extractor behind distances and diversity; none: the task's own"""
+    """Feature extractor of distances and diversity scores; none: the task's own"""
     network: str | None = None
     """Network of the downstream classifier, small-cnn or timm:<model>; none: the task's own"""
     horizontal_flip: bool = False
-    """Mirror every training image with a chance of one half; not where left and right matter"""
+    """Mirror every training image with probability one half; not for images where left and right matter"""
     precision: Precision = "float32"
-    """Of the transformer's products: float32, or bfloat16 with frozen weights stored in it"""
+    """Precision of the transformer: float32, or bfloat16 autocast with frozen weights stored in bfloat16"""
     optimizer: Optimizer = "adamw"
     """Implementation of AdamW: adamw, adamw-fused (the same, quicker on a GPU) or adamw-8bit (needs bitsandbytes)"""
     evaluations: int | None = Field(default=None, ge=1)
-    """Network evaluations that an image gets at most: each guidance takes as many sampling steps as they allow, instead
-    of num_inference_steps"""
+    """Most network function evaluations (NFE) per image: each guidance takes as many sampling steps as they allow,
+    instead of num_inference_steps"""
 
     added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer", "evaluations"})
 
@@ -104,35 +104,35 @@ C_co = TypeVar("C_co", bound=TaskSettings, covariant=True)
 
 
 class Task(Generic[C_co]):
-    """What methods are compared on.
+    """Data, prompts, budgets and scoring on which methods are compared.
 
-    Modules of subclasses import heavy packages inside functions only, so that listing them stays quick. What a class
-    declares, an instance may replace where its settings say so.
+    Modules of subclasses import heavy packages inside functions only, so that listing them stays quick. An instance may
+    replace what its class declares, where its settings say so.
     """
 
     Config: ClassVar[type[TaskSettings]] = TaskSettings
     version: ClassVar[str]
-    """Changing a split, a prompt or a budget bumps it."""
+    """The version, raised by whoever changes a split, a prompt or a budget."""
     source: ClassVar[str]
-    """Where the data comes from, its licence and how to cite it."""
+    """The origin of the data, its licence and how to cite it."""
     layout: ClassVar[str] = ""
-    """The folder tree that a download has; empty for a task that needs none."""
+    """The folder tree of the download; empty for a task that needs none."""
     described_by_file: ClassVar[bool] = False
-    """Whether it is chosen by the path of a TOML file rather than by its name."""
+    """Whether the task is chosen by the path of a TOML file rather than by its name."""
     downloads: ClassVar[bool] = False
     """Whether :meth:`download` can fetch the data."""
     private: bool = False
-    """Whether names of images and patients may not leave the data: messages that may name them are then not kept."""
+    """Whether names of images and patients must not leave the data: messages that may name them are then not stored."""
     backbone: str
     """The default backbone's name."""
     guidance: str
     """The default guidance's name."""
     extractor: str
-    """Name of the feature extractor behind distances and diversity."""
+    """Name of the feature extractor of distances and diversity scores."""
     classifier: Recipe
-    """How downstream classifiers are trained: the same for every method and every mixture of data."""
+    """The recipe of downstream classifiers: equal for every method and every mixture of data."""
     budgets: dict[str, Budget]
-    """By name; "standard" is the leaderboard's, "smoke" shows within seconds that everything runs."""
+    """Budgets by name; "standard" is the leaderboard's, "smoke" shows within seconds that everything runs."""
 
     def __init__(self, config: C_co, root: Path | None = None) -> None:
         self.config, self.root = config, root
@@ -147,15 +147,15 @@ class Task(Generic[C_co]):
         return None
 
     def generator_classes(self, generator: Task[TaskSettings]) -> list[int]:
-        """For every class of this task, the index of the generator's class that stands for it."""
+        """The index of the generator's class that stands for each class of this task."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, JsonValue]:
-        """What of the settings and the data decides scores; paths do not."""
+        """Settings and facts of the data that scores depend on; no paths."""
         return self.config.model_dump(mode="json")
 
     def changed(self) -> dict[str, JsonValue]:
-        """What tells this task from its default, as in the name of its results' folder."""
+        """Settings that differ from the task's defaults, as in the name of its results' folder."""
         return self.config.changed()
 
     @property
@@ -188,11 +188,11 @@ class Task(Generic[C_co]):
         raise NotImplementedError
 
     def cache(self, folder: Path, shape: tuple[int, int, int], progress: Progress) -> None:
-        """Keep the images as ``shape`` (C, H, W) beside what :meth:`prepare` left, so that reading them is quick."""
+        """Keep the images as ``shape`` (C, H, W) beside what :meth:`prepare` wrote, so that reading them is quick."""
         raise UserError("this task's images are quick to read as they are: it keeps no cache of them.")
 
     def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
-        """The data that :meth:`prepare` left in ``folder``, as images of ``shape`` (C, H, W)."""
+        """The data that :meth:`prepare` wrote into ``folder``, as images of ``shape`` (C, H, W)."""
         raise NotImplementedError
 
     @property
@@ -202,13 +202,13 @@ class Task(Generic[C_co]):
         return (*(group for group in GROUPS if group in present), *(group for group in present if group not in GROUPS))
 
     def class_groups(self) -> np.ndarray:
-        """The group's name of every class: (classes,)."""
+        """The name of each class's group: (classes,)."""
         import numpy as np
 
         return np.array([info.group for info in self.classes()])
 
     def group_indices(self) -> np.ndarray:
-        """Index into ``groups`` of every class: (classes,)."""
+        """The index of each class's group in ``groups``: (classes,)."""
         import numpy as np
 
         return np.array([self.groups.index(info.group) for info in self.classes()])

@@ -1,6 +1,6 @@
 """NIH-CXR-LT and MIMIC-CXR-LT, single-label version (Holste et al. 2022, arXiv 2208.13365): the official label files.
 
-Both publish ``<name>_single-label_{train,balanced-val,test,balanced-test}.csv``: one row an image, its class one-hot.
+Both publish ``<name>_single-label_{train,balanced-val,test,balanced-test}.csv``: one row per image, its class one-hot.
 All four are needed, although scores use the balanced test set: only the whole test set shows whether its patients were
 trained on.
 """

@@ -45,11 +45,11 @@ class ImageTask(Task[C_co]):
     Config: ClassVar[type[TaskSettings]] = ImageTaskSettings
     extractor = "inception"
     published: ClassVar[bool] = True
-    """Whether the splits are published: equal images in two of them are told, since nobody can mend them; elsewhere
-    they are a mistake."""
+    """Whether the splits are published: then equal images in two of them are reported, since users cannot fix them;
+    otherwise they are an error."""
 
     healthy: ClassVar[tuple[str, ...]] = ()
-    """Classes of the absence of what the others are of."""
+    """Classes in which the findings of the other classes are absent."""
 
     def listing(self) -> Listing:
         """Every image of the download, and whatever is wrong with its label files."""

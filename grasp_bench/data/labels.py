@@ -1,4 +1,4 @@
-"""Labels files: which class an image is of, and whatever else is known of it."""
+"""Labels files: the class of each image, and its further columns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a set in its order: one class name an image, and the file's further columns."""
+    """The labels of a set in its order: one class name per image, and the file's further columns."""
 
     names: list[str]
     columns: dict[str, list[str]]

@@ -116,4 +116,4 @@ def describe(root: object, problems: Sequence[Problem]) -> str:
         lines += [f"    {problem.where}: {problem.found}" for problem in found[:SHOWN]]
         if len(found) > SHOWN:
             lines.append(f"    and {len(found) - SHOWN} more")
-    return "\n".join([*lines, "Mend the download and start again; nothing was left out or changed."])
+    return "\n".join([*lines, "Fix the download and start again; nothing was left out or changed."])

@@ -1,4 +1,4 @@
-"""What training reads of a download instead of its label files: one row an image, checked and hashed, in Parquet."""
+"""The manifest of a download, which training reads instead of its label files: one checked, hashed row per image."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FACTS = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-"""What is read from an image."""
+"""Columns that are read from the image file."""
 LISTED = pa.schema(
     [
         ("id", pa.string()),
@@ -46,7 +46,7 @@ LISTED = pa.schema(
         ("where", pa.string()),
     ]
 )
-"""What is said of an image by the task and its label files; columns that the task keeps of them follow."""
+"""Columns that come from the task and its label files; the task's further columns follow."""
 METADATA = "metadata:"
 """What names of those columns begin with."""
 
@@ -56,7 +56,7 @@ Fact = tuple[str, int, int, int, str]
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """The images of a task, one row an image of a split; columns become numpy arrays (n,) when they are asked for."""
+    """The images of a task, one row per image of a split; columns become numpy arrays (n,) when they are asked for."""
 
     table: Any
     """pyarrow's, with the columns of ``FACTS`` and ``LISTED``."""
@@ -137,7 +137,7 @@ def build(
     kept in ``folder`` and not read again, unless a file has another size or time of change by then.
 
     Raises one :class:`UserError` for all images that are missing, damaged or outside ``root``; for all that are in two
-    of training, validation and test, unless these are only to be told to ``tell``; and for a class without a group or
+    of training, validation and test, unless these are only to be passed to ``tell``; and for a class without a group or
     prompt.
     """
     unknown = [entry for entry in entries if entry.label not in groups or entry.label not in prompts]

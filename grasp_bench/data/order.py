@@ -1,4 +1,4 @@
-"""The order in which training images are seen: a function of (seed, step), so that a run resumes from a step count."""
+"""The order of training images: a function of (seed, step), so that a run resumes from a step count."""
 
 from __future__ import annotations
 

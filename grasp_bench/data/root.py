@@ -59,7 +59,7 @@ def _remembered() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as TOML ({error}). Mend or delete it.") from error
+        raise UserError(f"{path}: cannot be read as TOML ({error}). Fix or delete it.") from error
     if not isinstance(found, dict) or not all(isinstance(place, str) for place in found.values()):
-        raise UserError(f'{path}, [data]: expected lines such as "mimic-lt" = "/data/mimic". Mend or delete it.')
+        raise UserError(f'{path}, [data]: expected lines such as "mimic-lt" = "/data/mimic". Fix or delete it.')
     return found

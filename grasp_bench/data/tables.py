@@ -1,4 +1,4 @@
-"""Strict reading of the text files that list a data set: what is wrong is collected, and nothing is mended."""
+"""Strict reading of the text files that list a data set: problems are collected, and nothing is repaired."""
 
 from __future__ import annotations
 

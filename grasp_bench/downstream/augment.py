@@ -1,4 +1,4 @@
-"""Random changes of training images that leave their class as it is."""
+"""Random augmentations of training images that preserve their class."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-DEGREES = 10  # of a rotation, either way
-PADDING = 8  # an image is padded by this part of its width before it is cropped
+DEGREES = 10  # largest rotation, in either direction
+PADDING = 8  # images are padded by the width over this before they are cropped
 
 
 def augment(images: torch.Tensor, names: Sequence[str], generator: torch.Generator) -> torch.Tensor:
-    """``images`` (B, C, H, W), each changed by a draw of its own from ``generator``."""
+    """``images`` (B, C, H, W), each augmented by its own draw from ``generator``."""
     for name in names:
         images = AUGMENTATIONS[name](images, generator)
     return images
@@ -25,7 +25,7 @@ def _flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _crop(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Shifted by up to an eighth of the width, in whole pixels; what comes in from outside mirrors the edge."""
+    """Shifts by up to an eighth of the width, in whole pixels, with reflection padding."""
     height, width = images.shape[2:]
     pad = max(1, width // PADDING)
     padded = functional.pad(images, (pad, pad, pad, pad), mode="reflect")
@@ -36,7 +36,7 @@ def _crop(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _rotate(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Bilinear, about the centre; what comes in from outside repeats the edge."""
+    """Rotates bilinearly about the centre, with border padding."""
     angles = (torch.rand(len(images), generator=generator) * 2 - 1) * math.radians(DEGREES)
     cosines, sines = angles.cos(), angles.sin()
     height, width = images.shape[2:]

@@ -30,7 +30,7 @@ Key = tuple[str | int, ...]
 
 
 class LabelledImages(Protocol):
-    """Images by index, with their classes; a task's splits are such."""
+    """Images by index, with their classes; a task's splits are an example."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -49,7 +49,7 @@ class _Progress:
     best: float = -1.0
     """Balanced accuracy on validation images of the best epoch so far."""
     stale: int = 0
-    """Epochs since."""
+    """Epochs since the best one."""
 
 
 def train(
@@ -117,14 +117,14 @@ def train(
 
 @torch.inference_mode()
 def probabilities(model: torch.nn.Module, images: LabelledImages, recipe: Recipe, device: torch.device) -> np.ndarray:
-    """What ``model`` says of every image, without augmentation: float32 (n, classes), rows summing to one."""
+    """Predicted class probabilities of every image, without augmentation: float32 (n, classes)."""
     rows = np.array_split(np.arange(len(images)), max(1, -(-len(images) // PREDICTED_AT_ONCE)))
     found = [model(_scaled(images.read(each), recipe, device)).float().softmax(dim=1).cpu() for each in rows]
     return torch.cat(found).numpy()
 
 
 def _reader(images: LabelledImages) -> Callable[[np.ndarray], np.ndarray]:
-    """Reads from memory where all images fit."""
+    """A function that reads images, from memory where all of them fit."""
     size = images.read(np.arange(1)).nbytes * len(images)
     if size > IN_MEMORY:
         return images.read
@@ -164,7 +164,7 @@ def resized(images: torch.Tensor, recipe: Recipe) -> torch.Tensor:
 
 
 def _class_weights(labels: np.ndarray, classes: int, recipe: Recipe) -> torch.Tensor:
-    """(classes,): n / (classes that are there · n of the class), and 0 for classes without images; or ones."""
+    """Weights (classes,): n / (present classes · n of the class), and 0 for classes without images; or ones."""
     if recipe.class_weights == "none":
         return torch.ones(classes)
     counts = np.bincount(labels, minlength=classes)
@@ -181,7 +181,7 @@ def _select(
     progress: _Progress,
     best: Tensors,
 ) -> None:
-    """Keep the weights if they are better on validation images than any before."""
+    """Keep the weights if their balanced accuracy on validation images is the best so far."""
     predicted = probabilities(model, validation, recipe, device).argmax(1)
     there = np.unique(validation.labels)
     accuracy = float(np.mean([(predicted[validation.labels == label] == label).mean() for label in there]))
@@ -213,7 +213,7 @@ def _restore(
     best: Tensors,
     say: Callable[[str], None],
 ) -> _Progress:
-    """Bring everything to the newest sound checkpoint, if there is one."""
+    """Restore the newest undamaged checkpoint, if there is one."""
     for _, path in reversed(find_checked(folder, KIND)):
         tensors = load_checked(path, say)
         if tensors is None:

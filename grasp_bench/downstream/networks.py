@@ -11,22 +11,22 @@ TIMM = "timm:"
 
 
 def check(network: str, channels: int, size: int, classes: int) -> None:
-    """Raise :class:`UserError` unless ``network`` takes images of ``size`` pixels a side; computes nothing."""
+    """Raise :class:`UserError` unless ``network`` takes images of ``size`` pixels per side; computes nothing."""
     with torch.device("meta"):
         model = build(network, channels, classes).train()
         try:
             model(torch.zeros(2, channels, size, size))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise UserError(
-                f"network {network!r} takes no images of {size} pixels a side ({error}). Choose another network, or a "
-                "recipe with a larger resolution."
+                f"network {network!r} takes no images of {size} pixels per side ({error}). Choose another network, or "
+                "a recipe with a larger resolution."
             ) from error
 
 
 def build(network: str, channels: int, classes: int) -> torch.nn.Module:
     """A network with fresh weights from torch's global generator: images (B, C, H, W) in [-1, 1] → logits (B, classes).
 
-    Raises :class:`UserError` for a network that there is not.
+    Raises :class:`UserError` for an unknown network.
     """
     if network == SMALL:
         from grasp_bench.downstream import small_cnn

@@ -1,4 +1,4 @@
-"""A small convolutional classifier for images of a few pixels a side."""
+"""A small convolutional classifier for images of a few pixels per side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def scale(images: np.ndarray) -> torch.Tensor:
 
 
 def build(channels: int, classes: int) -> nn.Sequential:
-    """Two convolutions, a mean over what is left of the image, and two linear layers; ``[:-2]`` gives features.
+    """Two convolutions, adaptive average pooling, and two linear layers; ``[:-2]`` of the network gives features.
 
     Fresh weights come from torch's global generator.
     """
@@ -63,5 +63,5 @@ def train(
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: np.ndarray, batch_size: int = 1000) -> np.ndarray:
-    """What ``model`` gives for uint8 images (n, C, H, W): (n, outputs)."""
+    """Outputs of ``model`` for uint8 images (n, C, H, W): (n, outputs)."""
     return torch.cat([model(batch) for batch in scale(images).split(batch_size)]).numpy()

@@ -1,4 +1,4 @@
-"""What a downstream classifier is trained on."""
+"""Training sets of downstream classifiers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from grasp_bench.contracts.task import Split
 
 
 def topped_up(real: Split, generated: Split, classes: int) -> Split:
-    """Real images, and of every class as many generated ones as it lacks to the largest class, as far as there are."""
+    """Real images, and per class as many generated ones as it lacks to the largest class, as far as there are."""
     counts = np.bincount(real.labels, minlength=classes)
     missing = counts.max() - counts
     rows = np.concatenate([np.flatnonzero(generated.labels == c)[: missing[c]] for c in range(classes)])

@@ -32,7 +32,7 @@ def served_by(method: Method[MethodSettings], batch: Batch) -> list[int]:
 
 
 def at(backbone: TinySD3, *timesteps: float) -> Batch:
-    """The battery's samples (classes 0, 3, 9, 9, 5, 1; the second and the fifth without prompt) at these timesteps."""
+    """The suite's samples (classes 0, 3, 9, 9, 5, 1; the second and the fifth without prompt) at these timesteps."""
     batch = sample(backbone)
     return replace(batch, condition=replace(batch.condition, timesteps=torch.tensor(timesteps)))
 

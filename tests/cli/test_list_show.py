@@ -22,9 +22,9 @@ def grasp_bench(*arguments: str, path: Path | None = None) -> subprocess.Complet
 
 def plugin(folder: Path, group: str, name: str, value: str) -> None:
     """What installing a package with one entry point leaves behind."""
-    info = folder / "stranger-1.0.dist-info"
+    info = folder / "other-package-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
 
 
@@ -88,7 +88,7 @@ def test_a_broken_plugin_is_one_warning(tmp_path):
     plugin(tmp_path, *BROKEN)
     shown = grasp_bench("list", path=tmp_path)
     assert shown.returncode == 0
-    assert shown.stderr.startswith("warning: method 'broken' of stranger")
+    assert shown.stderr.startswith("warning: method 'broken' of other-package")
     assert shown.stderr.count("\n") == 1
     assert " grasp " in shown.stdout
 
@@ -105,7 +105,7 @@ def test_a_clashing_plugin_is_a_warning_and_the_built_in_one_stays(tmp_path):
     plugin(tmp_path, "grasp_bench.guidance", "cfg", "grasp_bench.guidances.none:NoGuidance")
     shown = grasp_bench("list", "guidance", path=tmp_path)
     assert shown.returncode == 0
-    assert "guidance 'cfg' of stranger" in shown.stderr
+    assert "guidance 'cfg' of other-package" in shown.stderr
     assert "Classifier-free" in shown.stdout
 
 

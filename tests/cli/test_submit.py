@@ -77,7 +77,7 @@ def test_a_pack_that_somebody_has_been_at_exits_with_1(pack, tmp_path):
     assert json.loads((tmp_path / "found.json").read_text())["verdict"] == "failed"
 
 
-def test_what_a_stranger_calls_a_run_is_printed_escaped(pack, tmp_path):
+def test_what_another_user_calls_a_run_is_printed_escaped(pack, tmp_path):
     path = with_record(pack, tmp_path / "p.zip", lambda record: record.update(label="\x1b[2J[red]<b>"))
     shown = call("verify", path)
     assert shown.exit_code == 1

@@ -215,7 +215,7 @@ def test_all_images_that_cannot_be_read_are_named_at_once_and_nothing_is_written
     assert not (folder / manifest.NAME).exists()
 
 
-def test_once_mended_only_the_parts_with_a_problem_are_read_again(
+def test_once_fixed_only_the_parts_with_a_problem_are_read_again(
     root: Path, folder: Path, decoded: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifest, "PART_ROWS", 4)

@@ -20,8 +20,8 @@ def products(clusters, noise=0.3, common=1.0, seed=0, draws=50):
 
 
 def test_the_true_partition_stands_out():
-    given, redrawn = products(CLUSTERS)
-    found = lift(given, redrawn, CLUSTERS, 200, np.random.default_rng(0))
+    given, resampled = products(CLUSTERS)
+    found = lift(given, resampled, CLUSTERS, 200, np.random.default_rng(0))
     assert found.within == pytest.approx(1, abs=0.05)
     assert found.random == pytest.approx(0.5 + 0.5 * 2 / 8, abs=0.05)  # two of eight other classes share its cluster
     assert 0 < found.low < found.within - found.random < found.high
@@ -30,8 +30,8 @@ def test_the_true_partition_stands_out():
 
 
 def test_a_partition_across_the_clusters_is_below_chance():
-    given, redrawn = products(CLUSTERS)
-    found = lift(given, redrawn, np.tile([0, 1, 2], 3), 200, np.random.default_rng(0))
+    given, resampled = products(CLUSTERS)
+    found = lift(given, resampled, np.tile([0, 1, 2], 3), 200, np.random.default_rng(0))
     assert found.within == pytest.approx(0.5, abs=0.05)
     assert found.high < 0
     assert found.p > 0.9  # the few random ones that go across the clusters, too, are as low
@@ -52,18 +52,18 @@ def test_long_gradients_do_not_pass_for_aligned_ones():
 
 
 def test_one_class_a_cluster_is_not_measurable():
-    given, redrawn = products(CLUSTERS)
-    found = lift(given, redrawn, np.arange(9), 20, np.random.default_rng(0))
+    given, resampled = products(CLUSTERS)
+    found = lift(given, resampled, np.arange(9), 20, np.random.default_rng(0))
     assert found.pairs == 0
     assert np.isnan([found.within, found.random, found.low, found.p]).all()
 
 
 def test_beside_random_partitions_that_cannot_be_measured_nothing_is():
-    given, redrawn = products(CLUSTERS, noise=0)
+    given, resampled = products(CLUSTERS, noise=0)
     lost = np.arange(2, 9)  # of all pairs, only that of classes 0 and 1 can be measured
-    for each in (given, redrawn):
+    for each in (given, resampled):
         each[..., lost, lost] = -1
-    found = lift(given, redrawn, CLUSTERS, 100, np.random.default_rng(0))
+    found = lift(given, resampled, CLUSTERS, 100, np.random.default_rng(0))
     assert found.within == pytest.approx(1)
     assert np.isnan([found.random, found.low, found.p]).all()
 

@@ -32,7 +32,7 @@ NOT_HERE = {
     "adamw-8bit": "is for GPUs",
     "--search tpe": "needs an extra; tests/tuning has it where it is",
 }
-"""Part of a command → why it is only held against the options that there are."""
+"""Part of a command → why it is only compared with the options that there are."""
 COMMANDS = commands()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -138,7 +138,7 @@ def test_python(block: Block, folder: Path):
 
 
 def test_the_methods_that_are_shown_keep_the_contract(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """README's and the plugin page's, as a package of a stranger."""
+    """README's and the plugin page's, as a third-party package."""
     shown = {block.page: block.text for block in PYTHON if "(Method[" in block.text}
     assert len(shown) == 2
     for number, text in enumerate(shown.values()):

@@ -146,7 +146,7 @@ def test_networks_that_there_are_not(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected small-cnn or timm:<model>"):
         build("resnet50", 1, 3)
     check("timm:resnet10t", 1, 32, 3)
-    with pytest.raises(UserError, match="'timm:densenet121' takes no images of 12 pixels a side"):
+    with pytest.raises(UserError, match="'timm:densenet121' takes no images of 12 pixels per side"):
         check("timm:densenet121", 3, 12, 3)
 
 

@@ -148,7 +148,7 @@ def make_ilsvrc(
 def make_cifar(
     root: Path, classes: int, version: str = "binary", train: int = 1, test: int = 1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """CIFAR with ``train`` and ``test`` images a class, binary or python; returns images and labels as they are read.
+    """CIFAR with ``train`` and ``test`` images per class, binary or python; returns images and labels as they are read.
 
     ``train`` images of CIFAR-10 are spread over five files, so that 10 · ``train`` must be a multiple of five.
     """

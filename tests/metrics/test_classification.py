@@ -78,10 +78,10 @@ def test_the_interval_holds_the_score_and_matches_resampled_images():
 
     resampled = []
     for _ in range(400):
-        redrawn = np.concatenate(
+        chosen = np.concatenate(
             [state.choice(np.flatnonzero(labels == label), n) for label, n in enumerate([40, 60, 20])]
         )
-        resampled.append(classification_scores(labels[redrawn], probabilities[:, redrawn], GROUPS, METRICS))
+        resampled.append(classification_scores(labels[chosen], probabilities[:, chosen], GROUPS, METRICS))
     for group in ("tail", "all"):
         for score in ("accuracy", "f1", "auroc", "average_precision"):
             expected = np.percentile([each[group].values[score] for each in resampled], [2.5, 97.5])

@@ -153,7 +153,7 @@ def test_something_else_in_its_place_is_left_alone(results):
     assert (results / INDEX_NAME).is_dir()
 
 
-def test_a_damaged_record_is_told_of_every_time_until_it_is_mended(results):
+def test_a_damaged_record_is_told_of_every_time_until_it_is_fixed(results):
     path = results / "digits-lt/grasp/seed-0/record.json"
     text = path.read_text()
     path.write_text("{")

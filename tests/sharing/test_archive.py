@@ -129,7 +129,7 @@ def test_bytes_depend_on_content_alone(tmp_path):
         assert archive.text("stages/b.json") == b"56"
 
 
-def test_text_from_strangers_is_harmless():
+def test_text_of_others_is_harmless():
     assert escaped("grasp~rank=4, ä µ") == "grasp~rank=4, ä µ"
     assert escaped("a<b>&\x00\x1b\u202e") == r"a\u003cb\u003e\u0026\u0000\u001b\u202e"
 

@@ -174,7 +174,7 @@ def test_a_run_is_its_folder_or_its_record(tmp_path):
         finished_run(tmp_path / "digits-lt/lora/seed-0")
 
 
-def test_what_a_stranger_writes_cannot_steer_the_terminal():
+def test_what_other_users_write_cannot_steer_the_terminal():
     hostile = record("\x1b]0;owned\x07", 0, [metric("\x1b[2Jfd", "\x1b[5mtail", 1.0)], task="x\x1b[31m")
     shown = printed(compare(hostile, record("lora", 0, [])))
     assert "\x1b" not in shown

@@ -19,7 +19,7 @@ def test_outliers_do_not_move_the_interquartile_mean():
     assert interquartile_mean([-1e9, 1.0, 2.0, 3.0, 4.0, 1e9, 2.0, 3.0]) == 2.5
 
 
-def test_runs_are_redrawn_within_their_task():
+def test_runs_are_resampled_within_their_task():
     # each task's runs are alike: only mixing tasks could move the mean
     found = stratified_bootstrap([[1.0] * 4, [3.0] * 4], np.mean, resamples=200)
     assert (found.value, found.low, found.high, found.resamples) == (2.0, 2.0, 2.0, 200)

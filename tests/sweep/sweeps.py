@@ -1,4 +1,4 @@
-"""Sweeps of a few small runs, for the tests; and methods of a stranger's package that are slow, or fail on demand."""
+"""Sweeps of a few small runs, and a third-party method that is slow, or fails on demand."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class RareHead(DigitsLT):
 
 
 class Restless(DigitsLT):
-    """Digits that are drawn anew by numpy's global generator"""
+    """Digits that are drawn again by numpy's global generator"""
 
     def _split(self, labels):
         return [np.random.permutation(part) for part in super()._split(labels)]

@@ -1,4 +1,4 @@
-"""Checks, their report, and how a stranger's tests meet them."""
+"""Checks, their report, and how third-party tests meet them."""
 
 import subprocess
 import sys

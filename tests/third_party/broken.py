@@ -1,4 +1,4 @@
-"""Plugins as strangers get them wrong, each in one way."""
+"""Third-party plugins, each wrong in one way."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""Can be listed and run; what it makes of its batch only the battery sees."""
+"""Can be listed and run; what it makes of its batch only the conformance suite sees."""
 
 from grasp_bench.baselines.lora import Lora
 

@@ -36,7 +36,7 @@ def test_definitions_say_what_classifiers_are_trained_and_tested_on():
     found = definition("nonzero_f1_topped-up_balanced").what
     assert "topped up with generated ones" in found
     assert "equally many images of every class" in found
-    assert definition("of-a-stranger") is UNKNOWN
+    assert definition("third-party") is UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What strangers bring: packages that `grasp-bench new` starts, as users install them, and plugins that are broken."""
+"""Third-party plugins: packages that `grasp-bench new` starts, as users install them, and plugins that are broken."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ from grasp_bench import plugins, templates
 from grasp_bench.errors import UserError
 from grasp_bench.run.plan import plan
 
-STRANGERS = Path(__file__).parent / "third_party"
+THIRD_PARTY = Path(__file__).parent / "third_party"
 GUIDANCE, METHODS, TASKS, EXTRACTORS, METRICS = (
     f"grasp_bench.{kind}" for kind in ("guidance", "methods", "tasks", "extractors", "metrics")
 )
@@ -91,18 +91,18 @@ def declare(site: Path, package: str, *points: tuple[str, str, str]) -> None:
 
 
 def forget() -> None:
-    """Look for plugins anew."""
+    """Look for plugins again."""
     for cached in (plugins.entries, plugins._rivals, plugins._loaded):
         cached.cache_clear()
-    for path in STRANGERS.glob("*.py"):
+    for path in THIRD_PARTY.glob("*.py"):
         sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of installed packages, whose modules are those of ``strangers/``."""
+    """A folder of installed packages, whose modules are those of ``third_party/``."""
     folder = tmp_path / "site"
-    shutil.copytree(STRANGERS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(THIRD_PARTY, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.syspath_prepend(folder)
     forget()
     yield folder
@@ -137,25 +137,29 @@ def test_a_broken_plugin_is_a_warning_when_listed_and_an_error_when_used(name: s
     group, value, words = BROKEN[name]
     kind = KIND[group]
     built_in = set(plugins.entries(kind))
-    declare(site, "stranger", (group, name, value))
+    declare(site, "others", (group, name, value))
     forget()
     names, messages = listed(kind)
     assert names == built_in
     assert messages == [refusal(kind, name)]
     (message,) = messages
-    for part in (f"{plugins.SINGULAR[kind]} '{name}' of stranger ({value})", "pip uninstall stranger", *words):
+    for part in (
+        f"{plugins.SINGULAR[kind]} '{name}' of others ({value})",
+        "pip uninstall others",
+        *words,
+    ):
         assert part in message
 
 
 def test_a_module_that_python_cannot_read(site: Path) -> None:
     (site / "unfinished.py").write_text("class Method(:\n")
-    declare(site, "stranger", (METHODS, "unfinished", "unfinished:Method"))
+    declare(site, "others", (METHODS, "unfinished", "unfinished:Method"))
     forget()
     assert "SyntaxError: invalid syntax (unfinished.py, line 1)" in refusal("methods", "unfinished")
 
 
 def test_a_sound_plugin_is_used(site: Path) -> None:
-    declare(site, "stranger", (METHODS, "sound", "broken:Sound"))
+    declare(site, "others", (METHODS, "sound", "broken:Sound"))
     forget()
     names, messages = listed("methods")
     assert "sound" in names
@@ -164,12 +168,16 @@ def test_a_sound_plugin_is_used(site: Path) -> None:
 
 
 def test_a_built_in_name_cannot_be_taken(site: Path) -> None:
-    declare(site, "stranger", (METHODS, "grasp", "broken:Sound"))
+    declare(site, "others", (METHODS, "grasp", "broken:Sound"))
     forget()
     names, messages = listed("methods")
     assert "grasp" in names
     assert messages == [refusal("methods", "grasp")]
-    for part in ("of stranger (broken:Sound)", "taken by grasp-bench (grasp_bench.baselines.grasp:Grasp)", "Rename it"):
+    for part in (
+        "of others (broken:Sound)",
+        "taken by grasp-bench (grasp_bench.baselines.grasp:Grasp)",
+        "Rename it",
+    ):
         assert part in messages[0]
     assert plan(method="lora", task="digits-lt")  # others are not touched
 
@@ -207,18 +215,18 @@ def grasp_bench(*arguments: str, folder: Path, python: str = sys.executable, **e
 
 def test_the_command_survives_all_of_them_and_says_one_thing(site: Path, tmp_path: Path) -> None:
     points = [(group, name, value) for name, (group, value, _) in BROKEN.items()]
-    declare(site, "stranger", *points, (METHODS, "lora", "broken:Sound"))
+    declare(site, "others", *points, (METHODS, "lora", "broken:Sound"))
     shown = grasp_bench("list", folder=tmp_path, PYTHONPATH=str(site))
     assert shown.returncode == 0, shown.stderr
     said = shown.stderr.splitlines()
     assert len(said) == len(points) + 1
-    assert all(line.startswith("warning: ") and "of stranger" in line for line in said)
+    assert all(line.startswith("warning: ") and "of others" in line for line in said)
     assert " vanilla-ft " in shown.stdout
     assert " sets-budget " not in shown.stdout
     for name in ("sets-budget", "lora"):
         run = grasp_bench("run", "-m", name, "-t", "digits-lt", folder=tmp_path, PYTHONPATH=str(site))
         assert run.returncode == 2
-        assert run.stderr.startswith(f"error: method '{name}' of stranger")
+        assert run.stderr.startswith(f"error: method '{name}' of others")
         assert run.stderr.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"site"}
 
@@ -250,7 +258,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     for needed in ("pip", "setuptools"):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not here, and nothing is downloaded")
-    folder = tmp_path_factory.mktemp("strangers")
+    folder = tmp_path_factory.mktemp("third_party")
     packages = [templates.write_package(kind, f"my-{kind}", folder) for kind in templates.KINDS]
     python = folder / "environment" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", python.parents[1]], check=True)
@@ -266,7 +274,7 @@ def unsound(fresh: tuple[Path, str], tmp_path: Path) -> Iterator[str]:
     """The Python of the same environment, as long as a package is installed there of which little can be used."""
     _, python = fresh
     package = tmp_path / "unsound"
-    shutil.copytree(STRANGERS, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(THIRD_PARTY, package, ignore=shutil.ignore_patterns("__pycache__"))
     points = [f'{name} = "{value}"' for name, (value, _) in UNSOUND.items()]
     modules = [path.stem for path in package.glob("*.py")]
     (package / "pyproject.toml").write_text(
