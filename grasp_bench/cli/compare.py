@@ -1,4 +1,4 @@
-"""``grasp-bench compare``: what differs between two runs, in what was asked and in what came out."""
+"""``grasp-bench compare``: what differs between two runs, in their specifications and in their scores."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from grasp_bench.errors import UserError
 
 def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run's folder, or its record.json.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another run.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the samples side by side and the scores as bars.")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Also draw the samples side by side, and the scores as bars."),
     ] = None,
     json_path: shared.Json = None,
 ) -> None:
-    """Say whether two runs can be compared at all, what was different about them, and how their scores differ."""
+    """Say whether two runs are comparable, what differed between them, and how their scores differ."""
     from grasp_bench.cli.output import console
+    from grasp_bench.export.restore import find_record
     from grasp_bench.io import write_json
-    from grasp_bench.results.sharing.compare import compare as put_side_by_side
+    from grasp_bench.results.sharing.compare import compare as side_by_side
     from grasp_bench.results.sharing.render import json_payload, rich_comparison
-    from grasp_bench.results.sharing.runs import read_run
 
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG. Name a file that ends in .png.")
-    a, b = read_run(run_a), read_run(run_b)
-    found = put_side_by_side(a.record, b.record)
+    (path_a, a), (path_b, b) = find_record(run_a), find_record(run_b)
+    found = side_by_side(a, b)
     if json_path:
         write_json(json_path, json_payload(found))
     if out:
         from grasp_bench.results.sharing.picture import write_comparison
 
-        write_comparison(out, found, (a.folder, b.folder))
+        write_comparison(out, found, (path_a.parent, path_b.parent))
     console().print(rich_comparison(found))

@@ -23,12 +23,12 @@ def export(
     LoRA runs are also written in the formats of peft and diffusers.
     """
     from grasp_bench.cli.output import console
-    from grasp_bench.export.restore import find_record, plan_of, trained_weights
+    from grasp_bench.export.restore import finished_record, plan_of, trained_weights
     from grasp_bench.export.write import check_free
     from grasp_bench.export.write import export as write_export
 
     check_free(to)
-    path, record = find_record(run)
+    path, record = finished_record(run)
     plan = plan_of(record, task, backbone, data_root)
     files = write_export(plan, record, trained_weights(plan, record, work_dir), path.parent, to)
     out = console()

@@ -138,7 +138,7 @@ def show(record: RunRecord, path: Path) -> None:
     from rich.table import Table
 
     from grasp_bench.cli.output import console
-    from grasp_bench.contracts.record import titled
+    from grasp_bench.contracts.record import ARROWS, titled
 
     out = console()
     if record.status != "finished":
@@ -154,8 +154,10 @@ def show(record: RunRecord, path: Path) -> None:
             column.justify = "right"
         for label, scores in titled([score for score in record.scores if score.scope == "group"]).items():
             values = {score.group: score for score in scores}
-            arrow = "↓" if scores[0].direction == "lower" else "↑"
-            table.add_row(f"{label} {arrow}", *(_shown(values[group]) if group in values else "-" for group in groups))
+            table.add_row(
+                f"{label} {ARROWS[scores[0].direction]}",
+                *(_shown(values[group]) if group in values else "-" for group in groups),
+            )
         out.print(table)
         if record.cost:
             cost = record.cost

@@ -73,7 +73,7 @@ def _pipeline(
 ) -> FineTunedPipeline:
     """Return the pipeline of an exported folder, or of a run's record and its work folder."""
     from grasp_bench.export.manifest import MANIFEST, manifest_of
-    from grasp_bench.export.restore import find_record, plan_of, trained_weights
+    from grasp_bench.export.restore import finished_record, plan_of, trained_weights
     from grasp_bench.processes import pick_device
 
     if (run / MANIFEST).exists():
@@ -86,7 +86,7 @@ def _pipeline(
 
         return load(run, backbone, device)
     where = pick_device(device)
-    _, record = find_record(run)
+    _, record = finished_record(run)
     plan = plan_of(record, task, backbone, data_root)
     weights = trained_weights(plan, record, work_dir)
     from grasp_bench.export.pipeline import FineTunedPipeline

@@ -15,7 +15,8 @@ def submit(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="PACK.zip", help="File to write; else LABEL-seed-N.zip, of several runs TASK.zip or results.zip."
+            metavar="PACK.zip",
+            help="File to write; default: LABEL-seed-N.zip; for several runs TASK.zip or results.zip.",
         ),
     ] = None,
     work_dir: shared.WorkDir = shared.WORK_DIR,
@@ -25,7 +26,7 @@ def submit(
 ) -> None:
     """Pack records, pictures, logs and the features behind the scores, for `grasp-bench verify`.
 
-    Of a task with patients' data neither features nor pictures are packed: see what it prints.
+    For a task with patients' data, neither features nor pictures are packed; the command says what is left out.
     """
     from grasp_bench.cli.output import console
     from grasp_bench.results.sharing.collect import submit as pack
@@ -38,16 +39,16 @@ def submit(
         if record.run_id in packed.left_out:
             left_out = ", ".join(packed.left_out[record.run_id]) or "no files"
             shown.print(
-                "  its task's data are private: features, predictions and whatever may show an image stay here "
-                f"({left_out}). Its scores can therefore not be verified from the pack.",
+                "  its task's data are private: features, predictions and everything that may show an image are "
+                f"left out ({left_out}), so its scores cannot be verified from the pack.",
                 markup=False,
                 soft_wrap=True,
             )
     written = f"{len(packed.manifest.members)} files, {packed.path.stat().st_size:,} bytes"
     if packed.replaced:
-        written += ", in place of an older pack"
+        written += ", replacing an older pack"
     shown.print(
-        f"{packed.path}: {written}. Look at it as others do: grasp-bench verify {packed.path}",
+        f"{packed.path}: {written}. Check it as others will: grasp-bench verify {packed.path}",
         markup=False,
         soft_wrap=True,
     )

@@ -26,9 +26,9 @@ def verify(
     backbone: shared.RunBackbone = None,
     data_root: shared.RunDataRoot = None,
 ) -> None:
-    """Check hashes, format, versions and the fairness rules, and compute the scores again from the features.
+    """Check hashes, format, versions and the fairness rules, and recompute the scores from the features.
 
-    Exit code 0: all that a pack can show is as it should be; 1: something is not; 2: something cannot be checked here.
+    Exit code 0: everything that a pack can show is right; 1: something is wrong; 2: something cannot be checked here.
     Nothing in PACK is run, and no name in it becomes a file.
     """
     from grasp_bench.cli.output import console
@@ -56,7 +56,7 @@ def verify(
 
 
 def _lines(found: Verification) -> Iterator[Text]:
-    """The checks, under what they are of."""
+    """Yield the checks, under the run, task or file that they concern."""
     from rich.text import Text
 
     width = max(map(len, MARKS.values()))

@@ -46,6 +46,10 @@ TRAINED_ON: dict[Source, str] = {
 }
 
 
+ARROWS = {"lower": "↓", "higher": "↑"}
+"""Direction of a metric → its sign in tables."""
+
+
 class Score(Part):
     """One score of one group."""
 
@@ -245,7 +249,7 @@ def write_record(folder: Path, record: RunRecord) -> Path:
 def read_record(path: Path) -> RunRecord:
     """Read a record of any schema. Raises :class:`UserError` that names the file and its first fault."""
     try:
-        return _parsed(path.read_bytes())
+        return parse_record(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -254,7 +258,8 @@ def read_record(path: Path) -> RunRecord:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
-def _parsed(content: bytes) -> RunRecord:
+def parse_record(content: bytes) -> RunRecord:
+    """Return the record of any schema in ``content``. Raises :class:`ValidationError` for anything else."""
     try:
         return RunRecord.model_validate_json(content)
     except ValidationError as error:

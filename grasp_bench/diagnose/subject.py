@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import MANIFEST, read_manifest
-from grasp_bench.export.restore import find_record, plan_as_here, plan_of, trained_weights
+from grasp_bench.export.restore import finished_record, plan_as_here, plan_of, trained_weights
 from grasp_bench.run.files import WEIGHTS
 from grasp_bench.run.plan import Plan
 
@@ -54,7 +54,7 @@ def of_run(run: Path, task: Path | None, backbone: str | None, data_root: Path |
     """
     if (run / MANIFEST).exists():
         return _of_export(run, task, backbone, data_root)
-    path, record = find_record(run)
+    path, record = finished_record(run)
     plan = plan_of(record, task, backbone, data_root)
     weights = trained_weights(plan, record, work_dir)
     return Subject(plan.trained_on, record.label, record.task_label, weights, None, path.with_name(LOG))

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from grasp_bench.contracts.backbone import ChosenBackbone
-from grasp_bench.contracts.record import RunRecord, Score, titled
+from grasp_bench.contracts.record import ARROWS, RunRecord, Score, titled
 from grasp_bench.export.manifest import Manifest
 from grasp_bench.run.files import PICTURE
 
 SAMPLES = f"![Generated images of each class]({PICTURE})\n\n"
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-ARROWS = {"lower": "↓", "higher": "↑"}
 PRIVATE = (
     "**Do not share these weights, nor images made with them, publicly.** They were trained on credentialed or "
     "patients' data, of which weights and images may give parts away. Ask what the agreement that you signed for the "

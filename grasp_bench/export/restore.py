@@ -27,9 +27,9 @@ S = TypeVar("S", bound=Settings)
 
 
 def find_record(run: Path) -> tuple[Path, RunRecord]:
-    """The path and the content of a finished run's record, from its folder or its ``record.json``.
+    """Return the path and the content of a run's record, from its folder or its ``record.json``.
 
-    Raises :class:`UserError` where there is none, or the run did not finish.
+    Raises :class:`UserError` if there is none.
     """
     path = run / RECORD_NAME if run.is_dir() else run
     if not path.is_file():
@@ -37,9 +37,17 @@ def find_record(run: Path) -> tuple[Path, RunRecord]:
             f"{path}: there is no such record. Name a run's folder, such as results/digits-lt/grasp/seed-0, or its "
             f"{RECORD_NAME}."
         )
-    record = read_record(path)
+    return path, read_record(path)
+
+
+def finished_record(run: Path) -> tuple[Path, RunRecord]:
+    """Return the path and the content of a finished run's record. Raises :class:`UserError` if there is none."""
+    path, record = find_record(run)
     if record.status != "finished":
-        raise UserError(f"{path}: this run is {record.status} ({record.reason}), and has no weights. Finish it first.")
+        reason = f" ({record.reason!r})" if record.reason else ""
+        raise UserError(
+            f"{path}: this run is {record.status}{reason}, so it has neither weights nor scores. Finish it first."
+        )
     return path, record
 
 

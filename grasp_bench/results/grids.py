@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from grasp_bench.contracts.record import ARROWS
 from grasp_bench.results.across import Across
 from grasp_bench.results.build import Report
 from grasp_bench.results.differences import Difference, Differences
 from grasp_bench.results.table import Cell, Leaderboard, MetricTable, Row
 
-ARROWS = {"lower": "↓", "higher": "↑"}
 ABSENT = "-"
 MINUS = "\N{MINUS SIGN}"
 FLOOR = "floor (real vs held-out real)"

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from grasp_bench.results.grids import ARROWS, FLOOR, MINUS, Grid, Section, Text
+from grasp_bench.contracts.record import ARROWS
+from grasp_bench.results.grids import FLOOR, MINUS, Grid, Section, Text
 from grasp_bench.results.text import printable
 
 PREAMBLE = r"% Needs \usepackage{booktabs} and UTF-8."

@@ -49,7 +49,7 @@ def test_without_out_it_is_named_after_the_run(pack, tmp_path, monkeypatch):
     assert (tmp_path / "lora-seed-0.zip").read_bytes() == pack.read_bytes()
     again = call(*words)
     assert again.exit_code == 0, again.exception
-    assert ", in place of an older pack. " in again.stdout
+    assert ", replacing an older pack. " in again.stdout
     assert (tmp_path / "lora-seed-0.zip").read_bytes() == pack.read_bytes()
 
 
@@ -62,7 +62,7 @@ def test_what_is_no_pack_is_left_as_it_is(pack, tmp_path, monkeypatch, capsys):
         main()
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {path}: is there already, and is no pack")
+    assert said.startswith(f"error: {path}: exists, and is not a pack")
     assert said.count("\n") == 1
     assert path.read_text() == "my only copy"
     assert [each.name for each in tmp_path.iterdir()] == ["mine.zip"]

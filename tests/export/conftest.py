@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from helpers import runs
 
-from grasp_bench.export.restore import find_record, plan_of, trained_weights
+from grasp_bench.export.restore import finished_record, plan_of, trained_weights
 from grasp_bench.export.write import export
 
 
@@ -12,7 +12,7 @@ def exported(folder: Path, method: str, **changes) -> Path:
     with runs.quick():
         runs.finish(folder, runs.small(method, **changes))
     (path,) = (folder / "results").rglob("record.json")
-    path, record = find_record(path.parent)
+    path, record = finished_record(path.parent)
     plan = plan_of(record, backbone=changes.get("backbone"))
     export(plan, record, trained_weights(plan, record, folder / "work"), path.parent, folder / "exported")
     return folder

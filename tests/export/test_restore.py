@@ -12,7 +12,7 @@ from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.cli import app
 from grasp_bench.contracts.record import RunRecord
 from grasp_bench.errors import UserError
-from grasp_bench.export.restore import command, find_record, plan_of, trained_weights
+from grasp_bench.export.restore import command, finished_record, plan_of, trained_weights
 from grasp_bench.run import runner
 from grasp_bench.run.environment import describe
 from grasp_bench.run.pipeline import protocol, stage_inputs, stage_keys
@@ -126,15 +126,15 @@ def test_a_run_that_did_not_finish_has_nothing_to_export(tmp_path):
     path = tmp_path / "record.json"
     record = record_of(runs.small(), status="cancelled", reason="interrupted")
     path.write_text(record.model_dump_json())
-    with pytest.raises(UserError, match=r"this run is cancelled \(interrupted\)"):
-        find_record(tmp_path)
+    with pytest.raises(UserError, match=r"this run is cancelled \('interrupted'\)"):
+        finished_record(tmp_path)
     with pytest.raises(UserError, match=r"there is no such record\. Name a run's folder"):
-        find_record(tmp_path / "nowhere")
+        finished_record(tmp_path / "nowhere")
 
 
 def test_weights_that_are_gone_or_changed(grasp, tmp_path):
     (path,) = (grasp / "results").rglob("record.json")
-    _, record = find_record(path)
+    _, record = finished_record(path)
     plan = plan_of(record)
     with pytest.raises(UserError, match="not there any more") as error:
         trained_weights(plan, record, tmp_path)

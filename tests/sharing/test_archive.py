@@ -37,14 +37,14 @@ def holding(path, name, data=b"1234", **fields):
         ("..\\evil.json", "leads out of the pack"),
         ("stages/model.pkl", "pickles are never read"),
         ("stages/model.pt", "pickles are never read"),
-        ("stages/", "is no name that a pack has"),
-        ("evil.json", "is no name that a pack has"),
-        ("runs/0123456789ab/deep/er.json", "is no name that a pack has"),
-        ("runs/0123456789ab/.hidden.json", "is no name that a pack has"),
-        ("stages/a\nb.json", r"stages/a\u000ab.json is no name"),
-        ("stages/\x1b[31m.json", r"stages/\u001b[31m.json is no name"),
-        ("stages/<script>.json", r"stages/\u003cscript\u003e.json is no name"),
-        ("stages/\u202egnp.json", r"stages/\u202egnp.json is no name"),
+        ("stages/", "is not a name in a pack"),
+        ("evil.json", "is not a name in a pack"),
+        ("runs/0123456789ab/deep/er.json", "is not a name in a pack"),
+        ("runs/0123456789ab/.hidden.json", "is not a name in a pack"),
+        ("stages/a\nb.json", r"stages/a\u000ab.json is not a name"),
+        ("stages/\x1b[31m.json", r"stages/\u001b[31m.json is not a name"),
+        ("stages/<script>.json", r"stages/\u003cscript\u003e.json is not a name"),
+        ("stages/\u202egnp.json", r"stages/\u202egnp.json is not a name"),
     ],
 )
 def test_names_that_no_pack_has_are_refused(tmp_path, name, fault):
@@ -72,7 +72,7 @@ def test_sizes_that_the_file_does_not_have_are_refused(tmp_path):
     at = data.index(b"PK\x01\x02") + 20  # compressed and plain size in the central directory
     data[at : at + 8] = struct.pack("<II", 2**31, 2**31)
     (tmp_path / "p.zip").write_bytes(data)
-    assert "its members say that they have 2,147,483,648 bytes together" in refusal(tmp_path / "p.zip")
+    assert "its members claim 2,147,483,648 bytes together" in refusal(tmp_path / "p.zip")
 
 
 def test_members_that_share_their_bytes_are_refused(tmp_path):
@@ -86,7 +86,7 @@ def test_members_that_share_their_bytes_are_refused(tmp_path):
             twin.header_offset, twin.CRC = first.header_offset, first.CRC
             twin.compress_size = twin.file_size = first.file_size
             archive.filelist.append(twin)
-    assert "its members say that they have 25,000 bytes together" in refusal(path)
+    assert "its members claim 25,000 bytes together" in refusal(path)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

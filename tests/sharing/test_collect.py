@@ -47,7 +47,7 @@ def test_it_holds_the_run_and_what_its_scores_come_from(pack):
 
 def test_features_that_are_gone_come_with_the_command_that_makes_them(copied):
     shutil.rmtree(copied / "work" / "features-real")
-    with pytest.raises(UserError, match="not there any more, or damaged") as error:
+    with pytest.raises(UserError, match="missing or damaged") as error:
         again(copied)
     words = shlex.split(str(error.value).partition("instead: ")[2])
     assert words[:4] == ["grasp-bench", "run", "--method", "lora"]
@@ -57,7 +57,7 @@ def test_features_that_are_gone_come_with_the_command_that_makes_them(copied):
 def test_damaged_features_are_not_packed(copied):
     (path,) = (copied / "work" / "features-train").glob("*/features.safetensors")
     runs.flip_a_byte(path)
-    with pytest.raises(UserError, match=f"{path.parent}: what the scores of .* not there any more, or damaged"):
+    with pytest.raises(UserError, match=f"{path.parent}: what the scores of .* missing or damaged"):
         again(copied)
 
 
@@ -72,7 +72,7 @@ def test_a_record_that_was_edited_is_not_packed(copied):
 
 def test_a_file_that_is_gone_from_beside_the_record_is_missed(copied):
     (run_folder(copied) / "samples.png").unlink()
-    with pytest.raises(UserError, match=r"samples\.png: is not there any more"):
+    with pytest.raises(UserError, match=r"samples\.png: is missing"):
         again(copied)
 
 
@@ -82,7 +82,7 @@ def test_a_run_is_packed_once_and_finished(copied):
     path = run_folder(copied) / "record.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"status": "oom", "reason": "too big"}))
-    with pytest.raises(UserError, match=r"this run is oom \(too big\), and has no scores"):
+    with pytest.raises(UserError, match=r"this run is oom \('too big'\), so it has neither weights nor scores"):
         again(copied)
 
 

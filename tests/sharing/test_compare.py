@@ -2,6 +2,7 @@ import io
 import json
 import math
 
+import pandas as pd
 import pytest
 from helpers.records import BUDGET, metric, record, save
 from PIL import Image
@@ -9,10 +10,10 @@ from rich.console import Console
 
 from grasp_bench.contracts.record import Interval
 from grasp_bench.errors import UserError
+from grasp_bench.export.restore import find_record, finished_record
 from grasp_bench.results.sharing.compare import compare
 from grasp_bench.results.sharing.picture import write_comparison
 from grasp_bench.results.sharing.render import json_payload, rich_comparison
-from grasp_bench.results.sharing.runs import finished_run, read_run
 
 
 def scored(method: str, value: float, seed: int = 0, *, low: float = 0.4, high: float = 0.6, **fields):
@@ -33,33 +34,44 @@ def test_runs_under_equal_conditions_are_comparable():
     found = compare(scored("grasp", 0.5, streams="a" * 64), scored("lora", 0.55, streams="a" * 64))
     assert found.comparable
     assert found.streams_equal
-    assert [(each.field, each.a, each.b) for each in found.spec] == [("method.name", "grasp", "lora")]
-    assert found.environment == found.protocol == found.cost == []
+    assert found.fields == {
+        "spec": [("method.name", "grasp", "lora")],
+        "environment": [],
+        "protocol": [],
+        "cost": [],
+    }
     assert "Comparable: same task version, budget, backbone and rules." in printed(found)
 
 
-def test_scores_are_held_against_each_others_intervals():
-    (pair,) = compare(scored("grasp", 0.5), scored("lora", 0.7, low=0.65, high=0.75)).scores
+def only_score(a, b):
+    """The row of the only score of two runs."""
+    (pair,) = compare(a, b).scores.itertuples()
+    return pair
+
+
+def test_scores_are_compared_with_each_others_intervals():
+    pair = only_score(scored("grasp", 0.5), scored("lora", 0.7, low=0.65, high=0.75))
     assert math.isclose(pair.difference, 0.2)
     assert (pair.better, pair.b_inside_a, pair.a_inside_b) == ("b", False, False)
-    (pair,) = compare(scored("grasp", 0.5), scored("lora", 0.55, low=0.52, high=0.58)).scores
+    pair = only_score(scored("grasp", 0.5), scored("lora", 0.55, low=0.52, high=0.58))
     assert (pair.b_inside_a, pair.a_inside_b) == (True, False)
 
 
 def test_lower_is_better_where_it_is():
     a, b = (record(name, 0, [metric("fd", "all", value, lower=True)]) for name, value in (("a", 3.0), ("b", 5.0)))
-    (pair,) = compare(a, b).scores
-    assert (pair.better, pair.difference, pair.b_inside_a) == ("a", 2.0, None)
-    (pair,) = compare(a, a).scores
-    assert (pair.better, pair.difference) == (None, 0.0)
+    pair = only_score(a, b)
+    assert (pair.better, pair.difference) == ("a", 2.0)
+    assert pd.isna(pair.b_inside_a)
+    pair = only_score(a, a)
+    assert pd.isna(pair.better)
+    assert pair.difference == 0.0
 
 
 def test_a_score_that_one_run_lacks_is_kept():
     found = compare(record("a", 0, [metric("fd", "all", 1.0), metric("fd", "tail", 1.0)]), record("b", 0, []))
-    assert [(pair.group, pair.b, pair.difference) for pair in found.scores] == [
-        ("all", None, None),
-        ("tail", None, None),
-    ]
+    assert list(found.scores.index.get_level_values("group")) == ["all", "tail"]
+    assert list(found.scores["value_a"]) == [1.0, 1.0]
+    assert found.scores[["value_b", "n_b", "difference", "better"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
@@ -117,15 +129,15 @@ def test_environment_and_cost_show_what_changed_only():
     cost = a.cost.model_copy(update={"train_seconds": 1.0})
     found = compare(a, a.model_copy(update={"environment": environment, "cost": cost}))
     assert found.same_run
-    assert {(each.field, each.a, each.b) for each in found.environment} == {
+    assert set(found.fields["environment"]) == {
         ("device", "cpu", "H200"),
         ("versions.torch", None, "2"),
         ("git_dirty", None, True),
     }
-    assert [each.field for each in found.cost] == ["train_seconds"]
+    assert [each.field for each in found.fields["cost"]] == ["train_seconds"]
     shown = printed(found)
     assert "specification: equal" in shown
-    assert "They are one specification, carried out twice." in shown
+    assert "They are two runs of one specification." in shown
 
 
 def test_the_json_holds_every_score_and_no_record():
@@ -133,7 +145,7 @@ def test_the_json_holds_every_score_and_no_record():
     assert payload["a"]["label"] == "grasp"
     assert payload["comparable"] is True
     (pair,) = payload["scores"]
-    assert pair["b"]["value"] == 0.7
+    assert pair["value_b"] == 0.7
     assert pair["b_inside_a"] is False
 
 
@@ -166,12 +178,12 @@ def test_a_picture_without_samples_or_scores_is_drawn_and_a_broken_one_named(tmp
 def test_a_run_is_its_folder_or_its_record(tmp_path):
     save(tmp_path, record("grasp", 0), record("lora", 0, status="failed", reason="no space"))
     folder = tmp_path / "digits-lt/grasp/seed-0"
-    assert read_run(folder) == read_run(folder / "record.json") == finished_run(folder)
+    assert find_record(folder) == find_record(folder / "record.json") == finished_record(folder)
     with pytest.raises(UserError, match="there is no such record"):
-        read_run(tmp_path)
-    assert read_run(tmp_path / "digits-lt/lora/seed-0").record.status == "failed"
-    with pytest.raises(UserError, match=r"this run is failed \(no space\), and has no scores"):
-        finished_run(tmp_path / "digits-lt/lora/seed-0")
+        find_record(tmp_path)
+    assert find_record(tmp_path / "digits-lt/lora/seed-0")[1].status == "failed"
+    with pytest.raises(UserError, match=r"this run is failed \('no space'\), so it has neither weights nor scores"):
+        finished_record(tmp_path / "digits-lt/lora/seed-0")
 
 
 def test_what_other_users_write_cannot_steer_the_terminal():
@@ -187,4 +199,4 @@ def test_a_picture_made_to_fill_the_memory_is_one_message(tmp_path, monkeypatch)
     Image.new("L", (64, 64)).save(folders[0] / "samples.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UserError, match="cannot be read as a picture"):
-        write_comparison(tmp_path / "c.png", compare(*(read_run(each).record for each in folders)), tuple(folders))
+        write_comparison(tmp_path / "c.png", compare(*(find_record(each)[1] for each in folders)), tuple(folders))

@@ -71,5 +71,5 @@ PLACED = {
 def test_what_is_no_pack_is_refused(what, tmp_path):
     path = tmp_path / "pack.zip"
     PLACED[what](path)
-    with pytest.raises(UserError, match=r"pack\.zip: is there already, and is no pack .* another file with --out"):
+    with pytest.raises(UserError, match=r"pack\.zip: exists, and is not a pack .* another file with --out"):
         replaces_a_pack(path)

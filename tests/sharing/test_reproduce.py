@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from helpers import runs
 from helpers.records import metric, record
@@ -9,7 +10,7 @@ from helpers.records import metric, record
 from grasp_bench.baselines.lora import Lora
 from grasp_bench.contracts.record import Interval, read_record
 from grasp_bench.errors import UserError
-from grasp_bench.results.sharing.reproduce import MARK, held_against, recorded_plan, reproduce
+from grasp_bench.results.sharing.reproduce import MARK, compare_with_record, recorded_plan, reproduce
 from grasp_bench.results.sharing.runs import with_data
 from grasp_bench.run.pipeline import STAGES
 from grasp_bench.run.plan import plan
@@ -38,7 +39,7 @@ def test_a_run_comes_out_bit_for_bit(finished, tmp_path):
     chosen, recorded = recorded_plan(finished)
     found = reproduce(finished, chosen, recorded, tmp_path / "results", tmp_path / "work", "cpu", runs.Listener())
     assert found.agrees
-    assert {score.verdict for score in found.scores} == {"equal"}
+    assert set(found.scores["verdict"]) == {"equal"}
     assert found.streams_equal
     assert found.weights_equal
     assert found.path.is_relative_to(tmp_path)
@@ -122,7 +123,7 @@ def test_data_that_is_not_here_is_told_before_anything_is_loaded(tmp_path, monke
     assert with_data(chosen, None) is chosen
 
 
-def test_scores_are_held_against_the_recorded_intervals():
+def test_scores_are_compared_with_the_recorded_intervals():
     def run(value: float | None, n: int = 30, interval: bool = True, **fields):
         found = metric("recall", "tail", 0.5).model_copy(update={"value": value, "n": n})
         if interval:
@@ -130,11 +131,11 @@ def test_scores_are_held_against_the_recorded_intervals():
             found = found.model_copy(update={"interval": ends})
         return record("lora", 0, [found], streams="a", **fields)
 
-    def verdict(recorded, anew):
-        found = held_against(recorded, anew, Path("record.json"))
-        (score,) = found.scores
+    def verdict(recorded, rerun):
+        found = compare_with_record(recorded, rerun, Path("record.json"))
+        (score,) = found.scores.itertuples()
         assert found.agrees == (score.verdict != "outside")
-        return score.verdict, score.unit
+        return score.verdict, None if pd.isna(score.unit_a) else score.unit_a
 
     assert verdict(run(0.5), run(0.5)) == ("equal", "patient")
     assert verdict(run(0.5), run(0.6)) == ("within", "patient")
@@ -143,13 +144,13 @@ def test_scores_are_held_against_the_recorded_intervals():
     assert verdict(run(0.5), run(0.5, n=29)) == ("outside", "patient")
     assert verdict(run(None, interval=False), run(None)) == ("equal", None)
     assert verdict(run(0.5, interval=False), run(0.5000001)) == ("outside", None)
-    assert not held_against(run(0.5), record("lora", 0, [], streams="a"), Path()).agrees
+    assert not compare_with_record(run(0.5), record("lora", 0, [], streams="a"), Path()).agrees
 
 
 def test_other_streams_disagree_and_other_weights_do_not():
     recorded = record("lora", 0, [metric("recall", "all", 0.5)], streams="a", weights="1")
-    anew = recorded.model_copy(update={"weights": "2"})
-    found = held_against(recorded, anew, Path())
+    rerun = recorded.model_copy(update={"weights": "2"})
+    found = compare_with_record(recorded, rerun, Path())
     assert found.agrees
     assert not found.weights_equal
-    assert not held_against(recorded, recorded.model_copy(update={"streams": "b"}), Path()).agrees
+    assert not compare_with_record(recorded, recorded.model_copy(update={"streams": "b"}), Path()).agrees

@@ -14,7 +14,7 @@ from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.data.features import FeatureSet, read_features, write_features
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import write_archive
-from grasp_bench.results.sharing.recompute import metric_differences, relative_difference, table_difference
+from grasp_bench.results.sharing.recompute import relative_difference, score_differences, table_difference
 from grasp_bench.results.sharing.verify import verify
 from grasp_bench.run import scoring
 from grasp_bench.run.pipeline import STAGES
@@ -61,13 +61,13 @@ def test_a_score_that_was_improved_is_named(pack, tmp_path):
 
     fault = only_fault(with_record(pack, tmp_path / "p.zip", improve))
     assert "lora on digits-lt~budget=smoke, seed 0" in fault
-    assert "fd of tail (group): value is " in fault
+    assert "fd of tail (generated, test, group): value is " in fault
     assert "the features give " in fault
 
 
 def test_a_score_that_was_left_out_is_named(pack, tmp_path):
     fault = only_fault(with_record(pack, tmp_path / "p.zip", lambda record: record["scores"].pop()))
-    assert "average_precision, topped-up of all (group) is not in the record" in fault
+    assert "average_precision of all (topped-up, test, group) is not in the record" in fault
 
 
 def test_features_that_were_changed_are_found(pack, tmp_path):
@@ -86,8 +86,8 @@ def test_predictions_that_were_changed_are_found(pack, tmp_path):
     tensors = load(members(pack)[name])
     tensors["test"] = tensors["test"][:, ::-1].copy()
     faults = failed(forged(pack, tmp_path / "p.zip", {name: save(tensors)}))
-    assert "accuracy of " in faults[0]
-    assert "accuracy_real" not in " ".join(faults)
+    assert "(generated, test, group)" in faults[0]
+    assert "(real, " not in " ".join(faults)
 
 
 def test_a_picture_that_was_changed_is_named(pack, tmp_path, unscored):
@@ -263,18 +263,18 @@ def metric(value: float | None, **changes) -> Score:
 
 
 def test_rounding_is_told_from_a_difference():
-    assert metric_differences([metric(1.0)], [metric(1.0)]) == ([], 0.0)
-    faults, largest = metric_differences([metric(1.0)], [metric(1.0 + 1e-12)])
+    assert score_differences([metric(1.0)], [metric(1.0)]) == ([], 0.0)
+    faults, largest = score_differences([metric(1.0)], [metric(1.0 + 1e-12)])
     assert not faults
     assert 0 < largest < 1e-11
-    assert metric_differences([metric(1.0)], [metric(1.001)])[0]
-    assert metric_differences([metric(None)], [metric(0.0)])[0] == [
-        "fd of tail (group): value is None, the features give 0.0"
+    assert score_differences([metric(1.0)], [metric(1.001)])[0]
+    assert score_differences([metric(None)], [metric(0.0)])[0] == [
+        "fd of tail (generated, test, group): value is None, the features give 0.0"
     ]
-    assert metric_differences([metric(1.0, n=8)], [metric(1.0)])[0] == [
-        "fd of tail (group): n is 8, the features give 9"
+    assert score_differences([metric(1.0, n=8)], [metric(1.0)])[0] == [
+        "fd of tail (generated, test, group): n is 8, the features give 9"
     ]
-    assert metric_differences([metric(1.0), metric(1.0)], [metric(1.0)])[0] == ["a score is recorded twice"]
+    assert score_differences([metric(1.0), metric(1.0)], [metric(1.0)])[0] == ["a score is recorded twice"]
 
 
 def test_tables_are_compared_cell_by_cell():

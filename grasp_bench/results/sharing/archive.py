@@ -1,6 +1,6 @@
-"""Packs as files: zip archives whose bytes depend on their content alone, and which are read with distrust.
+"""Packs as files: zip archives whose bytes depend on their content alone, and which are not trusted when read.
 
-Members are stored, not compressed: equal content gives equal bytes whatever zlib there is, and what is read is never
+Members are stored, not compressed: equal content gives equal bytes with any version of zlib, and what is read is never
 larger than the file.
 """
 
@@ -19,13 +19,13 @@ from grasp_bench.errors import UserError
 from grasp_bench.io import written_whole
 from grasp_bench.results.sharing.manifest import KINDS, MANIFEST, MEMBER
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can say
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip archive can hold
 TEXT_LIMIT = 64 * 2**20
-"""Bytes of the largest JSON or CSV that is read into memory."""
+"""Size in bytes of the largest JSON or CSV file that is read into memory."""
 
 
 def write_archive(path: Path, members: Mapping[str, Path | bytes]) -> None:
-    """Write ``members``, name → content or the file that has it, to ``path``, whole or not at all."""
+    """Write ``members``, a mapping from names to contents or to files, to ``path``, whole or not at all."""
     with written_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, source in sorted(members.items()):
             info = zipfile.ZipInfo(name, EPOCH)
@@ -40,23 +40,23 @@ def write_archive(path: Path, members: Mapping[str, Path | bytes]) -> None:
 
 
 class Archive:
-    """A pack that is open for reading: every name in it is one that a pack has, and none becomes a file."""
+    """A pack that is open for reading; every name in it is checked, and none becomes a file name."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self._archive = path, archive
         self.sizes: dict[str, int] = {}
-        """Name → bytes, of everything in the pack."""
+        """Name → size in bytes of every member."""
         for info in archive.infolist():
             self._check(info)
             self.sizes[info.filename] = info.file_size
         if sum(self.sizes.values()) > path.stat().st_size:
             raise UserError(
-                f"{path}: its members say that they have {sum(self.sizes.values()):,} bytes together, the file has "
-                f"{path.stat().st_size:,}. It is refused: it is damaged, or made to fill the memory."
+                f"{path}: its members claim {sum(self.sizes.values()):,} bytes together, but the file has "
+                f"{path.stat().st_size:,}. It is refused: it is damaged, or made to exhaust the memory."
             )
 
     def _check(self, info: zipfile.ZipInfo) -> None:
-        """Raise :class:`UserError` for a member that no pack has."""
+        """Raise :class:`UserError` for a member that does not belong in a pack."""
         name, mode = info.orig_filename, info.external_attr >> 16
         if info.filename in self.sizes:
             fault = "is there twice"
@@ -65,24 +65,24 @@ class Archive:
         elif name.startswith("/") or ".." in name.split("/") or "\\" in name or ":" in name:
             fault = "leads out of the pack"
         elif name != MANIFEST and not MEMBER.fullmatch(name):
-            fault = f"is no name that a pack has; its files are of the kinds {', '.join(KINDS)}, pickles are never read"
+            fault = f"is not a name in a pack; its files are of the kinds {', '.join(KINDS)}, pickles are never read"
         elif info.flag_bits & 1:
             fault = "is encrypted"
         elif info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            fault = "is compressed, and what a pack holds is not"
+            fault = "is compressed, and members of a pack are not"
         else:
             return
         raise UserError(f"{self.path}: refused: {escaped(name)} {fault}. Expected what `grasp-bench submit` wrote.")
 
     def text(self, name: str) -> bytes:
-        """The content of a small member. Raises :class:`UserError` where it is absent, damaged or too large."""
+        """Return the content of a small member. Raises :class:`UserError` if it is absent, damaged or too large."""
         if self.sizes.get(name, 0) > TEXT_LIMIT:
             raise UserError(f"{self.path}: {name} has {self.sizes[name]:,} bytes, at most {TEXT_LIMIT:,} are read.")
         with self._open(name) as member:
             return member.read()
 
     def digest(self, name: str) -> str:
-        """sha256 (hex) of a member. Raises :class:`UserError` where it is absent or damaged."""
+        """Return the sha256 (hex) of a member. Raises :class:`UserError` if it is absent or damaged."""
         found = hashlib.sha256()
         for chunk in self._chunks(name):
             found.update(chunk)
@@ -111,7 +111,7 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """A pack to read from. Raises :class:`UserError` that names what is no part of a pack, before anything is read."""
+    """Open a pack. Raises :class:`UserError` that names what does not belong in a pack, before anything is read."""
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError as error:
@@ -125,5 +125,5 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 
 def escaped(text: str) -> str:
-    """Text from a stranger, harmless on a terminal and in a page: other letters are written by their numbers."""
+    """Return third-party text that is harmless on a terminal and in a page: other characters become \\uXXXX."""
     return "".join(each if each.isprintable() and each not in "<>&" else f"\\u{ord(each):04x}" for each in text)

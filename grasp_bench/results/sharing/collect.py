@@ -1,9 +1,9 @@
 """From finished runs to a pack: records, logs and pictures, and the features from which the scores were computed.
 
-Of a private task (``Task.private``) nothing that may show a patient's data leaves: no features, neither of real images
-nor of generated ones, which may be copies of real ones; no predictions on real images; no pictures; no table of near
-duplicates. What stays is the record, the training log and the scores of the classes. Such a pack can be checked for
-the rules, not recomputed.
+A pack of a private task (``Task.private``) holds nothing that may show a patient's data: no features, neither of real
+images nor of generated ones, which may be copies of real ones; no predictions for real images; no pictures; no table of
+near duplicates. It holds the record, the training log and the scores of the classes, so it can be checked for the
+rules, but its scores cannot be recomputed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from pathlib import Path
 from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord, Score
 from grasp_bench.errors import UserError
-from grasp_bench.export.restore import command, plan_of
+from grasp_bench.export.restore import command, finished_record, plan_of
 from grasp_bench.io import file_digest
-from grasp_bench.results.load import FoundRun
 from grasp_bench.results.sharing.archive import write_archive
 from grasp_bench.results.sharing.manifest import (
     FEATURES,
@@ -35,32 +34,32 @@ from grasp_bench.results.sharing.manifest import (
     input_name,
 )
 from grasp_bench.results.sharing.place import default_path, replaces_a_pack
-from grasp_bench.results.sharing.runs import check_current, finished_run, with_data
+from grasp_bench.results.sharing.runs import check_current, with_data
 from grasp_bench.run import files as stage_files
+from grasp_bench.run.files import TRAIN_LOG
 from grasp_bench.run.pipeline import stage_inputs
 from grasp_bench.run.plan import RULES_VERSION, Plan
 from grasp_bench.run.store import Store
 from grasp_bench.version import VERSION
 
-PUBLISHED = (RECORD_NAME, "train.jsonl", "classes.csv")
-"""Of a private task's run: means over many images, which name and show none."""
-
+PUBLISHED = (RECORD_NAME, TRAIN_LOG, stage_files.CLASSES)
+"""Files of a private task's run that are packed: they hold means over many images, and name and show none."""
 
 Content = Path | bytes
-"""Of a member: the file that has it, or itself."""
+"""The content of a member, or the file that has it."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A pack that was written."""
+    """A pack, as it was written."""
 
     path: Path
     manifest: Manifest
     runs: list[RunRecord]
     left_out: dict[str, list[str]]
-    """Id of a private task's run → its files that are not in the pack."""
+    """Run id of a private task's run → its files that are not in the pack."""
     replaced: bool
-    """Whether it took the place of an older one."""
+    """Whether it replaced an older pack."""
 
 
 def submit(
@@ -71,28 +70,27 @@ def submit(
     backbone: str | None = None,
     data_root: Path | None = None,
 ) -> Packed:
-    """Write the runs to the pack ``out``, none: :func:`default_path`; the others are as :func:`plan_of` has them.
+    """Write the runs to the pack ``out``, by default :func:`default_path`.
 
-    Equal runs give equal bytes. Raises :class:`UserError` for a run that is not finished, given twice or of another
-    version, with the command that makes them again where its features are gone, and where what lies at ``out`` is no
-    pack.
+    ``task``, ``backbone`` and ``data_root`` are those of :func:`plan_of`. Equal runs give equal bytes. Raises
+    :class:`UserError` for a run that is not finished, given twice or of another version, for missing features, with the
+    command that computes them, and if ``out`` exists and is not a pack.
     """
-    found_runs = [finished_run(run) for run in runs]
-    out = out or default_path([found.record for found in found_runs])
+    found = [finished_record(run) for run in runs]
+    out = out or default_path([record for _, record in found])
     replaced = replaces_a_pack(out)
     members: dict[str, Content] = {}
     packed: list[PackedRun] = []
     records: list[RunRecord] = []
     left_out: dict[str, list[str]] = {}
-    for run, found in zip(runs, found_runs, strict=True):
-        record = found.record
+    for run, (path, record) in zip(runs, found, strict=True):
         if any(record.run_id == other.run_id for other in records):
             raise UserError(f"{run}: the run {record.run_id[:12]} is given twice. Name it once.")
         plan = plan_of(record, task, backbone, data_root)
         check_current(run, plan, record)
         private = plan.private
-        files = _files(found, PUBLISHED if private else (RECORD_NAME, *record.files))
-        inputs = {} if private else _inputs(with_data(plan, data_root), found, work_dir)
+        files = _files(path.parent, record, PUBLISHED if private else (RECORD_NAME, *record.files))
+        inputs = {} if private else _inputs(with_data(plan, data_root), path, record, work_dir)
         names = {name: input_name(name, record.stages) for name in inputs}
         places = {name: f"{folder_of(record.run_id)}/{name}" for name in files}
         members |= {places[name]: content for name, content in files.items()}
@@ -121,34 +119,34 @@ def submit(
     return Packed(out, manifest, records, left_out, replaced)
 
 
-def _files(found: FoundRun, names: Iterable[str]) -> dict[str, Content]:
-    """The record and what lies beside it. Raises :class:`UserError` for what is not there, or no pack may hold."""
+def _files(folder: Path, record: RunRecord, names: Iterable[str]) -> dict[str, Content]:
+    """Return the record and the files beside it. Raises :class:`UserError` if one is missing or may not be packed."""
     for name in names:
-        if not (found.folder / name).is_file():
-            raise UserError(f"{found.folder / name}: is not there any more. The same `grasp-bench run` puts it back.")
-        if not MEMBER.fullmatch(f"{folder_of(found.record.run_id)}/{name}"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: is missing. The same `grasp-bench run` writes it again.")
+        if not MEMBER.fullmatch(f"{folder_of(record.run_id)}/{name}"):
             raise UserError(
-                f"{found.folder / name}: a pack holds no file of such a name. Expected letters, digits, _, . and -, "
+                f"{folder / name}: a pack may not hold a file of this name. Expected letters, digits, _, . and -, "
                 f"and one of the kinds {', '.join(KINDS)}."
             )
-    return {name: found.folder / name for name in names}
+    return {name: folder / name for name in names}
 
 
-def _inputs(plan: Plan, found: FoundRun, work_dir: Path) -> dict[str, Content]:
-    """What the run's scores are computed from."""
-    record, store, inputs = found.record, Store(work_dir, print), stage_inputs(plan)
+def _inputs(plan: Plan, path: Path, record: RunRecord, work_dir: Path) -> dict[str, Content]:
+    """Return what the run's scores are computed from."""
+    store, inputs = Store(work_dir, print), stage_inputs(plan)
     needed = ["prepare", *FEATURES.values(), *PROBABILITIES.values(), "score"]
     if gone := [stage for stage in needed if not store.is_finished(stage, inputs[stage])]:
         raise UserError(
-            f"{store.folder(gone[0], inputs[gone[0]])}: what the scores of {found.folder} were computed from is not "
-            "there any more, or damaged. This makes it again, with a record of its own to submit instead: "
+            f"{store.folder(gone[0], inputs[gone[0]])}: what the scores of {path.parent} were computed from is "
+            "missing or damaged. This command computes it, and writes a new record to submit instead: "
             f"{command(plan, work_dir)}"
         )
     scores = json.loads((store.folder("score", inputs["score"]) / stage_files.METRICS).read_text())
     if [Score.model_validate(record_v1.score(each)) for each in scores] != record.scores:
         raise UserError(
-            f"{found.folder / RECORD_NAME}: its scores are not those in {work_dir}: the run was made elsewhere, or "
-            "the record was edited. Submit the record that was written with them, or make both: "
+            f"{path}: its scores are not those in {work_dir}: the run was made elsewhere, or "
+            "the record was edited. Submit the record that was written with them, or rerun the run: "
             f"{command(plan, work_dir)}"
         )
     folders = {stage: store.folder(stage, inputs[stage]) for stage in needed}
@@ -158,7 +156,7 @@ def _inputs(plan: Plan, found: FoundRun, work_dir: Path) -> dict[str, Content]:
 
 
 def _tests(plan: Plan, prepared: Path) -> bytes:
-    """Safetensors: the labels (n,) of every test set, and whose image each is (n,), patients by numbers."""
+    """Return safetensors of the labels (n,) and, as numbers, the patients (n,) of every test set."""
     import numpy as np
     from safetensors.numpy import save
 

@@ -1,41 +1,15 @@
-"""Two runs beside each other: what was asked, where it was made, what it cost and what came out."""
+"""Two runs side by side: what was asked, where it was made, what it cost, and the scores."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
-from grasp_bench.contracts.record import RunRecord, Score, title
-from grasp_bench.results.sharing.differences import (
-    Difference,
-    cost_differences,
-    environment_differences,
-    protocol_differences,
-    spec_differences,
-    why_not_comparable,
-)
+from grasp_bench.contracts.record import RunRecord
+from grasp_bench.results.sharing.differences import Difference, differences, paired_scores, why_not_comparable
 
-Side = Literal["a", "b"]
-
-
-@dataclass(frozen=True)
-class ScorePair:
-    """One score of one group in both runs; None where a run does not have it."""
-
-    name: str
-    label: str
-    group: str
-    scope: str
-    direction: Literal["lower", "higher"]
-    a: Score | None
-    b: Score | None
-    difference: float | None
-    """B - A."""
-    better: Side | None
-    """None where they are equal, or one has no value."""
-    b_inside_a: bool | None
-    """Whether B's value lies within the interval that A records; None where there is no such interval or value."""
-    a_inside_b: bool | None
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -44,60 +18,54 @@ class Comparison:
 
     a: RunRecord
     b: RunRecord
-    same_run: bool
-    """Whether the specifications are one: then the scores should be equal, too."""
     reasons: list[str]
     """Why the two may not stand in one table; empty where they may."""
     streams: str
-    """In words: whether both saw the same data order, noise, timesteps and dropped prompts."""
+    """Whether both saw the same data order, noise, timesteps and dropped prompts, in words."""
     streams_equal: bool | None
     """None where a record does not say."""
-    spec: list[Difference]
-    environment: list[Difference]
-    protocol: list[Difference]
-    cost: list[Difference]
-    scores: list[ScorePair]
+    fields: dict[str, list[Difference]]
+    """Differences of the specification, the environment, the protocol and the cost."""
+    scores: pd.DataFrame
+    """Rows of :func:`paired_scores` with ``label``, ``direction``, ``difference`` (B - A), ``better`` ("a" or "b",
+    missing where they are equal or one has no value), and ``b_inside_a`` and ``a_inside_b``: whether a value lies
+    within the interval that the other run records, missing where there is no such interval or value."""
+
+    @property
+    def same_run(self) -> bool:
+        """Whether both have one specification: then the scores should be equal, too."""
+        return self.a.run_id == self.b.run_id
 
     @property
     def comparable(self) -> bool:
-        """Whether they are under the same task version, budget, backbone and rules."""
+        """Whether both have the same task version, budget, backbone and rules."""
         return not self.reasons
 
 
 def compare(a: RunRecord, b: RunRecord) -> Comparison:
-    """Put two records beside each other."""
+    """Put two records side by side."""
     equal = None if a.streams is None or b.streams is None else a.streams == b.streams
+    of_a, of_b = _fields(a), _fields(b)
     return Comparison(
         a=a,
         b=b,
-        same_run=a.run_id == b.run_id,
         reasons=why_not_comparable(a, b),
         streams=_streams(a, b, equal),
         streams_equal=equal,
-        spec=spec_differences(a, b),
-        environment=environment_differences(a, b),
-        protocol=protocol_differences(a, b),
-        cost=cost_differences(a, b),
+        fields={part: differences(of_a[part], of_b[part]) for part in of_a},
         scores=_scores(a, b),
     )
 
 
-def inside(value: float | None, metric: Score | None) -> bool | None:
-    """Whether ``value`` lies within the interval of ``metric``; None where one of them is not there."""
-    if value is None or metric is None or metric.interval is None:
-        return None
-    return metric.interval.low <= value <= metric.interval.high
-
-
-def by_place(record: RunRecord) -> dict[tuple[str, ...], Score]:
-    """What tells a score from others of its run → score."""
-    return {score.place: score for score in record.scores}
-
-
-def name_of(score: Score) -> str:
-    """The metric with the source and test set that are not the usual ones."""
-    source = "" if score.source == "generated" else f", {score.source}"
-    return score.metric + source + ("" if score.test_set == "test" else f", {score.test_set}")
+def _fields(record: RunRecord) -> dict[str, dict[str, Any]]:
+    """Return what is compared field by field: hashes of stages and weights count as protocol."""
+    found = record.model_dump(mode="json", include={"spec", "environment", "protocol", "stages", "weights", "cost"})
+    return {
+        "spec": found["spec"],
+        "environment": found["environment"],
+        "protocol": {name: found[name] for name in ("protocol", "stages", "weights")},
+        "cost": found["cost"] or {},
+    }
 
 
 def _streams(a: RunRecord, b: RunRecord, equal: bool | None) -> str:
@@ -110,30 +78,22 @@ def _streams(a: RunRecord, b: RunRecord, equal: bool | None) -> str:
     return "DIFFERENT at the same seed, as they are where tasks or batches differ, or a method resamples classes"
 
 
-def _scores(a: RunRecord, b: RunRecord) -> list[ScorePair]:
-    """In the order of A, then what B alone has."""
-    of_a, of_b = by_place(a), by_place(b)
-    return [_pair(of_a.get(place), of_b.get(place)) for place in dict.fromkeys([*of_a, *of_b])]
-
-
-def _pair(a: Score | None, b: Score | None) -> ScorePair:
-    known = a or b
-    assert known
-    values = [None if metric is None else metric.value for metric in (a, b)]
-    difference = None if values[0] is None or values[1] is None else values[1] - values[0]
-    better: Side | None = None
-    if difference:
-        better = "b" if (difference < 0) == (known.direction == "lower") else "a"
-    return ScorePair(
-        name=name_of(known),
-        label=title(known.label, None if known.source == "generated" else known.source, known.test_set),
-        group=known.group,
-        scope=known.scope,
-        direction=known.direction,
-        a=a,
-        b=b,
+def _scores(a: RunRecord, b: RunRecord) -> pd.DataFrame:
+    found = paired_scores(a, b)
+    difference = found["value_b"] - found["value_a"]
+    direction = found["direction_a"].fillna(found["direction_b"])
+    improved = (difference < 0) == (direction == "lower")
+    return found.assign(
+        label=found["label_a"].fillna(found["label_b"]),
+        direction=direction,
         difference=difference,
-        better=better,
-        b_inside_a=inside(values[1], a),
-        a_inside_b=inside(values[0], b),
+        better=improved.map({True: "b", False: "a"}).where(difference.notna() & (difference != 0)),
+        b_inside_a=_inside(found, "b", "a"),
+        a_inside_b=_inside(found, "a", "b"),
     )
+
+
+def _inside(scores: pd.DataFrame, value: str, interval: str) -> pd.Series[bool]:
+    """Return whether values of one run lie within the intervals of the other; missing where either is."""
+    values, low, high = scores[f"value_{value}"], scores[f"low_{interval}"], scores[f"high_{interval}"]
+    return values.between(low, high).astype("boolean").mask(values.isna() | low.isna())

@@ -1,93 +1,88 @@
-"""What two records say differently, field by field."""
+"""What two records say differently: fields, scores, and why they may not stand in one table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import JsonValue
 
-from grasp_bench.contracts.record import Cost, RunRecord
+from grasp_bench.contracts.record import Interval, RunRecord, Score
+from grasp_bench.io import flattened
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLACE = ["metric", "source", "test_set", "group", "scope"]
+"""Columns that identify a score within a run, in the order of :attr:`Score.place`."""
+NUMBERS = ["value", "n", "reference", "low", "high"]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A field with another value in each record; None where one of them does not have it."""
+class Difference(NamedTuple):
+    """A field with different values in two records; None in a record that does not have it."""
 
     field: str
-    """Its place, such as ``method.settings.rank``."""
+    """Path of the field, such as ``method.settings.rank``."""
     a: JsonValue
     b: JsonValue
 
+    def __str__(self) -> str:
+        return f"{self.field}: {shown(self.a)} | {shown(self.b)}"
 
-def spec_differences(a: RunRecord, b: RunRecord) -> list[Difference]:
-    """Of what was asked."""
-    return _differences(a.spec.model_dump(mode="json"), b.spec.model_dump(mode="json"))
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """Return the fields that differ, in the order of ``a``, then those of ``b`` alone; dots join nested names."""
+    of_a, of_b = flattened(a), flattened(b)
+    return [
+        Difference(field, of_a.get(field), of_b.get(field))
+        for field in {**of_a, **of_b}
+        if of_a.get(field) != of_b.get(field)
+    ]
 
 
 def environment_differences(a: RunRecord, b: RunRecord) -> list[Difference]:
-    """Of where the runs were made: versions, device, threads, commit and whether it was changed."""
-    return _differences(a.environment.model_dump(mode="json"), b.environment.model_dump(mode="json"))
+    """Return what differs in where the runs were made: versions, device, threads and commit."""
+    return differences(a.environment.model_dump(mode="json"), b.environment.model_dump(mode="json"))
 
 
-def protocol_differences(a: RunRecord, b: RunRecord) -> list[Difference]:
-    """Of the versions of rules, extractor and stages, and of the stages' keys and the weights."""
+def paired_scores(a: RunRecord, b: RunRecord) -> pd.DataFrame:
+    """Return one row per score, indexed by :data:`PLACE`: the scores of A in their order, then those of B alone.
 
-    def fields(record: RunRecord) -> dict[str, JsonValue]:
-        return {"protocol": {**record.protocol}, "stages": {**record.stages}, "weights": record.weights}
+    Columns of A and B end in ``_a`` and ``_b``; they are missing where a run does not have the score.
+    """
+    of_a, of_b = (scores_of(record).set_index(PLACE) for record in (a, b))
+    index = of_a.index.append(of_b.index.difference(of_a.index, sort=False))
+    return of_a.reindex(index).add_suffix("_a").join(of_b.reindex(index).add_suffix("_b"))
 
-    return _differences(fields(a), fields(b))
 
+def scores_of(record: RunRecord) -> pd.DataFrame:
+    """Return one row per score of a run, with the fields of the score and of its interval; absent ones are missing."""
+    import pandas as pd
 
-def cost_differences(a: RunRecord, b: RunRecord) -> list[Difference]:
-    """Of what the runs spent."""
-
-    def fields(cost: Cost | None) -> dict[str, JsonValue]:
-        return cost.model_dump(mode="json") if cost else {}
-
-    return _differences(fields(a.cost), fields(b.cost))
+    rows = [
+        score.model_dump(exclude={"interval"}) | (score.interval.model_dump() if score.interval else {})
+        for score in record.scores
+    ]
+    columns = [name for name in (*Score.model_fields, *Interval.model_fields) if name != "interval"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(NUMBERS, float))
 
 
 def why_not_comparable(a: RunRecord, b: RunRecord) -> list[str]:
-    """Every reason for which the two may not stand in one table; empty where they may."""
+    """Return every reason for which the two may not stand in one table; none where they may."""
     reasons = [
         f"run {name} is {record.status}: it has no scores"
         for name, record in (("A", a), ("B", b))
         if record.status != "finished"
     ]
-    for title, field in (("task", "task"), ("backbone", "backbone"), ("budget", "budget")):
-        of_a, of_b = (getattr(record.spec, field).model_dump(mode="json") for record in (a, b))
-        reasons += [f"another {title}: {told(each)}" for each in _differences(of_a, of_b)]
+    for part in ("task", "backbone", "budget"):
+        of_a, of_b = (getattr(record.spec, part).model_dump(mode="json") for record in (a, b))
+        reasons += [f"another {part}: {each}" for each in differences(of_a, of_b)]
     if a.rules != b.rules:
         reasons.append(f"another version of the rules: {a.rules or 'none'} | {b.rules or 'none'}")
-    parts = [{key: value for key, value in record.protocol.items() if key != "rules"} for record in (a, b)]
-    reasons += [f"another version of what decides scores: {told(each)}" for each in _differences(*parts)]
-    return reasons
-
-
-def told(difference: Difference) -> str:
-    """``rank: 8 | 16``."""
-    return f"{difference.field}: {shown(difference.a)} | {shown(difference.b)}"
+    of_a, of_b = (record.protocol | {"rules": ""} for record in (a, b))
+    return reasons + [f"another version of what decides scores: {each}" for each in differences(of_a, of_b)]
 
 
 def shown(value: JsonValue) -> str:
-    """A value as a table shows it."""
-    return "-" if value is None else value if isinstance(value, str) else str(value)
-
-
-def _differences(a: Mapping[str, JsonValue], b: Mapping[str, JsonValue]) -> list[Difference]:
-    """In the order of ``a``, then what ``b`` alone has; nested fields are named with dots."""
-    found = [dict(_flat(values)) for values in (a, b)]
-    return [
-        Difference(field, found[0].get(field), found[1].get(field))
-        for field in dict.fromkeys([*found[0], *found[1]])
-        if found[0].get(field) != found[1].get(field)
-    ]
-
-
-def _flat(values: Mapping[str, JsonValue], prefix: str = "") -> Iterable[tuple[str, JsonValue]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    """Return a value as a table shows it."""
+    return "-" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""What a pack says of itself: its runs, and the hash and size of every file in it."""
+"""The manifest of a pack: its runs, and the hash and size of every file in it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from grasp_bench.contracts.task import ClassInfo
 
 MANIFEST = "manifest.json"
 KINDS = ("json", "jsonl", "csv", "png", "safetensors")
-"""Of files in a pack; none of them can run anything when it is read."""
+"""Kinds of files in a pack; reading them cannot run code."""
 MEMBER = re.compile(rf"(?:runs/[0-9a-f]{{12}}|stages)/[A-Za-z0-9][A-Za-z0-9_.-]*\.(?:{'|'.join(KINDS)})")
-"""Names of the files in a pack beside its manifest."""
+"""Pattern of the names of files in a pack, except its manifest."""
 FEATURES = {"real": "features-real", "fake": "features", "train": "features-train"}
-"""What images the features are of → the stage that they are from."""
+"""Images that the features are of → the stage that computed them."""
 PROBABILITIES = {"generated": "classify-generated", "real": "classify-real", "topped-up": "classify-topped-up"}
-"""What classifiers were trained on → the stage that keeps what they say of test images."""
+"""Training images of the classifiers → the stage that keeps their predictions for test images."""
 TESTS = "tests"
-"""The labels of test images, and which are of one patient; named after the stage that prepared the data."""
+"""Labels and patients of the test images; the file is named after the stage that prepared the data."""
 INPUTS = (*FEATURES.values(), *PROBABILITIES.values(), TESTS)
 
 
@@ -37,15 +37,15 @@ class PackedRun(Part):
 
     run_id: str = Field(pattern=r"^[0-9a-f]{64}$")
     private: bool
-    """Of data whose features may not leave: then ``inputs`` is empty and few files are there."""
+    """Whether features of its data may not be shared: then ``inputs`` is empty and few files are packed."""
     classes: list[ClassInfo] = Field(min_length=1)
-    """Of the task, in the order of their indices."""
+    """Classes of the task, in the order of their indices."""
     extractor: str
-    """Name of the one behind the features, which distances are called by."""
+    """Name of the feature extractor, which is part of the titles of distances."""
     files: dict[str, str]
-    """What lies beside the record, and the record itself → name in the pack."""
+    """Name of the record and of each file beside it → name in the pack."""
     inputs: dict[str, str]
-    """What scores are computed from, each of :data:`INPUTS` → name in the pack; runs share what is the same."""
+    """Each of :data:`INPUTS`, from which scores are computed → name in the pack; runs share equal ones."""
 
 
 class Manifest(Part):
@@ -53,19 +53,19 @@ class Manifest(Part):
 
     format: Literal[1] = 1
     grasp_bench: str
-    """Version of the package that packed it."""
+    """Version of the package that wrote the pack."""
     rules: str
-    """Version of the fairness rules then."""
+    """Version of the fairness rules that the pack was written under."""
     runs: list[PackedRun] = Field(min_length=1)
     members: dict[str, Member]
-    """Every file of the pack but this one."""
+    """Every file of the pack except the manifest."""
 
 
 def folder_of(run_id: str) -> str:
-    """Folder of a run in the pack."""
+    """Return the folder of a run in the pack."""
     return f"runs/{run_id[:12]}"
 
 
 def input_name(name: str, stages: Mapping[str, str]) -> str:
-    """Name in the pack of one of :data:`INPUTS`, of a run with these ``stages``. Raises KeyError where they lack it."""
+    """Return the name in the pack of one of :data:`INPUTS` for a run with ``stages``; KeyError if they lack it."""
     return f"stages/{name}-{stages['prepare' if name == TESTS else name][:20]}.safetensors"

@@ -1,37 +1,37 @@
-"""Two runs in one picture: their sample grids beside each other, and their scores as bars."""
+"""Two runs in one picture: their sample grids side by side, and their scores as bars."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from grasp_bench.contracts.record import Score
 from grasp_bench.errors import UserError
-from grasp_bench.io import write_bytes
-from grasp_bench.results.sharing.compare import Comparison, ScorePair
+from grasp_bench.io import png, write_bytes
+from grasp_bench.results.sharing.compare import Comparison
+from grasp_bench.run.files import PICTURE
 
-SAMPLES = "samples.png"
+if TYPE_CHECKING:
+    import pandas as pd
+
 COLUMNS = 4  # of the bars
-COLOURS = ("#0072b2", "#e69f00")  # Okabe and Ito's blue and orange: told apart by colour-blind readers, too
+COLOURS = {"a": "#0072b2", "b": "#e69f00"}  # Okabe and Ito's blue and orange, which colour-blind readers tell apart
 WIDTH = 0.38
 TITLE = 50  # letters in a line of a score's title
 
 
 def write_comparison(path: Path, found: Comparison, folders: tuple[Path, Path]) -> None:
-    """A PNG of the sample grids in ``folders``, where there are any, and of every score of the groups' images.
+    """Write a PNG of the sample grids in ``folders``, where there are any, and of the scores of whole groups.
 
-    Whiskers are the recorded intervals, dashes what held-out real images score. Raises :class:`UserError` for a grid
-    that cannot be read and a place that cannot be written.
+    Whiskers are the recorded intervals, dashes the real references. Raises :class:`UserError` for a grid that cannot be
+    read and a place that cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    pairs = [pair for pair in found.scores if pair.scope == "group"]
-    metrics = list(dict.fromkeys(pair.name for pair in pairs))
+    pooled = found.scores[found.scores.index.get_level_values("scope") == "group"]
+    metrics = [rows for _, rows in pooled.groupby(["metric", "source", "test_set"], sort=False)]
     rows = -(-len(metrics) // COLUMNS)
-    pictures = [_read(folder / SAMPLES) for folder in folders]
+    pictures = [_read(folder / PICTURE) for folder in folders]
     figure = Figure(figsize=(14, 7 + 2.4 * rows), dpi=100, layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[7, max(0.1, 2.4 * rows)])
     above, below = parts
@@ -41,50 +41,47 @@ def write_comparison(path: Path, found: Comparison, folders: tuple[Path, Path]) 
         axis.axis("off")
         axis.set_title(f"{side}: {_plain(record.label)}, seed {record.spec.seed}", fontsize=10)
         if picture is None:
-            axis.text(0.5, 0.5, f"no {SAMPLES} beside the record", ha="center", va="center")
+            axis.text(0.5, 0.5, f"no {PICTURE} beside the record", ha="center", va="center")
         else:
             axis.imshow(picture)
     if metrics:
         axes = below.subplots(rows, COLUMNS, squeeze=False).ravel()
-        for axis, name in zip(axes, metrics, strict=False):
-            _bars(axis, [pair for pair in pairs if pair.name == name])
+        for axis, each in zip(axes, metrics, strict=False):
+            _bars(axis, each)
         for axis in axes[len(metrics) :]:
             axis.axis("off")
     verdict = "" if found.comparable else "NOT comparable. "
-    legend = "whiskers: the recorded intervals; dashes: held-out real images"
+    legend = "whiskers: the recorded intervals; dashes: real reference"
     figure.suptitle(f"{verdict}A (blue) and B (orange) on {_plain(found.a.task_label)}; {legend}", fontsize=11)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, png(figure))
 
 
-def _bars(axis: Any, pairs: list[ScorePair]) -> None:
-    """One score: a pair of bars a group."""
-    for number, pair in enumerate(pairs):
-        for side, metric in enumerate((pair.a, pair.b)):
-            if metric is not None and metric.value is not None:
-                _bar(axis, number + (side - 0.5) * WIDTH, metric, COLOURS[side])
-    axis.set_xticks(range(len(pairs)), [_plain(pair.group) for pair in pairs], fontsize=7)
+def _bars(axis: Any, scores: pd.DataFrame) -> None:
+    """Draw one metric: a pair of bars per group."""
+    for side, offset in (("a", -0.5), ("b", 0.5)):
+        for number, score in enumerate(scores.filter(regex=f"_{side}$").itertuples()):
+            where = number + offset * WIDTH
+            value, low, high, reference = (
+                getattr(score, f"{name}_{side}") for name in ("value", "low", "high", "reference")
+            )
+            axis.bar(where, value, WIDTH, color=COLOURS[side])
+            axis.vlines(where, low, high, color="black", linewidth=1)
+            axis.hlines(reference, where - WIDTH / 2, where + WIDTH / 2, color="black", linestyle="--", linewidth=1)
+    groups = scores.index.get_level_values("group")
+    axis.set_xticks(range(len(scores)), [_plain(group) for group in groups], fontsize=7)
     axis.tick_params(axis="y", labelsize=7)
-    title = textwrap.fill(f"{_plain(pairs[0].label)} ({pairs[0].direction} is better)", TITLE)
+    first = scores.iloc[0]
+    title = textwrap.fill(f"{_plain(first['label'])} ({first['direction']} is better)", TITLE)
     axis.set_title(title, fontsize=7)
 
 
-def _bar(axis: Any, where: float, metric: Score, colour: str) -> None:
-    axis.bar(where, metric.value, WIDTH, color=colour)
-    if metric.interval is not None:
-        axis.vlines(where, metric.interval.low, metric.interval.high, color="black", linewidth=1)
-    if metric.reference is not None:
-        axis.hlines(metric.reference, where - WIDTH / 2, where + WIDTH / 2, color="black", linestyle="--", linewidth=1)
-
-
 def _plain(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
+    """Return text that matplotlib does not take for a formula."""
     return text.replace("$", r"\$")
 
 
 def _read(path: Path) -> Any:
-    """Pixels of a picture, or None where there is none."""
+    """Return the pixels of a picture, or None where there is no file."""
     from PIL import Image
 
     if not path.is_file():
@@ -93,4 +90,4 @@ def _read(path: Path) -> Any:
         with Image.open(path) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error}). Run the run again, or delete it.") from error
+        raise UserError(f"{path}: cannot be read as a picture ({error}). Rerun the run, or delete the file.") from error

@@ -1,4 +1,4 @@
-"""Where a pack is written: what it is called unless the user says, and what it may take the place of."""
+"""Where a pack is written: its default name, and which files it may replace."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from grasp_bench.results.sharing.archive import open_archive
 from grasp_bench.results.sharing.verify import read_manifest
 
 UNSAFE = re.compile(r"[^A-Za-z0-9_.,+=@~-]+")
-"""What stands in no file's name: some file system or shell reads more into it."""
-LONGEST_NAME = 150  # file systems take 255 bytes, with what a temporary name adds
+"""Characters that do not go into file names, since they mean something to some file system or shell."""
+LONGEST_NAME = 150  # of the 255 bytes of most file systems; the temporary name is longer
 
 
 def default_path(records: Sequence[RunRecord]) -> Path:
-    """In the working folder, and named after the run; of several, after their task; of several tasks, "results"."""
+    """Return a name in the working folder: that of the run, of the task of several runs, or "results"."""
     tasks = {record.spec.task.name for record in records}
     if len(records) == 1:
         end = f"-seed-{records[0].spec.seed}"
@@ -27,7 +27,7 @@ def default_path(records: Sequence[RunRecord]) -> Path:
 
 
 def replaces_a_pack(path: Path) -> bool:
-    """Whether a pack lies there already. Raises :class:`UserError` where anything else does."""
+    """Return whether ``path`` is a pack already. Raises :class:`UserError` if it is anything else."""
     if not os.path.lexists(path):
         return False
     try:
@@ -35,7 +35,7 @@ def replaces_a_pack(path: Path) -> bool:
             read_manifest(archive)
     except UserError as error:
         raise UserError(
-            f"{path}: is there already, and is no pack that `grasp-bench submit` wrote. It was left as it is: name "
+            f"{path}: exists, and is not a pack that `grasp-bench submit` wrote. It was left unchanged: name "
             "another file with --out."
         ) from error
     return True

@@ -1,4 +1,4 @@
-"""Scores from the features in a pack, by the functions that a run computes them with."""
+"""Scores from the features in a pack, computed with the functions of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -17,7 +16,7 @@ from grasp_bench.contracts.record import RunRecord, Score
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import Archive, escaped
-from grasp_bench.results.sharing.compare import name_of
+from grasp_bench.results.sharing.differences import differences
 from grasp_bench.results.sharing.manifest import FEATURES, PROBABILITIES, TESTS, PackedRun
 from grasp_bench.run.files import CLASSES, COPIES
 
@@ -27,17 +26,17 @@ if TYPE_CHECKING:
     from grasp_bench.metrics.scoring import LabelledFeatures
 
 ROUNDING = 1e-6
-"""Largest relative difference that is put down to another machine's order of sums."""
-MEASURED = ("value", "floor", "low", "high", "distance", "ratio")
-"""Columns of tables that may differ by rounding; all others are names and counts."""
+"""Largest relative difference that is attributed to another order of sums on another machine."""
+MEASURED = ("value", "reference", "low", "high", "distance", "ratio")
+"""Columns of tables that may differ by rounding; the others are names and counts."""
 TEST_SETS = ("test", "balanced-test")
-CLASSIFIERS = 1000  # more of them than any recipe has
+CLASSIFIERS = 1000  # more than any recipe trains
 NO_TENSORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-"""What libraries raise for types of numbers that numpy does not know, and for metadata that are no metadata."""
+"""Exceptions of libraries for number types that numpy does not know, and for malformed metadata."""
 
 
 class PackedTask(Task[TaskSettings]):
-    """What scores need to know of a task."""
+    """The part of a task that scores depend on."""
 
     def __init__(self, classes: list[ClassInfo], extractor: str) -> None:
         super().__init__(TaskSettings())
@@ -49,12 +48,12 @@ class PackedTask(Task[TaskSettings]):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the scores of a run are computed from."""
+    """The inputs that the scores of a run are computed from."""
 
     sets: dict[str, LabelledFeatures]
-    """Real, fake and train."""
+    """Features under the keys "real", "fake" and "train"."""
     identity: dict[str, str] | None
-    """Of the extractor, where the features say it."""
+    """Identity of the extractor, where the features carry it."""
     tests: dict[str, Split]
     probabilities: dict[str, dict[str, np.ndarray]]
     """Source → test set → (classifiers, n, classes)."""
@@ -62,17 +61,17 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What the packed features give."""
+    """Scores and tables that the packed features give."""
 
-    metrics: list[Score]
+    scores: list[Score]
     tables: dict[str, str]
-    """File beside the record → its content."""
+    """Name of a file beside the record → its content."""
 
 
 def read_inputs(archive: Archive, run: PackedRun) -> Inputs:
-    """The packed features, labels and predictions of a run.
+    """Return the packed features, labels and predictions of a run.
 
-    Raises :class:`UserError` that names the file for whatever does not fit its classes or the others.
+    Raises :class:`UserError` that names the file if it does not fit the classes or the other files.
     """
     with tempfile.TemporaryDirectory(prefix="grasp-bench-") as folder:
         read = {role: _features(archive, run, role, Path(folder)) for role in FEATURES}
@@ -91,7 +90,7 @@ def read_inputs(archive: Archive, run: PackedRun) -> Inputs:
 
 
 def recompute(inputs: Inputs, run: PackedRun, record: RunRecord) -> Recomputed:
-    """Every score of a run, as :mod:`grasp_bench.run.scoring` gives them. Raises ValueError as the metrics do."""
+    """Return every score of a run, computed by :mod:`grasp_bench.run.scoring`. Raises ValueError like the metrics."""
     from grasp_bench.extractors.inception import is_fid
     from grasp_bench.run.scoring import (
         class_table,
@@ -110,33 +109,29 @@ def recompute(inputs: Inputs, run: PackedRun, record: RunRecord) -> Recomputed:
     return Recomputed(metrics, {CLASSES: classes, COPIES: copies_table(run.classes, fake, train)})
 
 
-def metric_differences(recorded: list[Score], found: list[Score]) -> tuple[list[str], float]:
-    """What the record says otherwise than its features, in words, and the largest relative difference of the rest."""
-    before, after = ({each.place: each for each in metrics} for metrics in (recorded, found))
+def score_differences(recorded: list[Score], found: list[Score]) -> tuple[list[str], float]:
+    """Describe how recorded scores differ from the recomputed ones; also return the largest rounding difference."""
+    before, after = ({each.place: each for each in scores} for scores in (recorded, found))
     faults, largest = [], 0.0
     if len(before) < len(recorded):
         faults.append("a score is recorded twice")
-    for place in dict.fromkeys([*before, *after]):
-        title = escaped(f"{name_of(before.get(place) or after[place])} of {place[3]} ({place[4]})")
+    for place in {**before, **after}:
+        metric, source, test_set, group, scope = place
+        title = escaped(f"{metric} of {group} ({source}, {test_set}, {scope})")
         if place not in before or place not in after:
             faults.append(f"{title} is not in the {'features' if place in before else 'record'}")
             continue
-        pairs = (
-            dict(_leaves(before[place].model_dump(mode="json"))),
-            dict(_leaves(after[place].model_dump(mode="json"))),
-        )
-        for field in dict.fromkeys([*pairs[0], *pairs[1]]):
-            recorded_value, value = pairs[0].get(field), pairs[1].get(field)
-            apart = relative_difference(recorded_value, value)
+        for field, old, new in differences(before[place].model_dump(mode="json"), after[place].model_dump(mode="json")):
+            apart = relative_difference(old, new)
             if apart > ROUNDING:
-                faults.append(f"{title}: {field} is {escaped(str(recorded_value))}, the features give {value}")
+                faults.append(f"{title}: {field} is {escaped(str(old))}, the features give {new}")
             else:
                 largest = max(largest, apart)
     return faults, largest
 
 
 def table_difference(recorded: str, found: str) -> str | None:
-    """The first line of a CSV that differs by more than rounding, in words."""
+    """Describe the first line of a CSV that differs by more than rounding; None if there is none."""
     rows = [list(csv.reader(io.StringIO(text))) for text in (recorded, found)]
     if len(rows[0]) != len(rows[1]):
         return f"has {len(rows[0])} lines, the features give {len(rows[1])}"
@@ -153,7 +148,7 @@ def _agree(column: str, a: str, b: str) -> bool:
 
 
 def relative_difference(a: JsonValue, b: JsonValue) -> float:
-    """|a - b| over the larger of both, 0 for equal values and infinite for what is no pair of numbers."""
+    """Return |a - b| over the larger magnitude; 0 for equal values, infinite unless both are finite numbers."""
     if a == b and isinstance(a, bool) == isinstance(b, bool):
         return 0.0
     numbers = [value for value in (a, b) if isinstance(value, int | float) and not isinstance(value, bool)]
@@ -167,14 +162,6 @@ def _number(cell: str) -> str | float:
         return float(cell)
     except ValueError:
         return cell
-
-
-def _leaves(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _features(
@@ -203,7 +190,7 @@ def _features(
 
 
 def _is_names(found: object) -> TypeGuard[list[str]]:
-    """Whether metadata, which may be any JSON, are a list of strings."""
+    """Return whether metadata, which may be any JSON, are a list of strings."""
     return isinstance(found, list) and all(isinstance(each, str) for each in found)
 
 
@@ -211,12 +198,12 @@ def _identity(name: str, identity: object) -> dict[str, str] | None:
     if identity is None:
         return None
     if not isinstance(identity, dict) or not {"extractor", "weights"} <= identity.keys():
-        raise UserError(f"{name}: does not say which extractor and weights its features come from.")
+        raise UserError(f"{name}: does not name the extractor and weights of its features.")
     return identity
 
 
 def _tensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, which holds nothing that could run."""
+    """Return the arrays of a safetensors file; reading it cannot run code."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -230,7 +217,7 @@ def _tensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
 
 
 def _tests(tensors: dict[str, np.ndarray], name: str, classes: int) -> dict[str, Split]:
-    """The test sets, without their images."""
+    """Return the test sets, without their images."""
     import numpy as np
 
     tests = {}
@@ -239,7 +226,7 @@ def _tests(tensors: dict[str, np.ndarray], name: str, classes: int) -> dict[str,
             continue
         labels, patients = tensors[test], tensors.get(f"{test}/patients")
         if labels.dtype != np.int64 or labels.ndim != 1 or not len(labels) or not (labels >= 0).all():
-            raise UserError(f"{name}: {test} is no list of class indices.")
+            raise UserError(f"{name}: {test} is not a list of class indices.")
         if labels.max() >= classes or (patients is not None and patients.shape != labels.shape):
             raise UserError(f"{name}: {test} does not fit the {classes} classes, or its patients do not fit it.")
         ids = [f"{test}/{row}" for row in range(len(labels))]

@@ -2,112 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from grasp_bench.contracts.record import RunRecord, Score
-from grasp_bench.results.sharing.compare import Comparison, ScorePair
+from grasp_bench.contracts.record import ARROWS, RunRecord
+from grasp_bench.results.sharing.compare import Comparison
 from grasp_bench.results.sharing.differences import Difference, shown
 from grasp_bench.results.text import printable
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    from grasp_bench.results.sharing.reproduce import Agreement
-
 ABSENT = "-"
-ARROWS = {"lower": "↓", "higher": "↑"}
 WORDS = {"equal": "equal", "within": "agrees", "outside": "DISAGREES"}
+WITHIN = {(True, True): "both", (True, False): "A's", (False, True): "B's", (False, False): "neither"}
+TITLES = {
+    "spec": "specification",
+    "environment": "environment",
+    "protocol": "rules, stages and weights",
+    "cost": "cost",
+}
 NOTE = (
     "The better value is bold. Within: whether each value lies in the interval that the other run records, over what "
-    "is redrawn. One run of each says nothing of the spread over seeds: `grasp-bench report` does. These are scores of "
-    "groups' images; --json has those of their classes, too."
+    "is resampled. One run of each says nothing of the spread over seeds: `grasp-bench report` does. These are scores "
+    "of whole groups; --json also has the means over their classes and their worst classes."
 )
 
 
 def json_payload(found: Comparison) -> dict[str, Any]:
-    """All of it, nested as :class:`Comparison` is, with what the two runs are called in place of their records."""
-    payload = {name: value for name, value in vars(found).items() if name not in ("a", "b", "scores")}
-    lists = {name: [asdict(each) for each in payload[name]] for name in ("spec", "environment", "protocol", "cost")}
-    names = {side: _named(record) for side, record in (("a", found.a), ("b", found.b))}
-    return {**names, "comparable": found.comparable, **payload, **lists, "scores": [_json(one) for one in found.scores]}
+    """Return all of a comparison, with what identifies the two runs in place of their records."""
+    scores = found.scores.reset_index().astype(object)
+    return {
+        "a": _named(found.a),
+        "b": _named(found.b),
+        "comparable": found.comparable,
+        "same_run": found.same_run,
+        "reasons": found.reasons,
+        "streams": found.streams,
+        "streams_equal": found.streams_equal,
+        **{part: [each._asdict() for each in differing] for part, differing in found.fields.items()},
+        "scores": scores.where(scores.notna(), None).to_dict("records"),
+    }
 
 
 def rich_comparison(found: Comparison) -> Group:
-    """For a terminal of 100 columns: whether they compare at all, what differs, and the scores, group by group."""
+    """Return, for a terminal of 100 columns, whether the runs compare, what differs, and the scores by group."""
     from rich.console import Group
     from rich.text import Text
 
     parts: list[Text | Table] = [
-        *(
-            Text(printable(f"{side}  {_title(record)}"), style="bold")
-            for side, record in (("A", found.a), ("B", found.b))
-        ),
-        Text(),
-        *_verdict(found),
-        Text(f"Streams: {found.streams}."),
-        Text(),
+        Text(printable(f"{side}  {_title(record)}"), style="bold") for side, record in (("A", found.a), ("B", found.b))
     ]
-    for title, differences in (
-        ("specification", found.spec),
-        ("environment", found.environment),
-        ("rules, stages and weights", found.protocol),
-        ("cost", found.cost),
-    ):
-        parts.append(difference_table(title, differences) if differences else Text(f"{title}: equal"))
-    pooled = [pair for pair in found.scores if pair.scope == "group"]
-    groups = dict.fromkeys(pair.group for pair in pooled)
-    parts += [_score_table(group, [pair for pair in pooled if pair.group == group]) for group in groups]
-    return Group(*parts, Text(NOTE if found.scores else "neither run has scores"))
+    parts += [Text(), *_verdict(found), Text(f"Streams: {found.streams}."), Text()]
+    for part, title in TITLES.items():
+        differing = found.fields[part]
+        parts.append(difference_table(title, differing) if differing else Text(f"{title}: equal"))
+    parts += [_score_table(str(group), each) for group, each in _pooled(found.scores).groupby("group", sort=False)]
+    return Group(*parts, Text("neither run has scores" if found.scores.empty else NOTE))
 
 
-def difference_table(title: str, differences: Iterable[Difference], sides: tuple[str, str] = ("A", "B")) -> Table:
-    """Fields that differ, side by side."""
+def difference_table(title: str, differing: Iterable[Difference], sides: tuple[str, str] = ("A", "B")) -> Table:
+    """Return a table of the fields that differ."""
+    table = _table(title, "", *sides)
+    for each in differing:
+        _add_row(table, each.field, _short(each.field, each.a), _short(each.field, each.b))
+    return table
+
+
+def reproduction_table(scores: pd.DataFrame) -> Table:
+    """Return a table of the scores of whole groups, recorded and rerun, and of any other that disagrees."""
+    table = _table("scores", "score", "source", "test set", "group", "recorded", "rerun", "", "recorded interval")
+    shown_scores = scores.reset_index()
+    row: Any
+    for row in shown_scores[(shown_scores["scope"] == "group") | (shown_scores["verdict"] == "outside")].itertuples():
+        name = row.metric if row.scope == "group" else f"{row.metric}, {row.scope}"
+        interval = ABSENT if row.low_a != row.low_a else f"{row.low_a:.4g} to {row.high_a:.4g} ({row.unit_a})"
+        values = (_value(row.value_a, row.n_a), _value(row.value_b, row.n_b))
+        _add_row(table, name, row.source, row.test_set, row.group, *values, WORDS[row.verdict], interval)
+    return table
+
+
+def _pooled(scores: pd.DataFrame) -> pd.DataFrame:
+    found = scores.reset_index()
+    return found[found["scope"] == "group"]
+
+
+def _table(title: str, *headings: str) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("", *sides):
+    table = Table(title=Text(printable(title)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in headings:
         table.add_column(heading, overflow="fold")
-    for each in differences:
-        table.add_row(*(Text(printable(text)) for text in (each.field, _short(each, each.a), _short(each, each.b))))
     return table
 
 
-def reproduction_table(scores: Sequence[Agreement]) -> Table:
-    """The scores of groups' images, recorded and anew, and any other that disagrees."""
-    from rich import box
-    from rich.table import Table
+def _add_row(table: Table, *cells: str) -> None:
     from rich.text import Text
 
-    table = Table(title="scores", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", overflow="fold")
-    for heading in ("group", "recorded", "anew", "", "recorded interval"):
-        table.add_column(heading, overflow="fold")
-    for score in scores:
-        if score.scope == "group" or score.verdict == "outside":
-            name = score.name if score.scope == "group" else f"{score.name}, {score.scope}"
-            words = (name, score.group, _value(score.recorded), _value(score.anew), WORDS[score.verdict])
-            table.add_row(*map(Text, map(printable, words)), Text(_span(score.recorded)))
-    return table
-
-
-def _span(metric: Score | None) -> str:
-    if metric is None or metric.interval is None:
-        return ABSENT
-    found = metric.interval
-    return f"{found.low:.4g} to {found.high:.4g} ({found.unit})"
+    table.add_row(*(Text(printable(cell)) for cell in cells))
 
 
 def _verdict(found: Comparison) -> list[Text]:
     from rich.text import Text
 
     if found.comparable:
-        same = " They are one specification, carried out twice." if found.same_run else ""
+        same = " They are two runs of one specification." if found.same_run else ""
         return [Text(f"Comparable: same task version, budget, backbone and rules.{same}")]
     return [
         Text("NOT comparable, and in no common table:"),
@@ -115,52 +119,47 @@ def _verdict(found: Comparison) -> list[Text]:
     ]
 
 
-def _score_table(group: str, pairs: Sequence[ScorePair]) -> Table:
-    from rich import box
-    from rich.table import Table
+def _score_table(group: str, scores: pd.DataFrame) -> Table:
     from rich.text import Text
 
-    table = Table(
-        title=Text(printable(f"scores: {group}")), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    table.add_column("", overflow="fold")
-    for heading in ("A", "B", "B - A", "within", "redrawn"):
+    table = _table(f"scores: {group}", "score", "source", "test set")
+    for heading in ("A", "B", "B - A", "within", "resampled"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for pair in pairs:
-        styles = ["bold" if pair.better == side else "" for side in ("a", "b")]
+    row: Any
+    for row in scores.itertuples():
+        names = (f"{row.metric} {ARROWS[row.direction]}", row.source, row.test_set)
+        a, b = _value(row.value_a, row.n_a), _value(row.value_b, row.n_b)
+        difference = ABSENT if row.difference != row.difference else f"{row.difference:+.4g}"
+        units = ", ".join(dict.fromkeys(each for each in (row.unit_a, row.unit_b) if isinstance(each, str))) or ABSENT
         table.add_row(
-            Text(printable(f"{pair.name} {ARROWS[pair.direction]}")),
-            Text(_value(pair.a), style=styles[0]),
-            Text(_value(pair.b), style=styles[1]),
-            ABSENT if pair.difference is None else f"{pair.difference:+.4g}",
-            _within(pair),
-            Text(_unit(pair)),
+            *(Text(printable(name)) for name in names),
+            Text(a, style="bold" if row.better == "a" else ""),
+            Text(b, style="bold" if row.better == "b" else ""),
+            difference,
+            _within(row.b_inside_a, row.a_inside_b),
+            Text(units),
         )
     return table
 
 
-def _value(metric: Score | None) -> str:
-    if metric is None:
+def _within(b_inside_a: Any, a_inside_b: Any) -> str:
+    """Return in whose interval the other's value lies; either boolean may be missing."""
+    import pandas as pd
+
+    inside = [None if pd.isna(each) else bool(each) for each in (b_inside_a, a_inside_b)]
+    return ABSENT if inside == [None, None] else WITHIN[bool(inside[0]), bool(inside[1])]
+
+
+def _value(value: float, n: float) -> str:
+    if n != n:
         return ABSENT
-    return f"n too small (n={metric.n})" if metric.value is None else f"{metric.value:.4g}"
+    return f"n too small (n={n:.0f})" if value != value else f"{value:.4g}"
 
 
-def _within(pair: ScorePair) -> str:
-    if pair.b_inside_a is None and pair.a_inside_b is None:
-        return ABSENT
-    named = {(True, True): "both", (True, False): "A's", (False, True): "B's"}
-    return named.get((bool(pair.b_inside_a), bool(pair.a_inside_b)), "neither")
-
-
-def _unit(pair: ScorePair) -> str:
-    intervals = [metric.interval for metric in (pair.a, pair.b) if metric and metric.interval]
-    return ", ".join(dict.fromkeys(interval.unit for interval in intervals)) or ABSENT
-
-
-def _short(difference: Difference, value: Any) -> str:
-    """A hash by its first twelve digits."""
+def _short(field: str, value: Any) -> str:
+    """Return a value as a table shows it; a hash by its first twelve digits."""
     text = shown(value)
-    return text[:12] if difference.field.startswith(("stages.", "weights", "git_commit")) else text
+    return text[:12] if field.startswith(("stages.", "weights", "git_commit")) else text
 
 
 def _title(record: RunRecord) -> str:
@@ -168,15 +167,5 @@ def _title(record: RunRecord) -> str:
 
 
 def _named(record: RunRecord) -> dict[str, Any]:
-    return {
-        "label": record.label,
-        "task_label": record.task_label,
-        "seed": record.spec.seed,
-        "run_id": record.run_id,
-        "status": record.status,
-    }
-
-
-def _json(pair: ScorePair) -> dict[str, Any]:
-    metrics = {side: metric and metric.model_dump(mode="json") for side, metric in (("a", pair.a), ("b", pair.b))}
-    return vars(pair) | metrics
+    named = record.model_dump(include={"label", "task_label", "run_id", "status"})
+    return named | {"seed": record.spec.seed}

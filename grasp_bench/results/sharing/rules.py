@@ -1,4 +1,4 @@
-"""The fairness rules that records of runs can be held against."""
+"""The fairness rules that can be checked on records of runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Outcome = Literal["passed", "provisional", "failed", "unverifiable"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The outcome of one check."""
 
     outcome: Outcome
-    """Provisional: as it should not be in a leaderboard, but honest; unverifiable: not here, and why."""
+    """Provisional: honest, but not for a leaderboard; unverifiable: it cannot be checked here, with the reason."""
     of: str
-    """A run, a task or a file of the pack."""
+    """The run, task or file of the pack that was checked."""
     what: str
     detail: str = ""
 
 
 def rule_checks(records: Sequence[RunRecord], resamples: Mapping[str, bool | None]) -> list[Check]:
-    """The rules for all runs of each task.
+    """Check the rules for all runs of each task.
 
-    ``resamples`` is, by run id, whether a method draws classes in other shares than the data has them, and so sees
+    ``resamples`` is run id → whether its method draws classes at other frequencies than those of the data, and so sees
     another order; None where that is not known here.
     """
     checks: list[Check] = []
@@ -39,27 +39,27 @@ def rule_checks(records: Sequence[RunRecord], resamples: Mapping[str, bool | Non
         runs = [record for record in records if record.task_label == task]
         title = escaped(task)
         checks += [
-            Check(*_conditions(runs, title)),
-            Check(*_budget(runs, title)),
+            _conditions(runs, title),
+            _budget(runs, title),
             *_seeds(runs, title),
             *_streams(runs, title, resamples),
-            Check(*_tuning(runs, title)),
+            _tuning(runs, title),
         ]
     return checks
 
 
-def _conditions(runs: Sequence[RunRecord], task: str) -> tuple[Outcome, str, str, str]:
+def _conditions(runs: Sequence[RunRecord], task: str) -> Check:
     what = "one task version, backbone, budget and protocol for all runs"
     for run in runs[1:]:
         if reasons := why_not_comparable(runs[0], run):
-            return "failed", task, what, f"{title_of(run)}: {escaped('; '.join(reasons))}"
-    return "passed", task, what, f"rules {escaped(runs[0].protocol.get('rules', 'none'))}"
+            return Check("failed", task, what, f"{title_of(run)}: {escaped('; '.join(reasons))}")
+    return Check("passed", task, what, f"rules {escaped(runs[0].protocol.get('rules', 'none'))}")
 
 
-def _budget(runs: Sequence[RunRecord], task: str) -> tuple[Outcome, str, str, str]:
+def _budget(runs: Sequence[RunRecord], task: str) -> Check:
     names = sorted({run.spec.budget.name for run in runs})
     outcome: Outcome = "passed" if names == [STANDARD] else "provisional"
-    return outcome, task, "the standard budget", f"it is {escaped(', '.join(names))}"
+    return Check(outcome, task, "the standard budget", f"it is {escaped(', '.join(names))}")
 
 
 def _seeds(runs: Sequence[RunRecord], task: str) -> Iterable[Check]:
@@ -71,7 +71,7 @@ def _seeds(runs: Sequence[RunRecord], task: str) -> Iterable[Check]:
 
 
 def _streams(runs: Sequence[RunRecord], task: str, resamples: Mapping[str, bool | None]) -> Iterable[Check]:
-    """Of the methods that draw images as the data has them; others see an order of their own by design."""
+    """Check methods that draw images at the data's frequencies; others see an order of their own by design."""
     what = "equal data order, noise and timesteps at each seed"
     for seed in sorted({run.spec.seed for run in runs}):
         at = [run for run in runs if run.spec.seed == seed]
@@ -89,13 +89,13 @@ def _streams(runs: Sequence[RunRecord], task: str, resamples: Mapping[str, bool 
             yield Check("passed", task, what, f"seed {seed}, {len(natural)} of {len(at)} runs{told}")
 
 
-def _tuning(runs: Sequence[RunRecord], task: str) -> tuple[Outcome, str, str, str]:
+def _tuning(runs: Sequence[RunRecord], task: str) -> Check:
     trials = sorted({run.tuned.trials for run in runs if run.tuned})
     outcome: Outcome = "passed" if len(trials) < 2 else "provisional"
     found = f"trials: {', '.join(map(str, trials))}" if trials else "no search was used"
-    return outcome, task, "the same number of trials for every tuned method", found
+    return Check(outcome, task, "the same number of trials for every tuned method", found)
 
 
 def title_of(record: RunRecord) -> str:
-    """What a run is called, harmless to print."""
+    """Return the name of a run, harmless to print."""
     return escaped(f"{record.label} on {record.task_label}, seed {record.spec.seed}")

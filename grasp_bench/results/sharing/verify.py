@@ -1,4 +1,4 @@
-"""What a pack claims, checked: its files, the rules, and the scores, computed again from its features."""
+"""Verification of a pack: its files, the rules, and the scores, recomputed from its features."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from grasp_bench.contracts import record_v1
-from grasp_bench.contracts.record import RECORD_NAME, RunRecord
+from grasp_bench.contracts.record import RECORD_NAME, RunRecord, parse_record
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import plan_as_here
 from grasp_bench.io import file_digest
 from grasp_bench.results.sharing.archive import Archive, escaped, open_archive
 from grasp_bench.results.sharing.manifest import INPUTS, MANIFEST, Manifest, PackedRun, folder_of, input_name
-from grasp_bench.results.sharing.recompute import metric_differences, read_inputs, recompute, table_difference
+from grasp_bench.results.sharing.recompute import read_inputs, recompute, score_differences, table_difference
 from grasp_bench.results.sharing.rules import Check, Outcome, rule_checks, title_of
 from grasp_bench.run.pipeline import STAGES, protocol, stage_keys
 from grasp_bench.run.plan import RULES_VERSION, Plan
@@ -28,20 +28,20 @@ BEYOND = (
     "that the classifiers behind the packed predictions were trained as they should, and on what they say",
     "what the runs cost, where and when they were made, the logs and the pictures",
 )
-"""What no pack can show."""
+"""Facts that no pack can show."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of checking a pack."""
+    """The outcome of verifying a pack."""
 
     sha256: str
-    """Of the pack."""
+    """sha256 (hex) of the pack."""
     runs: list[str]
     checks: list[Check]
 
     def count(self, outcome: Outcome) -> int:
-        """Checks of one outcome."""
+        """Return the number of checks with one outcome."""
         return sum(check.outcome == outcome for check in self.checks)
 
 
@@ -52,9 +52,9 @@ def verify(
     data_root: Path | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Verification:
-    """Check a pack; what is named beside it is as :func:`plan_as_here` has it.
+    """Check a pack; ``task``, ``backbone`` and ``data_root`` are those of :func:`plan_as_here`.
 
-    Raises :class:`UserError` for a file that is no pack, or not one that is safe to read.
+    Raises :class:`UserError` for a file that is not a pack, or is not safe to read.
     """
     with open_archive(pack) as archive:
         manifest = read_manifest(archive)
@@ -76,7 +76,7 @@ def verify(
 
 
 def read_manifest(archive: Archive) -> Manifest:
-    """What a pack says of itself. Raises :class:`UserError` that names the fault."""
+    """Return the manifest of a pack. Raises :class:`UserError` that names the fault."""
     try:
         manifest = Manifest.model_validate_json(archive.text(MANIFEST))
     except ValidationError as error:
@@ -92,7 +92,7 @@ def read_manifest(archive: Archive) -> Manifest:
 
 
 def _file_checks(archive: Archive, manifest: Manifest) -> tuple[list[Check], set[str]]:
-    """Whether the pack holds what its manifest lists, byte for byte, and the names of what it does."""
+    """Check that the pack holds what its manifest lists, byte for byte; also return the names of the sound files."""
     checks, sound = [], set[str]()
     for name, member in manifest.members.items():
         what = "is as the manifest lists it"
@@ -114,7 +114,7 @@ def _file_checks(archive: Archive, manifest: Manifest) -> tuple[list[Check], set
     unlisted = archive.sizes.keys() - manifest.members.keys() - {MANIFEST}
     used = {name for run in manifest.runs for name in (*run.files.values(), *run.inputs.values())}
     for name in sorted(unlisted | (manifest.members.keys() - used)):
-        checks.append(Check("failed", escaped(name), "is part of a run", "the manifest says of no run that it has it"))
+        checks.append(Check("failed", escaped(name), "is part of a run", "no run in the manifest has it"))
     if not checks:
         checks.append(Check("passed", "the pack", f"{len(sound)} files are as the manifest lists them"))
     same = manifest.rules == RULES_VERSION
@@ -130,12 +130,12 @@ def _file_checks(archive: Archive, manifest: Manifest) -> tuple[list[Check], set
 
 
 def _read_record(archive: Archive, run: PackedRun, sound: set[str]) -> tuple[RunRecord | None, list[Check]]:
-    """A run's record, if it can be read, and whether everything that belongs to the run is there."""
+    """Return a run's record, or None if it cannot be read, and check that the files of the run are there."""
     name = f"{folder_of(run.run_id)}/{RECORD_NAME}"
     if name not in archive.sizes:
         return None, [Check("failed", name, "is there", "the run has no record")]
     try:
-        record = RunRecord.model_validate_json(archive.text(name))
+        record = parse_record(archive.text(name))
     except (ValidationError, UserError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         return None, [Check("failed", name, "is a record that this version reads", escaped(first))]
@@ -162,7 +162,7 @@ def _read_record(archive: Archive, run: PackedRun, sound: set[str]) -> tuple[Run
 def _identity_checks(
     record: RunRecord, run: PackedRun, task: Path | None, backbone: str | None, data_root: Path | None
 ) -> tuple[Plan | None, list[Check]]:
-    """Whether the run is what it is called, as far as this version knows its parts."""
+    """Check that names, stages and classes are those of the specification, as far as this version knows its parts."""
     title, what = title_of(record), "specification, classes, stages and name are one run's"
     try:
         plan = plan_as_here(record.spec, task, backbone, data_root)
@@ -192,7 +192,7 @@ def _identity_checks(
 
 
 def _score_checks(archive: Archive, run: PackedRun, record: RunRecord, sound: set[str]) -> list[Check]:
-    """The scores from the features."""
+    """Check that the scores follow from the features."""
     title, what = title_of(record), f"{len(record.scores)} scores follow from the features"
     here = {"rules": RULES_VERSION, "score": str(STAGES["score"].version)}
     other = [
@@ -218,7 +218,7 @@ def _score_checks(archive: Archive, run: PackedRun, record: RunRecord, sound: se
     checks.append(
         Check("passed" if counted else "failed", title, f"{budget.images_per_class} images of every class", detail)
     )
-    faults, largest = metric_differences(record.scores, found.metrics)
+    faults, largest = score_differences(record.scores, found.scores)
     equal = "equal digit by digit" if largest == 0 else f"equal to rounding: at most {largest:.1e} apart"
     more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
     detail = "; ".join(faults[:SHOWN]) + more if faults else equal
@@ -244,7 +244,7 @@ def _images_per_class(labels: object, classes: int) -> set[int]:
 
 
 def _resamples(plan: Plan, run: PackedRun) -> bool:
-    """Whether the method draws classes in other shares than the data has them."""
+    """Return whether the method draws classes at other frequencies than those of the data."""
     import numpy as np
 
     return plan.method.sample_weights(np.array([info.train_count for info in run.classes])) is not None

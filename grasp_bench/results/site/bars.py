@@ -1,14 +1,15 @@
-"""Bars of every method in head, medium, tail and all classes, with intervals and the floor."""
+"""Bars of every method in head, medium, tail and all classes, with intervals and the real reference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
+from grasp_bench.results.site.boards import Metric
 from grasp_bench.results.site.plots import series_class
 from grasp_bench.results.site.svg import Scale, element, horizontal_axis, path, picture, spanning, text
-from grasp_bench.results.table import Cell, MetricTable
 
 ROW, TOP, BOTTOM, RIGHT, GAP = 22, 46, 44, 14, 26
 PANEL = 215  # with its gap
@@ -16,42 +17,38 @@ LETTER = 7.7  # width of a letter of a method's name
 LONGEST = 36  # letters of a name that are shown
 
 
-def bars(title: str, description: str, table: MetricTable, order: Sequence[str], indices: Mapping[str, int]) -> Markup:
-    """Groups beside each other, a row a method in ``order``; ``indices`` gives each method's colour."""
+def bars(title: str, description: str, metric: Metric, order: Sequence[str], indices: Mapping[str, int]) -> Markup:
+    """Return one panel per group, with one row per method in ``order``; ``indices`` gives each method's colour."""
     left = 12 + LETTER * min(LONGEST, max(map(len, order)))
-    width = left + PANEL * len(table.groups)
-    inner = (width - left - RIGHT - GAP * (len(table.groups) - 1)) / len(table.groups)
+    width = left + PANEL * len(metric.groups)
+    inner = (width - left - RIGHT - GAP * (len(metric.groups) - 1)) / len(metric.groups)
     bottom = TOP + ROW * len(order)
-    cells = [cell for scores in table.scores.values() for cell in scores.values()]
-    values = [end for cell in cells for end in (cell.mean, cell.low, cell.high) if end is not None]
+    drawn = metric.cells.dropna(subset="mean")
+    cells: dict[Any, Any] = dict(zip(drawn.index, drawn.itertuples(), strict=True))
+    values = [*drawn[["mean", "low", "high"]].stack(), *metric.references.values()]
     parts = [text(_cut(name), left - 10, TOP + ROW * row + 15, "name", "end") for row, name in enumerate(order)]
-    for number, group in enumerate(table.groups):
+    for number, group in enumerate(metric.groups):
         start = left + number * (inner + GAP)
-        scale = spanning([*values, *table.floors.values()], start, start + inner, from_zero=True)
+        scale = spanning(values, start, start + inner, from_zero=True)
         parts.append(horizontal_axis(scale, TOP, bottom, "", most=3))
         parts.append(text(group, start, TOP - 12, "panel"))
-        for row, name in enumerate(order):
-            cell = table.scores[name].get(group)
-            if cell is not None and cell.mean is not None:
-                parts.append(_bar(name, group, cell, indices[name], scale, TOP + ROW * row))
-        if (floor := table.floors.get(group)) is not None:
-            x = scale(floor)
-            parts.append(
-                element(
-                    "g",
-                    element("title", f"floor, {group}: {floor:.4g}"),
-                    element("line", x1=x, x2=x, y1=TOP - 4, y2=bottom, class_="reference"),
-                )
-            )
+        parts += [
+            _bar(name, group, cells[name, group], indices[name], scale, TOP + ROW * row)
+            for row, name in enumerate(order)
+            if (name, group) in cells
+        ]
+        if (reference := metric.references.get(group)) is not None:
+            x = scale(reference)
+            tells = element("title", f"real reference, {group}: {reference:.4g}")
+            parts.append(element("g", tells, element("line", x1=x, x2=x, y1=TOP - 4, y2=bottom, class_="reference")))
     return picture(title, description, width, bottom + BOTTOM - 14, *parts)
 
 
-def _bar(name: str, group: str, cell: Cell, index: int, scale: Scale, top: float) -> Markup:
-    assert cell.mean is not None
+def _bar(name: str, group: str, cell: Any, index: int, scale: Scale, top: float) -> Markup:
     zero, end, middle = scale(0), scale(cell.mean), top + ROW / 2
     tells = f"{name}, {group}: {cell.mean:.4g}"
     whisker = Markup("")
-    if cell.low is not None and cell.high is not None:
+    if cell.low == cell.low:  # not NaN
         low, high = scale(cell.low), scale(cell.high)
         tells += f" ({cell.low:.4g} to {cell.high:.4g})"
         ends = [

@@ -1,18 +1,22 @@
-"""The command that makes a run again."""
+"""The command that reruns a run."""
 
 from __future__ import annotations
 
 import shlex
 
 from grasp_bench import plugins
-from grasp_bench.results.summary import RunSummary
+from grasp_bench.contracts.record import RunRecord
 
 
-def run_command(run: RunSummary) -> str:
-    """``grasp-bench run …`` with every setting that is not the default.
+def run_command(record: RunRecord) -> str:
+    """Return ``grasp-bench run …`` with every setting that is not the default.
 
-    A record holds no paths: a task that is described by a file is FILE.toml, and weights of one's own lack theirs.
+    A record holds no paths: a task that a file describes is FILE.toml, and the user's own weights are FOLDER.
     """
-    task = shlex.quote(run.task) if run.task in plugins.entries("tasks") else "FILE.toml"
-    arguments = (run.method_arguments, f"--task {task}", run.task_arguments, run.guidance_arguments)
-    return " ".join(["grasp-bench run", *filter(None, arguments), f"--seed {run.seed}"])
+    words = record.spec.command(
+        record.changed,
+        task=None if record.spec.task.name in plugins.entries("tasks") else "FILE.toml",
+        backbone=None if record.default_backbone else record.backbone_label,
+        tuned=record.tuned is not None,
+    )
+    return shlex.join(words)

@@ -1,4 +1,4 @@
-"""Methods against a baseline, and methods over several tasks."""
+"""Methods compared with a baseline, and methods over several tasks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from grasp_bench.results.site.charts import ABSENT, Chart
 from grasp_bench.results.tiers import TEST_NAMES
 
 FEWEST = 2
-"""Methods that a diagram of ranks takes."""
+"""Smallest number of methods in a diagram of ranks."""
 
 
 def against(boards: Sequence[Board], baseline: str) -> list[dict[str, Chart]]:
-    """Metric → paired differences to ``baseline``, for each board, on the metrics that are drawn.
+    """Return metric → paired differences to ``baseline`` for each board, on the metrics that are drawn.
 
-    Raises :class:`UserError` where no board has this row.
+    Raises :class:`UserError` if no board has this row.
     """
-    drawn = [replace(board.table, metrics=tuple(board.main)) for board in boards]
+    main = [{metric.name for metric in board.main} for board in boards]
+    drawn = [
+        replace(board.table, metrics=tuple(each for each in board.table.metrics if each.name in names))
+        for board, names in zip(boards, main, strict=True)
+    ]
     charts = []
     for board, found in zip(boards, differences(drawn, baseline, "permutation"), strict=True):
         by_metric = {metric.name: [each for each in found.found if each.metric == metric.name] for metric in board.main}
@@ -33,13 +37,13 @@ def against(boards: Sequence[Board], baseline: str) -> list[dict[str, Chart]]:
 
 
 def _caption(found: Differences) -> str:
-    """What the numbers are: each chart shows those of one metric, the correction is over all of them."""
+    """Describe the numbers: each chart shows one metric, the correction is over all of them."""
     tested = sum(each.p is not None for each in found.found)
     if not tested:
         return " ".join(found.notes)
     what = (
         "Method minus baseline, with the 95 % interval over paired seeds (Student t); p of the "
-        f"{TEST_NAMES[found.test]}, corrected after Holm over {tested} comparisons: "
+        f"{TEST_NAMES[found.test]}, Holm-corrected over {tested} comparisons: "
         "those of every metric that is drawn."
     )
     return " ".join([what, *found.notes[1:]])
@@ -61,11 +65,11 @@ def _against(baseline: str, found: Sequence[Difference], caption: str) -> Chart:
         for each in found
     ]
     title = f"{found[0].metric_label} against {baseline}"
-    return Chart(title, caption, Markup(""), columns, rows, found[0].metric)
+    return Chart(title, caption, Markup(""), columns, rows)
 
 
 def over_tasks(boards: Sequence[Board]) -> Chart | None:
-    """Mean ranks over all tasks with their critical difference; none where there is but one task."""
+    """Return mean ranks over all tasks with their critical difference; None if there is only one task."""
     found = across_tasks([board.table for board in boards], None)
     if found is None:
         return None
@@ -88,11 +92,11 @@ def _aggregate(found: Across, number: int) -> tuple[str, str]:
 
 
 def _words(found: Across) -> str:
-    redrawn = (
-        " Its 95 % interval redraws the seeds of each task." if any(each.aggregate for each in found.methods) else ""
+    interval = (
+        " Its 95 % interval resamples the seeds of each task." if any(each.aggregate for each in found.methods) else ""
     )
     return (
         f"Mean ranks over {', '.join(found.tasks)}; 1 is best. Friedman's test: p = {found.p:.3g}. Methods under one "
         f"bar lie within Nemenyi's critical difference of {found.critical_difference:.2f} and are not told apart. "
-        f"{found.normalised}{redrawn}"
+        f"{found.normalised}{interval}"
     )

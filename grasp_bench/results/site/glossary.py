@@ -36,7 +36,7 @@ COSTS = {
         "It tells as much of the machine, and of what else ran on it, as of the method: compare runs of one machine, "
         "which every run's record names.",
     ),
-    "evaluations per image": Definition(
+    "NFE per image": Definition(
         "How often an image passes forward through a network while it is sampled: the steps, times the passes that the "
         "guidance takes in each.",
         "A pass costs more where a method adds layers, and backward passes and classifiers of a guidance do not count.",

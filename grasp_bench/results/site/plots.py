@@ -25,7 +25,7 @@ GAP = 26  # between panels
 
 @dataclass(frozen=True)
 class Point:
-    """A point and what a pointer over it tells."""
+    """A point and its tooltip."""
 
     x: float
     y: float
@@ -34,11 +34,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """What one method has in one panel."""
+    """The points of one method in one panel."""
 
     name: str
     index: int
-    """Of the method: its colour, and beyond the last colour its dashes and shape."""
+    """Number of the method: it decides on the colour, and beyond the last colour on dashes and shape."""
     points: tuple[Point, ...]
     joined: bool = True
     label: str = ""
@@ -54,13 +54,13 @@ class Panel:
     series: tuple[Series, ...]
     log_x: bool = False
     reference: tuple[tuple[float, float], ...] = ()
-    """A dashed line that is no method's: the floor, or a Pareto front."""
+    """Points of a dashed line that is not a method's: the real reference, or a Pareto front."""
 
 
 def plots(
     title: str, description: str, y_title: str, panels: Sequence[Panel], width: float = 920, height: float = 340
 ) -> Markup:
-    """Panels that share their vertical axis."""
+    """Return panels that share their vertical axis."""
     inner = (width - LEFT - RIGHT - GAP * (len(panels) - 1)) / len(panels)
     heights = [point.y for panel in panels for series in panel.series for point in series.points]
     heights += [y for panel in panels for _, y in panel.reference]
@@ -96,13 +96,13 @@ def _drawn(series: Series, horizontal: Scale, vertical: Scale) -> Markup:
 
 
 def swatch(index: int) -> Markup:
-    """The mark of a method in its colour, as it stands beside the method's name."""
+    """Return the mark of a method in its colour, as shown beside the method's name."""
     mark = _mark(index, 0, 0, 1)
     return element("svg", mark, class_=f"swatch s{index % COLOURS}", viewBox="-1.6 -1.6 3.2 3.2", aria_hidden="true")
 
 
 def series_class(index: int) -> str:
-    """The style sheet's class of a method: its colour, and its dashes."""
+    """Return the CSS classes of a method, for its colour and its dashes."""
     return f"series s{index % COLOURS} d{index // COLOURS % 4}"
 
 
@@ -114,7 +114,7 @@ CORNERS: tuple[tuple[tuple[float, float], ...], ...] = (
 
 
 def _mark(index: int, x: float, y: float, size: float) -> Markup:
-    """A circle, square, diamond or triangle: methods of one colour differ in shape."""
+    """Return a circle, square, diamond or triangle: methods of one colour differ in shape."""
     shape = index // COLOURS % (len(CORNERS) + 1)
     if shape == 0:
         return element("circle", cx=x, cy=y, r=size)

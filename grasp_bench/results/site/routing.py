@@ -1,4 +1,4 @@
-"""Where samples go: the classes in each cluster of a partition, and how much experts are used over time."""
+"""Routing of samples: the classes in each cluster of a partition, and the use of experts over time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from grasp_bench.results.site.svg import element, picture, text
 USAGE = "expert_usage"
 CELL, ROW, TOP = 54, 22, 58
 LETTER = 7.2
-MOST_CELLS = 1500  # of a partition that is drawn; larger ones are a table of sums
+MOST_CELLS = 1500  # of a partition that is drawn; a larger one becomes a table of sums
 SHADES = 6
 LARGEST = 2**53  # of a step or a share: a record may hold any number, and infinity
 
 
 def routing_charts(board: Board) -> Iterator[Chart]:
-    """Every partition into several clusters, and the experts' use of every method that has some; of the first seeds."""
+    """Yield charts of every partition into several clusters and of every use of experts, at the first seeds."""
     first = [(label, board.finished(label)[0]) for label in board.indices]
     partitions: dict[bytes, tuple[list[str], Run, Composition]] = {}
     for label, run in first:
@@ -67,8 +67,8 @@ def _composition(label: str, run: Run, found: Composition) -> Chart:
 
 
 def _usage(run: Run) -> Iterator[tuple[float, Mapping[str, list[float]]]]:
-    """Step, and group → share of each expert; what has none is left out."""
-    for entry in run.found.record.diagnostics:
+    """Yield the step, and group → share of each expert; steps and groups without shares are left out."""
+    for entry in run.record.diagnostics:
         step, usage = _numbers([entry.get("step")]), entry.get(USAGE)
         shares = {group: _numbers(each) for group, each in usage.items()} if isinstance(usage, dict) else {}
         if step and any(shares.values()):
@@ -76,7 +76,7 @@ def _usage(run: Run) -> Iterator[tuple[float, Mapping[str, list[float]]]]:
 
 
 def _numbers(values: JsonValue) -> list[float]:
-    """The numbers in a list that can be drawn."""
+    """Return the numbers in a list that can be drawn."""
     listed = values if isinstance(values, list) else []
     return [float(each) for each in listed if isinstance(each, int | float) and abs(each) <= LARGEST]
 

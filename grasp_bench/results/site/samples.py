@@ -13,10 +13,10 @@ import numpy as np
 
 from grasp_bench.errors import UserError
 from grasp_bench.results.site.boards import Board, Run
+from grasp_bench.run.files import PICTURE
 from grasp_bench.run.sheet import GENERATED, REAL, Sheet, read_sheet
 
-PICTURE = "samples.png"
-MOST_BYTES = 4_000_000  # of images that one page holds
+MOST_BYTES = 4_000_000  # of images on one page
 SMALL = 16  # pixels up to which tiles are kept as they are
 GAP = 1 / 12  # between tiles, of their width
 QUALITY = 80
@@ -25,38 +25,38 @@ PICTURE_WIDTH = 640  # pixels of a whole picture
 
 @dataclass
 class Samples:
-    """What is shown of a board's images."""
+    """The images of a leaderboard that the page shows."""
 
     methods: list[str] = field(default_factory=list)
-    """Rows that have sheets."""
+    """Labels of the rows that have sheets."""
     classes: list[str] = field(default_factory=list)
-    """With images on the page, as sheets order them."""
+    """Classes with images on the page, in the order of the sheets."""
     seeds: list[int] = field(default_factory=list)
-    """With images on the page."""
+    """Seeds with images on the page."""
     real: dict[str, str] = field(default_factory=dict)
     """Class → data URI of a strip of real images."""
     generated: dict[str, dict[str, list[str | None]]] = field(default_factory=dict)
     """Seed → class → data URI of each method's strip."""
     pictures: dict[str, str] = field(default_factory=dict)
-    """Row without sheets → data URI of the picture that its first run drew."""
+    """Label of a row without sheets → data URI of the picture of its first run."""
     left_out: list[str] = field(default_factory=list)
-    """What the page does not show, in sentences."""
+    """Sentences on what the page leaves out."""
     pixelated: bool = False
-    """Whether the images are so small that they are enlarged without smoothing."""
+    """Whether the images are so small that they are enlarged without interpolation."""
 
     def choices(self) -> dict[str, Any]:
-        """What the page's script shows by class and seed."""
+        """Return what the page's script shows by class and seed."""
         return {"methods": self.methods, "real": self.real, "generated": self.generated}
 
 
 class Allowance:
-    """Bytes that images of the page may still take."""
+    """The number of bytes that images on the page may still take."""
 
     def __init__(self) -> None:
         self.left = MOST_BYTES
 
     def takes(self, images: list[str | None]) -> bool:
-        """Whether all of ``images`` fit; if so they are counted."""
+        """Return whether all of ``images`` fit; if they do, they are counted."""
         size = sum(len(image) for image in images if image)
         if size > self.left:
             return False
@@ -65,7 +65,7 @@ class Allowance:
 
 
 def samples(board: Board, allowance: Allowance) -> Samples:
-    """The strips and pictures of a board, as far as the ``allowance`` goes."""
+    """Return the strips and pictures of a leaderboard that fit into the ``allowance``."""
     shown = Samples()
     sheets = _sheets(board, shown)
     shown.methods = [label for label in board.indices if any(name == label for name, _ in sheets)]
@@ -92,7 +92,7 @@ def samples(board: Board, allowance: Allowance) -> Samples:
 
 
 def _sheets(board: Board, shown: Samples) -> dict[tuple[str, int], Sheet]:
-    """Row and seed → the sheet of its generated images."""
+    """Return (label of the row, seed) → sheet of generated images."""
     found = {}
     for label in board.indices:
         for run in board.finished(label):
@@ -108,7 +108,7 @@ def _found(board: Board, name: str, shown: Samples) -> Iterator[Sheet]:
 
 
 def _read(run: Run, name: str, shown: Samples) -> list[Sheet]:
-    """The sheet, if the run has one that can be read."""
+    """Return the sheet in a list, which is empty if the run has none that can be read."""
     path = run.found.folder / name
     if not path.is_file():
         return []
@@ -120,7 +120,7 @@ def _read(run: Run, name: str, shown: Samples) -> list[Sheet]:
 
 
 def _strip(sheet: Sheet | None, name: str) -> str | None:
-    """The images of a class beside each other, as a data URI: PNG for a few pixels, else WebP."""
+    """Return the images of a class side by side, as a data URI: PNG for small images, else WebP."""
     from PIL import Image
 
     if sheet is None or name not in sheet.images:
@@ -136,7 +136,7 @@ def _strip(sheet: Sheet | None, name: str) -> str | None:
 
 
 def _add_pictures(board: Board, shown: Samples, allowance: Allowance) -> None:
-    """The pictures of methods without sheets."""
+    """Add the pictures of methods without sheets."""
     missing = 0
     for label in board.indices:
         if label in shown.methods:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 COLOURS = 8
-"""Colours of series; the style sheet has one for each."""
+"""Number of colours of series; the style sheet has one for each."""
 NICE = (1, 2, 5, 10)
 
 
 def element(name: str, *children: str, **attributes: str | float) -> Markup:
-    """An element. Children and attributes that are not markup are escaped; ``class_`` is ``class``, ``_`` is ``-``."""
+    """Return an element; what is not markup is escaped. Attributes: ``class_`` is ``class``, ``_`` is ``-``."""
     written = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _written(value))
         for key, value in attributes.items()
@@ -23,7 +23,7 @@ def element(name: str, *children: str, **attributes: str | float) -> Markup:
 
 
 def picture(title: str, description: str, width: float, height: float, *children: str) -> Markup:
-    """A chart that is announced as one image, by its title and description."""
+    """Return a chart that screen readers announce as one image, by its title and description."""
     return element(
         "svg",
         element("title", title),
@@ -39,17 +39,17 @@ def picture(title: str, description: str, width: float, height: float, *children
 
 
 def path(points: Iterable[tuple[float, float]], **attributes: str | float) -> Markup:
-    """A line through ``points``."""
+    """Return a line through ``points``."""
     return element("path", d="M" + "L".join(f"{_written(x)} {_written(y)}" for x, y in points), **attributes)
 
 
 def text(content: str, x: float, y: float, class_: str, anchor: str = "start") -> Markup:
-    """A line of text at its baseline."""
+    """Return a line of text at its baseline."""
     return element("text", content, x=x, y=y, class_=class_, text_anchor=anchor)
 
 
 def short(value: float) -> str:
-    """A number of three digits, such as "0.25", "43k" or "1.5M"."""
+    """Return a number with three digits, such as "0.25", "43k" or "1.5M"."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
@@ -58,7 +58,7 @@ def short(value: float) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values between ``low`` and ``high`` to positions between ``start`` and ``end``."""
+    """A map from values between ``low`` and ``high`` to positions between ``start`` and ``end``."""
 
     low: float
     high: float
@@ -71,7 +71,7 @@ class Scale:
         return self.start + (self.end - self.start) * (value - low) / (high - low)
 
     def ticks(self, most: int = 5) -> list[float]:
-        """At most about ``most`` round values between the ends."""
+        """Return round values between the ends, about ``most`` at most."""
         if self.log and self.high / self.low > 4:
             return self._powers(most)
         step = _round_up((self.high - self.low) / most)
@@ -91,7 +91,7 @@ class Scale:
 def spanning(
     values: Sequence[float], start: float, end: float, log: bool = False, from_zero: bool = False, pad: float = 0.06
 ) -> Scale:
-    """A scale with room for ``values``; a logarithmic one needs them to be positive."""
+    """Return a scale with room for ``values``, which must be positive if it is logarithmic."""
     low, high = min(values), max(values)
     if log:
         room = max((high / low) ** pad, 1.15)
@@ -104,7 +104,7 @@ def spanning(
 
 
 def horizontal_axis(scale: Scale, top: float, bottom: float, title: str, most: int = 5) -> Markup:
-    """Ticks with grid lines below a plot, and what they measure."""
+    """Return ticks with grid lines below a plot, and the title of the axis."""
     parts = []
     for tick in scale.ticks(most):
         x = scale(tick)
@@ -116,7 +116,7 @@ def horizontal_axis(scale: Scale, top: float, bottom: float, title: str, most: i
 
 
 def vertical_axis(scale: Scale, left: float, right: float, named: bool = True) -> Markup:
-    """Grid lines of a plot, with their ticks at its left if they are to be ``named``."""
+    """Return the grid lines of a plot, with ticks at its left if ``named``."""
     parts = []
     for tick in scale.ticks():
         y = scale(tick)
@@ -127,13 +127,13 @@ def vertical_axis(scale: Scale, left: float, right: float, named: bool = True) -
 
 
 def _round_up(step: float) -> float:
-    """The next of 1, 2, 5 and 10 times a power of ten."""
+    """Return the next of 1, 2, 5 and 10 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(nice * power for nice in NICE if step <= nice * power * (1 + 1e-9))
 
 
 def _written(value: str | float) -> str:
-    """Positions to a hundredth, without a sign of zero."""
+    """Return a number to two decimals, without trailing zeros and without the sign of zero."""
     if isinstance(value, str):
         return value
     return f"{round(value, 2) + 0.0:.2f}".rstrip("0").rstrip(".")

@@ -7,21 +7,21 @@ import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from grasp_bench.contracts.record import RECORD_NAME
+from grasp_bench.contracts.record import ARROWS, RECORD_NAME, RunRecord
 from grasp_bench.results.grids import OTHER_PROTOCOL
-from grasp_bench.results.site.boards import Board, Run
+from grasp_bench.results.site.boards import Board, Metric, Run
 from grasp_bench.results.site.charts import ABSENT, BETTER, COSTS
 from grasp_bench.results.site.command import run_command
-from grasp_bench.results.site.folder import CLASSES, LOG
 from grasp_bench.results.site.glossary import COSTS as COST_DEFINITIONS
 from grasp_bench.results.site.glossary import Definition, definition
-from grasp_bench.results.table import Cell, Leaderboard, MetricTable, Row
+from grasp_bench.results.table import Leaderboard
+from grasp_bench.run.files import CLASSES, TRAIN_LOG
 
-ARROWS = {"lower": "↓", "higher": "↑"}
-KEPT = (RECORD_NAME, LOG, CLASSES)
+KEPT = (RECORD_NAME, TRAIN_LOG, CLASSES)
 """Files of a run that the page holds."""
-MOST_BYTES = 12_000_000  # of runs' files that one page holds
+MOST_BYTES = 12_000_000  # of runs' files on one page
 COST = "cost"
 
 
@@ -42,7 +42,7 @@ class Number:
 
     text: str
     value: float | None = None
-    """What it is sorted by."""
+    """Number that the cell is sorted by."""
     spread: str = ""
     tier: int | None = None
     best: bool = False
@@ -50,17 +50,27 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Named:
+    """What tells a row from others, in columns."""
+
+    method: str
+    guidance: str
+    settings: str
+
+
+@dataclass(frozen=True)
 class Line:
     """A row of a leaderboard."""
 
     label: str
-    guidance: str
+    named: Named
+    seeds: str
     statuses: tuple[str, ...]
-    says: str
-    """Seeds, or why there are no scores."""
+    problems: str
+    """Why runs have no scores."""
     numbers: list[Number] = field(default_factory=list)
     index: int | None = None
-    """Decides on the method's colour."""
+    """Number that decides on the method's colour; None without scores."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +79,24 @@ class Entry:
 
     key: str
     label: str
+    named: Named
     seed: int
     status: str
     reason: str
     command: str
 
 
+def named(record: RunRecord) -> Named:
+    """Return the method, guidance and settings of a run; settings are those that differ from their defaults."""
+    changed = record.changed.get("method", {}) | record.changed.get("guidance", {})
+    backbone = {} if record.default_backbone else {"backbone": record.backbone_label}
+    tuned = [f"tuned ({record.tuned.trials} trials)"] if record.tuned else []
+    settings = [f"{name}={value}" for name, value in (backbone | changed).items()]
+    return Named(record.spec.method.name, record.spec.guidance.name, ", ".join(tuned + settings))
+
+
 def columns(board: Board) -> list[Column]:
-    """A column for every metric and group, then for every cost."""
+    """Return a column for every metric and group, then for every cost."""
     scores = [
         Column(
             metric.name,
@@ -85,10 +105,10 @@ def columns(board: Board) -> list[Column]:
             _tells(definition(metric.name), metric.direction),
             ARROWS[metric.direction],
         )
-        for metric in board.table.metrics
+        for metric in board.metrics
         for group in metric.groups
     ]
-    return scores + [Column(COST, COST, title, _tells(COST_DEFINITIONS[title], "lower")) for title, _ in COSTS]
+    return scores + [Column(COST, COST, title, _tells(COST_DEFINITIONS[title], "lower")) for title in COSTS.values()]
 
 
 def _tells(meaning: Definition, direction: str) -> str:
@@ -96,92 +116,91 @@ def _tells(meaning: Definition, direction: str) -> str:
 
 
 def lines(board: Board) -> list[Line]:
-    """A row for every method, those without scores too."""
-    rows = {row.label: row for row in board.table.rows}
-    return [
-        _line(board, label, rows.get(label)) for label in [*rows, *(each for each in board.runs if each not in rows)]
+    """Return a row for every method, those without scores too."""
+    cells = [
+        (decimals(metric), dict(zip(metric.cells.index, metric.cells.itertuples(), strict=True)), metric)
+        for metric in board.metrics
     ]
+    costs = board.costs.to_dict("index")
+    found = []
+    for label in [*board.indices, *(each for each in board.runs if each not in board.indices)]:
+        numbers = [
+            _score(drawn.get((label, group)), digits) for digits, drawn, metric in cells for group in metric.groups
+        ]
+        spent = costs.get(label)
+        numbers += [
+            _plain(spent[name], ",.1f" if "seconds" in title else ",.0f") if spent else Number(ABSENT)
+            for name, title in COSTS.items()
+        ]
+        found.append(_line(board, label, numbers))
+    return found
 
 
-def floors(board: Board) -> list[Number]:
-    """The row of real images."""
+def _line(board: Board, label: str, numbers: list[Number]) -> Line:
+    runs = board.runs[label]
+    seeds = [run.seed for run in runs if run.finished]
+    failed = [run.record for run in runs if not run.finished]
+    problems = [f"seed {each.spec.seed} {each.status}: {each.reason or 'no reason recorded'}" for each in failed]
+    return Line(
+        label,
+        named(runs[0].record),
+        "1, provisional" if len(seeds) == 1 else str(len(seeds)),
+        tuple(dict.fromkeys(run.record.status for run in runs)),
+        "; ".join(problems),
+        numbers,
+        board.indices.get(label),
+    )
+
+
+def references(board: Board) -> list[Number]:
+    """Return the row of real images."""
     scores = [
-        _plain(metric.floors.get(group), f".{decimals(metric)}f")
-        for metric in board.table.metrics
+        _plain(metric.references.get(group), f".{decimals(metric)}f")
+        for metric in board.metrics
         for group in metric.groups
     ]
     return scores + [Number("")] * len(COSTS)
 
 
-def decimals(metric: MetricTable) -> int:
-    """Decimals that suit the metric's largest mean."""
-    means = [abs(cell.mean) for cells in metric.scores.values() for cell in cells.values() if cell.mean is not None]
-    largest = max(means, default=0.0)
+def decimals(metric: Metric) -> int:
+    """Return the number of decimals that suits the metric's largest mean."""
+    largest = metric.cells["mean"].abs().max()
     return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
 def title(table: Leaderboard) -> str:
-    """The task, and the protocol where that alone sets the leaderboard apart from another."""
+    """Return the task, and the protocol where that alone tells the leaderboard from another."""
     return f"{table.task_label} · protocol {table.protocol}" if table.protocol else table.task_label
 
 
 def conditions(table: Leaderboard) -> str:
-    """Version, budget and backbone: what all rows share beside the title."""
+    """Return the version, budget and backbone that all rows share."""
     return (
         f"version {table.task_version} · {table.budget} budget · {table.backbone} at revision {table.backbone_revision}"
     )
 
 
 def notes(table: Leaderboard) -> list[str]:
-    """What a reader must know of a leaderboard's numbers."""
+    """Return what a reader must know of a leaderboard's numbers."""
     said = [
         "± is half the 95 % interval of the mean over seeds (Student t), from three seeds on. The best mean of a "
         "column is bold.",
     ]
-    if table.protocol:
-        said.append(OTHER_PROTOCOL)
-    if table.tiers:
-        said.append(table.tiers)
-    if table.streams:
-        said.append(table.streams)
-    return said
+    return said + [each for each in (OTHER_PROTOCOL * bool(table.protocol), table.tiers, table.streams) if each]
 
 
-def _line(board: Board, label: str, row: Row | None) -> Line:
-    runs = board.runs[label]
-    guidance = runs[0].found.record.spec.guidance.name
-    statuses = tuple(dict.fromkeys(run.found.record.status for run in runs))
-    numbers = [
-        _score(metric.scores.get(label, {}).get(group), decimals(metric))
-        for metric in board.table.metrics
-        for group in metric.groups
-    ]
-    cost = row.cost if row else None
-    numbers += [
-        _plain(of(cost), ",.1f" if "seconds" in title else ",.0f") if cost else Number(ABSENT) for title, of in COSTS
-    ]
-    return Line(label, guidance, statuses, _says(runs, row), numbers, board.indices.get(label))
-
-
-def _says(runs: list[Run], row: Row | None) -> str:
-    failed = [run.found.record for run in runs if not run.finished]
-    if row is None:
-        return f"{failed[0].status}: {failed[0].reason or 'no reason recorded'}"
-    seeds = "1 seed, provisional" if row.provisional else f"{len(row.seeds)} seeds"
-    return seeds + "".join(f"; seed {record.spec.seed} {record.status}" for record in failed)
-
-
-def _score(cell: Cell | None, digits: int) -> Number:
+def _score(cell: Any, digits: int) -> Number:
     if cell is None:
         return Number(ABSENT)
-    if cell.mean is None:
+    if cell.mean != cell.mean:  # NaN
         return Number("n too small", tells=f"{cell.n} images")
     tells = f"mean over {cell.n_seeds} seed{'s' * (cell.n_seeds > 1)}, {cell.n} images each"
     spread = ""
-    if cell.low is not None and cell.high is not None:
+    if cell.low == cell.low:
         spread = f"± {(cell.high - cell.low) / 2:.{digits}f}"
         tells += f"; 95 % interval {cell.low:.{digits}f} to {cell.high:.{digits}f}"
-    return Number(f"{cell.mean:.{digits}f}", cell.mean, spread, cell.tier, cell.best, tells)
+    tier = int(cell.tier) if cell.tier and cell.tier == cell.tier else None
+    return Number(f"{cell.mean:.{digits}f}", cell.mean, spread, tier, bool(cell.best), tells)
 
 
 def _plain(value: float | None, form: str) -> Number:
@@ -189,15 +208,16 @@ def _plain(value: float | None, form: str) -> Number:
 
 
 def glossary(boards: list[Board]) -> list[tuple[str, Definition, str]]:
-    """Label, meaning and better direction of every metric and cost that the page shows."""
-    metrics = {metric.name: metric for board in boards for metric in board.table.metrics}
+    """Return label, meaning and better direction of every metric and cost that the page shows."""
+    metrics = {metric.name: metric for board in boards for metric in board.metrics}
     terms = [(each.label, definition(name), BETTER[each.direction]) for name, each in metrics.items()]
-    return terms + [(title, COST_DEFINITIONS[title], BETTER["lower"]) for title, _ in COSTS] if terms else []
+    costs = [(title, COST_DEFINITIONS[title], BETTER["lower"]) for title in COSTS.values()]
+    return terms + costs if terms else []
 
 
 def meanings(boards: list[Board]) -> dict[str, str]:
-    """Metric → what is said of it where it is chosen."""
-    names = {metric.name: definition(metric.name) for board in boards for metric in board.table.metrics}
+    """Return metric → the text shown where it is chosen."""
+    names = {metric.name: definition(metric.name) for board in boards for metric in board.metrics}
     return {name: f"{meaning.what} {meaning.misleads}" for name, meaning in names.items()}
 
 
@@ -225,9 +245,9 @@ def _packed(path: Path) -> str:
 
 
 def entries(board: Board, prefix: str, files: Files) -> Iterator[Entry]:
-    """The runs of a board; ``prefix`` sets their keys apart from other boards'."""
-    numbered = ((label, run) for label, runs in board.runs.items() for run in runs)
+    """Yield the runs of a board; ``prefix`` tells their keys from those of other boards."""
+    numbered: list[tuple[str, Run]] = [(label, run) for label, runs in board.runs.items() for run in runs]
     for number, (label, run) in enumerate(numbered):
-        record, key = run.found.record, f"{prefix}-{number}"
+        record, key = run.record, f"{prefix}-{number}"
         files.add(key, run.found.folder)
-        yield Entry(key, label, run.seed, record.status, record.reason or "", run_command(run.summary))
+        yield Entry(key, label, named(record), run.seed, record.status, record.reason or "", run_command(record))

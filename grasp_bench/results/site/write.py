@@ -1,11 +1,10 @@
-"""Writing the page: everything in one file, which asks nothing of any other place."""
+"""Writing the page: everything in one file, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from markupsafe import Markup
 from grasp_bench.io import write_bytes
 from grasp_bench.results.load import FoundRun
 from grasp_bench.results.site import view
-from grasp_bench.results.site.boards import Board, ranked, rarest_group, read_boards
+from grasp_bench.results.site.boards import Board, read_boards
 from grasp_bench.results.site.charts import metric_charts, training_chart
 from grasp_bench.results.site.comparisons import against, over_tasks
 from grasp_bench.results.site.plots import swatch
@@ -33,18 +32,18 @@ def write_site(runs: Sequence[FoundRun], folder: Path, baseline: str | None = No
     """Write the page of ``runs`` as ``folder/index.html`` and return its path.
 
     It holds tables, charts, images, records and logs, as far as they fit, and says what it leaves out; equal results
-    give equal bytes. ``baseline`` names the row that others are told apart from. Raises :class:`UserError` where the
-    baseline is no row, or the page cannot be written.
+    give equal bytes. ``baseline`` names the row that others are compared with. Raises :class:`UserError` if the
+    baseline is not a row, or the page cannot be written.
     """
     boards = read_boards(runs)
     path = folder / PAGE
     text = page(boards, baseline)
-    write_bytes(path, text.encode(errors="backslashreplace"))  # half a surrogate pair, which JSON can name
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a lone surrogate, which JSON can hold
     return path
 
 
 def page(boards: list[Board], baseline: str | None = None) -> str:
-    """The page's HTML."""
+    """Return the HTML of the page."""
     style, script = (_static(name) for name in ("page.css", "page.js"))
     files, allowance = view.Files(), Allowance()
     shown = [_shown(board, number, files, allowance, baseline) for number, board in enumerate(boards, 1)]
@@ -62,7 +61,6 @@ def page(boards: list[Board], baseline: str | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.j2").render(
         boards=shown,
         over_tasks=over_tasks(boards),
@@ -84,7 +82,7 @@ def page(boards: list[Board], baseline: str | None = None) -> str:
 
 
 def script_json(value: Any) -> Markup:
-    """JSON that cannot end the script element that it stands in."""
+    """Return JSON that cannot end the script element around it."""
     written = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for special in "<>&":
         written = written.replace(special, f"\\u{ord(special):04x}")
@@ -92,22 +90,22 @@ def script_json(value: Any) -> Markup:
 
 
 def _shown(board: Board, number: int, files: view.Files, allowance: Allowance, baseline: str | None) -> dict[str, Any]:
-    """What the template says of one leaderboard."""
-    runs = [run for each in board.runs.values() for run in each]
+    """Return what the template shows of one leaderboard."""
+    records = [run.record for each in board.runs.values() for run in each]
     by_metric = {metric.name: list(metric_charts(board, metric)) for metric in board.main}
     return {
         "id": f"board-{number}",
         "title": view.title(board.table),
         "conditions": view.conditions(board.table),
-        "table": board.table,
         "columns": view.columns(board),
         "lines": view.lines(board),
-        "floors": view.floors(board),
-        "groups": list(dict.fromkeys(group for metric in board.table.metrics for group in metric.groups)),
-        "guidances": sorted({run.found.record.spec.guidance.name for run in runs}),
-        "statuses": sorted({run.found.record.status for run in runs}),
+        "references": view.references(board),
+        "groups": list(dict.fromkeys(group for metric in board.metrics for group in metric.groups)),
+        "guidances": sorted({record.spec.guidance.name for record in records}),
+        "statuses": sorted({record.status for record in records}),
         "notes": view.notes(board.table),
         "first_metric": board.main[0].name if board.main else "",
+        "metrics": board.metrics,
         "main": board.main,
         "by_metric": by_metric,
         "other_charts": [*training_chart(board), *routing_charts(board)],
@@ -118,21 +116,14 @@ def _shown(board: Board, number: int, files: view.Files, allowance: Allowance, b
 
 
 def _highlighted(board: Board, baseline: str | None) -> list[str]:
-    """The rows that charts show in colour at first: the best ones of the best methods in the rarest group, and the
-    baseline.
-    """
+    """Return the rows in colour at first: the best row of each of the best methods, and the baseline."""
     if not board.main:
         return []
     best: dict[str, str] = {}
-    for label in ranked(board.main[0], rarest_group(board.main[0])):
-        best.setdefault(board.runs[label][0].found.record.spec.method.name, label)
+    for label in board.main[0].ranked():
+        best.setdefault(board.runs[label][0].record.spec.method.name, label)
     shown = list(best.values())[:HIGHLIGHTED]
     return list(dict.fromkeys([*shown, *([baseline] if baseline in board.indices else [])]))
-
-
-def _breakable(label: str) -> Markup:
-    """A row's name, which may go on in another line before each of its settings."""
-    return Markup("<wbr>").join(re.split("(?<=[~,])", label))
 
 
 def _left_out(boards: list[Board], files: view.Files) -> list[str]:
@@ -150,5 +141,5 @@ def _static(name: str) -> str:
 
 
 def _hash(content: str) -> str:
-    """As a content security policy names an inline style or script."""
+    """Return how a content security policy names an inline style or script."""
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

@@ -88,7 +88,7 @@ def test_every_picture_is_well_formed_and_described(charts):
         assert not re.search("nan|inf", "".join(str(each.attrib) for each in root.iter() if "d" in each.attrib))
 
 
-def test_bars_are_as_long_as_the_means_and_the_floor_is_drawn(charts, board):
+def test_bars_are_as_long_as_the_means_and_the_real_reference_is_drawn(charts, board):
     chart = charts["FD(digits-cnn) by group"]
     bars = {
         each.find("title").text: float(each.find("rect").get("width")) for each in marks(chart, ".//g[@data-method]")
@@ -97,8 +97,10 @@ def test_bars_are_as_long_as_the_means_and_the_floor_is_drawn(charts, board):
     lengths = {name.rsplit(": ", 1)[1].split(" ")[0]: width for name, width in bars.items()}
     ratios = [width / float(mean) for mean, width in lengths.items()]
     assert ratios == pytest.approx([ratios[0]] * len(ratios), rel=1e-3)
-    floors = [each.text for each in marks(chart, ".//g/title") if each.text.startswith("floor")]
-    assert floors == ["floor, head: 20", "floor, medium: 21", "floor, tail: 22", "floor, all: 23"]
+    floors = [each.text for each in marks(chart, ".//g/title") if each.text.startswith("real reference")]
+    assert floors == [
+        f"real reference, {group}: {20 + rank}" for rank, group in enumerate(("head", "medium", "tail", "all"))
+    ]
     assert ("grasp", "tail", "105.5", *(f"{105.5 + sign * 4.30265 / 3**0.5:.4g}" for sign in (-1, 1))) in chart.rows
 
 
@@ -144,7 +146,7 @@ def test_class_curves_are_means_over_seeds_against_train_counts(charts):
 def test_costs_name_the_front(charts):
     chart = charts["FD(digits-cnn) of the tail against its cost"]
     front = [(row[0], row[1]) for row in chart.rows if row[-1] == "yes"]
-    assert front == [("grasp", cost) for cost in ("trainable parameters", "training seconds", "evaluations per image")]
+    assert front == [("grasp", cost) for cost in ("trainable parameters", "training seconds", "NFE per image")]
     assert [each.text for each in marks(chart, ".//text[@class='label']")] == ["grasp"] * 3
 
 
@@ -162,7 +164,7 @@ def test_partition_and_experts_show_what_was_recorded(charts):
     assert ("head", "expert 2", "0.750", "0.750") in charts["Use of the experts of moe"].rows
 
 
-def test_many_classes_are_taken_together(tmp_path):
+def test_neighbours_of_many_classes_are_averaged(tmp_path):
     results = make_results(tmp_path, {"grasp": 90.0}, seeds=1)
     lines = ["class,group,train_images,metric,n,value,floor,low,high"]
     lines += [f"c{number},head,{number + 1},fd,30,{number},,," for number in range(400)]
@@ -171,4 +173,4 @@ def test_many_classes_are_taken_together(tmp_path):
     (chart,) = (chart for chart in metric_charts(board, board.main[0]) if "every class" in chart.title)
     assert [row[1] for row in chart.rows] == ["10 classes"] * 40
     assert chart.rows[0] == ("grasp", "10 classes", "5.5", "4.5")
-    assert "taken together to 40 points" in chart.caption
+    assert "averaged to 40 points" in chart.caption

@@ -207,7 +207,7 @@ def test_a_log_that_cannot_be_read_is_said_to_be_and_downloaded_to_the_byte(page
     page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     open_run(page, "broken")
     until(page, "document.querySelector('#run-body details')")
-    assert "It cannot be read; the download has it as it is." in one(page, "dialog").text
+    assert "It cannot be read; the download is the file, unchanged." in one(page, "dialog").text
     one(page, "#run-body .buttons button:nth-child(2)").click()
     assert downloaded(tmp_path / "train.jsonl") == CUT_OFF
 
@@ -250,7 +250,7 @@ def test_a_record_that_only_python_reads_is_said_to_be_and_shown_as_it_is(driver
     with opened(driver, make_page(tmp_path, tmp_path).as_uri()) as page:
         open_run(page, "grasp")
         until(page, "document.querySelector('#run-body details')")
-        assert "It cannot be read; the download has it as it is." in one(page, "dialog").text
+        assert "It cannot be read; the download is the file, unchanged." in one(page, "dialog").text
         shown = page.execute_script("return document.querySelector('#run-body details pre').textContent")
         assert shown == path.read_text()
 

@@ -215,13 +215,13 @@
   const short = (number) => (number === null || number === undefined ? "–" : String(Number(number.toPrecision(4))));
 
   const scores = (record) => {
-    const pooled = record.metrics.filter((metric) => metric.scope === "group");
+    const pooled = (record.scores ?? []).filter(({ scope = "group" }) => scope === "group");
     return tabulated(
-      ["score", "group", "value", "interval", "over", "floor", "images"],
-      pooled.map(({ label, group, value, interval, floor, n }) => [
-        label, group, value === null ? "n too small" : short(value),
+      ["score", "source", "test set", "group", "value", "interval", "over", "real reference", "images"],
+      pooled.map(({ label, source = "generated", test_set = "test", group, value, interval, reference, n }) => [
+        label, source, test_set, group, value === null ? "n too small" : short(value),
         interval ? `${short(interval.low)} to ${short(interval.high)}` : "–",
-        interval ? `${interval.units} × ${interval.unit}` : "–", short(floor), n,
+        interval ? `${interval.units} × ${interval.unit}` : "–", short(reference), n,
       ]),
       "Scores of the run");
   };
@@ -254,7 +254,7 @@
   const quiet = (words) => make("p", words, { class: "quiet" });
 
   const readable = (build) => {
-    try { return build(); } catch { return [quiet("It cannot be read; the download has it as it is.")]; }
+    try { return build(); } catch { return [quiet("It cannot be read; the download is the file, unchanged.")]; }
   };
 
   const sections = (files) => {
@@ -265,7 +265,7 @@
       make("h3", "Facts"),
       ...readable(() => {
         const record = JSON.parse(text["record.json"]);
-        return [facts(record), ...(record.metrics.length ? [make("h3", "Scores"), scores(record)] : [])];
+        return [facts(record), ...(record.scores?.length ? [make("h3", "Scores"), scores(record)] : [])];
       }),
       ...(text["train.jsonl"]?.trim() ? [make("h3", "Log"), ...readable(() => [log(text["train.jsonl"])])] : []),
       make("h3", "Record"),
@@ -287,8 +287,8 @@
   const open = async (row) => {
     const number = ++opened;
     const command = row.querySelector("code").textContent;
-    document.getElementById("run-title").textContent = `${row.cells[0].textContent.trim()}, seed ${row.cells[1].textContent}`;
-    body.replaceChildren(make("h3", "Make it again"), make("pre", make("code", command)));
+    document.getElementById("run-title").textContent = `${row.dataset.label}, seed ${row.dataset.seed}`;
+    body.replaceChildren(make("h3", "Command"), make("pre", make("code", command)));
     if (!dialog.open) dialog.showModal();
     const found = await contents(data.files[row.dataset.key]);
     if (number === opened) body.append(...found); // else a run was opened meanwhile, perhaps this one again
