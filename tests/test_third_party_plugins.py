@@ -309,7 +309,7 @@ def own_tests(package: Path, python: str, *arguments: str, **environment: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["guidance", "task", "extractor"])
+@pytest.mark.parametrize("kind", ["guidance", "task", "extractor", "metric", "backbone"])
 def test_new_packages_pass_their_own_tests(kind: str, fresh: tuple[Path, str]) -> None:
     folder, python = fresh
     said = own_tests(folder / f"my-{kind}", python, "-k", "not smoke-run")  # of which there is a longer one below

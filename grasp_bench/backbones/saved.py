@@ -190,10 +190,13 @@ def _class(name: str) -> Any:
 
 def _load_model(folder: Path, kind: Any, variant: str | None) -> Any:
     """A model in float32, frozen. Raises :class:`UserError` for weights that do not fit."""
+    import torch
+
     try:
-        model, progress = kind.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
-        )
+        with torch.random.fork_rng(devices=[]):  # some models draw weights before the stored ones replace them
+            model, progress = kind.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
+            )
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{folder}: cannot be loaded as a {kind.__name__} ({error}). Fetch it again.") from error
     if odd := sorted(map(str, [*progress["missing_keys"], *progress["mismatched_keys"]])):

@@ -20,17 +20,19 @@ STYLES: dict[Status, str] = {"passed": "green", "failed": "red", "not applicable
 
 
 def check(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="method, guidance, task, extractor or metric.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `grasp-bench list` has it; or a task's TOML file.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="method, guidance, task, extractor, metric or backbone.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="As `grasp-bench list` has it; a task's TOML file; NAME:SOURCE.")
+    ],
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of it; repeatable.")] = [],  # noqa: B006 # typer reads it, nothing changes it
     json_path: shared.Json = None,
 ) -> None:
-    """Try whether a method, guidance, task, extractor or metric keeps its contract.
+    """Check whether a plugin keeps the contract of its kind.
 
     Takes seconds to a minute, in a temporary folder. The exit code is 1 where a check failed. In the tests of a package
     of your own, grasp_bench.testing has the same checks for pytest.
     """
-    checks = _battery(kind)(name, set_)
+    checks = _suite(kind)(name, set_)
     from rich.console import Console
 
     from grasp_bench.cli.output import console
@@ -49,7 +51,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _battery(kind: str) -> Callable[[str, list[str]], list[Check]]:
+def _suite(kind: str) -> Callable[[str, list[str]], list[Check]]:
     """What lists the checks of a kind of plugin."""
     from grasp_bench import testing
 
@@ -58,6 +60,7 @@ def _battery(kind: str) -> Callable[[str, list[str]], list[Check]]:
         "guidance": testing.guidance_checks,
         "task": testing.task_checks,
         "extractor": testing.extractor_checks,
+        "backbone": testing.backbone_checks,
         "metric": testing.metric_checks,
     }
     if kind not in known:

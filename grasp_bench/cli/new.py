@@ -11,12 +11,13 @@ import typer
 
 from grasp_bench.errors import UserError
 
-KINDS = ("task", "method", "guidance", "extractor", "metric")
+KINDS = ("task", "method", "guidance", "extractor", "metric", "backbone")
 TRY = {
     "task": "--method lora --task {}",
     "method": "--method {} --task digits-lt",
     "guidance": "--method lora --task digits-lt --guidance {}",
     "extractor": "--method lora --task digits-lt --task-set extractor={}",
+    "backbone": "--method lora --task digits-lt --backbone {}",
     "metric": "--method lora --task digits-lt",
 }
 """Kind → what `grasp-bench run` needs to use one, with its name for the braces."""

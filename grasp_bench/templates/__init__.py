@@ -28,6 +28,7 @@ KINDS: dict[str, plugins.Kind] = {
     "task": "tasks",
     "extractor": "extractors",
     "metric": "metrics",
+    "backbone": "backbones",
 }
 """What a user calls a kind → its registry."""
 NAME = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -1,4 +1,4 @@
-"""The shared battery of tests: what every method, guidance, task, extractor and metric must do, whoever wrote it.
+"""The conformance suite: what every plugin of a kind must do, whoever wrote it.
 
 In the tests of a package that has a plugin of its own::
 
@@ -12,6 +12,7 @@ In the tests of a package that has a plugin of its own::
 ``grasp-bench check method my-method`` runs the same. Making the list imports the plugin and nothing heavy.
 """
 
+from grasp_bench.testing.backbones import backbone_checks
 from grasp_bench.testing.checks import Check, NotApplicable, Outcome, Report, run_checks
 from grasp_bench.testing.extractors import extractor_checks
 from grasp_bench.testing.guidances import guidance_checks
@@ -24,6 +25,7 @@ __all__ = [
     "NotApplicable",
     "Outcome",
     "Report",
+    "backbone_checks",
     "extractor_checks",
     "guidance_checks",
     "method_checks",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from unittest import SkipTest
@@ -86,6 +88,33 @@ def run_checks(checks: Iterable[Check], advance: Callable[[int], None] = lambda 
         outcomes.append(_outcome(check))
         advance(1)
     return Report(outcomes)
+
+
+def checks_of(
+    contracts: Mapping[str, Mapping[str, str]], arguments: tuple[Any, ...], source: str, ending: str = ""
+) -> list[Check]:
+    """The checks that modules of this package hold: module → name of a check → what must be so.
+
+    A check's body is the module's function of the same name, with underscores. All are given one subject, which the
+    first module's ``Subject`` makes of ``arguments``. Modules are imported by the first check that runs, so that
+    listing checks stays quick. ``ending`` is added to the names.
+    """
+
+    def module(name: str) -> Any:
+        return importlib.import_module(f"grasp_bench.testing.{name}")
+
+    @functools.cache
+    def subject() -> Any:
+        return module(next(iter(contracts))).Subject(*arguments)
+
+    def body(place: str, name: str) -> None:
+        getattr(module(place), name.replace("-", "_"))(subject())
+
+    return [
+        Check(name + ending, contract, functools.partial(body, place, name), source)
+        for place, held in contracts.items()
+        for name, contract in held.items()
+    ]
 
 
 def require(kept: bool, found: str) -> None:

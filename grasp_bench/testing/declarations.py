@@ -21,6 +21,7 @@ WORDS: dict[plugins.Kind, tuple[str, ...]] = {
     "guidance": ("version", "paper"),
     "tasks": ("version", "source"),
     "extractors": ("version",),
+    "backbones": ("sampling_dtype",),
     "metrics": ("version", "label", "definition", "misleads", "source"),
 }
 """What is declared as text."""
@@ -86,13 +87,18 @@ def _is_number(field: FieldInfo) -> bool:
 
 
 def _imports_nothing_heavy(plugin: Any) -> None:
-    code = (
-        f"import importlib, sys; importlib.import_module({plugin.__module__!r}); "
-        f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    last = done.stderr.strip().rpartition("\n")[-1]
-    require(done.returncode == 0, f"importing {plugin.__module__} by itself fails: {last}")
-    heavy = ", ".join(done.stdout.split())
+    heavy = imported_by(f"import importlib; importlib.import_module({plugin.__module__!r})", HEAVY)
     require(not heavy, f"importing {plugin.__module__} imports {heavy}: import it inside the functions that need it")
+
+
+def imported_by(code: str, names: tuple[str, ...]) -> str:
+    """Those of the modules ``names`` that running ``code`` in a process of its own imports, separated by commas.
+
+    Raises AssertionError where it fails.
+    """
+    command = f"import sys; {code}; print('imported', *[name for name in {names!r} if name in sys.modules])"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment, check=False)
+    last = done.stderr.strip().rpartition("\n")[-1]
+    require(done.returncode == 0, f"a process of its own fails: {last}")
+    return ", ".join(done.stdout.rpartition("imported")[-1].split())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench import plugins
 from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
 from grasp_bench.errors import Skip, UserError
-from grasp_bench.testing.checks import Check, NotApplicable, require, source_of
+from grasp_bench.testing.checks import Check, NotApplicable, checks_of, require, source_of
 from grasp_bench.testing.declarations import declaration_checks
 
 if TYPE_CHECKING:
@@ -41,16 +41,7 @@ def extractor_checks(name: str, settings: Sequence[str] = ()) -> list[Check]:
     plugin = plugins.load("extractors", name)
     if settings:
         raise UserError(f"extractor {name} has no settings: leave out {', '.join(settings)}.")
-    source = source_of(plugin)
-    subject = functools.cache(functools.partial(Subject, plugin))
-    return declaration_checks("extractors", plugin) + [
-        Check(each, contract, functools.partial(_on, subject, BODIES[each]), source)
-        for each, contract in CONTRACT.items()
-    ]
-
-
-def _on(subject: Callable[[], Subject], body: Callable[[Subject], None]) -> None:
-    body(subject())
+    return declaration_checks("extractors", plugin) + checks_of({"extractors": CONTRACT}, (plugin,), source_of(plugin))
 
 
 class Subject:
@@ -100,7 +91,8 @@ class Subject:
         return self.load().features(self.images)
 
 
-def _shape(subject: Subject) -> None:
+def shape(subject: Subject) -> None:
+    """The type, the shape and the numbers of features."""
     import numpy as np
 
     found, expected = subject.features, f"({IMAGES}, d)"
@@ -110,7 +102,8 @@ def _shape(subject: Subject) -> None:
     require(bool((found != found[0]).any()), f"{IMAGES} different images with equal features")
 
 
-def _deterministic(subject: Subject) -> None:
+def deterministic(subject: Subject) -> None:
+    """Features by the extractor loaded anew, after other draws."""
     import numpy as np
     import torch
 
@@ -122,7 +115,8 @@ def _deterministic(subject: Subject) -> None:
     )
 
 
-def _image_alone(subject: Subject) -> None:
+def image_alone(subject: Subject) -> None:
+    """Images by themselves, and in the reverse order."""
     import numpy as np
 
     extractor = subject.load()
@@ -133,7 +127,8 @@ def _image_alone(subject: Subject) -> None:
         require(distance <= TOLERANCE, f"features of images {words} that differ by up to {distance:.2g} of their size")
 
 
-def _identity(subject: Subject) -> None:
+def identity(subject: Subject) -> None:
+    """What the identity states."""
     extractor = subject.load()
     if not isinstance(extractor, PretrainedExtractor):
         raise NotApplicable("it is built from a task's own data")
@@ -152,11 +147,3 @@ def _share(found: np.ndarray, expected: np.ndarray) -> float:
 
 def _kind(found: Any) -> str:
     return f"{type(found).__name__} of {getattr(found, 'dtype', 'no dtype')}"
-
-
-BODIES: dict[str, Callable[[Subject], None]] = {
-    "shape": _shape,
-    "deterministic": _deterministic,
-    "image-alone": _image_alone,
-    "identity": _identity,
-}

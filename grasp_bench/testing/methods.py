@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from grasp_bench import plugins
 from grasp_bench.contracts.settings import parse_settings
 from grasp_bench.testing.backbones import BACKBONES
-from grasp_bench.testing.checks import Check, source_of
+from grasp_bench.testing.checks import Check, checks_of, source_of
 from grasp_bench.testing.declarations import declaration_checks
-
-if TYPE_CHECKING:
-    from grasp_bench.testing.subject import Subject
 
 CONTRACT = {
     "step-0": "At step 0 the output equals the base model's exactly, or the docstring says what differs at step 0.",
@@ -46,25 +41,5 @@ def method_checks(name: str, settings: Sequence[str] = (), backbones: Sequence[s
     source = source_of(plugin)
     checks = declaration_checks("methods", plugin)
     for backbone in backbones:
-        subject = functools.cache(functools.partial(_subject, name, tuple(settings), backbone))
-        checks += [
-            Check(f"{each}[{backbone}]", contract, _body(each, subject), source) for each, contract in CONTRACT.items()
-        ]
+        checks += checks_of({"on_a_backbone": CONTRACT}, (name, tuple(settings), backbone), source, f"[{backbone}]")
     return checks
-
-
-def _subject(name: str, settings: tuple[str, ...], backbone: str) -> Subject:
-    from grasp_bench.testing.subject import Subject
-
-    return Subject(name, settings, backbone)
-
-
-def _body(check: str, subject: Callable[[], Subject]) -> Callable[[], None]:
-    """The function of ``on_a_backbone`` that is called after the check, on a subject made when it is first needed."""
-
-    def body() -> None:
-        from grasp_bench.testing import on_a_backbone
-
-        getattr(on_a_backbone, check.replace("-", "_"))(subject())
-
-    return body

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from grasp_bench import plugins
 from grasp_bench.contracts.settings import parse_settings
 from grasp_bench.run.plan import make_task
-from grasp_bench.testing.checks import Check, source_of
+from grasp_bench.testing.checks import Check, checks_of, source_of
 from grasp_bench.testing.declarations import declaration_checks
-
-if TYPE_CHECKING:
-    from grasp_bench.testing.data import Subject
 
 CONTRACT = {
     "budgets": 'There are budgets "standard" and "smoke", each under its own name.',
@@ -41,25 +36,6 @@ def task_checks(name: str, settings: Sequence[str] = ()) -> list[Check]:
     parse_settings(plugin.Config, settings, f"task {name}", {})
     if name.endswith(".toml"):
         make_task(name, settings, None)  # the mistakes in it are told at once
-    subject = functools.cache(functools.partial(_subject, name, tuple(settings)))
-    source = source_of(plugin)
-    return declaration_checks("tasks", plugin) + [
-        Check(each, contract, _body(each, subject), source) for each, contract in CONTRACT.items()
-    ]
-
-
-def _subject(name: str, settings: tuple[str, ...]) -> Subject:
-    from grasp_bench.testing.data import Subject
-
-    return Subject(name, settings)
-
-
-def _body(check: str, subject: Callable[[], Subject]) -> Callable[[], None]:
-    """The function of ``on_data`` that is called after the check, on a task that is made when first needed."""
-
-    def body() -> None:
-        from grasp_bench.testing import on_data
-
-        getattr(on_data, check.replace("-", "_"))(subject())
-
-    return body
+    return declaration_checks("tasks", plugin) + checks_of(
+        {"on_data": CONTRACT}, (name, tuple(settings)), source_of(plugin)
+    )

@@ -12,7 +12,7 @@ from grasp_bench.cli import app
 from grasp_bench.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("method", "guidance", "task", "extractor")
+KINDS = ("method", "guidance", "task", "extractor", "metric", "backbone")
 LONG = "a-very-long-name-of-thirty-ab"
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "scipy", "sklearn")
 
@@ -147,7 +147,7 @@ def test_options_that_do_not_go_together(folder: Path) -> None:
     assert "without a name" in mistake("task", "birds", "--path", "birds.toml")
     assert "--path there/mytask.toml" in mistake("task", "--dir", "there")
     assert "`grasp-bench new method my-method`" in mistake("method")
-    assert "there is a template of: task, method, guidance, extractor" in mistake("backbone", "mine")
+    assert "there is a template of: task, method, guidance, extractor, metric, backbone" in mistake("backbon", "mine")
     assert not list(folder.iterdir())
 
 
