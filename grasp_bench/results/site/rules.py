@@ -4,7 +4,7 @@ RULES = (
     "Same task version, backbone, budget, data order, noise, timesteps, sampler and image count for every method.",
     "Hyper-parameters are chosen with the same number of trials for every method, on validation data, and published.",
     "At least three seeds; one seed is shown as provisional. Intervals say what they resample: seed, patient, image.",
-    "Groups are compared at equal counts and beside the floor (real against held-out real at the same count).",
+    "Groups are compared at equal counts and beside the real reference (real images against held-out real ones).",
     "Methods whose difference is not significant (paired over seeds, Holm-corrected) share a tier.",
     "Results under one Major.Minor of the rules are comparable; anything else is not put in one table.",
 )
