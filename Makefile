@@ -6,7 +6,7 @@ METHODS := vanilla-ft lora moe grasp
 QUICK := -n 2 --dist loadfile -m "not slow and not slurm"
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo test test-lowest test-slow test-slurm coverage docs bench bench-gpu clean
+.PHONY: demo test test-lowest test-slow test-slurm coverage docs graph bench bench-gpu clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -42,6 +42,10 @@ test-slurm: .venv/installed-test
 # The documentation as a site, into .grasp-bench/site; a link that leads nowhere is an error.
 docs: .venv/installed-test
 	$(BIN)/mkdocs build --strict
+
+# What the documentation says of the code itself: the graph of packages, and what to read to add a plugin.
+graph: .venv/installed-test
+	PYTHONPATH=tests $(BIN)/python -m docs.generated
 
 # Speed and memory as ratios measured side by side in one run, into results/perf.
 bench: .venv/installed-bench
