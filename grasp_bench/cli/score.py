@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def score(
     real: Annotated[Path, typer.Argument(metavar="REAL", help="Real images: a folder, .npz, or .safetensors.")],
-    fake: Annotated[Path, typer.Argument(metavar="FAKE", help="Generated images, likewise.")],
+    fake: Annotated[Path, typer.Argument(metavar="FAKE", help="Generated images, in any of these forms.")],
     extractor: Annotated[
         str | None, typer.Option(help="See `grasp-bench list extractors`; for images inception if absent.")
     ] = None,
@@ -35,7 +35,7 @@ def score(
     head_above: Annotated[int | None, typer.Option(min=0, help="Head: classes of more REAL images.")] = None,
     tail_below: Annotated[int | None, typer.Option(min=0, help="Tail: classes of fewer REAL images.")] = None,
     train: Annotated[
-        Path | None, typer.Option(help="Training images, for IRS and authenticity; else IRS is of half of REAL.")
+        Path | None, typer.Option(help="Training images, for IRS and authenticity; without them IRS uses half of REAL.")
     ] = None,
     metrics: Annotated[
         str | None,

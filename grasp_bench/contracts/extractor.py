@@ -1,4 +1,4 @@
-"""The contract of a feature extractor: images in, one vector an image out."""
+"""The contract of a feature extractor: images in, one vector per image out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IDENTITY = "identity.json"
 
 
 class Extractor:
-    """Turns images into features; its name labels every distance that is measured with it."""
+    """A function from images to features; its name labels every distance that is measured with it."""
 
     version: ClassVar[str]
 
@@ -64,7 +64,7 @@ class PretrainedExtractor(Extractor):
         raise NotImplementedError
 
     def to(self, device: str) -> Self:
-        """The extractor itself, on ``device`` from now on, where it has anything to move."""
+        """Move the extractor to ``device``, where it has anything to move, and return it."""
         return self
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Any vision model of transformers, from a local folder: RAD-DINO for chest X-rays, for one."""
+"""Any vision model of transformers in a local folder, such as RAD-DINO for chest X-rays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HuggingFace(NetworkExtractor):
     """The class token of a transformers model's last layer, from a folder with config, preprocessor and safetensors
 
     The argument is a folder, or the id of a repository that is in the local Hugging Face cache. A model without a class
-    token gives the mean of its last layer over all places. Size, interpolation, mean and std are those of
+    token gives the mean of its last layer over all positions. Size, interpolation, mean and std are those of
     ``preprocessor_config.json``; the whole image is resized, without a crop. No code from the folder is run.
     """
 
@@ -138,7 +138,7 @@ def _load(folder: Path) -> Any:
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
         )
-    except Exception as error:  # whatever a config that does not fit makes of it
+    except Exception as error:  # transformers raises nearly anything for a config that does not fit
         raise UserError(
             f"{folder}: transformers cannot load it as a model ({type(error).__name__}: {error})."
         ) from error

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
-"""The same bytes, as torch-fidelity and as pytorch-fid call them."""
+"""Names of the same file in torch-fidelity and in pytorch-fid."""
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILES[0]}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""Of the file with the 2015-12-05 weights (95,628,359 bytes)."""
+"""sha256 of the file with the 2015-12-05 weights (95,628,359 bytes)."""
 
 
 class Inception(NetworkExtractor):

@@ -1,4 +1,4 @@
-"""What extractors that are a torch network share: sizes, batches, devices, precision."""
+"""The base of extractors that are torch networks: image sizes, batches, devices, precision."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Preprocessing:
         return (values - mean) / std
 
     def identity(self) -> dict[str, str]:
-        """How it is stated in an extractor's identity."""
+        """The preprocessing in words, for an extractor's identity."""
         height, width = self.size
         return {
             "resize": f"to {height}x{width}, {self.interpolation}, antialiased in float32, no crop, aspect not kept",

@@ -1,4 +1,4 @@
-"""The pixels themselves: what is left when no network may come between."""
+"""The pixels themselves as features, without a network."""
 
 from __future__ import annotations
 

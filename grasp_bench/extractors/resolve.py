@@ -1,4 +1,4 @@
-"""Extractors by what a user writes: ``inception``, ``timm:resnet18``, ``hf:rad-dino``."""
+"""Extractors by the name that a user writes: ``inception``, ``timm:resnet18``, ``hf:rad-dino``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grasp_bench.errors import UserError
 def resolve_extractor(spec: str, weights: Path | None = None) -> PretrainedExtractor:
     """The extractor ``name`` or ``name:argument``, with the weights of a file where it takes one.
 
-    Raises :class:`UserError` for a name that is not known, an argument too many or too few, and missing weights.
+    Raises :class:`UserError` for a name that is not known, a missing or superfluous argument, and missing weights.
     """
     name, colon, argument = spec.partition(":")
     extractor = plugins.load("extractors", name)

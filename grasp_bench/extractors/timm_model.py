@@ -1,4 +1,4 @@
-"""Any model of timm, DINOv2 among them, with its weights in a safetensors file."""
+"""Any model of timm, such as DINOv2, with its weights in a safetensors file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DINOV2 = "vit_large_patch14_dinov2.lvd142m"
 
 
 class Timm(NetworkExtractor):
-    """What a timm model gives to its classifier (``num_classes=0``), from ``--weights model.safetensors``
+    """Features that a timm model passes to its classifier (``num_classes=0``), from ``--weights model.safetensors``
 
     Input size, interpolation, mean and std are the model's own in timm; the whole image is resized, without a crop.
     """

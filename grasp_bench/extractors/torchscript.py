@@ -12,10 +12,10 @@ from grasp_bench.extractors.weights import existing, refuse
 
 
 class TorchScript(NetworkExtractor):
-    """What a TorchScript module gives for uint8 images (n, 3, H, W) of any size: float (n, d)
+    """Output of a TorchScript module for uint8 images (n, 3, H, W) of any size: float (n, d)
 
-    The module resizes and normalises by itself. A TorchScript file is a program, and `torch.jit.load` runs it and is
-    not free of pickle: use only files that you trust.
+    The module does its own resizing and normalisation. A TorchScript file is a program that
+    `torch.jit.load` runs, and may hold pickles: use only files that you trust.
     """
 
     version = "1"

@@ -15,7 +15,7 @@ PICKLED = frozenset([".bin", ".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".th", "
 
 
 def existing(path: Path) -> Path:
-    """``path``, if it is a file that holds something; else :class:`UserError`."""
+    """Return ``path`` if it is a file that is not empty. Raises :class:`UserError` otherwise."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "there is no such file"
         raise UserError(f"{path}: {what}, expected a file of weights.")
@@ -51,7 +51,10 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def fill(model: Any, state: dict[str, torch.Tensor], path: Path, name: str) -> None:
-    """Load ``state`` into ``model``; every tensor must fit and none may be missing, else :class:`UserError`."""
+    """Load ``state`` into ``model``; every tensor must fit and none may be missing.
+
+    Raises :class:`UserError` otherwise.
+    """
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -59,7 +62,7 @@ def fill(model: Any, state: dict[str, torch.Tensor], path: Path, name: str) -> N
 
 
 def drawn_apart(build: Callable[[], Any]) -> Any:
-    """What ``build`` gives; the weights that it draws, to be replaced, leave torch's global generator as it was."""
+    """Result of ``build``; it draws weights that will be replaced, so torch's global generator is left as it was."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -16,12 +16,13 @@ class Counts:
     """How many images of each kind are compared."""
 
     groups: dict[str, int]
-    """What every group can give. Those that give at least ``n`` are scored, on ``n``."""
+    """Images that are available per group; groups with at least ``n`` are scored, on ``n``."""
     n: int
+    """Images of each kind for every group that is scored."""
     class_n: int | None
-    """For every class that is scored; None where none is."""
+    """Images of each kind for every class that is scored; None where none is."""
     available: np.ndarray
-    """What each class can give: (classes,)."""
+    """Images that are available per class (classes,)."""
 
 
 def plan_counts(

@@ -45,7 +45,7 @@ class KernelDistance(FeatureMetric):
         return kernel_distance(given.real, given.generated)
 
     def standard_error(self, given: Sets, key: tuple[str | int, ...]) -> float | None:
-        """That of the delete-half jackknife; None for fewer than four images."""
+        """Standard error of the delete-half jackknife; None for fewer than four images."""
         half = len(given.real) // 2
         if half < 2:
             return None

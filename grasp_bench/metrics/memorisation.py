@@ -61,7 +61,7 @@ class Matches:
         return len(self.fake)
 
     def within(self, ratio: float) -> Matches:
-        """Those of a ratio of at most ``ratio``."""
+        """The matches with a ratio of at most ``ratio``."""
         kept = self.ratio <= ratio
         return Matches(self.fake[kept], self.train[kept], self.distance[kept], self.ratio[kept])
 
@@ -73,9 +73,9 @@ class Authenticity:
     share: float
     """Share of generated images that are authentic."""
     copies: Matches
-    """The others."""
+    """Generated images that are copies."""
     n: int
-    """Generated images."""
+    """Number of generated images."""
 
 
 def authenticity(train: np.ndarray, fake: np.ndarray) -> Authenticity:
@@ -96,8 +96,8 @@ def near_duplicates(train: np.ndarray, fake: np.ndarray, ratio: float) -> Matche
     """Rows of ``fake`` (n, d) that are at most ``ratio`` times as far from a row of ``train`` (N, d) as its neighbour.
 
     Compared are the distance to the nearest training image, and the distance from that image to the training image
-    nearest to it: a scale that needs no knowledge of the features. At 0 these are equal rows, at 1 all that are not
-    authentic.
+    nearest to it: a scale that needs no knowledge of the features. At 0 the matches are equal rows, at 1
+    all rows that are not authentic.
 
     Raises ValueError for a ratio outside [0, 1], and as :func:`authenticity` does.
     """

@@ -23,8 +23,9 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.
 def nearest(queries: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index (n,) and Euclidean distance (n,) of the row of ``reference`` (m, d) nearest to each of ``queries`` (n, d).
 
-    Of rows equally near, the first. Neighbours are found among squared distances, with their rounding errors; the
-    distance is then that of the two rows' difference, so that equal rows are at exactly 0.
+    Among rows that are equally near, the first is taken. Neighbours are found among squared distances,
+    with their rounding errors; the distance is then that of the two rows' difference, so that equal rows
+    are at exactly 0.
     """
     centre = reference.mean(axis=0)  # distances lose fewer digits about the centre
     indices = np.empty(len(queries), dtype=np.int64)
@@ -36,7 +37,7 @@ def nearest(queries: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.
 def nearest_other(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index and distance of the other row of ``features`` (n, d), n > 1, nearest to each at ``rows`` (r,): (r,), (r,).
 
-    As :func:`nearest` otherwise.
+    Ties and distances are handled as in :func:`nearest`.
     """
     centred = features - features.mean(axis=0)
     indices = np.empty(len(rows), dtype=np.int64)

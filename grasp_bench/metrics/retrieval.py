@@ -92,11 +92,11 @@ class RetrievalScore:
     high: float
     """High end of the 95 % interval of ``irs_inf``."""
     adjusted: float | None
-    """``irs_inf`` over that of held-out real images, both for ``adjusted_n`` images; None without held-out images."""
+    """Ratio of ``irs_inf`` to that of held-out real images, both for ``adjusted_n`` images; None without them."""
     retrieved: int
     """k: training images that are the nearest neighbour of some generated one."""
     n: int
-    """Generated images."""
+    """Number of generated images."""
     train_n: int
     """N: training images."""
     adjusted_n: int | None
@@ -185,7 +185,7 @@ def _support(k: float, n: int, limit: int) -> float:
 
 
 def _interval(k: int, n: int, limit: int) -> tuple[float, float]:
-    """Ends, in [k, ``limit``], of the s that ``k`` different values in ``n`` draws speak against at 2.5 % a side."""
+    """Ends, in [k, ``limit``], of the s that ``k`` different values in ``n`` draws do not reject at 2.5 % per side."""
     # P(K = j | s) = S(n, j) s!/(s − j)! s⁻ⁿ: one distribution gives the Stirling numbers, and they every other.
     # The tails that are asked for lie about k, where the most likely s has its mass: n² stands in for infinity.
     most_likely = max(k, int(_support(k, n, max(limit, n * n))))

@@ -24,9 +24,9 @@ class LabelledFeatures:
     features: np.ndarray
     labels: np.ndarray
     ids: Sequence[str] | None = None
-    """With them (n,) draws do not depend on the order of rows."""
+    """Ids of the images (n,); with them, draws do not depend on the order of rows."""
     units: np.ndarray | None = None
-    """What each image comes or goes with when units are resampled (n,); by default itself."""
+    """Id of the unit that each image is resampled with (n,); by default every image is its own unit."""
 
     def ordered(self) -> LabelledFeatures:
         """These features in the order of their ids."""
@@ -106,7 +106,7 @@ class _Sets:
         ]
 
     def by_name(self, classes: Sequence[int] | np.ndarray) -> list[int]:
-        """Class indices in the order of their names, which is that of no caller."""
+        """Class indices in the order of their names, whatever the order of the caller's."""
         return sorted(map(int, classes), key=lambda index: self.names[index])
 
     def rows(
