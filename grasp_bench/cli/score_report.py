@@ -61,7 +61,7 @@ def compare(comparison: Comparison, progress: Progress) -> ScoreReport:
         scores=scores,
         notes=list(_notes(comparison, scores, copies)),
         extractor=identity.get("extractor", "?") if identity else "",
-        inception={"extractor", "weights"} <= identity.keys() and is_fid(identity),
+        inception=is_fid(identity),
         units=("image" if units[0] is None else str(cluster_by), "image" if units[1] is None else str(cluster_by)),
         copies=copies,
     )

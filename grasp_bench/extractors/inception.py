@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -48,9 +49,9 @@ class Inception(NetworkExtractor):
         return features
 
 
-def is_fid(identity: dict[str, str]) -> bool:
+def is_fid(identity: Mapping[str, str]) -> bool:
     """Whether the Fréchet distance in features of this identity may be called FID."""
-    return identity["extractor"] == "inception" and identity["weights"] == SHA256
+    return identity.get("extractor") == "inception" and identity.get("weights") == SHA256
 
 
 def _find() -> Path:

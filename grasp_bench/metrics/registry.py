@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from grasp_bench import plugins
 from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Metric
@@ -17,14 +17,15 @@ FIRST = frozenset(
 """Metrics, in their version "1", that every run had before metrics were plugins: its stages do not name them."""
 
 
-def feature_metrics() -> tuple[FeatureMetric, ...]:
-    """The metrics that every run is scored by, from features: all but optional ones."""
-    return tuple(each for each in _of_features() if not each.optional)
+def feature_metrics(only: Collection[str] | None = None) -> tuple[FeatureMetric, ...]:
+    """The metrics that a run is scored by, from features: all but optional ones, or those among the names ``only``."""
+    return tuple(each for each in _of_features() if (not each.optional if only is None else each.name in only))
 
 
-def classifier_metrics() -> tuple[ClassifierMetric, ...]:
-    """The metrics that every run is scored by, from what classifiers predict."""
-    return tuple(each for each in _installed() if isinstance(each, ClassifierMetric))
+def classifier_metrics(only: Collection[str] | None = None) -> tuple[ClassifierMetric, ...]:
+    """The metrics that a run is scored by, from what classifiers predict: all, or those among the names ``only``."""
+    found = [each for each in _installed() if isinstance(each, ClassifierMetric)]
+    return tuple(each for each in found if only is None or each.name in only)
 
 
 def chosen(names: Iterable[str]) -> tuple[FeatureMetric, ...]:

@@ -114,8 +114,8 @@ def _table(
     table.add_column("n", justify="right", no_wrap=True)
     for metric in metrics:
         error = " ± se" if any(row[metric.name].standard_error is not None for row in rows) else ""
-        for heading in (report.title(metric) + error, *(("real\nreference", "excess") if beside else ())):
-            table.add_column(Text(heading.replace("(", "\n(")), justify="right", min_width=6)
+        for heading in (report.title(metric) + error, *(("real reference", "excess") if beside else ())):
+            table.add_column(Text(_narrow(heading)), justify="right", min_width=5)
     for row in rows:
         first, found = next(iter(row.values())), [row[metric.name] for metric in metrics]
         if first.value is None:
@@ -126,6 +126,12 @@ def _table(
         if not beside:
             table.add_row("  real reference", "", *(number(score.reference) for score in found), style="dim")
     return table
+
+
+def _narrow(heading: str) -> str:
+    """A heading in lines of one word, long ones hyphenated."""
+    words = heading.replace("(", " (").replace(" ± ", " ±").split()
+    return "\n".join(f"{word[:6]}-\n{word[6:]}" if len(word) > 10 and word.isalpha() else word for word in words)
 
 
 def _row_name(score: Measured) -> str:

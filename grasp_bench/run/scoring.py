@@ -1,17 +1,20 @@
-"""From features and a classifier's probabilities to the metrics of a record."""
+"""From features and a classifier's probabilities to the scores of a record."""
 
 from __future__ import annotations
 
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
+from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric
 from grasp_bench.contracts.record import Interval, Score, Source, TestSet
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
+from grasp_bench.extractors.inception import is_fid
 from grasp_bench.metrics.classification import classification_intervals, classification_scores
 from grasp_bench.metrics.groups import group_members
 from grasp_bench.metrics.measured import Measured
@@ -19,6 +22,7 @@ from grasp_bench.metrics.memorisation import NEAR, near_duplicates
 from grasp_bench.metrics.protocol import Protocol
 from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
+from grasp_bench.run.files import CLASSES, COPIES
 
 DRAWS = 20
 """Draws of equal counts behind the scores of a run: as many as ``grasp-bench score`` makes, so that the two agree."""
@@ -32,15 +36,53 @@ CLASS_COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """All that the scores of a run are computed from."""
+
+    real: LabelledFeatures
+    """Features of test images."""
+    fake: LabelledFeatures
+    """Features of generated images."""
+    train: LabelledFeatures
+    """Features of training images."""
+    tests: Mapping[str, Split]
+    """Test set → its images."""
+    probabilities: Mapping[str, Mapping[str, np.ndarray]]
+    """What classifiers were trained on → test set → what they predict (classifiers, n, classes)."""
+    identity: Mapping[str, str] | None
+    """What the extractor is, where the features say it."""
+
+
+def score_run(
+    task: Task[TaskSettings], name: str, given: Evidence, only: Collection[str] | None = None
+) -> tuple[list[Score], dict[str, str]]:
+    """The scores of a run of the task ``name``, and the content of the tables that are kept beside its record.
+
+    ``only`` names the metrics; by default all that are installed and not optional. Raises ValueError as they do.
+    """
+    measured = fidelity_and_diversity(task, given.real, given.fake, given.train, feature_metrics(only))
+    classifying = classifier_metrics(only)
+    inception = given.identity is not None and is_fid(given.identity)
+    scores = fidelity_scores(measured, task.extractor, inception)
+    scores += downstream_scores(task, name, given.tests, given.probabilities, classifying)
+    classes = class_table(task.classes(), measured, given.tests, given.probabilities, classifying)
+    return scores, {CLASSES: classes, COPIES: copies_table(task.classes(), given.fake, given.train)}
+
+
 def fidelity_and_diversity(
-    task: Task[TaskSettings], real: LabelledFeatures, fake: LabelledFeatures, train: LabelledFeatures
+    task: Task[TaskSettings],
+    real: LabelledFeatures,
+    fake: LabelledFeatures,
+    train: LabelledFeatures,
+    metrics: tuple[FeatureMetric, ...],
 ) -> list[Measured]:
     """Every score of every group and class, from features of test, generated and training images."""
-    names, protocol = [info.name for info in task.classes()], Protocol(feature_metrics(), draws=DRAWS)
+    names, protocol = [info.name for info in task.classes()], Protocol(metrics, draws=DRAWS)
     return group_scores(real, fake, names, group_members(task.class_groups(), task.groups), protocol, train)
 
 
-def fidelity_metrics(scores: Iterable[Measured], extractor: str, fid: bool = False) -> list[Score]:
+def fidelity_scores(scores: Iterable[Measured], extractor: str, fid: bool = False) -> list[Score]:
     """The record's scores of groups; ``fid``: whether distances may be called FID and KID."""
     return [
         Score(
@@ -63,18 +105,19 @@ def fidelity_metrics(scores: Iterable[Measured], extractor: str, fid: bool = Fal
     ]
 
 
-def downstream_metrics(
+def downstream_scores(
     task: Task[TaskSettings],
     name: str,
     tests: Mapping[str, Split],
     probabilities: Mapping[str, Mapping[str, np.ndarray]],
+    metrics: Sequence[ClassifierMetric],
 ) -> list[Score]:
     """Scores on real test images of classifiers trained on generated images, real ones and both.
 
     ``probabilities`` is source → test set → (classifiers, n, classes). Intervals resample patients where these are
     known.
     """
-    scores, metrics = [], classifier_metrics()
+    scores = []
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
         members = group_members(task.class_groups())
         groups, key = task.class_groups(), (name, source, test)
@@ -131,6 +174,7 @@ def class_table(
     scores: Iterable[Measured],
     tests: Mapping[str, Split],
     probabilities: Mapping[str, Mapping[str, np.ndarray]],
+    metrics: Sequence[ClassifierMetric],
 ) -> str:
     """CSV: one line for each class and score; a value is empty where n is too small."""
     by_name = {info.name: info for info in classes}
@@ -143,7 +187,7 @@ def class_table(
             numbers = (score.n, score.value, score.reference, score.low, score.high)
             writer.writerow((info.name, info.group, info.train_count, score.metric.name, "generated", "test", *numbers))
     each_alone = np.array([f"class {index}" for index in range(len(classes))])
-    metrics = [metric for metric in classifier_metrics() if not metric.counts_classes]
+    metrics = [metric for metric in metrics if not metric.counts_classes]
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
         found = classification_scores(split.labels, by_test[test], each_alone, metrics)
         for (index, info), metric in itertools.product(enumerate(classes), metrics):

@@ -135,7 +135,7 @@ def test_score_has_it_as_the_run_has(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_has_it_in_every_scope(folder: Path) -> None:
-    found = [each for each in record(folder, "vanilla-ft")["metrics"] if each["name"] == "cmmd"]
+    found = [each for each in record(folder, "vanilla-ft")["scores"] if each["metric"] == "cmmd"]
     assert {each["scope"] for each in found} == {"group", "class mean", "worst class"}
     assert {each["label"] for each in found} == {"CMMD(digits-cnn)"}
     (classes,) = (folder / "results").rglob("vanilla-ft*/**/classes.csv")
@@ -164,6 +164,6 @@ def test_an_old_run_is_rescored_without_training(folder: Path, tmp_path: Path) -
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
     assert new.run_id == old["run_id"]
     assert new.weights == old["weights"]
-    kept = [each.model_dump(mode="json") for each in new.metrics if each.name != "cmmd"]
-    assert kept == old["metrics"]
-    assert len(new.metrics) > len(kept)
+    kept = [each.model_dump(mode="json") for each in new.scores if each.metric != "cmmd"]
+    assert kept == old["scores"]
+    assert len(new.scores) > len(kept)

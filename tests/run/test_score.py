@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
+from grasp_bench.metrics.registry import feature_metrics
 from grasp_bench.metrics.scoring import LabelledFeatures
-from grasp_bench.run.scoring import copies_table, fidelity_and_diversity, fidelity_metrics
+from grasp_bench.run.scoring import copies_table, fidelity_and_diversity, fidelity_scores
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -96,7 +97,9 @@ def test_groups_of_too_few_images_have_no_value():
         return LabelledFeatures(state.randn(len(labels), 4), labels)
 
     real = features([20] * 7 + [2] * 3)
-    metrics = fidelity_metrics(fidelity_and_diversity(task, real, features([9] * 10), features([5] * 10)), "pixels")
+    metrics = fidelity_scores(
+        fidelity_and_diversity(task, real, features([9] * 10), features([5] * 10), feature_metrics()), "pixels"
+    )
     tail = [metric for metric in metrics if metric.group == "tail"]
     assert {metric.value for metric in tail} == {None}
     assert {metric.n for metric in tail if metric.scope == "group"} == {3}
@@ -106,9 +109,11 @@ def test_groups_of_too_few_images_have_no_value():
 
 
 def test_distances_are_called_fid_with_its_weights_alone():
-    scores = fidelity_and_diversity(DigitsLT(DigitsSettings()), *(random_features(seed) for seed in range(3)))
+    scores = fidelity_and_diversity(
+        DigitsLT(DigitsSettings()), *(random_features(seed) for seed in range(3)), feature_metrics()
+    )
     for fid, labels in ((True, {"FID", "KID"}), (False, {"FD(inception)", "KD(inception)"})):
-        found = fidelity_metrics(scores, "inception", fid)
+        found = fidelity_scores(scores, "inception", fid)
         assert {metric.label for metric in found if metric.metric in ("fd", "kid")} == labels
 
 

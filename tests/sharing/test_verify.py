@@ -304,7 +304,7 @@ def test_relative_difference(a, b, expected):
 
 
 def test_it_computes_with_the_functions_of_a_run(pack, monkeypatch):
-    def instead(task, real, fake, train):
+    def instead(task, real, fake, train, metrics):
         raise ValueError(f"asked of {len(real.features)}, {len(fake.features)} and {len(train.features)} images")
 
     monkeypatch.setattr(scoring, "fidelity_and_diversity", instead)

@@ -19,9 +19,10 @@ from grasp_bench.contracts.task import Split
 from grasp_bench.data import cifar
 from grasp_bench.data.root import VARIABLE
 from grasp_bench.errors import UserError
+from grasp_bench.metrics.registry import classifier_metrics
 from grasp_bench.run.pipeline import stage_keys
 from grasp_bench.run.plan import plan
-from grasp_bench.run.scoring import downstream_metrics
+from grasp_bench.run.scoring import downstream_scores
 from grasp_bench.tasks.imagenet_lt import ImageNetLT
 from grasp_bench.tasks.mimic_lt import MimicLT, MimicSettings
 from grasp_bench.tasks.nih_lt import NihLT, NihSettings
@@ -259,7 +260,7 @@ def test_intervals_count_the_patients_of_their_group() -> None:
     patients = np.array([f"{label}-{row % 2}" if label < 7 else f"p{row}" for row, label in enumerate(labels)])
     split = Split([str(row) for row in range(80)], labels, [""] * 80, lambda rows: rows, patients)
     probabilities = np.random.RandomState(0).dirichlet(np.ones(20), (1, 80))
-    metrics = downstream_metrics(task, "t", {"test": split}, {"real": {"test": probabilities}})
+    metrics = downstream_scores(task, "t", {"test": split}, {"real": {"test": probabilities}}, classifier_metrics())
     units = {metric.group: metric.interval.units for metric in metrics if metric.name == "accuracy_real"}
     assert units == {"head": 14, "medium": 36, "tail": 16, "all": 66}
 

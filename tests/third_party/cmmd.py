@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from grasp_bench.contracts.metric import FeatureMetric, Sets
+from grasp_bench import FeatureMetric, Sets
 
 SIGMA, SCALE = 10.0, 1000.0
 

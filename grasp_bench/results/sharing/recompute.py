@@ -18,7 +18,6 @@ from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import Archive, escaped
 from grasp_bench.results.sharing.differences import differences
 from grasp_bench.results.sharing.manifest import FEATURES, PROBABILITIES, TESTS, PackedRun
-from grasp_bench.run.files import CLASSES, COPIES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,22 +90,12 @@ def read_inputs(archive: Archive, run: PackedRun) -> Inputs:
 
 def recompute(inputs: Inputs, run: PackedRun, record: RunRecord) -> Recomputed:
     """Return every score of a run, computed by :mod:`grasp_bench.run.scoring`. Raises ValueError like the metrics."""
-    from grasp_bench.extractors.inception import is_fid
-    from grasp_bench.run.scoring import (
-        class_table,
-        copies_table,
-        downstream_metrics,
-        fidelity_and_diversity,
-        fidelity_metrics,
-    )
+    from grasp_bench.run.scoring import Evidence, score_run
 
-    task = PackedTask(run.classes, run.extractor)
     real, fake, train = (inputs.sets[role] for role in ("real", "fake", "train"))
-    scores = fidelity_and_diversity(task, real, fake, train)
-    metrics = fidelity_metrics(scores, task.extractor, inputs.identity is not None and is_fid(inputs.identity))
-    metrics += downstream_metrics(task, record.spec.task.name, inputs.tests, inputs.probabilities)
-    classes = class_table(run.classes, scores, inputs.tests, inputs.probabilities)
-    return Recomputed(metrics, {CLASSES: classes, COPIES: copies_table(run.classes, fake, train)})
+    given = Evidence(real, fake, train, inputs.tests, inputs.probabilities, inputs.identity)
+    recorded = {score.metric for score in record.scores}  # metrics that are installed here alone are not its fault
+    return Recomputed(*score_run(PackedTask(run.classes, run.extractor), record.spec.task.name, given, recorded))
 
 
 def score_differences(recorded: list[Score], found: list[Score]) -> tuple[list[str], float]:

@@ -11,8 +11,6 @@ from grasp_bench.io import read_tensors, write_bytes, write_json
 from grasp_bench.metrics.registry import beyond_the_first
 from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import (
-    CLASSES,
-    COPIES,
     FEATURES,
     GENERATED_SHEET,
     METRICS,
@@ -35,9 +33,8 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
 
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
     from grasp_bench.data.features import read_features
-    from grasp_bench.extractors.inception import is_fid
     from grasp_bench.metrics.scoring import LabelledFeatures
-    from grasp_bench.run import scoring
+    from grasp_bench.run.scoring import Evidence, score_run
 
     plan, data = context.plan, context.data
     splits = {"features-real": data.test, "features": context.images, "features-train": data.train}
@@ -49,16 +46,15 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
         source: {test: found.numpy() for test, found in read_tensors(upstream[stage] / PROBABILITIES).items()}
         for source, stage in classify.SOURCES.items()
     }
-    tests, known = classify.tested_on(data), features.identity(context.extractor)
-    scores = scoring.fidelity_and_diversity(plan.task, real, fake, train)
-    metrics = scoring.fidelity_metrics(scores, plan.task.extractor, known is not None and is_fid(known))
-    metrics += scoring.downstream_metrics(plan.task, plan.spec.task.name, tests, probabilities)
-    write_bytes(folder / CLASSES, scoring.class_table(context.classes, scores, tests, probabilities).encode())
-    write_bytes(folder / COPIES, scoring.copies_table(context.classes, fake, train).encode())
+    tests, identity = classify.tested_on(data), features.identity(context.extractor)
+    given = Evidence(real, fake, train, tests, probabilities, identity)
+    scores, tables = score_run(plan.task, plan.spec.task.name, given)
+    for name, table in tables.items():
+        write_bytes(folder / name, table.encode())
     _write_picture(context, folder)
     if not plan.private:
         _write_sheets(context, folder)
-    write_json(folder / METRICS, [metric.model_dump(mode="json") for metric in metrics])
+    write_json(folder / METRICS, [score.model_dump(mode="json") for score in scores])
 
 
 def _write_picture(context: Context, folder: Path) -> None:
