@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -132,6 +133,9 @@ def renewed() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    for path, text in renewed().items():
-        path.write_text(text, encoding="utf-8")
-        print(path)
+    stale = {path: text for path, text in renewed().items() if not path.exists() or path.read_text() != text}
+    for path, text in stale.items():
+        print(path.relative_to(ROOT))
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+    sys.exit("--check" in sys.argv and bool(stale))
