@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from grasp_bench.adapters.routing import Route as Route
     from grasp_bench.api import load as load
     from grasp_bench.api import run as run
+    from grasp_bench.api import score as score
     from grasp_bench.backbones.saved import SavedBackbone as SavedBackbone
     from grasp_bench.contracts.backbone import Backbone as Backbone
     from grasp_bench.contracts.backbone import Block as Block
@@ -80,7 +81,7 @@ _HOMES = {
     "adapters.layout": ("channels_first", "on_tokens"),
     "adapters.residual": ("RoutedAdapter",),
     "adapters.routing": ("Route",),
-    "api": ("load", "run"),
+    "api": ("load", "run", "score"),
     "backbones.saved": ("SavedBackbone",),
     "contracts.backbone": ("Backbone", "Block", "Description", "PromptEmbeddings"),
     "contracts.extractor": ("Extractor", "PretrainedExtractor"),

@@ -1,20 +1,27 @@
-"""The functions behind ``grasp_bench.run`` and ``grasp_bench.load``: what the command line does, for scripts."""
+"""The functions behind ``grasp_bench.run``, ``score`` and ``load``: what the command line does, for scripts."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_bench.contracts.spec import STANDARD
+from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
     from grasp_bench.contracts.record import RunRecord
+    from grasp_bench.data.features import FeatureSet
     from grasp_bench.export.pipeline import FineTunedPipeline
 
     FilePath = str | os.PathLike[str]
     Values = Mapping[str, str | int | float | bool]
+    Features = np.ndarray | FilePath
 
 
 def run(
@@ -111,6 +118,102 @@ def run(
     return carry_out(planned, options, progress)[1]
 
 
+def score(
+    real: Features,
+    generated: Features,
+    *,
+    real_labels: Sequence[str | int] | None = None,
+    generated_labels: Sequence[str | int] | None = None,
+    train: Features | None = None,
+    train_labels: Sequence[str | int] | None = None,
+    groups: Mapping[str, Sequence[str | int]] | None = None,
+    metrics: Sequence[str] | None = None,
+    n: int | None = None,
+    draws: int = 20,
+    k: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score features of generated images against those of real ones, every group of classes at equal counts.
+
+    Computes what ``grasp-bench score`` and every run compute, from features that are already extracted.
+
+    Args:
+        real: Features of real images, (n, d), or a file of features (``.npz``, ``.safetensors``).
+        generated: Features of generated images, likewise.
+        real_labels: Class of each real image; those of the file if None. Without labels all images are one class.
+        generated_labels: Class of each generated image, likewise.
+        train: Features of the training images, for metrics that look at them.
+        train_labels: Class of each training image.
+        groups: Group → its classes; only all classes together if None.
+        metrics: Names of metrics, as ``grasp-bench list metrics`` prints them; all that apply if None.
+        n: Images per group and side; as many as every group can give if None.
+        draws: Draws of equal counts that a score is the mean of.
+        k: Neighbours behind precision, recall, density and coverage.
+        seed: Seed of the draws.
+
+    Returns:
+        A row per metric, group and class with the columns of :func:`grasp_bench.load_results`: ``metric``,
+        ``metric_version``, ``metric_label``, ``direction``, ``scope``, ``group``, ``value``, ``n``, ``reference``,
+        ``low``, ``high`` and ``worst``.
+
+    Raises:
+        UserError: For an unknown metric or class, for labels of some sets alone, and for a damaged file.
+        ValueError: For features that a metric is not defined for.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from grasp_bench.metrics.protocol import Protocol
+    from grasp_bench.metrics.registry import chosen, feature_metrics
+    from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
+
+    sets = [_feature_set(real, real_labels), _feature_set(generated, generated_labels)]
+    sets += [] if train is None else [_feature_set(train, train_labels)]
+    if len({each.labels is None for each in sets}) > 1:
+        raise UserError("some sets have labels and others have none. Give labels of all sets, or of none.")
+    names = sorted({name for each in sets for name in each.labels or ["all"]})
+    index = {name: number for number, name in enumerate(names)}
+    members = {
+        group: np.array([_index(index, group, each) for each in each_of]) for group, each_of in (groups or {}).items()
+    }
+    labelled = [
+        LabelledFeatures(
+            each.features,
+            np.array([index[name] for name in each.labels or ["all"] * len(each.features)]),
+            each.ids or [hashlib.sha256(row.tobytes()).hexdigest() for row in each.features],
+        )
+        for each in sets
+    ]
+    applicable = (metric for metric in feature_metrics() if train is not None or not metric.train_minimum)
+    asked = tuple(applicable) if metrics is None else chosen(metrics)
+    protocol = Protocol(asked, n, draws, k, 0, seed)
+    scores = group_scores(
+        labelled[0],
+        labelled[1],
+        names,
+        members | {"all": np.arange(len(names))},
+        protocol,
+        labelled[2] if len(labelled) > 2 else None,
+    )
+    return pd.DataFrame(
+        {
+            "metric": each.metric.name,
+            "metric_version": each.metric.version,
+            "metric_label": each.metric.label,
+            "direction": each.metric.direction,
+            "scope": each.scope,
+            "group": each.name,
+            "value": each.value,
+            "n": each.n,
+            "reference": each.reference,
+            "low": each.low,
+            "high": each.high,
+            "worst": each.worst,
+        }
+        for each in scores
+    ).astype(dict.fromkeys(("value", "reference", "low", "high"), float))
+
+
 def load(folder: FilePath, backbone: str | None = None, device: str = "auto") -> FineTunedPipeline:
     """Load what ``grasp-bench export`` wrote as a pipeline of diffusers.
 
@@ -128,6 +231,25 @@ def load(folder: FilePath, backbone: str | None = None, device: str = "auto") ->
     from grasp_bench.export.pipeline import load as load_folder
 
     return load_folder(Path(folder), backbone, device)
+
+
+def _feature_set(found: Features, labels: Sequence[str | int] | None) -> FeatureSet:
+    """Return features with their labels as text. Raises :class:`UserError` where their numbers differ."""
+    import numpy as np
+
+    from grasp_bench.data.features import FeatureSet, read_features
+
+    read = FeatureSet(np.asarray(found, float)) if isinstance(found, np.ndarray) else read_features(Path(found))
+    names = read.labels if labels is None else [str(label) for label in labels]
+    if names is not None and len(names) != len(read.features):
+        raise UserError(f"{len(names)} labels for {len(read.features)} images. Give one label per image.")
+    return FeatureSet(read.features, names, read.ids)
+
+
+def _index(index: Mapping[str, int], group: str, name: str | int) -> int:
+    if str(name) not in index:
+        raise UserError(f"groups, {group}: no image is of class {name!r}. The classes are: {', '.join(index)}.")
+    return index[str(name)]
 
 
 def _assignments(settings: Values | None) -> list[str]:

@@ -77,3 +77,43 @@ def test_the_page_of_the_interface_has_every_name():
     page = (Path(__file__).parents[1] / "docs" / "api.md").read_text().split()
     named = {word.rpartition(".")[2] for word in page if word.startswith("grasp_bench.")}
     assert named == set(grasp_bench.__all__) - {"__version__"}
+
+
+def test_score_gives_the_rows_that_the_command_line_prints(tmp_path):
+    import numpy as np
+    from typer.testing import CliRunner
+
+    from grasp_bench.cli import app
+
+    draw, files = np.random.default_rng(0), {}
+    labels, groups = np.repeat(["crow", "wren"], [40, 20]), {"head": ["crow"], "tail": ["wren"]}
+    for name in ("real", "generated"):
+        features = draw.normal(size=(60, 3))
+        files[name] = tmp_path / f"{name}.npz"
+        np.savez(files[name], features=features, labels=labels)
+    scores = grasp_bench.score(files["real"], files["generated"], groups=groups, metrics=["fd"])
+    assert set(scores["group"]) == {"head", "tail", "all", "crow", "wren"}
+    (tmp_path / "groups.csv").write_text("class,group\ncrow,head\nwren,tail\n")
+    words = [*map(str, files.values()), "--groups", str(tmp_path / "groups.csv"), "--metrics", "fd", "--json"]
+    assert CliRunner().invoke(app, ["score", *words, str(tmp_path / "out.json")]).exit_code == 0
+    found = scores[(scores["group"] == "all") & (scores["scope"] == "group")].iloc[0]
+    assert found["metric"] == "fd"
+    assert found["low"] <= found["value"] <= found["high"]
+    assert f'"value": {found["value"]}' in (tmp_path / "out.json").read_text()
+    arrays = [np.load(path)["features"] for path in files.values()]
+    same = grasp_bench.score(*arrays, real_labels=labels, generated_labels=labels, groups=groups, metrics=["fd"])
+    assert same.equals(scores)
+
+
+def test_score_refuses_labels_of_one_set_and_unknown_classes():
+    import numpy as np
+
+    features = np.zeros((4, 2))
+    with pytest.raises(UserError, match="others have none"):
+        grasp_bench.score(features, features, real_labels=list("aabb"))
+    with pytest.raises(UserError, match="no image is of class 'c'"):
+        grasp_bench.score(
+            features, features, real_labels=list("aabb"), generated_labels=list("aabb"), groups={"tail": ["c"]}
+        )
+    with pytest.raises(UserError, match="3 labels for 4 images"):
+        grasp_bench.score(features, features, real_labels=list("aab"))

@@ -12,7 +12,7 @@ pytest.importorskip("grimp", reason="comes with import-linter")
 
 
 def test_what_is_written_from_the_code_is_up_to_date():
-    """In a process of its own, where ``baselines`` and ``tasks`` are the packages and not the folders of their tests."""
+    """In a process of its own, where ``baselines`` and ``tasks`` are the packages, not the folders of their tests."""
     command = [sys.executable, "-m", "docs.generated", "--check"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
