@@ -10,11 +10,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, DiTPipeline, DPMSolverMultistepScheduler
-from methods_on import attach
 
-from grasp_bench.adapters.residual import RoutedAdapter
 from grasp_bench.backbones.dit import DiT, assign_rows, class_names
-from grasp_bench.backbones.pixart import PixArt
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
@@ -66,28 +63,6 @@ def noise(count: int) -> torch.Tensor:
 
 
 # Describing and loading
-
-
-def test_it_is_described_and_loaded_frozen_in_float32(saved, backbone):
-    description = DiT.describe(str(saved))
-    assert description.image_shape == backbone.image_shape == (3, 32, 32)
-    assert description.revision == backbone.revision
-    assert description.autoencoder
-    assert description.text_encoder is None
-    assert backbone.latent_shape == (4, 8, 8)
-    assert not backbone.transformer.training
-    assert {parameter.dtype for parameter in backbone.transformer.parameters()} == {torch.float32}
-    assert not any(parameter.requires_grad for parameter in backbone.transformer.parameters())
-
-
-def test_folders_of_other_families_are_refused(folder):
-    with pytest.raises(UserError, match="class DiTTransformer2DModel, expected PixArtTransformer2DModel"):
-        PixArt.describe(str(folder))
-    index = folder / "model_index.json"
-    content = json.loads(index.read_text())
-    index.write_text(json.dumps(content | {"transformer": ["diffusers", "PixArtTransformer2DModel"]}))
-    with pytest.raises(UserError, match="class PixArtTransformer2DModel, expected DiTTransformer2DModel"):
-        DiT.describe(str(folder))
 
 
 def test_a_pipeline_under_the_transformers_former_name_is_the_same_model(folder, backbone):
@@ -154,20 +129,6 @@ def test_a_folder_without_labels_serves_any_classes_in_order(folder):
 # Encoding and predicting
 
 
-def test_latents_are_the_autoencoders_mode_scaled(backbone, pipeline):
-    pixels = torch.randint(0, 256, (3, 3, 32, 32), generator=torch.Generator().manual_seed(1)).byte()
-    with torch.no_grad():
-        mode = pipeline.vae.encode(pixels.float() / 127.5 - 1).latent_dist.mode()
-        reconstruction = pipeline.vae(pixels.float() / 127.5 - 1).sample
-    latents = backbone.encode_images(pixels)
-    torch.testing.assert_close(latents, mode * 0.18215)
-    assert torch.equal(backbone.encode_images(pixels[1:2]), latents[1:2])  # whatever the batch
-    decoded = backbone.decode_latents(latents)
-    assert decoded.dtype == torch.uint8
-    assert (decoded - ((reconstruction / 2 + 0.5).clamp(0, 1) * 255)).abs().max() < 0.51
-    assert decoded.float().std() > 1
-
-
 def test_predictions_are_the_mean_half_of_the_transformers_own(backbone, pipeline):
     steps, rows = torch.tensor([0, 400, 999]), torch.tensor([2, 0, CLASSES])
     with torch.no_grad():
@@ -222,17 +183,3 @@ def test_sampling_is_deterministic_whatever_scheduler_was_saved(folder, backbone
     assert torch.equal(sample(other, PROMPTS[:2], 4.5), found)
     if isinstance(saved_scheduler, DDPMScheduler):
         assert torch.equal(found, sample(backbone, PROMPTS[:2], 4.5))
-
-
-# Methods
-
-
-def test_grasp_wraps_every_feed_forward_and_nothing_else(backbone):
-    attach(backbone, "grasp")
-    wrapped = [name for name, module in backbone.transformer.named_modules() if isinstance(module, RoutedAdapter)]
-    assert wrapped == [f"transformer_blocks.{block}.ff" for block in range(3)]
-
-
-def test_lora_targets_every_attention_projection_and_nothing_else(backbone):
-    targets = {name.rpartition(".lora_")[0] for name in attach(backbone, "lora").parameters()}
-    assert targets == {f"transformer_blocks.{block}.attn1.{each}" for block in range(3) for each in ATTENTION}

@@ -337,3 +337,7 @@ def test_a_run_of_the_command_line_finishes_with_scores(tmp_path, monkeypatch):
     assert {metric.group for metric in record.scores} >= {"head", "medium", "tail"}
     assert {name for name in record.files if not (path.parent / name).exists()} == set()
     assert str(tmp_path) not in path.read_text()
+    command[-1] = f"pixart:{pixart.folder.rename(tmp_path / 'moved')}"
+    before = path.stat().st_mtime_ns
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert path.stat().st_mtime_ns == before  # the same weights elsewhere are the same run
