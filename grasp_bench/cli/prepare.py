@@ -43,7 +43,7 @@ def prepare(
     """Check a task's data, index it in a manifest, and remember where it is; `run` does the same when needed."""
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.root import remember
-    from grasp_bench.run.plan import choose_backbone, make_task
+    from grasp_bench.run.resolve import choose_backbone, make_task
     from grasp_bench.run.stages.prepare import prepare_inputs
     from grasp_bench.run.store import Store
 

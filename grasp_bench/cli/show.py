@@ -44,7 +44,7 @@ def show_plugin(
     """Describe a plugin that `grasp-bench list` prints: source, classes, settings with defaults and bounds."""
     if name.endswith(".toml"):
         from grasp_bench.cli.output import console
-        from grasp_bench.run.plan import make_task
+        from grasp_bench.run.resolve import make_task
 
         task = make_task(name, [], None)[1]
         console().print(_budgets_table(task), _classes_table(task))

@@ -11,9 +11,9 @@ from pydantic import JsonValue
 
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import MANIFEST, read_manifest
-from grasp_bench.export.restore import finished_record, plan_as_here, plan_of, trained_weights
+from grasp_bench.export.restore import finished_record, plan_of, trained_weights
 from grasp_bench.run.files import WEIGHTS
-from grasp_bench.run.plan import Plan
+from grasp_bench.run.plan import Plan, plan_of_spec
 
 if TYPE_CHECKING:
     from grasp_bench.run.pipeline import Pipeline
@@ -67,7 +67,7 @@ def of_plan(plan: Plan) -> Subject:
 
 def _of_export(folder: Path, task: Path | None, backbone: str | None, data_root: Path | None) -> Subject:
     manifest = read_manifest(folder)
-    plan = plan_as_here(manifest.spec, task, backbone, data_root)
+    plan = plan_of_spec(manifest.spec, task, backbone, data_root)
     if plan.spec.id != manifest.spec.id:
         there, here = manifest.spec.task, plan.spec.task
         raise UserError(

@@ -18,10 +18,10 @@ from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.task import ClassInfo, Task, TaskSettings
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.export.manifest import Manifest, read_manifest
-from grasp_bench.export.restore import choose_same_backbone, restored, validated
 from grasp_bench.io import canonical_json, read_tensors
 from grasp_bench.processes import pick_device
 from grasp_bench.run.files import WEIGHTS
+from grasp_bench.run.resolve import choose_same_backbone, restored, validated
 from grasp_bench.run.sampling import Sampler, noise_stream
 from grasp_bench.run.training.precision import store_frozen
 

@@ -1,16 +1,14 @@
-"""From what a user asked to a specification and the inputs of every stage; imports no torch."""
+"""Plans of runs: from the words of a command line, and from a recorded specification; imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 from pydantic import JsonValue
 
 from grasp_bench import plugins
-from grasp_bench.backbones.aliases import resolve
 from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.contracts.guidance import Guidance
@@ -20,8 +18,8 @@ from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSpec
 from grasp_bench.contracts.task import Task, TaskSettings
-from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
+from grasp_bench.run.resolve import choose_backbone, choose_same_backbone, make_task, recorded_task, restored
 
 TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
 """Settings of every task that become part of its budget and decide how a model is trained."""
@@ -141,23 +139,22 @@ def plan(
     data_root: Path | None = None,
     download: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Resolve names and ``NAME=VALUE`` settings.
+    """Return the plan of a run that is asked for by names and ``NAME=VALUE`` settings.
 
     ``task`` may be the path of a TOML file that describes one; ``download`` is that of :func:`choose_backbone`.
     Raises :class:`UserError` for whatever is unknown, out of bounds or absent.
     """
     method_class = plugins.load("methods", method)
     name, chosen = make_task(task, task_settings, data_root)
-    guidance_name, backbone_name = guidance or chosen.guidance, backbone or chosen.backbone
-    guidance_class, chosen_backbone = plugins.load("guidance", guidance_name), choose_backbone(backbone_name, download)
-    extractor_class = plugins.load("extractors", chosen.extractor)
-
+    guidance_name = guidance or chosen.guidance
+    guidance_class = plugins.load("guidance", guidance_name)
+    chosen_backbone = choose_backbone(backbone or chosen.backbone, download)
     elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
     method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
     guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", {})
     chosen_guidance = guidance_class(guidance_config)
     spec = RunSpec(
-        task=Component(name=name, version=chosen.version, settings=chosen.identity()),
+        task=_task_component(name, chosen),
         method=_component(method, method_class.version, method_config),
         backbone=Component(name=chosen_backbone.family, version=chosen_backbone.description.revision),
         guidance=_component(guidance_name, guidance_class.version, guidance_config),
@@ -165,61 +162,57 @@ def plan(
         seed=seed,
     )
     _check_steps(spec, chosen_guidance)
-    generator = chosen.generator and plan(
-        method=method,
-        task=chosen.generator,
-        seed=seed,
-        guidance=guidance_name,
-        backbone=backbone_name,
-        budget=budget,
-        method_settings=method_settings,
-        task_settings=[f"{name}={value}" for name, value in chosen.config.changed().items() if name in TRAINING],
-        guidance_settings=guidance_settings,
-    )
-    return Plan(
-        spec,
+
+    def with_data(name: str, settings: Mapping[str, JsonValue]) -> Task[TaskSettings]:
+        return make_task(name, [f"{key}={value}" for key, value in settings.items()], None)[1]
+
+    return _assembled(spec, chosen, method_class(method_config), chosen_guidance, chosen_backbone, with_data)
+
+
+def plan_of_spec(
+    spec: RunSpec, task: Path | None = None, backbone: str | None = None, data_root: Path | None = None
+) -> Plan:
+    """Return the plan of a recorded specification, as this version makes it.
+
+    A specification holds no paths: ``task`` is the TOML file of a task that is described by one, ``backbone`` names
+    its weights where they are the user's, as in ``sd3:/models/sd3.5-medium``, and ``data_root`` is looked at only
+    where a task's classes come with its data. The plan's own specification differs from ``spec`` where the task is of
+    another version or its data are others. Raises :class:`UserError` for other parts that are not what they were.
+    """
+    chosen_backbone = choose_same_backbone(spec.backbone, backbone)
+    chosen = recorded_task(spec.task, task, data_root)
+
+    def without_data(name: str, settings: Mapping[str, JsonValue]) -> Task[TaskSettings]:
+        return recorded_task(Component(name=name, version="", settings=dict(settings)))
+
+    return _assembled(
+        spec.model_copy(update={"task": _task_component(spec.task.name, chosen)}),
         chosen,
-        method_class(method_config),
-        chosen_guidance,
+        restored("methods", spec.method),
+        restored("guidance", spec.guidance),
         chosen_backbone,
-        extractor_class,
-        generator or None,
+        without_data,
     )
 
 
-def choose_backbone(name: str, download: Callable[[str], None] | None = None) -> ChosenBackbone:
-    """A backbone by its name or alias, or by its name, a colon and the source of its weights.
-
-    With ``download``, which is told what is fetched, weights that are not here are fetched. Raises :class:`UserError`
-    for what is unknown or not there.
-    """
-    family, source = resolve(name)
-    kind = plugins.load("backbones", family)
-    if download:
-        kind.download(source, download)
-    description = kind.describe(source)
-    label = f"{family}-{description.revision[:8]}" if ":" in name else name
-    return ChosenBackbone(family, kind, source, label, description)
-
-
-def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:
-    """A task by its name, or by the TOML file that describes it, with its data's folder; and what it is called.
-
-    Raises :class:`UserError` for what is unknown, and where a task's data is not there.
-    """
-    if name.endswith(".toml"):
-        if data_root:
-            raise UserError(f"--data-root {data_root}: {name} says itself where its images are. Leave it out.")
-        return cast(tuple[str, Task[TaskSettings]], plugins.load("tasks", "folder").from_file(Path(name), assignments))
-    task_class = plugins.load("tasks", name)
-    if task_class.described_by_file:
-        raise UserError(
-            f"task {name} is described by a TOML file: `grasp-bench new task` writes one; then --task FILE.toml."
-        )
-    if data_root and not task_class.layout:
-        raise UserError(f"--data-root {data_root}: task {name} reads no download. Leave it out.")
-    config = parse_settings(task_class.Config, assignments, f"task {name}", {})
-    return name, task_class(config, data_root_of(name, data_root) if task_class.layout else None)
+def _assembled(
+    spec: RunSpec,
+    task: Task[TaskSettings],
+    method: Method[MethodSettings],
+    guidance: Guidance[Settings],
+    backbone: ChosenBackbone,
+    open_task: Callable[[str, Mapping[str, JsonValue]], Task[TaskSettings]],
+) -> Plan:
+    """Return the plan of these parts; ``open_task`` makes the task's generator from its name and changed settings."""
+    found = Plan(spec, task, method, guidance, backbone, plugins.load("extractors", task.extractor))
+    if not task.generator:
+        return found
+    changed = {name: value for name, value in task.config.changed().items() if name in TRAINING}
+    other = open_task(task.generator, changed)
+    component, budget = _task_component(task.generator, other), _budget(task.generator, other, spec.budget.name)
+    inner = spec.model_copy(update={"task": component, "budget": budget})
+    fresh = type(method)(method.config)
+    return replace(found, generator=_assembled(inner, other, fresh, guidance, backbone, open_task))
 
 
 def _budget(name: str, task: Task[TaskSettings], budget: str) -> Budget:
@@ -251,6 +244,10 @@ def _owned_elsewhere(
         | dict.fromkeys(guidance_class.Config.model_fields, f"it belongs to guidance {guidance}; use --guidance-set.")
         | {"seed": "it belongs to the run; use --seed."}
     )
+
+
+def _task_component(name: str, task: Task[TaskSettings]) -> Component:
+    return Component(name=name, version=task.version, settings=task.identity())
 
 
 def _component(name: str, version: str, config: Settings) -> Component:

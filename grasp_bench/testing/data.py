@@ -8,7 +8,7 @@ from pathlib import Path
 
 from grasp_bench.contracts.task import Dataset, Split, Task, TaskSettings
 from grasp_bench.errors import UserError
-from grasp_bench.run.plan import choose_backbone, make_task
+from grasp_bench.run.resolve import choose_backbone, make_task
 from grasp_bench.testing.checks import NotApplicable
 from grasp_bench.testing.rig import SILENT, scratch
 

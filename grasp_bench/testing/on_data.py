@@ -16,7 +16,8 @@ from grasp_bench.contracts.task import GROUPS, Split
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
 from grasp_bench.run.context import Options
-from grasp_bench.run.plan import choose_backbone, plan
+from grasp_bench.run.plan import plan
+from grasp_bench.run.resolve import choose_backbone
 from grasp_bench.run.runner import run
 from grasp_bench.testing.anatomy import some
 from grasp_bench.testing.checks import NotApplicable, require

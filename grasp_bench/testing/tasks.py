@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from grasp_bench import plugins
 from grasp_bench.contracts.settings import parse_settings
-from grasp_bench.run.plan import make_task
+from grasp_bench.run.resolve import make_task
 from grasp_bench.testing.checks import Check, checks_of, source_of
 from grasp_bench.testing.declarations import declaration_checks
 

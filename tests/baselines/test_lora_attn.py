@@ -21,7 +21,7 @@ from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.objective import VariancePreserving
 from grasp_bench.contracts.study import Study
 from grasp_bench.errors import Skip, UserError
-from grasp_bench.run.plan import make_task
+from grasp_bench.run.resolve import make_task
 
 PAIRS = [("a handwritten digit zero", "a handwritten digit nine"), ("a printed letter A", "a printed letter B")]
 LAYERS = [f"transformer_blocks.{index}.attn" for index in range(4)]

@@ -12,7 +12,7 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.baselines.moe import MixtureOfExperts, MoeSettings, SampleMixture
 from grasp_bench.errors import Skip
-from grasp_bench.run.plan import make_task
+from grasp_bench.run.resolve import make_task
 
 LAYERS = 7  # feed-forwards of tiny-sd3
 

@@ -8,7 +8,8 @@ import torch
 from grasp_bench import seeds
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
-from grasp_bench.run.plan import Plan, make_task, plan
+from grasp_bench.run.plan import Plan, plan
+from grasp_bench.run.resolve import make_task
 
 BATCH = 6
 

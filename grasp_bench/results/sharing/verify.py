@@ -12,14 +12,13 @@ from pydantic import ValidationError
 from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord, parse_record
 from grasp_bench.errors import UserError
-from grasp_bench.export.restore import plan_as_here
 from grasp_bench.io import file_digest
 from grasp_bench.results.sharing.archive import Archive, escaped, open_archive
 from grasp_bench.results.sharing.manifest import INPUTS, MANIFEST, Manifest, PackedRun, folder_of, input_name
 from grasp_bench.results.sharing.recompute import read_inputs, recompute, score_differences, table_difference
 from grasp_bench.results.sharing.rules import Check, Outcome, rule_checks, title_of
 from grasp_bench.run.pipeline import STAGES, protocol, stage_keys
-from grasp_bench.run.plan import RULES_VERSION, Plan
+from grasp_bench.run.plan import RULES_VERSION, Plan, plan_of_spec
 
 SHOWN = 5  # differences of one run in words
 BEYOND = (
@@ -52,7 +51,7 @@ def verify(
     data_root: Path | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Verification:
-    """Check a pack; ``task``, ``backbone`` and ``data_root`` are those of :func:`plan_as_here`.
+    """Check a pack; ``task``, ``backbone`` and ``data_root`` are those of :func:`plan_of_spec`.
 
     Raises :class:`UserError` for a file that is not a pack, or is not safe to read.
     """
@@ -165,7 +164,7 @@ def _identity_checks(
     """Check that names, stages and classes are those of the specification, as far as this version knows its parts."""
     title, what = title_of(record), "specification, classes, stages and name are one run's"
     try:
-        plan = plan_as_here(record.spec, task, backbone, data_root)
+        plan = plan_of_spec(record.spec, task, backbone, data_root)
         classes = plan.task.classes()
     except UserError as error:
         return None, [Check("unverifiable", title, what, escaped(str(error)))]

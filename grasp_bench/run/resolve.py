@@ -1,0 +1,134 @@
+"""The parts of a run, from the names and settings that a user gives or a record keeps; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from pydantic import ValidationError
+
+from grasp_bench import plugins
+from grasp_bench.backbones.aliases import resolve
+from grasp_bench.contracts.backbone import ChosenBackbone
+from grasp_bench.contracts.settings import Settings, parse_settings
+from grasp_bench.contracts.spec import Component
+from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
+from grasp_bench.data.root import data_root as data_root_of
+from grasp_bench.errors import UserError
+
+S = TypeVar("S", bound=Settings)
+
+
+def choose_backbone(name: str, download: Callable[[str], None] | None = None) -> ChosenBackbone:
+    """Return a backbone by its name or alias, or by its name, a colon and the source of its weights.
+
+    With ``download``, which is told what is fetched, weights that are not here are fetched. Raises :class:`UserError`
+    for what is unknown or not there.
+    """
+    family, source = resolve(name)
+    kind = plugins.load("backbones", family)
+    if download:
+        kind.download(source, download)
+    description = kind.describe(source)
+    label = f"{family}-{description.revision[:8]}" if ":" in name else name
+    return ChosenBackbone(family, kind, source, label, description)
+
+
+def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:
+    """Return the name of a task and the task with its data's folder, given its name or the TOML file that describes it.
+
+    Raises :class:`UserError` for what is unknown, and where a task's data is not there.
+    """
+    if name.endswith(".toml"):
+        if data_root:
+            raise UserError(f"--data-root {data_root}: {name} says itself where its images are. Leave it out.")
+        return cast(tuple[str, Task[TaskSettings]], plugins.load("tasks", "folder").from_file(Path(name), assignments))
+    task_class = plugins.load("tasks", name)
+    if task_class.described_by_file:
+        raise UserError(
+            f"task {name} is described by a TOML file: `grasp-bench new task` writes one; then --task FILE.toml."
+        )
+    if data_root and not task_class.layout:
+        raise UserError(f"--data-root {data_root}: task {name} reads no download. Leave it out.")
+    config = parse_settings(task_class.Config, assignments, f"task {name}", {})
+    return name, task_class(config, data_root_of(name, data_root) if task_class.layout else None)
+
+
+def choose_same_backbone(asked: Component, named: str | None) -> ChosenBackbone:
+    """Return the backbone of a recorded run.
+
+    Raises :class:`UserError` where another one is named, or where it has to be named and is not.
+    """
+    name = asked.name
+    if named and named.partition(":")[0] != name:
+        raise UserError(f"--backbone {named}: the run is of backbone {name}, and its weights fit no other.")
+    try:
+        chosen = choose_backbone(named or name)
+    except UserError as error:
+        if named:
+            raise
+        raise UserError(
+            f"the run is of backbone {name}@{asked.version}, whose files are not part of it. Name them: "
+            f"--backbone {name}:FOLDER. ({error})"
+        ) from error
+    if (revision := chosen.description.revision) != asked.version:
+        raise UserError(
+            f"backbone {named or name} is of revision {revision}, the run was made with {asked.version}: its weights "
+            f"fit no other. Name the pretrained weights of that revision: --backbone {name}:FOLDER."
+        )
+    return chosen
+
+
+def restored(kind: Literal["methods", "guidance"], asked: Component) -> Any:
+    """Return the method or guidance of a recorded run.
+
+    Raises :class:`UserError` where it is unknown or of another version.
+    """
+    plugin, owner = plugins.load(kind, asked.name), f"{plugins.SINGULAR[kind]} {asked.name}"
+    if plugin.version != asked.version:
+        raise UserError(
+            f"{owner} is of version {plugin.version} here, the run was made with {asked.version}. Install the version "
+            "of grasp-bench or of the plugin that made it, or run it again."
+        )
+    return plugin(validated(plugin.Config, asked.settings, owner))
+
+
+def validated(model: type[S], settings: dict[str, Any], owner: str) -> S:
+    """Return recorded settings. Raises :class:`UserError` for those that this version does not accept."""
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "settings"
+        raise UserError(
+            f"settings of {owner}: {where}: {first['msg']}. They are of another version, which has to be installed, or "
+            "were edited."
+        ) from error
+
+
+def recorded_task(asked: Component, file: Path | None = None, data_root: Path | None = None) -> Task[TaskSettings]:
+    """Return the task of a recorded run, with the folder of its data only where its classes come with them."""
+    if asked.name not in plugins.entries("tasks"):
+        if file is None:
+            raise UserError(f"the run is of task {asked.name}, which a TOML file describes. Name it: --task FILE.toml.")
+        name, described = make_task(str(file), (), data_root)
+        if name != asked.name:
+            raise UserError(f"--task {file}: it is called {name}, but the run is of task {asked.name}.")
+        return described
+    if file is not None:
+        raise UserError(f"--task {file}: the run is of task {asked.name}, which no file describes. Leave it out.")
+    kind = plugins.load("tasks", asked.name)
+    config = validated(kind.Config, asked.settings, f"task {asked.name}")
+    if data_root and not kind.layout:
+        raise UserError(f"--data-root {data_root}: task {asked.name} reads no download. Leave it out.")
+    if data_root is None:
+        task: Task[TaskSettings] = kind(config)
+        try:
+            task.classes()
+        except MissingDataError:
+            pass
+        else:
+            return task
+    with_data: Task[TaskSettings] = kind(config, data_root_of(asked.name, data_root))
+    return with_data
