@@ -123,7 +123,7 @@ def run(
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for each in plans:
-            progress.say(f"{each.label} on {each.task_label}, seed {each.spec.seed}")
+            progress.say(each.title)
             path, record = carry_out(each, options, progress)
             if own_index() == 0:
                 show(record, path)

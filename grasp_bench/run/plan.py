@@ -124,6 +124,16 @@ class Plan:
             tuned = {"tuned": f"{self.tuned.trials}{sampler}"}
         return self.model_label + guidance + _suffix(changed["guidance"]) + _suffix(tuned | changed["method"])
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the run's record, below that of all results."""
+        return Path(self.task_label, self.label, f"seed-{self.spec.seed}")
+
+    @property
+    def title(self) -> str:
+        """What messages and pictures call the run."""
+        return f"{self.label} on {self.task_label}, seed {self.spec.seed}"
+
 
 def plan(
     *,

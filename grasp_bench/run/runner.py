@@ -1,27 +1,18 @@
-"""One run from specification to record: its stages in order, and whatever may go wrong on the way."""
+"""One run from plan to record: its stages in order, and whatever may go wrong on the way."""
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.record import (
-    RECORD_NAME,
-    Environment,
-    RunRecord,
-    Status,
-    read_record,
-    write_record,
-)
-from grasp_bench.errors import Skip, UserError
-from grasp_bench.io import move_aside, write_bytes
-from grasp_bench.processes import join, launched
+from grasp_bench.contracts.record import RECORD_NAME, RunRecord, read_record
+from grasp_bench.errors import UserError
+from grasp_bench.processes import Processes, join, launched
 from grasp_bench.run.context import Options
-from grasp_bench.run.pipeline import Outcome, Pipeline, protocol, stage_keys
+from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan
+from grasp_bench.run.recording import RecordWriter, check_writable, known_record, now
 
 if TYPE_CHECKING:
     import torch
@@ -47,30 +38,33 @@ def check(plan: Plan, options: Options, count: int) -> None:
 
 
 def run(plan: Plan, options: Options, progress: Progress) -> tuple[Path, RunRecord]:
-    """Carry out ``plan`` as far as it is not done yet; the path of its record and the record.
+    """Carry out ``plan`` as far as it is not done yet, and return the path of its record and the record.
 
-    A record is written whatever happens: "failed", "oom" and "cancelled" ones say why, and the exception goes on to
-    the caller. A finished run is not started again unless one of its stages is stale.
+    A record is written whatever happens: those of status "failed", "oom" and "cancelled" say why, and the exception
+    goes on to the caller. A finished run is not started again unless one of its stages is stale.
     """
-    folder = options.results / plan.task_label / plan.label / f"seed-{plan.spec.seed}"
-    path = folder / RECORD_NAME
-    if launched() == 1 and (known := _known(path, plan, progress)):
+    path = options.results / plan.folder / RECORD_NAME
+    if launched() == 1 and (known := known_record(path, plan, progress)):
         return path, known  # before torch is imported
-
-    from grasp_bench.run.environment import describe
-
     processes, device = join(options.device)
     check(plan, options, processes.count)
-    if processes.first_says(lambda: _known(path, plan, progress) is not None):
-        return path, read_record(path)
+    if not processes.first_says(lambda: known_record(path, plan, progress) is not None):
+        _carry_out(plan, options, progress, processes, device)
+    return path, read_record(path)
+
+
+def _carry_out(plan: Plan, options: Options, progress: Progress, processes: Processes, device: torch.device) -> None:
+    from grasp_bench.run.environment import describe
+
+    folder = options.results / plan.folder
     if processes.is_first:
-        _check_writable(folder)
+        check_writable(folder)
     environment = describe(device, processes.count, options.accumulate)
-    writer = _Writer(plan, folder, environment, progress, processes.first_says(_now))
+    writer = RecordWriter(plan, folder, environment, progress, processes.first_says(now))
     try:
         outcome = Pipeline(plan, options, device, progress, processes).outcome()
         if processes.is_first:
-            _keep(outcome, folder, writer)
+            writer.keep(outcome)
         processes.wait()
     except KeyboardInterrupt:
         if processes.is_first:
@@ -79,30 +73,24 @@ def run(plan: Plan, options: Options, progress: Progress) -> tuple[Path, RunReco
     except Exception as error:
         if not processes.is_first and writer.is_told():
             raise SystemExit(1) from error  # what ended this process is that another one failed, and that said why
-        out_of_memory = _is_out_of_memory(error)
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        if plan.private:
-            reason = f"{type(error).__name__}; what it said may name patients' data, and is not kept"
-        if out_of_memory:
-            reason += f". {_advice(plan, options, device)}"
-            progress.say(_advice(plan, options, device))
-        writer.write_failure("oom" if out_of_memory else "failed", reason)
+        _record_failure(error, writer, options, device)
         raise
-    return path, read_record(path)
 
 
-def _keep(outcome: Outcome | Skip, folder: Path, writer: _Writer) -> None:
-    """Put what a run gave into the results."""
-    if isinstance(outcome, Skip):
-        writer.write("skipped", outcome.reason)
+def _record_failure(error: Exception, writer: RecordWriter, options: Options, device: torch.device) -> None:
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    if writer.plan.private:
+        reason = f"{type(error).__name__}; what it said may name patients' data, and is not kept"
+    if not _is_out_of_memory(error):
+        writer.write_failure("failed", reason)
         return
-    for file in outcome.files:
-        write_bytes(folder / file.name, file.read_bytes())
-    writer.write("finished", None, outcome)
+    advice = _advice(writer.plan, options, device)
+    writer.progress.say(advice)
+    writer.write_failure("oom", f"{reason}. {advice}")
 
 
 def _advice(plan: Plan, options: Options, device: torch.device) -> str:
-    """What to try when memory ran out; none of it makes a training step's batch smaller."""
+    """Return what to try when memory ran out; none of it makes the batch of a training step smaller."""
     from grasp_bench.run.environment import peak_mib
 
     budget = plan.trained_on.spec.budget
@@ -118,89 +106,8 @@ def _advice(plan: Plan, options: Options, device: torch.device) -> str:
     return f"Memory ran out after a peak of {peak_mib(device):.0f} MiB. Try {useful}."
 
 
-def _known(path: Path, plan: Plan, progress: Progress) -> RunRecord | None:
-    """The record of this very run, when it is finished and nothing in it is stale."""
-    if not path.exists():
-        return None
-    try:
-        record = read_record(path)
-    except UserError as error:
-        progress.say(f"{error} It was moved to {move_aside(path).name}.")
-        return None
-    return record if is_current(record, plan, path.parent) and record.status == "finished" else None
-
-
-def is_current(record: RunRecord, plan: Plan, folder: Path) -> bool:
-    """Whether a record in ``folder`` is of this very run, nothing in it is stale, and its files are there."""
-    same = record.run_id == plan.spec.id and record.stages == stage_keys(plan)
-    return same and all((folder / name).exists() for name in record.files)
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"{folder}: results cannot be written there ({error.strerror}); choose another folder with --results."
-        ) from error
-
-
 def _is_out_of_memory(error: Exception) -> bool:
     import torch
 
     allocation = "not enough memory" in str(error) or "can't allocate memory" in str(error)
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or allocation
-
-
-class _Writer:
-    """Writes the record of one run, whatever became of it."""
-
-    def __init__(self, plan: Plan, folder: Path, environment: Environment, progress: Progress, started: str) -> None:
-        self.plan, self.folder, self.environment, self.progress = plan, folder, environment, progress
-        self.started = started
-
-    def write(self, status: Status, reason: str | None, outcome: Outcome | None = None) -> RunRecord:
-        record = RunRecord(
-            run_id=self.plan.spec.id,
-            spec=self.plan.spec,
-            task_label=self.plan.task_label,
-            label=self.plan.label,
-            changed=self.plan.changed,
-            backbone_label=self.plan.backbone.label,
-            default_backbone=self.plan.default_backbone,
-            default_guidance=self.plan.default_guidance,
-            tuned=self.plan.tuned,
-            status=status,
-            reason=reason,
-            started=self.started,
-            finished=_now(),
-            environment=self.environment,
-            protocol=protocol(self.plan),
-            stages=stage_keys(self.plan),
-            **(outcome.fields() if outcome else {}),
-        )
-        write_record(self.folder, record)
-        return record
-
-    def is_told(self) -> bool:
-        """Whether another process of this very attempt has recorded its failure."""
-        path = self.folder / RECORD_NAME
-        return path.exists() and read_record(path).started == self.started
-
-    def write_failure(self, status: Status, reason: str) -> None:
-        """A record of what went wrong, unless a finished one would be lost or the disk takes nothing more."""
-        path = self.folder / RECORD_NAME
-        try:
-            if path.exists() and read_record(path).status == "finished":
-                self.progress.say(f"{path} of the last finished run is kept; this one was {status}: {reason}")
-            else:
-                self.write(status, reason)
-        except UserError as error:
-            self.progress.say(f"this run was {status}, and no record of it could be kept: {error}")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

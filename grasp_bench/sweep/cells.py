@@ -51,7 +51,7 @@ class Cell:
     @property
     def name(self) -> str:
         """As tables call it; no two cells of a sweep share one."""
-        return f"{self.plan.label} on {self.plan.task_label}, seed {self.plan.spec.seed}"
+        return self.plan.title
 
     @cached_property
     def training(self) -> str:
@@ -173,12 +173,11 @@ def _cell(path: Path, config: SweepConfig, choice: Choice) -> Cell:
     )
     if config.tuned:
         chosen = with_tuned(chosen, config.options.results)
-    place = Path(chosen.task_label, chosen.label, f"seed-{chosen.spec.seed}")
     return Cell(
         chosen,
         tuple(_arguments(config, choice, data_root)),
-        config.options.results / place / RECORD_NAME,
-        _folder(path, config) / place.with_suffix(".log"),
+        config.options.results / chosen.folder / RECORD_NAME,
+        _folder(path, config) / chosen.folder.with_suffix(".log"),
     )
 
 

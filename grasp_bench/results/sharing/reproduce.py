@@ -70,7 +70,7 @@ def reproduce(
     resumes in the same ``work_dir``. Raises :class:`UserError` if other work lies there, if ``results`` holds a
     finished record of the run, and if the method does not apply here.
     """
-    folder = results / plan.task_label / plan.label / f"seed-{plan.spec.seed}"
+    folder = results / plan.folder
     _check_free(folder / RECORD_NAME, run)
     _claim(work_dir, record)
     _set_threads(record.environment.threads)

@@ -68,8 +68,7 @@ def _write_picture(context: Context, folder: Path) -> None:
         (f"{info.name}  {info.group} ({info.train_count})", images.read(np.flatnonzero(images.labels == index)[:SHOWN]))
         for index, info in enumerate(context.classes)
     ]
-    title = f"{plan.label} on {plan.task_label}, seed {plan.spec.seed}"
-    write_grid(folder / PICTURE, rows, f"{title}: class, group (training images)")
+    write_grid(folder / PICTURE, rows, f"{plan.title}: class, group (training images)")
 
 
 def _write_sheets(context: Context, folder: Path) -> None:

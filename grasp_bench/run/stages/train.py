@@ -61,8 +61,8 @@ def _train(context: Context, folder: Path) -> None:
         context.device, context.processes, options.log_every, options.accumulate, options.shard, options.compile
     )
     group_loss = loop.GroupLoss(plan.task.groups, plan.task.group_indices())
-    name = f"{plan.label} on {plan.task_label}, seed {plan.spec.seed}"
-    with tracking(options.trackers, options.work_dir / "trackers", name, plan.spec.model_dump(mode="json")) as log:
+    trackers = options.work_dir / "trackers"
+    with tracking(options.trackers, trackers, plan.title, plan.spec.model_dump(mode="json")) as log:
         loop.train(
             plan.spec, context.backbone, plan.method, added, batches, group_loss, folder, execution, progress, log
         )

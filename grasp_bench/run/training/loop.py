@@ -21,7 +21,7 @@ from grasp_bench.adapters.tread import routed_training
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.spec import Precision, RunSpec
+from grasp_bench.contracts.spec import Budget, Precision, RunSpec
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
 from grasp_bench.processes import Processes, mean, total
@@ -96,68 +96,90 @@ def train(
     one is written with every row of the log. Raises :class:`NonFiniteError` naming step and samples when the loss or
     its gradient is not finite.
     """
-    budget, settings, processes = spec.budget, method.config, execution.processes
+    budget, processes = spec.budget, execution.processes
     if execution.compile:
         backbone.transformer.compile()
     kind = Placement if processes.count == 1 else Shards if execution.shard else Copies
-    routing = routed_training(backbone, settings.tread)
+    routing = routed_training(backbone, method.config.tread)
     placement = kind(backbone, list(method.parameters().values()), added, processes)
     parameters = method.parameters()  # after the placement, which may put shards in the place of parameters
-    optimizer = make_optimizer(budget.optimizer, parameters.values(), settings)
+    optimizer = make_optimizer(budget.optimizer, parameters.values(), method.config)
     averages = {name: value.detach().clone() for name, value in parameters.items()} if budget.ema_decay else {}
     state = State(parameters, averages, optimizer)
     history = restore_checkpoint(folder, state, progress.say, processes)
-    memory = PeakMemory(execution.device)
+    meter = _Meter(history, PeakMemory(execution.device))
     backbone.transformer.train()
-
     with (
         progress.task("train", budget.steps, history.step) as advance,
         routing as leave_tokens_out,
         Checkpoints(folder, processes) as checkpoints,
     ):
-        logged_step, logged_at = history.step, time.perf_counter()
+        meter.start()
         while history.step < budget.steps:
-            rate = settings.learning_rate * min(1.0, (history.step + 1) / max(1, budget.warmup_steps))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            rate = _set_learning_rate(optimizer, method.config, budget, history.step)
             batch = batches(history.step)
             optimizer.zero_grad()
             parts = batch.split(execution.accumulate)
             loss = _backward(parts, backbone, method, group_loss, budget.precision, placement, leave_tokens_out)
-            norm = clip_gradients(list(parameters.values()), budget.clip_norm)
-            _check_finite(loss, norm, history.step, batch)
-            optimizer.step()
-            for name, average in averages.items():
-                average.lerp_(parameters[name].detach(), 1 - budget.ema_decay)  # type: ignore[operator] # not None
-
+            _update(state, budget, loss, history.step, batch)
             history.step += 1
             history.streams = hashlib.sha256(history.streams.encode() + batch.digest).hexdigest()
             advance(1)
             if history.step % execution.log_every == 0 or history.step == budget.steps:
-                now = time.perf_counter()
-                history.seconds += now - logged_at
-                history.peak_memory_mib = max(history.peak_memory_mib, memory.mib())
-                images = (history.step - logged_step) * budget.batch_size
-                row = {
-                    "step": history.step,
-                    "loss": mean(loss).item(),
-                    "learning_rate": rate,
-                    "images_per_second": round(images / (now - logged_at), 1),
-                    "peak_memory_mib": round(history.peak_memory_mib, 1),
-                    "group_loss": group_loss.read(),
-                    "method": method.diagnostics(),
-                }
+                speed = meter.read(budget.batch_size)
+                row: dict[str, Any] = {"step": history.step, "loss": mean(loss).item(), "learning_rate": rate, **speed}
+                row |= {"group_loss": group_loss.read(), "method": method.diagnostics()}
                 history.rows.append(row)
                 checkpoints.save(history, state, then=partial(_write_log, folder, list(history.rows)))
                 if processes.is_first:
                     log(_numbers(row), history.step)
-                logged_step, logged_at = history.step, time.perf_counter()
-
+                meter.start()
     placement.release()
     backbone.transformer.eval()
     for name, average in averages.items():
         parameters[name].data.copy_(average)
     _finish(folder, backbone, method, history, processes)
+
+
+class _Meter:
+    """Measures how fast a training is and what memory it takes, between rows of its log."""
+
+    def __init__(self, history: History, memory: PeakMemory) -> None:
+        self.history, self.memory = history, memory
+        self.start()
+
+    def start(self) -> None:
+        self.step, self.at = self.history.step, time.perf_counter()
+
+    def read(self, batch_size: int) -> dict[str, float]:
+        """Add the time since the start to the history, and return what the log says of it."""
+        spent = time.perf_counter() - self.at
+        self.history.seconds += spent
+        self.history.peak_memory_mib = max(self.history.peak_memory_mib, self.memory.mib())
+        images = (self.history.step - self.step) * batch_size
+        return {
+            "images_per_second": round(images / spent, 1),
+            "peak_memory_mib": round(self.history.peak_memory_mib, 1),
+        }
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, settings: MethodSettings, budget: Budget, step: int) -> float:
+    """Set and return the learning rate of ``step``: it rises linearly from zero, and is constant after the warm-up."""
+    rate = settings.learning_rate * min(1.0, (step + 1) / max(1, budget.warmup_steps))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def _update(state: State, budget: Budget, loss: torch.Tensor, step: int, batch: Batch) -> None:
+    """Step the parameters along their gradients, and their running means towards them."""
+    norm = clip_gradients(list(state.parameters.values()), budget.clip_norm)
+    for name, value in (("loss", loss.item()), ("gradient's norm", norm.item())):
+        if not math.isfinite(value):
+            raise NonFiniteError(f"the {name} is {value} at step {step}; the batch's samples: {', '.join(batch.ids)}")
+    state.optimizer.step()
+    for name, average in state.averages.items():
+        average.lerp_(state.parameters[name].detach(), 1 - budget.ema_decay)  # type: ignore[operator] # not None
 
 
 def _backward(
@@ -169,7 +191,7 @@ def _backward(
     placement: Placement,
     leave_tokens_out: Callable[[Batch], None],
 ) -> torch.Tensor:
-    """The mean loss of this process's samples of a step, whose gradient is left in the parameters."""
+    """Return the mean loss of this process's samples of a step, and leave its gradient in the parameters."""
     mean_loss = parts[0].latents.new_zeros(())
     for number, part in enumerate(parts, 1):
         leave_tokens_out(part)
@@ -189,25 +211,19 @@ def _backward(
     return mean_loss
 
 
-def _check_finite(loss: torch.Tensor, norm: torch.Tensor, step: int, batch: Batch) -> None:
-    for name, value in (("loss", loss.item()), ("gradient's norm", norm.item())):
-        if not math.isfinite(value):
-            raise NonFiniteError(f"the {name} is {value} at step {step}; the batch's samples: {', '.join(batch.ids)}")
-
-
 def _write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
     write_bytes(folder / TRAIN_LOG, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a log's row, nested names joined by a slash."""
+    """Return the numbers of a row of the log, nested names joined by a slash."""
     return {name: value for name, value in flattened(row, "/").items() if isinstance(value, int | float)}
 
 
 def _finish(
     folder: Path, backbone: Backbone, method: Method[MethodSettings], history: History, processes: Processes
 ) -> None:
-    """The summary comes last: where it is, everything else is."""
+    """Write what the training gave, the summary last: where it exists, everything else does."""
     weights = {name: whole(value) for name, value in method.state_dict().items()}
     if not processes.is_first:
         return
