@@ -49,7 +49,7 @@ def backbone_checks(name: str, settings: Sequence[str] = ()) -> list[Check]:
     Raises :class:`UserError` for an unknown name, a source that is not there, a plugin that cannot be loaded, and for
     settings, of which backbones have none. Where no source is named and the weights are not here, no check applies.
     """
-    from grasp_bench.run.plan import choose_backbone
+    from grasp_bench.run.resolve import choose_backbone
 
     plugin = plugins.load("backbones", resolve(name)[0])
     if settings:

@@ -9,7 +9,7 @@ import torch
 
 from grasp_bench.contracts.backbone import Backbone, ChosenBackbone, PromptEmbeddings
 from grasp_bench.errors import UserError
-from grasp_bench.run.plan import choose_backbone
+from grasp_bench.run.resolve import choose_backbone
 from grasp_bench.testing.anatomy import some
 from grasp_bench.testing.checks import NotApplicable, require
 from grasp_bench.testing.declarations import imported_by
