@@ -114,8 +114,8 @@ class Workshop:
     """The fine-tuned network; its evaluations are counted."""
     data: Callable[[], Dataset]
     """Opens the task's data; a guidance may use its training and validation images."""
-    trained: Callable[[int], Path]
-    """Number of steps → folder of the same run's weights after so many, ``weights.safetensors``."""
+    trained: Callable[[int], dict[str, torch.Tensor]]
+    """Number of training steps → the method's weights after that many steps of the same run."""
     second: Callable[[dict[str, torch.Tensor] | None], Callable[[torch.Tensor, Condition], torch.Tensor]]
     """A second network beside the first, with other weights of the method or, for None, the base model without it;
     its evaluations are counted too."""

@@ -18,7 +18,7 @@ from grasp_bench.contracts.task import ClassInfo, Split
 from grasp_bench.diagnose.kinds import layer_kinds
 from grasp_bench.diagnose.sketch import Sketch
 from grasp_bench.errors import UserError
-from grasp_bench.run.sampling import Network
+from grasp_bench.sampling import Network
 
 LEVELS = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 """Ranges of the timestep, which is 0 at the data and 1 at the noise."""

@@ -22,7 +22,7 @@ from grasp_bench.errors import Skip, UserError
 from grasp_bench.io import read_tensors, write_bytes, write_json
 from grasp_bench.run.context import Options
 from grasp_bench.run.pipeline import Pipeline
-from grasp_bench.run.sampling import Network
+from grasp_bench.sampling import Network
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from grasp_bench.contracts.task import ClassInfo, Task, TaskSettings
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.export.manifest import Manifest, read_manifest
 from grasp_bench.io import canonical_json, read_tensors
+from grasp_bench.precision import store_frozen
 from grasp_bench.processes import pick_device
 from grasp_bench.run.files import WEIGHTS
 from grasp_bench.run.resolve import choose_same_backbone, restored, validated
-from grasp_bench.run.sampling import Sampler, noise_stream
-from grasp_bench.run.training.precision import store_frozen
+from grasp_bench.sampling import Sampler, noise_stream
 
 
 class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is Any to us

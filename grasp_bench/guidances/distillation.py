@@ -19,7 +19,7 @@ from grasp_bench.contracts.guidance import Model, SamplingStep, Workshop
 from grasp_bench.contracts.progress import Advance
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.run.sampling import Sampler
+from grasp_bench.sampling import Sampler
 
 WARMUP = 0.1  # share of the training steps over which the learning rate rises
 

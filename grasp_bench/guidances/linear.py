@@ -74,7 +74,7 @@ class LinearAdaptiveGuidance(Guidance[LinearSettings]):
         """Inner products of the predictions c_0, u_0, c_1, u_1, ... of the first half, summed over trajectories."""
         import torch
 
-        from grasp_bench.run.sampling import Sampler
+        from grasp_bench.sampling import Sampler
 
         classes, each = workshop.task.classes(), self.config.trajectories
         recorder = Recorder(self.config)

@@ -82,11 +82,8 @@ class Autoguidance(WeakNetworkGuidance[AutoguidanceSettings]):
     )
 
     def weak_weights(self, workshop: Workshop) -> dict[str, torch.Tensor]:
-        from grasp_bench.io import read_tensors
-        from grasp_bench.run.files import WEIGHTS
-
         steps = max(1, round(self.config.weak_share * workshop.spec.budget.steps))
-        return read_tensors(workshop.trained(steps) / WEIGHTS)
+        return workshop.trained(steps)
 
 
 class AdapterOffGuidance(WeakNetworkGuidance[WeakSettings]):

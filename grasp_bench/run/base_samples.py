@@ -15,7 +15,7 @@ from grasp_bench.backbones.glyphs import captions
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.run.pictures import write_grid
-from grasp_bench.run.sampling import Sampler
+from grasp_bench.sampling import Sampler
 
 PROMPTS = {
     "tiny-sd3": [captions()[glyph] for glyph in "ABEGKMRSXZaeghkm0123456789"],

@@ -26,7 +26,7 @@ from grasp_bench.run.store import Store, stage_key
 if TYPE_CHECKING:
     import torch
 
-    from grasp_bench.run.sampling import Sampler
+    from grasp_bench.sampling import Sampler
 
 Inputs = dict[str, JsonValue]
 """What decides the outcome of a stage."""
@@ -182,7 +182,7 @@ class Context:
 
     def attach(self) -> set[torch.nn.Parameter]:
         """Attach the method to the backbone with its initial weights, and return the parameters that it added."""
-        from grasp_bench.run.training.precision import store_frozen
+        from grasp_bench.precision import store_frozen
 
         spec, task, transformer = self.plan.trained_on.spec, self.plan.trained_on.task, self.backbone.transformer
         pretrained = set(transformer.parameters())
@@ -239,7 +239,7 @@ class Context:
     @cached_property
     def sampler(self) -> Sampler:
         """The fine-tuned backbone under the guidance, ready to sample."""
-        from grasp_bench.run.sampling import Sampler
+        from grasp_bench.sampling import Sampler
 
         weights = self.trained / WEIGHTS  # first, since training ends with another backbone
         embed, plan = self.trainer.embed, self.plan

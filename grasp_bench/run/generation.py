@@ -20,7 +20,7 @@ from grasp_bench.processes import Processes
 from grasp_bench.run.environment import PeakMemory
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.flops import FlopCount
-from grasp_bench.run.sampling import Sampler, noise_stream
+from grasp_bench.sampling import Sampler, noise_stream
 
 KIND = "batch"
 SPENT = ("seconds", "evaluations", "backward_passes", "flops_per_image", "peak_memory_mib")

@@ -7,9 +7,11 @@ import torch
 from grasp_bench import seeds
 from grasp_bench.contracts.guidance import Workshop
 from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.io import read_tensors
+from grasp_bench.precision import store_frozen
 from grasp_bench.run.context import Context
-from grasp_bench.run.sampling import Network
-from grasp_bench.run.training.precision import store_frozen
+from grasp_bench.run.files import WEIGHTS
+from grasp_bench.sampling import Network
 
 
 def make_workshop(context: Context) -> Workshop:
@@ -24,7 +26,7 @@ def make_workshop(context: Context) -> Workshop:
         sampler.embed,
         sampler.networks[0],
         lambda: trainer.data,
-        trainer.trained_after,
+        lambda steps: read_tensors(trainer.trained_after(steps) / WEIGHTS),
         lambda weights: _second_network(context, weights),
         context.progress,
     )

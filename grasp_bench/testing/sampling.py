@@ -20,7 +20,7 @@ from grasp_bench.errors import Skip
 from grasp_bench.io import read_tensors
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.plan import Plan
-from grasp_bench.run.sampling import Network, Sampler, noise_stream
+from grasp_bench.sampling import Network, Sampler, noise_stream
 from grasp_bench.testing.anatomy import Anatomy, anatomy
 from grasp_bench.testing.checks import NotApplicable, require
 from grasp_bench.testing.rig import CPU, Watched, planned

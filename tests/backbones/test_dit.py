@@ -17,7 +17,7 @@ from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidances.none import NoGuidance
-from grasp_bench.run.sampling import Sampler
+from grasp_bench.sampling import Sampler
 from grasp_bench.testing.tiny_dit import CLASSES, LABELS, save_dit
 
 PROMPTS = ["a photo of a Great White Shark", "a photo of a sea cow", "a photo of a tabby cat"]

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 import grasp_bench
 from grasp_bench import plugins
+from grasp_bench import sampling as generation
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.baselines.lora import DIFFUSERS_FILE
 from grasp_bench.cli import app
@@ -33,7 +34,6 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RunRecord, read_record, write_record
 from grasp_bench.io import file_digest, read_tensors
 from grasp_bench.run import files
-from grasp_bench.run import sampling as generation
 from grasp_bench.run.context import Options
 from grasp_bench.run.environment import describe
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS

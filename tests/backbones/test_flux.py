@@ -19,7 +19,7 @@ from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidances.none import NoGuidance
-from grasp_bench.run.sampling import Sampler
+from grasp_bench.sampling import Sampler
 
 METHODS = sorted(plugins.entries("methods"))
 PROMPTS = ["a photo of the dog", "A cat, 3 of 4!", ""]

@@ -31,8 +31,8 @@ from grasp_bench.run.encoded import KnownPrompts, Pixels
 from grasp_bench.run.files import IMAGES
 from grasp_bench.run.generation import Subject, generate
 from grasp_bench.run.plan import plan
-from grasp_bench.run.sampling import Sampler
 from grasp_bench.run.training.batches import Batches
+from grasp_bench.sampling import Sampler
 
 METHODS = ("vanilla-ft", "lora", "moe", "grasp", "shared-adapter")
 PROMPTS = ["a photo of the dog", "A cat, 3 of 4!", ""]

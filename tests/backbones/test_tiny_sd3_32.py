@@ -13,7 +13,7 @@ from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.errors import UserError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.io import file_digest
-from grasp_bench.run.sampling import Sampler
+from grasp_bench.sampling import Sampler
 
 TASK_PROMPTS = ["a chest X-ray showing subcutaneous emphysema", "a photo of a pickup truck"]
 

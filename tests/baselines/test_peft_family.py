@@ -15,7 +15,7 @@ from grasp_bench.baselines.lora import Lora
 from grasp_bench.baselines.peft_family import Dora, Loha, Oft
 from grasp_bench.contracts.method import Method
 from grasp_bench.contracts.spec import Precision
-from grasp_bench.run.training.precision import autocast, store_frozen
+from grasp_bench.precision import autocast, store_frozen
 
 LAYER = "transformer_blocks.1.attn.add_k_proj"
 FAMILIES = [Dora, Loha, Oft]

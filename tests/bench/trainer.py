@@ -11,9 +11,9 @@ from grasp_bench.adapters.inject import input_width
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Condition
 from grasp_bench.contracts.spec import Optimizer, Precision
+from grasp_bench.precision import autocast, store_frozen
 from grasp_bench.run.plan import plan
 from grasp_bench.run.training.optimizer import make_optimizer
-from grasp_bench.run.training.precision import autocast, store_frozen
 
 from .true_sizes import Model
 

@@ -14,7 +14,7 @@ from grasp_bench.diagnose import gradients
 from grasp_bench.diagnose.gradients import Draws, draw, measure, timesteps
 from grasp_bench.errors import UserError
 from grasp_bench.run.encoded import Pixels
-from grasp_bench.run.sampling import Network
+from grasp_bench.sampling import Network
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from grasp_bench.guidances.image_classifier import ImageClassifier
 from grasp_bench.guidances.linear import LinearAdaptiveGuidance
 from grasp_bench.guidances.weak import Autoguidance
 from grasp_bench.run.plan import plan
-from grasp_bench.run.sampling import Network, Sampler
+from grasp_bench.sampling import Network, Sampler
 
 PER_STEP = [
     ("none", {}, 1),

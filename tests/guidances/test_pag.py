@@ -18,7 +18,7 @@ from grasp_bench.errors import Skip, UserError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidances.pag import PerturbedAttentionGuidance, PerturbedSettings
 from grasp_bench.guidances.perturbed import perturbed
-from grasp_bench.run.sampling import Network
+from grasp_bench.sampling import Network
 
 STEP = SamplingStep(1, 4, torch.tensor([0.9, 0.5, 0.2]), torch.tensor([0.8, 0.4, 0.1]), {}, [])
 LATENTS = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -17,7 +17,7 @@ from grasp_bench.contracts.settings import parse_settings
 from grasp_bench.errors import Skip, UserError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidances.sparse import SparseGuidance, SparseSettings
-from grasp_bench.run.sampling import Network
+from grasp_bench.sampling import Network
 
 TIMES = torch.tensor([0.9, 0.5, 0.2])
 LATENTS = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))

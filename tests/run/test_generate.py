@@ -5,9 +5,9 @@ import pytest
 import torch
 from helpers import runs
 
+from grasp_bench import sampling as generate
 from grasp_bench.contracts.record import read_record
 from grasp_bench.io import read_tensors
-from grasp_bench.run import sampling as generate
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.pipeline import Pipeline
 

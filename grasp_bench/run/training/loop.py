@@ -24,6 +24,7 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.spec import Budget, Precision, RunSpec
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
+from grasp_bench.precision import autocast
 from grasp_bench.processes import Processes, mean, total
 from grasp_bench.run.environment import PeakMemory
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
@@ -31,7 +32,6 @@ from grasp_bench.run.training.batches import Batches
 from grasp_bench.run.training.checkpoint import Checkpoints, History, State, restore_checkpoint
 from grasp_bench.run.training.optimizer import make_optimizer
 from grasp_bench.run.training.placement import Copies, Placement, Shards, clip_gradients, whole
-from grasp_bench.run.training.precision import autocast
 from grasp_bench.run.training.trackers import Log
 
 

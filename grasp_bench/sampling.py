@@ -13,7 +13,7 @@ from grasp_bench.contracts.method import Condition, Method, MethodSettings
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import Precision
 from grasp_bench.errors import NonFiniteError
-from grasp_bench.run.training.precision import autocast
+from grasp_bench.precision import autocast
 
 
 class Network:
