@@ -42,8 +42,10 @@ class ClusterAdapterSettings(MethodSettings):
 
 
 class ClusterAdapters(Method[ClusterAdapterSettings]):
-    """Base of methods with a frozen backbone, one residual adapter a cluster in every feed-forward layer and static
-    routing: a subclass says what the clusters are."""
+    """Base of methods with static routing to one residual adapter per cluster in every feed-forward layer.
+
+    The backbone is frozen; a subclass says what the clusters are.
+    """
 
     def partition(self, task: Task[TaskSettings]) -> Partition:
         """Which cluster serves each class of the task, or each of its images."""

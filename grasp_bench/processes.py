@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that share a run."""
+    """The place of this process among those that share a run."""
 
     index: int = 0
     count: int = 1
@@ -42,7 +42,7 @@ class Processes:
         return items[self.index :: self.count]
 
     def rows(self, total: int) -> slice:
-        """This process's part of ``total`` rows, which must divide evenly."""
+        """The part of this process of ``total`` rows, which must divide evenly."""
         each = total // self.count
         return slice(self.index * each, (self.index + 1) * each)
 
@@ -83,7 +83,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def join(device: str) -> tuple[Processes, torch.device]:
-    """This process and its device, once it has met the others that its launcher started.
+    """The :class:`Processes` and device of this process, once it has met the others that its launcher started.
 
     ``device`` is auto, cpu, cuda or cuda:N; of several processes each takes the GPU of its own local number. Raises
     :class:`UserError` where the device is not there.

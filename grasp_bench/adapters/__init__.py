@@ -1,0 +1,1 @@
+"""Modules that methods add to a transformer, and the routes through them."""

@@ -116,11 +116,11 @@ class GatedAdapters(nn.Module):
 
 
 def balance(log: GateLog, top_k: int) -> torch.Tensor:
-    """Load-balancing loss Σ f_i P_i (Fedus et al. 2021, arXiv 2101.03961, equation 4, for k choices a token), the mean
-    over layers; 1 where experts are used evenly.
+    """Load-balancing loss Σ f_i P_i, averaged over layers; 1 where experts are used evenly.
 
-    f_i is E times the share of assignments to expert i, P_i its mean probability. The share is that of the samples of
-    all processes, so each of them has to ask at the same time.
+    It is equation 4 of Fedus et al. 2021, arXiv 2101.03961, for k choices per token. f_i is E times the share of
+    assignments to expert i, P_i its mean probability. The share is that of the samples of all processes, so each of
+    them has to ask at the same time.
     """
     shares = mean(torch.stack(log.share)) / top_k
     experts = shares.shape[-1]
@@ -129,8 +129,7 @@ def balance(log: GateLog, top_k: int) -> torch.Tensor:
 
 
 def sample_features(condition: Condition, width: int) -> torch.Tensor:
-    """What a gate of samples reads, (B, ``width`` + 64): the prompt and the timestep, normalised together to mean 0
-    and variance 1.
+    """Inputs of a gate of samples, (B, ``width`` + 64): prompt and timestep, normalised together to mean 0, variance 1.
 
     A prompt is its pooled embedding or else the mean of its tokens; a class index is one-hot.
     """

@@ -1,0 +1,1 @@
+"""Pretrained text-to-image transformers, one family per module."""

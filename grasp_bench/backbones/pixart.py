@@ -1,7 +1,7 @@
-"""PixArt-α and PixArt-Σ: a DiT that attends to T5's tokens, under DDPM's diffusion (Chen et al. 2023, arXiv 2310.00426;
-2024, arXiv 2403.04692).
+"""PixArt-α and PixArt-Σ: a DiT that attends to T5's tokens, under DDPM's diffusion.
 
-A saved pipeline is read from a folder or the hub's local cache, and only its safetensors.
+Chen et al. 2023, arXiv 2310.00426; 2024, arXiv 2403.04692. A saved pipeline is read from a folder or the hub's local
+cache, and only its safetensors.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ EACH = 400  # renderings of every glyph
 
 
 def main() -> None:
+    """Pretrain from the command line; write the weights, and their card beside them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=128)

@@ -16,6 +16,7 @@ SCENES = 60_000  # 184 MB in memory
 
 
 def main() -> None:
+    """Pretrain from the command line; write the weights, and their card beside them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=64)

@@ -98,8 +98,10 @@ class SD3(MMDiT, SavedBackbone):
         self.objective = FlowMatching()
 
     def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Tokens (1, 77 + 256, D): the last but one hidden states of CLIP-L and CLIP-G side by side, padded to T5's
-        width D, then those of T5, which are zeros without it. Pooled (1, P): of CLIP-L and CLIP-G.
+        """Tokens (1, 77 + 256, D) and the pooled embedding (1, P) of a prompt.
+
+        Tokens are the last but one hidden states of CLIP-L and CLIP-G side by side, padded to T5's width D, then those
+        of T5, which are zeros without it. The pooled embedding is that of CLIP-L and CLIP-G.
         """
         tokens, _, pooled, _ = self.text_pipeline.encode_prompt(
             prompt, prompt_2=None, prompt_3=None, device=self.device, do_classifier_free_guidance=False

@@ -184,8 +184,9 @@ def _print(runs: Runs, options: Options, results: Path, form: Format, out: Path 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No garbage is looked for: a large report is a million objects that all stay, and going through them again and
-    again takes as long as making them.
+    """Turn the garbage collector off: a large report is a million objects that all stay.
+
+    To go through them again and again takes as long as making them.
     """
     was = gc.isenabled()
     gc.disable()

@@ -99,8 +99,9 @@ def tune(
 
 
 def _searchable(plan: Plan, results: Path) -> Plan:
-    """Return the plan with the settings that its method's own search chose. Raises :class:`UserError` for a guidance
-    without a range to search.
+    """Return the plan with the settings that its method's own search chose.
+
+    Raises :class:`UserError` for a guidance without a range to search.
     """
     from grasp_bench.tuning.chosen import with_tuned
     from grasp_bench.tuning.ranges import tuned_ranges

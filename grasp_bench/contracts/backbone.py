@@ -182,8 +182,9 @@ class Backbone:
         return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
 
     def blocks(self) -> list[Block]:
-        """The blocks in the order of the forward pass; empty where there are none that are called as :class:`Block`
-        says, and methods that read or route their tokens are then skipped.
+        """The blocks in the order of the forward pass; empty where none is called as :class:`Block` says.
+
+        Methods that read or route their tokens are then skipped.
         """
         return []
 
@@ -194,8 +195,10 @@ class Backbone:
         return int(height // config.patch_size * (width // config.patch_size))
 
     def conditioning(self) -> torch.nn.Module | None:
-        """The module whose output, or the last of several outputs, is the embedding (B, D) of the timestep and of what
-        else the blocks are modulated by; called once in each forward pass, before the blocks. None: there is no such.
+        """The module whose output, or the last of several, is what the blocks are modulated by; None without one.
+
+        That is the embedding (B, D) of the timestep and of further conditions. It is called once in each forward pass,
+        before the blocks.
         """
         return None
 
@@ -204,20 +207,23 @@ class Backbone:
         return None
 
     def image_attentions(self) -> dict[str, torch.nn.Module]:
-        """Name → attention layer, of diffusers' ``Attention`` class, in which the image's tokens attend to each other,
-        and to the prompt's too or not; in the order of the forward pass.
+        """Name → layer of diffusers' ``Attention`` class in which the image's tokens attend to each other.
+
+        They may attend to the prompt's too. Layers are in the order of the forward pass.
         """
         return {}
 
     def prompt_projections(self) -> dict[str, tuple[str, str]]:
-        """Attention layer → names of its projections to the keys and the values of the prompt's tokens, in the order of
-        the forward pass.
+        """Attention layer → names of its projections to the keys and the values of the prompt's tokens.
+
+        Layers are in the order of the forward pass.
         """
         return {}
 
     def prompt_width(self) -> int | None:
-        """Width of the pooled embedding or, without one, of the prompt's tokens; of class indices, how many there are
-        with the null class. None: unknown.
+        """Width of the pooled embedding or, without one, of the prompt's tokens; None where it is unknown.
+
+        For class indices it is their number, with the null class.
         """
         return None
 

@@ -83,8 +83,9 @@ class FlowMatching(Objective):
         return timesteps * TIMESTEPS
 
     def levels(self, scheduler: Any) -> torch.Tensor:
-        """t at every sampling step and at the end: the noise's share or, where that is rounded for the network, the
-        rounded, as diffusers' DPM-Solver has whole steps: (steps + 1,).
+        """Share t of the noise at every sampling step and at the end: (steps + 1,).
+
+        Where t is rounded for the network, as by diffusers' DPM-Solver to whole steps, it is the rounded one.
         """
         if scheduler.timesteps.is_floating_point():
             sigmas: torch.Tensor = scheduler.sigmas

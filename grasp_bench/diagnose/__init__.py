@@ -1,0 +1,1 @@
+"""Alignment of the gradients of groups and classes."""

@@ -1,0 +1,1 @@
+"""Fine-tuned weights as folders that load elsewhere."""

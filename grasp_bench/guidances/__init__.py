@@ -1,0 +1,1 @@
+"""Guidances of sampling, one per module."""

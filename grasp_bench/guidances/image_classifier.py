@@ -68,11 +68,10 @@ class ImageClassifier:
 
 
 def learn(workshop: Workshop, settings: ClassifierSettings, folder: Path) -> None:
-    """Train on the task's training images, and leave in ``folder`` the weights and each class's recall on validation
-    images, which says how far the classifier leans to the head.
+    """Train on the task's training images; write the weights and the recall per class on validation images.
 
-    Raises :class:`UserError` for a task with a single class or no validation images, and for a network that does not
-    take its images.
+    Both go into ``folder``; the recalls say how far the classifier is biased to the head. Raises :class:`UserError` for
+    a task with a single class or no validation images, and for a network that does not take its images.
     """
     from grasp_bench.downstream import classifier, networks
     from grasp_bench.io import write_json, write_tensors

@@ -69,8 +69,7 @@ class DiagonalJointAttention:
 
 
 class _DiagonalFirst(TorchFunctionMode):
-    """Masks calls of torch's attention: of the first ``tokens`` tokens, each attends to itself and to none of the rest
-    of them."""
+    """Masks calls of torch's attention: each of the first ``tokens`` tokens attends to itself, not to the others."""
 
     def __init__(self, tokens: int) -> None:
         super().__init__()

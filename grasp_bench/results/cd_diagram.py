@@ -1,5 +1,6 @@
-"""The critical-difference diagram (Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006,
-figure 1).
+"""The critical-difference diagram.
+
+Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006, figure 1.
 """
 
 from __future__ import annotations

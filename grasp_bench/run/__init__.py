@@ -1,0 +1,1 @@
+"""Runs: a list of declared stages that ends in a record."""

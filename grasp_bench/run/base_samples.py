@@ -36,6 +36,7 @@ STEPS = 20
 
 
 def main() -> None:
+    """Sample from the command line; write the PNG."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbone", choices=PROMPTS)
     parser.add_argument("--out", type=Path, required=True, help="PNG file")

@@ -1,5 +1,6 @@
-"""One number for many tasks, and how far runs let it be trusted (Agarwal et al., Deep Reinforcement Learning at the
-Edge of the Statistical Precipice, NeurIPS 2021).
+"""One number for many tasks, and its interval over runs.
+
+Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS 2021.
 """
 
 from __future__ import annotations

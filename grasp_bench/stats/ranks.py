@@ -1,5 +1,6 @@
-"""Many methods on many tasks by their ranks (Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets,
-JMLR 2006).
+"""Many methods on many tasks, compared by their ranks.
+
+Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006.
 """
 
 from __future__ import annotations

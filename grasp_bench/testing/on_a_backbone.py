@@ -170,7 +170,7 @@ def resume(subject: Subject) -> None:
 
 
 def detach(subject: Subject) -> None:
-    """The network before attach() and after a training and detach()."""
+    """The network before it is attached, and after training and detaching."""
     run = subject.run()
     expected_backbone = run.backbone
     run.train_anew()

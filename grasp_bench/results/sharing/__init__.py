@@ -1,0 +1,1 @@
+"""Packs of results, their verification and comparison."""

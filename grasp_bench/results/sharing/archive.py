@@ -125,5 +125,5 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 
 def escaped(text: str) -> str:
-    """Return third-party text that is harmless on a terminal and in a page: other characters become \\uXXXX."""
+    r"""Return third-party text that is harmless on a terminal and in a page: other characters become \uXXXX."""
     return "".join(each if each.isprintable() and each not in "<>&" else f"\\u{ord(each):04x}" for each in text)
