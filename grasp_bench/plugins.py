@@ -137,6 +137,8 @@ def _rivals(kind: Kind) -> dict[str, list[EntryPoint]]:
 def _loaded(kind: Kind, entry: EntryPoint) -> Any:
     """The class of an entry point, checked once."""
     plugin = _checked(kind, entry.load())
+    if kind == "metrics" and plugin.__mro__[-2] is plugin.__base__:
+        raise ContractError(f"{plugin.__name__} is neither a FeatureMetric nor a ClassifierMetric: derive it from one")
     if kind == "metrics" and plugin.name != entry.name:
         raise ContractError(f"{plugin.__name__}.name is {plugin.name!r}, expected the entry point's {entry.name!r}")
     return plugin
