@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from grasp_bench import plugins
 from grasp_bench.cli import app
+from grasp_bench.contracts.record import RunRecord, read_record
 from grasp_bench.metrics.registry import FIRST, beyond_the_first, classifier_metrics, feature_metrics
 from grasp_bench.run.pipeline import protocol, stage_inputs, stage_keys
 from grasp_bench.testing import metric_checks, run_checks
@@ -73,9 +74,9 @@ def grasp_bench(*arguments: object) -> str:
     return shown.output
 
 
-def record(folder: Path, method: str) -> dict:
+def record(folder: Path, method: str) -> RunRecord:
     (path,) = (folder / "results").rglob(f"*{method}*/**/record.json")
-    return json.loads(path.read_text())
+    return read_record(path)
 
 
 def test_the_formula_is_the_published_one(installed: None) -> None:
@@ -135,9 +136,9 @@ def test_score_has_it_as_the_run_has(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_has_it_in_every_scope(folder: Path) -> None:
-    found = [each for each in record(folder, "vanilla-ft")["scores"] if each["metric"] == "cmmd"]
-    assert {each["scope"] for each in found} == {"group", "class mean", "worst class"}
-    assert {each["label"] for each in found} == {"CMMD(digits-cnn)"}
+    found = [each for each in record(folder, "vanilla-ft").scores if each.metric == "cmmd"]
+    assert {each.scope for each in found} == {"group", "class mean", "worst class"}
+    assert {each.label for each in found} == {"CMMD(digits-cnn)"}
     (classes,) = (folder / "results").rglob("vanilla-ft*/**/classes.csv")
     assert "cmmd" in {row["metric"] for row in csv.DictReader(classes.open())}
 
@@ -162,8 +163,8 @@ def test_an_old_run_is_rescored_without_training(folder: Path, tmp_path: Path) -
     old = record(tmp_path, "lora")
     new = runs.finish(tmp_path, runs.small("lora"))
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
-    assert new.run_id == old["run_id"]
-    assert new.weights == old["weights"]
-    kept = [each.model_dump(mode="json") for each in new.scores if each.metric != "cmmd"]
-    assert kept == old["scores"]
+    assert new.run_id == old.run_id
+    assert new.weights == old.weights
+    kept = [each for each in new.scores if each.metric != "cmmd"]
+    assert kept == old.scores
     assert len(new.scores) > len(kept)
