@@ -1,4 +1,4 @@
-"""Class-balancing diffusion models: predictions under different classes' prompts are held together."""
+"""Class-balancing diffusion models: predictions under different classes' prompts are drawn together."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class CbdmSettings(OnTopSettings):
     commitment: float = Field(default=0.25, ge=0)
     """Weight of the regulariser's second term, which moves the prediction under the other class"""
     prior: Literal["train", "uniform"] = "train"
-    """What the other class is drawn from: the classes' shares of the training images, or all classes alike"""
+    """Distribution that the other class is drawn from: the classes' shares of the training images, or uniform"""
 
 
 class Cbdm(OnTop[CbdmSettings]):
-    """CBDM: full fine-tuning or adapters, with predictions under two classes' prompts held together
+    """CBDM: full fine-tuning or adapters, with predictions under two classes' prompts drawn together
 
     The loss of a sample of class y at timestep t is ‖v(y) - target‖² + τ t (‖v(y) - sg v(y')‖² + γ ‖sg v(y) - v(y')‖²)
-    with sg the stopped gradient, γ the ``commitment`` and y' drawn anew in every step; each norm is the mean over
+    with sg the stopped gradient, γ the ``commitment`` and y' drawn again in every step; each norm is the mean over
     elements. y' lends its prompt only: adapters are those of y. A sample whose prompt is dropped has no regulariser.
     """
 

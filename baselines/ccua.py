@@ -28,7 +28,7 @@ class CcuaSettings(OnTopSettings):
     contrast_weight: Annotated[float, Tuned(0.005, 0.5, log=True)] = Field(default=0.05, ge=0)
     """Weight, at pure noise, of the contrast between samples without their prompts"""
     temperature: float = Field(default=0.1, gt=0)
-    """What cosine similarities are divided by"""
+    """Temperature that cosine similarities are divided by"""
 
 
 class Ccua(OnTop[CcuaSettings]):

@@ -31,7 +31,7 @@ class CmSettings(OnTopSettings):
     capacity_weight: Annotated[float, Tuned(0.1, 10, log=True)] = Field(default=1.0, ge=0)
     """Weight λ of the loss on what the expert adds to predictions"""
     reward_limit: float = Field(default=0.1, gt=0)
-    """Where a rare class's reward ends, in mean squared differences of the prediction with and without the expert"""
+    """Largest rewarded mean squared difference between a rare class's predictions with and without the expert"""
 
 
 class Cm(OnTop[CmSettings]):

@@ -25,9 +25,9 @@ class CoralSettings(OnTopSettings):
     contrast_weight: Annotated[float, Tuned(0.005, 0.5, log=True)] = Field(default=0.5, ge=0)
     """Weight w of the contrastive loss at pure noise"""
     time_scale: float = Field(default=0.3, gt=0)
-    """The weight grows towards the data as exp((1 - t) / time_scale)"""
+    """Time scale of the contrast's weight, which grows towards the data as exp((1 - t) / time_scale)"""
     temperature: float = Field(default=0.1, gt=0)
-    """What cosine similarities are divided by"""
+    """Temperature that cosine similarities are divided by"""
     features: int = Field(default=64, ge=1, le=4096)
     """Width of the projection that the contrast is made in"""
 

@@ -28,9 +28,9 @@ class TimestepSettings(MethodSettings):
     learning_rate: float = Field(default=3e-2, gt=0, le=1)
     """Peak learning rate of AdamW; GRASP's, not chosen for this method"""
     intervals: int = Field(default=3, ge=2, le=64)
-    """Experts a cluster, each for an interval of timesteps that training draws as often as any other"""
+    """Experts per cluster, each for an interval of timesteps that training draws as often as any other"""
     rank: int = Field(default=16, ge=1, le=4096)
-    """Bottleneck width of each expert's adapter; 3 of 16 are as large as GRASP's three clusters"""
+    """Bottleneck width of each expert's adapter; three experts of 16 are as large as GRASP's three clusters"""
     scale: float = Field(default=1.0, gt=0)
     """Factor on what the adapters add"""
 
@@ -39,13 +39,13 @@ class GraspTimestepSettings(TimestepSettings):
     """Settings of GRASP with timestep experts."""
 
     intervals: int = Field(default=2, ge=2, le=64)
-    """Experts a cluster, each for an interval of timesteps that training draws as often as any other"""
+    """Experts per cluster, each for an interval of timesteps that training draws as often as any other"""
     rank: int = Field(default=8, ge=1, le=4096)
     """Bottleneck width of each expert's adapter; 3 clusters by 2 intervals of 8 are as large as GRASP's defaults"""
 
 
 class TimestepExperts(Method[TimestepSettings]):
-    """GRASP's adapters routed by noise level instead of sample: one expert an interval of timesteps"""
+    """GRASP's adapters routed by noise level instead of sample: one expert per interval of timesteps"""
 
     Config: ClassVar[type[MethodSettings]] = TimestepSettings
     version = "1"

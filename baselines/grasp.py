@@ -29,7 +29,7 @@ OF_THE_TASK = ("group", "class")
 
 
 class ClusterAdapterSettings(MethodSettings):
-    """Settings of residual adapters, one a cluster."""
+    """Settings of residual adapters, one per cluster."""
 
     learning_rate: float = Field(default=3e-2, gt=0, le=1)
     """Peak learning rate of AdamW; the best of six on validation images (`results/digits-lt/learning-rates.json`)"""
@@ -38,7 +38,7 @@ class ClusterAdapterSettings(MethodSettings):
     scale: float = Field(default=1.0, gt=0)
     """Factor on what the adapters add"""
     null_route: Literal["same", "base", "null"] = "same"
-    """Who serves a sample whose prompt is dropped: its own cluster, no adapter, or a null cluster of its own"""
+    """What serves a sample whose prompt is dropped: its own cluster, no adapter, or a cluster of all such samples"""
 
 
 class ClusterAdapters(Method[ClusterAdapterSettings]):
@@ -98,7 +98,7 @@ class GraspSettings(ClusterAdapterSettings):
     """What a cluster is: a reporting group (healthy classes apart, where the task names some), a class or neighbours by
     train count, classes of like prompts, images of one value of `column`, classes of like gradients, or chance"""
     clusters: int | None = Field(default=None, ge=1, le=4096)
-    """Clusters of partition class, text, gradient or random; none: one a class, or else as many as by group"""
+    """Clusters of partition class, text, gradient or random; none: one per class, or else as many as by group"""
     column: str | None = Field(default=None, pattern=r"^[^/\\]+$")  # it is part of a folder's name
     """What partition metadata goes by: a column that the task keeps of its training images, such as their view. Images
     of a class are generated in the cluster that most of its training images are in"""
@@ -117,7 +117,7 @@ class GraspSettings(ClusterAdapterSettings):
 
 
 class Grasp(ClusterAdapters):
-    """GRASP: frozen backbone, one residual adapter a cluster in every feed-forward layer, static routing"""
+    """GRASP: frozen backbone, one residual adapter per cluster in every feed-forward layer, static routing"""
 
     Config: ClassVar[type[MethodSettings]] = GraspSettings
     config: GraspSettings

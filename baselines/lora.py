@@ -30,7 +30,7 @@ class LoraSettings(MethodSettings):
     rank: int = Field(default=11, ge=1, le=1024)
     """Width of the low-rank update; 11 gives about as many parameters as GRASP's defaults on tiny-sd3"""
     alpha: float = Field(default=11.0, gt=0)
-    """The update is scaled by alpha / rank"""
+    """Scale of the update, which is multiplied by alpha / rank"""
 
 
 class Lora(PeftMethod[LoraSettings]):

@@ -39,7 +39,7 @@ class LoraAttentionSettings(LoraSettings):
     rank: int = Field(default=42, ge=1, le=1024)
     """Width of the low-rank update; 42 in the one layer that is chosen on tiny-sd3 gives GRASP's size there"""
     alpha: float = Field(default=42.0, gt=0)
-    """The update is scaled by alpha / rank"""
+    """Scale of the update, which is multiplied by alpha / rank"""
     share: float = Field(default=0.8, gt=0, le=1)
     """Share of the effect of all attention layers that those with an update must have together"""
     pairs: int = Field(default=4, ge=1, le=64)

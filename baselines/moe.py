@@ -23,9 +23,9 @@ class MoeSettings(MethodSettings):
     learning_rate: float = Field(default=3e-2, gt=0, le=1)
     """Peak learning rate of AdamW; the best of six on validation images (`results/digits-lt/learning-rates.json`)"""
     experts: int = Field(default=4, ge=2, le=256)
-    """Adapters in every feed-forward layer"""
+    """Number of adapters in every feed-forward layer"""
     top_k: int = Field(default=2, ge=1)
-    """Experts a token is sent to"""
+    """Number of experts that each token is sent to"""
     rank: int = Field(default=12, ge=1, le=4096)
     """Bottleneck width of each expert; 4 experts of 12 are as wide as GRASP's three clusters of 16"""
     scale: float = Field(default=1.0, gt=0)
@@ -50,7 +50,7 @@ class MoeSampleSettings(MoeSettings):
     learning_rate: float = Field(default=3e-2, gt=0, le=1)
     """Peak learning rate of AdamW; that of the other adapters, not chosen for this method"""
     top_k: int = Field(default=1, ge=1)
-    """Experts a sample is sent to, in every layer"""
+    """Number of experts that each sample is sent to, in every layer"""
     rank: int = Field(default=11, ge=1, le=4096)
     """Bottleneck width of each expert; 4 experts of 11 and their gates are as large as GRASP's defaults on tiny-sd3"""
 

@@ -24,7 +24,7 @@ class OcSettings(OnTopSettings):
     """Settings of oriented calibration."""
 
     sampling: Literal["natural", "sqrt", "balanced"] = "balanced"
-    """How often a class is drawn: in proportion to its images, to the root of their number, or all classes alike"""
+    """How often each class is drawn: in proportion to its images, to the root of their number, or equally often"""
 
 
 class OrientedCalibration(OnTop[OcSettings]):

@@ -68,7 +68,7 @@ class DoraSettings(MethodSettings):
     rank: int = Field(default=10, ge=1, le=1024)
     """Width of the low-rank update; 10 gives 3 % fewer parameters than GRASP's defaults on tiny-sd3, magnitudes too"""
     alpha: float = Field(default=10.0, gt=0)
-    """The update is scaled by alpha / rank"""
+    """Scale of the update, which is multiplied by alpha / rank"""
 
 
 class Dora(PeftMethod[DoraSettings]):
@@ -96,7 +96,7 @@ class LohaSettings(MethodSettings):
     rank: int = Field(default=5, ge=1, le=1024)
     """Width of both low-rank factors; 5 gives 8 % fewer parameters than GRASP's defaults on tiny-sd3, 6 11 % more"""
     alpha: float = Field(default=5.0, gt=0)
-    """The update is scaled by alpha / rank"""
+    """Scale of the update, which is multiplied by alpha / rank"""
 
 
 class Loha(PeftMethod[LohaSettings]):

@@ -52,7 +52,7 @@ def by_gradient(study: Study, count: int | None) -> Partition:
 
 
 def by_metadata(study: Study, column: str) -> Partition:
-    """One cluster a value of a column of what is known of the training images, such as the view of an X-ray.
+    """One cluster per value of a column of what is known of the training images, such as the view of an X-ray.
 
     Raises :class:`UserError` where the task has no such column, or the column more than 64 values.
     """

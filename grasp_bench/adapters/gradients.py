@@ -24,7 +24,7 @@ def class_gradients(study: Study) -> np.ndarray:
 
     It is that of the output projections U of one adapter gelu(x D) U beside every feed-forward layer, with U = 0 and
     one random D for all classes: what the first step of training would move, of the unchanged base model. Every class
-    meets the same noise and timesteps, with 64 of its own images; those of a class that has fewer come again.
+    meets the same noise and timesteps, with 64 of its own images; a class that has fewer repeats them.
     """
     train, latents, embed = study.data().train, study.latents(), study.embed()
     objective, shape = study.backbone.objective, study.backbone.latent_shape

@@ -96,7 +96,7 @@ class GatedAdapters(nn.Module):
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """The router's, (B, N, E), or (B, 1, E) of samples.
 
-        In float32 at least, also where other products are of lower precision, since rounded logits choose other experts
+        In float32 at least, also under autocast to a lower precision, since rounded logits choose other experts
         (Fedus et al. 2021, arXiv 2101.03961, section 2.4).
         """
         precision = torch.promote_types(hidden_states.dtype, torch.float32)

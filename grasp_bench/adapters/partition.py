@@ -62,7 +62,7 @@ class Partition:
 
 
 def by_group(task: Task[TaskSettings]) -> Partition:
-    """One cluster a reporting group: head, medium, tail; and one for all healthy classes, where the task names some."""
+    """One cluster per reporting group: head, medium, tail; and one of all healthy classes, where a task names some."""
     infos = task.classes()
     served = [HEALTHY if info.healthy else info.group for info in infos]
     names = tuple(name for name in (*task.groups, HEALTHY) if name in served)
@@ -70,7 +70,7 @@ def by_group(task: Task[TaskSettings]) -> Partition:
 
 
 def by_class(task: Task[TaskSettings], count: int | None) -> Partition:
-    """One cluster a class, or ``count`` clusters of nearly as many classes each, which are neighbours by train count.
+    """One cluster per class, or ``count`` of nearly equal size, whose classes are neighbours by train count.
 
     Raises :class:`UserError` for more clusters than classes.
     """

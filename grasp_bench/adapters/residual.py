@@ -1,4 +1,4 @@
-"""Residual adapters beside the feed-forward layers, one a cluster."""
+"""Residual adapters beside the feed-forward layers, one per cluster."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RoutedAdapter(nn.Module):
     def residual(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """What the adapters add, before scaling; cost follows the samples, not the clusters.
 
-        Samples of few clusters are grouped, one product a cluster. With many, each cluster has few samples and small
+        Samples of few clusters are grouped, one product per cluster. With many, each cluster has few samples and small
         products take longer than one batched product of each sample with its own copy of its cluster's matrix.
         """
         route = current_route(len(hidden_states))

@@ -136,7 +136,7 @@ def _explained(repository: str) -> Iterator[None]:
 
 
 def _reason(repository: str, error: Exception) -> str:
-    """What went wrong and how to mend it."""
+    """What went wrong and how to fix it."""
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 

@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """Encoded prompts, of which a family of backbones has what its transformer reads."""
+    """The embeddings of B prompts; a family of backbones has those that its transformer reads."""
 
     tokens: torch.Tensor
-    """(B, T, D), or class indices (B, 1)."""
+    """The prompts' tokens (B, T, D), or class indices int64 (B, 1)."""
     pooled: torch.Tensor | None = None
-    """(B, P)."""
+    """One vector for each prompt, (B, P); None where the transformer reads none."""
     mask: torch.Tensor | None = None
-    """bool (B, T): true for tokens that the transformer attends to."""
+    """Which tokens the transformer attends to, bool (B, T); None where it attends to all."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Name → tensor, of those that there are."""
+        """Name → tensor, without those that are None."""
         return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
     def __getitem__(self, index: torch.Tensor | slice) -> PromptEmbeddings:
         return self._each(lambda name, tensor: tensor[index])
 
     def to(self, like: torch.Tensor) -> PromptEmbeddings:
-        """The same embeddings on the device of ``like``, numbers in its precision."""
+        """The embeddings on the device of ``like``, and in its precision unless they are integers."""
         return self._each(lambda name, tensor: tensor.to(like if tensor.is_floating_point() else like.device))
 
     def cat(self, other: PromptEmbeddings) -> PromptEmbeddings:
@@ -59,9 +59,9 @@ class Description:
     image_shape: tuple[int, int, int]
     """(C, H, W) of the images it reads and makes."""
     autoencoder: str | None = None
-    """Hash of what makes latents of images; none where a latent is the image."""
+    """Hash of what turns images into latents; None where the latent is the image."""
     text_encoder: str | None = None
-    """Hash of what makes embeddings of prompts; none where that costs nothing."""
+    """Hash of what turns prompts into embeddings; None where that costs nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class ChosenBackbone:
     """A backbone before it is loaded."""
 
     family: str
-    """Its name in the registry."""
+    """The backbone's name in the registry."""
     kind: type[Backbone]
     source: str
     label: str
-    """What results call it."""
+    """The backbone's name in results."""
     description: Description
 
     @property
@@ -115,10 +115,11 @@ class Backbone:
     """Why :meth:`blocks` cannot be given a subset of each image's tokens, as a clause; empty where they can."""
 
     latent_shape: tuple[int, int, int]
-    """(C, H, W) of what the transformer works on."""
+    """The shape (C, H, W) of the latents that the transformer works on."""
     transformer: torch.nn.Module
-    """Only called by :meth:`predict`, so that a wrapper of it may take its place."""
+    """The network that methods adapt; only :meth:`predict` calls it, so that a wrapper may take its place."""
     objective: Objective
+    """How latents are noised and what the transformer predicts."""
 
     @classmethod
     def describe(cls, source: str) -> Description:
@@ -156,7 +157,7 @@ class Backbone:
         """Drop what encodes images and prompts from memory; asked again, it is loaded again."""
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, C, H, W) → latents."""
+        """uint8 (B, C, H, W) → latents (B, *latent_shape)."""
         raise NotImplementedError
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

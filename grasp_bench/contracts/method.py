@@ -30,17 +30,17 @@ class MethodSettings(Settings):
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     """Decoupled weight decay of AdamW"""
     sampling: Literal["natural", "sqrt", "balanced"] = "natural"
-    """How often a class is drawn: in proportion to its images, to the root of their number, or all classes alike"""
+    """How often each class is drawn: in proportion to its images, to the root of their number, or equally often"""
     weighting: Literal["none", "effective-number"] = "none"
-    """What a sample's loss is multiplied with: 1, or the inverse of its class's effective number of images"""
+    """What each sample's loss is multiplied by: 1, or the inverse of its class's effective number of images"""
     effective_number_beta: float = Field(default=0.999, ge=0, lt=1)
-    """β of the effective number (1 - β^n) / (1 - β) of n images; 0 makes classes alike, near 1 it is n"""
+    """β of a class's effective number (1 - β^n) / (1 - β) of n images: 1 at β = 0, about n near β = 1"""
     tread: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the image's tokens that skip the middle blocks in training, drawn afresh for every sample and step"""
+    """Share of the image's tokens that skip the middle blocks in training, drawn again for every sample and step"""
 
     added: ClassVar[frozenset[str]] = frozenset({"sampling", "weighting", "effective_number_beta", "tread"})
     searched_with: ClassVar[frozenset[str]] = frozenset()
-    """Settings that decide what others mean, so that what a search chose holds for their values in that search alone"""
+    """Settings on which the meaning of others depends: what a search chose holds only where they are the same"""
 
     @model_validator(mode="after")
     def _beta_is_used(self) -> Self:
@@ -55,17 +55,19 @@ class MethodSettings(Settings):
 
 @dataclass(frozen=True)
 class Condition:
-    """What a forward pass may know of its samples, in training and in sampling alike; every field has length B."""
+    """What a forward pass may know of its B samples, in training and in sampling alike."""
 
     labels: torch.Tensor
-    """Class indices."""
+    """The class index of each sample, int64 (B,), in the order of ``task.classes()``."""
     dropped: torch.Tensor
-    """True where the prompt was replaced by the null condition."""
+    """Whether a sample's prompt was replaced by the null condition, bool (B,); its label is still that of its class."""
     prompts: PromptEmbeddings
+    """The prompts' embeddings that the forward pass is given, every tensor of length B."""
     timesteps: torch.Tensor
-    """In [0, 1]; 1 is noise."""
+    """The noise level of each sample, (B,) in [0, 1], where 0 is data and 1 is noise."""
     clusters: torch.Tensor | None = None
-    """What :meth:`Method.training_clusters` gives of the samples; None where it gives nothing, and in sampling."""
+    """What :meth:`Method.training_clusters` gave for each sample's image, int64 (B,); None where it gives nothing,
+    and in sampling, where there is no training image."""
 
     def __getitem__(self, rows: slice) -> Condition:
         clusters = None if self.clusters is None else self.clusters[rows]
@@ -89,33 +91,37 @@ class Batch:
     """One training step's samples, or the part of them that one process works on at a time."""
 
     ids: list[str]
-    """Names of the images, (B,)."""
+    """The B names of the training images, unique in the training set."""
     latents: torch.Tensor
-    """x_0, (B, ...)."""
+    """The clean latents x_0, (B, *latent_shape), on the device of training."""
     noise: torch.Tensor
+    """The noise that the latents are mixed with, standard normal, (B, *latent_shape)."""
     noisy: torch.Tensor
-    """x_t."""
+    """The noisy latents x_t that the network is given, (B, *latent_shape)."""
     target: torch.Tensor
-    """What the objective asks the network to predict."""
+    """What the objective asks the network to predict at x_t, (B, *latent_shape)."""
     condition: Condition
+    """The classes, prompts and timesteps of the B samples."""
     generator: torch.Generator
-    """The stream of the step for draws of the method's own, apart from noise, timesteps and order; see :meth:`draw`."""
+    """The step's stream for draws of the method's own, apart from noise, timesteps and order; see :meth:`draw`."""
     digest: bytes
-    """sha256 of what decides the step's samples, of all processes together."""
+    """The sha256 of what decides the step's samples, of all processes together."""
     weights: torch.Tensor | None = None
-    """What the harness multiplies the samples' losses with, (B,); none: 1."""
+    """What the training loop multiplies the samples' losses by, (B,); None stands for 1."""
     offset: int = 0
     """How many of the step's samples come before these."""
     step_size: int | None = None
-    """Samples of the whole step; none: these are all."""
+    """How many samples the whole step has; None where these are all of them."""
     embed: Callable[[Sequence[str]], PromptEmbeddings] | None = None
-    """Embeddings, on the CPU, of the classes' prompts and of the null condition, where they are stored."""
+    """Prompts of classes, or "" for the null condition, → their embeddings on the CPU; None where none are stored, and
+    the backbone encodes them."""
 
     def draw(self, make: Callable[[int, torch.Generator], torch.Tensor]) -> torch.Tensor:
-        """These samples' rows of what ``make`` draws for as many as the step has, from a generator: (B, ...).
+        """The rows of these samples, (B, ...), of what ``make`` draws from a generator for all samples of the step.
 
         Every part of a step begins at the same place of the stream, so what a sample gets depends neither on how
-        many processes there are nor on how often the gradient is accumulated. On the device of the latents.
+        many processes there are nor on how often the gradient is accumulated. The rows are on
+        the device of the latents.
         """
         drawn = make(self.step_size or len(self.ids), self.generator.clone_state())
         return drawn[self.offset : self.offset + len(self.ids)].to(self.latents.device)
@@ -155,7 +161,7 @@ class Method(Generic[C_co]):
 
     Config: ClassVar[type[MethodSettings]] = MethodSettings
     version: ClassVar[str]
-    """Changing what the method computes bumps it."""
+    """The version; it is raised whenever the method computes something else."""
     paper: ClassVar[str]
     """Where it comes from, and what is our own choice."""
 

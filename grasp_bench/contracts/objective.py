@@ -117,7 +117,7 @@ class VariancePreserving(Objective):
         if predicted not in ("epsilon", "v_prediction"):
             raise UserError(
                 f"scheduler/scheduler_config.json of the saved pipeline: prediction_type is {predicted!r}, expected "
-                "'epsilon' or 'v_prediction'. Choose another pipeline, or mend the file."
+                "'epsilon' or 'v_prediction'. Choose another pipeline, or fix the file."
             )
         return cls(scheduler.alphas_cumprod, velocity=predicted == "v_prediction")
 

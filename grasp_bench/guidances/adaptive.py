@@ -21,15 +21,15 @@ class AdaptiveSettings(Settings):
     guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in u + w (c - u) as long as a sample is guided; 1 never guides"""
     threshold: Annotated[float, Tuned(0.9, 1)] = Field(default=0.991, ge=-1, le=2)
-    """Cosine of the two estimates of x_0 from which on a sample is no longer guided; above 1 it always is. Which one
-    saves a quarter of the evaluations, as in the paper, depends on the backbone and the task"""
+    """Cosine of the two estimates of x_0 from which on a sample is no longer guided; above 1 it always is. Which value
+    saves a quarter of the NFE, as in the paper, depends on the backbone and the task"""
 
 
 class AdaptiveGuidance(Guidance[AdaptiveSettings]):
     """Adaptive guidance: once a sample's two predictions point the same way, the conditional one is enough
 
     Each sample is guided until the cosine of its conditional and unconditional estimate of x_0 first reaches the
-    threshold; that step and all later ones are conditional, so the later ones cost one evaluation. The paper compares
+    threshold; that step and all later ones are conditional, so the later ones cost one NFE. The paper compares
     predicted noise. Under flow matching that would end the guidance at once: at t = 1 the estimate of the noise is the
     noisy latent itself, whatever the prompt; and velocities need not come any closer on the way. Estimates of x_0 do,
     under every objective.
@@ -45,7 +45,7 @@ class AdaptiveGuidance(Guidance[AdaptiveSettings]):
 
     @property
     def evaluations_per_step(self) -> int:
-        """Of a sample that is guided to the end: how many are saved is known only once it has been sampled."""
+        """NFE per step of a sample that is guided to the end; how many are saved is known only afterwards."""
         return 1 if self.config.guidance_scale == 1 else 2
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:

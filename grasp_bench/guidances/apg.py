@@ -19,9 +19,9 @@ class ProjectedSettings(Settings):
     """Settings of adaptive projected guidance."""
 
     guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
-    """w in c + (w - 1) times the update; 1 conditional (one evaluation a step)"""
+    """w in c + (w - 1) times the update; 1 is the conditional prediction (one NFE per step)"""
     eta: float = Field(default=0.0, ge=0, le=1)
-    """Share that is kept of the update's part along the conditional estimate of x_0; 1 keeps all of it"""
+    """Share of the update's component along the conditional estimate of x_0 that is kept; 1 keeps all of it"""
     norm_threshold: Annotated[float, Tuned(0.3, 30, log=True)] = Field(default=15.0, ge=0)
     """Largest L2 norm of a sample's update, in units of latents; 0: none. The paper's is 15 for SDXL's latents of 4 by
     128 by 128; it goes with the square root of their number"""

@@ -17,7 +17,7 @@ class CfgSettings(Settings):
     """Settings of classifier-free guidance."""
 
     guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
-    """w in u + w (c - u): 0 unconditional, 1 conditional (one evaluation a step), more pushes towards the prompt"""
+    """w in u + w (c - u): 0 unconditional, 1 conditional (one NFE per step), more pushes towards the prompt"""
 
 
 class ClassifierFreeGuidance(Guidance[CfgSettings]):

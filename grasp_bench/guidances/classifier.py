@@ -41,7 +41,7 @@ class ClassifierGuidance(Guidance[ClassifierGuidanceSettings]):
     With the classifier's logits f at the decoded estimate of the clean image, g is the gradient of
     τ_own f_y - log Σ_k exp(τ_other f_k) with respect to that estimate alone: never through the network. The estimate
     moves by s(t) RMS(estimate) g / RMS(g) with s(t) = guidance_scale (t + 0.3 sin(π t)), each sample by itself, and the
-    sampler follows the prediction that implies it. One evaluation a step, and a backward pass of the classifier and,
+    sampler follows the prediction that implies it. One NFE per step, and a backward pass of the classifier and,
     where there is one, the decoder. The estimate is not clipped to the range of images, which would stop gradients.
 
     The paper adds the gradient to the mean of a step with noise or to the estimate of an EDM; the schedule in t is our

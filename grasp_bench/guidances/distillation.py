@@ -117,7 +117,7 @@ class States:
         return States(self.latents[rows], self.timesteps[rows], self.labels[rows], self.guided[rows])
 
     def to(self, device: torch.device) -> States:
-        """The same states on ``device``."""
+        """The states on ``device``."""
         return States(*(tensor.to(device) for tensor in vars(self).values()))
 
 

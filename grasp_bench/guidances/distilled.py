@@ -29,17 +29,17 @@ class DistilledSettings(Settings):
     rank: int = Field(default=64, ge=1, le=4096)
     """Bottleneck width of the adapter in each feed-forward layer"""
     trajectories: int = Field(default=8, ge=1, le=10000)
-    """Guided ways from noise to an image, in the steps of sampling, learned from a class; states stay in memory"""
+    """Guided sampling trajectories per class that adapters learn from; all states stay in memory"""
     steps: int = Field(default=500, ge=1, le=1_000_000)
-    """Training steps"""
+    """Training steps of the adapters"""
     batch_size: int = Field(default=32, ge=1, le=4096)
-    """States a training step"""
+    """States per training step"""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    """Peak of AdamW's, after a tenth of the steps; it falls to zero along a cosine"""
+    """Peak learning rate of AdamW, reached after a tenth of the steps; it falls to zero along a cosine"""
 
 
 class DistilledGuidance(Guidance[DistilledSettings]):
-    """After AGD: classifier-free guidance in one evaluation a step, by small adapters on the frozen fine-tuned network
+    """After AGD: classifier-free guidance in one NFE per step, by small adapters on the frozen fine-tuned network
 
     The fine-tuned network samples images of every class alike under classifier-free guidance; adapters then learn to
     predict, from the prompt alone, what guidance made of the two predictions at the states on the way. They start as

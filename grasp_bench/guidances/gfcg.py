@@ -33,8 +33,8 @@ class GradientFreeClassifierGuidance(Guidance[GfcgSettings]):
 
     Each step the classifier sees the decoded estimate of the clean image, without a gradient. With its probabilities
     p, the reference is the likeliest class r other than the sample's own y, the scale is
-    w = 1 + (max_scale - 1) p_r / (p_r + p_y), and the prediction is v_r + w (v_y - v_r). It costs a second evaluation
-    a step where it acts, and there is no unconditional one. Under r a method that routes uses the adapter of r.
+    w = 1 + (max_scale - 1) p_r / (p_r + p_y), and the prediction is v_r + w (v_y - v_r). It costs a second NFE
+    per step where it acts, and there is no unconditional one. Under r a method that routes uses the adapter of r.
 
     Only the abstract of the paper was at hand: that a classifier in inference mode chooses the reference class and the
     scale is from there, and both formulas are ours. The combination with other guidances is left out. Which references
@@ -61,7 +61,7 @@ class GradientFreeClassifierGuidance(Guidance[GfcgSettings]):
 
     @property
     def evaluations_per_step(self) -> int:
-        """Where it acts, which is below a t that only the backbone's schedule knows the steps of."""
+        """NFE per step where it acts, below a t; how many steps that are is known only to the backbone's schedule."""
         return 1 if self.config.max_scale == 1 or self.config.from_timestep == 0 else 2
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:

@@ -27,15 +27,15 @@ class ClassifierSettings(Settings):
     """Settings of every guidance that learns a classifier; one adds its own."""
 
     network: str = "small-cnn"
-    """Of the classifier, small-cnn or timm:<model>; from scratch"""
+    """Network of the classifier, small-cnn or timm:<model>, trained from scratch"""
     resolution: int | None = Field(default=None, ge=8, le=1024)
-    """Pixels a side that the classifier sees; none: as many as an image has"""
+    """Side, in pixels, of the images that the classifier sees; none: their own"""
     epochs: int = Field(default=40, ge=1, le=1000)
-    """Passes over the training images; the best on validation images is kept"""
+    """Passes of the classifier over the training images; the best epoch on validation images is kept"""
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    """Peak of AdamW's, which falls to zero along a cosine"""
+    """Peak learning rate of AdamW, which falls to zero along a cosine"""
     class_weights: Literal["none", "balanced"] = "none"
-    """none: the classifier leans to the classes it saw most of; balanced: rare images count more in its loss"""
+    """Weights of classes in the classifier's loss: none, so that it favours frequent classes, or balanced"""
 
     @property
     def recipe(self) -> Recipe:

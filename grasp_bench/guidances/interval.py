@@ -21,11 +21,11 @@ class IntervalSettings(Settings):
     """
 
     guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
-    """w in u + w (c - u) inside the interval; outside it is 1, at one evaluation a step"""
+    """w in u + w (c - u) inside the interval; outside it is 1, at one NFE per step"""
     lower: float = Field(default=0.28, ge=0, le=1)
-    """Steps that start at this t or below are not guided; t in [0, 1], 1 is noise"""
+    """Lower end of the interval: steps that start at this t or below are not guided; t in [0, 1], 1 is noise"""
     upper: float = Field(default=0.77, ge=0, le=1)
-    """Steps that start above this t are not guided"""
+    """Upper end of the interval: steps that start above this t are not guided"""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -38,7 +38,7 @@ class IntervalGuidance(Guidance[IntervalSettings]):
     """Classifier-free guidance at middling noise levels only, where it costs the least diversity
 
     Whether a step is guided depends on the t that it starts from, not on its number: a schedule that is shifted towards
-    the noise spends more steps below or above the interval, and fewer evaluations.
+    the noise spends more steps below or above the interval, and takes fewer NFE.
     """
 
     Config = IntervalSettings
@@ -51,7 +51,7 @@ class IntervalGuidance(Guidance[IntervalSettings]):
 
     @property
     def evaluations_per_step(self) -> int:
-        """Inside the interval: how many steps lie outside is known only to the backbone's schedule."""
+        """NFE per step inside the interval; how many steps lie outside is known only to the backbone's schedule."""
         return 1 if self.config.guidance_scale == 1 or self.config.lower == self.config.upper else 2
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:

@@ -38,7 +38,7 @@ class LinearAdaptiveGuidance(Guidance[LinearSettings]):
 
     In the first half of the steps the unconditional prediction is the network's and, every second step, a linear
     combination of all earlier predictions of the same sample and this step's conditional one; the second half is
-    conditional. So of N steps with two evaluations each, a quarter keeps both. The coefficients of each step are least
+    conditional. So of N steps with two NFE each, a quarter keeps both. The coefficients of each step are least
     squares over trajectories of classifier-free guidance from the fine-tuned network itself, which makes them its own,
     and those of one number of sampling steps. Their noise is no image's that is scored.
     """

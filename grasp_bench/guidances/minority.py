@@ -19,7 +19,7 @@ class MinoritySettings(Settings):
     guidance_scale: Annotated[float, Tuned(0.04, 4, log=True)] = Field(default=0.4, ge=0, le=100)
     """w: displacement in units of the variance that DDPM adds in the step; 0 is the conditional prediction"""
     every: int = Field(default=5, ge=1, le=1000)
-    """Steps from one displacement to the next, the first step included"""
+    """Steps from one displacement to the next, of which the first step has one"""
     renoise_timestep: float = Field(default=0.96, gt=0, lt=1)
     """Noise share t that the estimate is noised to again; 0.96 is 0.8 T of DDPM's linear schedule"""
 
@@ -44,7 +44,7 @@ class MinorityGuidance(Guidance[MinoritySettings]):
     part of it back in the next step, so that w means less there.
 
     Simplified: the distance is the mean square of latents, not LPIPS; one draw of noise; and Σ is DDPM's, not learned.
-    A step that is displaced costs two evaluations and a backward pass through the network.
+    A step that is displaced costs two NFE and a backward pass through the network.
     """
 
     Config = MinoritySettings

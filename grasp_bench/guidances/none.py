@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class NoGuidance(Guidance[Settings]):
-    """The conditional prediction alone, one network evaluation a step"""
+    """The conditional prediction alone, one network function evaluation per step"""
 
     version = "1"
     paper = "none"

@@ -24,9 +24,9 @@ class PerturbedSettings(Settings):
     """Settings of perturbed-attention guidance."""
 
     guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
-    """w of classifier-free guidance, u + w (c - u); 1: none (one evaluation a step fewer)"""
+    """w of classifier-free guidance, u + w (c - u); 1: none (one NFE per step less)"""
     pag_scale: Annotated[float, Tuned(0.3, 6, log=True)] = Field(default=3.0, ge=0, le=100)
-    """s in s (c - p), which is added to it, p being perturbed; 0: none (one evaluation a step fewer)"""
+    """s in s (c - p), which is added to it, p being perturbed; 0: none (one NFE per step less)"""
     layers: str = ""
     """Names of the transformer's attention layers that are perturbed, separated by commas, such as
     transformer_blocks.1.attn; empty: the one in the middle"""

@@ -17,7 +17,7 @@ class PlusSettings(Settings):
     """Settings of CFG++."""
 
     guidance_scale: Annotated[float, Tuned(0.1, 1)] = Field(default=0.6, ge=0, le=1)
-    """λ in u + λ (c - u), the prediction behind the estimate of x_0; 0 unconditional (one evaluation a step), and 1 is
+    """λ in u + λ (c - u), the prediction behind the estimate of x_0; 0 unconditional (one NFE per step), and 1 is
     far from unguided"""
 
 
@@ -39,7 +39,7 @@ class ClassifierFreeGuidancePlus(Guidance[PlusSettings]):
     version = "1"
     paper = (
         "Chung et al. 2024, CFG++: Manifold-constrained Classifier Free Guidance for Diffusion Models, arXiv "
-        "2406.08070. Expressed as a weight a step of classifier-free guidance: the same for Euler and DDIM, an "
+        "2406.08070. Expressed as a weight of classifier-free guidance per step: the same for Euler and DDIM, an "
         "approximation for multistep solvers"
     )
 

@@ -24,16 +24,16 @@ class SparseSettings(Settings):
     """Settings of sparse guidance."""
 
     guidance_scale: Annotated[float, Tuned(1, 3, log=True)] = Field(default=1.5, ge=0, le=100)
-    """w in weak + w (strong - weak); 1: strong alone and 0: weak alone (one evaluation a step)"""
+    """w in weak + w (strong - weak); 1: strong alone and 0: weak alone (one NFE per step)"""
     strong_ratio: float = Field(default=0.3, ge=0, lt=1)
     """Share of the image's tokens that skip the middle blocks in the strong prediction"""
     weak_ratio: float = Field(default=0.7, ge=0, lt=1)
-    """The same in the weak one; not below strong_ratio"""
+    """Share of the image's tokens that skip the middle blocks in the weak prediction; at least strong_ratio"""
     weak_prompt: Literal["own", "null"] = "own"
     """What the weak prediction is conditioned on: the sample's prompt, or, with classifier-free guidance, the null
     condition"""
     force: bool = False
-    """Also guide a model that was trained with all tokens: a negative control"""
+    """Whether to guide a model that was trained with all tokens, too: a negative control"""
 
     @model_validator(mode="after")
     def _weak_is_weaker(self) -> Self:
@@ -48,8 +48,8 @@ class SparseSettings(Settings):
 class SparseGuidance(Guidance[SparseSettings]):
     """Sparse guidance: away from the prediction of the same network when more tokens skip its middle blocks
 
-    Both predictions leave out tokens that are drawn anew for each sample, step and prediction, from the sample's own
-    stream; the blocks are those that ``tread`` skips in training. Counted evaluations are two a step, each of them
+    Both predictions leave out tokens that are drawn again for each sample, step and prediction, from the sample's own
+    stream; the blocks are those that ``tread`` skips in training. The NFE are two per step, each of them
     cheaper than one with all tokens.
     """
 

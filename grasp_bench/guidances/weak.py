@@ -23,7 +23,7 @@ class WeakSettings(Settings):
     """Settings of guidance by a weaker network."""
 
     guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
-    """w in b + w (g - b), b being the weaker network; 1 is the fine-tuned network alone (one evaluation a step)"""
+    """w in b + w (g - b), b being the weaker network; 1 is the fine-tuned network alone (one NFE per step)"""
 
 
 C_co = TypeVar("C_co", bound=WeakSettings, covariant=True)
@@ -45,7 +45,7 @@ class WeakNetworkGuidance(Guidance[C_co]):
 
     @property
     def evaluations_per_step(self) -> int:
-        """Those of the weaker network count as much."""
+        """NFE per step, of both networks together."""
         return 1 if self.config.guidance_scale in (0, 1) else 2
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:

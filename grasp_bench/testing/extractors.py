@@ -1,4 +1,4 @@
-"""The checks of a feature extractor."""
+"""The conformance suite of a feature extractor."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Subject:
         return folder
 
     def load(self) -> Extractor:
-        """The extractor, loaded anew. Raises :class:`NotApplicable` where its weights are not here."""
+        """The extractor, loaded again. Raises :class:`NotApplicable` where its weights are not here."""
         if isinstance(self.built, Skip):
             raise NotApplicable(self.built.reason)
         return self.plugin.load(self.built)
@@ -103,7 +103,7 @@ def shape(subject: Subject) -> None:
 
 
 def deterministic(subject: Subject) -> None:
-    """Features by the extractor loaded anew, after other draws."""
+    """Features by the extractor when it is loaded again, after other draws."""
     import numpy as np
     import torch
 

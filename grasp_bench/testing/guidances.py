@@ -1,4 +1,4 @@
-"""The checks of a guidance."""
+"""The conformance suite of a guidance."""
 
 from __future__ import annotations
 

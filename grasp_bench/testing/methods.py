@@ -1,4 +1,4 @@
-"""The checks of a method."""
+"""The conformance suite of a method."""
 
 from __future__ import annotations
 

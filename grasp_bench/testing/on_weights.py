@@ -35,7 +35,7 @@ class Subject:
             raise NotApplicable(str(error)) from error
 
     def load(self) -> Backbone:
-        """The backbone, loaded anew, for classes of the prompts."""
+        """The backbone, loaded again, for classes of the prompts."""
         backbone = self.chosen.load()
         backbone.set_classes(PROMPTS)
         return backbone

@@ -52,7 +52,7 @@ SILENT = Progress(Console(quiet=True))
 
 
 class Interrupted(KeyboardInterrupt):
-    """What ends a training in its midst."""
+    """What ends a training before its last step."""
 
 
 class Interrupting(Progress):
@@ -64,7 +64,7 @@ class Interrupting(Progress):
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
-        """As the class that it stands in for."""
+        """Like :meth:`Progress.task`, without showing anything; raises :class:`Interrupted` after enough steps."""
 
         def advance(count: int) -> None:
             nonlocal done

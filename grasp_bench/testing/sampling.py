@@ -109,7 +109,7 @@ class Sampled(Watched):
 
     @functools.cached_property
     def pixels(self) -> torch.Tensor:
-        """The images, uint8 (n, C, H, W), made anew once."""
+        """The images, uint8 (n, C, H, W), generated once for this object."""
         self.forget("generate")
         images = read_tensors(self.generated / IMAGES)["images"]
         self.witness.leave()

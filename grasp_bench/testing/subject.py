@@ -1,4 +1,4 @@
-"""A method on a backbone, as often as checks need it: attached anew, or trained for a few steps."""
+"""A method on a backbone, as often as checks need it: attached afresh, or trained for a few steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of a task."""
+"""The conformance suite of a task."""
 
 from __future__ import annotations
 

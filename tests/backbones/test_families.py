@@ -69,7 +69,7 @@ class Saved:
         return plugins.load("backbones", self.name.partition("-")[0])
 
     def load(self) -> SavedBackbone:
-        """The backbone, loaded anew, for classes of the prompts."""
+        """The backbone, loaded again, for classes of the prompts."""
         backbone = self.kind.load(str(self.folder))
         backbone.set_classes(PROMPTS[:2])
         return backbone
