@@ -15,8 +15,9 @@ import typer
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from grasp_bench.results.options import Options
-    from grasp_bench.results.summary import Runs
 
 
 class Format(StrEnum):
@@ -38,6 +39,21 @@ class RunStatus(StrEnum):
     OOM = "oom"
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
+
+
+class Source(StrEnum):
+    """Images that are scored, or that the scored classifiers were trained on."""
+
+    GENERATED = "generated"
+    REAL = "real"
+    TOPPED_UP = "topped-up"
+
+
+class TestSet(StrEnum):
+    """Real images that classifiers are tested on."""
+
+    TEST = "test"
+    BALANCED = "balanced-test"
 
 
 class Test(StrEnum):
@@ -71,12 +87,23 @@ def report_runs(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this metric, such as fd; may be given again.", show_default=False),
     ] = None,
+    source: Annotated[
+        list[Source] | None,
+        typer.Option(
+            help="Only scores of these images, or of classifiers trained on them; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    test_set: Annotated[
+        list[TestSet] | None, typer.Option(help="Only scores on this test set.", show_default=False)
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(metavar="METRIC[:GROUP]", help="Best rows first by this; else by the first metric, in the tail."),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="ROW", help="Also print every method's paired difference to this one.")
+        str | None,
+        typer.Option(metavar="METHOD", help="Also print every method's paired difference to this method or row."),
     ] = None,
     test: Annotated[
         Test, typer.Option(help="Test behind tiers and differences, paired over seeds.")
@@ -102,8 +129,8 @@ def report_runs(
     ] = False,
     results: Annotated[Path, typer.Option(help="Folder of the runs' records.")] = Path("results"),
 ) -> None:
-    """Print the leaderboard: mean and 95 % interval over seeds, a row a method, head, medium and tail apart."""
-    from grasp_bench.results.load import load_summaries
+    """Print the leaderboard: mean and 95 % interval over seeds, one row per method; head, medium and tail apart."""
+    from grasp_bench.results.frame import load_results
     from grasp_bench.results.options import NAMES, Options
 
     options = Options(
@@ -112,6 +139,8 @@ def report_runs(
         guidance=tuple(guidance or ()),
         status=tuple(each.value for each in status or ()),
         metric=tuple(metric or ()),
+        source=tuple(each.value for each in source or ()),
+        test_set=tuple(each.value for each in test_set or ()),
         sort=sort,
         baseline=baseline,
         test=test.value,
@@ -127,17 +156,17 @@ def report_runs(
     elif html is not None:
         _check_unused(
             options,
-            ("metric", "sort", "test"),
+            ("metric", "source", "test-set", "sort", "test"),
             "--html shows every metric, is sorted by its reader and compares by permutation; leave out {}.",
         )
     elif only_missing:
         _check_unused(
             options,
-            ("status", "metric", "sort", "baseline", "test"),
+            ("status", "metric", "source", "test-set", "sort", "baseline", "test"),
             "--only-missing looks at tasks, methods and guidances alone; leave out {}.",
         )
     with uncollected():
-        runs = load_summaries(results)
+        runs = load_results(results)
         if update is not None:
             _update(update, check, runs, results)
         elif only_missing:
@@ -159,12 +188,16 @@ def _check_alone(**given: object) -> None:
 
 def _check_unused(options: Options, names: Iterable[str], message: str) -> None:
     """Raise :class:`UserError` with those of ``names`` that are given, since they would do nothing."""
-    given = [f"--{name}" for name in names if getattr(options, name) != getattr(type(options)(), name)]
+    given = [
+        f"--{name}"
+        for name in names
+        if getattr(options, field := name.replace("-", "_")) != getattr(type(options)(), field)
+    ]
     if given:
         raise UserError(message.format(", ".join(given)))
 
 
-def _print(runs: Runs, options: Options, results: Path, form: Format, out: Path | None) -> None:
+def _print(runs: pd.DataFrame, options: Options, results: Path, form: Format, out: Path | None) -> None:
     from grasp_bench.cli.output import console
     from grasp_bench.io import write_bytes
     from grasp_bench.results import grids, render
@@ -197,16 +230,16 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _write_site(runs: Runs, options: Options, results: Path, folder: Path) -> None:
+def _write_site(runs: pd.DataFrame, options: Options, results: Path, folder: Path) -> None:
     from grasp_bench.results.choose import chosen
     from grasp_bench.results.load import read_runs
     from grasp_bench.results.site import write_site
 
-    found = read_runs(results, chosen(runs, options, results))
+    found = read_runs(results, chosen(runs, options, results)["folder"].unique())
     print(write_site(found, folder, options.baseline))
 
 
-def _update(document: Path, check: bool, runs: Runs, results: Path) -> None:
+def _update(document: Path, check: bool, runs: pd.DataFrame, results: Path) -> None:
     from grasp_bench.io import write_bytes
     from grasp_bench.results.build import build
     from grasp_bench.results.grids import sections

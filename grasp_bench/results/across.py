@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from grasp_bench.results.cells import Cell
-from grasp_bench.results.choose import sort_key
-from grasp_bench.results.table import Leaderboard, MetricTable
+from grasp_bench.results.leaderboard import COLUMN, Leaderboard, sort_key
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from grasp_bench.stats import Aggregate
 
 TASKS = 3
@@ -28,7 +28,7 @@ class MethodAcross:
     mean_rank: float
     """1 is best."""
     aggregate: Aggregate | None
-    """Interquartile mean of its normalised scores; the interval redraws seeds within each task."""
+    """Interquartile mean of its normalised scores; the interval resamples seeds within each task."""
 
 
 @dataclass(frozen=True)
@@ -57,56 +57,63 @@ class Across:
 
 
 def across_tasks(boards: Sequence[Leaderboard], sort: str | None) -> Across | None:
-    """The comparison over tasks on the score that rows are sorted by; none where there is but one task.
+    """Return the comparison over tasks on the score that rows are sorted by; None where there is but one task.
 
     A task that has several leaderboards, as of another budget or version, counts once: the one with most methods.
     """
     metric, _, group = (sort or "").partition(":")
-    largest: dict[str, tuple[Leaderboard, MetricTable, str]] = {}
+    largest: dict[str, tuple[Leaderboard, pd.DataFrame]] = {}
     for board in boards:
-        key = sort_key(board, metric, group)
-        if key and (board.task not in largest or len(board.rows) > len(largest[board.task][0].rows)):
-            largest[board.task] = (board, *key)
+        cells = sort_key(board, metric, group)
+        if cells is not None and (board.task not in largest or len(board.costs) > len(largest[board.task][0].costs)):
+            largest[board.task] = (board, cells)
     if len(largest) < 2:
         return None
-    _, first, at = next(iter(largest.values()))
+    first = next(iter(largest.values()))[1].iloc[0]
     tables = {
-        board.task_label: each[0]
-        for board, _, _ in largest.values()
-        if (each := sort_key(board, first.name, at)) and each[0].direction == first.direction
+        board.task_label: (board, cells)
+        for board, _ in largest.values()
+        if (cells := sort_key(board, first["metric"], first["group"])) is not None
+        and cells["direction"].iloc[0] == first["direction"]
     }
-    label = first.label if {table.label for table in tables.values()} == {first.label} else first.name
-    unranked = Across(label, at, first.direction, tuple(tables))
-    methods = _shared(tables, at)
+    titles = {cells["title"].iloc[0] for _, cells in tables.values()}
+    label = first["title"] if titles == {first["title"]} else first["metric"]
+    unranked = Across(label, first["group"], first["direction"], tuple(tables))
+    methods = sorted(
+        set.intersection(*(set(cells.loc[cells["mean"].notna(), "label"]) for _, cells in tables.values()))
+    )
     if len(tables) < TASKS or len(methods) < METHODS:
         few = f"it takes {TASKS} tasks with the same {METHODS} methods, and {len(tables)} share {len(methods)}"
         return replace(unranked, reason=f"Not compared over tasks: {few}.")
     if len(methods) > MOST_METHODS:
         many = f"{len(methods)} methods are too many to rank at once; name up to {MOST_METHODS} with --method"
         return replace(unranked, reason=f"Not compared over tasks: {many}.")
-    return _ranked(
-        unranked,
-        {label: [table.scores[label][at] for table in tables.values()] for label in methods},
-        [table.floors.get(at) for table in tables.values()],
-    )
+    values = [_values(*each) for each in tables.values()]
+    references = [_reference(*each) for each in tables.values()]
+    return _ranked(unranked, {label: [each[label] for each in values] for label in methods}, references)
 
 
-def _shared(tables: Mapping[str, MetricTable], group: str) -> list[str]:
-    """The methods that have a mean on every task."""
-    having = [
-        {label for label, cells in table.scores.items() if group in cells and cells[group].mean is not None}
-        for table in tables.values()
-    ]
-    return sorted(set.intersection(*having)) if having else []
+def _values(board: Leaderboard, cells: pd.DataFrame) -> dict[str, list[float]]:
+    """Method → its values, one per seed."""
+    scores = board.scores.merge(cells.iloc[:1][COLUMN], on=COLUMN)
+    return {str(label): each.tolist() for label, each in scores.groupby("label", sort=False)["value"]}
 
 
-def _ranked(unranked: Across, cells: Mapping[str, Sequence[Cell]], floors: Sequence[float | None]) -> Across:
-    """Ranks and aggregates from each method's cells, one a task as ``floors`` are."""
+def _reference(board: Leaderboard, cells: pd.DataFrame) -> float | None:
+    found = board.references.merge(cells.iloc[:1][COLUMN], on=COLUMN)["reference"]
+    return float(found.iloc[0]) if len(found) else None
+
+
+def _ranked(
+    unranked: Across, values: Mapping[str, Sequence[Sequence[float]]], references: Sequence[float | None]
+) -> Across:
+    """Ranks and aggregates from each method's ``values``, per task and seed; ``references`` has one per task."""
     from grasp_bench.stats import cliques, critical_difference, friedman, stratified_bootstrap
 
-    found = friedman({label: [_mean(cell) for cell in each] for label, each in cells.items()}, unranked.direction)
-    difference = critical_difference(len(cells), found.n)
-    runs, how = _normalised(cells, floors, unranked.direction)
+    means = {label: [math.fsum(task) / len(task) for task in each] for label, each in values.items()}
+    found = friedman(means, unranked.direction)
+    difference = critical_difference(len(values), found.n)
+    runs, how = _normalised(values, references, unranked.direction)
     aggregates = {label: stratified_bootstrap(each) for label, each in runs.items()}
     by_rank = sorted(found.mean_ranks, key=lambda label: (found.mean_ranks[label], label))
     return replace(
@@ -122,29 +129,24 @@ def _ranked(unranked: Across, cells: Mapping[str, Sequence[Cell]], floors: Seque
     )
 
 
-def _mean(cell: Cell) -> float:
-    return math.fsum(cell.values.values()) / len(cell.values)
-
-
 def _normalised(
-    cells: Mapping[str, Sequence[Cell]], floors: Sequence[float | None], direction: str
-) -> tuple[dict[str, list[list[float]]], str]:
+    values: Mapping[str, Sequence[Sequence[float]]], references: Sequence[float | None], direction: str
+) -> tuple[Mapping[str, Sequence[Sequence[float]]], str]:
     """Method → its runs on every task on one scale, where that can be, and how."""
-    values = {label: [list(cell.values.values()) for cell in each] for label, each in cells.items()}
     if any(len(task) < 2 for each in values.values() for task in each):
         return {}, "No interquartile mean: some method has but one seed on some task."
-    if direction == "higher" and not any(floor is not None for floor in floors):
-        return values, "Interquartile mean: of the scores as they are, since the metric has no floor."
-    known = [floor for floor in floors if floor is not None and floor > 0]
-    if len(known) < len(floors) or any(value <= 0 for each in values.values() for task in each for value in task):
-        return {}, "No interquartile mean: scores can be normalised by their floor only where both are above zero."
+    if direction == "higher" and not any(each is not None for each in references):
+        return values, "Interquartile mean: of the scores as they are, since the metric has no real reference."
+    known = [each for each in references if each is not None and each > 0]
+    if len(known) < len(references) or any(value <= 0 for each in values.values() for task in each for value in task):
+        needed = "scores can be normalised by the real reference only where both are above zero"
+        return {}, f"No interquartile mean: {needed}."
     lower = direction == "lower"
     scaled = {
         label: [
-            [floor / value if lower else value / floor for value in task]
-            for task, floor in zip(each, known, strict=True)
+            [real / value if lower else value / real for value in task] for task, real in zip(each, known, strict=True)
         ]
         for label, each in values.items()
     }
-    ratio = "floor / score" if lower else "score / floor"
+    ratio = "real reference / score" if lower else "score / real reference"
     return scaled, f"Interquartile mean: of {ratio}, which is 1 for held-out real images; more is better."

@@ -1,16 +1,19 @@
-"""A report: leaderboards, differences to a baseline, and the comparison over tasks, from runs and options."""
+"""A report: leaderboards, differences to a baseline, and the comparison over tasks, from the frame and options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grasp_bench.results.across import Across, across_tasks
-from grasp_bench.results.choose import chosen, sort_rows
+from grasp_bench.results.choose import chosen
 from grasp_bench.results.differences import Differences, differences
+from grasp_bench.results.leaderboard import Leaderboard, leaderboards
 from grasp_bench.results.options import Options
-from grasp_bench.results.summary import Runs
-from grasp_bench.results.table import Leaderboard, leaderboards
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Report:
 
     leaderboards: tuple[Leaderboard, ...]
     differences: tuple[Differences, ...]
-    """One a leaderboard; empty without a baseline."""
+    """One per leaderboard; empty without a baseline."""
     across_tasks: Across | None
     """None where there is but one task."""
 
@@ -30,9 +33,12 @@ class Report:
         return list(zip(self.leaderboards, found, strict=True))
 
 
-def build(runs: Runs, options: Options, results: Path) -> Report:
-    """The report of ``runs``, read from ``results``. Raises :class:`UserError` for names that none of them has."""
-    boards = sort_rows(leaderboards(chosen(runs, options, results), options.test), options.sort)
+def build(frame: pd.DataFrame, options: Options, results: Path) -> Report:
+    """Return the report of ``frame``, read from ``results``.
+
+    Raises :class:`~grasp_bench.errors.UserError` for names that no run has.
+    """
+    boards = leaderboards(chosen(frame, options, results), options.test, options.sort)
     return Report(
         leaderboards=tuple(boards),
         differences=tuple(differences(boards, options.baseline, options.test)) if options.baseline else (),

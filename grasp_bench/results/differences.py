@@ -2,118 +2,121 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.results.table import Leaderboard, MetricTable
-from grasp_bench.results.tiers import ALPHA, TEST_NAMES, least_p
+from grasp_bench.results.leaderboard import COLUMN, ROW, Leaderboard
+from grasp_bench.results.tiers import ALPHA, TEST_NAMES, by_seed
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from grasp_bench.stats import Test
 
-
-@dataclass(frozen=True)
-class Difference:
-    """A method minus the baseline, on one metric and group."""
-
-    method: str
-    metric: str
-    metric_label: str
-    direction: Literal["lower", "higher"]
-    group: str
-    mean: float
-    low: float | None
-    """Lower end of the 95 % interval over paired seeds (Student t); none below three."""
-    high: float | None
-    n: int
-    """Seeds that both have."""
-    p: float | None
-    """Two-sided; none below two seeds."""
-    adjusted: float | None
-    """After Holm's correction over all comparisons of :class:`Differences`."""
-    unit: str = "paired seed"
-    """What the interval is over."""
-
-    @property
-    def significant(self) -> bool:
-        """Whether the corrected p is below the level."""
-        return self.adjusted is not None and self.adjusted < ALPHA
+MEASURES = ["difference", "difference_low", "difference_high", "pairs", "p", "p_holm"]
 
 
 @dataclass(frozen=True)
 class Differences:
     """The comparisons of one leaderboard with its baseline."""
 
-    task_label: str
     baseline: str
+    """Label of the baseline's row."""
     test: Test
-    found: tuple[Difference, ...]
+    found: pd.DataFrame
+    """One row per other method, metric and group: :data:`~grasp_bench.results.leaderboard.ROW`, ``COLUMN``, ``title``,
+    ``direction``; ``difference`` (mean of method minus baseline), ``difference_low``, ``difference_high`` (95 %,
+    Student's t over paired seeds; NaN below three), ``pairs`` (seeds that both have), ``p`` (two-sided; NaN below two),
+    ``p_holm`` (corrected over all comparisons of the leaderboard) and ``significant``."""
     notes: tuple[str, ...]
 
 
 def differences(boards: Sequence[Leaderboard], baseline: str, test: Test) -> list[Differences]:
-    """The differences to ``baseline``, the label of a row, for each leaderboard.
+    """Return the differences to ``baseline`` for each leaderboard.
 
-    Raises :class:`UserError` where none has it.
+    ``baseline`` is the label of a row, or the name of a method, which means its row with the task's own guidance and
+    default settings. Raises :class:`~grasp_bench.errors.UserError` where no leaderboard has it.
     """
-    known = sorted({row.label for board in boards for row in board.rows})
-    if baseline not in known:
+    rows = [row_of(board, baseline) for board in boards]
+    if not any(rows):
+        known = sorted({label for board in boards for label in board.costs["label"]})
         hint = did_you_mean(baseline, known)
         there = f" There are: {', '.join(known)}." if known else ""
-        raise UserError(f"--baseline {baseline}: no finished run that is reported has this label.{hint}{there}")
-    return [_compared(board, baseline, test) for board in boards]
+        raise UserError(f"--baseline {baseline}: no finished run that is reported is of this row.{hint}{there}")
+    return [_compared(board, row, baseline, test) for board, row in zip(boards, rows, strict=True)]
 
 
-def _compared(board: Leaderboard, baseline: str, test: Test) -> Differences:
+def row_of(board: Leaderboard, name: str) -> str | None:
+    """Return the label of the row that ``name``, a label or a method, means; None where there is no such row."""
+    rows = board.costs
+    if name in set(rows["label"]):
+        return name
+    own = rows[(rows["method"] == name) & rows["default_guidance"] & (rows["settings"] == "")]
+    of_method = rows[rows["method"] == name]
+    found = own if len(own) else of_method
+    return str(found["label"].iloc[0]) if len(found) == 1 else None
+
+
+def _compared(board: Leaderboard, row: str | None, asked: str, test: Test) -> Differences:
     from grasp_bench.stats import holm
 
-    if baseline not in {row.label for row in board.rows}:
-        return Differences(board.task_label, baseline, test, (), (f"{baseline} has no finished run here.",))
-    found = list(_differences(board, baseline, test))
-    adjusted = holm([each.p for each in found])
-    corrected = tuple(replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True))
-    notes = _notes(corrected, test)
-    if any(_is_shared(table) for table in board.metrics):
-        notes = (
-            *notes,
-            "Scores of classifiers trained on real images are left out: they are the same for all methods.",
-        )
-    return Differences(board.task_label, baseline, test, corrected, notes)
+    found = _differences(board, row, test)
+    if row is None:
+        return Differences(asked, test, found, (f"{asked} has no finished run here.",))
+    p_values = [None if p != p else p for p in found["p"]]
+    found["p_holm"] = [float("nan") if p is None else p for p in holm(p_values)]
+    found["significant"] = found["p_holm"] < ALPHA
+    notes = _notes(found, test)
+    if (board.cells["source"] == "real").any():
+        real = "Scores of classifiers trained on real images are left out: they are the same for all methods."
+        notes = (*notes, real)
+    return Differences(row, test, found, notes)
 
 
-def _differences(board: Leaderboard, baseline: str, test: Test) -> Iterable[Difference]:
+def _differences(board: Leaderboard, baseline: str | None, test: Test) -> pd.DataFrame:
+    """The comparisons in the order of the cells, before any correction.
+
+    Classifiers trained on real images are the same for all methods: comparing them would only dilute the correction.
+    """
+    import pandas as pd
+
     from grasp_bench.stats import paired_difference
 
-    for table in itertools.filterfalse(_is_shared, board.metrics):
-        base = table.scores.get(baseline, {})
-        for method, cells in table.scores.items():
-            for group in table.groups:
-                if method == baseline or group not in base or group not in cells:
-                    continue
-                ours, theirs = cells[group].values, base[group].values
-                if shared := sorted(ours.keys() & theirs.keys()):
-                    each = paired_difference([ours[seed] for seed in shared], [theirs[seed] for seed in shared], test)
-                    names = (method, table.name, table.label, table.direction, group)
-                    yield Difference(*names, each.mean, each.low, each.high, each.n, each.p, None)
+    names = [*ROW, *COLUMN, "title", "direction"]
+    cells = board.cells[(board.cells["label"] != baseline) & (board.cells["source"] != "real")]
+    values = {
+        key: dict(zip(table.index, table.to_numpy(), strict=True))
+        for key, (_, table) in (by_seed(board) if baseline else {}).items()
+    }
+    lines = []
+    for cell, key in zip(cells[names].itertuples(index=False), cells[COLUMN].itertuples(index=False), strict=True):
+        rows = values.get(tuple(key), {})
+        if not {cell[0], baseline} <= rows.keys():
+            continue
+        ours, theirs = rows[cell[0]], rows[baseline]
+        both = ~np.isnan(ours - theirs)
+        if both.any():
+            each = paired_difference(ours[both], theirs[both], test)
+            lines.append((*cell, each.mean, each.low, each.high, each.n, each.p, None))
+    found = pd.DataFrame(lines, columns=[*names, *MEASURES])
+    return found.astype({name: float for name in MEASURES if name != "pairs"}).assign(significant=False)
 
 
-def _is_shared(table: MetricTable) -> bool:
-    """Whether every method has the same scores at a seed, so that comparing them would only dilute the correction."""
-    return table.name.endswith(("_real", "_real_balanced"))
+def _notes(found: pd.DataFrame, test: Test) -> tuple[str, ...]:
+    from grasp_bench.stats import least_p
 
-
-def _notes(found: Sequence[Difference], test: Test) -> tuple[str, ...]:
-    tested = [each for each in found if each.p is not None]
-    if not tested:
+    tested = found[found["p"].notna()]
+    if not len(tested):
         return ("Nothing can be tested: no method shares two seeds with it in what is compared.",)
     notes = [
         f"Method minus baseline ± half the 95 % interval over paired seeds (Student t); p of the {TEST_NAMES[test]}, "
         f"and Holm-corrected over the {len(tested)} comparisons shown; bold: below {ALPHA:g}."
     ]
-    most = max(each.n for each in tested)
+    most = int(tested["pairs"].max())
     least = least_p(most, test)
     if least >= ALPHA:
         notes.append(f"With {most} seeds p cannot be below {least:.3g}: this test can show no difference here.")

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grasp_bench.contracts.record import ARROWS
 from grasp_bench.results.across import Across
 from grasp_bench.results.build import Report
-from grasp_bench.results.differences import Difference, Differences
-from grasp_bench.results.table import Cell, Leaderboard, MetricTable, Row
+from grasp_bench.results.differences import Differences
+from grasp_bench.results.leaderboard import METRIC, Leaderboard
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ABSENT = "-"
 MINUS = "\N{MINUS SIGN}"
-FLOOR = "floor (real vs held-out real)"
-NOTE = "Mean ± half the 95 % interval over seeds (Student t; from three seeds on); provisional: one seed."
-PROVISIONAL = " (provisional)"
+REFERENCE = "real reference"
+NOTE = (
+    "Mean ± half the 95 % interval over seeds (Student t; from three seeds on); provisional: one seed; real reference: "
+    "real images against held-out real ones."
+)
+PROVISIONAL = "1, provisional"
 OTHER_PROTOCOL = (
     "Another table has the same heading but for the protocol: other versions of what decides scores, so that the two "
     "do not compare; `grasp-bench compare` says which."
 )
-COST_COLUMNS = (
-    "method",
-    "seeds",
-    "trainable parameters",
-    "training s",
-    "s/step",
-    "peak memory MiB",
-    "weights MiB",
-    "evaluations per image",
-    "backward passes per image",
-    "GFLOP per image",
-)
+COSTS = {
+    "trainable_parameters": ("trainable parameters", ",.0f"),
+    "train_seconds": ("training s", ".1f"),
+    "seconds_per_step": ("s/step", ".3f"),
+    "peak_memory_mib": ("peak memory MiB", ",.0f"),
+    "checkpoint_mib": ("weights MiB", ".2f"),
+    "network_evaluations_per_image": ("NFE per image", ".0f"),
+    "backward_passes_per_image": ("backward passes per image", ".0f"),
+    "gflops_per_image": ("GFLOPs per image", ",.3g"),
+}
+"""Column of the costs → its title and how its numbers are written."""
 
 
 class Text(NamedTuple):
@@ -66,30 +71,26 @@ class Section:
 
 
 def sections(report: Report) -> list[Section]:
-    """One section a leaderboard, each with its differences to the baseline, and one for the comparison over tasks."""
+    """Return one section per leaderboard, with differences to the baseline, and one for the comparison over tasks."""
     found = [_section(board, differences) for board, differences in report.compared]
     return [*found, _across(report.across_tasks)] if report.across_tasks else found
 
 
-def digits_of(table: MetricTable) -> int:
-    """Decimals that suit the metric's largest mean."""
-    means = [cell.mean for cells in table.scores.values() for cell in cells.values() if cell.mean is not None]
-    return _digits(means)
+def decimals(values: Iterable[float]) -> int:
+    """Return the decimals that suit the largest of ``values``; NaN counts for nothing."""
+    largest = max((abs(value) for value in values if value == value), default=0.0)
+    return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
-def score(cell: Cell | None, digits: int) -> str:
-    """Mean and half the interval."""
-    if cell is None:
-        return ABSENT
-    if cell.mean is None:
-        return f"n too small (n={cell.n})"
-    if cell.low is None or cell.high is None:
-        return f"{cell.mean:.{digits}f}"
-    return f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}"
+def score(mean: float, low: float, high: float, n: int, digits: int) -> str:
+    """Return mean and half the interval, or that there are too few images where the mean is NaN."""
+    if mean != mean:
+        return f"n too small (n={n})"
+    return f"{mean:.{digits}f}" if low != low else f"{mean:.{digits}f} ± {(high - low) / 2:.{digits}f}"
 
 
 def heading(board: Leaderboard) -> str:
-    """Task, version, budget and backbone: what all rows share."""
+    """Return task, version, budget and backbone: what all rows share."""
     protocol = f" · protocol {board.protocol}" if board.protocol else ""
     return (
         f"{board.task_label} · version {board.task_version} · {board.budget} budget · "
@@ -98,22 +99,61 @@ def heading(board: Leaderboard) -> str:
 
 
 def _section(board: Leaderboard, compared: Differences | None) -> Section:
-    provisional = {row.label for row in board.rows if row.provisional}
-    grids = [_metric_grid(table, provisional, board) for table in board.metrics]
-    if compared and compared.found:
-        grids.append(_difference_grid(compared))
-    if board.rows:
-        rows = [[Text(row.label), Text(str(len(row.seeds))), *_costs(row)] for row in board.rows]
-        grids.append(Grid("cost", COST_COLUMNS, rows, caption=heading(board)))
-    if board.problems:
-        rows = [[Text(p.label), Text(str(p.seed)), Text(p.status), Text(p.reason)] for p in board.problems]
-        columns = ("method", "seed", "status", "reason")
-        grids.append(Grid("without scores", columns, rows, names=4, caption=heading(board)))
-    return Section(heading(board), grids, _notes(board, compared))
+    names = _Names(board)
+    grids = [_metric_grid(table, names, board) for table in board.tables]
+    if compared and len(compared.found):
+        grids.append(_difference_grid(compared, names, board.task_label))
+    if len(board.costs):
+        rows = [[*names.of(row["label"]), *_costs(row)] for row in board.costs.to_dict("records")]
+        columns = (*names.columns, *(title for title, _ in COSTS.values()))
+        grids.append(Grid("cost", columns, rows, len(names.columns), heading(board)))
+    if len(board.problems):
+        shown = ["label", "seed", "status", "reason"]
+        rows = [[Text(str(cell)) for cell in row] for row in board.problems[shown].itertuples(index=False)]
+        grids.append(Grid("without scores", tuple(shown), rows, names=4, caption=heading(board)))
+    return Section(heading(board), grids, _notes(board, compared, names))
 
 
-def _notes(board: Leaderboard, compared: Differences | None) -> list[str]:
-    notes = [NOTE] if board.metrics else []
+class _Names:
+    """The columns that say what a row is: the method, its guidance, its settings where some row has any, its seeds."""
+
+    def __init__(self, board: Leaderboard) -> None:
+        rows = board.costs.fillna({"tuned": ""})
+        searches = set(rows["tuned"])
+        self.tuned = searches.pop() if len(searches) == 1 else ""
+        """Trials of the search that chose the settings of every row; empty where rows differ, which then say it."""
+        told = rows["tuned"].map(lambda trials: f"tuned={trials}" if trials and not self.tuned else "")
+        version = rows["label"].str.extract(r"( #[0-9a-f]{8})$")[0].fillna("")
+        settings = [
+            ", ".join(filter(None, each)) for each in zip(rows["settings"], told, version.str.strip(), strict=True)
+        ]
+        seeds = [PROVISIONAL if len(each) == 1 else str(len(each)) for each in rows["seeds"]]
+        shown = {"method": rows["method"], "guidance": rows["guidance"], "settings": settings, "seeds": seeds}
+        if not any(settings):
+            del shown["settings"]
+        self.columns = tuple(shown)
+        cells = zip(*shown.values(), strict=True)
+        self._rows: dict[str, list[Text]] = dict(
+            zip(rows["label"], ([Text(each) for each in row] for row in cells), strict=True)
+        )
+
+    def of(self, label: str) -> list[Text]:
+        """Return the cells of a row."""
+        return self._rows[label]
+
+    def reference(self) -> list[Text]:
+        """Return the cells of the row of real images."""
+        return [Text(REFERENCE), *[Text("")] * (len(self.columns) - 1)]
+
+    def shared(self) -> tuple[str, ...]:
+        """Return the columns of tables in which seeds stand elsewhere."""
+        return self.columns[:-1]
+
+
+def _notes(board: Leaderboard, compared: Differences | None, names: _Names) -> list[str]:
+    notes = [NOTE] if len(board.cells) else []
+    if names.tuned:
+        notes.append(f"Settings of every method were chosen by a search of {names.tuned} trials.")
     if board.protocol:
         notes.append(OTHER_PROTOCOL)
     if board.sorted_by:
@@ -125,78 +165,64 @@ def _notes(board: Leaderboard, compared: Differences | None) -> list[str]:
     return [*notes, board.streams] if board.streams else notes
 
 
-def _metric_grid(table: MetricTable, provisional: set[str], board: Leaderboard) -> Grid:
-    digits = digits_of(table)
-    rows = []
-    for method, cells in table.scores.items():
-        name = Text(method + PROVISIONAL * (method in provisional))
-        rows.append([name, *(_score(cells.get(group), digits) for group in table.groups)])
-    if table.floors:
-        floors = [table.floors.get(group) for group in table.groups]
-        rows.append([Text(FLOOR), *(Text(ABSENT if floor is None else f"{floor:.{digits}f}") for floor in floors)])
-    title = f"{table.label} {ARROWS[table.direction]}"
-    return Grid(title, ("method", *table.groups), rows, caption=f"{heading(board)}; {_seeds(board.rows)}. {NOTE}")
+def _metric_grid(table: pd.DataFrame, names: _Names, board: Leaderboard) -> Grid:
+    digits, groups, first = decimals(table["mean"]), list(dict.fromkeys(table["group"])), table.iloc[0]
+    by_row: dict[str, dict[str, Text]] = {}
+    columns = ("label", "group", "mean", "low", "high", "n", "best", "tier")
+    for label, group, mean, low, high, n, best, tier in zip(*(table[name] for name in columns), strict=True):
+        raised = None if tier != tier else int(tier)
+        by_row.setdefault(label, {})[group] = Text(score(mean, low, high, n, digits), bool(best), raised)
+    rows = [
+        [*names.of(label), *(cells.get(group, Text(ABSENT)) for group in groups)] for label, cells in by_row.items()
+    ]
+    found = board.references.merge(table.iloc[:1][METRIC], on=METRIC).set_index("group")["reference"]
+    if len(found):
+        real = [f"{found[group]:.{digits}f}" if group in found else ABSENT for group in groups]
+        rows.append([*names.reference(), *map(Text, real)])
+    title = f"{first['title']} {ARROWS[first['direction']]}"
+    caption = f"{heading(board)}; {_seeds(board.costs)}. {NOTE}"
+    return Grid(title, (*names.columns, *groups), rows, len(names.columns), caption)
 
 
-def _score(cell: Cell | None, digits: int) -> Text:
-    return Text(score(cell, digits), cell.best, cell.tier) if cell else Text(ABSENT)
-
-
-def _seeds(rows: Sequence[Row]) -> str:
-    counts = sorted({len(row.seeds) for row in rows})
+def _seeds(rows: pd.DataFrame) -> str:
+    counts = sorted({len(seeds) for seeds in rows["seeds"]})
     if counts[0] != counts[-1]:
         return f"{counts[0]} to {counts[-1]} seeds"
     return f"{counts[0]} seed{'s' * (counts[0] > 1)}"
 
 
-def _costs(row: Row) -> list[Text]:
-    cost = row.cost
-    if cost is None:
-        return [Text(ABSENT)] * (len(COST_COLUMNS) - 2)
-    return [
-        Text(f"{cost.trainable_parameters:,.0f}"),
-        Text(f"{cost.train_seconds:.1f}"),
-        Text(f"{cost.seconds_per_step:.3f}"),
-        Text(f"{cost.peak_memory_mib:,.0f}"),
-        Text(f"{cost.checkpoint_mib:.2f}"),
-        Text(f"{cost.network_evaluations_per_image:.0f}"),
-        Text(_known(cost.backward_passes_per_image, ".0f")),
-        Text(_known(cost.gflops_per_image, ",.3g")),
-    ]
+def _costs(row: Mapping[Any, Any]) -> list[Text]:
+    return [Text(format(row[name], form) if row[name] == row[name] else ABSENT) for name, (_, form) in COSTS.items()]
 
 
-def _known(value: float | None, form: str) -> str:
-    return ABSENT if value is None else format(value, form)
-
-
-def _difference_grid(compared: Differences) -> Grid:
-    means: dict[str, list[float]] = {}
-    for each in compared.found:
-        means.setdefault(each.metric, []).append(each.mean)
+def _difference_grid(compared: Differences, names: _Names, task_label: str) -> Grid:
+    found = compared.found
+    digits = found.groupby(METRIC, sort=False)["difference"].transform(decimals)
     rows = [
         [
-            Text(f"{each.metric_label} {ARROWS[each.direction]}"),
-            Text(each.method),
-            Text(each.group),
-            Text(_signed(each, _digits(means[each.metric])), each.significant),
-            Text(str(each.n)),
-            Text(_p(each.p)),
-            Text(_p(each.adjusted), each.significant),
+            Text(f"{each['title']} {ARROWS[each['direction']]}"),
+            *names.of(each["label"])[:-1],
+            Text(each["group"]),
+            Text(_signed(each, places), each["significant"]),
+            Text(str(each["pairs"])),
+            Text(_p(each["p"])),
+            Text(_p(each["p_holm"]), each["significant"]),
         ]
-        for each in compared.found
+        for each, places in zip(found.to_dict("records"), digits, strict=True)
     ]
+    columns = ("metric", *names.shared(), "group", "difference", "seeds", "p", "p (Holm)")
     title = f"difference to {compared.baseline}"
-    columns = ("metric", "method", "group", "difference", "seeds", "p", "p (Holm)")
-    return Grid(title, columns, rows, names=3, caption=compared.task_label)
+    return Grid(title, columns, rows, names=2 + len(names.shared()), caption=task_label)
 
 
-def _signed(found: Difference, digits: int) -> str:
-    mean = f"{found.mean:+.{digits}f}".replace("-", MINUS)
-    return mean if found.low is None or found.high is None else f"{mean} ± {(found.high - found.low) / 2:.{digits}f}"
+def _signed(found: Mapping[Any, Any], digits: int) -> str:
+    mean, low, high = (found[name] for name in ("difference", "difference_low", "difference_high"))
+    text = f"{mean:+.{digits}f}".replace("-", MINUS)
+    return text if low != low else f"{text} ± {(high - low) / 2:.{digits}f}"
 
 
-def _p(p: float | None) -> str:
-    if p is None:
+def _p(p: float) -> str:
+    if p != p:
         return ABSENT
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
@@ -221,14 +247,9 @@ def _across(found: Across) -> Section:
         f"p = {_p(found.f_p)}.",
         f"Not different at 0.05, with mean ranks (1 is best) less than {found.critical_difference:.2f} apart, "
         f"Nemenyi's critical difference: {same}.",
-        f"{found.normalised} In brackets: 95 % interval, seeds redrawn within each task.",
+        f"{found.normalised} In brackets: 95 % interval, seeds resampled within each task.",
     ]
     if not any(each.aggregate for each in found.methods):
         notes[-1] = found.normalised
     columns = ("method", "mean rank", "interquartile mean")
     return Section(title, [Grid("over tasks", columns, rows, caption=title)], notes)
-
-
-def _digits(values: Sequence[float]) -> int:
-    largest = max(map(abs, values), default=0.0)
-    return 1 if largest >= 100 else 2 if largest >= 10 else 3

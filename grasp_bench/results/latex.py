@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from grasp_bench.contracts.record import ARROWS
-from grasp_bench.results.grids import FLOOR, MINUS, Grid, Section, Text
+from grasp_bench.results.grids import MINUS, REFERENCE, Grid, Section, Text
 from grasp_bench.results.text import printable
 
 PREAMBLE = r"% Needs \usepackage{booktabs} and UTF-8."
@@ -57,7 +57,7 @@ def escaped(text: str) -> str:
 
 def _table(grid: Grid, label: str) -> str:
     numbers = len(grid.columns) - grid.names
-    rules = {len(grid.rows) - 1} if grid.rows and grid.rows[-1][0].text == FLOOR else set[int]()
+    rules = {len(grid.rows) - 1} if grid.rows and grid.rows[-1][0].text == REFERENCE else set[int]()
     lines = []
     for number, row in enumerate(grid.rows):
         lines += [r"    \midrule"] * (number in rules) + [f"    {' & '.join(map(_cell, row))} \\\\"]

@@ -7,13 +7,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord, read_record
 from grasp_bench.errors import UserError
-
-if TYPE_CHECKING:
-    from grasp_bench.results.summary import Runs
 
 
 class RecordWarning(UserWarning):
@@ -39,11 +35,6 @@ class Place:
     mtime_ns: int
 
 
-def load_records(results: Path) -> list[RunRecord]:
-    """Every record of ``results/<task>/<label>/seed-<n>/``, sorted by path."""
-    return [run.record for run in load_runs(results)]
-
-
 def load_runs(results: Path) -> list[FoundRun]:
     """Every run of ``results/<task>/<label>/seed-<n>/``, sorted by path.
 
@@ -54,17 +45,9 @@ def load_runs(results: Path) -> list[FoundRun]:
     return [FoundRun(results / found[at][0].folder, found[at][1]) for at in kept]
 
 
-def load_summaries(results: Path) -> Runs:
-    """The same runs in little room, from the index beside them as far as it is up to date, which it is afterwards."""
-    from grasp_bench.results.index import read_indexed
-
-    runs = read_indexed(results)
-    return runs.at(_first_of_each(results, ((each.folder, each.label, each.run_id) for each in runs.summaries)))
-
-
-def read_runs(results: Path, runs: Runs) -> list[FoundRun]:
-    """The records themselves of runs that :func:`load_summaries` found."""
-    return [FoundRun(results / run.folder, read_record(results / run.folder / RECORD_NAME)) for run in runs.summaries]
+def read_runs(results: Path, folders: Iterable[str]) -> list[FoundRun]:
+    """Return the records of runs in ``folders``, as the frame of all runs names them."""
+    return [FoundRun(results / folder, read_record(results / folder / RECORD_NAME)) for folder in folders]
 
 
 def find_records(results: Path) -> list[Place]:

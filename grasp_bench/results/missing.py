@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grasp_bench import plugins
 from grasp_bench.contracts.record import Status
 from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.results.choose import check_tasks, is_among, matches
+from grasp_bench.results.choose import check_tasks, is_among, matches, names
 from grasp_bench.results.options import Options
-from grasp_bench.results.summary import Runs, RunSummary
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 THERE: tuple[Status, ...] = ("finished", "skipped")
 BROKEN: tuple[Status, ...] = ("failed", "oom")
-"""Tried, and to no avail: shown by the report itself, and made again by who has mended the cause."""
+"""Runs that were tried and broke: the report says why; they are rerun by whoever has fixed the cause."""
 
 
 @dataclass(frozen=True)
@@ -51,33 +55,48 @@ class Grid:
     missing: tuple[Missing, ...]
 
 
-def find_missing(runs: Runs, options: Options, results: Path) -> Grid:
-    """What the grid of methods × guidances × tasks × seeds lacks, separately for each budget.
+def find_missing(frame: pd.DataFrame, options: Options, results: Path) -> Grid:
+    """Return what the grid of methods × guidances × tasks × seeds lacks, separately for each budget.
 
     Its axes are what the recorded runs that pass the filters have, and whatever plugins ``--task``, ``--method`` and
     ``--guidance`` name besides. A run that was cancelled is missing; one that failed or ran out of memory is not.
     Raises :class:`UserError` for a name that neither a run nor a plugin has.
     """
-    if not runs.summaries:
-        check_tasks(runs, options, results)
-    found = [run for run in runs.summaries if matches(run, Options(task=options.task))] or list(runs.summaries)
+    if not len(frame):
+        check_tasks(frame, options, results)
+    runs = _runs(frame)
+    found = runs[matches(runs, Options(task=options.task))]
+    found = found if len(found) else runs
     cells = there = broken = 0
     missing: list[Missing] = []
-    for budget in dict.fromkeys(run.budget for run in found):
-        of_budget = [run for run in found if run.budget == budget]
+    for _, of_budget in found.groupby("budget", sort=False):
         axes = _axes(of_budget, runs, options)
-        state = _states(of_budget)
-        for task in axes.tasks:
-            for method in axes.methods:
-                for guidance in axes.guidances:
-                    status = {seed: state.get((task, method, guidance, seed), "") for seed in axes.seeds}
-                    cells += len(status)
-                    there += sum(each in THERE for each in status.values())
-                    broken += sum(each in BROKEN for each in status.values())
-                    lacking = tuple(seed for seed, each in status.items() if each not in THERE + BROKEN)
-                    if lacking:
-                        missing.append(Missing(task, method, guidance, lacking, results))
+        finished_last = of_budget.assign(there=of_budget["status"].isin(THERE)).sort_values("there", kind="stable")
+        keys = finished_last[["task_words", "method_words", "guidance_words", "seed"]].itertuples(
+            index=False, name=None
+        )
+        state = dict(zip(keys, finished_last["status"], strict=True))
+        for task, method, guidance in itertools.product(*axes):
+            status = {seed: state.get((task, method, guidance, seed), "") for seed in sorted(set(of_budget["seed"]))}
+            cells += len(status)
+            there += sum(each in THERE for each in status.values())
+            broken += sum(each in BROKEN for each in status.values())
+            lacking = tuple(seed for seed, each in status.items() if each not in THERE + BROKEN)
+            if lacking:
+                missing.append(Missing(task, method, guidance, lacking, results))
     return Grid(cells, there, broken, tuple(missing))
+
+
+def _runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per run, with the words of the command line that make its task, method and guidance."""
+    runs = frame.drop_duplicates("folder")
+    texts = ("task", "method", "guidance", "task_settings", "method_settings", "guidance_settings", "status", "budget")
+    runs = runs.astype(dict.fromkeys(texts, object))
+    return runs.assign(
+        task_words=(runs["task"] + " " + runs["task_settings"]).str.rstrip(),
+        method_words=("--method " + runs["method"] + " " + runs["method_settings"]).str.rstrip(),
+        guidance_words=("--guidance " + runs["guidance"] + " " + runs["guidance_settings"]).str.rstrip(),
+    )
 
 
 def missing_text(grid: Grid) -> str:
@@ -89,41 +108,28 @@ def missing_text(grid: Grid) -> str:
     return "\n".join([*lines, *(each.command for each in grid.missing)]) + "\n"
 
 
-@dataclass(frozen=True)
-class _Axes:
-    tasks: list[str]
-    methods: list[str]
-    guidances: list[str]
-    seeds: list[int]
-
-
-def _axes(found: Sequence[RunSummary], runs: Runs, options: Options) -> _Axes:
-    recorded = runs.summaries
-    tasks = dict.fromkeys(_task(run) for run in found if matches(run, Options(task=options.task)))
-    methods = [run for run in found if matches(run, Options(method=options.method))]
-    guidances = [run for run in found if matches(run, Options(guidance=options.guidance))]
-    others = {
-        "task": _named(
-            "tasks", "task", options.task, {name for run in recorded for name in (run.task, run.task_label)}
-        ),
-        "method": _named("methods", "method", options.method, {n for run in recorded for n in (run.method, run.label)}),
-        "guidance": _named("guidance", "guidance", options.guidance, {run.guidance for run in recorded}),
-    }
-    return _Axes(
-        [*tasks, *others["task"]],
-        [*dict.fromkeys(run.method_arguments for run in methods), *(f"--method {name}" for name in others["method"])],
+def _axes(found: pd.DataFrame, runs: pd.DataFrame, options: Options) -> tuple[list[str], list[str], list[str]]:
+    """The words for every task, method and guidance."""
+    tasks = found.loc[matches(found, Options(task=options.task)), "task_words"]
+    methods = found.loc[matches(found, Options(method=options.method)), "method_words"]
+    guidances = found.loc[matches(found, Options(guidance=options.guidance)), "guidance_words"]
+    return (
+        [*dict.fromkeys(tasks), *_named("tasks", "task", options.task, runs)],
         [
-            *dict.fromkeys(run.guidance_arguments for run in guidances),
-            *(f"--guidance {name}" for name in others["guidance"]),
+            *dict.fromkeys(methods),
+            *(f"--method {name}" for name in _named("methods", "method", options.method, runs)),
         ],
-        sorted({run.seed for run in found}),
+        [
+            *dict.fromkeys(guidances),
+            *(f"--guidance {name}" for name in _named("guidance", "guidance", options.guidance, runs)),
+        ],
     )
 
 
-def _named(kind: plugins.Kind, option: str, names: Iterable[str], recorded: set[str]) -> Iterator[str]:
+def _named(kind: plugins.Kind, option: str, asked: Iterable[str], runs: pd.DataFrame) -> Iterator[str]:
     """The names that no run has; each has to be a plugin's."""
-    known = plugins.entries(kind)
-    for name in names:
+    known, recorded = plugins.entries(kind), names(runs, option)
+    for name in asked:
         if is_among(recorded, name):
             continue
         if name not in known:
@@ -132,15 +138,3 @@ def _named(kind: plugins.Kind, option: str, names: Iterable[str], recorded: set[
                 f"--{option} {name}: neither a run nor a plugin has this name.{hint} See `grasp-bench list`."
             )
         yield name
-
-
-def _task(run: RunSummary) -> str:
-    return f"{run.task} {run.task_arguments}".rstrip()
-
-
-def _states(runs: Iterable[RunSummary]) -> dict[tuple[str, str, str, int], str]:
-    """(Task, method, guidance, seed) → status; a run that finished stands for others of its cell."""
-    found: dict[tuple[str, str, str, int], str] = {}
-    for run in sorted(runs, key=lambda run: run.status in THERE):
-        found[_task(run), run.method_arguments, run.guidance_arguments, run.seed] = run.status
-    return found

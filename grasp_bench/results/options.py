@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_args
 
-from grasp_bench.contracts.record import Status
+from grasp_bench.contracts.record import Source, Status, TestSet
 from grasp_bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 TESTS = ("permutation", "wilcoxon", "t")
 STATUSES: tuple[str, ...] = get_args(Status)
-CHOICES = {"status": STATUSES, "test": TESTS}
+SOURCES: tuple[str, ...] = get_args(Source)
+TEST_SETS: tuple[str, ...] = get_args(TestSet)
+CHOICES = {"status": STATUSES, "test": TESTS, "source": SOURCES, "test-set": TEST_SETS}
 """Option → what it takes, where that is one of few words."""
 
 
@@ -27,15 +29,18 @@ class Options:
     guidance: tuple[str, ...] = ()
     status: tuple[str, ...] = ()
     metric: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    """Images that are scored, or that the scored classifiers were trained on."""
+    test_set: tuple[str, ...] = ()
     sort: str | None = None
     """``METRIC`` or ``METRIC:GROUP``."""
     baseline: str | None = None
-    """Label of the row that the others are compared with."""
+    """Row that the others are compared with: its label, or a method, which means its row with default settings."""
     test: Test = "permutation"
 
 
-NAMES = tuple(field.name for field in fields(Options))
-REPEATED = ("task", "method", "guidance", "status", "metric")
+NAMES = tuple(field.name.replace("_", "-") for field in fields(Options))
+REPEATED = ("task", "method", "guidance", "status", "metric", "source", "test-set")
 
 
 def parse_options(text: str, where: str) -> Options:
@@ -65,4 +70,4 @@ def parse_options(text: str, where: str) -> Options:
             raise UserError(f"{where}: --{name} is given twice ({found[name]!r} and {value!r}); keep one.")
         else:
             found[name] = value
-    return Options(**found)
+    return Options(**{name.replace("-", "_"): value for name, value in found.items()})

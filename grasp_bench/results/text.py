@@ -14,7 +14,7 @@ from grasp_bench.results.grids import Grid, Section, Text
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 GAP = "  "
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-NARROWEST = 12
+NARROWEST = 8
 """Columns of text that a name keeps, however many numbers stand beside it."""
 
 

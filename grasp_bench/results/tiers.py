@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
-from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from grasp_bench.results.leaderboard import COLUMN
 
 if TYPE_CHECKING:
-    from grasp_bench.results.table import Leaderboard, MetricTable
+    import pandas as pd
+
+    from grasp_bench.results.leaderboard import Leaderboard
     from grasp_bench.stats import Test
 
 ALPHA = 0.05
-EXACT = ("permutation", "wilcoxon")
-"""Tests whose least p follows from the number of pairs: one of the 2ⁿ signs of n differences, from both sides."""
 TEST_NAMES = {
     "permutation": "exact permutation test",
     "wilcoxon": "Wilcoxon signed-rank test",
@@ -24,73 +26,69 @@ TEST_NAMES = {
 
 
 def with_tiers(board: Leaderboard, test: Test) -> Leaderboard:
-    """The leaderboard with the tier of every cell for which the seeds can tell methods apart, and a word on it.
+    """Return the leaderboard with the tier of every cell for which the seeds can tell methods apart, and a note on it.
 
-    Methods are compared in pairs over the seeds that both have, corrected after Holm over all pairs of a metric and
-    group. Where no p could be low enough after that, nothing is compared, which is dear where methods are many.
+    Methods are compared in pairs over the seeds that both have, with Holm's correction over all pairs of a metric and
+    group. Where no p could be low enough after that, nothing is compared, which is slow where methods are many.
     """
-    tables, compared = [], []
-    for table in board.metrics:
-        tiered = table
-        for group in table.groups:
-            values = _values(table, group)
-            compared.append(_compared(values.values()))
-            if _can_separate(*compared[-1], test):
-                tiered = _tiered(tiered, group, values, test)
-        tables.append(tiered)
-    if any(new is not old for new, old in zip(tables, board.metrics, strict=True)):
-        words = (
-            "Raised figures are tiers: the methods of one do not differ significantly from its best "
-            f"({TEST_NAMES[test]} paired over seeds, Holm-corrected over all pairs of methods, at {ALPHA:g})."
-        )
-    else:
-        words = _why_not(compared, test) if len(board.rows) > 1 and compared else ""
-    return replace(board, metrics=tuple(tables), tiers=words)
-
-
-def least_p(pairs: int, test: Test) -> float:
-    """The least p that so many pairs can give; beyond twenty, where signs are drawn, a lower bound of it."""
-    return 2 / 2**pairs if test in EXACT else 0.0
-
-
-def _tiered(table: MetricTable, group: str, values: Mapping[str, Mapping[int, float]], test: Test) -> MetricTable:
-    """The table with tiers in one column, or itself where the test cannot tell any two methods apart."""
     from grasp_bench.stats import tiers
 
-    found = tiers(values, table.direction, test, ALPHA)
-    if not found.can_separate:
-        return table
-    scores = {
-        label: cells | {group: replace(cells[group], tier=found.tier[label])} if label in found.tier else cells
-        for label, cells in table.scores.items()
-    }
-    return replace(table, scores=scores)
+    found, compared = [], []
+    for key, (direction, values) in by_seed(board).items():
+        compared.append(_compared(values.notna().to_numpy()))
+        if not _can_separate(*compared[-1], test):
+            continue
+        scores = {str(label): row.dropna().to_dict() for label, row in values.iterrows()}
+        column = tiers(scores, direction, test, ALPHA)  # type: ignore[arg-type] # seeds are integers
+        if column.can_separate:
+            found.append((key, column.tier))
+    if not found:
+        return replace(board, tiers=_why_not(compared, test) if len(board.costs) > 1 and compared else "")
+    places = board.cells.set_index([*COLUMN, "label"])["tier"].copy()
+    for key, tier in found:
+        for label, number in tier.items():
+            places.loc[(*key, label)] = number
+    words = (
+        "Raised figures are tiers: the methods of one do not differ significantly from its best "
+        f"({TEST_NAMES[test]} paired over seeds, Holm-corrected over all pairs of methods, at {ALPHA:g})."
+    )
+    return replace(board, cells=board.cells.assign(tier=places.to_numpy()), tiers=words)
 
 
-def _values(table: MetricTable, group: str) -> dict[str, dict[int, float]]:
-    """Method → seed → value, of those that have a mean."""
-    return {
-        label: cells[group].values for label, cells in table.scores.items() if group in cells and cells[group].values
-    }
+def by_seed(board: Leaderboard) -> dict[tuple[str, ...], tuple[str, pd.DataFrame]]:
+    """Return metric, version, source, test set and group → its direction and its values, a row per method, a column per
+    seed; methods without a mean are left out.
+    """
+    if not len(board.scores):
+        return {}
+    known = board.cells.loc[board.cells["mean"].notna(), [*COLUMN, "label"]]
+    scores = board.scores.merge(known, on=[*COLUMN, "label"])
+    values = scores.pivot(index=[*COLUMN, "direction", "label"], columns="seed", values="value")
+    found: Any = values.groupby(level=[*COLUMN, "direction"], sort=False, observed=True)
+    return {key[:-1]: (key[-1], each.droplevel([*COLUMN, "direction"])) for key, each in found}
 
 
 def _can_separate(comparisons: int, seeds: int, test: Test) -> bool:
+    from grasp_bench.stats import least_p
+
     return comparisons > 0 and comparisons * least_p(seeds, test) < ALPHA
 
 
-def _compared(values: Collection[Mapping[int, float]]) -> tuple[int, int]:
-    """How many pairs of methods share enough seeds, and the most that any pair shares."""
+def _compared(there: np.ndarray) -> tuple[int, int]:
+    """How many pairs of methods share enough seeds, and the most that any pair shares, by (methods, seeds) booleans."""
     from grasp_bench.stats.tiers import FEWEST_SEEDS
 
-    sets = Counter(map(tuple, values))
-    shared = [(len(seeds), count * (count - 1) // 2) for seeds, count in sets.items()]
-    shared += [(len({*a} & {*b}), sets[a] * sets[b]) for a, b in combinations(sets, 2)]
-    enough = [(seeds, pairs) for seeds, pairs in shared if seeds >= FEWEST_SEEDS and pairs]
-    return sum(pairs for _, pairs in enough), max((seeds for seeds, _ in enough), default=0)
+    kinds, counts = np.unique(there, axis=0, return_counts=True)
+    shared = kinds.astype(np.int64) @ kinds.T.astype(np.int64)
+    pairs = np.triu(np.outer(counts, counts), 1) + np.diag(counts * (counts - 1) // 2)
+    enough = (shared >= FEWEST_SEEDS) & (pairs > 0)
+    return int(pairs[enough].sum()), int(shared[enough].max(initial=0))
 
 
 def _why_not(compared: Collection[tuple[int, int]], test: Test) -> str:
     """What the column that comes nearest to telling methods apart lacks."""
+    from grasp_bench.stats import least_p
+
     tested = [each for each in compared if each[0]]
     if not tested:
         return "No tiers: no two methods share three seeds."

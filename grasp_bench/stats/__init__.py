@@ -2,8 +2,8 @@
 
 from grasp_bench.stats.aggregate import Aggregate, interquartile_mean, stratified_bootstrap
 from grasp_bench.stats.holm import holm
-from grasp_bench.stats.intervals import SeedInterval, mean_interval
-from grasp_bench.stats.paired import PairedDifference, Test, paired_difference
+from grasp_bench.stats.intervals import SeedInterval, half_width, mean_interval
+from grasp_bench.stats.paired import PairedDifference, Test, least_p, paired_difference
 from grasp_bench.stats.ranks import Friedman, cliques, critical_difference, friedman
 from grasp_bench.stats.tiers import Tiers, tiers
 
@@ -17,8 +17,10 @@ __all__ = [
     "cliques",
     "critical_difference",
     "friedman",
+    "half_width",
     "holm",
     "interquartile_mean",
+    "least_p",
     "mean_interval",
     "paired_difference",
     "stratified_bootstrap",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,17 @@ def mean_interval(values: Sequence[float]) -> SeedInterval:
     mean, n = float(array.mean()), len(array)
     if n < 3:
         return SeedInterval(mean, None, None, n)
+    half = float(half_width(array.std(ddof=1), n))
+    return SeedInterval(mean, mean - half, mean + half, n)
+
+
+def half_width(deviation: ArrayLike, n: ArrayLike) -> np.ndarray:
+    """Half of Student's t interval at 95 %, t(0.975, n − 1) s/√n, of standard deviations s (…,) over n values (…,).
+
+    NaN below three values, which give no useful interval.
+    """
     from scipy.special import stdtrit  # scipy.stats takes three times as long to import
 
-    half = float(stdtrit(n - 1, 0.975) * array.std(ddof=1) / np.sqrt(n))
-    return SeedInterval(mean, mean - half, mean + half, n)
+    n = np.asarray(n)
+    found: np.ndarray = np.where(n < 3, np.nan, stdtrit(np.maximum(n - 1, 1), 0.975) * deviation / np.sqrt(n))
+    return found

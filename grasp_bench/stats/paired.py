@@ -59,12 +59,18 @@ def paired_difference(a: Sequence[float], b: Sequence[float], test: Test = "perm
     return PairedDifference(interval.mean, interval.low, interval.high, interval.n, p, smallest)
 
 
+def least_p(pairs: int, test: Test) -> float:
+    """The least p that so many pairs can give with ``test``, whatever they hold."""
+    if test == "t":
+        return 0.0
+    return 2.0 / 2**pairs if pairs <= EXACT_PAIRS else 1.0 / (1 + SAMPLED_FLIPS)
+
+
 def _tested(differences: np.ndarray, rounding: float, test: Test) -> tuple[float, float]:
     """p, and the least that so many pairs can give."""
-    n = len(differences)
+    smallest = least_p(n := len(differences), test)
     if test == "t":
-        return _student(differences, rounding), 0.0
-    smallest = 2.0 / 2**n if n <= EXACT_PAIRS else 1.0 / (1 + SAMPLED_FLIPS)
+        return _student(differences, rounding), smallest
     if test == "wilcoxon":
         return _sign_flips(np.sign(differences) * average_ranks(np.abs(differences), rounding), 0.0), smallest
     return _sign_flips(differences, n * rounding), smallest

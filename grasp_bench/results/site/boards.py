@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from grasp_bench.contracts.record import RunRecord
-from grasp_bench.results.choose import sort_rows
+from grasp_bench.results.frame import frame_of
+from grasp_bench.results.leaderboard import COSTS, METRIC, Leaderboard, leaderboards
 from grasp_bench.results.load import FoundRun
 from grasp_bench.results.site.folder import RunFolder
-from grasp_bench.results.summary import RunSummary, summarised
-from grasp_bench.results.table import Leaderboard, MetricTable, leaderboards
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +58,9 @@ class Metric:
     """One metric of a leaderboard."""
 
     name: str
+    """Metric, with source and test set where it has several, as in "accuracy_generated"."""
+    key: tuple[str, str, str]
+    """Metric, source and test set."""
     label: str
     direction: Literal["lower", "higher"]
     groups: tuple[str, ...]
@@ -90,7 +92,7 @@ class Board:
     @cached_property
     def metrics(self) -> list[Metric]:
         """All metrics of the leaderboard."""
-        return [_metric(each) for each in self.table.metrics]
+        return [_metric(self.table, each) for each in self.table.tables]
 
     @cached_property
     def main(self) -> list[Metric]:
@@ -101,14 +103,12 @@ class Board:
     @cached_property
     def indices(self) -> dict[str, int]:
         """Label of a row with scores → its place, which decides on its colour in every chart."""
-        return {row.label: number for number, row in enumerate(self.table.rows)}
+        return {label: number for number, label in enumerate(self.table.costs["label"])}
 
     @cached_property
     def costs(self) -> pd.DataFrame:
         """Mean costs by row, of rows whose runs recorded them."""
-        import pandas as pd
-
-        return pd.DataFrame.from_dict({row.label: asdict(row.cost) for row in self.table.rows if row.cost}, "index")
+        return self.table.costs.set_index("label")[[*COSTS]].dropna(how="all")
 
     @cached_property
     def losses(self) -> pd.DataFrame:
@@ -124,8 +124,7 @@ class Board:
         found = self._class_scores
         if found.empty:
             return found
-        suffix = "_" + found["source"] + found["test_set"].map({"test": "", "balanced-test": "_balanced"})
-        return found[(found["metric"] == metric.name) | (found["metric"] + suffix == metric.name)]
+        return found[(found[["metric", "source", "test_set"]] == list(metric.key)).all(axis=1)]
 
     def _joined(self, table: str) -> pd.DataFrame:
         import pandas as pd
@@ -140,28 +139,30 @@ class Board:
 
 def read_boards(runs: Sequence[FoundRun]) -> list[Board]:
     """Return every leaderboard of ``runs`` with its runs, by the label of the task."""
-    found = summarised(run.record for run in runs)
-    groups: dict[tuple[str, str], list[tuple[FoundRun, RunSummary]]] = {}
-    for run, summary in zip(runs, found.summaries, strict=True):
-        groups.setdefault((summary.task_label, summary.conditions), []).append((run, summary))
-    tables = sort_rows(leaderboards(found), None)  # all at once: they are told apart by what others are like
-    return [_board(table, groups[key]) for table, key in zip(tables, sorted(groups), strict=True)]
+    by_folder = {str(run.folder): run for run in runs}
+    frame = frame_of((folder, run.record) for folder, run in by_folder.items())
+    return [_board(table, by_folder) for table in leaderboards(frame)]
 
 
-def _board(table: Leaderboard, runs: Sequence[tuple[FoundRun, RunSummary]]) -> Board:
-    known = {row.label for row in table.rows} | {problem.label for problem in table.problems}
+def _board(table: Leaderboard, by_folder: Mapping[str, FoundRun]) -> Board:
     rows: dict[str, list[Run]] = {}
-    for run, summary in sorted(runs, key=lambda pair: pair[1].seed):
-        of_variant = f"{summary.label} #{summary.variant[:8]}"  # where two versions of a method share a label
-        label = summary.label if summary.label in known else of_variant
+    for label, folder in zip(table.runs["label"], table.runs["folder"], strict=True):
+        run = by_folder[folder]
         rows.setdefault(label, []).append(Run(run, RunFolder(run.folder)))
-    return Board(table, dict(sorted(rows.items())))
+    return Board(table, rows)
 
 
-def _metric(table: MetricTable) -> Metric:
-    import pandas as pd
-
-    cells = {(row, group): vars(cell) for row, scores in table.scores.items() for group, cell in scores.items()}
-    frame = pd.DataFrame.from_dict(cells, "index").astype({"mean": float, "low": float, "high": float})
-    frame.index = pd.MultiIndex.from_tuples(cells, names=["row", "group"])
-    return Metric(table.name, table.label, table.direction, table.groups, table.floors, frame)
+def _metric(board: Leaderboard, table: pd.DataFrame) -> Metric:
+    first = table.iloc[0]
+    metric, source, test_set = first["metric"], first["source"], first["test_set"]
+    name = metric if first["title"] == first["metric_label"] else f"{metric}_{source}"
+    references = board.references.merge(table.iloc[:1][METRIC], on=METRIC)
+    return Metric(
+        name + "_balanced" * (test_set != "test"),
+        (metric, source, test_set),
+        first["title"],
+        first["direction"],
+        tuple(dict.fromkeys(table["group"])),
+        dict(zip(references["group"], references["reference"], strict=True)),
+        table.rename(columns={"label": "row"}).set_index(["row", "group"]),
+    )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from grasp_bench.results.across import Across, across_tasks
 from grasp_bench.results.cd_diagram import cd_diagram_svg
-from grasp_bench.results.differences import Difference, Differences, differences
+from grasp_bench.results.differences import Differences, differences
+from grasp_bench.results.leaderboard import Leaderboard
 from grasp_bench.results.site.boards import Board
 from grasp_bench.results.site.charts import ABSENT, Chart
 from grasp_bench.results.tiers import TEST_NAMES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEWEST = 2
 """Smallest number of methods in a diagram of ranks."""
@@ -23,22 +28,29 @@ def against(boards: Sequence[Board], baseline: str) -> list[dict[str, Chart]]:
 
     Raises :class:`UserError` if no board has this row.
     """
-    main = [{metric.name for metric in board.main} for board in boards]
-    drawn = [
-        replace(board.table, metrics=tuple(each for each in board.table.metrics if each.name in names))
-        for board, names in zip(boards, main, strict=True)
-    ]
+    main = [[metric.key for metric in board.main] for board in boards]
+    drawn = [_of_metrics(board.table, keys) for board, keys in zip(boards, main, strict=True)]
     charts = []
     for board, found in zip(boards, differences(drawn, baseline, "permutation"), strict=True):
-        by_metric = {metric.name: [each for each in found.found if each.metric == metric.name] for metric in board.main}
+        keys = list(zip(found.found["metric"], found.found["source"], found.found["test_set"], strict=True))
+        by_metric = {metric.name: found.found[[key == metric.key for key in keys]] for metric in board.main}
         caption = _caption(found)
-        charts.append({name: _against(baseline, each, caption) for name, each in by_metric.items() if each})
+        charts.append({name: _against(found.baseline, each, caption) for name, each in by_metric.items() if len(each)})
     return charts
+
+
+def _of_metrics(table: Leaderboard, keys: Sequence[tuple[str, str, str]]) -> Leaderboard:
+    """The leaderboard with the scores of some metrics alone."""
+    cells, scores = (
+        each[[key in keys for key in zip(each["metric"], each["source"], each["test_set"], strict=True)]]
+        for each in (table.cells, table.scores)
+    )
+    return replace(table, cells=cells, scores=scores)
 
 
 def _caption(found: Differences) -> str:
     """Describe the numbers: each chart shows one metric, the correction is over all of them."""
-    tested = sum(each.p is not None for each in found.found)
+    tested = int(found.found["p"].notna().sum())
     if not tested:
         return " ".join(found.notes)
     what = (
@@ -49,23 +61,23 @@ def _caption(found: Differences) -> str:
     return " ".join([what, *found.notes[1:]])
 
 
-def _against(baseline: str, found: Sequence[Difference], caption: str) -> Chart:
+def _against(baseline: str, found: pd.DataFrame, caption: str) -> Chart:
     columns = ("method", "group", "difference", "95 % interval", "seeds", "p", "corrected p", "significant")
+    lines: Any = found.itertuples()
     rows = [
         (
-            each.method,
+            each.label,
             each.group,
-            f"{each.mean:+.4g}",
-            ABSENT if each.low is None or each.high is None else f"{each.low:+.4g} to {each.high:+.4g}",
-            str(each.n),
-            ABSENT if each.p is None else f"{each.p:.3g}",
-            ABSENT if each.adjusted is None else f"{each.adjusted:.3g}",
+            f"{each.difference:+.4g}",
+            f"{each.difference_low:+.4g} to {each.difference_high:+.4g}" if each.pairs > 2 else ABSENT,
+            str(each.pairs),
+            ABSENT if each.p != each.p else f"{each.p:.3g}",
+            ABSENT if each.p_holm != each.p_holm else f"{each.p_holm:.3g}",
             "yes" if each.significant else "no",
         )
-        for each in found
+        for each in lines
     ]
-    title = f"{found[0].metric_label} against {baseline}"
-    return Chart(title, caption, Markup(""), columns, rows)
+    return Chart(f"{found['title'].iloc[0]} against {baseline}", caption, Markup(""), columns, rows)
 
 
 def over_tasks(boards: Sequence[Board]) -> Chart | None:

@@ -1,0 +1,321 @@
+"""Every run under a results folder as one tidy pandas DataFrame, of which all tables, pages and statistics are made.
+
+One row is a run × metric × source × test set × group × scope. The records stay the truth; the frame of all of them is
+cached in one parquet file beside them. A record counts as the one that was cached while its path, size and time of
+change are the same; whatever else is there is read from its JSON, and the cache is rewritten. A cache that is damaged,
+or of another version, is not used; where none can be written, everything works without.
+
+Columns:
+
+=========================== ========================================================================================
+``folder``                  folder of the run under the results: ``TASK/METHOD/seed-N``
+``run_id``                  sha256 of the run's specification
+``task_label``, ``label``   names of the task's and the method's folder
+``task``, ``task_version``  name and version of the task
+``budget``                  name of the budget
+``backbone``                name of the backbone
+``backbone_revision``       revision of its weights
+``default_backbone``        whether the backbone is the one that the task asks for
+``method``                  name of the method
+``method_version``          version of the method
+``guidance``                name of the guidance
+``guidance_version``        version of the guidance
+``default_guidance``        whether the guidance is the one that the task asks for
+``settings``                settings that are not the defaults, as ``NAME=VALUE, ...``: guidance's, then method's
+``tuned``                   trials of the search that chose settings of the method; NA without one
+``task_settings``           options of ``grasp-bench run`` that make the task, its budget and its backbone
+``method_settings``         options that make the method
+``guidance_settings``       options that make the guidance
+``seed``                    seed of the run
+``division``                "closed" or "open"
+``status``, ``reason``      how the run ended, and why it did not finish
+``rules``                   Major.Minor of the fairness rules
+``conditions``              hash of what runs must share to be compared
+``variant``                 hash of method and guidance with all their settings
+``streams``                 hash of data order, noise, timesteps and prompt dropout
+``started``                 time of the start in UTC, ISO 8601
+cost columns                fields of :class:`~grasp_bench.contracts.record.Cost`; NaN where they were not recorded
+``metric``                  name of the metric; NA in the one row of a run without scores
+``metric_version``          version of the metric
+``metric_label``            title of the metric
+``title``                   title with source and test set, where the metric has several of them
+``direction``               "lower" or "higher": which way is better
+``source``                  images that are scored, or that the scored classifier was trained on
+``test_set``                "test" or "balanced-test"
+``group``                   group of the task, or "all"; with ``scope`` "class", the name of the class
+``scope``                   "group", "class mean", "worst class" or "class"
+``value``                   the score; NaN where there are too few images
+``n``                       images behind the value
+``reference``               score of held-out real images; NaN where there is none
+``low``, ``high``           95 % interval over resamples of images; NaN where there is none
+``unit``                    what that interval resamples
+``worst``                   name of the worst class
+=========================== ========================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shlex
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
+
+from grasp_bench import __version__
+from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
+from grasp_bench.contracts.record_v1 import class_table
+from grasp_bench.contracts.spec import STANDARD
+from grasp_bench.errors import UserError
+from grasp_bench.io import digest, write_bytes
+from grasp_bench.results.load import RecordWarning, find_records, read_each
+from grasp_bench.run.files import CLASSES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INDEX_NAME = ".index.parquet"
+FORMAT = f"3 of grasp-bench {__version__}"
+"""Version of the cache; the number rises with every change of what a column says."""
+PLACE = ("size", "mtime_ns")
+TEXTS = (
+    *("folder", "run_id", "task_label", "label", "task", "task_version", "budget", "backbone", "backbone_revision"),
+    *("method", "method_version", "guidance", "guidance_version", "settings", "tuned"),
+    *("task_settings", "method_settings", "guidance_settings"),
+    *("division", "status", "reason", "rules", "conditions", "variant", "streams", "started"),
+)
+FLAGS = ("default_backbone", "default_guidance")
+COSTS = tuple(Cost.model_fields)
+SCORE_TEXTS = (
+    *("metric", "metric_version", "metric_label", "title", "direction", "source", "test_set", "group", "scope"),
+    *("unit", "worst"),
+)
+SCORE_NUMBERS = ("value", "n", "reference", "low", "high")
+COLUMNS = (*TEXTS, *FLAGS, "seed", *COSTS, *SCORE_TEXTS, *SCORE_NUMBERS)
+
+
+def load_results(folder: Path | str = "results", classes: bool = False) -> pd.DataFrame:
+    """Return the frame of all runs under ``folder``, sorted by their folders.
+
+    With ``classes``, the scores of single classes follow those of groups, with ``scope`` "class". A record that cannot
+    be read, and one that copies another run's, is left out with a :class:`RecordWarning`. Raises
+    :class:`~grasp_bench.errors.UserError` where ``folder`` is a file.
+    """
+    import pandas as pd
+
+    results = Path(folder)
+    frame = _without_copies(results, _indexed(results))
+    if classes:
+        frame = pd.concat([frame, _class_scores(results, frame)], ignore_index=True)
+    return frame
+
+
+def frame_of(found: Iterable[tuple[str, RunRecord]]) -> pd.DataFrame:
+    """Return the frame of records, each with its folder under the results."""
+    import pandas as pd
+
+    runs: list[dict[str, Any]] = []
+    scores: list[tuple[Any, ...]] = []
+    for number, (folder, record) in enumerate(found):
+        runs.append(_run(folder, record))
+        scores += _scores(number, record)
+    table = pd.DataFrame(scores, columns=["run", *SCORE_TEXTS, *SCORE_NUMBERS])
+    by_run = pd.DataFrame(runs, columns=[*TEXTS, *FLAGS, "seed", *COSTS])
+    return _typed(by_run.join(table.set_index("run")).reset_index(drop=True))
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns in order: texts as categories, since most of them repeat for every score of a run."""
+    kinds = {
+        **dict.fromkeys((*TEXTS, *SCORE_TEXTS), "category"),
+        **dict.fromkeys(FLAGS, "bool"),
+        **dict.fromkeys((*COSTS, *SCORE_NUMBERS), "float64"),
+        "seed": "int64",
+    }
+    return frame.astype(kinds)
+
+
+def _run(folder: str, record: RunRecord) -> dict[str, Any]:
+    spec, changed = record.spec, record.changed
+    settings = changed.get("guidance", {}), changed.get("method", {})
+    words: dict[str, JsonValue] = {} if record.default_backbone else {"backbone": record.backbone_label}
+    words |= settings[0]
+    sampler = "" if record.tuned is None or record.tuned.sampler == "halton" else f"-{record.tuned.sampler}"
+    return {
+        "folder": folder,
+        "run_id": record.run_id,
+        "task_label": record.task_label,
+        "label": record.label,
+        "task": spec.task.name,
+        "task_version": spec.task.version,
+        "budget": spec.budget.name,
+        "backbone": spec.backbone.name,
+        "backbone_revision": spec.backbone.version,
+        "default_backbone": record.default_backbone,
+        "method": spec.method.name,
+        "method_version": spec.method.version,
+        "guidance": spec.guidance.name,
+        "guidance_version": spec.guidance.version,
+        "default_guidance": record.default_guidance,
+        "settings": ", ".join(f"{name}={value}" for name, value in [*words.items(), *settings[1].items()]),
+        "tuned": f"{record.tuned.trials}{sampler}" if record.tuned else None,
+        "task_settings": _task_options(record),
+        "method_settings": shlex.join([*_options("--set", settings[1]), *(["--tuned"] if record.tuned else [])]),
+        "guidance_settings": shlex.join(_options("--guidance-set", settings[0])),
+        "seed": spec.seed,
+        "division": record.division,
+        "status": record.status,
+        "reason": record.reason,
+        "rules": record.rules,
+        "conditions": _conditions(record),
+        "variant": digest([part.model_dump(mode="json") for part in (spec.method, spec.guidance)]),
+        "streams": record.streams,
+        "started": record.started,
+        **(record.cost.model_dump() if record.cost else {}),
+    }
+
+
+def _task_options(record: RunRecord) -> str:
+    budget = record.spec.budget.name
+    words = [] if budget == STANDARD else ["--budget", budget]
+    words += [] if record.default_backbone else ["--backbone", record.backbone_label]
+    return shlex.join(words + _options("--task-set", record.changed.get("task", {})))
+
+
+def _options(option: str, settings: Mapping[str, JsonValue]) -> list[str]:
+    return [word for name, value in settings.items() for word in (option, f"{name}={value}")]
+
+
+def _conditions(record: RunRecord) -> str:
+    parts = (record.spec.task, record.spec.backbone, record.spec.budget)
+    protocol = {**record.protocol, "rules": record.rules}
+    return digest([protocol, *(part.model_dump(mode="json") for part in parts)])
+
+
+def _scores(run: int, record: RunRecord) -> Iterable[tuple[Any, ...]]:
+    sources: dict[str, set[str]] = {}
+    for score in record.scores:
+        sources.setdefault(score.metric, set()).add(score.source)
+    for score in record.scores:
+        interval = score.interval
+        source = score.source if len(sources[score.metric]) > 1 else None
+        yield (
+            *(run, score.metric, score.metric_version, score.label, title(score.label, source, score.test_set)),
+            *(score.direction, score.source, score.test_set, score.group, score.scope),
+            *(interval.unit if interval else None, score.worst, score.value, score.n, score.reference),
+            *((interval.low, interval.high) if interval else (None, None)),
+        )
+
+
+def _indexed(results: Path) -> pd.DataFrame:
+    """Every run that can be read, sorted by path, with the size and time of its record."""
+    import pandas as pd
+
+    there = find_records(results)
+    cached = _read(results / INDEX_NAME)
+    known = cached.drop_duplicates("folder")
+    entries = set(zip(known["folder"], known["size"], known["mtime_ns"], strict=True))
+    new = [place for place in there if (place.folder, place.size, place.mtime_ns) not in entries]
+    if len(there) == len(entries) and not new:
+        return cached
+    current = {place.folder for place in there} - {place.folder for place in new}
+    kept = cached[cached["folder"].isin(current)]
+    fresh = frame_of((place.folder, record) for place, record in read_each(results, new))
+    stats = {place.folder: (place.size, place.mtime_ns) for place in new}
+    for at, name in enumerate(PLACE):
+        fresh[name] = [stats[folder][at] for folder in fresh["folder"]]
+    frame = _joined([each for each in (kept, fresh) if len(each)] or [fresh])
+    order = {place.folder: number for number, place in enumerate(there)}
+    by_path = pd.Series([order[folder] for folder in frame["folder"]], dtype="int64").sort_values(kind="stable").index
+    frame = frame.iloc[by_path].reset_index(drop=True)
+    if len(frame) and (len(fresh) or len(current) < len(entries)):
+        with contextlib.suppress(UserError):  # a folder that may only be read
+            _write(results / INDEX_NAME, frame)
+    return frame
+
+
+def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all frames, whose texts have different categories."""
+    import pandas as pd
+
+    if len(frames) == 1:
+        return frames[0].reset_index(drop=True)
+    plain = [frame.astype(dict.fromkeys((*TEXTS, *SCORE_TEXTS), object)) for frame in frames]
+    return _typed(pd.concat(plain, ignore_index=True))
+
+
+def _write(path: Path, frame: pd.DataFrame) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame[[*COLUMNS, *PLACE]], preserve_index=False)
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), b"format": FORMAT}), buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The cached frame; an empty one where the file is missing, damaged, or not one that this version writes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    empty = frame_of([]).assign(**dict.fromkeys(PLACE, 0))
+    try:
+        # Memory-mapped or by path, pyarrow would take a folder for a data set of many files.
+        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
+        if (table.schema.metadata or {}).get(b"format") != FORMAT.encode():
+            return empty
+        frame = table.to_pandas()
+        return _typed(frame) if [*frame.columns] == [*COLUMNS, *PLACE] and frame["folder"].notna().all() else empty
+    except (OSError, pa.ArrowException, ValueError, TypeError, KeyError):
+        return empty
+
+
+def _without_copies(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs that are no copies: counted twice, a run would narrow the interval.
+
+    A search that ends with the defaults is a row beside theirs, so the label counts.
+    """
+    runs = frame.drop_duplicates("folder")
+    first: dict[tuple[str, str], str] = {}
+    copies = set()
+    for folder, label, run_id in zip(runs["folder"], runs["label"], runs["run_id"], strict=True):
+        if (origin := first.setdefault((label, run_id), folder)) != folder:
+            copies.add(folder)
+            path, other = results / folder / RECORD_NAME, results / origin / RECORD_NAME
+            warnings.warn(f"left out: {path} is the run of {other}", RecordWarning, stacklevel=3)
+    frame = frame[[*COLUMNS]]
+    return frame[~frame["folder"].isin(copies)].reset_index(drop=True) if copies else frame
+
+
+def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """The scores of single classes, of runs that have them beside their record."""
+    import pandas as pd
+
+    titles = frame.drop_duplicates(["metric", "source", "test_set"]).set_index(["metric", "source", "test_set"])
+    labels = titles[["metric_label", "title", "direction", "metric_version"]].astype(object)
+    runs = frame.drop_duplicates("folder")[[*TEXTS, *FLAGS, "seed", *COSTS]].set_index("folder")
+    found = []
+    for folder in runs.index:
+        path = results / folder / CLASSES
+        try:
+            text = class_table(path.read_text(encoding="utf-8"))
+            table = pd.read_csv(
+                io.StringIO(text),
+                dtype={"class": str, "metric": str},
+                keep_default_na=False,
+                na_values={name: [""] for name in ("value", "reference", "low", "high")},
+            )
+            found.append(table.drop(columns="group").rename(columns={"class": "group"}).assign(folder=folder))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError) as error:
+            warnings.warn(f"left out: {path}: cannot be read: {error}", RecordWarning, stacklevel=3)
+    if not found:
+        return frame.iloc[:0]
+    scores = pd.concat(found, ignore_index=True).join(labels, on=["metric", "source", "test_set"])
+    scores = scores.join(runs, on="folder").assign(scope="class", unit=None, worst=None)
+    return _typed(scores[[*COLUMNS]])
