@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -128,9 +128,19 @@ def _leaderboard(frame: pd.DataFrame) -> Leaderboard:
     costs[[*COSTS]] = means.where(known.eq(known.max(axis=1), axis=0))  # no mean of what some seed did not record
     costs = costs.reset_index()
     problems = problems.fillna({"reason": "no reason recorded"}).reset_index(drop=True)
-    shared = (str(first[name]) for name in SHARED)
-    tables = _cells(frame, finished, costs)
-    return Leaderboard(*shared, *tables, costs, problems, runs[["label", "seed", "folder"]], _streams(finished))  # type: ignore[misc] # strings, then frames
+    by_seed = runs[["label", "seed", "folder"]].reset_index(drop=True)
+    heading: Any = {name: str(first[name]) for name in SHARED}
+    cells, scores, references = _cells(frame, finished, costs)
+    return Leaderboard(
+        **heading,
+        cells=cells,
+        scores=scores,
+        references=references,
+        costs=costs,
+        problems=problems,
+        runs=by_seed,
+        streams=_streams(finished),
+    )
 
 
 def _labels(runs: pd.DataFrame) -> pd.Series:
@@ -155,15 +165,18 @@ def _cells(
     column = scores.groupby(COLUMN, sort=False, observed=True).ngroup()
     places = pd.Series(range(len(names)), index=names.pop("number")).sort_index().to_numpy()
     scores = scores.assign(column=places[column.to_numpy()] if len(names) else column)
+    scores = scores.sort_values(["column", "row", "run"], kind="stable")
     grouped = scores.groupby(["column", "row"], sort=True)
     cells = grouped.agg(
-        mean=("value", "mean"),
         deviation=("value", "std"),
         n_seeds=("seed", "size"),
         known=("value", "count"),
         n=("n", "min"),
         reference=("reference", "mean"),
     ).reset_index()
+    starts = np.cumsum(cells["n_seeds"]) - cells["n_seeds"]  # pandas' mean sums otherwise, which tells ties apart
+    sums = np.add.reduceat(scores["value"].to_numpy(), starts) if len(starts) else starts
+    cells["mean"] = sums / cells["n_seeds"]
     return _tables(cells, scores, names, rows)
 
 

@@ -1,14 +1,16 @@
 """Records with invented numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from grasp_bench.contracts.record import Cost, Environment, RunRecord, Score, write_record
 from grasp_bench.contracts.spec import Budget, Component, RunSpec
 from grasp_bench.results.build import Report, build
+from grasp_bench.results.frame import frame_of
 from grasp_bench.results.options import Options
-from grasp_bench.results.summary import summarised
 
 BUDGET = Budget(
     name="standard",
@@ -101,9 +103,14 @@ def save(results: Path, *records: RunRecord) -> None:
         write_record(results / each.task_label / each.label / f"seed-{each.spec.seed}", each)
 
 
+def framed(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """The frame of records in the folders where runs leave them."""
+    return frame_of((f"{each.task_label}/{each.label}/seed-{each.spec.seed}", each) for each in records)
+
+
 def reported(records: Sequence[RunRecord], **options: Any) -> Report:
     """The report of records with the options of the command line."""
-    return build(summarised(records), Options(**options), Path("results"))
+    return build(framed(records), Options(**options), Path("results"))
 
 
 def example() -> list[RunRecord]:

@@ -4,7 +4,7 @@ from scipy.stats import friedmanchisquare
 
 from grasp_bench.results.across import across_tasks
 from grasp_bench.results.grids import sections
-from grasp_bench.results.table import leaderboards
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.text import terminal
 
 VALUES = {"a": (0.9, 0.8, 0.7, 0.9), "b": (0.5, 0.6, 0.9, 0.4), "c": (0.1, 0.7, 0.2, 0.3)}

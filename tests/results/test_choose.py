@@ -5,9 +5,8 @@ from helpers.records import metric, record
 
 from grasp_bench.errors import UserError
 from grasp_bench.results.choose import chosen, sort_rows
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
-from grasp_bench.results.summary import summarised
-from grasp_bench.results.table import leaderboards
 
 RESULTS = Path("results")
 

@@ -4,7 +4,7 @@ from helpers.records import metric, record, reported
 from grasp_bench.errors import UserError
 from grasp_bench.results.differences import differences
 from grasp_bench.results.grids import sections
-from grasp_bench.results.table import leaderboards
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.text import terminal
 
 

@@ -12,9 +12,8 @@ from helpers.records import example, metric, record, save, separated
 
 from grasp_bench.results import index, load
 from grasp_bench.results.index import INDEX_NAME
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.load import load_records, load_summaries
-from grasp_bench.results.summary import summarised
-from grasp_bench.results.table import leaderboards
 
 
 @pytest.fixture

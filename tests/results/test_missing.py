@@ -7,7 +7,6 @@ from grasp_bench.contracts.spec import Component
 from grasp_bench.errors import UserError
 from grasp_bench.results.missing import find_missing, missing_text
 from grasp_bench.results.options import Options
-from grasp_bench.results.summary import summarised
 
 RESULTS = Path("results")
 

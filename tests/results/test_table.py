@@ -1,7 +1,7 @@
 import pytest
 from helpers.records import cost, metric, record
 
-from grasp_bench.results.table import leaderboards
+from grasp_bench.results.leaderboard import leaderboards
 
 
 def test_mean_and_interval_over_seeds_are_students():

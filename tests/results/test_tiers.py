@@ -1,7 +1,7 @@
 import pytest
 from helpers.records import metric, record, separated
 
-from grasp_bench.results.table import leaderboards
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.tiers import _can_separate, _compared, with_tiers
 from grasp_bench.stats import tiers
 

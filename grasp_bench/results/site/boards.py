@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from grasp_bench.contracts.record import RunRecord
-from grasp_bench.results.frame import frame_of
-from grasp_bench.results.leaderboard import COSTS, METRIC, Leaderboard, leaderboards
+from grasp_bench.results.frame import COSTS, frame_of
+from grasp_bench.results.leaderboard import METRIC, Leaderboard, leaderboards
 from grasp_bench.results.load import FoundRun
 from grasp_bench.results.site.folder import RunFolder
 

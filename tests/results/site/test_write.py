@@ -13,11 +13,11 @@ from helpers.records import metric, record, save, separated
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.errors import UserError
 from grasp_bench.results.grids import OTHER_PROTOCOL
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.load import load_runs
 from grasp_bench.results.site.boards import read_boards
 from grasp_bench.results.site.glossary import COSTS, definition
 from grasp_bench.results.site.write import script_json
-from grasp_bench.results.table import leaderboards
 from grasp_bench.run.sheet import REAL, write_sheet
 from results.site.results import BREAKOUT, CLASSES, CLUSTERS, HOSTILE, PEAR, make_page, make_results
 
