@@ -10,7 +10,9 @@ from grasp_bench.contracts.record import Cost, Environment, RunRecord, Score, wr
 from grasp_bench.contracts.spec import Budget, Component, RunSpec
 from grasp_bench.results.build import Report, build
 from grasp_bench.results.frame import frame_of
+from grasp_bench.results.leaderboard import Leaderboard, leaderboards
 from grasp_bench.results.options import Options
+from grasp_bench.stats import Test
 
 BUDGET = Budget(
     name="standard",
@@ -27,9 +29,11 @@ BUDGET = Budget(
 def metric(name: str, group: str, value: float | None, *, lower: bool = False, floor: float | None = None) -> Score:
     """A score of 30 images; "f1_real" is the metric f1 of a classifier trained on real images."""
     metric, _, source = name.partition("_")
+    source, balanced, _ = source.partition("_balanced")
     return Score(
         metric=metric,
         source=source or "generated",
+        test_set="balanced-test" if balanced else "test",
         label="FD(digits-cnn)" if metric == "fd" else metric,
         group=group,
         value=value,
@@ -106,6 +110,20 @@ def save(results: Path, *records: RunRecord) -> None:
 def framed(records: Iterable[RunRecord]) -> pd.DataFrame:
     """The frame of records in the folders where runs leave them."""
     return frame_of((f"{each.task_label}/{each.label}/seed-{each.spec.seed}", each) for each in records)
+
+
+def boards(records: Iterable[RunRecord], test: Test = "permutation", sort: str | None = None) -> list[Leaderboard]:
+    """The leaderboards of records."""
+    return leaderboards(framed(records), test, sort)
+
+
+def cell(board: Leaderboard, label: str, group: str, metric: str | None = None) -> Any:
+    """The cell of a row and group; of the first metric unless one is named."""
+    cells = board.cells
+    (found,) = cells[
+        (cells["label"] == label) & (cells["group"] == group) & (cells["metric"] == (metric or cells["metric"].iloc[0]))
+    ].itertuples()
+    return found
 
 
 def reported(records: Sequence[RunRecord], **options: Any) -> Report:

@@ -1,11 +1,10 @@
 from pathlib import Path
 
 import pytest
-from helpers.records import metric, record
+from helpers.records import boards, framed, metric, record
 
 from grasp_bench.errors import UserError
-from grasp_bench.results.choose import chosen, sort_rows
-from grasp_bench.results.leaderboard import leaderboards
+from grasp_bench.results.choose import chosen
 from grasp_bench.results.options import Options
 
 RESULTS = Path("results")
@@ -13,7 +12,7 @@ RESULTS = Path("results")
 
 def runs():
     scores = [metric("recall", "all", 0.5), metric("fd", "all", 9.0, lower=True)]
-    return summarised(
+    return framed(
         [
             record("grasp", 0, scores),
             record("grasp", 1, scores, label="grasp~rank=32"),
@@ -24,7 +23,7 @@ def runs():
 
 
 def left(**options):
-    return [run.label for run in chosen(runs(), Options(**options), RESULTS).summaries]
+    return list(dict.fromkeys(chosen(runs(), Options(**options), RESULTS)["label"]))
 
 
 @pytest.mark.parametrize(
@@ -47,8 +46,23 @@ def test_filters(options, expected):
 
 def test_metrics_are_chosen():
     found = chosen(runs(), Options(metric=("fd",)), RESULTS)
-    assert len(found.run) == 3
-    assert {found.keys[number].name for number in found.key} == {"fd"}
+    assert found["label"].to_list() == ["grasp", "grasp~rank=32", "lora", "moe"]
+    assert found["metric"].dropna().to_list() == ["fd"] * 3
+
+
+def test_sources_and_test_sets_are_chosen():
+    names = ("fd", "f1_generated", "f1_real", "f1_real_balanced")
+    run = framed([record("grasp", 0, [metric(name, "all", 0.5) for name in names])])
+
+    def kept(**options):
+        found = chosen(run, Options(**options), RESULTS)
+        return found[["metric", "source", "test_set"]].to_numpy().tolist()
+
+    real, balanced = ["f1", "real", "test"], ["f1", "real", "balanced-test"]
+    assert kept(source=("real",)) == [real, balanced]
+    assert kept(metric=("f1",), source=("real",), test_set=("balanced-test",)) == [balanced]
+    with pytest.raises(UserError, match="--source topped-up: no run has it"):
+        kept(source=("topped-up",))
 
 
 @pytest.mark.parametrize(
@@ -70,30 +84,29 @@ def test_what_no_run_has_is_named(options, message):
 
 
 def board(**values):
-    """One leaderboard: method → (fd of head, fd of tail, recall of tail)."""
+    """The runs of one leaderboard: method → (fd of head, fd of tail, recall of tail)."""
     names = (("fd", "head", True), ("fd", "tail", True), ("recall", "tail", False))
-    return leaderboards(
+    return [
         record(m, 0, [metric(n, g, v, lower=low) for (n, g, low), v in zip(names, each, strict=True) if v is not None])
         for m, each in values.items()
-    )
+    ]
 
 
-def order(boards, key=None):
-    return [row.label for row in sort_rows(boards, key)[0].rows]
+def order(runs, key=None):
+    return boards(runs, sort=key)[0].costs["label"].to_list()
 
 
 def test_rows_are_sorted_by_the_first_metric_in_the_tail_best_first():
-    boards = board(a=(1, 3, 0.1), b=(2, 2, 0.3), c=(3, 1, 0.2))
-    (found,) = sort_rows(boards, None)
-    assert [row.label for row in found.rows] == ["c", "b", "a"]
-    assert [list(table.scores) for table in found.metrics] == [["c", "b", "a"]] * 2
+    (found,) = boards(board(a=(1, 3, 0.1), b=(2, 2, 0.3), c=(3, 1, 0.2)))
+    assert found.costs["label"].to_list() == ["c", "b", "a"]
+    assert [list(dict.fromkeys(table["label"])) for table in found.tables] == [["c", "b", "a"]] * 2
     assert found.sorted_by == "FD(digits-cnn), tail: lowest first"
 
 
 def test_rows_are_sorted_by_what_is_asked_for():
-    boards = board(a=(1, 3, 0.1), b=(2, 2, 0.3), c=(3, 1, 0.2))
-    assert order(boards, "fd:head") == ["a", "b", "c"]
-    assert order(boards, "recall") == ["b", "c", "a"]
+    runs = board(a=(1, 3, 0.1), b=(2, 2, 0.3), c=(3, 1, 0.2))
+    assert order(runs, "fd:head") == ["a", "b", "c"]
+    assert order(runs, "recall") == ["b", "c", "a"]
 
 
 def test_rows_without_the_score_come_last_and_ties_by_name():
@@ -106,5 +119,5 @@ def test_rows_without_the_score_come_last_and_ties_by_name():
 )
 def test_sorting_by_what_is_not_there(key, message):
     with pytest.raises(UserError) as caught:
-        sort_rows(board(a=(1, 1, 1)), key)
+        order(board(a=(1, 1, 1)), key)
     assert message in str(caught.value)

@@ -1,10 +1,9 @@
 import pytest
-from helpers.records import metric, record, reported
+from helpers.records import boards, metric, record, reported
 
 from grasp_bench.errors import UserError
 from grasp_bench.results.differences import differences
 from grasp_bench.results.grids import sections
-from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.text import terminal
 
 
@@ -17,56 +16,76 @@ def runs(seeds=range(5), methods=(("base", 0.5), ("better", 0.6), ("worse", 0.3)
 
 
 def test_differences_are_paired_over_seeds():
-    (found,) = differences(leaderboards(runs()), "base", "permutation")
-    by_method = {each.method: each for each in found.found}
+    (found,) = differences(boards(runs()), "base", "permutation")
+    by_method = {each.label: each for each in found.found.itertuples()}
     assert set(by_method) == {"better", "worse"}
     better = by_method["better"]  # differences 0.1 + 0.01 · seed: mean 0.12, deviation 0.0158, t(0.975, 4) = 2.776445
-    assert better.mean == pytest.approx(0.12)
+    assert better.difference == pytest.approx(0.12)
     half = 2.776445 * 0.0158114 / 5**0.5
-    assert (better.low, better.high) == pytest.approx((0.12 - half, 0.12 + half), rel=1e-5)
-    assert (better.n, better.p) == (5, 0.0625)
-    assert by_method["worse"].mean == pytest.approx(-0.2)
+    assert (better.difference_low, better.difference_high) == pytest.approx((0.12 - half, 0.12 + half), rel=1e-5)
+    assert (better.pairs, better.p) == (5, 0.0625)
+    assert by_method["worse"].difference == pytest.approx(-0.2)
 
 
 def test_p_is_corrected_over_all_that_is_shown():
-    (found,) = differences(leaderboards(runs(range(9))), "base", "permutation")
-    assert [(each.p, each.adjusted) for each in found.found] == [(2 / 2**9, 4 / 2**9)] * 2
-    assert all(each.significant for each in found.found)
+    (found,) = differences(boards(runs(range(9))), "base", "permutation")
+    assert found.found[["p", "p_holm"]].to_numpy().tolist() == [[2 / 2**9, 4 / 2**9]] * 2
+    assert found.found["significant"].all()
     assert not any("cannot be below" in note for note in found.notes)
 
 
 def test_too_few_seeds_are_told():
-    (found,) = differences(leaderboards(runs(range(5))), "base", "permutation")
-    assert not any(each.significant for each in found.found)
+    (found,) = differences(boards(runs(range(5))), "base", "permutation")
+    assert not found.found["significant"].any()
     assert "With 5 seeds p cannot be below 0.0625: this test can show no difference here." in found.notes
-    (found,) = differences(leaderboards(runs(range(6))), "base", "permutation")
+    (found,) = differences(boards(runs(range(6))), "base", "permutation")
     assert any("which 2 comparisons correct to 0.0625" in note for note in found.notes)
 
 
 def test_only_common_seeds_count():
     mixed = runs(range(4), [("base", 0.5)]) + runs(range(2, 8), [("other", 0.7)])
-    (found,) = differences(leaderboards(mixed), "base", "t")
-    assert found.found[0].n == 2
-    assert (found.found[0].low, found.found[0].high) == (None, None)
+    (found,) = differences(boards(mixed), "base", "t")
+    assert found.found["pairs"].to_list() == [2]
+    assert found.found[["difference_low", "difference_high"]].isna().all(axis=None)
 
 
 def test_a_task_without_the_baseline_says_so():
-    boards = leaderboards([*runs(), record("alone", 0, [metric("recall", "tail", 0.5)], task="other")])
-    found = differences(boards, "base", "permutation")
+    found_boards = boards([*runs(), record("alone", 0, [metric("recall", "tail", 0.5)], task="other")])
+    found = differences(found_boards, "base", "permutation")
     assert [len(each.found) for each in found] == [2, 0]
     assert found[1].notes == ("base has no finished run here.",)
 
 
+def test_a_method_means_its_row_with_the_default_guidance_and_settings():
+    variants = [
+        ("base~rank=2", {"changed": {"method": {"rank": 2}}}),
+        ("base+none", {"default_guidance": False}),
+        ("base~tuned=8", {}),
+        ("base@sana", {"default_backbone": False, "backbone_label": "sana"}),
+        ("other", {}),
+    ]
+    runs = [
+        record(label[:4] if label != "other" else label, seed, [metric("recall", "tail", 0.5)], label=label, **fields)
+        for label, fields in variants
+        for seed in range(3)
+    ]
+    (found,) = differences(boards(runs), "base", "t")
+    assert found.baseline == "base~tuned=8"
+    assert set(found.found["label"]) == {label for label, _ in variants} - {"base~tuned=8"}
+    (found,) = differences(boards(runs), "base+none", "t")
+    assert found.baseline == "base+none"
+
+
 def test_an_unknown_baseline_names_those_there_are():
     with pytest.raises(UserError, match=r"--baseline bas: .* Did you mean 'base'\? There are: base, better, worse"):
-        differences(leaderboards(runs()), "bas", "permutation")
+        differences(boards(runs()), "bas", "permutation")
 
 
 def test_they_are_printed_with_sign_interval_and_p():
     text = terminal(sections(reported(runs(range(9)), baseline="base")), 100)
     assert "difference to base" in text
-    assert "recall ↑  better  tail   +0.140 ± 0.021      9  0.0039  0.0078" in text
-    assert "recall ↑  worse   tail   \N{MINUS SIGN}0.200 ± 0.000" in text
+    assert "recall ↑  better  cfg       tail   +0.140 ± 0.021      9  0.0039  0.0078" in text
+    assert "recall ↑  worse   cfg       tail   \N{MINUS SIGN}0.200 ± 0.000" in text
 
 
 def test_what_is_the_same_for_all_methods_is_not_compared():
@@ -75,7 +94,7 @@ def test_what_is_the_same_for_all_methods_is_not_compared():
         metric("accuracy_real", "tail", 0.7),
         metric("f1_real_balanced", "tail", 0.7),
     ]
-    boards = leaderboards([record(name, seed, scores) for name in ("base", "other") for seed in range(3)])
-    (found,) = differences(boards, "base", "t")
-    assert [each.metric for each in found.found] == ["recall"]
+    found_boards = boards([record(name, seed, scores) for name in ("base", "other") for seed in range(3)])
+    (found,) = differences(found_boards, "base", "t")
+    assert found.found["metric"].to_list() == ["recall"]
     assert any("trained on real images are left out" in note for note in found.notes)

@@ -7,7 +7,11 @@ import pytest
 from helpers.records import metric, record, save
 
 from grasp_bench.errors import UserError
-from grasp_bench.results.load import RecordWarning, load_records
+from grasp_bench.results.load import RecordWarning, load_runs
+
+
+def load_records(results):
+    return [run.record for run in load_runs(results)]
 
 
 def test_every_record_is_found(tmp_path):
@@ -77,5 +81,5 @@ def test_a_score_that_stands_twice_in_a_record_is_refused(tmp_path):
     content = json.loads(path.read_text())
     content["scores"].append(content["scores"][0])
     path.write_text(json.dumps(content))
-    with pytest.warns(RecordWarning, match="is there twice"):
+    with pytest.warns(RecordWarning, match="is recorded twice"):
         assert load_records(tmp_path) == []

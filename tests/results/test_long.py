@@ -16,19 +16,24 @@ def test_csv_round_trip():
     rows = lines(example())
     assert len(rows) == 7
     first = rows[0]
-    assert (first["task"], first["method"], first["metric"], first["group"]) == ("digits-lt", "grasp", "fd", "tail")
-    assert (first["direction"], first["n_seeds"], first["n"], float(first["floor"])) == ("lower", "3", "30", 1.5)
+    assert (first["task_label"], first["label"], first["metric"], first["group"]) == (
+        "digits-lt",
+        "grasp",
+        "fd",
+        "tail",
+    )
+    assert (first["direction"], first["n_seeds"], first["n"], float(first["reference"])) == ("lower", "3", "30", 1.5)
     assert [float(first[key]) for key in ("mean", "low", "high")] == pytest.approx([13, 13 - 2.48414, 13 + 2.48414])
-    lora = next(row for row in rows if row["method"] == "lora" and row["group"] == "all")
-    assert (lora["low"], lora["high"], lora["floor"], lora["tier"]) == ("", "", "", "")
+    lora = next(row for row in rows if row["label"] == "lora" and row["group"] == "all")
+    assert (lora["low"], lora["high"], lora["reference"], lora["tier"]) == ("", "", "", "")
     assert (lora["trainable_parameters"], lora["train_seconds"], lora["peak_memory_mib"]) == ("1234.0", "60.0", "900.0")
     failed = rows[-1]
-    assert (failed["method"], failed["status"], failed["metric"], failed["mean"]) == ("moe|x", "oom", "", "")
+    assert (failed["label"], failed["status"], failed["metric"], failed["mean"]) == ("moe|x", "oom", "", "")
     assert " ".join(failed["reason"].split()) == "out of memory at step 3 [4 GiB asked]"
 
 
 def test_tiers_and_differences_have_columns():
-    rows = {row["method"]: row for row in lines(separated(), baseline="last")}
+    rows = {row["label"]: row for row in lines(separated(), baseline="last")}
     assert [rows[method]["tier"] for method in ("alike", "best", "last")] == ["1", "1", "2"]
     assert float(rows["best"]["difference"]) == pytest.approx(0.6005)
     assert (rows["best"]["p"], rows["best"]["p_holm"], rows["best"]["baseline"]) == ("0.0078125", "0.015625", "last")
@@ -38,7 +43,7 @@ def test_tiers_and_differences_have_columns():
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\t=1"])
 def test_a_name_is_no_formula_to_a_spreadsheet(name):
     (row,) = lines([record("grasp", 0, [metric("recall", "all", -0.5)], label=name)])
-    assert row["method"] == f"'{name}"
+    assert row["label"] == f"'{name}"
     assert row["mean"] == "-0.5"  # a number stays one
 
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from helpers.records import record
+from helpers.records import framed, record
 
 from grasp_bench.contracts.spec import Component
 from grasp_bench.errors import UserError
@@ -18,7 +18,7 @@ def guided(run, name):
 
 
 def commands(records, results=RESULTS, **options):
-    return missing_text(find_missing(summarised(records), Options(**options), results)).splitlines()
+    return missing_text(find_missing(framed(records), Options(**options), results)).splitlines()
 
 
 def test_a_full_grid_lacks_nothing():

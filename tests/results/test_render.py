@@ -8,34 +8,41 @@ from grasp_bench.results.render import FORMATS, json_text, rendered
 
 def test_json_round_trip():
     (board,) = json.loads(json_text(reported(example())))["leaderboards"]
-    assert board["metrics"][0]["scores"]["grasp"]["tail"]["mean"] == 13
-    assert board["metrics"][0]["scores"]["grasp"]["tail"]["values"] == {"0": 12, "1": 13, "2": 14}
-    assert board["metrics"][0]["scores"]["lora"]["tail"]["low"] is None
-    assert board["metrics"][0]["floors"] == {"tail": 1.5, "all": 0.5}
-    assert board["rows"][1] == {
+    cells = {(each["label"], each["metric"], each["group"]): each for each in board["cells"]}
+    assert cells["grasp", "fd", "tail"]["mean"] == 13
+    values = [each["value"] for each in board["scores"] if (each["label"], each["metric"]) == ("grasp", "fd")]
+    assert values[:3] == [12, 13, 14]
+    assert cells["lora", "fd", "tail"]["low"] is None
+    assert [(each["group"], each["reference"]) for each in board["references"]] == [("tail", 1.5), ("all", 0.5)]
+    assert board["costs"][1] == {
         "label": "lora",
+        "method": "lora",
+        "guidance": "cfg",
+        "settings": "",
+        "tuned": None,
+        "default_guidance": True,
         "seeds": [0],
         "provisional": True,
-        "cost": {
-            "trainable_parameters": 1234,
-            "train_seconds": 60,
-            "seconds_per_step": 0.1,
-            "peak_memory_mib": 900,
-            "checkpoint_mib": 1,
-            "network_evaluations_per_image": 40,
-            "backward_passes_per_image": 0,
-            "gflops_per_image": 1.5,
-            "generate_peak_memory_mib": 800,
-        },
+        "trainable_parameters": 1234,
+        "total_parameters": 600_000,
+        "train_seconds": 60,
+        "seconds_per_step": 0.1,
+        "peak_memory_mib": 900,
+        "checkpoint_mib": 1,
+        "generate_seconds": 8,
+        "network_evaluations_per_image": 40,
+        "backward_passes_per_image": 0,
+        "gflops_per_image": 1.5,
+        "generate_peak_memory_mib": 800,
     }
     assert board["problems"][0]["status"] == "oom"
 
 
 def test_json_holds_tiers_and_differences():
     found = json.loads(json_text(reported(separated(), baseline="last")))
-    scores = found["leaderboards"][0]["metrics"][0]["scores"]
-    assert {method: cells["tail"]["tier"] for method, cells in scores.items()} == {"alike": 1, "best": 1, "last": 2}
-    assert [each["method"] for each in found["differences"][0]["found"]] == ["best", "alike"]
+    cells = found["leaderboards"][0]["cells"]
+    assert {each["label"]: each["tier"] for each in cells} == {"alike": 1, "best": 1, "last": 2}
+    assert [each["label"] for each in found["differences"][0]["found"]] == ["best", "alike"]
     assert found["across_tasks"] is None
 
 
