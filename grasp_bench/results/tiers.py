@@ -56,8 +56,9 @@ def with_tiers(board: Leaderboard, test: Test) -> Leaderboard:
 
 
 def by_seed(board: Leaderboard) -> dict[tuple[str, ...], tuple[str, pd.DataFrame]]:
-    """Return metric, version, source, test set and group → its direction and its values, a row per method, a column per
-    seed; methods without a mean are left out.
+    """Return metric, version, source, test set and group → direction and values (methods × seeds).
+
+    Methods without a mean are left out.
     """
     if not len(board.scores):
         return {}

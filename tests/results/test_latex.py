@@ -18,18 +18,18 @@ def test_a_table_a_metric_with_booktabs_rules_and_a_caption():
     assert first[2] == (
         "  \\caption{FD(digits-cnn) $\\downarrow$: digits-lt $\\cdot$ version 1 $\\cdot$ standard budget $\\cdot$ "
         "tiny-sd3@abc; 1 to 3 seeds. Mean $\\pm$ half the 95 \\% interval over seeds (Student t; from three seeds on); "
-        "provisional: one seed.}"
+        "provisional: one seed; real reference: real images against held-out real ones.}"
     )
     assert first[3] == "  \\label{tab:digits-lt-fd-digits-cnn}"
     assert first[4:] == [
-        "  \\begin{tabular}{@{}lrr@{}}",
+        "  \\begin{tabular}{@{}lllrr@{}}",
         "    \\toprule",
-        "    method & tail & all \\\\",
+        "    method & guidance & seeds & tail & all \\\\",
         "    \\midrule",
-        "    grasp & \\textbf{13.00 $\\pm$ 2.48} & 11.00 $\\pm$ 2.48 \\\\",
-        "    lora (provisional) & 20.00 & \\textbf{9.00} \\\\",
+        "    grasp & cfg & 3 & \\textbf{13.00 $\\pm$ 2.48} & 11.00 $\\pm$ 2.48 \\\\",
+        "    lora & cfg & 1, provisional & 20.00 & \\textbf{9.00} \\\\",
         "    \\midrule",
-        "    floor (real vs held-out real) & 1.50 & 0.50 \\\\",
+        "    real reference &  &  & 1.50 & 0.50 \\\\",
         "    \\bottomrule",
         "  \\end{tabular}",
     ]
@@ -44,7 +44,7 @@ def test_tiers_are_superscripts():
 
 def test_a_hostile_name_is_set_as_text():
     name = "\\input{/etc/passwd} 100% $x_1$ #1 a&b {~^}\n\\end{tabular}"
-    runs = [record("grasp", 0, [metric("recall", "all", 0.5)], label=name)]
+    runs = [record("grasp", 0, [metric("recall", "all", 0.5)], changed={"method": {"a": name}})]
     text = latex(sections(reported(runs)))
     assert unescaped_braces(text) == 0
     assert "\\input" not in text

