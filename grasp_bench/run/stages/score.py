@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from grasp_bench.io import read_tensors, write_bytes, write_json
-from grasp_bench.metrics.registry import beyond_the_first
 from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import (
     FEATURES,
@@ -26,6 +25,8 @@ SCORED = tuple(stage.name for stage in (*features.STAGES, *classify.STAGES))
 
 
 def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+    from grasp_bench.metrics.registry import beyond_the_first
+
     keys: Inputs = {name.replace("-", "_"): upstream[name] for name in SCORED}
     metrics: JsonValue = dict(beyond_the_first())
     return keys | ({"metrics": metrics} if metrics else {})
