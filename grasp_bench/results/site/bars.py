@@ -25,7 +25,7 @@ def bars(title: str, description: str, metric: Metric, order: Sequence[str], ind
     bottom = TOP + ROW * len(order)
     drawn = metric.cells.dropna(subset="mean")
     cells: dict[Any, Any] = dict(zip(drawn.index, drawn.itertuples(), strict=True))
-    values = [*drawn[["mean", "low", "high"]].stack(), *metric.references.values()]
+    values = [*drawn[["mean", "low", "high"]].stack().dropna(), *metric.references.values()]
     parts = [text(_cut(name), left - 10, TOP + ROW * row + 15, "name", "end") for row, name in enumerate(order)]
     for number, group in enumerate(metric.groups):
         start = left + number * (inner + GAP)

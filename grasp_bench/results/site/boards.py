@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts.record import RunRecord
-from grasp_bench.results.frame import COSTS, frame_of
-from grasp_bench.results.leaderboard import METRIC, Leaderboard, leaderboards
+from grasp_bench.results.frame import frame_of
+from grasp_bench.results.leaderboard import METRIC, PREFERRED_GROUP, ROW, Leaderboard, leaderboards
 from grasp_bench.results.load import FoundRun
 from grasp_bench.results.site.folder import RunFolder
 
@@ -17,17 +17,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAIN = (
-    "fd",
-    "recall",
-    "coverage",
-    "vendi",
-    "irs_adjusted",
-    "authenticity",
-    "accuracy_generated",
-    "accuracy_topped-up",
+    *(("fd", "generated"), ("recall", "generated"), ("coverage", "generated"), ("vendi", "generated")),
+    *(("irs_adjusted", "generated"), ("authenticity", "generated")),
+    *(("accuracy", "generated"), ("accuracy", "topped-up")),
 )
-"""Metrics that are drawn, and that a table starts with."""
-TAIL = "tail"
+"""Metrics and sources that are drawn, and that a table starts with."""
+DEFAULTS = {"source": "generated", "test_set": "test", "metric_version": "1"}
 
 
 @dataclass(frozen=True)
@@ -55,30 +50,53 @@ class Run:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of a leaderboard."""
+    """One metric of a leaderboard, from one source and on one test set."""
 
-    name: str
-    """Metric, with source and test set where it has several, as in "accuracy_generated"."""
-    key: tuple[str, str, str]
-    """Metric, source and test set."""
-    label: str
-    direction: Literal["lower", "higher"]
-    groups: tuple[str, ...]
+    cells: pd.DataFrame
+    """Cells of the leaderboard, by row and group."""
     references: dict[str, float]
     """Group → real reference; empty where the metric has none."""
-    cells: pd.DataFrame
-    """Mean over seeds, interval, counts, tier and best, by row and group; the mean is NaN where n is too small."""
+
+    def _first(self, column: str) -> Any:
+        return self.cells[column].iloc[0]
+
+    @cached_property
+    def place(self) -> dict[str, str]:
+        """Metric, version, source and test set."""
+        return {name: str(self._first(name)) for name in METRIC}
+
+    @property
+    def key(self) -> str:
+        """Name of the metric within the page: a source, test set or version is part of it unless it is usual."""
+        return ".".join([self.place["metric"], *(self.place[name] for name in DEFAULTS if self._unusual(name))])
+
+    def _unusual(self, name: str) -> bool:
+        return self.place[name] != DEFAULTS[name]
+
+    @property
+    def label(self) -> str:
+        """Title of the metric."""
+        return str(self._first("title"))
+
+    @property
+    def direction(self) -> str:
+        """Which way is better: "lower" or "higher"."""
+        return str(self._first("direction"))
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """Groups in order, all classes together last."""
+        return sorted(dict.fromkeys(self.cells["group"]), key=lambda group: group == "all")
 
     @property
     def rarest(self) -> str:
         """The group that methods are ranked by: the tail, or else the last one."""
-        return TAIL if TAIL in self.groups else self.groups[-1]
+        return PREFERRED_GROUP if PREFERRED_GROUP in self.groups else self.groups[-1]
 
-    def ranked(self) -> list[str]:
-        """Return the rows that have the metric, the best of the rarest group first; those without a value come last."""
-        means = self.cells["mean"].unstack("group").reindex(columns=[self.rarest]).sort_index()
-        lower = self.direction == "lower"
-        return list(means.sort_values(self.rarest, ascending=lower, na_position="last", kind="stable").index)
+    def means(self) -> pd.Series[float]:
+        """Return the means of the rarest group by row, the best first; rows without a value come last."""
+        means = self.cells["mean"].unstack("group").reindex(columns=[self.rarest])[self.rarest].sort_index()
+        return means.sort_values(ascending=self.direction == "lower", na_position="last", kind="stable")
 
 
 @dataclass(frozen=True)
@@ -92,23 +110,37 @@ class Board:
     @cached_property
     def metrics(self) -> list[Metric]:
         """All metrics of the leaderboard."""
-        return [_metric(self.table, each) for each in self.table.tables]
+        found = []
+        for cells in self.table.tables:
+            real = self.table.references.merge(cells.iloc[:1][METRIC], on=METRIC)
+            by_place = cells.assign(row=cells["label"], column=cells["group"]).set_index(["row", "column"])
+            by_place.index.names = ["row", "group"]
+            found.append(Metric(by_place, dict(zip(real["group"], real["reference"], strict=True))))
+        return found
 
     @cached_property
     def main(self) -> list[Metric]:
         """The metrics that are drawn: those of :data:`MAIN` that there are, or else the first."""
-        known = {metric.name: metric for metric in self.metrics}
-        return [known[name] for name in MAIN if name in known] or self.metrics[:1]
+        known = {(each.place["metric"], each.place["source"], each.place["test_set"]): each for each in self.metrics}
+        return [known[*name, "test"] for name in MAIN if (*name, "test") in known] or self.metrics[:1]
+
+    @cached_property
+    def rows(self) -> dict[str, dict[Any, Any]]:
+        """Label → method, guidance, settings, and the search that chose some of them."""
+        import pandas as pd
+
+        found = pd.concat([self.table.costs[ROW], self.table.problems[ROW]]).fillna({"tuned": "", "settings": ""})
+        return found.drop_duplicates("label").set_index("label").to_dict("index")  # type: ignore[return-value]
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """Mean costs by row, of rows with scores."""
+        return self.table.costs.set_index("label")
 
     @cached_property
     def indices(self) -> dict[str, int]:
         """Label of a row with scores → its place, which decides on its colour in every chart."""
         return {label: number for number, label in enumerate(self.table.costs["label"])}
-
-    @cached_property
-    def costs(self) -> pd.DataFrame:
-        """Mean costs by row, of rows whose runs recorded them."""
-        return self.table.costs.set_index("label")[[*COSTS]].dropna(how="all")
 
     @cached_property
     def losses(self) -> pd.DataFrame:
@@ -122,9 +154,9 @@ class Board:
     def classes(self, metric: Metric) -> pd.DataFrame:
         """Return the scores of single classes in ``metric`` of all finished runs."""
         found = self._class_scores
-        if found.empty:
-            return found
-        return found[(found[["metric", "source", "test_set"]] == list(metric.key)).all(axis=1)]
+        for name in ("metric", "source", "test_set"):
+            found = found[found[name] == metric.place[name]] if len(found) else found
+        return found
 
     def _joined(self, table: str) -> pd.DataFrame:
         import pandas as pd
@@ -139,30 +171,20 @@ class Board:
 
 def read_boards(runs: Sequence[FoundRun]) -> list[Board]:
     """Return every leaderboard of ``runs`` with its runs, by the label of the task."""
+    if not runs:
+        return []
     by_folder = {str(run.folder): run for run in runs}
     frame = frame_of((folder, run.record) for folder, run in by_folder.items())
-    return [_board(table, by_folder) for table in leaderboards(frame)]
+    behind = frame.drop_duplicates("folder").sort_values("seed", kind="stable")
+    groups = [each for _, each in behind.groupby(["task_label", "conditions"], observed=True)]
+    return [_board(*each, by_folder) for each in zip(leaderboards(frame), groups, strict=True)]
 
 
-def _board(table: Leaderboard, by_folder: Mapping[str, FoundRun]) -> Board:
+def _board(table: Leaderboard, behind: pd.DataFrame, by_folder: dict[str, FoundRun]) -> Board:
+    known = {*table.costs["label"], *table.problems["label"]}
     rows: dict[str, list[Run]] = {}
-    for label, folder in zip(table.runs["label"], table.runs["folder"], strict=True):
-        run = by_folder[folder]
-        rows.setdefault(label, []).append(Run(run, RunFolder(run.folder)))
-    return Board(table, rows)
-
-
-def _metric(board: Leaderboard, table: pd.DataFrame) -> Metric:
-    first = table.iloc[0]
-    metric, source, test_set = first["metric"], first["source"], first["test_set"]
-    name = metric if first["title"] == first["metric_label"] else f"{metric}_{source}"
-    references = board.references.merge(table.iloc[:1][METRIC], on=METRIC)
-    return Metric(
-        name + "_balanced" * (test_set != "test"),
-        (metric, source, test_set),
-        first["title"],
-        first["direction"],
-        tuple(dict.fromkeys(table["group"])),
-        dict(zip(references["group"], references["reference"], strict=True)),
-        table.rename(columns={"label": "row"}).set_index(["row", "group"]),
-    )
+    for folder, label, variant in behind[["folder", "label", "variant"]].itertuples(index=False):
+        run = Run(by_folder[folder], RunFolder(by_folder[folder].folder))
+        named = label if label in known else f"{label} #{variant[:8]}"  # where two versions of a method share a label
+        rows.setdefault(named, []).append(run)
+    return Board(table, dict(sorted(rows.items())))

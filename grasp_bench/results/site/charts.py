@@ -68,14 +68,14 @@ def training_chart(board: Board) -> Iterator[Chart]:
 
 
 def _bars(board: Board, metric: Metric) -> Chart:
-    order = metric.ranked()
+    order = list(metric.means().index)
     title = f"{metric.label} by group"
     reference = " The dashed line is the real reference: real images against held-out real images at the same count."
     caption = (
         f"Mean over seeds, with the 95 % interval from three seeds on; {BETTER[metric.direction]}; the best "
         f"{metric.rarest} first.{reference if metric.references else ''}"
     )
-    cells = metric.cells.loc[order].reset_index()[["row", "group", "mean", "low", "high"]]
+    cells = metric.cells.loc[order][["label", "group", "mean", "low", "high"]]
     rows = [(row, group, *map(_shown, numbers)) for row, group, *numbers in cells.itertuples(index=False, name=None)]
     rows += [("real reference", group, _shown(each), ABSENT, ABSENT) for group, each in metric.references.items()]
     columns = ("method", "group", "mean", "low", "high")
@@ -126,8 +126,7 @@ def _binned(scores: pd.DataFrame, column: str) -> list[tuple[float, float, str]]
 def _pareto(board: Board, metric: Metric) -> Iterator[Chart]:
     """Yield a score over what it costs, with the methods that none beats in both."""
     group = metric.rarest
-    scores = metric.cells["mean"].unstack("group").reindex(columns=[group])[group]
-    found = board.costs.assign(score=scores).dropna(subset="score") if len(board.costs) else board.costs
+    found = board.costs.assign(score=metric.means()).dropna(subset=["score", *COSTS])
     if found.empty:
         return
     panels, rows = [], []

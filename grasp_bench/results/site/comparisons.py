@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from grasp_bench.results.across import Across, across_tasks
 from grasp_bench.results.cd_diagram import cd_diagram_svg
 from grasp_bench.results.differences import Differences, differences
-from grasp_bench.results.leaderboard import Leaderboard
+from grasp_bench.results.leaderboard import METRIC
 from grasp_bench.results.site.boards import Board
 from grasp_bench.results.site.charts import ABSENT, Chart
 from grasp_bench.results.tiers import TEST_NAMES
@@ -24,60 +24,66 @@ FEWEST = 2
 
 
 def against(boards: Sequence[Board], baseline: str) -> list[dict[str, Chart]]:
-    """Return metric → paired differences to ``baseline`` for each board, on the metrics that are drawn.
+    """Return key of a metric → paired differences to ``baseline``, for each board, on the metrics that are drawn.
 
     Raises :class:`UserError` if no board has this row.
     """
-    main = [[metric.key for metric in board.main] for board in boards]
-    drawn = [_of_metrics(board.table, keys) for board, keys in zip(boards, main, strict=True)]
+    import pandas as pd
+
+    drawn = [
+        replace(board.table, cells=pd.concat([metric.cells for metric in board.main]).reset_index(drop=True))
+        if board.main
+        else board.table
+        for board in boards
+    ]
     charts = []
-    for board, found in zip(boards, differences(drawn, baseline, "permutation"), strict=True):
-        keys = list(zip(found.found["metric"], found.found["source"], found.found["test_set"], strict=True))
-        by_metric = {metric.name: found.found[[key == metric.key for key in keys]] for metric in board.main}
-        caption = _caption(found)
-        charts.append({name: _against(found.baseline, each, caption) for name, each in by_metric.items() if len(each)})
+    for board, compared in zip(boards, differences(drawn, baseline, "permutation"), strict=True):
+        by_metric = dict(list(compared.found.groupby(METRIC, observed=True)))
+        caption, places = _caption(compared), {metric.key: tuple(metric.place.values()) for metric in board.main}
+        charts.append(
+            {key: _against(compared, by_metric[place], caption) for key, place in places.items() if place in by_metric}
+        )
     return charts
 
 
-def _of_metrics(table: Leaderboard, keys: Sequence[tuple[str, str, str]]) -> Leaderboard:
-    """The leaderboard with the scores of some metrics alone."""
-    cells, scores = (
-        each[[key in keys for key in zip(each["metric"], each["source"], each["test_set"], strict=True)]]
-        for each in (table.cells, table.scores)
-    )
-    return replace(table, cells=cells, scores=scores)
-
-
-def _caption(found: Differences) -> str:
+def _caption(compared: Differences) -> str:
     """Describe the numbers: each chart shows one metric, the correction is over all of them."""
-    tested = int(found.found["p"].notna().sum())
+    tested = compared.found["p"].count()
     if not tested:
-        return " ".join(found.notes)
+        return " ".join(compared.notes)
     what = (
         "Method minus baseline, with the 95 % interval over paired seeds (Student t); p of the "
-        f"{TEST_NAMES[found.test]}, Holm-corrected over {tested} comparisons: "
+        f"{TEST_NAMES[compared.test]}, Holm-corrected over {tested} comparisons: "
         "those of every metric that is drawn."
     )
-    return " ".join([what, *found.notes[1:]])
+    return " ".join([what, *compared.notes[1:]])
 
 
-def _against(baseline: str, found: pd.DataFrame, caption: str) -> Chart:
-    columns = ("method", "group", "difference", "95 % interval", "seeds", "p", "corrected p", "significant")
-    lines: Any = found.itertuples()
+def _against(compared: Differences, found: pd.DataFrame, caption: str) -> Chart:
+    columns = ("method", "guidance", "settings", "group", "difference", "95 % interval", "seeds", "p", "corrected p")
     rows = [
         (
-            each.label,
-            each.group,
-            f"{each.difference:+.4g}",
-            f"{each.difference_low:+.4g} to {each.difference_high:+.4g}" if each.pairs > 2 else ABSENT,
-            str(each.pairs),
-            ABSENT if each.p != each.p else f"{each.p:.3g}",
-            ABSENT if each.p_holm != each.p_holm else f"{each.p_holm:.3g}",
-            "yes" if each.significant else "no",
+            each["method"],
+            each["guidance"],
+            each["settings"],
+            each["group"],
+            f"{each['difference']:+.4g}",
+            ABSENT
+            if each["difference_low"] != each["difference_low"]  # NaN
+            else f"{each['difference_low']:+.4g} to {each['difference_high']:+.4g}",
+            str(each["pairs"]),
+            _p(each["p"]),
+            _p(each["p_holm"]),
+            "yes" if each["significant"] else "no",
         )
-        for each in lines
+        for each in found.to_dict("records")
     ]
-    return Chart(f"{found['title'].iloc[0]} against {baseline}", caption, Markup(""), columns, rows)
+    title = f"{found['title'].iloc[0]} against {compared.baseline}"
+    return Chart(title, caption, Markup(""), (*columns, "significant"), rows)
+
+
+def _p(value: float) -> str:
+    return ABSENT if value != value else f"{value:.3g}"
 
 
 def over_tasks(boards: Sequence[Board]) -> Chart | None:

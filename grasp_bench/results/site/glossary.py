@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grasp_bench import plugins
+from grasp_bench.contracts.metric import ClassifierMetric
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,6 @@ SOURCES = {
     "topped-up": ("the real images, topped up with generated ones to equal classes", ""),
 }
 """What classifiers are trained on → in words, and what to know of it."""
-BALANCED = "_balanced"
 COSTS = {
     "trainable parameters": Definition(
         "How many numbers the method trains, the backbone's or its own; those that stay frozen do not count.",
@@ -46,14 +46,13 @@ COSTS = {
 UNKNOWN = Definition("A metric that is not installed here.", "Its package says when.")
 
 
-def definition(name: str) -> Definition:
-    """What the metric ``name`` of a record is, of what its class says, where it is installed."""
-    installed = plugins.available("metrics")
-    if name in installed:
-        return Definition(installed[name].definition, installed[name].misleads)
-    metric, _, source = name.removesuffix(BALANCED).rpartition("_")
-    if metric not in installed or source not in SOURCES:
+def definition(name: str, source: str = "generated", test_set: str = "test") -> Definition:
+    """Return what the metric ``name`` is, as its class says, where it is installed."""
+    found = plugins.available("metrics").get(name)
+    if found is None:
         return UNKNOWN
-    found, (trained_on, note) = installed[metric], SOURCES[source]
-    balanced = ", and tested on equally many images of every class" if name.endswith(BALANCED) else ""
+    if not issubclass(found, ClassifierMetric):
+        return Definition(found.definition, found.misleads)
+    trained_on, note = SOURCES[source]
+    balanced = ", and tested on equally many images of every class" if test_set == "balanced-test" else ""
     return Definition(f"{found.definition} It is trained on {trained_on}{balanced}.{note}", found.misleads)

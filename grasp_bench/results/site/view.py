@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grasp_bench.contracts.record import ARROWS, RECORD_NAME, RunRecord
-from grasp_bench.results.grids import OTHER_PROTOCOL
+from grasp_bench.contracts.record import ARROWS, RECORD_NAME
+from grasp_bench.results.grids import OTHER_PROTOCOL, PROVISIONAL, decimals
 from grasp_bench.results.leaderboard import Leaderboard
 from grasp_bench.results.site.boards import Board, Metric, Run
 from grasp_bench.results.site.charts import ABSENT, BETTER, COSTS
@@ -86,29 +86,25 @@ class Entry:
     command: str
 
 
-def named(record: RunRecord) -> Named:
-    """Return the method, guidance and settings of a run; settings are those that differ from their defaults."""
-    changed = record.changed.get("method", {}) | record.changed.get("guidance", {})
-    backbone = {} if record.default_backbone else {"backbone": record.backbone_label}
-    tuned = [f"tuned ({record.tuned.trials} trials)"] if record.tuned else []
-    settings = [f"{name}={value}" for name, value in (backbone | changed).items()]
-    return Named(record.spec.method.name, record.spec.guidance.name, ", ".join(tuned + settings))
+def _named(board: Board, label: str) -> Named:
+    row = board.rows[label]
+    variant = label.partition(" #")[2]  # of two versions of a method
+    settings = [f"tuned={row['tuned']}" if row["tuned"] else "", row["settings"], f"#{variant}" if variant else ""]
+    return Named(row["method"], row["guidance"], ", ".join(filter(None, settings)))
 
 
 def columns(board: Board) -> list[Column]:
     """Return a column for every metric and group, then for every cost."""
     scores = [
-        Column(
-            metric.name,
-            group,
-            metric.label,
-            _tells(definition(metric.name), metric.direction),
-            ARROWS[metric.direction],
-        )
+        Column(metric.key, group, metric.label, _tells(_meaning(metric), metric.direction), ARROWS[metric.direction])
         for metric in board.metrics
         for group in metric.groups
     ]
     return scores + [Column(COST, COST, title, _tells(COST_DEFINITIONS[title], "lower")) for title in COSTS.values()]
+
+
+def _meaning(metric: Metric) -> Definition:
+    return definition(metric.place["metric"], metric.place["source"], metric.place["test_set"])
 
 
 def _tells(meaning: Definition, direction: str) -> str:
@@ -118,7 +114,7 @@ def _tells(meaning: Definition, direction: str) -> str:
 def lines(board: Board) -> list[Line]:
     """Return a row for every method, those without scores too."""
     cells = [
-        (decimals(metric), dict(zip(metric.cells.index, metric.cells.itertuples(), strict=True)), metric)
+        (decimals(metric.cells["mean"]), dict(zip(metric.cells.index, metric.cells.itertuples(), strict=True)), metric)
         for metric in board.metrics
     ]
     costs = board.costs.to_dict("index")
@@ -129,7 +125,7 @@ def lines(board: Board) -> list[Line]:
         ]
         spent = costs.get(label)
         numbers += [
-            _plain(spent[name], ",.1f" if "seconds" in title else ",.0f") if spent else Number(ABSENT)
+            _plain(spent[name] if spent else None, ",.1f" if "seconds" in title else ",.0f")
             for name, title in COSTS.items()
         ]
         found.append(_line(board, label, numbers))
@@ -143,8 +139,8 @@ def _line(board: Board, label: str, numbers: list[Number]) -> Line:
     problems = [f"seed {each.spec.seed} {each.status}: {each.reason or 'no reason recorded'}" for each in failed]
     return Line(
         label,
-        named(runs[0].record),
-        "1, provisional" if len(seeds) == 1 else str(len(seeds)),
+        _named(board, label),
+        PROVISIONAL if len(seeds) == 1 else str(len(seeds)),
         tuple(dict.fromkeys(run.record.status for run in runs)),
         "; ".join(problems),
         numbers,
@@ -155,17 +151,11 @@ def _line(board: Board, label: str, numbers: list[Number]) -> Line:
 def references(board: Board) -> list[Number]:
     """Return the row of real images."""
     scores = [
-        _plain(metric.references.get(group), f".{decimals(metric)}f")
+        _plain(metric.references.get(group), f".{decimals(metric.cells['mean'])}f")
         for metric in board.metrics
         for group in metric.groups
     ]
     return scores + [Number("")] * len(COSTS)
-
-
-def decimals(metric: Metric) -> int:
-    """Return the number of decimals that suits the metric's largest mean."""
-    largest = metric.cells["mean"].abs().max()
-    return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
 def title(table: Leaderboard) -> str:
@@ -199,26 +189,26 @@ def _score(cell: Any, digits: int) -> Number:
     if cell.low == cell.low:
         spread = f"± {(cell.high - cell.low) / 2:.{digits}f}"
         tells += f"; 95 % interval {cell.low:.{digits}f} to {cell.high:.{digits}f}"
-    tier = int(cell.tier) if cell.tier and cell.tier == cell.tier else None
+    tier = int(cell.tier) if cell.tier == cell.tier else None
     return Number(f"{cell.mean:.{digits}f}", cell.mean, spread, tier, bool(cell.best), tells)
 
 
 def _plain(value: float | None, form: str) -> Number:
-    return Number(ABSENT) if value is None else Number(format(value, form), value)
+    return Number(ABSENT) if value is None or value != value else Number(format(value, form), value)
 
 
 def glossary(boards: list[Board]) -> list[tuple[str, Definition, str]]:
     """Return label, meaning and better direction of every metric and cost that the page shows."""
-    metrics = {metric.name: metric for board in boards for metric in board.metrics}
-    terms = [(each.label, definition(name), BETTER[each.direction]) for name, each in metrics.items()]
+    metrics = {metric.key: metric for board in boards for metric in board.metrics}
+    terms = [(each.label, _meaning(each), BETTER[each.direction]) for each in metrics.values()]
     costs = [(title, COST_DEFINITIONS[title], BETTER["lower"]) for title in COSTS.values()]
     return terms + costs if terms else []
 
 
 def meanings(boards: list[Board]) -> dict[str, str]:
     """Return metric → the text shown where it is chosen."""
-    names = {metric.name: definition(metric.name) for board in boards for metric in board.metrics}
-    return {name: f"{meaning.what} {meaning.misleads}" for name, meaning in names.items()}
+    metrics = {metric.key: _meaning(metric) for board in boards for metric in board.metrics}
+    return {key: f"{meaning.what} {meaning.misleads}" for key, meaning in metrics.items()}
 
 
 class Files:
@@ -250,4 +240,4 @@ def entries(board: Board, prefix: str, files: Files) -> Iterator[Entry]:
     for number, (label, run) in enumerate(numbered):
         record, key = run.record, f"{prefix}-{number}"
         files.add(key, run.found.folder)
-        yield Entry(key, label, named(record), run.seed, record.status, record.reason or "", run_command(record))
+        yield Entry(key, label, _named(board, label), run.seed, record.status, record.reason or "", run_command(record))

@@ -92,7 +92,7 @@ def script_json(value: Any) -> Markup:
 def _shown(board: Board, number: int, files: view.Files, allowance: Allowance, baseline: str | None) -> dict[str, Any]:
     """Return what the template shows of one leaderboard."""
     records = [run.record for each in board.runs.values() for run in each]
-    by_metric = {metric.name: list(metric_charts(board, metric)) for metric in board.main}
+    by_metric = {metric.key: list(metric_charts(board, metric)) for metric in board.main}
     return {
         "id": f"board-{number}",
         "title": view.title(board.table),
@@ -104,7 +104,7 @@ def _shown(board: Board, number: int, files: view.Files, allowance: Allowance, b
         "guidances": sorted({record.spec.guidance.name for record in records}),
         "statuses": sorted({record.status for record in records}),
         "notes": view.notes(board.table),
-        "first_metric": board.main[0].name if board.main else "",
+        "first_metric": board.main[0].key if board.main else "",
         "metrics": board.metrics,
         "main": board.main,
         "by_metric": by_metric,
@@ -120,8 +120,8 @@ def _highlighted(board: Board, baseline: str | None) -> list[str]:
     if not board.main:
         return []
     best: dict[str, str] = {}
-    for label in board.main[0].ranked():
-        best.setdefault(board.runs[label][0].record.spec.method.name, label)
+    for label in board.main[0].means().index:
+        best.setdefault(board.rows[str(label)]["method"], str(label))
     shown = list(best.values())[:HIGHLIGHTED]
     return list(dict.fromkeys([*shown, *([baseline] if baseline in board.indices else [])]))
 

@@ -21,18 +21,19 @@ def test_the_rules_are_those_of_the_benchmarks(rule):
 
 
 def test_every_metric_that_a_run_can_have_is_defined():
-    names = {metric.name for metric in feature_metrics()} | {"fd_inf"}
-    names |= {
-        f"{metric.name}_{source}{suffix}"
+    named = [(metric.name, "generated", "test") for metric in feature_metrics()]
+    named += [
+        (metric.name, source, test_set)
         for metric in classifier_metrics()
         for source in TRAINED_ON
-        for suffix in ("", "_balanced")
-    }
-    assert [name for name in sorted(names) if definition(name) is UNKNOWN] == []
+        for test_set in ("test", "balanced-test")
+    ]
+    assert [each for each in named if definition(*each) is UNKNOWN] == []
+    assert definition("fd_inf") is not UNKNOWN
 
 
 def test_definitions_say_what_classifiers_are_trained_and_tested_on():
-    found = definition("nonzero_f1_topped-up_balanced").what
+    found = definition("nonzero_f1", "topped-up", "balanced-test").what
     assert "topped up with generated ones" in found
     assert "equally many images of every class" in found
     assert definition("third-party") is UNKNOWN

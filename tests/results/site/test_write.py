@@ -12,6 +12,7 @@ from helpers.records import metric, record, save, separated
 
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.errors import UserError
+from grasp_bench.results.frame import load_results
 from grasp_bench.results.grids import OTHER_PROTOCOL
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.load import load_runs
@@ -83,15 +84,12 @@ def test_equal_results_give_equal_bytes(results, tmp_path):
 
 
 def test_every_number_of_the_leaderboard_is_there(results, page):
-    (board,) = leaderboards(run.record for run in load_runs(results))
+    (board,) = leaderboards(load_results(results))
     values = {float(each["data-value"]) for each in page.all("td") if "data-value" in each}
-    cells = [cell for table in board.metrics for scores in table.scores.values() for cell in scores.values()]
-    assert len(cells) == 2 * 4 * 4
-    assert {cell.mean for cell in cells} <= values
-    assert {floor for table in board.metrics for floor in table.floors.values()} <= values
-    assert {row.cost.trainable_parameters for row in board.rows if row.cost} <= values
-    for table, digits in zip(board.metrics, (1, 3), strict=True):  # of FD above 100, and of recall
-        for cell in (cell for scores in table.scores.values() for cell in scores.values()):
+    assert len(board.cells) == 2 * 4 * 4
+    assert {*board.cells["mean"], *board.references["reference"], *board.costs["trainable_parameters"]} <= values
+    for table, digits in zip(board.tables, (1, 3), strict=True):  # of FD above 100, and of recall
+        for cell in table.itertuples():
             assert f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}" in page.text
 
 
@@ -116,11 +114,11 @@ def test_every_column_says_what_it_is(page):
 def test_tiers_stand_apart_from_their_scores_and_are_explained(tmp_path):
     save(tmp_path / "results", *separated())
     page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
-    (board,) = leaderboards(separated())
-    cells = [scores["tail"] for scores in board.metrics[0].scores.values()]
+    (board,) = leaderboards(load_results(tmp_path / "results"))
+    cells = list(board.cells.itertuples())
     assert sorted(cell.tier for cell in cells) == [1, 1, 2]
     shown = {line.strip() for line in page.text.splitlines()}
-    assert {f"{cell.mean:.3f} tier {cell.tier} ± {(cell.high - cell.low) / 2:.3f}" for cell in cells} <= shown
+    assert {f"{cell.mean:.3f} tier {cell.tier:.0f} ± {(cell.high - cell.low) / 2:.3f}" for cell in cells} <= shown
     assert "Raised figures are tiers" in page.text
 
 
@@ -129,13 +127,14 @@ def test_leaderboards_that_only_the_protocol_sets_apart_are_told_apart(tmp_path,
     runs[1] = runs[1].model_copy(update={"protocol": {"rules": "1.0", "score": "4"}})
     save(tmp_path / "results", *runs)
     apart = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
-    titles = [f"digits-lt · protocol {board.protocol}" for board in leaderboards(runs)]
+    boards = leaderboards(load_results(tmp_path / "results"))
+    titles = [f"digits-lt · protocol {board.protocol}" for board in boards]
     assert len(set(titles)) == 2
     assert apart.words("h2")[:2] == titles
     assert apart.words("a")[1:] == titles  # after the one that skips
     assert apart.text.count(OTHER_PROTOCOL) == 2
     for board in read_boards(load_runs(tmp_path / "results")):
-        assert board.table.rows[0].seeds == tuple(run.seed for run in board.runs["grasp"])
+        assert board.table.costs["seeds"].iloc[0] == tuple(run.seed for run in board.runs["grasp"])
     assert "protocol" not in page.words("h2")[0]
     assert OTHER_PROTOCOL not in page.text
 
@@ -293,7 +292,7 @@ def test_rows_have_columns_for_method_guidance_settings_and_seeds(tmp_path):
         save(tmp_path / "results", record("grasp", seed, scores, label="packed", changed=changed, tuned=tuned))
     page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
     said = [text for text in page.words("td") if text.strip()]
-    assert said[:3] == ["cfg", "tuned (8 trials), rank=8, low_scale=1, high_scale=2", "2"]
+    assert said[:3] == ["cfg", "tuned=8, low_scale=1, high_scale=2, rank=8", "2"]
     assert [each for each in page.words("button") if each.strip()][1:5] == ["Method", "Guidance", "Settings", "Seeds"]
 
 
