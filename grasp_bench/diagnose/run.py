@@ -10,17 +10,17 @@ import torch
 
 from grasp_bench import seeds
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.study import Study
 from grasp_bench.diagnose.findings import DRAWS, cells, findings
 from grasp_bench.diagnose.gradients import LEVELS, NOISES, Draws, Gradients, draw, measure
 from grasp_bench.diagnose.partitions import partitions
 from grasp_bench.diagnose.picture import draw_cosines
 from grasp_bench.diagnose.sketch import WIDTH
-from grasp_bench.diagnose.subject import LOG, Subject, training_log, weights_at
+from grasp_bench.diagnose.subject import Subject, training_log, weights_at
 from grasp_bench.diagnose.words import paragraph
 from grasp_bench.errors import Skip, UserError
 from grasp_bench.io import read_tensors, write_bytes, write_json
-from grasp_bench.run.context import Options
+from grasp_bench.run.context import Context, Options
+from grasp_bench.run.files import TRAIN_LOG
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.sampling import Network
 
@@ -47,18 +47,18 @@ def diagnose(
 
     Raises :class:`UserError` if the method does not apply to the task or its backbone.
     """
-    pipeline = Pipeline(subject.fresh(), options, device, progress)
-    _check_applies(pipeline)
-    draws = draw(pipeline.data.train, pipeline.classes, batches, seed)
-    clusters, refused = partitions(_study(pipeline))
+    context = Pipeline(subject.fresh(), options, device, progress)
+    _check_applies(context)
+    draws = draw(context.data.train, context.classes, batches, seed)
+    clusters, refused = partitions(context.study())
     done = []
     for step in steps:
-        weights = weights_at(subject, pipeline, step)
-        gradients = _gradients(subject, pipeline, weights, draws, seed)
-        found = _context(subject, pipeline, step, draws, batches, seed)
-        found |= {"kinds": _sizes(gradients), "loss": _losses(gradients, pipeline, draws)}
-        infos = [pipeline.classes[index] for index in draws.classes]
-        groups = [group for group in pipeline.plan.task.groups if any(info.group == group for info in infos)]
+        weights = weights_at(subject, context, step)
+        gradients = _gradients(subject, context, weights, draws, seed)
+        found = _measured(subject, context, step, draws, batches, seed)
+        found |= {"kinds": _sizes(gradients), "loss": _losses(gradients, context, draws)}
+        infos = [context.classes[index] for index in draws.classes]
+        groups = [group for group in context.plan.task.groups if any(info.group == group for info in infos)]
         rng = seeds.rng("diagnose-null", seed)
         found |= findings(cells(gradients.values, gradients.apart), infos, groups, clusters, rng)
         found |= {"partitions": clusters, "no_partition": refused}
@@ -67,31 +67,16 @@ def diagnose(
     return done
 
 
-def _check_applies(pipeline: Pipeline) -> None:
-    plan = pipeline.plan
-    skip = plan.method.supports(pipeline.backbone, plan.task)
+def _check_applies(context: Context) -> None:
+    plan = context.plan
+    skip = plan.method.supports(context.backbone, plan.task)
     if isinstance(skip, Skip):
         raise UserError(f"method {plan.spec.method.name} does not apply here: {skip.reason}. Choose another.")
 
 
-def _study(pipeline: Pipeline) -> Study:
-    """Return what partitions are computed from: the pretrained backbone and the training data."""
-    spec, backbone = pipeline.plan.spec, pipeline.backbone.to(pipeline.device)
-    return Study(
-        spec.task.name,
-        pipeline.plan.task,
-        spec.seed,
-        backbone,
-        pipeline.device,
-        lambda: pipeline.data,
-        lambda: pipeline.latents,
-        lambda: pipeline.embed,
-    )
-
-
-def _gradients(subject: Subject, pipeline: Pipeline, weights: Path | None, draws: Draws, seed: int) -> Gradients:
+def _gradients(subject: Subject, context: Context, weights: Path | None, draws: Draws, seed: int) -> Gradients:
     """Measure gradients of the method's trainable parameters, on a backbone of their own."""
-    attached = Pipeline(subject.fresh(), pipeline.options, pipeline.device, pipeline.progress)
+    attached = Pipeline(subject.fresh(), context.options, context.device, context.progress)
     if subject.studied is not None:
         attached.studied = subject.studied
     added = attached.attach()
@@ -99,24 +84,24 @@ def _gradients(subject: Subject, pipeline: Pipeline, weights: Path | None, draws
     if weights is not None:
         method.load_state_dict(read_tensors(weights))
     backbone.transformer.eval()
-    network = Network(backbone, method, pipeline.device, attached.plan.spec.budget.precision)
-    with pipeline.progress.task("gradients", draws.images.size * len(LEVELS)) as advance:
+    network = Network(backbone, method, context.device, attached.plan.spec.budget.precision)
+    with context.progress.task("gradients", draws.images.size * len(LEVELS)) as advance:
         return measure(
             network,
             method.parameters(),
             added,
-            pipeline.data.train,
-            pipeline.latents,
-            pipeline.embed,
+            context.data.train,
+            context.latents,
+            context.embed,
             draws,
             seed,
             advance,
         )
 
 
-def _context(subject: Subject, pipeline: Pipeline, step: int, draws: Draws, batches: int, seed: int) -> dict[str, Any]:
+def _measured(subject: Subject, context: Context, step: int, draws: Draws, batches: int, seed: int) -> dict[str, Any]:
     """Return what was measured, and how."""
-    spec, kept = pipeline.plan.spec, set(draws.classes.tolist())
+    spec, kept = context.plan.spec, set(draws.classes.tolist())
     return {
         "schema_version": 1,
         "label": subject.label,
@@ -130,7 +115,7 @@ def _context(subject: Subject, pipeline: Pipeline, step: int, draws: Draws, batc
         "interval": {"unit": "batch: one image of every class", "draws": DRAWS},
         "noises": NOISES,
         "levels": [list(level) for level in LEVELS],
-        "left_out": [info.name for index, info in enumerate(pipeline.classes) if index not in kept],
+        "left_out": [info.name for index, info in enumerate(context.classes) if index not in kept],
     }
 
 
@@ -142,10 +127,10 @@ def _sizes(gradients: Gradients) -> dict[str, Any]:
     }
 
 
-def _losses(gradients: Gradients, pipeline: Pipeline, draws: Draws) -> dict[str, list[float]]:
+def _losses(gradients: Gradients, context: Context, draws: Draws) -> dict[str, list[float]]:
     """Return the mean squared error of every group at each noise level, with equal weight for its classes."""
     of_class = gradients.losses.mean(1)  # (levels, C)
-    named = [pipeline.classes[index].group for index in draws.classes]
+    named = [context.classes[index].group for index in draws.classes]
     return {
         group: of_class[:, [name == group for name in named]].mean(1).round(6).tolist()
         for group in dict.fromkeys(named)
@@ -154,7 +139,7 @@ def _losses(gradients: Gradients, pipeline: Pipeline, draws: Draws) -> dict[str,
 
 def _training(subject: Subject, weights: Path | None, step: int) -> list[dict[str, Any]]:
     """Return the training log up to ``step``: the run's own, or that of the rerun training."""
-    beside = weights.with_name(LOG) if weights else None
+    beside = weights.with_name(TRAIN_LOG) if weights else None
     path = next((path for path in (subject.log, beside) if path and path.is_file()), None)
     return [row for row in training_log(path) if row["step"] <= step] if path else []
 

@@ -12,13 +12,11 @@ from pydantic import JsonValue
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import MANIFEST, read_manifest
 from grasp_bench.export.restore import finished_record, plan_of, trained_weights
-from grasp_bench.run.files import WEIGHTS
+from grasp_bench.run.files import TRAIN_LOG, WEIGHTS
 from grasp_bench.run.plan import Plan, plan_of_spec
 
 if TYPE_CHECKING:
-    from grasp_bench.run.pipeline import Pipeline
-
-LOG = "train.jsonl"
+    from grasp_bench.run.context import Context
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def of_run(run: Path, task: Path | None, backbone: str | None, data_root: Path |
     path, record = finished_record(run)
     plan = plan_of(record, task, backbone, data_root)
     weights = trained_weights(plan, record, work_dir)
-    return Subject(plan.trained_on, record.label, record.task_label, weights, None, path.with_name(LOG))
+    return Subject(plan.trained_on, record.label, record.task_label, weights, None, path.with_name(TRAIN_LOG))
 
 
 def of_plan(plan: Plan) -> Subject:
@@ -90,7 +88,7 @@ def parse_steps(asked: str | None, subject: Subject, default: int) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def weights_at(subject: Subject, pipeline: Pipeline, step: int) -> Path | None:
+def weights_at(subject: Subject, context: Context, step: int) -> Path | None:
     """Return the file of the weights after ``step``; None for step 0, the initial weights.
 
     The training is rerun up to that step, unless ``step`` is the last one and its weights exist.
@@ -99,7 +97,7 @@ def weights_at(subject: Subject, pipeline: Pipeline, step: int) -> Path | None:
         return None
     if step == subject.steps and subject.weights is not None:
         return subject.weights
-    return pipeline.trained_after(step) / WEIGHTS
+    return context.trained_after(step) / WEIGHTS
 
 
 def training_log(path: Path) -> list[dict[str, Any]]:

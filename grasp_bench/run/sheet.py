@@ -14,8 +14,6 @@ import numpy as np
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_bytes
 
-GENERATED = "generated.png"
-REAL = "real.png"
 LAYOUT = "layout"
 """Key of the PNG text that holds the layout."""
 EDGE = 64  # pixels of the longer side, after reduction

@@ -12,9 +12,9 @@ from helpers import runs
 
 from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.io import file_digest, read_tensors
-from grasp_bench.run.files import IMAGES, PICTURE, TRAIN_SUMMARY, WEIGHTS
+from grasp_bench.run.files import GENERATED_SHEET, IMAGES, PICTURE, REAL_SHEET, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.pipeline import STAGES, Pipeline
-from grasp_bench.run.sheet import GENERATED, PER_CLASS, REAL, read_sheet
+from grasp_bench.run.sheet import PER_CLASS, read_sheet
 from grasp_bench.run.store import Store
 from grasp_bench.tasks.digits_lt import DigitsLT
 
@@ -146,7 +146,7 @@ def test_the_record_has_its_files_beside_it(finished):
 def test_sheets_hold_the_first_images_of_every_class(finished):
     folder, _ = finished
     ((generated, real),) = (
-        [read_sheet(path.parent / name).images for name in (GENERATED, REAL)]
+        [read_sheet(path.parent / name).images for name in (GENERATED_SHEET, REAL_SHEET)]
         for path in (folder / "results").rglob("record.json")
     )
     (made,) = (folder / "work" / "generate").glob(f"*/{IMAGES}")
@@ -163,8 +163,8 @@ def test_no_image_of_a_private_task_is_put_among_the_results(finished, tmp_path,
     shutil.rmtree(folder / "work" / "score")
     monkeypatch.setattr(DigitsLT, "private", True)
     record = runs.finish(folder, runs.small())
-    assert not {GENERATED, REAL, PICTURE} & set(record.files)
-    assert not [path for name in (GENERATED, REAL) for path in folder.rglob(name)]
+    assert not {GENERATED_SHEET, REAL_SHEET, PICTURE} & set(record.files)
+    assert not [path for name in (GENERATED_SHEET, REAL_SHEET) for path in folder.rglob(name)]
     assert not list((folder / "results").rglob(PICTURE))
     assert list((folder / "work" / "score").rglob(PICTURE))  # for its owner to look at
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from grasp_bench.errors import UserError
 from grasp_bench.results.site.boards import Board, Run
-from grasp_bench.run.files import PICTURE
-from grasp_bench.run.sheet import GENERATED, REAL, Sheet, read_sheet
+from grasp_bench.run.files import GENERATED_SHEET, PICTURE, REAL_SHEET
+from grasp_bench.run.sheet import Sheet, read_sheet
 
 MOST_BYTES = 4_000_000  # of images on one page
 SMALL = 16  # pixels up to which tiles are kept as they are
@@ -69,7 +69,7 @@ def samples(board: Board, allowance: Allowance) -> Samples:
     shown = Samples()
     sheets = _sheets(board, shown)
     shown.methods = [label for label in board.indices if any(name == label for name, _ in sheets)]
-    real = next(iter(_found(board, REAL, shown)), None)
+    real = next(iter(_found(board, REAL_SHEET, shown)), None)
     classes = list(dict.fromkeys(name for sheet in sheets.values() for name in sheet.images))
     wanted = [(seed, name) for seed in sorted({seed for _, seed in sheets}) for name in reversed(classes)]
     kept = 0
@@ -96,7 +96,7 @@ def _sheets(board: Board, shown: Samples) -> dict[tuple[str, int], Sheet]:
     found = {}
     for label in board.indices:
         for run in board.finished(label):
-            for sheet in _read(run, GENERATED, shown):
+            for sheet in _read(run, GENERATED_SHEET, shown):
                 found[label, run.seed] = sheet
     return found
 

@@ -13,7 +13,8 @@ from grasp_bench.contracts.record import RunRecord, write_record
 from grasp_bench.contracts.spec import Component
 from grasp_bench.results.load import load_runs
 from grasp_bench.results.site import write_site
-from grasp_bench.run.sheet import GENERATED, REAL, write_sheet
+from grasp_bench.run.files import GENERATED_SHEET, REAL_SHEET
+from grasp_bench.run.sheet import write_sheet
 
 GROUPS = ("head", "medium", "tail", "all")
 HOSTILE = '<img src="https://evil.example/x.png" onerror="document.title=\'owned\'">'
@@ -82,8 +83,10 @@ def _add_files(place: Path, number: int, seed: int) -> None:
         clusters = {"clusters": CLUSTERS, "classes": {"apple": 0, PEAR: 1, "quince": 1}}
         (place / "partition.json").write_text(json.dumps(clusters))
     images = np.random.default_rng((number, seed)).integers(0, 256, (len(CLASSES), 3, 1, 8, 8), np.uint8)
-    write_sheet(place / GENERATED, dict(zip(CLASSES, images, strict=True)))
-    write_sheet(place / REAL, {name: np.full((2, 1, 8, 8), 9 * rank, np.uint8) for rank, name in enumerate(CLASSES)})
+    write_sheet(place / GENERATED_SHEET, dict(zip(CLASSES, images, strict=True)))
+    write_sheet(
+        place / REAL_SHEET, {name: np.full((2, 1, 8, 8), 9 * rank, np.uint8) for rank, name in enumerate(CLASSES)}
+    )
 
 
 def make_page(results: Path, folder: Path, baseline: str | None = None) -> Path:

@@ -19,7 +19,8 @@ from grasp_bench.results.load import load_runs
 from grasp_bench.results.site.boards import read_boards
 from grasp_bench.results.site.glossary import COSTS, definition
 from grasp_bench.results.site.write import script_json
-from grasp_bench.run.sheet import REAL, write_sheet
+from grasp_bench.run.files import REAL_SHEET
+from grasp_bench.run.sheet import write_sheet
 from results.site.results import BREAKOUT, CLASSES, CLUSTERS, HOSTILE, PEAR, make_page, make_results
 
 
@@ -360,7 +361,7 @@ def test_experts_without_shares_are_not_drawn(tmp_path, usage):
 def test_a_class_without_real_images_is_shown_without(tmp_path):
     results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
     images = {"apple": np.zeros((2, 1, 8, 8), np.uint8), "quince": np.zeros((0, 1, 8, 8), np.uint8)}
-    write_sheet(results / "digits-lt" / "method-0" / "seed-0" / REAL, images)
+    write_sheet(results / "digits-lt" / "method-0" / "seed-0" / REAL_SHEET, images)
     page = Page(make_page(results, tmp_path / "site").read_text())
     assert "none kept" in page.text
     assert [each["alt"] for each in page.all("img")] == ["Images of class quince by grasp, seed 0"]
