@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from grasp_bench.errors import UserError as UserError
     from grasp_bench.io import read_tensors as read_tensors
     from grasp_bench.io import write_tensors as write_tensors
+    from grasp_bench.results.frame import load_results as load_results
 
 __version__ = VERSION
 
@@ -102,6 +103,7 @@ _HOMES = {
     "data.resize": ("resized",),
     "errors": ("Skip", "UserError"),
     "io": ("read_tensors", "write_tensors"),
+    "results.frame": ("load_results",),
 }
 """Module of the package → the public names that it holds; the imports above are the same for type checkers."""
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def report_runs(
         bool,
         typer.Option("--only-missing", help="Print the commands of runs that the grid of all methods and tasks lacks."),
     ] = False,
-    results: Annotated[Path, typer.Option(help="Folder of the runs' records.")] = Path("results"),
+    results: shared.Results = shared.RESULTS,
 ) -> None:
     """Print the leaderboard: mean and 95 % interval over seeds, one row per method; head, medium and tail apart."""
     from grasp_bench.results.frame import load_results

@@ -65,7 +65,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from grasp_bench import __version__
 from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
 from grasp_bench.contracts.record_v1 import class_table
 from grasp_bench.contracts.spec import STANDARD
@@ -73,12 +72,13 @@ from grasp_bench.errors import UserError
 from grasp_bench.io import digest, write_bytes
 from grasp_bench.results.load import RecordWarning, find_records, read_each
 from grasp_bench.run.files import CLASSES
+from grasp_bench.version import VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
 
 INDEX_NAME = ".index.parquet"
-FORMAT = f"3 of grasp-bench {__version__}"
+FORMAT = f"3 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
 PLACE = ("size", "mtime_ns")
 TEXTS = (

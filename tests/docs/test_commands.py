@@ -127,12 +127,19 @@ def _python(arguments: list[str], folder: Path) -> None:
     assert importlib.util.find_spec(arguments[1])
 
 
+NAMES: dict[str, dict[str, object]] = {}
+"""Page → what its blocks have defined so far."""
 PYTHON = [block for path in pages() for block in blocks(path) if block.language == "python"]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"{block.page}:{block.line}")
-def test_python(block: Block, folder: Path):
-    exec(compile(block.text, f"{block.page}:{block.line}", "exec"), {"__name__": "documented"})
+def test_python(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Blocks of a page share their names, as the cells of a notebook do."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names = NAMES.setdefault(block.page, {"__name__": "documented"})
+    exec(compile(block.text, f"{block.page}:{block.line}", "exec"), names)
+    if "savefig" in block.text:
+        assert (folder / "tail.png").read_bytes().startswith(b"\x89PNG")
     if "images[0].save" in block.text:
         assert (folder / "nine.png").read_bytes().startswith(b"\x89PNG")
 
