@@ -23,8 +23,8 @@ from grasp_bench.cli.report import uncollected
 from grasp_bench.contracts.record import RECORD_NAME
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.results.build import build
+from grasp_bench.results.frame import load_results
 from grasp_bench.results.grids import sections
-from grasp_bench.results.load import load_summaries
 from grasp_bench.results.options import Options
 from grasp_bench.results.text import terminal
 
@@ -34,7 +34,7 @@ RECORDS = 10_000
 TASKS = 10
 SEEDS = 10
 REPEATS = 5
-SECONDS = 2.0
+SECONDS = 4.0
 MODEL = ROOT / "results/digits-lt/grasp~tuned=8/seed-0" / RECORD_NAME
 
 
@@ -71,7 +71,7 @@ def parts(results: Path) -> dict[str, float]:
     """Seconds of each part, in a process that has everything imported, and seconds of a processor for all of them."""
     start = time.process_time()
     with uncollected(), open(os.devnull, "w") as out:  # noqa: PTH123 # no path
-        load, runs = timed(lambda: load_summaries(results))
+        load, runs = timed(lambda: load_results(results))
         tables, built = timed(lambda: build(runs, Options(), results))
         printing, _ = timed(lambda: out.write(terminal(sections(built), 100)))
     return {"load": load, "tables": tables, "print": printing, "processor": time.process_time() - start}
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.bench_report", description="Time the report.")
     parser.add_argument("--records", type=int, default=RECORDS, help=f"records to report (default {RECORDS:,})")
     count = parser.parse_args().records
-    record("report", measure(count), ["pyarrow", "rich"], RESULTS if count >= RECORDS else TRIALS)
+    record("report", measure(count), ["pandas", "pyarrow", "rich"], RESULTS if count >= RECORDS else TRIALS)
 
 
 if __name__ == "__main__":
