@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from grasp_bench.cli import app
 from grasp_bench.errors import UserError
 
-HEAVY = ("torch", "diffusers", "transformers", "peft", "pandas", "sklearn", "matplotlib")
+HEAVY = ("torch", "diffusers", "transformers", "peft", "sklearn", "matplotlib")
 
 
 @pytest.fixture
@@ -51,11 +51,11 @@ def test_task_selects(results):
 
 
 def test_method_guidance_and_status_select(results):
-    rows = [[row["label"] for row in board["rows"]] for board in boards(results, "--method", "lora")]
+    rows = [[row["label"] for row in board["costs"]] for board in boards(results, "--method", "lora")]
     assert rows == [["lora"], ["lora"]]
-    assert [len(board["rows"]) for board in boards(results, "--guidance", "cfg")] == [2, 2]
+    assert [len(board["costs"]) for board in boards(results, "--guidance", "cfg")] == [2, 2]
     (failed,) = boards(results, "--status", "failed")
-    assert (failed["rows"], [each["label"] for each in failed["problems"]]) == ([], ["moe"])
+    assert (failed["costs"], [each["label"] for each in failed["problems"]]) == ([], ["moe"])
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv", "latex"])
@@ -78,7 +78,7 @@ def test_a_task_without_records_names_those_that_have(results):
 
 def test_metric_selects(results):
     found = boards(results, "--metric", "recall")
-    assert [[table["name"] for table in board["metrics"]] for board in found] == [["recall"]] * 2
+    assert [{cell["metric"] for cell in board["cells"]} for board in found] == [{"recall"}] * 2
     assert "--metric recal: no run has it. Did you mean 'recall'? There are: recall." in mistake(
         results, "--metric", "recal"
     )
