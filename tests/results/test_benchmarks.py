@@ -50,7 +50,7 @@ def test_what_guidance_changes_is_what_the_records_say():
             method = folder.name.partition("+")[0]
             paths = [folder.parent / f"{method}{guidance}~tuned=8/seed-{seed}/record.json" for seed in range(5)]
             metrics = [json.loads(path.read_text())["scores"] for path in paths]
-            pooled = [m["value"] for of in metrics for m in of if (m["name"], m["group"], m["scope"]) == FD_TAIL]
+            pooled = [m["value"] for of in metrics for m in of if (m["metric"], m["group"], m["scope"]) == FD_TAIL]
             found[method] = np.array(pooled)
     without, guided = (np.array([found[name] for name in sorted(found)]) for found in tails.values())
     assert without.shape == guided.shape == (18, 5)
