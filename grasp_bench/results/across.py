@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from grasp_bench.results.leaderboard import COLUMN, Leaderboard, sort_key
+from grasp_bench.results.board import COLUMN, Leaderboard
+from grasp_bench.results.leaderboard import sort_key
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_bench.results.across import Across, across_tasks
+from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.choose import chosen
 from grasp_bench.results.differences import Differences, differences
-from grasp_bench.results.leaderboard import Leaderboard, leaderboards
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
 
 if TYPE_CHECKING:

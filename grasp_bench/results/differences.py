@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.results.leaderboard import COLUMN, ROW, Leaderboard
+from grasp_bench.results.board import COLUMN, ROW, Leaderboard
 from grasp_bench.results.tiers import ALPHA, TEST_NAMES, by_seed
 
 if TYPE_CHECKING:

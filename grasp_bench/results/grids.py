@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grasp_bench.contracts.record import ARROWS
 from grasp_bench.results.across import Across
+from grasp_bench.results.board import METRIC, Leaderboard
 from grasp_bench.results.build import Report
 from grasp_bench.results.differences import Differences
-from grasp_bench.results.leaderboard import METRIC, Leaderboard
 
 if TYPE_CHECKING:
     import pandas as pd

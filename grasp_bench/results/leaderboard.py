@@ -4,70 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.results.board import COLUMN, METRIC, PREFERRED_GROUP, ROW, SHARED, Leaderboard
 from grasp_bench.results.frame import COSTS
+from grasp_bench.results.tiers import with_tiers
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from grasp_bench.stats import Test
 
-METRIC = ["metric", "metric_version", "source", "test_set"]
-"""Columns that tell one table of a leaderboard from another."""
-COLUMN = [*METRIC, "group"]
-"""Columns that tell one column of these tables from another."""
-ROW = ["label", "method", "guidance", "settings", "tuned"]
-"""Columns that say what a row is."""
-SHARED = ["task_label", "task", "task_version", "budget", "backbone", "backbone_revision"]
-PREFERRED_GROUP = "tail"
-"""Group that rows are sorted by where nothing else is said: the benchmark is about it."""
 WORDS = {"lower": "lowest", "higher": "highest"}
-
-
-@dataclass(frozen=True)
-class Leaderboard:
-    """Every run that may be compared: the same task at the same version and settings, budget and backbone."""
-
-    task_label: str
-    task: str
-    task_version: str
-    budget: str
-    backbone: str
-    backbone_revision: str
-    cells: pd.DataFrame
-    """One row per method, metric and group, in the order in which they are shown: :data:`ROW`, ``seeds``,
-    ``provisional``, :data:`COLUMN`, ``title``, ``metric_label``, ``direction``; ``mean`` (NaN where some seed has too
-    few images), ``low``, ``high`` (95 % over seeds, from three on), ``n_seeds``, ``n`` (fewest images behind a seed's
-    value), ``reference`` (mean over the method's seeds), ``best`` and ``tier`` (NaN where seeds cannot tell)."""
-    scores: pd.DataFrame
-    """What the cells are the means of: ``label``, ``seed``, :data:`COLUMN`, ``direction``, ``value``."""
-    references: pd.DataFrame
-    """:data:`COLUMN` and ``reference``: mean over all runs of what held-out real images score."""
-    costs: pd.DataFrame
-    """One row per method with finished runs: :data:`ROW`, ``default_guidance``, ``seeds`` (tuple), ``provisional`` and
-    mean costs."""
-    problems: pd.DataFrame
-    """One row per run without scores: :data:`ROW`, ``seed``, ``status``, ``reason``."""
-    runs: pd.DataFrame
-    """One row per run, with and without scores, by label and seed: ``label``, ``seed``, ``folder``."""
-    streams: str = ""
-    """Whether methods saw the same data order, noise and timesteps; empty where no seed has two methods."""
-    tiers: str = ""
-    """What the tiers of the cells mean, or why there are none."""
-    sorted_by: str = ""
-    """What the rows are sorted by; empty: their labels."""
-    protocol: str = ""
-    """A hash of the versions that decide scores, where another leaderboard has all else alike; else empty."""
-
-    @property
-    def tables(self) -> list[pd.DataFrame]:
-        """The cells of each metric, source and test set, in order."""
-        return [table for _, table in self.cells.groupby(METRIC, sort=False, observed=True)]
 
 
 def leaderboards(frame: pd.DataFrame, test: Test = "permutation", sort: str | None = None) -> list[Leaderboard]:
@@ -77,8 +29,6 @@ def leaderboards(frame: pd.DataFrame, test: Test = "permutation", sort: str | No
     ``sort`` is METRIC or METRIC:GROUP, by default the first metric in the tail. Raises
     :class:`~grasp_bench.errors.UserError` for a score that no leaderboard has.
     """
-    from grasp_bench.results.tiers import with_tiers
-
     by_conditions = frame.groupby(["task_label", "conditions"], sort=True, observed=True)
     found = {(str(label), str(conditions)): _leaderboard(runs) for (label, conditions), runs in by_conditions}
     order = sorted(found)

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts.record import Cost
+from grasp_bench.results.board import COLUMN, ROW, SHARED, Leaderboard
 from grasp_bench.results.build import Report
 from grasp_bench.results.differences import MEASURES, Differences
-from grasp_bench.results.leaderboard import COLUMN, ROW, SHARED, Leaderboard
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grasp_bench.results.leaderboard import COLUMN
+from grasp_bench.results.board import COLUMN
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from grasp_bench.results.leaderboard import Leaderboard
+    from grasp_bench.results.board import Leaderboard
     from grasp_bench.stats import Test
 
 ALPHA = 0.05

@@ -8,9 +8,10 @@ import pandas as pd
 
 from grasp_bench.contracts.record import Cost, Environment, RunRecord, Score, write_record
 from grasp_bench.contracts.spec import Budget, Component, RunSpec
+from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.build import Report, build
 from grasp_bench.results.frame import frame_of
-from grasp_bench.results.leaderboard import Leaderboard, leaderboards
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
 from grasp_bench.stats import Test
 

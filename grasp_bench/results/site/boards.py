@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts.record import RunRecord
+from grasp_bench.results.board import METRIC, PREFERRED_GROUP, ROW, Leaderboard
 from grasp_bench.results.frame import frame_of
-from grasp_bench.results.leaderboard import METRIC, PREFERRED_GROUP, ROW, Leaderboard, leaderboards
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.load import FoundRun
 from grasp_bench.results.site.folder import RunFolder
 

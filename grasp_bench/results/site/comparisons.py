@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from grasp_bench.results.across import Across, across_tasks
+from grasp_bench.results.board import METRIC
 from grasp_bench.results.cd_diagram import cd_diagram_svg
 from grasp_bench.results.differences import Differences, differences
-from grasp_bench.results.leaderboard import METRIC
 from grasp_bench.results.site.boards import Board
 from grasp_bench.results.site.charts import ABSENT, Chart
 from grasp_bench.results.tiers import TEST_NAMES

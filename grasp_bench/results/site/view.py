@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from grasp_bench.contracts.record import ARROWS, RECORD_NAME
+from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.grids import OTHER_PROTOCOL, PROVISIONAL, decimals
-from grasp_bench.results.leaderboard import Leaderboard
 from grasp_bench.results.site.boards import Board, Metric, Run
 from grasp_bench.results.site.charts import ABSENT, BETTER, COSTS
 from grasp_bench.results.site.command import run_command
