@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,8 @@ from grasp_bench.contracts.extractor import PretrainedExtractor
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.features import FeatureSet, cached_features, holds_features, read_features
 from grasp_bench.data.images import ImageSet, read_image_set
-from grasp_bench.data.labels import Row, align, read_labels, some
+from grasp_bench.data.labels import Row, align, csv_lines, read_labels, some
+from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError, did_you_mean
 
 
@@ -43,10 +43,8 @@ def open_source(role: str, path: Path, labels: Path | None) -> Source:
         ids = found.ids or [str(row) for row in range(len(found.features))]
         if len(set(ids)) < len(ids):
             raise UserError(f"{path}: ids appear more than once. Give every row its own.")
-        if labels is None:
-            return Source(role, path, ids, found.labels, {}, [], found=found)
-        matched = align(read_labels(labels), ids, labels, path)
-        return Source(role, path, ids, matched.names, matched.columns, [], found=found)
+        names, columns = align(read_labels(labels), ids, labels, path) if labels else (found.labels, {})
+        return Source(role, path, ids, names, columns, [], found=found)
     images = read_image_set(path, labels)
     return Source(role, path, images.ids, images.labels, images.columns, images.ignored, images=images)
 
@@ -72,11 +70,8 @@ def share_labels(path: Path, sources: Sequence[Source]) -> list[Source]:
     if nowhere:
         sets = " nor ".join(map(str, sources))
         raise UserError(f"{path}: labels for {len(nowhere)} images that neither {sets} holds: {some(nowhere)}.")
-    labelled = []
-    for source, part in zip(sources, parts, strict=True):
-        matched = align(part, source.ids, path, source.path)
-        labelled.append(replace(source, labels=matched.names, columns=matched.columns))
-    return labelled
+    aligned = [align(part, source.ids, path, source.path) for source, part in zip(sources, parts, strict=True)]
+    return [replace(each, labels=own, columns=further) for each, (own, further) in zip(sources, aligned, strict=True)]
 
 
 def class_names(sources: Sequence[Source]) -> list[str] | None:
@@ -102,21 +97,16 @@ def class_names(sources: Sequence[Source]) -> list[str] | None:
 
 def read_groups(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     """Group → its classes, of a CSV file with the columns ``class`` and ``group`` that holds every class once."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [(number, row) for number, row in enumerate(csv.reader(file, strict=True), 1) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as CSV in UTF-8 ({error}).") from error
-    header = [name.strip().lower() for name in lines[0][1]] if lines else []
+    lines = csv_lines(path)
+    header = [name.lower() for name in lines[0][1]] if lines else []
     if sorted(header) != ["class", "group"]:
         raise UserError(f"{path}, line 1: the columns are {', '.join(header) or 'none'}, expected: class,group")
     groups: dict[str, list[str]] = {}
     seen: dict[str, int] = {}
     for number, row in lines[1:]:
-        if len(row) != 2 or not all(value.strip() for value in row):
+        if len(row) != 2 or not all(row):
             raise UserError(f"{path}, line {number}: expected a class and a group, found {','.join(row)!r}.")
-        values = dict(zip(header, (value.strip() for value in row), strict=True))
-        name, group = values["class"], values["group"]
+        name, group = row if header[0] == "class" else row[::-1]
         if name in seen:
             raise UserError(f"{path}, line {number}: class {name!r} has a group on line {seen[name]} already.")
         if name not in names:
@@ -137,9 +127,8 @@ def split_groups(counts: Mapping[str, int], head_above: int, tail_below: int) ->
         raise UserError(
             f"--head-above {head_above} and --tail-below {tail_below}: a class could be both. Lower --tail-below."
         )
-    groups: dict[str, list[str]] = {"head": [], "medium": [], "tail": []}
-    for name, count in counts.items():
-        groups["head" if count > head_above else "tail" if count < tail_below else "medium"].append(name)
+    found = groups_by_count(counts, head_above, tail_below)
+    groups = {group: [name for name in counts if found[name] == group] for group in ("head", "medium", "tail")}
     return {group: classes for group, classes in groups.items() if classes}
 
 
@@ -152,7 +141,8 @@ def features_of(
 ) -> tuple[list[FeatureSet], dict[str, str] | None]:
     """Features of every set in an order that does not depend on the files', and what they were extracted with."""
     extractor = resolve() if any(each.images is not None for each in sources) else None
-    identities = [extractor.identity if s.images is not None and extractor else _recorded(s) for s in sources]
+    recorded = [each.found.extractor if each.found is not None else None for each in sources]
+    identities = [extractor.identity if s.images and extractor else r for s, r in zip(sources, recorded, strict=True)]
     known = [(source, identity) for source, identity in zip(sources, identities, strict=True) if identity]
     for source, identity in known[1:]:
         first, expected = known[0]
@@ -209,7 +199,3 @@ def units_of(sources: Sequence[Source], column: str) -> list[np.ndarray | None]:
         if empty := [name for name, value in zip(each.ids, each.columns.get(column, []), strict=False) if not value]:
             raise UserError(f"{each}: {column} is empty for {len(empty)} images: {some(empty)}. Fill it in.")
     return [np.array(each.columns[column]) if column in each.columns else None for each in sources]
-
-
-def _recorded(source: Source) -> dict[str, str] | None:
-    return source.found.extractor if source.found is not None else None

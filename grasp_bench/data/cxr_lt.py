@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from grasp_bench.data.listing import Entry, Listing, Problem, consistency
 from grasp_bench.data.recognise import mistaken
-from grasp_bench.data.tables import Table, find_file, leads_out, place, read_table
+from grasp_bench.data.tables import find_file, leads_out, place, read_table
 from grasp_bench.errors import did_you_mean
 
 Counts = dict[str, dict[str, int]]
@@ -28,72 +28,40 @@ NIH_IMAGES = ("images", *(f"images_{part:03}/images" for part in range(1, 13)))
 MIMIC_IMAGES = ("", "2.0.0", "mimic-cxr-jpg/2.0.0")
 HEAD_ABOVE, TAIL_BELOW = 1000, 100  # training images, as published
 
-NIH_TRAIN_COUNTS = {
-    "No Finding": 45439,
-    "Infiltration": 6941,
-    "Atelectasis": 3135,
-    "Effusion": 2875,
-    "Nodule": 2036,
-    "Mass": 1665,
-    "Pneumothorax": 1485,
-    "Consolidation": 868,
-    "Pleural_Thickening": 811,
-    "Cardiomegaly": 800,
-    "Fibrosis": 519,
-    "Edema": 435,
-    "Tortuous Aorta": 339,
-    "Emphysema": 229,
-    "Pneumonia": 213,
-    "Calcification of the Aorta": 121,
-    "Pneumoperitoneum": 59,
-    "Hernia": 49,
-    "Subcutaneous Emphysema": 32,
-    "Pneumomediastinum": 7,
+PUBLISHED = {
+    "No Finding": (45439, 13055, 53260),
+    "Infiltration": (6941, 2251, 0),
+    "Atelectasis": (3135, 868, 4539),
+    "Effusion": (2875, 929, 0),
+    "Nodule": (2036, 566, 0),
+    "Mass": (1665, 403, 0),
+    "Pneumothorax": (1485, 519, 1172),
+    "Consolidation": (868, 366, 609),
+    "Pleural_Thickening": (811, 257, 0),
+    "Cardiomegaly": (800, 234, 5113),
+    "Fibrosis": (519, 170, 0),
+    "Edema": (435, 164, 2395),
+    "Tortuous Aorta": (339, 107, 175),
+    "Emphysema": (229, 86, 0),
+    "Pneumonia": (213, 85, 2195),
+    "Calcification of the Aorta": (121, 64, 207),
+    "Pneumoperitoneum": (59, 44, 32),
+    "Hernia": (49, 40, 0),
+    "Subcutaneous Emphysema": (32, 38, 27),
+    "Pneumomediastinum": (7, 33, 12),
+    "Lung Opacity": (0, 0, 7927),
+    "Pleural Effusion": (0, 0, 3832),
+    "Support Devices": (0, 0, 3279),
+    "Lung Lesion": (0, 0, 1036),
+    "Fracture": (0, 0, 791),
+    "Enlarged Cardiomediastinum": (0, 0, 638),
+    "Pleural Other": (0, 0, 254),
 }
-"""Classes in the order of their indices: by falling number of training images."""
-NIH_TEST_COUNTS = {
-    "No Finding": 13055,
-    "Infiltration": 2251,
-    "Effusion": 929,
-    "Atelectasis": 868,
-    "Nodule": 566,
-    "Pneumothorax": 519,
-    "Mass": 403,
-    "Consolidation": 366,
-    "Pleural_Thickening": 257,
-    "Cardiomegaly": 234,
-    "Fibrosis": 170,
-    "Edema": 164,
-    "Tortuous Aorta": 107,
-    "Emphysema": 86,
-    "Pneumonia": 85,
-    "Calcification of the Aorta": 64,
-    "Pneumoperitoneum": 44,
-    "Hernia": 40,
-    "Subcutaneous Emphysema": 38,
-    "Pneumomediastinum": 33,
-}
-MIMIC_TRAIN_COUNTS = {
-    "No Finding": 53260,
-    "Lung Opacity": 7927,
-    "Cardiomegaly": 5113,
-    "Atelectasis": 4539,
-    "Pleural Effusion": 3832,
-    "Support Devices": 3279,
-    "Edema": 2395,
-    "Pneumonia": 2195,
-    "Pneumothorax": 1172,
-    "Lung Lesion": 1036,
-    "Fracture": 791,
-    "Enlarged Cardiomediastinum": 638,
-    "Consolidation": 609,
-    "Pleural Other": 254,
-    "Calcification of the Aorta": 207,
-    "Tortuous Aorta": 175,
-    "Pneumoperitoneum": 32,
-    "Subcutaneous Emphysema": 27,
-    "Pneumomediastinum": 12,
-}
+"""Training and test images of NIH-CXR-LT, and training images of MIMIC-CXR-LT; 0 where it has no such class."""
+NIH_TRAIN_COUNTS, NIH_TEST_COUNTS, MIMIC_TRAIN_COUNTS = (
+    dict(sorted(((name, row[at]) for name, row in PUBLISHED.items() if row[at]), key=lambda each: -each[1]))
+    for at in range(3)
+)
 """Classes in the order of their indices: by falling number of training images."""
 NIH_COUNTS: Counts = {
     "train": NIH_TRAIN_COUNTS,
@@ -145,8 +113,15 @@ def read_nih(root: Path, counts: Counts | None = None) -> Listing:
             return Problem("missing image", where, f"{image!r} is not in {root / 'images'} or {root}/images_*/images")
         return index.get(image)
 
-    listing = _read(root, "nih-cxr-lt", ("id", "subject_id"), tuple(NIH_TRAIN_COUNTS), locate, counts)
-    return listing if folders else _without_images(listing, root, NIH_IMAGES[:2])
+    return _read(
+        root,
+        "nih-cxr-lt",
+        ("id", "subject_id"),
+        tuple(NIH_TRAIN_COUNTS),
+        locate,
+        counts,
+        () if folders else NIH_IMAGES[:2],
+    )
 
 
 def read_mimic(root: Path, counts: Counts | None = None) -> Listing:
@@ -174,53 +149,46 @@ def read_mimic(root: Path, counts: Counts | None = None) -> Listing:
         return str(PurePosixPath(base) / path)
 
     columns = ("dicom_id", "subject_id", "study_id", "path")
-    listing = _read(root, "mimic-cxr-lt", columns, tuple(MIMIC_TRAIN_COUNTS), locate, counts)
-    if base is not None:
-        return listing
-    return _without_images(listing, root, [str(PurePosixPath(folder) / "files") for folder in MIMIC_IMAGES])
-
-
-def _without_images(listing: Listing, root: Path, folders: Sequence[str]) -> Listing:
-    """One problem for the folder instead of one for each of its images."""
-    sought = ", ".join(str(root / folder) for folder in folders)
-    missing = Problem("missing folder", str(root), f"no folder of images: none of {sought}")
-    return Listing(listing.entries, [missing, *listing.problems])
+    sought = [str(PurePosixPath(folder) / "files") for folder in MIMIC_IMAGES] if base is None else ()
+    return _read(root, "mimic-cxr-lt", columns, tuple(MIMIC_TRAIN_COUNTS), locate, counts, sought)
 
 
 def _read(
-    root: Path, name: str, columns: tuple[str, ...], classes: tuple[str, ...], locate: Locate, counts: Counts | None
+    root: Path,
+    name: str,
+    columns: tuple[str, ...],
+    classes: tuple[str, ...],
+    locate: Locate,
+    counts: Counts | None,
+    missing: Sequence[str],
 ) -> Listing:
-    """``columns`` start with the id's; they and ``classes`` are all that a file may have."""
+    """``columns`` start with the id's; they and ``classes`` are all that a file may have.
+
+    Where no folder of images is found, ``missing`` are those that were sought: one problem in place of one per image.
+    """
     listed: list[Entry] = []
-    problems: list[Problem] = []
+    sought, known = ", ".join(str(root / folder) for folder in missing), (*columns, *classes)
+    problems = [Problem("missing folder", str(root), f"no folder of images: none of {sought}")] if missing else []
     for split, suffix in FILES.items():
         path = find_file(root, FOLDERS, f"{name}_single-label_{suffix}.csv")
         if isinstance(path, Problem):
             problems.append(path)
             continue
-        table = read_table(path, (*columns, *classes))
-        problems += [*table.problems, *_unknown_columns(table, columns, classes)]
+        table = read_table(path, known)
+        problems += table.problems
+        for column in (column for column in table.header if column not in known):
+            found = f"{column!r} is no class of this data.{did_you_mean(column, known)}"
+            problems.append(Problem("unknown column", place(path, 1), found))
         for row in table.rows:
             values, where = dict(zip(table.header, row.values, strict=True)), place(path, row.line)
             label, image = _label(values, classes, where), locate(values, where)
-            problems += [found for found in (label, image) if isinstance(found, Problem)]
+            problems += [each for each in (label, image) if isinstance(each, Problem)]
             if isinstance(label, str):
                 found_at = image if isinstance(image, str) else ""
                 listed.append(Entry(values[columns[0]], found_at, label, split, where, values["subject_id"]))
     problems += [*consistency(listed, counts), *_not_in_test(listed)]
     # those without an image took part in the comparisons, so that it is told once that they are missing
     return Listing([entry for entry in listed if entry.path], problems)
-
-
-def _unknown_columns(table: Table, columns: tuple[str, ...], classes: tuple[str, ...]) -> list[Problem]:
-    known = (*columns, *classes)
-    return [
-        Problem(
-            "unknown column", place(table.path, 1), f"{name!r} is no class of this data.{did_you_mean(name, known)}"
-        )
-        for name in table.header
-        if name not in known
-    ]
 
 
 def _label(row: Mapping[str, str], classes: tuple[str, ...], where: str) -> str | Problem:

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from grasp_bench.data.listing import Entry, Listing, Problem, consistency
+from grasp_bench.data.listing import Entry, Listing, Problem, consistency, in_two_splits
 from grasp_bench.data.recognise import mistaken
 from grasp_bench.data.tables import find_file, leads_out, place, read_text
 from grasp_bench.errors import UserError
@@ -58,7 +58,10 @@ def read_imagenet_lt(root: Path, totals: Mapping[str, int] | None = None) -> Lis
             else:
                 lines.append(item)
     wnids = _wnids(lines)
-    bases = {folder: _base(root, folder) for folder in sorted({line.folder for line in lines})}
+    bases = {
+        folder: next((base for base in IMAGES if (root / base / folder).is_dir()), None)
+        for folder in sorted({line.folder for line in lines})
+    }
     for folder, base in bases.items():
         if base is None:
             sought = ", ".join(str(root / base / folder) for base in IMAGES)
@@ -66,15 +69,31 @@ def read_imagenet_lt(root: Path, totals: Mapping[str, int] | None = None) -> Lis
     listed = []
     find = _finder(root, bases)
     for line in lines:
-        entry = _entry(line, wnids, find)
-        if isinstance(entry, Problem):
-            problems.append(entry)
-            continue
-        listed.append(entry)
-        if not entry.path and bases[line.folder] is not None:
-            sought = f"{line.folder}/{entry.label} or {line.folder}"
-            problems.append(Problem("missing image", line.where, f"{line.file} is not in {sought}"))
-    problems += [*_unsorted(wnids), *consistency(listed), *_in_two_splits(listed), *_wrong_totals(listed, totals or {})]
+        wnid = wnids.get(line.label)
+        if wnid is None:
+            found = f"no line of any list names a wnid for label {line.label}"
+            problems.append(Problem("unknown label", line.where, found))
+        elif line.wnid not in (None, wnid):
+            found = f"label {line.label} for {line.file} of {line.wnid}, but the other lines with it are of {wnid}"
+            problems.append(Problem("label contradicts folder", line.where, found))
+        else:
+            image = find(line.folder, wnid, line.file)
+            listed.append(Entry(line.file, image or "", wnid, line.split, line.where))
+            if not image and bases[line.folder] is not None:
+                found = f"{line.file} is not in {line.folder}/{wnid} or {line.folder}"
+                problems.append(Problem("missing image", line.where, found))
+    for (before, first), (after, second) in pairwise(wnids.items()):
+        if first >= second:
+            found = f"{second}, after {first} for label {before}; expected sorted wnids"
+            problems.append(Problem("labels out of order", f"label {after}", found))
+    problems += consistency(listed)
+    for entry, same in in_two_splits(listed, [entry.id for entry in listed]):
+        found = f"{entry.id!r} of {entry.split} is in {same.split} too ({same.where})"
+        problems.append(Problem("image in two splits", entry.where, found))
+    sizes = Counter(entry.split for entry in listed)
+    for split, expected in (totals or {}).items():
+        if sizes[split] != expected:
+            problems.append(Problem("wrong count", f"split {split}", f"{sizes[split]} images, expected {expected}"))
     return Listing([entry for entry in listed if entry.path], problems)
 
 
@@ -107,12 +126,9 @@ def _read_list(path: Path, split: str) -> list[_Line | Problem]:
         if match:
             wnid, label = match["wnid"], int(match["label"])
             found.append(_Line(where, split, match["folder"], wnid, match["file"], label))
-        elif leads_out(line):
-            found.append(
-                Problem("path outside the data folder", where, f"{line!r}, expected a line such as: {EXPECTED}")
-            )
         else:
-            found.append(Problem("bad line", where, f"{line!r}, expected a line such as: {EXPECTED}"))
+            kind = "path outside the data folder" if leads_out(line) else "bad line"
+            found.append(Problem(kind, where, f"{line!r}, expected a line such as: {EXPECTED}"))
     return found
 
 
@@ -123,10 +139,6 @@ def _wnids(lines: Sequence[_Line]) -> dict[int, str]:
         if line.wnid:
             votes[line.label][line.wnid] += 1
     return {label: votes[label].most_common(1)[0][0] for label in sorted(votes)}
-
-
-def _base(root: Path, folder: str) -> str | None:
-    return next((base for base in IMAGES if (root / base / folder).is_dir()), None)
 
 
 def _finder(root: Path, bases: Mapping[str, str | None]) -> Find:
@@ -144,46 +156,3 @@ def _finder(root: Path, bases: Mapping[str, str | None]) -> Find:
         return next((f"{place}/{file}" for place in places if file in names(place)), None)
 
     return find
-
-
-def _entry(line: _Line, wnids: Mapping[int, str], find: Find) -> Entry | Problem:
-    """The line's entry, without a path where the image is missing."""
-    wnid = wnids.get(line.label)
-    if wnid is None:
-        return Problem("unknown label", line.where, f"no line of any list names a wnid for label {line.label}")
-    if line.wnid not in (None, wnid):
-        found = f"label {line.label} for {line.file} of {line.wnid}, but the other lines with it are of {wnid}"
-        return Problem("label contradicts folder", line.where, found)
-    return Entry(line.file, find(line.folder, wnid, line.file) or "", wnid, line.split, line.where)
-
-
-def _unsorted(wnids: Mapping[int, str]) -> list[Problem]:
-    return [
-        Problem(
-            "labels out of order",
-            f"label {after}",
-            f"{second}, after {first} for label {before}; expected sorted wnids",
-        )
-        for (before, first), (after, second) in pairwise(wnids.items())
-        if first >= second
-    ]
-
-
-def _in_two_splits(entries: Sequence[Entry]) -> list[Problem]:
-    home: dict[str, Entry] = {}
-    return [
-        Problem(
-            "image in two splits", entry.where, f"{entry.id!r} of {entry.split} is in {first.split} too ({first.where})"
-        )
-        for entry in entries
-        if (first := home.setdefault(entry.id, entry)).split != entry.split
-    ]
-
-
-def _wrong_totals(entries: Sequence[Entry], totals: Mapping[str, int]) -> list[Problem]:
-    found = Counter(entry.split for entry in entries)
-    return [
-        Problem("wrong count", f"split {split}", f"{found[split]} images, expected {expected}")
-        for split, expected in totals.items()
-        if found[split] != expected
-    ]

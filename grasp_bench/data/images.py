@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -104,41 +104,37 @@ def read_image_set(path: Path, labels: Path | None = None) -> ImageSet:
     Raises :class:`UserError` when it is absent or empty, when images and labels do not match one to one, for a class
     folder without images, for links that are broken or lead in a circle, and for pictures in formats that are not read.
     """
-    if path.is_dir():
-        found = _read_folder(path, labels)
-    elif path.suffix.lower() == ".npz":
-        found = _read_npz(path)
-    elif path.exists():
-        raise UserError(f"{path}: is neither a folder nor an .npz file of images.")
-    else:
-        raise UserError(f"{path}: there is no such folder or .npz file.")
+    if not path.is_dir() and path.suffix.lower() != ".npz":
+        missing = (
+            "is neither a folder nor an .npz file of images" if path.exists() else "there is no such folder or file"
+        )
+        raise UserError(f"{path}: {missing}. Give a folder of images or an .npz.")
+    found = _read_folder(path, labels) if path.is_dir() else _read_npz(path)
     if labels is None:
         return found
-    matched = align(read_labels(labels), found.ids, labels, path)
-    return ImageSet(path, found.ids, matched.names, matched.columns, found.ignored, found.decode)
+    names, columns = align(read_labels(labels), found.ids, labels, path)
+    return replace(found, labels=names, columns=columns)
 
 
 def _read_folder(root: Path, labels: Path | None) -> ImageSet:
-    images: list[str] = []
-    ignored: list[str] = []
-    not_read: list[str] = []
+    kinds: dict[str, list[str]] = {"image": [], "not read": [], "ignored": []}
     for file in _walk(root, root, (root.resolve(),)):
         if labels and (root / file).resolve() == labels.resolve():
             continue
-        suffix = PurePosixPath(file).suffix.lower()
-        hidden = any(part.startswith(".") for part in PurePosixPath(file).parts)
-        kind = ignored if hidden else images if suffix in SUFFIXES else not_read if suffix in NOT_READ else ignored
-        kind.append(file)
+        parts, suffix = PurePosixPath(file).parts, PurePosixPath(file).suffix.lower()
+        shown = not any(part.startswith(".") for part in parts)
+        kind = "image" if suffix in SUFFIXES else "not read" if suffix in NOT_READ else "ignored"
+        kinds[kind if shown else "ignored"].append(file)
+    images, not_read, ignored = map(sorted, kinds.values())
     if not_read:
         raise UserError(
-            f"{root}: {len(not_read)} files in formats that are not read: {some(sorted(not_read))}. Convert them to "
+            f"{root}: {len(not_read)} files in formats that are not read: {some(not_read)}. Convert them to "
             "PNG or move them out."
         )
     if not images:
         raise UserError(f"{root}: holds no image, nor do its sub-folders. Read are {', '.join(sorted(SUFFIXES))}.")
-    images.sort()
     names = None if labels else _folder_labels(root, images)
-    return ImageSet(root, images, names, {}, sorted(ignored), lambda index: decode(root / images[index]))
+    return ImageSet(root, images, names, {}, ignored, lambda index: decode(root / images[index]))
 
 
 def _walk(root: Path, folder: Path, above: tuple[Path, ...]) -> Iterator[str]:

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from grasp_bench.errors import UserError, did_you_mean
 
@@ -32,31 +31,60 @@ class Row:
     further: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Labels:
-    """The labels of a set in its order: one class name per image, and the file's further columns."""
+def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Line number and stripped values of every line of a CSV file in UTF-8 that is not blank, with any line ends.
 
-    names: list[str]
-    columns: dict[str, list[str]]
-
-
-def read_labels(path: Path) -> dict[str, Row]:
-    """Id → row of a CSV file in UTF-8, with or without a byte order mark, with any line ends.
-
-    The first row names the columns: one of ``id``, ``file``, ``filename``, ``file_name``, ``image`` and ``path``; one
-    of ``label`` and ``class``; further ones (``patient_id``) are kept. Raises :class:`UserError` with the line.
+    A byte order mark is passed over. Raises :class:`UserError` when the file cannot be read.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _rows(path, csv.reader(file, strict=True))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such labels file.") from error
+            reader = csv.reader(file, strict=True)
+            return [(reader.line_num, [value.strip() for value in values]) for values in reader if values]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV in UTF-8 ({error}). Save it as CSV (comma, UTF-8).") from error
 
 
-def align(rows: dict[str, Row], ids: Sequence[str], labels: Path, source: Path) -> Labels:
-    """The labels of ``ids`` in their order.
+def read_labels(path: Path) -> dict[str, Row]:
+    """Id → row of a CSV file, as :func:`csv_lines` reads it.
+
+    The first row names the columns: one of ``id``, ``file``, ``filename``, ``file_name``, ``image`` and ``path``; one
+    of ``label`` and ``class``; further ones (``patient_id``) are kept. Raises :class:`UserError` with the line.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: there is no such labels file.")
+    lines = csv_lines(path)
+    if not lines:
+        raise UserError(f"{path}: is empty. Its first line names the columns, such as: id,label")
+    header = lines[0][1]
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{path}, line 1: the columns {some(map(repr, repeated))} appear more than once. Rename them.")
+    id_column, label_column = _column(path, header, ID_COLUMNS), _column(path, header, LABEL_COLUMNS)
+    rows: dict[str, Row] = {}
+    for line, values in lines[1:]:
+        where = f"{path}, line {line}"
+        if len(values) != len(header):
+            raise UserError(f"{where}: {len(values)} values for {len(header)} columns ({', '.join(header)}).")
+        record = dict(zip(header, values, strict=True))
+        name, label = record.pop(id_column), record.pop(label_column)
+        if not name:
+            raise UserError(f"{where}: the id is empty. Fill it in or remove the line.")
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise UserError(f"{where}: {name!r} leads out of the folder. Write paths relative to the folder.")
+        if not label:
+            raise UserError(f"{where}: {name!r} has an empty {label_column}. Fill it in or remove the line.")
+        first = rows.setdefault(str(relative), Row(line, label, record))
+        if first.line != line:
+            raise UserError(f"{where}: {name!r} was on line {first.line} already. Keep one of the two.")
+    if not rows:
+        raise UserError(f"{path}: names its columns and then holds no line.")
+    return rows
+
+
+def align(
+    rows: dict[str, Row], ids: Sequence[str], labels: Path, source: Path
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The labels of ``ids`` in their order, and the file's further columns: name → one value per image.
 
     An id in the file is a path relative to ``source``; one without a folder also names the only image of that file
     name, wherever it lies. Raises :class:`UserError` for a label without its image and for an image without a label.
@@ -94,39 +122,7 @@ def align(rows: dict[str, Row], ids: Sequence[str], labels: Path, source: Path) 
         )
     ordered = [found[image] for image in ids]
     further = ordered[0].further if ordered else {}
-    return Labels([row.label for row in ordered], {name: [row.further[name] for row in ordered] for name in further})
-
-
-def _rows(path: Path, reader: Any) -> dict[str, Row]:
-    header = [name.strip() for name in next(reader, [])]
-    if not header:
-        raise UserError(f"{path}: is empty. Its first line names the columns, such as: id,label")
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise UserError(f"{path}, line 1: the columns {some(map(repr, repeated))} appear more than once. Rename them.")
-    id_column, label_column = _column(path, header, ID_COLUMNS), _column(path, header, LABEL_COLUMNS)
-    rows: dict[str, Row] = {}
-    for values in reader:
-        if not values:  # a blank line
-            continue
-        line = reader.line_num
-        if len(values) != len(header):
-            raise UserError(
-                f"{path}, line {line}: {len(values)} values for {len(header)} columns ({', '.join(header)})."
-            )
-        record = {name: value.strip() for name, value in zip(header, values, strict=True)}
-        name, label = _relative(path, line, record.pop(id_column)), record.pop(label_column)
-        if not label:
-            raise UserError(
-                f"{path}, line {line}: {name!r} has an empty {label_column}. Fill it in or remove the line."
-            )
-        if name in rows:
-            raise UserError(
-                f"{path}, line {line}: {name!r} was on line {rows[name].line} already. Keep one of the two."
-            )
-        rows[name] = Row(line, label, record)
-    if not rows:
-        raise UserError(f"{path}: names its columns and then holds no line.")
-    return rows
+    return [row.label for row in ordered], {name: [row.further[name] for row in ordered] for name in further}
 
 
 def _column(path: Path, header: list[str], names: tuple[str, ...]) -> str:
@@ -139,13 +135,3 @@ def _column(path: Path, header: list[str], names: tuple[str, ...]) -> str:
     raise UserError(
         f"{path}, line 1: no column for the {names[0]} among {', '.join(header)}.{hint} Call it {names[0]!r}."
     )
-
-
-def _relative(path: Path, line: int, name: str) -> str:
-    """``name`` as a plain relative path. Raises :class:`UserError` when it is empty or leads out of the folder."""
-    if not name:
-        raise UserError(f"{path}, line {line}: the id is empty. Fill it in or remove the line.")
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        raise UserError(f"{path}, line {line}: {name!r} leads out of the folder. Write paths relative to the folder.")
-    return str(relative)

@@ -73,26 +73,29 @@ def consistency(entries: Sequence[Entry], counts: dict[str, dict[str, int]] | No
 
 def _duplicates(entries: Iterable[Entry]) -> list[Problem]:
     seen: dict[tuple[str, str], Entry] = {}
-    problems = []
-    for entry in entries:
-        first = seen.setdefault((entry.split, entry.id), entry)
-        if first is not entry:
-            problems.append(Problem("duplicate id", entry.where, f"{entry.id!r} is listed before, in {first.where}"))
-    return problems
+    return [
+        Problem("duplicate id", entry.where, f"{entry.id!r} is listed before, in {first.where}")
+        for entry in entries
+        if (first := seen.setdefault((entry.split, entry.id), entry)) is not entry
+    ]
 
 
-def _shared_patients(entries: Iterable[Entry]) -> list[Problem]:
+def in_two_splits(entries: Iterable[Entry], keys: Iterable[str | None]) -> Iterator[tuple[Entry, Entry]]:
+    """Each entry of training, validation or test with the first of its key, where that is in another of the three."""
     home: dict[str, Entry] = {}
-    problems, told = [], set()
-    for entry in entries:
-        if entry.patient is None or entry.split not in ("train", "validation", "test"):
-            continue
-        first = home.setdefault(entry.patient, entry)
-        if first.split != entry.split and (pair := (entry.patient, entry.split)) not in told:
-            told.add(pair)
-            found = f"the patient of {entry.id!r} in {entry.split} is in {first.split} too ({first.where})"
-            problems.append(Problem("patient in two splits", entry.where, found))
-    return problems
+    for entry, key in zip(entries, keys, strict=True):
+        if key is not None and entry.split in ("train", "validation", "test"):
+            first = home.setdefault(key, entry)
+            if first.split != entry.split:
+                yield entry, first
+
+
+def _shared_patients(entries: Sequence[Entry]) -> list[Problem]:
+    problems: dict[tuple[str | None, str], Problem] = {}
+    for entry, first in in_two_splits(entries, [entry.patient for entry in entries]):
+        found = f"the patient of {entry.id!r} in {entry.split} is in {first.split} too ({first.where})"
+        problems.setdefault((entry.patient, entry.split), Problem("patient in two splits", entry.where, found))
+    return list(problems.values())
 
 
 def _wrong_counts(entries: Iterable[Entry], counts: dict[str, dict[str, int]]) -> list[Problem]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from grasp_bench.data.check import Inspector
 from grasp_bench.data.decode import UnreadableError, decode
-from grasp_bench.data.listing import Entry, Problem, describe
+from grasp_bench.data.listing import Entry, Problem, describe, in_two_splits
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, file_digest, write_bytes
 
@@ -26,25 +26,15 @@ FORMAT = "1"  # of the columns and what they mean
 
 NAMES = pa.dictionary(pa.int32(), pa.string())  # kept once each, however many rows have it
 FACTS = pa.schema(
-    [
-        ("path", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("bytes", pa.int64()),
-        ("sha256", pa.string()),
-    ]
+    {"path": pa.string(), "width": pa.int32(), "height": pa.int32(), "bytes": pa.int64(), "sha256": pa.string()}
 )
 """Columns that are read from the image file."""
 LISTED = pa.schema(
-    [
-        ("id", pa.string()),
-        ("label", NAMES),
-        ("group", NAMES),
-        ("prompt", NAMES),
-        ("patient", NAMES),
-        ("split", NAMES),
-        ("where", pa.string()),
-    ]
+    {
+        "id": pa.string(),
+        **dict.fromkeys(("label", "group", "prompt", "patient", "split"), NAMES),
+        "where": pa.string(),
+    }
 )
 """Columns that come from the task and its label files; the task's further columns follow."""
 METADATA = "metadata:"
@@ -75,25 +65,14 @@ class Manifest:
         """The splits, in the order of their first images."""
         return cast(list[str], self.table["split"].unique().to_pylist())
 
-    @cached_property
-    def paths(self) -> np.ndarray:
-        """Of the images, relative to the data's root, with forward slashes."""
-        return self.column("path")
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """Names of the classes."""
-        return self.column("label")
-
-    @cached_property
-    def prompts(self) -> np.ndarray:
-        """The image's own prompt, or else its class's."""
-        return self.column("prompt")
-
-    @cached_property
-    def patients(self) -> np.ndarray:
-        """Whose image it is, or None where that is not known."""
-        return self.column("patient")
+    paths = cached_property(lambda self: self.column("path"))
+    """Of the images, relative to the data's root, with forward slashes."""
+    labels = cached_property(lambda self: self.column("label"))
+    """Names of the classes."""
+    prompts = cached_property(lambda self: self.column("prompt"))
+    """The image's own prompt, or else its class's."""
+    patients = cached_property(lambda self: self.column("patient"))
+    """Whose image it is, or None where that is not known."""
 
     @cached_property
     def metadata(self) -> dict[str, np.ndarray]:
@@ -150,12 +129,23 @@ def build(
         _refuse(root, shared)
     elif shared:
         tell(f"{len(shared)} images are in two splits, as published; the first: {shared[0].where}: {shared[0].found}")
-    for name, column in _listed(root, entries, groups, prompts).items():
-        table = table.append_column(LISTED.field(name), column)
+    listed: dict[str, list[str | None]] = {
+        "id": [entry.id for entry in entries],
+        "label": [entry.label for entry in entries],
+        "group": [groups[entry.label] for entry in entries],
+        "prompt": [prompts[entry.label] if entry.prompt is None else entry.prompt for entry in entries],
+        "patient": [entry.patient for entry in entries],
+        "split": [entry.split for entry in entries],
+        "where": [entry.where.removeprefix(f"{root}/") for entry in entries],
+    }
     for name in entries[0].metadata if entries else ():
-        values = pa.array([entry.metadata[name] for entry in entries], pa.string())
-        table = table.append_column(pa.field(METADATA + name, NAMES), values.dictionary_encode())
-    known = {"format": FORMAT, "fingerprint": _fingerprint(table), **(about or {})}
+        listed[METADATA + name] = [entry.metadata[name] for entry in entries]
+    for name, values in listed.items():
+        column = pa.array(values, pa.string())
+        encoded = column if name in ("id", "where") else column.dictionary_encode()
+        table = table.append_column(pa.field(name, encoded.type), encoded)
+    fingerprint = digest([table["path"].to_pylist(), table["sha256"].to_pylist()])
+    known = {"format": FORMAT, "fingerprint": fingerprint, **(about or {})}
     _write(folder / NAME, table.combine_chunks().replace_schema_metadata(known))
     for part in folder.glob(PART.format("*")):
         part.unlink()
@@ -174,16 +164,14 @@ def read(folder: Path) -> Manifest:
 
 def shared_images(entries: Sequence[Entry], digests: Sequence[str]) -> list[Problem]:
     """Images whose files are equal, by ``digests``, and which are in two of training, validation and test."""
-    home: dict[str, Entry] = {}
-    problems = []
-    for entry, sha256 in zip(entries, digests, strict=True):
-        if entry.split not in ("train", "validation", "test"):
-            continue
-        first = home.setdefault(sha256, entry)
-        if first.split != entry.split:
-            found = f"{entry.path} in {entry.split} has the same bytes as {first.path} in {first.split} ({first.where})"
-            problems.append(Problem("same image in two splits", entry.where, found))
-    return problems
+    return [
+        Problem(
+            "same image in two splits",
+            entry.where,
+            f"{entry.path} in {entry.split} has the same bytes as {first.path} in {first.split} ({first.where})",
+        )
+        for entry, first in in_two_splits(entries, digests)
+    ]
 
 
 def _refuse(root: Path, problems: Sequence[Problem]) -> None:
@@ -259,29 +247,6 @@ def _examine(root: Path, entry: Entry) -> Fact | Problem:
         return Problem("unreadable image", entry.where, f"{entry.path} {error}")
     except OSError as error:
         return Problem("unreadable image", entry.where, f"{entry.path} cannot be read ({error.strerror})")
-
-
-def _listed(
-    root: Path, entries: Sequence[Entry], groups: Mapping[str, str], prompts: Mapping[str, str]
-) -> dict[str, Any]:
-    """Column → pyarrow array, of the columns of ``LISTED``."""
-    columns: dict[str, list[str | None]] = {
-        "id": [entry.id for entry in entries],
-        "label": [entry.label for entry in entries],
-        "group": [groups[entry.label] for entry in entries],
-        "prompt": [prompts[entry.label] if entry.prompt is None else entry.prompt for entry in entries],
-        "patient": [entry.patient for entry in entries],
-        "split": [entry.split for entry in entries],
-        "where": [entry.where.removeprefix(f"{root}/") for entry in entries],
-    }
-    encoded = {name: pa.array(values, pa.string()) for name, values in columns.items()}
-    return {
-        name: each.dictionary_encode() if LISTED.field(name).type == NAMES else each for name, each in encoded.items()
-    }
-
-
-def _fingerprint(table: Any) -> str:
-    return digest([table["path"].to_pylist(), table["sha256"].to_pylist()])
 
 
 def _write(path: Path, table: Any) -> None:
