@@ -80,12 +80,18 @@ def four(tmp_path_factory) -> dict[str, Trained]:
     return share(4, tmp_path_factory.mktemp("four"), asked)
 
 
-def assert_same(found: Trained, expected: Trained) -> None:
-    """Equal to what differs between sums in another order; the loss curve to 1e-5."""
+def assert_same(found: Trained, expected: Trained, switches: bool = False) -> None:
+    """Equal up to sums in another order: the loss curve to 1e-5.
+
+    ``switches``: whether tokens choose their experts. Where two experts score alike but for rounding, a token goes to
+    the other one, a step that rounding alone does not make: the curve then agrees to 1e-5 up to its middle, and to
+    1e-4 to its end.
+    """
     assert found.streams == expected.streams
-    assert found.losses == pytest.approx(expected.losses, rel=1e-5)
-    for rows, known in zip(found.group_losses, expected.group_losses, strict=True):
-        assert rows == pytest.approx(known, rel=1e-5)
+    for rows, known in ((found.losses, expected.losses), (found.group_losses, expected.group_losses)):
+        assert len(rows) == len(known)
+        for number, (row, same) in enumerate(zip(rows, known, strict=True)):
+            assert row == pytest.approx(same, rel=1e-4 if switches and number >= len(known) // 2 else 1e-5)
     assert found.weights.keys() == expected.weights.keys()
     for name, value in found.weights.items():
         # AdamW's first steps make much of an entry whose gradient is nearly nothing, so not entry by entry
@@ -96,7 +102,7 @@ def assert_same(found: Trained, expected: Trained) -> None:
 @pytest.mark.parametrize("name", [*ALIKE, *EMA, *PARTS])
 def test_two_processes_learn_what_one_does(alone, two, name):
     assert (alone[name].count, two[name].count) == (1, 2)
-    assert_same(two[name], alone[name])
+    assert_same(two[name], alone[name], switches=name == "moe")
 
 
 @pytest.mark.slow
@@ -104,7 +110,7 @@ def test_two_processes_learn_what_one_does(alone, two, name):
 def test_shards_and_checkpointing_change_nothing(alone, two, name):
     assert two[name].count == 2
     method = name.split("-shards")[0].split("-checkpointed")[0]
-    assert_same(two[name], alone[method])
+    assert_same(two[name], alone[method], switches=method == "moe")
 
 
 @pytest.mark.slow
@@ -112,7 +118,7 @@ def test_shards_and_checkpointing_change_nothing(alone, two, name):
 def test_four_processes_learn_what_one_does(alone, four, name):
     """Some of them have no sample of a cluster that others have."""
     assert four[name].count == 4
-    assert_same(four[name], alone[name.removesuffix("-shards")])
+    assert_same(four[name], alone[name.removesuffix("-shards")], switches=name == "moe")
 
 
 @pytest.mark.slow
