@@ -133,10 +133,13 @@ def _rivals(kind: Kind) -> dict[str, list[EntryPoint]]:
     return {name: claims[1:] for name, claims in _claims(kind).items() if len(claims) > 1}
 
 
-@functools.cache
 def _loaded(kind: Kind, entry: EntryPoint) -> Any:
-    """The class of an entry point, checked once."""
-    plugin = _checked(kind, entry.load())
+    """The class of an entry point. Raises :class:`ContractError` saying how it does not keep its contract."""
+    loaded = entry.load()
+    if not isinstance(loaded, type):
+        raise ContractError(f"{loaded!r} is no class: let the entry point read MODULE:CLASS")
+    plugin: Any = loaded
+    _check(kind, plugin)
     if kind == "metrics" and plugin.__mro__[-2] is plugin.__base__:
         raise ContractError(f"{plugin.__name__} is neither a FeatureMetric nor a ClassifierMetric: derive it from one")
     if kind == "metrics" and plugin.name != entry.name:
@@ -144,18 +147,16 @@ def _loaded(kind: Kind, entry: EntryPoint) -> Any:
     return plugin
 
 
-def _checked(kind: Kind, plugin: Any) -> Any:
-    """``plugin``, if it keeps the contract of its kind. Raises :class:`ContractError` saying how it does not."""
+@functools.cache
+def _check(kind: Kind, plugin: type[Any]) -> None:
+    """Raise :class:`ContractError` saying how ``plugin`` does not keep the contract of its kind."""
     module, name, attributes = CONTRACTS[kind]
-    if not isinstance(plugin, type):
-        raise ContractError(f"{plugin!r} is no class: let the entry point read MODULE:CLASS")
     if not issubclass(plugin, _base(kind)):
         raise ContractError(f"{plugin.__name__} is no subclass of {module}.{name}: {_instead(plugin)}")
     if missing := [attribute for attribute in attributes if not hasattr(plugin, attribute)]:
         raise ContractError(f"{plugin.__name__} does not declare {', '.join(missing)}")
     if problems := [*_odd_words(attributes, plugin), *_odd_functions(kind, plugin), *_odd_settings(kind, plugin)]:
         raise ContractError("; ".join(problems))
-    return plugin
 
 
 def _base(kind: Kind) -> type[Any]:

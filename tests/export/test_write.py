@@ -73,7 +73,7 @@ def test_the_card_has_counts_and_the_records_scores(grasp):
         assert line in front.splitlines()
     assert "| 9 | a handwritten digit nine | tail | 4 |" in card
     (fd,) = [each for each in record.scores if each.metric == "fd" and each.group == "tail" and each.scope == "group"]
-    assert f"{fd.value:.4g} (n={fd.n}, floor {fd.floor:.4g})" in card
+    assert f"{fd.value:.4g} (n={fd.n}, real {fd.reference:.4g})" in card
     assert "base model" in card
     assert "Do not share" not in card
 

@@ -260,8 +260,8 @@ def test_intervals_count_the_patients_of_their_group() -> None:
     patients = np.array([f"{label}-{row % 2}" if label < 7 else f"p{row}" for row, label in enumerate(labels)])
     split = Split([str(row) for row in range(80)], labels, [""] * 80, lambda rows: rows, patients)
     probabilities = np.random.RandomState(0).dirichlet(np.ones(20), (1, 80))
-    metrics = downstream_scores(task, "t", {"test": split}, {"real": {"test": probabilities}}, classifier_metrics())
-    units = {metric.group: metric.interval.units for metric in metrics if metric.name == "accuracy_real"}
+    scores = downstream_scores(task, "t", {"test": split}, {"real": {"test": probabilities}}, classifier_metrics())
+    units = {score.group: score.interval.units for score in scores if score.metric == "accuracy"}
     assert units == {"head": 14, "medium": 36, "tail": 16, "all": 66}
 
 
