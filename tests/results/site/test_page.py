@@ -142,18 +142,19 @@ def test_what_did_not_change_is_not_announced_again(page):
 
 
 def test_metric_and_groups_choose_the_columns(page):
-    costs = ["trainable parameters", "training seconds", "evaluations per image"]
-    assert headers(page)[:5] == ["Method", "head", "medium", "tail", "all"]
+    row = ["Method", "Guidance", "Settings", "Seeds"]
+    costs = ["trainable parameters", "training seconds", "NFE per image"]
+    assert headers(page)[:8] == [*row, "head", "medium", "tail", "all"]
     choose(page, 'select[name="metric"]', "*")
-    assert headers(page)[1:9] == ["head", "medium", "tail", "all"] * 2
+    assert headers(page)[4:12] == ["head", "medium", "tail", "all"] * 2
     for group in ("head", "medium", "all"):
         one(page, f'input[value="{group}"]').click()
-    assert headers(page) == ["Method", "tail", "tail", *costs, "Guidance", "Runs"]
+    assert headers(page) == [*row, "tail", "tail", *costs, "Problems"]
     widths = page.execute_script(
         "return [...document.querySelectorAll('.scores tr')].map(r => [...r.cells].filter(c => !c.hidden)"
         ".reduce((sum, c) => sum + c.colSpan, 0))"
     )
-    assert set(widths) == {8}  # the floor's row too
+    assert set(widths) == {10}  # the real reference's row too
 
 
 def test_a_run_opens_with_its_command_scores_and_whole_record(page):
