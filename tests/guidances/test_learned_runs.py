@@ -67,7 +67,7 @@ def test_images_are_its_own_at_its_own_cost(pipeline: Make, name: str) -> None:
     spent = json.loads((made.generated / GENERATE_SUMMARY).read_text())["network_evaluations_per_image"]
     assert spent == EVALUATIONS[name]
     if LEARNED[name]:
-        folder = made.stages.folder("guide", made.inputs["guide"])
+        folder = made.store.folder("guide", made.inputs["guide"])
         assert LEARNED[name] <= {path.name for path in folder.iterdir()}
 
 
