@@ -21,6 +21,6 @@ def migrate_results(
     found = migrate(results)
     for message in found.unreadable:
         print(f"left as it is: {message}", file=sys.stderr)
-    print(f"{results}: {len(found.rewritten)} files rewritten, {found.current} already current")
+    print(f"{results}: files rewritten: {len(found.rewritten)}, already current: {found.current}")
     if found.unreadable:
         raise typer.Exit(1)

@@ -34,12 +34,13 @@ def migrate(results: Path) -> Migration:
     current = 0
     for place in find_records(results):
         folder = results / place.folder
+        classes = folder / CLASSES
         try:
             contents = {folder / RECORD_NAME: record_bytes(read_record(folder / RECORD_NAME))}
-            if (classes := folder / CLASSES).is_file():
+            if classes.is_file():
                 contents[classes] = class_table(classes.read_text(encoding="utf-8")).encode()
-        except (UserError, UnicodeDecodeError) as error:
-            unreadable.append(str(error))
+        except (UserError, OSError, UnicodeDecodeError) as error:
+            unreadable.append(str(error) if isinstance(error, UserError) else f"{classes}: cannot be read: {error}")
             continue
         for path, content in contents.items():
             if path.read_bytes() == content:
