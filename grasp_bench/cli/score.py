@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from grasp_bench.cli.score_input import Source
+    from grasp_bench.contracts.extractor import PretrainedExtractor
     from grasp_bench.contracts.metric import FeatureMetric
-    from grasp_bench.contracts.progress import Progress
-    from grasp_bench.data.features import FeatureSet
     from grasp_bench.metrics.protocol import Protocol
 
 
@@ -72,8 +71,10 @@ def score(
 ) -> None:
     """Score FAKE against REAL: every group at equal counts, beside what held-out real images score."""
     from grasp_bench.cli.output import console
+    from grasp_bench.cli.score_input import features_of
     from grasp_bench.cli.score_report import Comparison, compare
     from grasp_bench.contracts.progress import Progress
+    from grasp_bench.data.features import write_features
     from grasp_bench.io import write_json
     from grasp_bench.metrics.memorisation import NEAR
     from grasp_bench.metrics.protocol import Protocol
@@ -81,7 +82,9 @@ def score(
 
     chosen = _metrics(metrics, train is not None)
     copies = any(metric.train_minimum for metric in chosen)
-    protocol = Protocol(chosen, _count(n_equal), draws, k, bootstrap, seed)
+    if n_equal != "auto" and (not n_equal.isdecimal() or int(n_equal) < 2):
+        raise UserError(f"--n-equal {n_equal}: expected auto or a number of images from 2.")
+    protocol = Protocol(chosen, None if n_equal == "auto" else int(n_equal), draws, k, bootstrap, seed)
     if cluster_by and not bootstrap:
         raise UserError(f"--cluster-by {cluster_by}: there is nothing to resample without --bootstrap N, such as 1000.")
     if features_out and features_out.suffix != ".safetensors":
@@ -95,9 +98,17 @@ def score(
     names, members = _classes(sources, groups, head_above, tail_below, per_class)
     _check_counts(sources, names, members, protocol)
     progress = Progress()
-    sets, identity = _features(sources, extractor or "inception", weights, device, cache_dir, batch_size, progress)
+
+    def resolve() -> PretrainedExtractor:
+        from grasp_bench.extractors.resolve import resolve_extractor
+        from grasp_bench.processes import pick_device
+
+        return resolve_extractor(extractor or "inception", weights).to(str(pick_device(device)))
+
+    sets, identity = features_of(sources, resolve, cache_dir, batch_size, progress)
     if features_out:
-        _write_features(features_out, sets)
+        for role, found in zip(("real", "fake", "train"), sets, strict=False):
+            write_features(features_out.with_suffix(f".{role}.safetensors"), found)
     ratio = (NEAR if near is None else near) if copies else None
     comparison = Comparison(sources, sets, names, members, protocol, identity, cluster_by, ratio)
     report = compare(comparison, progress)
@@ -118,14 +129,6 @@ def _metrics(asked: str | None, trained: bool) -> tuple[FeatureMetric, ...]:
     if trained and not any(metric.uses_train for metric in metrics):
         raise UserError("--train: none of the --metrics looks at training images. Add irs or authenticity.")
     return metrics
-
-
-def _count(n_equal: str) -> int | None:
-    if n_equal == "auto":
-        return None
-    if not n_equal.isdecimal() or int(n_equal) < 2:
-        raise UserError(f"--n-equal {n_equal}: expected auto or a number of images from 2.")
-    return int(n_equal)
 
 
 def _open(paths: dict[str, Path | None], shared: Path | None, own: tuple[Path | None, ...]) -> list[Source]:
@@ -168,10 +171,8 @@ def _classes(
                 "labels in the file, or --labels."
             )
         return ["all"], {"all": np.arange(1)}
-    found: dict[str, list[str]] = {}
-    if groups:
-        found = read_groups(groups, names)
-    elif head_above is not None and tail_below is not None:
+    found = read_groups(groups, names) if groups else {}
+    if head_above is not None and tail_below is not None:
         counts = Counter(sources[0].labels or [])
         found = split_groups({name: counts[name] for name in names}, head_above, tail_below)
     members = {group: np.array(sorted(names.index(each) for each in classes)) for group, classes in found.items()}
@@ -197,31 +198,3 @@ def _check_counts(sources: list[Source], names: list[str], members: dict[str, np
             f"{sources[2]}: class {names[rarest]!r} has {counts[2][rarest]} training images, at least {least} are "
             "needed. Add some, or leave out of --metrics what needs them."
         )
-
-
-def _features(
-    sources: list[Source],
-    extractor: str,
-    weights: Path | None,
-    device: str,
-    cache_dir: Path,
-    batch_size: int,
-    progress: Progress,
-) -> tuple[list[FeatureSet], dict[str, str] | None]:
-    from grasp_bench.cli.score_input import features_of
-    from grasp_bench.contracts.extractor import PretrainedExtractor
-
-    def resolve() -> PretrainedExtractor:
-        from grasp_bench.extractors.resolve import resolve_extractor
-        from grasp_bench.processes import pick_device
-
-        return resolve_extractor(extractor, weights).to(str(pick_device(device)))
-
-    return features_of(sources, resolve, cache_dir, batch_size, progress)
-
-
-def _write_features(path: Path, sets: list[FeatureSet]) -> None:
-    from grasp_bench.data.features import write_features
-
-    for role, found in zip(("real", "fake", "train"), sets, strict=False):
-        write_features(path.with_suffix(f".{role}.safetensors"), found)

@@ -30,6 +30,7 @@ ALLOWED = {
     ("_codecs", "encode"),  # bytes, as Python 3 writes them for Python 2
 }
 """Modules and names of what a pickle may call."""
+AGAIN = "Unpack the download again."
 
 
 class Cifar(NamedTuple):
@@ -81,16 +82,21 @@ def read_cifar(root: Path, classes: Literal[10, 100]) -> Cifar:
         )
     folder = root / version.folder
     names_file = folder / version.names
-    names = _names(names_file, version.names_key)
+    if version.names_key:
+        names = [
+            each for each in _entry(names_file, _unpickled(names_file), version.names_key) if isinstance(each, str)
+        ]
+    else:
+        names = [line for line in read_text(names_file).splitlines() if line]
     if len(names) != classes or len(set(names)) != classes:
         raise UserError(f"{names_file}: {len(set(names))} names of classes, expected {classes}. Unpack it again.")
     parts: list[np.ndarray] = []
     for split, files in (("train", version.train), ("test", version.test)):
         batches = [_batch(folder / file, version, classes) for file in files]
         images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        if len(images) != IMAGES[split]:
+        if len(images) != (expected := IMAGES[split]):
             raise UserError(
-                f"{folder}: {len(images)} images in {', '.join(files)}, expected {IMAGES[split]}. Unpack it again."
+                f"{folder}: {len(images)} images in {', '.join(files)}, expected {expected}. Unpack it again."
             )
         parts += [images, labels]
     return Cifar(parts[0], parts[1], parts[2], parts[3], names)
@@ -129,49 +135,36 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Unpack the download again.") from error
-
-
-def _names(path: Path, key: str) -> list[str]:
-    if key:
-        return [name for name in _list(path, _unpickled(path), key) if isinstance(name, str)]
-    return [line for line in read_text(path).splitlines() if line]
+        raise UserError(f"{path}: cannot be read ({error.strerror}). {AGAIN}") from error
 
 
 def _from_binary(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """A record is its label (of CIFAR-100: the coarse one, then the fine one), then red, green and blue by rows."""
-    data = _read(path)
-    label_bytes = 1 if classes == 10 else 2
-    if len(data) % (label_bytes + PIXELS):
-        raise UserError(
-            f"{path}: {len(data)} bytes, which is no whole number of records of {label_bytes + PIXELS}. "
-            "Unpack the download again."
-        )
-    records = np.frombuffer(data, np.uint8).reshape(-1, label_bytes + PIXELS)
+    data, label_bytes = _read(path), 1 if classes == 10 else 2
+    size = label_bytes + PIXELS
+    if len(data) % size:
+        raise UserError(f"{path}: {len(data)} bytes, which is no whole number of records of {size}. {AGAIN}")
+    records = np.frombuffer(data, np.uint8).reshape(-1, size)
     return records[:, label_bytes:], records[:, label_bytes - 1].astype(np.int64)
 
 
 def _from_pickle(path: Path, version: _Version) -> tuple[np.ndarray, np.ndarray]:
     """The pickle is a dict of the labels, a list, and ``data``, a uint8 array of (n, 3072)."""
     batch = _unpickled(path)
-    labels, pixels = _list(path, batch, version.labels_key), batch.get("data")
+    labels, pixels = _entry(path, batch, version.labels_key), batch.get("data")
     if not all(isinstance(label, int) for label in labels):
-        raise UserError(f"{path}: {version.labels_key!r} is no list of whole numbers. Unpack the download again.")
+        raise UserError(f"{path}: {version.labels_key!r} is no list of whole numbers. {AGAIN}")
     expected = len(labels) * PIXELS
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.size != expected:
-        raise UserError(
-            f"{path}: no {expected} bytes of pixels under 'data' for its {len(labels)} labels. "
-            "Unpack the download again."
-        )
+        raise UserError(f"{path}: no {expected} bytes of pixels under 'data' for its {len(labels)} labels. {AGAIN}")
     return pixels, np.array(labels, np.int64)
 
 
-def _list(path: Path, batch: dict[Any, Any], key: str) -> list[Any]:
-    if key not in batch:
-        raise UserError(f"{path}: has no {key!r}, so it is no CIFAR file of this kind. Unpack the download again.")
-    if not isinstance(batch[key], list):
-        raise UserError(f"{path}: {key!r} is no list. Unpack the download again.")
-    return list(batch[key])
+def _entry(path: Path, batch: dict[Any, Any], key: str) -> list[Any]:
+    if not isinstance(found := batch.get(key), list):
+        wrong = f"{key!r} is no list" if key in batch else f"has no {key!r}, so it is no CIFAR file of this kind"
+        raise UserError(f"{path}: {wrong}. {AGAIN}")
+    return found
 
 
 class _Unpickler(pickle.Unpickler):
@@ -183,12 +176,11 @@ class _Unpickler(pickle.Unpickler):
 
 def _unpickled(path: Path) -> dict[Any, Any]:
     """The dict in a pickle that calls nothing but :data:`ALLOWED`. Raises :class:`UserError` for any other content."""
+    data = _read(path)
     try:
-        found = _Unpickler(io.BytesIO(_read(path)), encoding="latin1").load()  # strings of Python 2 are bytes
-    except UserError:
-        raise
+        found = _Unpickler(io.BytesIO(data), encoding="latin1").load()  # strings of Python 2 are bytes
     except Exception as error:  # what a damaged pickle raises may be anything
-        raise UserError(f"{path}: is damaged or no CIFAR file ({error}). Unpack the download again.") from error
+        raise UserError(f"{path}: is damaged or no CIFAR file ({error}). {AGAIN}") from error
     if not isinstance(found, dict):
-        raise UserError(f"{path}: holds a {type(found).__name__}, expected a dict. Unpack the download again.")
+        raise UserError(f"{path}: holds a {type(found).__name__}, expected a dict. {AGAIN}")
     return found

@@ -100,16 +100,21 @@ def _tables(title: str, scores: Sequence[Measured], report: ScoreReport) -> list
     return [_table(f"{title}: {part}", list(rows.values()), each, report) for part, each in chosen.items() if each]
 
 
+def _empty(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
 def _table(
     title: str, rows: Sequence[dict[str, Measured]], metrics: Sequence[FeatureMetric], report: ScoreReport
 ) -> Table:
     """A row for each group or class; real references stand beside distances, and below other scores."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     beside = metrics[0].direction == "lower"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = _empty(title)
     table.add_column("", overflow="fold", min_width=24)
     table.add_column("n", justify="right", no_wrap=True)
     for metric in metrics:
@@ -121,8 +126,12 @@ def _table(
         if first.value is None:
             table.add_row(Text(_row_name(first)), Text(too_small(first)))
             continue
-        cells = [_cells(score) if beside else (number(score.value),) for score in found]
-        table.add_row(Text(_row_name(first)), str(first.n), *(Text(cell) for each in cells for cell in each))
+        cells = [_row_name(first), str(first.n)]
+        for score in found:
+            error = f" ± {number(score.standard_error)}" if beside and score.standard_error is not None else ""
+            cells.append(number(score.value) + error)
+            cells += [number(score.reference), number(score.excess)] if beside else []
+        table.add_row(*map(Text, cells))
         if not beside:
             table.add_row("  real reference", "", *(number(score.reference) for score in found), style="dim")
     return table
@@ -140,14 +149,7 @@ def _row_name(score: Measured) -> str:
     return "  worst class" if score.scope == "worst class" else score.name
 
 
-def _cells(score: Measured) -> tuple[str, str, str]:
-    error = f" ± {number(score.standard_error)}" if score.standard_error is not None else ""
-    return number(score.value) + error, number(score.reference), number(score.excess)
-
-
 def _intervals(report: ScoreReport, per_class: bool) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     shown = [
@@ -155,7 +157,7 @@ def _intervals(report: ScoreReport, per_class: bool) -> Table:
         for score in report.scores
         if (score.scope == "group" or score.bootstrap) and (per_class or score.scope != "class")
     ]
-    table = Table(title="intervals, 2.5 to 97.5 %", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = _empty("intervals, 2.5 to 97.5 %")
     own, bootstrapped = any(score.exact for score in shown), any(score.bootstrap for score in shown)
     for heading in (
         *("group", "score", "value", "equal-count draws"),
@@ -165,16 +167,12 @@ def _intervals(report: ScoreReport, per_class: bool) -> Table:
         table.add_column(heading, overflow="fold")
     for score in shown:
         name = score.name if score.scope in ("group", "class") else f"{score.name}, {score.scope}"
-        cells = [name, report.title(score.metric), number(score.value), _span(score.low, score.high)]
+        cells = [name, report.title(score.metric), number(score.value), f"{number(score.low)} to {number(score.high)}"]
         if own:
-            cells.append(_span(*score.exact) if score.exact else ABSENT)
+            cells.append(" to ".join(map(number, score.exact)) if score.exact else ABSENT)
         if (found := score.bootstrap) is not None:
             real, fake = report.units
-            cells.append(found.reason or _span(found.low, found.high))
+            cells.append(found.reason or f"{number(found.low)} to {number(found.high)}")
             cells.append(f"{found.real_units} ({real}), {found.fake_units} ({fake})")
         table.add_row(*map(Text, cells))
     return table
-
-
-def _span(low: float | None, high: float | None) -> str:
-    return f"{number(low)} to {number(high)}"
