@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from grasp_bench.contracts.recipe import Recipe
-from grasp_bench.contracts.spec import Budget, by_name, smoke
+from grasp_bench.contracts.spec import STANDARD, Budget, budget, by_name, smoke
 from grasp_bench.contracts.task import ClassInfo, Dataset, Task, TaskSettings
 from grasp_bench.data.image_task import ImageTaskSettings
 from grasp_bench.data.longtail import groups_by_count
@@ -49,18 +49,11 @@ class Cifar100Settings(CifarSettings):
     """Classes of fewer training images are tail; 20 as in the classification literature"""
 
 
-def _budgets(images_per_class: int) -> dict[str, Budget]:
+def _budgets(images: int) -> dict[str, Budget]:
     """Standard is sized for one GPU-hour by arithmetic (about 90 GFLOPs per step); it has not been timed on one."""
     return by_name(
-        Budget(
-            name="standard",
-            steps=50_000,
-            batch_size=128,
-            warmup_steps=500,
-            clip_norm=1.0,
-            prompt_dropout=0.1,
-            images_per_class=images_per_class,
-            num_inference_steps=30,
+        budget(
+            STANDARD, steps=50_000, batch_size=128, warmup_steps=500, images_per_class=images, num_inference_steps=30
         ),
         smoke(16),
     )

@@ -7,7 +7,7 @@ from typing import ClassVar, TypeVar
 from pydantic import Field
 
 from grasp_bench.contracts.recipe import Recipe
-from grasp_bench.contracts.spec import Budget, by_name, smoke
+from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
 from grasp_bench.contracts.task import TaskSettings
 from grasp_bench.data.cxr_lt import HEAD_ABOVE, TAIL_BELOW, phrase
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
@@ -53,17 +53,7 @@ class CxrTask(ImageTask[C_co]):
         resolution=224,
     )
     budgets = by_name(
-        Budget(
-            name="standard",
-            steps=20_000,
-            batch_size=64,
-            warmup_steps=500,
-            clip_norm=1.0,
-            prompt_dropout=0.1,
-            ema_decay=None,
-            images_per_class=200,
-            num_inference_steps=30,
-        ),
+        budget(STANDARD, steps=20_000, batch_size=64, warmup_steps=500, images_per_class=200, num_inference_steps=30),
         smoke(),
     )
     official = True  # tests use small trees of the same shape

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from grasp_bench import seeds
 from grasp_bench.contracts.recipe import Recipe
-from grasp_bench.contracts.spec import Budget, by_name, smoke
+from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
 from grasp_bench.contracts.task import GROUPS, ClassInfo, Dataset, Task, TaskSettings
 
 if TYPE_CHECKING:
@@ -55,16 +55,7 @@ class DigitsLT(Task[DigitsSettings]):
     extractor = "digits-cnn"
     classifier = Recipe(epochs=40, batch_size=64, learning_rate=2e-3)
     budgets = by_name(
-        Budget(
-            name="standard",
-            steps=600,
-            batch_size=64,
-            warmup_steps=30,
-            clip_norm=1.0,
-            prompt_dropout=0.1,
-            images_per_class=60,
-            num_inference_steps=20,
-        ),
+        budget(STANDARD, steps=600, batch_size=64, warmup_steps=30, images_per_class=60, num_inference_steps=20),
         smoke(16),
     )
 

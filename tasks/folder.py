@@ -176,20 +176,10 @@ class FolderTask(ImageTask[FolderSettings]):
         splits = self._splits(found)
         people: Sequence[str | None] = self._column(found, self.config.patient_column) or [None] * len(found)
         kept = {name: self._column(found, name) or [] for name in self.config.metadata_columns}
-        entries = [
-            Entry(
-                name,
-                name,
-                label,
-                split,
-                self._where(name),
-                patient,
-                metadata={column: values[row] for column, values in kept.items()},
-            )
-            for row, (name, label, split, patient) in enumerate(
-                zip(found.ids, found.labels, splits, people, strict=True)
-            )
-        ]
+        entries = []
+        for row, (name, label, split, patient) in enumerate(zip(found.ids, found.labels, splits, people, strict=True)):
+            metadata = {column: values[row] for column, values in kept.items()}
+            entries.append(Entry(name, name, label, split, self._where(name), patient, metadata=metadata))
         return Listing(entries, consistency(entries))
 
     def _where(self, image: str) -> str:
@@ -223,10 +213,8 @@ class FolderTask(ImageTask[FolderSettings]):
             return self._drawn(images)
         for image, split in zip(images.ids, given, strict=True):
             if split not in SPLITS:
-                raise UserError(
-                    f"{self._where(image)}: {self.config.split_column} is {split!r}, expected one of "
-                    f"{', '.join(SPLITS)}."
-                )
+                expected, column = ", ".join(SPLITS), self.config.split_column
+                raise UserError(f"{self._where(image)}: {column} is {split!r}, expected one of {expected}.")
         return given
 
     def _drawn(self, images: ImageSet) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from grasp_bench.contracts.recipe import Recipe
-from grasp_bench.contracts.spec import Budget, by_name, smoke
+from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
 from grasp_bench.contracts.task import TaskSettings
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.data.imagenet_lt import HEAD_ABOVE, TAIL_BELOW
@@ -57,16 +57,7 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
         patience=20,
     )
     budgets = by_name(
-        Budget(
-            name="standard",
-            steps=50_000,
-            batch_size=128,
-            warmup_steps=500,
-            clip_norm=1.0,
-            prompt_dropout=0.1,
-            images_per_class=50,
-            num_inference_steps=30,
-        ),
+        budget(STANDARD, steps=50_000, batch_size=128, warmup_steps=500, images_per_class=50, num_inference_steps=30),
         smoke(),
     )
     official = True  # tests use small trees of the same shape

@@ -56,18 +56,25 @@ class Budget(Settings):
     allow, whatever ``num_inference_steps`` says."""
 
 
-def smoke(batch_size: int = 8) -> Budget:
-    """The budget that shows within seconds that everything runs."""
+def budget(
+    name: str, *, steps: int, batch_size: int, warmup_steps: int, images_per_class: int, num_inference_steps: int
+) -> Budget:
+    """A budget with the gradient's norm cut at 1 and a tenth of the prompts dropped, as all built-in tasks have."""
     return Budget(
-        name=SMOKE,
-        steps=20,
+        name=name,
+        steps=steps,
         batch_size=batch_size,
-        warmup_steps=2,
+        warmup_steps=warmup_steps,
         clip_norm=1.0,
         prompt_dropout=0.1,
-        images_per_class=8,
-        num_inference_steps=4,
+        images_per_class=images_per_class,
+        num_inference_steps=num_inference_steps,
     )
+
+
+def smoke(batch_size: int = 8) -> Budget:
+    """The budget that shows within seconds that everything runs."""
+    return budget(SMOKE, steps=20, batch_size=batch_size, warmup_steps=2, images_per_class=8, num_inference_steps=4)
 
 
 def by_name(*budgets: Budget) -> dict[str, Budget]:

@@ -50,7 +50,8 @@ class Inspector:
 
     def __init__(self, root: Path) -> None:
         self._root = str(root)
-        self._real_roots = [root.resolve(), *_linked_folders(root)]
+        linked = [path for path in root.iterdir() if path.is_symlink() and path.is_dir()] if root.is_dir() else []
+        self._real_roots = [path.resolve() for path in (root, *linked)]
         self._folders = {""}
         """Folders below the root from which nothing leads out; a large data set has many images in each."""
 
@@ -68,7 +69,8 @@ class Inspector:
                     raise
                 _check_header(self._follow(path))
         except _WrongError as error:
-            return Problem(error.kind, entry.where, f"{path} {error.found}")
+            kind, found = error.args
+            return Problem(kind, entry.where, f"{path} {found}")
         except (FileNotFoundError, NotADirectoryError):
             return Problem("missing image", entry.where, f"{path} is not in {self._root}")
         except IsADirectoryError:
@@ -93,17 +95,11 @@ class Inspector:
             real = link.resolve(strict=True)
         except (OSError, RuntimeError) as error:  # RuntimeError: how Python before 3.13 tells of a circle
             reason = getattr(error, "strerror", None) or "it leads in a circle"
-            raise _WrongError(
-                "broken link", f"links to {link.readlink()}, which cannot be followed ({reason})"
-            ) from error
+            found = f"links to {link.readlink()}, which cannot be followed ({reason})"
+            raise _WrongError("broken link", found) from error
         if not any(map(real.is_relative_to, self._real_roots)):
             raise _WrongError("link leads out", f"links to {real}, outside {self._root}")
         return str(real)
-
-
-def _linked_folders(root: Path) -> list[Path]:
-    """Where the folders of ``root`` are that are symbolic links."""
-    return [path.resolve() for path in root.iterdir() if path.is_symlink() and path.is_dir()] if root.is_dir() else []
 
 
 def too_few_bytes(folder: Path, needed: int) -> None:
@@ -119,10 +115,6 @@ def too_few_bytes(folder: Path, needed: int) -> None:
 
 class _WrongError(Exception):
     """Why an image is refused: the problem's kind, and what was found."""
-
-    def __init__(self, kind: str, found: str) -> None:
-        super().__init__(kind, found)
-        self.kind, self.found = kind, found
 
 
 def _check_header(path: str) -> None:

@@ -104,17 +104,8 @@ class ImageTask(Task[C_co]):
         infos = {info.name: info for info in self.classes()}
         groups, prompts = ({name: getattr(info, key) for name, info in infos.items()} for key in ("group", "prompt"))
         with progress.task("prepare", len(listing.entries)) as advance:
-            manifest.build(
-                self.data,
-                listing.entries,
-                groups,
-                prompts,
-                folder,
-                WORKERS,
-                advance,
-                {"version": self.version},
-                progress.say if self.published else None,
-            )
+            about, tell = {"version": self.version}, progress.say if self.published else None
+            manifest.build(self.data, listing.entries, groups, prompts, folder, WORKERS, advance, about, tell)
 
     def cache(self, folder: Path, shape: tuple[int, int, int], progress: Progress) -> None:
         """Write the images, resized to ``shape`` (C, H, W), beside the manifest in ``folder``."""

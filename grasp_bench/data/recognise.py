@@ -6,21 +6,15 @@ from pathlib import Path
 
 from grasp_bench.data.listing import Problem
 
+LABELS = ("", "LongTailCXR/", "labels/")
 SIGNS: dict[str, tuple[str, ...]] = {
     "nih-cxr-lt": (
-        "nih-cxr-lt_single-label_*",
-        "LongTailCXR/nih-cxr-lt_single-label_*",
-        "labels/nih-cxr-lt_single-label_*",
-        "Data_Entry_2017*.csv*",
-        "images_001",
+        *(f"{folder}nih-cxr-lt_single-label_*" for folder in LABELS),
+        *("Data_Entry_2017*.csv*", "images_001"),
     ),
     "mimic-cxr-lt": (
-        "mimic-cxr-lt_single-label_*",
-        "LongTailCXR/mimic-cxr-lt_single-label_*",
-        "labels/mimic-cxr-lt_single-label_*",
-        "files/p1?",
-        "2.0.0/files/p1?",
-        "mimic-cxr-jpg",
+        *(f"{folder}mimic-cxr-lt_single-label_*" for folder in LABELS),
+        *("files/p1?", "2.0.0/files/p1?", "mimic-cxr-jpg"),
     ),
     "imagenet": ("ImageNet_LT_*.txt*", "ImageNet_LT/ImageNet_LT_*.txt*", "ILSVRC", "train/n[0-9]*", "val/n[0-9]*"),
     "cifar": ("cifar-10-batches-bin", "cifar-10-batches-py", "cifar-100-binary", "cifar-100-python"),

@@ -16,7 +16,7 @@ from grasp_bench.errors import UserError
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: as many values as the header has names, none of them empty."""
+    """One line of a table: as many values as the header has names."""
 
     line: int
     values: list[str]
@@ -87,38 +87,27 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
     if not lines:
         return Table(path, [], [], [Problem("no rows", str(path), "the file is empty")])
     header = lines[0].values
-    problems = _header_problems(path, header, required)
+    problems = [
+        Problem("repeated column", place(path, 1), f"{name!r} is there {header.count(name)} times")
+        for name in sorted({name for name in header if header.count(name) > 1})
+    ]
+    for name in required:
+        if name not in header:
+            problems.append(Problem("missing column", place(path, 1), f"{name!r} is not among {', '.join(header)}"))
     if problems:
         return Table(path, header, [], problems)
     rows = []
     for row in lines[1:]:
-        problem = _row_problem(path, header, row, required)
-        if problem:
-            problems.append(problem)
+        where, values = place(path, row.line), dict(zip(header, row.values, strict=False))
+        if not row.values:
+            problems.append(Problem("blank line", where, f"nothing, expected {len(header)} values"))
+        elif len(row.values) != len(header):
+            found = f"{len(row.values)} values, expected {len(header)}: {', '.join(header)}"
+            problems.append(Problem("wrong width", where, found))
+        elif missing := [repr(name) for name in required if not values[name]]:
+            problems.append(Problem("empty value", where, f"nothing under {', '.join(missing)}"))
         else:
             rows.append(row)
     if len(lines) == 1:
         problems.append(Problem("no rows", str(path), "the file names its columns and then holds no line"))
     return Table(path, header, rows, problems)
-
-
-def _header_problems(path: Path, header: list[str], required: Sequence[str]) -> list[Problem]:
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    missing = [name for name in required if name not in header]
-    where = place(path, 1)
-    return [
-        *(Problem("repeated column", where, f"{name!r} is there {header.count(name)} times") for name in repeated),
-        *(Problem("missing column", where, f"{name!r} is not among {', '.join(header)}") for name in missing),
-    ]
-
-
-def _row_problem(path: Path, header: list[str], row: Row, required: Sequence[str]) -> Problem | None:
-    where = place(path, row.line)
-    if not row.values:
-        return Problem("blank line", where, f"nothing, expected {len(header)} values")
-    if len(row.values) != len(header):
-        return Problem("wrong width", where, f"{len(row.values)} values, expected {len(header)}: {', '.join(header)}")
-    if all(row.values):
-        return None
-    empty = [name for name, value in zip(header, row.values, strict=True) if not value and name in required]
-    return Problem("empty value", where, f"nothing under {', '.join(map(repr, empty))}") if empty else None
