@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,84 +20,30 @@ if TYPE_CHECKING:
 
     from grasp_bench.results.options import Options
 
-
-class Format(StrEnum):
-    """What to print a report as."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    JSON = "json"
-    LATEX = "latex"
-    PARQUET = "parquet"
-
-
-class RunStatus(StrEnum):
-    """How a run ended."""
-
-    FINISHED = "finished"
-    FAILED = "failed"
-    OOM = "oom"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
-
-
-class Source(StrEnum):
-    """Images that are scored, or that the scored classifiers were trained on."""
-
-    GENERATED = "generated"
-    REAL = "real"
-    TOPPED_UP = "topped-up"
-
-
-class TestSet(StrEnum):
-    """Real images that classifiers are tested on."""
-
-    TEST = "test"
-    BALANCED = "balanced-test"
-
-
-class Test(StrEnum):
-    """How two methods are compared over the seeds that both have."""
-
-    PERMUTATION = "permutation"
-    WILCOXON = "wilcoxon"
-    T = "t"
+# typer takes a list of no Literal
+Status = StrEnum("Status", ["finished", "failed", "oom", "cancelled", "skipped"])
+Source = StrEnum("Source", {"generated": "generated", "real": "real", "topped_up": "topped-up"})
+TestSet = StrEnum("TestSet", {"test": "test", "balanced": "balanced-test"})
+ALL: list[Any] = []
+"""Default of the filters: nothing is left out."""
 
 
 def report_runs(
-    task: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this task; may be given again.", show_default=False)
-    ] = None,
+    task: Annotated[list[str], typer.Option(metavar="NAME", help="Only this task; may be given again.")] = ALL,
     method: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Only this method, this row, or rows like 'grasp+*'; may be given again.",
-            show_default=False,
-        ),
-    ] = None,
-    guidance: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Only this guidance; may be given again.", show_default=False),
-    ] = None,
-    status: Annotated[
-        list[RunStatus] | None, typer.Option(help="Only runs that ended so; may be given again.", show_default=False)
-    ] = None,
+        list[str],
+        typer.Option(metavar="NAME", help="Only this method, this row, or rows like 'grasp+*'; may be given again."),
+    ] = ALL,
+    guidance: Annotated[list[str], typer.Option(metavar="NAME", help="Only this guidance; may be given again.")] = ALL,
+    status: Annotated[list[Status], typer.Option(help="Only runs that ended so; may be given again.")] = ALL,
     metric: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Only this metric, such as fd; may be given again.", show_default=False),
-    ] = None,
+        list[str], typer.Option(metavar="NAME", help="Only this metric, such as fd; may be given again.")
+    ] = ALL,
     source: Annotated[
-        list[Source] | None,
-        typer.Option(
-            help="Only scores of these images, or of classifiers trained on them; may be given again.",
-            show_default=False,
-        ),
-    ] = None,
-    test_set: Annotated[
-        list[TestSet] | None, typer.Option(help="Only scores on this test set.", show_default=False)
-    ] = None,
+        list[Source],
+        typer.Option(help="Only scores of these images, or of classifiers trained on them; may be given again."),
+    ] = ALL,
+    test_set: Annotated[list[TestSet], typer.Option(help="Only scores on this test set.")] = ALL,
     sort: Annotated[
         str | None,
         typer.Option(metavar="METRIC[:GROUP]", help="Best rows first by this; else by the first metric, in the tail."),
@@ -107,9 +53,13 @@ def report_runs(
         typer.Option(metavar="METHOD", help="Also print every method's paired difference to this method or row."),
     ] = None,
     test: Annotated[
-        Test, typer.Option(help="Test behind tiers and differences, paired over seeds.")
-    ] = Test.PERMUTATION,
-    form: Annotated[Format, typer.Option("--format", help="What to print; parquet needs --out.")] = Format.TABLE,
+        Literal["permutation", "wilcoxon", "t"],
+        typer.Option(help="Test behind tiers and differences, paired over seeds."),
+    ] = "permutation",
+    form: Annotated[
+        Literal["table", "markdown", "csv", "json", "latex", "parquet"],
+        typer.Option("--format", help="What to print; parquet needs --out."),
+    ] = "table",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the runs as a page to look through instead.")
@@ -132,28 +82,18 @@ def report_runs(
 ) -> None:
     """Print the leaderboard: mean and 95 % interval over seeds, one row per method; head, medium and tail apart."""
     from grasp_bench.results.frame import load_results
-    from grasp_bench.results.options import NAMES, Options
+    from grasp_bench.results.options import DEFAULTS, Options
 
-    options = Options(
-        task=tuple(task or ()),
-        method=tuple(method or ()),
-        guidance=tuple(guidance or ()),
-        status=tuple(each.value for each in status or ()),
-        metric=tuple(metric or ()),
-        source=tuple(each.value for each in source or ()),
-        test_set=tuple(each.value for each in test_set or ()),
-        sort=sort,
-        baseline=baseline,
-        test=test.value,
-    )
-    printed = None if form is Format.TABLE or out else form
+    ended, images, tested = ([*map(str, each)] for each in (status, source, test_set))
+    options = Options(task, method, guidance, ended, metric, images, tested, sort, baseline, test)
+    printed = None if form == "table" or out else form
     _check_alone(html=html, update=update, only_missing=only_missing or None, out=out, format=printed)
     if check and update is None:
         raise UserError("--check needs --update FILE: the document whose tables are compared.")
-    if form is Format.PARQUET and out is None:
+    if form == "parquet" and out is None:
         raise UserError("--format parquet is no text to print. Say where to write it: --out FILE.parquet.")
     if update is not None:
-        _check_unused(options, NAMES, "--update takes the options of each table from its marker; write {} there.")
+        _check_unused(options, DEFAULTS, "--update takes the options of each table from its marker; write {} there.")
     elif html is not None:
         _check_unused(
             options,
@@ -171,11 +111,16 @@ def report_runs(
         if update is not None:
             _update(update, check, runs, results)
         elif only_missing:
-            from grasp_bench.results.missing import find_missing, missing_text
+            from grasp_bench.results.missing import missing_text
 
-            print(missing_text(find_missing(runs, options, results)), end="")
+            print(missing_text(runs, options, results), end="")
         elif html is not None:
-            _write_site(runs, options, results, html)
+            from grasp_bench.results.load import read_runs
+            from grasp_bench.results.options import chosen
+            from grasp_bench.results.site import write_site
+
+            found = read_runs(results, chosen(runs, options, results)["folder"].unique())
+            print(write_site(found, html, options.baseline))
         else:
             _print(runs, options, results, form, out)
 
@@ -189,31 +134,27 @@ def _check_alone(**given: object) -> None:
 
 def _check_unused(options: Options, names: Iterable[str], message: str) -> None:
     """Raise :class:`UserError` with those of ``names`` that are given, since they would do nothing."""
-    given = [
-        f"--{name}"
-        for name in names
-        if getattr(options, field := name.replace("-", "_")) != getattr(type(options)(), field)
-    ]
+    from grasp_bench.results.options import DEFAULTS
+
+    values = {name: getattr(options, name.replace("-", "_")) for name in names}
+    given = [f"--{name}" for name, value in values.items() if value and value != DEFAULTS[name]]
     if given:
         raise UserError(message.format(", ".join(given)))
 
 
-def _print(runs: pd.DataFrame, options: Options, results: Path, form: Format, out: Path | None) -> None:
+def _print(runs: pd.DataFrame, options: Options, results: Path, form: str, out: Path | None) -> None:
     from grasp_bench.cli.output import console
     from grasp_bench.io import write_bytes
-    from grasp_bench.results import grids, render
-    from grasp_bench.results.build import build
-    from grasp_bench.results.text import terminal
+    from grasp_bench.results.formats import rendered
+    from grasp_bench.results.tables import build
 
     report = build(runs, options, results)
     if out is not None:
-        write_bytes(out, render.rendered(report, form))
+        write_bytes(out, rendered(report, form))
         print(out)
-    elif form is Format.TABLE:
-        there = console()
-        sys.stdout.write(terminal(grids.sections(report), there.width, styled=there.is_terminal))
     else:
-        sys.stdout.write(render.rendered(report, form).decode())
+        there = console()
+        sys.stdout.write(rendered(report, form, there.width, there.is_terminal).decode())
 
 
 @contextmanager
@@ -231,20 +172,10 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _write_site(runs: pd.DataFrame, options: Options, results: Path, folder: Path) -> None:
-    from grasp_bench.results.choose import chosen
-    from grasp_bench.results.load import read_runs
-    from grasp_bench.results.site import write_site
-
-    found = read_runs(results, chosen(runs, options, results)["folder"].unique())
-    print(write_site(found, folder, options.baseline))
-
-
 def _update(document: Path, check: bool, runs: pd.DataFrame, results: Path) -> None:
     from grasp_bench.io import write_bytes
-    from grasp_bench.results.build import build
-    from grasp_bench.results.grids import sections
-    from grasp_bench.results.markdown import markdown
+    from grasp_bench.results.formats import markdown
+    from grasp_bench.results.tables import build, sections
     from grasp_bench.results.update import LEVEL, read_document, updated
 
     text = read_document(document)

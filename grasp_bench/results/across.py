@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from grasp_bench.results.board import COLUMN, Leaderboard
-from grasp_bench.results.leaderboard import sort_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,61 +66,47 @@ def across_tasks(boards: Sequence[Leaderboard], sort: str | None) -> Across | No
     metric, _, group = (sort or "").partition(":")
     largest: dict[str, tuple[Leaderboard, pd.DataFrame]] = {}
     for board in boards:
-        cells = sort_key(board, metric, group)
+        cells = board.sort_key(metric, group)
         if cells is not None and (board.task not in largest or len(board.costs) > len(largest[board.task][0].costs)):
             largest[board.task] = (board, cells)
     if len(largest) < 2:
         return None
     first = next(iter(largest.values()))[1].iloc[0]
     tables = {
-        board.task_label: (board, cells)
+        board.task_label: (board, cells.set_index("label"))
         for board, _ in largest.values()
-        if (cells := sort_key(board, first["metric"], first["group"])) is not None
+        if (cells := board.sort_key(first["metric"], first["group"])) is not None
         and cells["direction"].iloc[0] == first["direction"]
     }
-    titles = {cells["title"].iloc[0] for _, cells in tables.values()}
-    label = first["title"] if titles == {first["title"]} else first["metric"]
-    unranked = Across(label, first["group"], first["direction"], tuple(tables))
-    methods = sorted(
-        set.intersection(*(set(cells.loc[cells["mean"].notna(), "label"]) for _, cells in tables.values()))
-    )
+    same = all(cells["title"].iloc[0] == first["title"] for _, cells in tables.values())
+    name = first["title"] if same else first["metric"]
+    unranked = Across(name, first["group"], first["direction"], tuple(tables))
+    methods = sorted(set.intersection(*(set(cells.index[cells["mean"].notna()]) for _, cells in tables.values())))
     if len(tables) < TASKS or len(methods) < METHODS:
         few = f"it takes {TASKS} tasks with the same {METHODS} methods, and {len(tables)} share {len(methods)}"
         return replace(unranked, reason=f"Not compared over tasks: {few}.")
     if len(methods) > MOST_METHODS:
         many = f"{len(methods)} methods are too many to rank at once; name up to {MOST_METHODS} with --method"
         return replace(unranked, reason=f"Not compared over tasks: {many}.")
-    values = [_values(*each) for each in tables.values()]
-    references = [_reference(*each) for each in tables.values()]
-    return _ranked(unranked, {label: [each[label] for each in values] for label in methods}, references)
+    return _ranked(unranked, methods, [*tables.values()])
 
 
-def _values(board: Leaderboard, cells: pd.DataFrame) -> dict[str, list[float]]:
-    """Method → its values, one per seed."""
-    scores = board.scores.merge(cells.iloc[:1][COLUMN], on=COLUMN)
-    return {str(label): each.tolist() for label, each in scores.groupby("label", sort=False)["value"]}
-
-
-def _reference(board: Leaderboard, cells: pd.DataFrame) -> float | None:
-    found = board.references.merge(cells.iloc[:1][COLUMN], on=COLUMN)["reference"]
-    return float(found.iloc[0]) if len(found) else None
-
-
-def _ranked(
-    unranked: Across, values: Mapping[str, Sequence[Sequence[float]]], references: Sequence[float | None]
-) -> Across:
-    """Ranks and aggregates from each method's ``values``, per task and seed; ``references`` has one per task."""
+def _ranked(unranked: Across, methods: Sequence[str], tables: Sequence[tuple[Leaderboard, pd.DataFrame]]) -> Across:
+    """Ranks and aggregates of ``methods`` from each task's leaderboard and its cells by method."""
     from grasp_bench.stats import cliques, critical_difference, friedman, stratified_bootstrap
 
-    means = {label: [math.fsum(task) / len(task) for task in each] for label, each in values.items()}
-    found = friedman(means, unranked.direction)
-    difference = critical_difference(len(values), found.n)
-    runs, how = _normalised(values, references, unranked.direction)
-    aggregates = {label: stratified_bootstrap(each) for label, each in runs.items()}
-    by_rank = sorted(found.mean_ranks, key=lambda label: (found.mean_ranks[label], label))
+    found = friedman({each: [cells["mean"][each] for _, cells in tables] for each in methods}, unranked.direction)
+    difference = critical_difference(len(methods), found.n)
+    runs, how = _normalised(tables, methods, unranked.direction)
+    by_rank = sorted(methods, key=lambda label: (found.mean_ranks[label], label))
     return replace(
         unranked,
-        methods=tuple(MethodAcross(each, found.mean_ranks[each], aggregates.get(each)) for each in by_rank),
+        methods=tuple(
+            MethodAcross(
+                label, found.mean_ranks[label], stratified_bootstrap([task[label] for task in runs]) if runs else None
+            )
+            for label in by_rank
+        ),
         chi2=found.statistic,
         p=found.p,
         f_statistic=found.f_statistic if math.isfinite(found.f_statistic) else None,
@@ -131,23 +118,28 @@ def _ranked(
 
 
 def _normalised(
-    values: Mapping[str, Sequence[Sequence[float]]], references: Sequence[float | None], direction: str
-) -> tuple[Mapping[str, Sequence[Sequence[float]]], str]:
-    """Method → its runs on every task on one scale, where that can be, and how."""
-    if any(len(task) < 2 for each in values.values() for task in each):
-        return {}, "No interquartile mean: some method has but one seed on some task."
-    if direction == "higher" and not any(each is not None for each in references):
-        return values, "Interquartile mean: of the scores as they are, since the metric has no real reference."
-    known = [each for each in references if each is not None and each > 0]
-    if len(known) < len(references) or any(value <= 0 for each in values.values() for task in each for value in task):
+    tables: Sequence[tuple[Leaderboard, pd.DataFrame]], methods: Sequence[str], direction: str
+) -> tuple[list[dict[str, np.ndarray]], str]:
+    """For each task, method → its runs on one scale, where that can be, and how."""
+    runs: list[dict[str, np.ndarray]] = []
+    references: list[float] = []
+    for board, cells in tables:
+        place = cells.iloc[:1][COLUMN]
+        scores = board.scores.merge(place, on=COLUMN)
+        runs.append({label: scores.loc[scores["label"] == label, "value"].to_numpy() for label in methods})
+        references += board.references.merge(place, on=COLUMN)["reference"].to_list()
+    values = [each for task in runs for each in task.values()]
+    if any(len(each) < 2 for each in values):
+        return [], "No interquartile mean: some method has but one seed on some task."
+    if direction == "higher" and not references:
+        return runs, "Interquartile mean: of the scores as they are, since the metric has no real reference."
+    if len(references) < len(runs) or min(references) <= 0 or any((each <= 0).any() for each in values):
         needed = "scores can be normalised by the real reference only where both are above zero"
-        return {}, f"No interquartile mean: {needed}."
+        return [], f"No interquartile mean: {needed}."
     lower = direction == "lower"
-    scaled = {
-        label: [
-            [real / value if lower else value / real for value in task] for task, real in zip(each, known, strict=True)
-        ]
-        for label, each in values.items()
-    }
+    scaled = [
+        {label: real / each if lower else each / real for label, each in task.items()}
+        for task, real in zip(runs, references, strict=True)
+    ]
     ratio = "real reference / score" if lower else "score / real reference"
     return scaled, f"Interquartile mean: of {ratio}, which is 1 for held-out real images; more is better."

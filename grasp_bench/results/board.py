@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,3 +58,26 @@ class Leaderboard:
     def tables(self) -> list[pd.DataFrame]:
         """The cells of each metric, source and test set, in order."""
         return [table for _, table in self.cells.groupby(METRIC, sort=False, observed=True)]
+
+    def sort_key(self, metric: str = "", group: str = "") -> pd.DataFrame | None:
+        """Return the cells, one per row, that rows are sorted by; None where the leaderboard does not have them."""
+        table = next((each for each in self.tables if metric in ("", each["metric"].iloc[0])), None)
+        if table is None:
+            return None
+        groups = list(dict.fromkeys(table["group"]))
+        group = group or (PREFERRED_GROUP if PREFERRED_GROUP in groups else groups[-1])
+        return table[table["group"] == group] if group in groups else None
+
+    def compared_scores(self) -> pd.DataFrame:
+        """Return the scores of methods that have a mean."""
+        known = self.cells.loc[self.cells["mean"].notna(), [*COLUMN, "label"]]
+        return self.scores.merge(known, on=[*COLUMN, "label"])
+
+    def by_seed(self) -> dict[tuple[str, ...], tuple[str, pd.DataFrame]]:
+        """Return the key of each :data:`COLUMN` → its direction and the values (methods that have a mean × seeds)."""
+        if not len(self.scores):
+            return {}
+        index = [*COLUMN, "direction"]
+        values = self.compared_scores().pivot(index=[*index, "label"], columns="seed", values="value")
+        found: Any = values.groupby(level=index, sort=False, observed=True)
+        return {key[:-1]: (key[-1], each.droplevel(index)) for key, each in found}

@@ -23,9 +23,10 @@ Columns:
 ``default_guidance``        whether the guidance is the one that the task asks for
 ``settings``                settings that are not the defaults, as ``NAME=VALUE, ...``: guidance's, then method's
 ``tuned``                   trials of the search that chose settings of the method; NA without one
-``task_settings``           options of ``grasp-bench run`` that make the task, its budget and its backbone
-``method_settings``         options that make the method
-``guidance_settings``       options that make the guidance
+``backbone_label``          what ``--backbone`` takes for this backbone
+``task_settings``           settings of task and budget that are not the defaults, as JSON
+``method_settings``         those of the method, without what the search chose
+``guidance_settings``       those of the guidance
 ``seed``                    seed of the run
 ``division``                "closed" or "open"
 ``status``, ``reason``      how the run ended, and why it did not finish
@@ -57,17 +58,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shlex
+import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import JsonValue
 
 from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
 from grasp_bench.contracts.record_v1 import class_table
-from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, write_bytes
 from grasp_bench.results.load import RecordWarning, find_records, read_each
@@ -78,13 +79,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX_NAME = ".index.parquet"
-FORMAT = f"3 of grasp-bench {VERSION}"
+FORMAT = f"4 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
 PLACE = ("size", "mtime_ns")
 TEXTS = (
     *("folder", "run_id", "task_label", "label", "task", "task_version", "budget", "backbone", "backbone_revision"),
     *("method", "method_version", "guidance", "guidance_version", "settings", "tuned"),
-    *("task_settings", "method_settings", "guidance_settings"),
+    *("backbone_label", "task_settings", "method_settings", "guidance_settings"),
     *("division", "status", "reason", "rules", "conditions", "variant", "streams", "started"),
 )
 FLAGS = ("default_backbone", "default_guidance")
@@ -139,10 +140,9 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _run(folder: str, record: RunRecord) -> dict[str, Any]:
-    spec, changed = record.spec, record.changed
-    settings = changed.get("guidance", {}), changed.get("method", {})
-    words: dict[str, JsonValue] = {} if record.default_backbone else {"backbone": record.backbone_label}
-    words |= settings[0]
+    spec = record.spec
+    task, method, guidance = (record.changed.get(owner, {}) for owner in ("task", "method", "guidance"))
+    backbone: dict[str, JsonValue] = {} if record.default_backbone else {"backbone": record.backbone_label}
     sampler = "" if record.tuned is None or record.tuned.sampler == "halton" else f"-{record.tuned.sampler}"
     return {
         "folder": folder,
@@ -160,11 +160,14 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
         "guidance": spec.guidance.name,
         "guidance_version": spec.guidance.version,
         "default_guidance": record.default_guidance,
-        "settings": ", ".join(f"{name}={value}" for name, value in [*words.items(), *settings[1].items()]),
+        "settings": ", ".join(
+            f"{name}={value}" for each in (backbone, guidance, method) for name, value in each.items()
+        ),
         "tuned": f"{record.tuned.trials}{sampler}" if record.tuned else None,
-        "task_settings": _task_options(record),
-        "method_settings": shlex.join([*_options("--set", settings[1]), *(["--tuned"] if record.tuned else [])]),
-        "guidance_settings": shlex.join(_options("--guidance-set", settings[0])),
+        "backbone_label": record.backbone_label,
+        "task_settings": json.dumps(task),
+        "method_settings": json.dumps(method),
+        "guidance_settings": json.dumps(guidance),
         "seed": spec.seed,
         "division": record.division,
         "status": record.status,
@@ -176,17 +179,6 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
         "started": record.started,
         **(record.cost.model_dump() if record.cost else {}),
     }
-
-
-def _task_options(record: RunRecord) -> str:
-    budget = record.spec.budget.name
-    words = [] if budget == STANDARD else ["--budget", budget]
-    words += [] if record.default_backbone else ["--backbone", record.backbone_label]
-    return shlex.join(words + _options("--task-set", record.changed.get("task", {})))
-
-
-def _options(option: str, settings: Mapping[str, JsonValue]) -> list[str]:
-    return [word for name, value in settings.items() for word in (option, f"{name}={value}")]
 
 
 def _conditions(record: RunRecord) -> str:
@@ -217,60 +209,42 @@ def _indexed(results: Path) -> pd.DataFrame:
     there = find_records(results)
     cached = _read(results / INDEX_NAME)
     known = cached.drop_duplicates("folder")
-    entries = set(zip(known["folder"], known["size"], known["mtime_ns"], strict=True))
-    new = [place for place in there if (place.folder, place.size, place.mtime_ns) not in entries]
-    if len(there) == len(entries) and not new:
+    stats = dict(zip(known["folder"], zip(known["size"], known["mtime_ns"], strict=True), strict=True))
+    new = [folder for folder, stat in there.items() if stats.get(folder) != stat]
+    if not new and len(there) == len(stats):
         return cached
-    current = {place.folder for place in there} - {place.folder for place in new}
-    kept = cached[cached["folder"].isin(current)]
-    fresh = frame_of((place.folder, record) for place, record in read_each(results, new))
-    stats = {place.folder: (place.size, place.mtime_ns) for place in new}
+    kept = cached[cached["folder"].isin(there.keys() - set(new))]
+    fresh = frame_of(read_each(results, new))
     for at, name in enumerate(PLACE):
-        fresh[name] = [stats[folder][at] for folder in fresh["folder"]]
-    frame = _joined([each for each in (kept, fresh) if len(each)] or [fresh])
-    order = {place.folder: number for number, place in enumerate(there)}
-    by_path = pd.Series([order[folder] for folder in frame["folder"]], dtype="int64").sort_values(kind="stable").index
-    frame = frame.iloc[by_path].reset_index(drop=True)
-    if len(frame) and (len(fresh) or len(current) < len(entries)):
+        fresh[name] = [there[folder][at] for folder in fresh["folder"]]
+    frame = _typed(pd.concat([each for each in (kept, fresh) if len(each)] or [fresh], ignore_index=True))
+    place = {folder: number for number, folder in enumerate(there)}
+    frame = frame.iloc[np.argsort([place[folder] for folder in frame["folder"]], kind="stable")].reset_index(drop=True)
+    if len(frame) and (len(fresh) or len(kept) < len(cached)):
         with contextlib.suppress(UserError):  # a folder that may only be read
             _write(results / INDEX_NAME, frame)
     return frame
 
 
-def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of all frames, whose texts have different categories."""
-    import pandas as pd
-
-    if len(frames) == 1:
-        return frames[0].reset_index(drop=True)
-    plain = [frame.astype(dict.fromkeys((*TEXTS, *SCORE_TEXTS), object)) for frame in frames]
-    return _typed(pd.concat(plain, ignore_index=True))
-
-
 def _write(path: Path, frame: pd.DataFrame) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pandas(frame[[*COLUMNS, *PLACE]], preserve_index=False)
+    stored = frame[[*COLUMNS, *PLACE]]
+    stored.attrs = {"format": FORMAT}
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), b"format": FORMAT}), buffer)
+    stored.to_parquet(buffer, index=False)
     write_bytes(path, buffer.getvalue())
 
 
 def _read(path: Path) -> pd.DataFrame:
     """The cached frame; an empty one where the file is missing, damaged, or not one that this version writes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pandas as pd
+    from pyarrow import ArrowException
 
     empty = frame_of([]).assign(**dict.fromkeys(PLACE, 0))
     try:
-        # Memory-mapped or by path, pyarrow would take a folder for a data set of many files.
-        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
-        if (table.schema.metadata or {}).get(b"format") != FORMAT.encode():
-            return empty
-        frame = table.to_pandas()
-        return _typed(frame) if [*frame.columns] == [*COLUMNS, *PLACE] and frame["folder"].notna().all() else empty
-    except (OSError, pa.ArrowException, ValueError, TypeError, KeyError):
+        frame = pd.read_parquet(io.BytesIO(path.read_bytes()))  # by path, a folder would be a data set of many files
+        current = frame.attrs.pop("format", None) == FORMAT and [*frame.columns] == [*COLUMNS, *PLACE]
+        return _typed(frame) if current and frame["folder"].notna().all() else empty
+    except (OSError, ArrowException, ValueError, TypeError, KeyError):
         return empty
 
 
@@ -279,16 +253,14 @@ def _without_copies(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
 
     A search that ends with the defaults is a row beside theirs, so the label counts.
     """
-    runs = frame.drop_duplicates("folder")
-    first: dict[tuple[str, str], str] = {}
-    copies = set()
-    for folder, label, run_id in zip(runs["folder"], runs["label"], runs["run_id"], strict=True):
-        if (origin := first.setdefault((label, run_id), folder)) != folder:
-            copies.add(folder)
-            path, other = results / folder / RECORD_NAME, results / origin / RECORD_NAME
-            warnings.warn(f"left out: {path} is the run of {other}", RecordWarning, stacklevel=3)
+    runs = frame.drop_duplicates("folder")[["folder", "label", "run_id"]]
+    first = runs.drop_duplicates(["label", "run_id"])
+    copies = runs.drop(first.index).merge(first, on=["label", "run_id"], suffixes=("", "_first"))
+    for folder, origin in zip(copies["folder"], copies["folder_first"], strict=True):
+        path, other = results / folder / RECORD_NAME, results / origin / RECORD_NAME
+        warnings.warn(f"left out: {path} is the run of {other}", RecordWarning, stacklevel=3)
     frame = frame[[*COLUMNS]]
-    return frame[~frame["folder"].isin(copies)].reset_index(drop=True) if copies else frame
+    return frame[~frame["folder"].isin(copies["folder"])].reset_index(drop=True) if len(copies) else frame
 
 
 def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:

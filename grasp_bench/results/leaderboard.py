@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.results.board import COLUMN, METRIC, PREFERRED_GROUP, ROW, SHARED, Leaderboard
+from grasp_bench.results.board import COLUMN, METRIC, ROW, SHARED, Leaderboard
+from grasp_bench.results.comparisons import with_tiers
 from grasp_bench.results.frame import COSTS
-from grasp_bench.results.tiers import with_tiers
+from grasp_bench.results.options import check_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,34 +29,16 @@ def leaderboards(frame: pd.DataFrame, test: Test = "permutation", sort: str | No
     ``sort`` is METRIC or METRIC:GROUP, by default the first metric in the tail. Raises
     :class:`~grasp_bench.errors.UserError` for a score that no leaderboard has.
     """
-    by_conditions = frame.groupby(["task_label", "conditions"], sort=True, observed=True)
-    found = {(str(label), str(conditions)): _leaderboard(runs) for (label, conditions), runs in by_conditions}
-    order = sorted(found)
-    boards = _sorted_boards([with_tiers(found[key], test) for key in order], sort)
-    alike = Counter(map(_heading, boards))
+    by_conditions: Any = frame.groupby(["task_label", "conditions"], sort=True, observed=True)
+    found = [(conditions, with_tiers(_leaderboard(runs), test)) for (_, conditions), runs in by_conditions]
+    metric, _, group = (sort or "").partition(":")
+    if sort:
+        _check_sort([board.cells for _, board in found], metric, group)
+    alike = Counter(_heading(board) for _, board in found)
     return [
-        replace(board, protocol=conditions[:8]) if alike[_heading(board)] > 1 else board
-        for board, (_, conditions) in zip(boards, order, strict=True)
+        replace(_sorted(board, metric, group), protocol=conditions[:8] if alike[_heading(board)] > 1 else "")
+        for conditions, board in found
     ]
-
-
-def sort_key(board: Leaderboard, metric: str = "", group: str = "") -> pd.DataFrame | None:
-    """Return the cells, one per row, that rows are sorted by; None where the leaderboard does not have them."""
-    table = next((each for each in board.tables if metric in ("", each["metric"].iloc[0])), None)
-    if table is None:
-        return None
-    groups = list(dict.fromkeys(table["group"]))
-    group = group or (PREFERRED_GROUP if PREFERRED_GROUP in groups else groups[-1])
-    return table[table["group"] == group] if group in groups else None
-
-
-def check_known(option: str, names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise :class:`UserError` for the first of ``names`` that is not ``known``."""
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"{option} {name}: no run has it.{did_you_mean(name, known)} There are: {', '.join(known)}."
-            )
 
 
 def _heading(board: Leaderboard) -> tuple[str, ...]:
@@ -67,9 +49,9 @@ def _leaderboard(frame: pd.DataFrame) -> Leaderboard:
     """The leaderboard of runs under equal conditions, rows sorted by their labels."""
     runs = frame.drop_duplicates("folder").astype(dict.fromkeys((*ROW, "variant", "streams", "reason"), object))
     runs = runs.assign(label=_labels(runs)).sort_values(["label", "seed"], kind="stable")
+    heading: Any = {name: str(runs[name].iloc[0]) for name in SHARED}
     finished = runs[runs["status"] == "finished"]
     problems = runs.loc[runs["status"] != "finished", [*ROW, "seed", "status", "reason"]]
-    first = runs.iloc[0]
     rows = finished.groupby("label", sort=True)
     costs = rows[["method", "guidance", "settings", "tuned", "default_guidance"]].first()
     costs["seeds"] = rows["seed"].agg(tuple)
@@ -77,18 +59,21 @@ def _leaderboard(frame: pd.DataFrame) -> Leaderboard:
     means, known = rows[[*COSTS]].mean(), rows[[*COSTS]].count()
     costs[[*COSTS]] = means.where(known.eq(known.max(axis=1), axis=0))  # no mean of what some seed did not record
     costs = costs.reset_index()
-    problems = problems.fillna({"reason": "no reason recorded"}).reset_index(drop=True)
-    by_seed = runs[["label", "seed", "folder"]].reset_index(drop=True)
-    heading: Any = {name: str(first[name]) for name in SHARED}
-    cells, scores, references = _cells(frame, finished, costs)
+    scores, names = _scores(frame, finished, costs)
+    references = scores.groupby("column")["reference"].mean().dropna()
+    what = names[[*COLUMN, "direction"]].iloc[scores["column"]].reset_index(drop=True)
     return Leaderboard(
         **heading,
-        cells=cells,
-        scores=scores,
-        references=references,
+        cells=_cells(scores, names, costs),
+        scores=what.assign(
+            label=costs["label"].to_numpy()[scores["row"]],
+            seed=scores["seed"].to_numpy(),
+            value=scores["value"].to_numpy(),
+        ),
+        references=names[COLUMN].iloc[references.index].assign(reference=references).reset_index(drop=True),
         costs=costs,
-        problems=problems,
-        runs=by_seed,
+        problems=problems.fillna({"reason": "no reason recorded"}).reset_index(drop=True),
+        runs=runs[["label", "seed", "folder"]].reset_index(drop=True),
         streams=_streams(finished),
     )
 
@@ -99,123 +84,88 @@ def _labels(runs: pd.DataFrame) -> pd.Series:
     return runs["label"].where(~several, runs["label"] + " #" + runs["variant"].str[:8])
 
 
-def _cells(
-    frame: pd.DataFrame, finished: pd.DataFrame, rows: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The frames of scores: cells, scores and references."""
+def _scores(frame: pd.DataFrame, finished: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The scores of groups, by the numbers of their ``column`` and ``row``, and what each column is.
+
+    Columns are in order metric by metric as they first come, with all classes as the last group of each.
+    """
     import pandas as pd
 
     scores = frame[(frame["scope"] == "group") & frame["folder"].isin(finished["folder"])]
-    order = pd.Series(range(len(finished)), index=finished["folder"])
-    row = pd.Series(rows.index, index=rows["label"]).reindex(finished["label"]).to_numpy()
-    run = scores["folder"].astype(object).map(order).to_numpy(dtype=np.int64)
-    scores = scores.assign(run=run, row=row[run]).sort_values("run", kind="stable")
+    run = pd.Index(finished["folder"].astype(object)).get_indexer(scores["folder"].astype(object))
+    row = pd.Index(rows["label"]).get_indexer(finished["label"])[run]
+    scores = scores.assign(run=run, row=row).sort_values("run", kind="stable")
     names = scores[[*COLUMN, "title", "metric_label", "direction"]].drop_duplicates(COLUMN).astype(object)
-    names = _in_order(names)
-    column = scores.groupby(COLUMN, sort=False, observed=True).ngroup()
-    places = pd.Series(range(len(names)), index=names.pop("number")).sort_index().to_numpy()
-    scores = scores.assign(column=places[column.to_numpy()] if len(names) else column)
-    scores = scores.sort_values(["column", "row", "run"], kind="stable")
-    grouped = scores.groupby(["column", "row"], sort=True)
-    cells = grouped.agg(
-        deviation=("value", "std"),
-        n_seeds=("seed", "size"),
-        known=("value", "count"),
-        n=("n", "min"),
-        reference=("reference", "mean"),
-    ).reset_index()
-    starts = np.cumsum(cells["n_seeds"]) - cells["n_seeds"]  # pandas' mean sums otherwise, which tells ties apart
-    sums = np.add.reduceat(scores["value"].to_numpy(), starts) if len(starts) else starts
-    cells["mean"] = sums / cells["n_seeds"]
-    return _tables(cells, scores, names, rows)
+    order = np.lexsort((names["group"] == "all", names.groupby(METRIC, sort=False).ngroup()))
+    column = scores.groupby(COLUMN, sort=False, observed=True).ngroup().to_numpy()
+    scores = scores.assign(column=np.argsort(order)[column]).sort_values(["column", "row", "run"], kind="stable")
+    return scores, names.iloc[order].reset_index(drop=True)
 
 
-def _in_order(names: pd.DataFrame) -> pd.DataFrame:
-    """The columns of all tables, metric by metric as they first come, with all classes as the last of their groups.
-
-    ``number`` is the place of each before they are put in order.
-    """
-    names = names.assign(number=range(len(names)))
-    metric = names.groupby(METRIC, sort=False).ngroup()
-    order = np.lexsort((names["number"], names["group"] == "all", metric))
-    return names.iloc[order].reset_index(drop=True)
-
-
-def _tables(
-    cells: pd.DataFrame, scores: pd.DataFrame, names: pd.DataFrame, rows: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _cells(scores: pd.DataFrame, names: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     from grasp_bench.stats import half_width
 
-    absent = cells["known"] < cells["n_seeds"]
-    cells[["mean", "reference"]] = cells[["mean", "reference"]].mask(absent)
+    cells = (
+        scores.groupby(["column", "row"], sort=True)
+        .agg(
+            deviation=("value", "std"),
+            n_seeds=("seed", "size"),
+            known=("value", "count"),
+            n=("n", "min"),
+            reference=("reference", "mean"),
+        )
+        .reset_index()
+    )
+    starts = np.cumsum(cells["n_seeds"]) - cells["n_seeds"]  # pandas' mean sums otherwise, which tells ties apart
+    cells["mean"] = (np.add.reduceat(scores["value"].to_numpy(), starts) if len(starts) else starts) / cells["n_seeds"]
+    cells[["mean", "reference"]] = cells[["mean", "reference"]].mask(cells["known"] < cells["n_seeds"])
     half = half_width(cells["deviation"], cells["n_seeds"])
     cells["low"], cells["high"] = cells["mean"] - half, cells["mean"] + half
     lower = (names["direction"] == "lower").to_numpy(dtype=bool)[cells["column"]]
-    signed = cells["mean"].where(~lower, -cells["mean"]).groupby(cells["column"])
-    cells["best"] = (cells["mean"].where(~lower, -cells["mean"]) == signed.transform("max")) & (
-        signed.transform("max") != signed.transform("min")
-    )
+    signed = cells["mean"].where(~lower, -cells["mean"])
+    best, worst = (signed.groupby(cells["column"]).transform(each) for each in ("max", "min"))
+    cells["best"] = (signed == best) & (best != worst)
     cells["tier"] = np.nan
-    measures = cells[["mean", "low", "high", "n_seeds", "n", "reference", "best", "tier"]]
-    what = names.iloc[cells["column"].to_numpy()].reset_index(drop=True)
-    who = rows[[*ROW, "seeds", "provisional"]].iloc[cells["row"].to_numpy()].reset_index(drop=True)
-    references = scores.groupby("column")["reference"].mean().dropna()
-    real = names.iloc[references.index.to_numpy()][COLUMN].reset_index(drop=True)
-    each = names.iloc[scores["column"].to_numpy()][[*COLUMN, "direction"]].reset_index(drop=True)
-    each = each.assign(label=rows["label"].to_numpy()[scores["row"]])
-    return (
-        who.join(what).join(measures.astype({"n": "int64"})),
-        each.assign(seed=scores["seed"].to_numpy(), value=scores["value"].to_numpy()),
-        real.assign(reference=references.to_numpy()),
-    )
+    measures = cells[["mean", "low", "high", "n_seeds", "n", "reference", "best", "tier"]].astype({"n": "int64"})
+    who = rows[[*ROW, "seeds", "provisional"]].iloc[cells["row"]].reset_index(drop=True)
+    return who.join(names.iloc[cells["column"]].reset_index(drop=True)).join(measures)
 
 
 def _streams(finished: pd.DataFrame) -> str:
     """Words on the hashes of what methods saw at the same seed; none where no two share a seed."""
-    if not len(finished) or finished["seed"].value_counts().max() < 2:
+    if not finished["seed"].duplicated().any():
         return ""
-    other: dict[str, None] = {}
-    unknown: dict[str, None] = {}
-    for _, runs in finished.groupby("seed", sort=False):
-        streams = [
-            (label, each if isinstance(each, str) and each else None)
-            for label, each in zip(runs["label"], runs["streams"], strict=True)
-        ]
-        hashes = Counter(each for _, each in streams if each)
-        usual = hashes.most_common(1)[0][0] if hashes else None
-        unknown.update((label, None) for label, each in streams if not each)
-        other.update((label, None) for label, each in streams if each and each != usual)
+    known = finished["streams"].fillna("") != ""
+    unknown, finished = finished[~known], finished[known]
+    usual = finished.groupby("seed")["streams"].transform(lambda each: each.value_counts(sort=False).idxmax())
+    other = finished[finished["streams"] != usual]
     said = []
-    if other:
+    if len(other):
         said.append(
-            f"Data order, noise or timesteps of {', '.join(other)} DIFFER from the other methods' at the same seed, as "
-            "they do where a method resamples classes."
+            f"Data order, noise or timesteps of {', '.join(other['label'].unique())} DIFFER from the other methods' at "
+            "the same seed, as they do where a method resamples classes."
         )
-    if unknown:
-        said.append(f"No hash of data order, noise and timesteps is recorded for {', '.join(unknown)}.")
+    if len(unknown):
+        names = ", ".join(unknown["label"].unique())
+        said.append(f"No hash of data order, noise and timesteps is recorded for {names}.")
     same = "At each seed, data order, noise and timesteps were identical for all methods (by their hash)."
     return " ".join(said) or same
 
 
-def _sorted_boards(boards: Sequence[Leaderboard], key: str | None) -> list[Leaderboard]:
-    metric, _, group = (key or "").partition(":")
-    if key:
-        tables = [board.cells for board in boards]
-        check_known(
-            "--sort", [metric], list(dict.fromkeys(name for table in tables for name in table["metric"].unique()))
-        )
+def _check_sort(tables: Sequence[pd.DataFrame], metric: str, group: str) -> None:
+    metrics = dict.fromkeys(name for cells in tables for name in cells["metric"].unique())
+    check_known("--sort", [metric], [*metrics])
+    if group:
         groups = dict.fromkeys(
             each for cells in tables for each in cells.loc[cells["metric"] == metric, "group"].unique()
         )
-        if group:
-            check_known("--sort", [f"{metric}:{group}"], [f"{metric}:{each}" for each in groups])
-    return [_sorted(board, metric, group) for board in boards]
+        check_known("--sort", [f"{metric}:{group}"], [f"{metric}:{each}" for each in groups])
 
 
 def _sorted(board: Leaderboard, metric: str, group: str) -> Leaderboard:
     import pandas as pd
 
-    table = sort_key(board, metric, group)
+    table = board.sort_key(metric, group)
     if table is None:
         return board
     direction, label, at = table[["direction", "title", "group"]].iloc[0]
@@ -223,9 +173,7 @@ def _sorted(board: Leaderboard, metric: str, group: str) -> Leaderboard:
     means = means.sort_values(ascending=direction == "lower", na_position="last", kind="stable")
     place = pd.Series(range(len(means)), index=means.index)
     metrics = board.cells.groupby(METRIC, sort=False).ngroup()
-    order = np.lexsort((board.cells.index, board.cells["label"].map(place), metrics))
+    cells = board.cells.iloc[np.lexsort((board.cells["label"].map(place), metrics))].reset_index(drop=True)
+    costs = board.costs.iloc[np.argsort(board.costs["label"].map(place))].reset_index(drop=True)
     words = f"{label}, {at}: {WORDS[direction]} first" if len(means) > 1 else ""
-    costs = board.costs.set_index("label").loc[means.index].reset_index()
-    return replace(
-        board, cells=board.cells.iloc[order].reset_index(drop=True), costs=costs[board.costs.columns], sorted_by=words
-    )
+    return replace(board, cells=cells, costs=costs, sorted_by=words)

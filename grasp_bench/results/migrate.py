@@ -32,8 +32,8 @@ def migrate(results: Path) -> Migration:
     rewritten: list[Path] = []
     unreadable: list[str] = []
     current = 0
-    for place in find_records(results):
-        folder = results / place.folder
+    for name in find_records(results):
+        folder = results / name
         classes = folder / CLASSES
         try:
             contents = {folder / RECORD_NAME: record_bytes(read_record(folder / RECORD_NAME))}

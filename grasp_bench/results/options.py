@@ -1,37 +1,45 @@
-"""What a report may be asked for, on the command line and in the markers of a document."""
+"""What a report may be asked for, on the command line and in the markers of a document, and the runs that it leaves."""
 
 from __future__ import annotations
 
+import fnmatch
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from grasp_bench.contracts.record import Source, Status, TestSet
 from grasp_bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from grasp_bench.stats import Test
 
-TESTS = ("permutation", "wilcoxon", "t")
-STATUSES: tuple[str, ...] = get_args(Status)
-SOURCES: tuple[str, ...] = get_args(Source)
-TEST_SETS: tuple[str, ...] = get_args(TestSet)
-CHOICES = {"status": STATUSES, "test": TESTS, "source": SOURCES, "test-set": TEST_SETS}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "status": get_args(Status),
+    "source": get_args(Source),
+    "test-set": get_args(TestSet),
+    "test": ("permutation", "wilcoxon", "t"),
+}
 """Option → what it takes, where that is one of few words."""
+NAMED_BY = {"task": ["task", "task_label"], "method": ["method", "label"], "guidance": ["guidance"]}
+"""Option → the columns that hold what it names."""
 
 
 @dataclass(frozen=True)
 class Options:
     """Which runs are reported, and how they are compared; each is an option of ``grasp-bench report``."""
 
-    task: tuple[str, ...] = ()
-    method: tuple[str, ...] = ()
-    guidance: tuple[str, ...] = ()
-    status: tuple[str, ...] = ()
-    metric: tuple[str, ...] = ()
-    source: tuple[str, ...] = ()
+    task: Sequence[str] = ()
+    method: Sequence[str] = ()
+    guidance: Sequence[str] = ()
+    status: Sequence[str] = ()
+    metric: Sequence[str] = ()
+    source: Sequence[str] = ()
     """Images that are scored, or that the scored classifiers were trained on."""
-    test_set: tuple[str, ...] = ()
+    test_set: Sequence[str] = ()
     sort: str | None = None
     """``METRIC`` or ``METRIC:GROUP``."""
     baseline: str | None = None
@@ -39,8 +47,7 @@ class Options:
     test: Test = "permutation"
 
 
-NAMES = tuple(field.name.replace("_", "-") for field in fields(Options))
-REPEATED = ("task", "method", "guidance", "status", "metric", "source", "test-set")
+DEFAULTS = {field.name.replace("_", "-"): field.default for field in fields(Options)}
 
 
 def parse_options(text: str, where: str) -> Options:
@@ -54,20 +61,87 @@ def parse_options(text: str, where: str) -> Options:
         word = words.pop(0)
         option, equals, value = word.partition("=")
         name = option.removeprefix("--")
-        if not option.startswith("--") or name not in NAMES:
-            known = ", ".join(f"--{each}" for each in NAMES)
-            hint = did_you_mean(option, [f"--{each}" for each in NAMES])
-            raise UserError(f"{where}: {word!r} is no option that can stand here.{hint} There are: {known}.")
+        if not option.startswith("--") or name not in DEFAULTS:
+            known = [f"--{each}" for each in DEFAULTS]
+            hint = did_you_mean(option, known)
+            raise UserError(f"{where}: {word!r} is no option that can stand here.{hint} There are: {', '.join(known)}.")
         if not equals:
             if not words or words[0].startswith("--"):
                 raise UserError(f"{where}: --{name} has no value. Write --{name} VALUE, or remove it.")
             value = words.pop(0)
-        if name in CHOICES and value not in CHOICES[name]:
+        if value not in CHOICES.get(name, (value,)):
             raise UserError(f"{where}: --{name} {value}: expected one of {', '.join(CHOICES[name])}.")
-        if name in REPEATED:
+        if DEFAULTS[name] == ():
             found[name] = (*found.get(name, ()), value)
         elif name in found:
             raise UserError(f"{where}: --{name} is given twice ({found[name]!r} and {value!r}); keep one.")
         else:
             found[name] = value
     return Options(**{name.replace("-", "_"): value for name, value in found.items()})
+
+
+def chosen(frame: pd.DataFrame, options: Options, results: Path) -> pd.DataFrame:
+    """Return the runs and metrics that the filters leave. Raises :class:`UserError` for a name that no run has."""
+    check_tasks(frame, options, results)
+    methods = names(frame, "method")
+    check_known("--method", [name for name in options.method if not is_among(methods, name)], methods)
+    check_known("--guidance", options.guidance, names(frame, "guidance"))
+    kept = frame[matches(frame, options)]
+    if not len(kept):
+        asked = [f"--{name} {value}" for name in (*NAMED_BY, "status") for value in getattr(options, name)]
+        raise UserError(f"{results}: no run is all of {', '.join(asked)}. Leave one of them out.")
+    for option in ("metric", "source", "test_set"):
+        if asked := getattr(options, option):
+            check_known(f"--{option.replace('_', '-')}", asked, list(kept[option].dropna().unique()))
+            kept = kept[kept[option].isin(asked) | kept["metric"].isna()]
+    return kept
+
+
+def check_tasks(frame: pd.DataFrame, options: Options, results: Path) -> None:
+    """Raise :class:`UserError` where there is no run, or none of a task that is asked for."""
+    known = sorted(frame["task"].unique())
+    missing = [name for name in options.task if name not in names(frame, "task")]
+    if not len(frame) or missing:
+        wanted = (*missing, *options.task, "digits-lt")[0]
+        there = f" There are runs of: {', '.join(known)}." if known else ""
+        of = f" of task {missing[0]!r}" if missing else ""
+        raise UserError(
+            f"{results}: no run{of} is recorded there.{there} "
+            f"Make one with `grasp-bench run --method grasp --task {wanted} --results {results}`, "
+            "or name another folder with --results."
+        )
+
+
+def check_known(option: str, asked: Sequence[str], known: Sequence[str]) -> None:
+    """Raise :class:`UserError` for the first that is ``asked`` for and not ``known``."""
+    for name in asked:
+        if name not in known:
+            raise UserError(
+                f"{option} {name}: no run has it.{did_you_mean(name, known)} There are: {', '.join(known)}."
+            )
+
+
+def is_among(known: Sequence[str], wanted: str) -> bool:
+    """Return whether one of the names is the one wanted, or of its pattern."""
+    return wanted in known or bool(fnmatch.filter(known, wanted))
+
+
+def names(frame: pd.DataFrame, option: str) -> list[str]:
+    """Return what ``--option`` can name of the runs, sorted."""
+    return sorted({str(name) for column in NAMED_BY[option] for name in frame[column].unique()})
+
+
+def matches(frame: pd.DataFrame, options: Options) -> pd.Series:
+    """Return which rows of the frame every filter on runs leaves.
+
+    A method is meant by its name, the label of its row, or a pattern of these such as ``grasp+*``.
+    """
+    import pandas as pd
+
+    found = pd.Series(True, index=frame.index)
+    for option, columns in NAMED_BY.items():
+        if asked := set(getattr(options, option)):
+            if option == "method":
+                asked |= {name for each in asked for name in fnmatch.filter(names(frame, option), each)}
+            found &= frame[columns].isin(asked).any(axis=1)
+    return found & frame["status"].isin(options.status) if options.status else found

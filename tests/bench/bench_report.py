@@ -22,11 +22,10 @@ from typing import Any
 from grasp_bench.cli.report import uncollected
 from grasp_bench.contracts.record import RECORD_NAME
 from grasp_bench.contracts.spec import RunSpec
-from grasp_bench.results.build import build
+from grasp_bench.results.formats import terminal
 from grasp_bench.results.frame import load_results
-from grasp_bench.results.grids import sections
 from grasp_bench.results.options import Options
-from grasp_bench.results.text import terminal
+from grasp_bench.results.tables import build, sections
 
 from .recording import RESULTS, ROOT, TRIALS, Measure, record, timed
 

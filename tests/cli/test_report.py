@@ -123,7 +123,7 @@ def test_only_missing_prints_commands(results):
     save(results, record("grasp", 1, [metric("recall", "all", 0.5)]))
     lines = report(results, "--only-missing", "--task", "digits-lt").stdout.splitlines()
     assert lines[0] == "# 2 of 6 runs are missing"
-    assert lines[2].startswith("grasp-bench run --method lora --task digits-lt --guidance cfg --seed 1 --results ")
+    assert lines[2].startswith("grasp-bench run --method lora --task digits-lt --seed 1 --guidance cfg --results ")
 
 
 def test_update_and_check(results, tmp_path):

@@ -9,10 +9,11 @@ import pandas as pd
 from grasp_bench.contracts.record import Cost, Environment, RunRecord, Score, write_record
 from grasp_bench.contracts.spec import Budget, Component, RunSpec
 from grasp_bench.results.board import Leaderboard
-from grasp_bench.results.build import Report, build
-from grasp_bench.results.frame import frame_of
+from grasp_bench.results.frame import frame_of, load_results
 from grasp_bench.results.leaderboard import leaderboards
+from grasp_bench.results.load import FoundRun, read_runs
 from grasp_bench.results.options import Options
+from grasp_bench.results.tables import Report, build
 from grasp_bench.stats import Test
 
 BUDGET = Budget(
@@ -106,6 +107,11 @@ def save(results: Path, *records: RunRecord) -> None:
     """Write records where runs leave them."""
     for each in records:
         write_record(results / each.task_label / each.label / f"seed-{each.spec.seed}", each)
+
+
+def found_runs(results: Path) -> list[FoundRun]:
+    """The runs of a folder with their folders, as the page takes them."""
+    return read_runs(results, load_results(results)["folder"].unique())
 
 
 def framed(records: Iterable[RunRecord]) -> pd.DataFrame:

@@ -3,8 +3,8 @@ from helpers.records import boards, metric, record, reported
 from scipy.stats import friedmanchisquare
 
 from grasp_bench.results.across import across_tasks
-from grasp_bench.results.grids import sections
-from grasp_bench.results.text import terminal
+from grasp_bench.results.formats import terminal
+from grasp_bench.results.tables import sections
 
 VALUES = {"a": (0.9, 0.8, 0.7, 0.9), "b": (0.5, 0.6, 0.9, 0.4), "c": (0.1, 0.7, 0.2, 0.3)}
 

@@ -4,8 +4,7 @@ import pytest
 from helpers.records import boards, framed, metric, record
 
 from grasp_bench.errors import UserError
-from grasp_bench.results.choose import chosen
-from grasp_bench.results.options import Options
+from grasp_bench.results.options import Options, chosen
 
 RESULTS = Path("results")
 

@@ -2,9 +2,9 @@ import pytest
 from helpers.records import boards, metric, record, reported
 
 from grasp_bench.errors import UserError
-from grasp_bench.results.differences import differences
-from grasp_bench.results.grids import sections
-from grasp_bench.results.text import terminal
+from grasp_bench.results.comparisons import differences
+from grasp_bench.results.formats import terminal
+from grasp_bench.results.tables import sections
 
 
 def runs(seeds=range(5), methods=(("base", 0.5), ("better", 0.6), ("worse", 0.3))):

@@ -13,7 +13,6 @@ from helpers.records import example, framed, metric, record, save, separated
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.results import frame, load
 from grasp_bench.results.frame import INDEX_NAME, load_results
-from grasp_bench.results.load import load_runs
 
 same = pd.testing.assert_frame_equal
 
@@ -26,7 +25,7 @@ def results(tmp_path: Path) -> Path:
 
 def from_records(results: Path) -> pd.DataFrame:
     """The frame, without the cache."""
-    return frame.frame_of((run.folder.relative_to(results).as_posix(), run.record) for run in load_runs(results))
+    return frame.frame_of(load.read_each(results, load.find_records(results)))
 
 
 @pytest.fixture
@@ -93,8 +92,9 @@ def spoil_bytes(path: Path) -> None:
 
 
 def spoil_format(path: Path) -> None:
-    table = pq.read_table(path)
-    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"format": b"0"}), path)
+    table = pd.read_parquet(path)
+    table.attrs["format"] = "0"
+    table.to_parquet(path)
 
 
 def spoil_columns(path: Path) -> None:
@@ -198,12 +198,12 @@ def test_a_title_names_the_source_where_a_metric_has_several():
 @pytest.mark.parametrize(
     ("changed", "method", "guidance", "settings"),
     [
-        ({}, "", "", ""),
-        ({"method": {"rank": 32}}, "--set rank=32", "", "rank=32"),
+        ({}, "{}", "{}", ""),
+        ({"method": {"rank": 32}}, '{"rank": 32}', "{}", "rank=32"),
         (
             {"method": {"learning_rate": 0.01, "rank": 32}, "guidance": {"guidance_scale": 3.0}},
-            "--set learning_rate=0.01 --set rank=32",
-            "--guidance-set guidance_scale=3.0",
+            '{"learning_rate": 0.01, "rank": 32}',
+            '{"guidance_scale": 3.0}',
             "guidance_scale=3.0, learning_rate=0.01, rank=32",
         ),
     ],
@@ -213,13 +213,11 @@ def test_settings_are_those_that_were_changed(changed, method, guidance, setting
     assert found[["method_settings", "guidance_settings", "settings"]].to_list() == [method, guidance, settings]
 
 
-def test_options_name_budget_backbone_and_search():
+def test_backbone_and_search_are_named():
     tuned = Tuning(trials=20, best=3, settings={"rank": 8})
     run = record("lora", 0, tuned=tuned, default_backbone=False, backbone_label="tiny-32")
-    spec = run.spec.model_copy(update={"budget": run.spec.budget.model_copy(update={"name": "smoke"})})
-    found = framed([run.model_copy(update={"spec": spec})]).iloc[0]
-    assert found["task_settings"] == "--budget smoke --backbone tiny-32"
-    assert (found["method_settings"], found["tuned"], found["settings"]) == ("--tuned", "20", "backbone=tiny-32")
+    found = framed([run]).iloc[0]
+    assert (found["backbone_label"], found["tuned"], found["settings"]) == ("tiny-32", "20", "backbone=tiny-32")
 
 
 def test_a_patch_of_the_rules_leaves_runs_comparable():

@@ -2,8 +2,8 @@ import re
 
 from helpers.records import example, metric, record, reported, separated
 
-from grasp_bench.results.grids import sections
-from grasp_bench.results.latex import escaped, latex
+from grasp_bench.results.formats import latex, latex_escaped
+from grasp_bench.results.tables import sections
 
 
 def unescaped_braces(text: str) -> int:
@@ -61,7 +61,7 @@ def test_labels_differ_within_a_report():
 
 
 def test_escaping_leaves_plain_words():
-    assert escaped("grasp, rank 16") == "grasp, rank 16"
+    assert latex_escaped("grasp, rank 16") == "grasp, rank 16"
 
 
 def test_equal_titles_have_labels_of_their_own():

@@ -4,14 +4,14 @@ import shutil
 import warnings
 
 import pytest
-from helpers.records import metric, record, save
+from helpers.records import found_runs, metric, record, save
 
 from grasp_bench.errors import UserError
-from grasp_bench.results.load import RecordWarning, load_runs
+from grasp_bench.results.load import RecordWarning
 
 
 def load_records(results):
-    return [run.record for run in load_runs(results)]
+    return [run.record for run in found_runs(results)]
 
 
 def test_every_record_is_found(tmp_path):

@@ -1,8 +1,8 @@
 import pytest
 from helpers.records import example, metric, record, reported, separated
 
-from grasp_bench.results.grids import sections
-from grasp_bench.results.markdown import escaped, markdown
+from grasp_bench.results.formats import markdown, markdown_escaped
+from grasp_bench.results.tables import sections
 
 
 def test_tables_headings_and_notes():
@@ -23,7 +23,7 @@ def test_tiers_are_raised():
 
 
 def test_one_tilde_of_changed_settings_stays():
-    assert escaped("grasp~rank=32") == "grasp~rank=32"
+    assert markdown_escaped("grasp~rank=32") == "grasp~rank=32"
 
 
 def test_headings_have_the_level_asked_for():
@@ -39,5 +39,5 @@ def test_a_hostile_name_stays_within_its_cell(name):
     row = next(line for line in text.splitlines() if line.endswith("| 1, provisional | 0.500 |"))
     assert row.replace("\\|", "").count("|") == 6
     shown = row[row.index("a=") : row.index(" | 1, provisional")]
-    assert shown == escaped(f"a={name}")
+    assert shown == markdown_escaped(f"a={name}")
     assert not any(each in "<>[]`*_&~$" and shown[at - 1] != "\\" for at, each in enumerate(shown))

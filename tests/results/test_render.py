@@ -3,7 +3,7 @@ import json
 import pytest
 from helpers.records import example, record, reported, separated
 
-from grasp_bench.results.render import FORMATS, json_text, rendered
+from grasp_bench.results.formats import FORMATS, json_text, rendered
 
 
 def test_json_round_trip():

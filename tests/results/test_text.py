@@ -4,8 +4,8 @@ import pytest
 from helpers.records import example, metric, record, reported, separated
 from rich.cells import cell_len
 
-from grasp_bench.results.grids import Grid, Section, Text, sections
-from grasp_bench.results.text import printable, terminal
+from grasp_bench.results.formats import printable, terminal
+from grasp_bench.results.tables import Grid, Section, Text, sections
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from helpers.records import boards, metric, record, separated
 
-from grasp_bench.results.tiers import _can_separate, _compared, with_tiers
+from grasp_bench.results.comparisons import _can_separate, _compared, with_tiers
 from grasp_bench.stats import tiers
 
 

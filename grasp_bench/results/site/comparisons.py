@@ -11,10 +11,9 @@ from markupsafe import Markup
 from grasp_bench.results.across import Across, across_tasks
 from grasp_bench.results.board import METRIC
 from grasp_bench.results.cd_diagram import cd_diagram_svg
-from grasp_bench.results.differences import Differences, differences
+from grasp_bench.results.comparisons import TEST_NAMES, Differences, differences
 from grasp_bench.results.site.boards import Board
 from grasp_bench.results.site.charts import ABSENT, Chart
-from grasp_bench.results.tiers import TEST_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd

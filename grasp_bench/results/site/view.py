@@ -11,12 +11,12 @@ from typing import Any
 
 from grasp_bench.contracts.record import ARROWS, RECORD_NAME
 from grasp_bench.results.board import Leaderboard
-from grasp_bench.results.grids import OTHER_PROTOCOL, PROVISIONAL, decimals
 from grasp_bench.results.site.boards import Board, Metric, Run
 from grasp_bench.results.site.charts import ABSENT, BETTER, COSTS
 from grasp_bench.results.site.command import run_command
 from grasp_bench.results.site.glossary import COSTS as COST_DEFINITIONS
 from grasp_bench.results.site.glossary import Definition, definition
+from grasp_bench.results.tables import OTHER_PROTOCOL, PROVISIONAL, decimals
 from grasp_bench.run.files import CLASSES, TRAIN_LOG
 
 KEPT = (RECORD_NAME, TRAIN_LOG, CLASSES)

@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from helpers.records import cost, metric, record
+from helpers.records import cost, found_runs, metric, record
 
 from grasp_bench.contracts.record import RunRecord, write_record
 from grasp_bench.contracts.spec import Component
-from grasp_bench.results.load import load_runs
 from grasp_bench.results.site import write_site
 from grasp_bench.run.files import GENERATED_SHEET, REAL_SHEET
 from grasp_bench.run.sheet import write_sheet
@@ -91,4 +90,4 @@ def _add_files(place: Path, number: int, seed: int) -> None:
 
 def make_page(results: Path, folder: Path, baseline: str | None = None) -> Path:
     """The page of all runs under ``results``."""
-    return write_site(load_runs(results), folder, baseline)
+    return write_site(found_runs(results), folder, baseline)

@@ -10,8 +10,9 @@ import io
 import tempfile
 from pathlib import Path
 
+from helpers.records import found_runs
+
 from grasp_bench.io import write_bytes
-from grasp_bench.results.load import load_runs
 from grasp_bench.results.site import write_site
 from results.site.browser import chromium, prefer, resize
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--click", default="", help="CSS selector of what to click first")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, chromium() as driver:
-        page = write_site(load_runs(arguments.results), Path(folder))
+        page = write_site(found_runs(arguments.results), Path(folder))
         resize(driver, arguments.width, arguments.height)
         prefer(driver, arguments.scheme)
         driver.get(page.as_uri())

@@ -2,8 +2,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from helpers.records import found_runs
 
-from grasp_bench.results.load import load_runs
 from grasp_bench.results.site.boards import read_boards
 from grasp_bench.results.site.charts import metric_charts, pareto_front, training_chart
 from grasp_bench.results.site.routing import routing_charts
@@ -13,7 +13,7 @@ from results.site.results import CLUSTERS, HOSTILE, PEAR, make_results
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
-    (found,) = read_boards(load_runs(make_results(tmp_path_factory.mktemp("results"))))
+    (found,) = read_boards(found_runs(make_results(tmp_path_factory.mktemp("results"))))
     return found
 
 
@@ -121,7 +121,7 @@ def test_whiskers_reach_over_the_interval(charts, tmp_path):
         end = float(bar.find("rect").get("x")) + length
         reach = length * half / mean
         assert ends(whisker) == pytest.approx((end - reach, end + reach), abs=0.05)
-    (board,) = read_boards(load_runs(make_results(tmp_path, seeds=2)))
+    (board,) = read_boards(found_runs(make_results(tmp_path, seeds=2)))
     assert not marks(next(metric_charts(board, board.main[0])), ".//path[@class='whisker']")
 
 
@@ -169,7 +169,7 @@ def test_neighbours_of_many_classes_are_averaged(tmp_path):
     lines = ["class,group,train_images,metric,n,value,floor,low,high"]
     lines += [f"c{number},head,{number + 1},fd,30,{number},,," for number in range(400)]
     (results / "digits-lt" / "method-0" / "seed-0" / "classes.csv").write_text("\n".join(lines))
-    (board,) = read_boards(load_runs(results))
+    (board,) = read_boards(found_runs(results))
     (chart,) = (chart for chart in metric_charts(board, board.main[0]) if "every class" in chart.title)
     assert [row[1] for row in chart.rows] == ["10 classes"] * 40
     assert chart.rows[0] == ("grasp", "10 classes", "5.5", "4.5")

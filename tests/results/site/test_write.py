@@ -8,17 +8,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers.records import metric, record, save, separated
+from helpers.records import found_runs, metric, record, save, separated
 
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.errors import UserError
 from grasp_bench.results.frame import load_results
-from grasp_bench.results.grids import OTHER_PROTOCOL
 from grasp_bench.results.leaderboard import leaderboards
-from grasp_bench.results.load import load_runs
 from grasp_bench.results.site.boards import read_boards
 from grasp_bench.results.site.glossary import COSTS, definition
 from grasp_bench.results.site.write import script_json
+from grasp_bench.results.tables import OTHER_PROTOCOL
 from grasp_bench.run.files import REAL_SHEET
 from grasp_bench.run.sheet import write_sheet
 from results.site.results import BREAKOUT, CLASSES, CLUSTERS, HOSTILE, PEAR, make_page, make_results
@@ -134,7 +133,7 @@ def test_leaderboards_that_only_the_protocol_sets_apart_are_told_apart(tmp_path,
     assert apart.words("h2")[:2] == titles
     assert apart.words("a")[1:] == titles  # after the one that skips
     assert apart.text.count(OTHER_PROTOCOL) == 2
-    for board in read_boards(load_runs(tmp_path / "results")):
+    for board in read_boards(found_runs(tmp_path / "results")):
         assert board.table.costs["seeds"].iloc[0] == tuple(run.seed for run in board.runs["grasp"])
     assert "protocol" not in page.words("h2")[0]
     assert OTHER_PROTOCOL not in page.text

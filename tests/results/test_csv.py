@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.records import cost, example, metric, record, reported, separated
 
-from grasp_bench.results.long import COLUMNS, csv_text, parquet_bytes
+from grasp_bench.results.formats import KINDS, csv_text, rendered
 
 
 def lines(records, **options) -> list[dict[str, str]]:
@@ -49,8 +49,8 @@ def test_a_name_is_no_formula_to_a_spreadsheet(name):
 
 def test_parquet_has_the_lines_of_the_csv_with_types():
     report = reported(separated() + example()[-1:], baseline="last")
-    table = pq.read_table(io.BytesIO(parquet_bytes(report)))
-    assert table.column_names == list(COLUMNS)
+    table = pq.read_table(io.BytesIO(rendered(report, "parquet")))
+    assert table.column_names == list(KINDS)
     plain = [{k: "" if v is None else str(v) for k, v in row.items()} for row in table.to_pylist()]
     assert plain == list(csv.DictReader(io.StringIO(csv_text(report))))
     assert table["tier"].to_pylist() == [1, 1, 2, None]
