@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,14 +72,14 @@ def score(
 ) -> None:
     """Score FAKE against REAL: every group at equal counts, beside what held-out real images score."""
     from grasp_bench.cli.output import console
-    from grasp_bench.cli.score_input import features_of
+    from grasp_bench.cli.score_input import classes_of, features_of
     from grasp_bench.cli.score_report import Comparison, compare
     from grasp_bench.contracts.progress import Progress
-    from grasp_bench.data.features import write_features
+    from grasp_bench.data.features import FeatureSet, write_features
     from grasp_bench.io import write_json
     from grasp_bench.metrics.memorisation import NEAR
     from grasp_bench.metrics.protocol import Protocol
-    from grasp_bench.results.scores import json_payload, rich_report
+    from grasp_bench.results.formats import terminal
 
     chosen = _metrics(metrics, train is not None)
     copies = any(metric.train_minimum for metric in chosen)
@@ -92,10 +93,10 @@ def score(
     if near is not None and not copies:
         raise UserError(f"--near {near}: copies are of training images. Add --train, and authenticity to --metrics.")
     sources = _open({"REAL": real, "FAKE": fake, "--train": train}, labels, (real_labels, fake_labels, train_labels))
-    if all(each.images is None for each in sources) and (extractor or weights):
+    if all(isinstance(each.held, FeatureSet) for each in sources) and (extractor or weights):
         option = "--extractor" if extractor else "--weights"
         raise UserError(f"{option}: {real} and {fake} hold features, not images: nothing is extracted. Leave it out.")
-    names, members = _classes(sources, groups, head_above, tail_below, per_class)
+    names, members = classes_of(sources, groups, (head_above, tail_below), per_class)
     _check_counts(sources, names, members, protocol)
     progress = Progress()
 
@@ -111,10 +112,11 @@ def score(
             write_features(features_out.with_suffix(f".{role}.safetensors"), found)
     ratio = (NEAR if near is None else near) if copies else None
     comparison = Comparison(sources, sets, names, members, protocol, identity, cluster_by, ratio)
-    report = compare(comparison, progress)
-    console().print(rich_report(report, per_class))
+    section, payload = compare(comparison, per_class, progress)
+    there = console()
+    sys.stdout.write(terminal([section], there.width, there.is_terminal))
     if json_path:
-        write_json(json_path, json_payload(report))
+        write_json(json_path, payload)
 
 
 def _metrics(asked: str | None, trained: bool) -> tuple[FeatureMetric, ...]:
@@ -146,37 +148,6 @@ def _open(paths: dict[str, Path | None], shared: Path | None, own: tuple[Path | 
         return sources
     labelled = [each for each in sources if each.role == "--train" and each.labels is not None]
     return share_labels(shared, [each for each in sources if each not in labelled]) + labelled
-
-
-def _classes(
-    sources: list[Source], groups: Path | None, head_above: int | None, tail_below: int | None, per_class: bool
-) -> tuple[list[str], dict[str, np.ndarray]]:
-    """The classes, and each group's indices among them; "all" last."""
-    from collections import Counter
-
-    import numpy as np
-
-    from grasp_bench.cli.score_input import class_names, read_groups, split_groups
-
-    limits = (head_above, tail_below)
-    if groups and limits != (None, None):
-        raise UserError("--groups and --head-above/--tail-below both make groups. Give one.")
-    if limits != (None, None) and None in limits:
-        raise UserError("--head-above and --tail-below go together: give both.")
-    names = class_names(sources)
-    if names is None:
-        if groups or head_above is not None or per_class:
-            raise UserError(
-                f"{sources[0]} has no labels, so there are no classes to group or to show. Give class sub-folders, "
-                "labels in the file, or --labels."
-            )
-        return ["all"], {"all": np.arange(1)}
-    found = read_groups(groups, names) if groups else {}
-    if head_above is not None and tail_below is not None:
-        counts = Counter(sources[0].labels or [])
-        found = split_groups({name: counts[name] for name in names}, head_above, tail_below)
-    members = {group: np.array(sorted(names.index(each) for each in classes)) for group, classes in found.items()}
-    return names, {**members, "all": np.arange(len(names))}
 
 
 def _check_counts(sources: list[Source], names: list[str], members: dict[str, np.ndarray], protocol: Protocol) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from grasp_bench.contracts.extractor import PretrainedExtractor
 from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.task import GROUPS
 from grasp_bench.data.features import FeatureSet, cached_features, holds_features, read_features
 from grasp_bench.data.images import ImageSet, read_image_set
-from grasp_bench.data.labels import Row, align, csv_lines, read_labels, some
+from grasp_bench.data.labels import Row, align, read_labels, some
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError, did_you_mean
 
@@ -28,9 +30,12 @@ class Source:
     ids: list[str]
     labels: list[str] | None
     columns: dict[str, list[str]]
-    ignored: list[str]
-    images: ImageSet | None = None
-    found: FeatureSet | None = None
+    held: ImageSet | FeatureSet
+
+    @property
+    def ignored(self) -> list[str]:
+        """Files that are no images."""
+        return self.held.ignored if isinstance(self.held, ImageSet) else []
 
     def __str__(self) -> str:
         return f"{self.role} ({self.path})"
@@ -44,9 +49,9 @@ def open_source(role: str, path: Path, labels: Path | None) -> Source:
         if len(set(ids)) < len(ids):
             raise UserError(f"{path}: ids appear more than once. Give every row its own.")
         names, columns = align(read_labels(labels), ids, labels, path) if labels else (found.labels, {})
-        return Source(role, path, ids, names, columns, [], found=found)
+        return Source(role, path, ids, names, columns, found)
     images = read_image_set(path, labels)
-    return Source(role, path, images.ids, images.labels, images.columns, images.ignored, images=images)
+    return Source(role, path, images.ids, images.labels, images.columns, images)
 
 
 def share_labels(path: Path, sources: Sequence[Source]) -> list[Source]:
@@ -74,7 +79,39 @@ def share_labels(path: Path, sources: Sequence[Source]) -> list[Source]:
     return [replace(each, labels=own, columns=further) for each, (own, further) in zip(sources, aligned, strict=True)]
 
 
-def class_names(sources: Sequence[Source]) -> list[str] | None:
+def classes_of(
+    sources: Sequence[Source], groups: Path | None, limits: tuple[int | None, int | None], per_class: bool
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The classes, and each group's indices among them, "all" last; groups are of a file or by ``limits``.
+
+    The limits are of the number of real images: head above the first, tail below the second.
+    """
+    head_above, tail_below = limits
+    if groups and limits != (None, None):
+        raise UserError("--groups and --head-above/--tail-below both make groups. Give one.")
+    if limits != (None, None) and None in limits:
+        raise UserError("--head-above and --tail-below go together: give both.")
+    names = _class_names(sources)
+    if names is None:
+        if groups or head_above is not None or per_class:
+            raise UserError(
+                f"{sources[0]} has no labels, so there are no classes to group or to show. Give class sub-folders, "
+                "labels in the file, or --labels."
+            )
+        return ["all"], {"all": np.arange(1)}
+    found = _read_groups(groups, names) if groups else {}
+    if head_above is not None and tail_below is not None:
+        if tail_below > head_above + 1:
+            raise UserError(
+                f"--head-above {head_above} and --tail-below {tail_below}: a class could be both. Lower --tail-below."
+            )
+        by_count = groups_by_count(Counter(sources[0].labels), head_above, tail_below)
+        found = dict(sorted(by_count.items(), key=lambda each: GROUPS.index(each[1])))
+    members = {group: np.flatnonzero([found[name] == group for name in names]) for group in found.values()}
+    return names, members | {"all": np.arange(len(names))}
+
+
+def _class_names(sources: Sequence[Source]) -> list[str] | None:
     """The classes, which must be the same in all sets; numbers in their order. None where no set has labels."""
     first = sources[0]
     for each in sources[1:]:
@@ -83,11 +120,10 @@ def class_names(sources: Sequence[Source]) -> list[str] | None:
             raise UserError(
                 f"{with_} has labels and {without} has none. Give both class sub-folders or labels, or neither."
             )
-        if first.labels is not None and each.labels is not None:
-            only = [sorted(set(a) - set(b)) for a, b in ((first.labels, each.labels), (each.labels, first.labels))]
-            if any(only):
-                parts = [f"only in {s}: {some(o)}" for s, o in zip((first, each), only, strict=True) if o]
-                raise UserError(f"the classes differ: {'; '.join(parts)}. Take them out or add images of them.")
+        ours, theirs = set(first.labels or ()), set(each.labels or ())
+        only = ((first, ours - theirs), (each, theirs - ours))
+        if parts := [f"only in {source}: {some(sorted(classes))}" for source, classes in only if classes]:
+            raise UserError(f"the classes differ: {'; '.join(parts)}. Take them out or add images of them.")
     if first.labels is None:
         return None
     names = set(first.labels)
@@ -95,41 +131,18 @@ def class_names(sources: Sequence[Source]) -> list[str] | None:
     return sorted(names, key=(lambda name: (int(name), name)) if numbers else None)
 
 
-def read_groups(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """Group → its classes, of a CSV file with the columns ``class`` and ``group`` that holds every class once."""
-    lines = csv_lines(path)
-    header = [name.lower() for name in lines[0][1]] if lines else []
-    if sorted(header) != ["class", "group"]:
-        raise UserError(f"{path}, line 1: the columns are {', '.join(header) or 'none'}, expected: class,group")
-    groups: dict[str, list[str]] = {}
-    seen: dict[str, int] = {}
-    for number, row in lines[1:]:
-        if len(row) != 2 or not all(row):
-            raise UserError(f"{path}, line {number}: expected a class and a group, found {','.join(row)!r}.")
-        name, group = row if header[0] == "class" else row[::-1]
-        if name in seen:
-            raise UserError(f"{path}, line {number}: class {name!r} has a group on line {seen[name]} already.")
+def _read_groups(path: Path, names: Sequence[str]) -> dict[str, str]:
+    """Class → its group, of a CSV file with the columns ``class`` and ``group`` that holds every class once."""
+    rows = read_labels(path, ("class",), ("group",))
+    for name, row in rows.items():
         if name not in names:
             hint = did_you_mean(name, names)
-            raise UserError(f"{path}, line {number}: class {name!r} has no images.{hint} There are: {some(names)}.")
-        if group == "all":
-            raise UserError(f'{path}, line {number}: no group may be called "all": it stands for every class.')
-        seen[name] = number
-        groups.setdefault(group, []).append(name)
-    if missing := [name for name in names if name not in seen]:
+            raise UserError(f"{path}, line {row.line}: class {name!r} has no images.{hint} There are: {some(names)}.")
+        if row.label == "all":
+            raise UserError(f'{path}, line {row.line}: no group may be called "all": it stands for every class.')
+    if missing := [name for name in names if name not in rows]:
         raise UserError(f"{path}: no group for {len(missing)} of {len(names)} classes: {some(missing)}.")
-    return groups
-
-
-def split_groups(counts: Mapping[str, int], head_above: int, tail_below: int) -> dict[str, list[str]]:
-    """Head, medium and tail by the number of images of each class; those without a class are left out."""
-    if tail_below > head_above + 1:
-        raise UserError(
-            f"--head-above {head_above} and --tail-below {tail_below}: a class could be both. Lower --tail-below."
-        )
-    found = groups_by_count(counts, head_above, tail_below)
-    groups = {group: [name for name in counts if found[name] == group] for group in ("head", "medium", "tail")}
-    return {group: classes for group, classes in groups.items() if classes}
+    return {name: row.label for name, row in rows.items()}
 
 
 def features_of(
@@ -138,38 +151,36 @@ def features_of(
     cache_dir: Path,
     batch_size: int,
     progress: Progress,
-) -> tuple[list[FeatureSet], dict[str, str] | None]:
-    """Features of every set in an order that does not depend on the files', and what they were extracted with."""
-    extractor = resolve() if any(each.images is not None for each in sources) else None
-    recorded = [each.found.extractor if each.found is not None else None for each in sources]
-    identities = [extractor.identity if s.images and extractor else r for s, r in zip(sources, recorded, strict=True)]
+) -> tuple[list[FeatureSet], dict[str, str]]:
+    """Features of every set, and what they were extracted with; empty where no file says it."""
+    extractor = resolve() if any(isinstance(each.held, ImageSet) for each in sources) else None
+    own = extractor.identity if extractor else {}
+    identities = [own if isinstance(each.held, ImageSet) else each.held.extractor or {} for each in sources]
     known = [(source, identity) for source, identity in zip(sources, identities, strict=True) if identity]
     for source, identity in known[1:]:
         first, expected = known[0]
         if differ := sorted(key for key in expected.keys() | identity.keys() if expected.get(key) != identity.get(key)):
             told = "; ".join(f"{key}: {expected.get(key)} / {identity.get(key)}" for key in differ)
             raise UserError(f"{first} and {source} are not of one extractor ({told}). Extract both with the same.")
-    if extractor is not None and len(known) < len(sources):
-        source = next(s for s, identity in zip(sources, identities, strict=True) if not identity)
+    if extractor is not None and {} in identities:
         raise UserError(
-            f"{source}: does not say which extractor its features come from, so images cannot be compared with "
-            "them. Give the images, or a file written by --features-out."
+            f"{sources[identities.index({})]}: does not say which extractor its features come from, so images cannot "
+            "be compared with them. Give the images, or a file written by --features-out."
         )
-    sets = []
+    sets: list[FeatureSet] = []
     for source in sources:
-        if source.images is not None and extractor is not None:
-            features = cached_features(source.images, extractor, cache_dir, batch_size, progress)
-            found = FeatureSet(features, source.labels, source.ids, extractor.identity)
-        elif source.found is not None:
-            found = replace(source.found, labels=source.labels)
-        sets.append(found)
-    for source, found in zip(sources[1:], sets[1:], strict=True):
-        if (width := found.features.shape[1]) != (expected_width := sets[0].features.shape[1]):
+        if isinstance(source.held, FeatureSet):
+            sets.append(replace(source.held, labels=source.labels))
+        elif extractor is not None:
+            features = cached_features(source.held, extractor, cache_dir, batch_size, progress)
+            sets.append(FeatureSet(features, source.labels, source.ids, own))
+        width, expected_width = sets[-1].features.shape[1], sets[0].features.shape[1]
+        if width != expected_width:
             raise UserError(
                 f"{sources[0]} has features of width {expected_width} and {source} of width {width}: they are not of "
                 "one extractor. Extract both with the same."
             )
-    return sets, known[0][1] if known else None
+    return sets, known[0][1] if known else {}
 
 
 def indices_of(source: Source, names: Sequence[str]) -> np.ndarray:
@@ -182,8 +193,8 @@ def draw_keys(source: Source, features: np.ndarray) -> list[str]:
     """What identifies each image when images are drawn: its name, or its content where names are mere positions."""
     if source.ids != [str(row) for row in range(len(features))]:
         return source.ids
-    if source.images is not None:
-        return source.images.digests()
+    if isinstance(source.held, ImageSet):
+        return source.held.digests()
     return [hashlib.sha256(row.tobytes()).hexdigest() for row in features]
 
 

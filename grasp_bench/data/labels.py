@@ -31,34 +31,28 @@ class Row:
     further: dict[str, str]
 
 
-def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Line number and stripped values of every line of a CSV file in UTF-8 that is not blank, with any line ends.
+def read_labels(
+    path: Path, ids: tuple[str, ...] = ID_COLUMNS, labels: tuple[str, ...] = LABEL_COLUMNS
+) -> dict[str, Row]:
+    """Id → row of a CSV file (comma, UTF-8, a byte order mark is passed over), whose values are stripped.
 
-    A byte order mark is passed over. Raises :class:`UserError` when the file cannot be read.
+    The first row names the columns: one of ``ids``, which are paths unless they are others than :data:`ID_COLUMNS`, one
+    of ``labels``, and further ones that are kept, such as ``patient_id``. Raises :class:`UserError` with the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            return [(reader.line_num, [value.strip() for value in values]) for values in reader if values]
+            lines = [(reader.line_num, [value.strip() for value in values]) for values in reader if values]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV in UTF-8 ({error}). Save it as CSV (comma, UTF-8).") from error
-
-
-def read_labels(path: Path) -> dict[str, Row]:
-    """Id → row of a CSV file, as :func:`csv_lines` reads it.
-
-    The first row names the columns: one of ``id``, ``file``, ``filename``, ``file_name``, ``image`` and ``path``; one
-    of ``label`` and ``class``; further ones (``patient_id``) are kept. Raises :class:`UserError` with the line.
-    """
-    if not path.exists():
-        raise UserError(f"{path}: there is no such labels file.")
-    lines = csv_lines(path)
     if not lines:
-        raise UserError(f"{path}: is empty. Its first line names the columns, such as: id,label")
+        raise UserError(f"{path}: is empty. Its first line names the columns, such as: {ids[0]},{labels[0]}")
     header = lines[0][1]
     if repeated := sorted({name for name in header if header.count(name) > 1}):
         raise UserError(f"{path}, line 1: the columns {some(map(repr, repeated))} appear more than once. Rename them.")
-    id_column, label_column = _column(path, header, ID_COLUMNS), _column(path, header, LABEL_COLUMNS)
+    id_column, label_column = _column(path, header, ids), _column(path, header, labels)
     rows: dict[str, Row] = {}
     for line, values in lines[1:]:
         where = f"{path}, line {line}"
@@ -67,13 +61,15 @@ def read_labels(path: Path) -> dict[str, Row]:
         record = dict(zip(header, values, strict=True))
         name, label = record.pop(id_column), record.pop(label_column)
         if not name:
-            raise UserError(f"{where}: the id is empty. Fill it in or remove the line.")
-        relative = PurePosixPath(name)
-        if relative.is_absolute() or ".." in relative.parts:
-            raise UserError(f"{where}: {name!r} leads out of the folder. Write paths relative to the folder.")
+            raise UserError(f"{where}: the {ids[0]} is empty. Fill it in or remove the line.")
+        if ids is ID_COLUMNS:
+            relative = PurePosixPath(name)
+            if relative.is_absolute() or ".." in relative.parts:
+                raise UserError(f"{where}: {name!r} leads out of the folder. Write paths relative to the folder.")
+            name = str(relative)
         if not label:
             raise UserError(f"{where}: {name!r} has an empty {label_column}. Fill it in or remove the line.")
-        first = rows.setdefault(str(relative), Row(line, label, record))
+        first = rows.setdefault(name, Row(line, label, record))
         if first.line != line:
             raise UserError(f"{where}: {name!r} was on line {first.line} already. Keep one of the two.")
     if not rows:

@@ -184,7 +184,8 @@ def test_one_labels_file_for_both_and_patients(files):
     assert found["real_unit"] == found["fake_unit"] == "patient_id"
     assert 2 <= found["real_units"] <= 15
     assert found["low"] <= payload["rows"][0]["value"] <= found["high"]
-    assert f"{found['real_units']} (patient_id)" in shown
+    assert "units (patient_id, patient_id)" in shown
+    assert f"{found['real_units']}, {found['fake_units']}\n" in shown
     assert "Did you mean 'patient_id'" in mistake(*arguments[:-1], "patient")
     assert "without --bootstrap" in mistake(*files, "--labels", "labels.csv", "--cluster-by", "patient_id")
     assert "'0-000' is an image of REAL" in mistake(files[0], files[0], "--labels", "labels.csv")
@@ -292,7 +293,7 @@ def test_rows_that_are_not_numbers_or_have_no_direction(files):
         (["--labels", "a.csv", "--real-labels", "b.csv"], ["Give either"]),
         (["--features-out", "f.npz"], [".safetensors"]),
         (["--train", "x.npz", "--metrics", "fd"], ["--train", "irs or authenticity"]),
-        (["--groups", "none.csv"], ["none.csv", "cannot be read"]),
+        (["--groups", "none.csv"], ["none.csv", "no such file"]),
         (["--labels", "none.csv"], ["none.csv"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
@@ -308,11 +309,11 @@ def test_mistakes_in_options(files, arguments, parts):
     [
         ("class,group\ncat,a\ndog,a\n", "no group for 1 of 3 classes: eel"),
         ("class,group\ncat,a\ndgo,a\n", "line 3: class 'dgo' has no images. Did you mean 'dog'?"),
-        ("class,group\ncat,a\ncat,b\n", "line 3: class 'cat' has a group on line 2"),
+        ("class,group\ncat,a\ncat,b\n", "line 3: 'cat' was on line 2 already"),
         ("class,group\ncat,all\n", 'may be called "all"'),
-        ("class,group\ncat\n", "line 2: expected a class and a group"),
-        ("name,group\ncat,a\n", "expected: class,group"),
-        ("", "the columns are none"),
+        ("class,group\ncat\n", "line 2: 1 values for 2 columns (class, group)"),
+        ("name,group\ncat,a\n", "line 1: no column for the class among name, group"),
+        ("", "is empty. Its first line names the columns, such as: class,group"),
     ],
 )
 def test_mistakes_in_groups(files, text, part):

@@ -120,7 +120,7 @@ def test_one_name_for_two_images_is_not_guessed(root: Path) -> None:
 
 
 def test_a_missing_labels_file(root: Path) -> None:
-    with pytest.raises(UserError, match=r"no such labels file"):
+    with pytest.raises(UserError, match=r"no such file"):
         read_image_set(root, root / "labels.csv")
 
 
