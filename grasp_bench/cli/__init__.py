@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, TextIO
 
 import typer
@@ -65,27 +66,23 @@ def grasp_bench(
     """How well do fine-tuned text-to-image transformers serve rare classes? Head, medium and tail are scored apart."""
 
 
-app.command("list", epilog=examples("grasp-bench list", "grasp-bench list methods"))(list_plugins)
-app.command("show", epilog=examples("grasp-bench show grasp", "grasp-bench show digits-lt"))(show_plugin)
-app.command(
-    "prepare",
-    epilog=examples(
+COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
+    "list": (list_plugins, "grasp-bench list", "grasp-bench list methods"),
+    "show": (show_plugin, "grasp-bench show grasp", "grasp-bench show digits-lt"),
+    "prepare": (
+        prepare_data,
         "grasp-bench prepare --task mimic-lt --data-root /data/mimic-cxr-jpg",
         "grasp-bench prepare --task mimic-lt --check",
         "grasp-bench prepare --task ./mytask.toml --cache tiny-sd3-32",
     ),
-)(prepare_data)
-app.command(
-    "new",
-    epilog=examples(
+    "new": (
+        write_template,
         "grasp-bench new task --path birds.toml",
         "grasp-bench new method my-method",
         "grasp-bench new guidance my-guidance --dir ~/packages",
     ),
-)(write_template)
-app.command(
-    "run",
-    epilog=examples(
+    "run": (
+        run_method,
         "grasp-bench run --method grasp --task digits-lt",
         "grasp-bench run --method lora --task digits-lt --seed 0 --seed 1 --set rank=16",
         "grasp-bench run --method grasp --task digits-lt --budget smoke",
@@ -93,10 +90,8 @@ app.command(
         "grasp-bench run --method grasp --task digits-lt --tuned",
         "grasp-bench run --method grasp --task digits-lt --guidance cfg-interval --evaluations 40",
     ),
-)(run_method)
-app.command(
-    "report",
-    epilog=examples(
+    "report": (
+        report_runs,
         "grasp-bench report",
         "grasp-bench report --task digits-lt --metric fd --baseline vanilla-ft",
         "grasp-bench report --task digits-lt --format latex --out table.tex",
@@ -104,81 +99,61 @@ app.command(
         "grasp-bench report --update BENCHMARKS.md --check",
         "grasp-bench report --only-missing",
     ),
-)(report_runs)
-app.command(
-    "score",
-    epilog=examples(
+    "score": (
+        score_images,
         "grasp-bench score real/ generated/ --weights weights-inception-2015-12-05-6726825d.pth",
         "grasp-bench score real/ generated/ --extractor pixels --groups groups.csv --per-class --json scores.json",
         "grasp-bench score real.safetensors generated.safetensors --bootstrap 1000",
     ),
-)(score_images)
-
-app.command(
-    "tune",
-    epilog=examples("grasp-bench tune --method grasp --method lora --task digits-lt --trials 20"),
-)(tune_methods)
-app.command(
-    "diagnose",
-    epilog=examples(
+    "tune": (tune_methods, "grasp-bench tune --method grasp --method lora --task digits-lt --trials 20"),
+    "diagnose": (
+        diagnose_gradients,
         "grasp-bench diagnose --task digits-lt",
         "grasp-bench diagnose --task digits-lt --method lora --at 0,150,600",
         "grasp-bench diagnose --run results/digits-lt/moe/seed-0",
     ),
-)(diagnose_gradients)
-app.command(
-    "sweep",
-    epilog=examples(
+    "sweep": (
+        run_sweep,
         "grasp-bench sweep sweep.toml",
         "grasp-bench sweep sweep.toml --max-parallel 2 --retry-failed",
         "grasp-bench sweep sweep.toml --launcher print",
         "grasp-bench sweep sweep.toml --launcher slurm",
     ),
-)(run_sweep)
-app.command("status", epilog=examples("grasp-bench status sweep.toml", "grasp-bench status sweep.toml --watch"))(
-    show_status
-)
-app.command(
-    "sample",
-    epilog=examples(
+    "status": (show_status, "grasp-bench status sweep.toml", "grasp-bench status sweep.toml --watch"),
+    "sample": (
+        sample_run,
         "grasp-bench sample results/digits-lt/grasp/seed-0 --out grid.png",
         "grasp-bench sample my-model --class 7 --class 9 -n 8 --guidance none --out grid.png",
     ),
-)(sample_run)
-app.command(
-    "check",
-    epilog=examples(
+    "check": (
+        check_plugin,
         "grasp-bench check method grasp",
         "grasp-bench check method my-method --set rank=16 --json report.json",
         "grasp-bench check task ./mytask.toml",
     ),
-)(check_plugin)
-app.command("export", epilog=examples("grasp-bench export results/digits-lt/grasp/seed-0 --to my-model"))(export_run)
-app.command(
-    "compare",
-    epilog=examples(
+    "export": (export_run, "grasp-bench export results/digits-lt/grasp/seed-0 --to my-model"),
+    "compare": (
+        compare_runs,
         "grasp-bench compare results/digits-lt/grasp/seed-0 results/digits-lt/lora/seed-0",
         "grasp-bench compare results/digits-lt/grasp/seed-0 results/digits-lt/lora/seed-0 --out compared.png",
     ),
-)(compare_runs)
-app.command(
-    "reproduce",
-    epilog=examples(
+    "reproduce": (
+        reproduce_run,
         "grasp-bench reproduce results/digits-lt/grasp/seed-0/record.json",
         "grasp-bench reproduce results/digits-lt/grasp/seed-0 --results again --work-dir .grasp-bench-again",
     ),
-)(reproduce_run)
-app.command(
-    "submit",
-    epilog=examples(
+    "submit": (
+        submit_runs,
         "grasp-bench submit results/digits-lt/grasp/seed-0",
         "grasp-bench submit results/digits-lt/*/seed-* --out digits.zip",
     ),
-)(submit_runs)
-app.command("migrate", epilog=examples("grasp-bench migrate results"))(migrate_results)
-app.command("verify", epilog=examples("grasp-bench verify pack.zip", "grasp-bench verify pack.zip --json found.json"))(
-    verify_pack
-)
+    "migrate": (migrate_results, "grasp-bench migrate results"),
+    "verify": (verify_pack, "grasp-bench verify pack.zip", "grasp-bench verify pack.zip --json found.json"),
+}
+"""Command → what it calls, and the examples below its help."""
+
+for _name, (_function, *_lines) in COMMANDS.items():
+    app.command(_name, epilog=examples(*_lines))(_function)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +11,7 @@ from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.text import Text
 
     from grasp_bench.testing import Check, Report
     from grasp_bench.testing.checks import Status
@@ -35,18 +35,21 @@ def check(
     checks = _suite(kind)(name, set_)
     from rich.console import Console
 
-    from grasp_bench.cli.output import console
+    from grasp_bench.cli.output import console, table
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.io import write_json
     from grasp_bench.testing import run_checks
+    from grasp_bench.version import VERSION
 
     with Progress(Console(stderr=True, highlight=False)).task("check", len(checks)) as advance:
         report = run_checks(checks, advance)
     out = console()
-    out.print(_table(f"{kind} {name}", report))
+    columns = ("check", "", "what must be so, and what was found where it is not")
+    out.print(table(f"{kind} {name}", columns, _rows(report)))
     out.print(", ".join(f"{report.count(status)} {status}" for status in STYLES))
     if json_path:
-        write_json(json_path, _payload(kind, name, set_, report))
+        told = {"kind": kind, "name": name, "settings": set_, "passed": report.passed}
+        write_json(json_path, {"grasp_bench": VERSION, **told, "checks": [vars(each) for each in report.outcomes]})
     if not report.passed:
         raise typer.Exit(1)
 
@@ -68,31 +71,13 @@ def _suite(kind: str) -> Callable[[str, list[str]], list[Check]]:
     return known[kind]
 
 
-def _table(title: str, report: Report) -> Table:
-    from rich.table import Table
+def _rows(report: Report) -> Iterator[list[str | Text]]:
     from rich.text import Text
 
-    table = Table("check", "", "what must be so, and what was found where it is not", title=title)
-    table.title_justify = "left"
     shown = ""
     for outcome in report.outcomes:
-        words = Text(outcome.contract)
+        words, style = Text(outcome.contract), STYLES[outcome.status]
         if outcome.found:
-            found = "as above" if outcome.found == shown else outcome.found
-            words.append(f"\n{outcome.status}: {found}", STYLES[outcome.status])
+            words.append(f"\n{outcome.status}: {'as above' if outcome.found == shown else outcome.found}", style)
             shown = outcome.found
-        table.add_row(Text(outcome.name), Text(outcome.status, STYLES[outcome.status]), words)
-    return table
-
-
-def _payload(kind: str, name: str, settings: list[str], report: Report) -> dict[str, object]:
-    from grasp_bench.version import VERSION
-
-    return {
-        "grasp_bench": VERSION,
-        "kind": kind,
-        "name": name,
-        "settings": settings,
-        "passed": report.passed,
-        "checks": [vars(outcome) for outcome in report.outcomes],
-    }
+        yield [outcome.name, Text(outcome.status, style), words]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
-
-if TYPE_CHECKING:
-    from grasp_bench.diagnose.subject import Subject
 
 PRETRAINED = "vanilla-ft"  # before its first step: the pretrained transformer, with all its weights trainable
 
@@ -53,10 +50,33 @@ def diagnose(
     Alignment is compared with chance, and every partition of the classes with random ones. A paragraph says what the
     numbers do and do not show. Only training images are used.
     """
-    from grasp_bench.diagnose.subject import parse_steps
+    from grasp_bench.diagnose.subject import of_plan, of_run, parse_steps
+    from grasp_bench.run.plan import plan
 
-    subject = _of_run(run, task, method, set_, budget, backbone, data_root, work_dir)
-    subject = subject or _of_method(task, method, set_, budget, backbone, data_root, seed)
+    if run is not None:
+        if set_ or budget != STANDARD:
+            option = f"--set {set_[0]}" if set_ else f"--budget {budget}"
+            raise UserError(f"{option}: {run} has its own. Leave it out.")
+        file = Path(task) if task and task.endswith(".toml") else None
+        subject = of_run(run, file, backbone, data_root, work_dir)
+        spec = subject.plan.spec
+        for option, given, own in (("--method", method, spec.method.name), ("--task", task, spec.task.name)):
+            if given is not None and given != own and not (option == "--task" and file):
+                raise UserError(f"{option} {given}: {run} is of {own}. Leave it out, or name another run.")
+    elif task is None:
+        raise UserError("neither a task nor a run is given. Name one: --task digits-lt, or --run RUN.")
+    else:
+        subject = of_plan(
+            plan(
+                method=method or PRETRAINED,
+                task=task,
+                seed=seed,
+                backbone=backbone,
+                budget=budget,
+                method_settings=set_,
+                data_root=data_root,
+            )
+        )
     steps = parse_steps(at, subject, subject.steps if run else 0)
 
     from grasp_bench.contracts.progress import Progress
@@ -68,58 +88,3 @@ def diagnose(
     for done in measure(subject, steps, batches, seed, options, pick_device(device), Progress()):
         typer.echo(done.text)
         typer.echo(f"{done.path.with_suffix('')}.json, .png, .md\n")
-
-
-def _of_run(
-    run: Path | None,
-    task: str | None,
-    method: str | None,
-    settings: list[str],
-    budget: str,
-    backbone: str | None,
-    data_root: Path | None,
-    work_dir: Path,
-) -> Subject | None:
-    """Return the named run as a subject, or None. Raises :class:`UserError` for options that contradict the run."""
-    if run is None:
-        return None
-    from grasp_bench.diagnose.subject import of_run
-
-    if settings or budget != STANDARD:
-        option = f"--set {settings[0]}" if settings else f"--budget {budget}"
-        raise UserError(f"{option}: {run} has its own. Leave it out.")
-    file = Path(task) if task and task.endswith(".toml") else None
-    subject = of_run(run, file, backbone, data_root, work_dir)
-    spec = subject.plan.spec
-    for option, given, own in (("--method", method, spec.method.name), ("--task", task, spec.task.name)):
-        if given is not None and given != own and not (option == "--task" and file):
-            raise UserError(f"{option} {given}: {run} is of {own}. Leave it out, or name another run.")
-    return subject
-
-
-def _of_method(
-    task: str | None,
-    method: str | None,
-    settings: list[str],
-    budget: str,
-    backbone: str | None,
-    data_root: Path | None,
-    seed: int,
-) -> Subject:
-    """Return a run that has not been made yet as a subject."""
-    from grasp_bench.diagnose.subject import of_plan
-    from grasp_bench.run.plan import plan
-
-    if task is None:
-        raise UserError("neither a task nor a run is given. Name one: --task digits-lt, or --run RUN.")
-    return of_plan(
-        plan(
-            method=method or PRETRAINED,
-            task=task,
-            seed=seed,
-            backbone=backbone,
-            budget=budget,
-            method_settings=settings,
-            data_root=data_root,
-        )
-    )

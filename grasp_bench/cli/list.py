@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,22 +20,19 @@ def list_plugins(
     """List the methods, tasks, backbones, guidances, feature extractors and metrics that are installed."""
     if kind is not None and kind not in plugins.KINDS:
         raise UserError(f"{kind!r} is no kind of plugin. There are: {', '.join(plugins.KINDS)}.")
+    from grasp_bench.cli.output import console, summary, table, version
+
     for each in plugins.KINDS:
         if kind in (None, each):
-            _print(each, plugins.available(each))
+            found = plugins.available(each).items()
+            rows = [(name, version(plugin), summary(plugin)) for name, plugin in found]
+            if each == "backbones":
+                rows += [
+                    (alias, "by its files", f"short for {source}") for alias, source in aliases.available().items()
+                ]
+            console().print(table(each, ("name", version_name(each), "description"), rows))
 
 
-def _print(kind: plugins.Kind, found: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from grasp_bench.cli.output import console, summary, version
-
-    table = Table("name", "revision" if kind == "backbones" else "version", "description", title=kind)
-    table.title_justify = "left"
-    for name, plugin in found.items():
-        table.add_row(Text(name), Text(version(plugin)), Text(summary(plugin)))
-    if kind == "backbones":
-        for alias, source in aliases.available().items():
-            table.add_row(Text(alias), Text("by its files"), Text(f"short for {source}"))
-    console().print(table)
+def version_name(kind: plugins.Kind) -> str:
+    """Return what the version of a plugin is called."""
+    return "revision" if kind == "backbones" else "version"

@@ -14,7 +14,7 @@ from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from grasp_bench.contracts.record import RunRecord, Score
+    from grasp_bench.contracts.record import RunRecord
 
 
 def run(
@@ -134,10 +134,7 @@ def run(
 
 def show(record: RunRecord, path: Path) -> None:
     """Print the run's scores on one screen, and the path of its record."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from grasp_bench.cli.output import console
+    from grasp_bench.cli.output import console, table
     from grasp_bench.contracts.record import ARROWS, titled
 
     out = console()
@@ -145,20 +142,15 @@ def show(record: RunRecord, path: Path) -> None:
         out.print(f"{record.label}: {record.status}: {record.reason or ''}", soft_wrap=True, markup=False)
     else:
         groups = list(dict.fromkeys(metric.group for metric in record.scores))
-        table = Table(
-            "score",
-            *map(escape, groups),
-            title=escape(f"{record.label} on {record.task_label}, seed {record.spec.seed}"),
-        )
-        for column in table.columns[1:]:
-            column.justify = "right"
+        rows = []
         for label, scores in titled([score for score in record.scores if score.scope == "group"]).items():
-            values = {score.group: score for score in scores}
-            table.add_row(
-                f"{label} {ARROWS[scores[0].direction]}",
-                *(_shown(values[group]) if group in values else "-" for group in groups),
-            )
-        out.print(table)
+            shown = {
+                score.group: f"n too small (n={score.n})" if score.value is None else f"{score.value:.4g}"
+                for score in scores
+            }
+            rows.append([f"{label} {ARROWS[scores[0].direction]}", *(shown.get(group, "-") for group in groups)])
+        title = f"{record.label} on {record.task_label}, seed {record.spec.seed}"
+        out.print(table(title, ("score", *groups), rows, right=groups))
         if record.cost:
             cost = record.cost
             out.print(
@@ -167,7 +159,3 @@ def show(record: RunRecord, path: Path) -> None:
                 soft_wrap=True,
             )
     out.print(f"record: {path}", soft_wrap=True, markup=False)
-
-
-def _shown(metric: Score) -> str:
-    return f"n too small (n={metric.n})" if metric.value is None else f"{metric.value:.4g}"

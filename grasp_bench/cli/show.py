@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
 from grasp_bench import plugins
 from grasp_bench.backbones import aliases
+from grasp_bench.cli.list import version_name
 from grasp_bench.contracts.task import MissingDataError
 from grasp_bench.errors import UserError, did_you_mean
 
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
     from rich.table import Table
-
-    from grasp_bench.contracts.recipe import Recipe
 
 BOUNDS = {
     "ge": "≥",
@@ -77,7 +77,7 @@ def _show(kind: plugins.Kind, name: str, plugin: Any) -> None:
     out = console()
     out.print(Text(f"{plugins.SINGULAR[kind]} {name}", style="bold"))
     out.print(Text(inspect.getdoc(plugin) or "no description"), end="\n\n")
-    for label, value in {_version_name(kind): version(plugin), **DETAILS[kind](plugin)}.items():
+    for label, value in {version_name(kind): version(plugin), **DETAILS[kind](plugin)}.items():
         out.print(Text(f"{label}: {value}"))
     if hasattr(plugin, "Config"):
         out.print(settings_table(plugin.Config))
@@ -87,14 +87,6 @@ def _show(kind: plugins.Kind, name: str, plugin: Any) -> None:
         out.print(_classes(name))
 
 
-def _version_name(kind: plugins.Kind) -> str:
-    return "revision" if kind == "backbones" else "version"
-
-
-def _paper(plugin: Any) -> dict[str, str]:
-    return {"paper": plugin.paper}
-
-
 def _method(plugin: Any) -> dict[str, str]:
     from grasp_bench.tuning.ranges import tuned_ranges
 
@@ -102,7 +94,7 @@ def _method(plugin: Any) -> dict[str, str]:
         f"{name} from {searched.low:g} to {searched.high:g}{' (in its logarithm)' if searched.log else ''}"
         for name, searched in tuned_ranges(plugin.Config).items()
     ]
-    return _paper(plugin) | {"searched by `grasp-bench tune`": ", ".join(ranges) or "nothing"}
+    return {"paper": plugin.paper} | {"searched by `grasp-bench tune`": ", ".join(ranges) or "nothing"}
 
 
 def _task(plugin: Any) -> dict[str, str]:
@@ -115,43 +107,36 @@ def _task(plugin: Any) -> dict[str, str]:
         "default guidance": plugin.guidance,
         "extractor": plugin.extractor,
         "scores": ", ".join(metric.name for metric in (*feature_metrics(), *classifier_metrics())),
-        "downstream classifier": _recipe(plugin.classifier),
+        "downstream classifier": ", ".join(f"{name} {value}" for name, value in asdict(plugin.classifier).items()),
     }
-
-
-def _metric(plugin: Any) -> dict[str, str]:
-    facts = ("label", "direction", "bounds", "definition", "misleads", "source")
-    return {name: str(getattr(plugin, name)) for name in facts}
-
-
-def _backbone(plugin: Any) -> dict[str, str]:
-    shape = getattr(plugin, "image_shape", "by its files")
-    return {"image shape": f"{shape} (channels, height, width)"}
 
 
 DETAILS: dict[plugins.Kind, Callable[[Any], dict[str, str]]] = {
     "methods": _method,
     "tasks": _task,
-    "backbones": _backbone,
-    "guidance": _paper,
+    "backbones": lambda plugin: {
+        "image shape": f"{getattr(plugin, 'image_shape', 'by its files')} (channels, height, width)"
+    },
+    "guidance": lambda plugin: {"paper": plugin.paper},
     "extractors": lambda plugin: {},
-    "metrics": _metric,
+    "metrics": lambda plugin: {
+        name: str(getattr(plugin, name))
+        for name in ("label", "direction", "bounds", "definition", "misleads", "source")
+    },
 }
 
 
 def settings_table(config: type[BaseModel]) -> Table | str:
     """Return a table of a settings class: name, type, default, bounds and description of each field."""
-    from rich.table import Table
-    from rich.text import Text
+    from grasp_bench.cli.output import table
 
     if not config.model_fields:
         return "settings: none"
-    table = Table("setting", "type", "default", "bounds", "description", title="settings", title_justify="left")
+    rows = []
     for name, field in config.model_fields.items():
         default = _plain(field.get_default(call_default_factory=True))
-        cells = [name, type_name(field.annotation), default, bounds(field), field.description or ""]
-        table.add_row(*map(Text, cells))
-    return table
+        rows.append((name, type_name(field.annotation), default, bounds(field), field.description or ""))
+    return table("settings", ("setting", "type", "default", "bounds", "description"), rows)
 
 
 def type_name(annotation: Any) -> str:
@@ -181,23 +166,15 @@ def _plain(value: Any) -> str:
 
 
 def _budgets_table(task: Any) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
+    from grasp_bench.cli.output import table
     from grasp_bench.contracts.spec import Budget
 
-    table = Table("budget", *task.budgets, "", title="budgets", title_justify="left")
-    for name, field in Budget.model_fields.items():
-        if name != "name":
-            values = [_plain(getattr(budget, name)) for budget in task.budgets.values()]
-            table.add_row(*map(Text, [name, *values, field.description or ""]))
-    return table
-
-
-def _recipe(recipe: Recipe) -> str:
-    from dataclasses import asdict
-
-    return ", ".join(f"{name} {value}" for name, value in asdict(recipe).items())
+    rows = [
+        (name, *(_plain(getattr(budget, name)) for budget in task.budgets.values()), field.description or "")
+        for name, field in Budget.model_fields.items()
+        if name != "name"
+    ]
+    return table("budgets", ("budget", *task.budgets, ""), rows)
 
 
 def _classes(name: str) -> Table | str:
@@ -219,25 +196,14 @@ def _classes(name: str) -> Table | str:
 
 
 def _classes_table(task: Any) -> Table:
-    from rich.table import Table
-    from rich.text import Text
+    from grasp_bench.cli.output import table
 
-    table = Table(title="classes", title_justify="left")
-    for heading in ("class", "group", "train images", "prompt"):
-        table.add_column(heading, justify="right" if heading == "train images" else "left")
-    infos, stand_ins = task.classes(), _stand_ins(task)
-    if stand_ins:
-        table.add_column(f"class of {task.generator}")
-    for index, info in enumerate(infos):
-        cells = [info.name, info.group, str(info.train_count), info.prompt, *stand_ins[index : index + 1]]
-        table.add_row(*map(Text, cells))
-    return table
-
-
-def _stand_ins(task: Any) -> list[str]:
-    """Return, for every class, the class of the generator that stands for it; empty for a task with its own."""
-    if not task.generator:
-        return []
-    generator_class = plugins.load("tasks", task.generator)
-    generator = generator_class(generator_class.Config())
-    return [generator.classes()[index].name for index in task.generator_classes(generator)]
+    columns = ["class", "group", "train images", "prompt"]
+    rows = [[info.name, info.group, str(info.train_count), info.prompt] for info in task.classes()]
+    if task.generator:
+        columns.append(f"class of {task.generator}")
+        generator_class = plugins.load("tasks", task.generator)
+        generator = generator_class(generator_class.Config())
+        for row, index in zip(rows, task.generator_classes(generator), strict=True):
+            row.append(generator.classes()[index].name)
+    return table("classes", columns, rows, right=["train images"])
