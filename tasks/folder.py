@@ -16,7 +16,7 @@ from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import STANDARD, Budget, by_name, smoke
 from grasp_bench.contracts.task import TaskSettings
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
-from grasp_bench.data.tables import place
+from grasp_bench.data.listing import place
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:

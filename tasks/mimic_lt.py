@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -13,6 +14,18 @@ from .cxr import CxrTask, GeneratedCxrSettings
 
 if TYPE_CHECKING:
     from grasp_bench.data.listing import Entry, Listing
+
+ENDING = (
+    "addendum|clinical history|clinical information|comparison|comparisons|conclusion|examination|exam|final report"
+    "|history|indication|notification|reason for exam|reason for examination|recommendation|recommendations"
+    "|technique|wet read"
+)
+HEADER = re.compile(
+    # known headings in any case, alone on their line or with a colon; any other that is in capitals, with a colon
+    rf"^[ \t]*(?:(?P<known>(?i:(?:impressions?|findings?)(?:[ \t]*(?:and|/|&)[ \t]*(?:impressions?|findings?))?"
+    rf"|{ENDING}))[ \t]*(?::|$)|[A-Z][A-Z0-9 ()/&,.-]+:)",
+    re.MULTILINE,
+)
 
 
 class MimicSettings(GeneratedCxrSettings):
@@ -47,8 +60,7 @@ class MimicLT(CxrTask[MimicSettings]):
     def listing(self) -> Listing:
         from dataclasses import replace
 
-        from grasp_bench.data.cxr_lt import MIMIC_COUNTS, read_mimic
-        from grasp_bench.data.cxr_views import with_mimic_views
+        from grasp_bench.data.cxr_lt import MIMIC_COUNTS, read_mimic, with_mimic_views
         from grasp_bench.data.listing import Problem
 
         listing = read_mimic(self.data, MIMIC_COUNTS if self.official else None)
@@ -64,8 +76,7 @@ class MimicLT(CxrTask[MimicSettings]):
 
     def _impression(self, entry: Entry) -> str | None:
         """The impression of the study's report, if there is one that says anything."""
-        from grasp_bench.data.cxr_reports import impression
-        from grasp_bench.data.tables import read_text
+        from grasp_bench.data.listing import read_text
 
         path = (self.data / entry.path).parent.with_suffix(".txt")
         found = impression(read_text(path)) if path.exists() else None
@@ -73,3 +84,23 @@ class MimicLT(CxrTask[MimicSettings]):
 
     def counts(self) -> dict[str, int]:
         return MIMIC_TRAIN_COUNTS
+
+
+def impression(text: str) -> str | None:
+    """The impression of a report, or else its findings; None where both are missing or say nothing.
+
+    Of several sections of a kind the last with words counts: addenda come after what they correct. A section that is
+    headed "findings and impression" is an impression. The marks of removed names (``___``) go, and runs of white
+    space become one space.
+    """
+    text = "\n".join(text.splitlines())
+    headers = list(HEADER.finditer(text))
+    ends = [*(header.start() for header in headers), len(text)][1:]
+    found: dict[str, str] = {}
+    for header, end in zip(headers, ends, strict=True):
+        name = (header["known"] or "").lower()
+        kind = next((kind for kind in ("impression", "finding") if kind in name), None)
+        words = " ".join(re.sub("_{2,}", " ", text[header.end() : end]).split())
+        if kind and re.search(r"\w", words):
+            found[kind] = words
+    return found.get("impression") or found.get("finding")

@@ -44,7 +44,7 @@ class NihLTGen(NihTask[GeneratedCxrSettings]):
     layout = f"{NihTask.layout}; for view=true, Data_Entry_2017_v2020.csv there"
 
     def listing(self) -> Listing:
-        from grasp_bench.data.cxr_views import with_nih_views
+        from grasp_bench.data.cxr_lt import with_nih_views
 
         listing = super().listing()
         return with_nih_views(listing, self.data) if self.config.view else listing

@@ -79,8 +79,8 @@ class PixelReader:
                 f"{cache.folder}: holds other images, or images of {cache.shape} where {shape} are expected. Delete it "
                 "and run `grasp-bench prepare` with --cache again."
             )
-        self._root, self._manifest, self._shape, self._cache = root, manifest, shape, cache
-        self._sizes, self._where = manifest.column("bytes"), manifest.column("where")
+        self._root, self._shape, self._cache = root, shape, cache
+        self._paths, self._sizes, self._where = map(manifest.column, ("path", "bytes", "where"))
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Images of these rows of the manifest: uint8 (k, C, H, W); the same with a cache and without.
@@ -97,7 +97,7 @@ class PixelReader:
 
     def image(self, row: int) -> np.ndarray:
         """One image from its file: uint8 (C, H, W)."""
-        path = self._root / self._manifest.paths[row]
+        path = self._root / self._paths[row]
         try:
             size = path.stat().st_size
             if size != self._sizes[row]:
@@ -133,30 +133,7 @@ def build_cache(
         "rows": len(manifest),
         "shard_rows": shard_rows,
     }
-    _begin(partial, identity)
-    parts = {partial / SHARD.format(number): rows for number, rows in enumerate(_parts(len(manifest), shard_rows))}
-    missing = {path: rows for path, rows in parts.items() if not path.exists()}
-    left = sum(map(len, missing.values()))
-    too_few_bytes(partial, left * prod(shape))
-    advance(len(manifest) - left)
-    reader = PixelReader(root, manifest, shape, None)
-    with ThreadPoolExecutor(workers) as pool:
-        for path, rows in missing.items():
-            _write_shard(path, rows, shape, reader, pool, advance)
-    with writing(folder):
-        partial.replace(folder)
-        sync_folder(folder.parent)
-    return Cache.open(folder)
-
-
-def _parts(rows: int, shard_rows: int) -> list[range]:
-    """Rows of each shard."""
-    return [range(start, min(start + shard_rows, rows)) for start in range(0, rows, shard_rows)]
-
-
-def _begin(partial: Path, identity: dict[str, JsonValue]) -> None:
-    """Go on with an unfinished cache of the same images; one of others is of no use, and is removed."""
-    try:
+    try:  # an unfinished cache of the same images is continued; one of other images is of no use
         same = json.loads((partial / IDENTITY).read_text()) == identity
     except (OSError, ValueError):
         same = False
@@ -166,17 +143,27 @@ def _begin(partial: Path, identity: dict[str, JsonValue]) -> None:
         write_json(partial / IDENTITY, identity)
     for path in partial.glob(".*.tmp"):  # of a call that was killed while it wrote
         path.unlink()
+    parts = {partial / SHARD.format(number): rows for number, rows in enumerate(_parts(len(manifest), shard_rows))}
+    missing = {path: rows for path, rows in parts.items() if not path.exists()}
+    left = sum(map(len, missing.values()))
+    too_few_bytes(partial, left * prod(shape))
+    advance(len(manifest) - left)
+    reader = PixelReader(root, manifest, shape, None)
+    with ThreadPoolExecutor(workers) as pool:
+        for path, rows in missing.items():
+            # not through a memory map: where the disk is full, the system kills a process that writes through one
+            with written_whole(path) as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *shape)}
+                npy.write_array_header_1_0(file, header)
+                for image in pool.map(reader.image, rows):
+                    file.write(image.data)
+                    advance(1)
+    with writing(folder):
+        partial.replace(folder)
+        sync_folder(folder.parent)
+    return Cache.open(folder)
 
 
-def _write_shard(
-    path: Path, rows: range, shape: Shape, reader: PixelReader, pool: ThreadPoolExecutor, advance: Callable[[int], None]
-) -> None:
-    """Write the images of ``rows`` as one ``.npy``.
-
-    Not through a memory map: where the disk is full, the system kills a process that writes through one.
-    """
-    with written_whole(path) as file:
-        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *shape)})
-        for image in pool.map(reader.image, rows):
-            file.write(image.data)
-            advance(1)
+def _parts(rows: int, shard_rows: int) -> list[range]:
+    """Rows of each shard."""
+    return [range(start, min(start + shard_rows, rows)) for start in range(0, rows, shard_rows)]

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from grasp_bench.data.listing import Entry, Problem
-from grasp_bench.data.tables import leads_out
+from grasp_bench.data.listing import Entry, Problem, leads_out
 from grasp_bench.errors import UserError
 
 CHUNK = 128  # images that a thread checks between two advances of the progress

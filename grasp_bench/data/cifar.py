@@ -15,8 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from grasp_bench import seeds
-from grasp_bench.data.recognise import looks_like
-from grasp_bench.data.tables import read_text
+from grasp_bench.data.listing import looks_like, read_text
 from grasp_bench.errors import UserError
 
 IMAGES = {"train": 50_000, "test": 10_000}

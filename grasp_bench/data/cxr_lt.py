@@ -10,11 +10,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from grasp_bench.data.listing import Entry, Listing, Problem, consistency
-from grasp_bench.data.recognise import mistaken
-from grasp_bench.data.tables import find_file, leads_out, place, read_table
+from grasp_bench.data.listing import (
+    Entry,
+    Listing,
+    Problem,
+    consistency,
+    find_file,
+    leads_out,
+    mistaken,
+    place,
+    read_table,
+)
 from grasp_bench.errors import did_you_mean
 
 Counts = dict[str, dict[str, int]]
@@ -27,6 +36,10 @@ FOLDERS = ("", "LongTailCXR", "labels")
 NIH_IMAGES = ("images", *(f"images_{part:03}/images" for part in range(1, 13)))
 MIMIC_IMAGES = ("", "2.0.0", "mimic-cxr-jpg/2.0.0")
 HEAD_ABOVE, TAIL_BELOW = 1000, 100  # training images, as published
+VIEW = "view"  # the column that is kept of every image
+NOT_STATED = "not stated"
+NIH_FILES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+MIMIC_FILE = "mimic-cxr-2.0.0-metadata.csv"
 
 PUBLISHED = {
     "No Finding": (45439, 13055, 53260),
@@ -186,7 +199,14 @@ def _read(
             if isinstance(label, str):
                 found_at = image if isinstance(image, str) else ""
                 listed.append(Entry(values[columns[0]], found_at, label, split, where, values["subject_id"]))
-    problems += [*consistency(listed, counts), *_not_in_test(listed)]
+    problems += consistency(listed, counts)
+    test = {entry.id: entry for entry in listed if entry.split == "test"}
+    for entry in (entry for entry in listed if entry.split == "balanced-test" and test):
+        if entry.id not in test:
+            problems.append(Problem("not in test", entry.where, f"{entry.id!r} of balanced-test is not in test"))
+        elif entry.label != (same := test[entry.id]).label:
+            found = f"{entry.id!r} is {entry.label!r} here and {same.label!r} in {same.where}"
+            problems.append(Problem("contradicting label", entry.where, found))
     # those without an image took part in the comparisons, so that it is told once that they are missing
     return Listing([entry for entry in listed if entry.path], problems)
 
@@ -206,15 +226,36 @@ def _label(row: Mapping[str, str], classes: tuple[str, ...], where: str) -> str 
     return ones[0]
 
 
-def _not_in_test(listed: Sequence[Entry]) -> list[Problem]:
-    test = {entry.id: entry for entry in listed if entry.split == "test"}
-    problems = []
-    for entry in listed:
-        if entry.split != "balanced-test" or not test:
-            continue
-        if entry.id not in test:
-            problems.append(Problem("not in test", entry.where, f"{entry.id!r} of balanced-test is not in test"))
-        elif entry.label != (same := test[entry.id]).label:
-            found = f"{entry.id!r} is {entry.label!r} here and {same.label!r} in {same.where}"
-            problems.append(Problem("contradicting label", entry.where, found))
-    return problems
+def with_nih_views(listing: Listing, root: Path) -> Listing:
+    """The listing with ``View Position`` (PA or AP) of NIH ChestX-ray14's own table, beside the images or labels."""
+    return _with_views(listing, root, NIH_FILES, FOLDERS, "Image Index", "View Position")
+
+
+def with_mimic_views(listing: Listing, root: Path) -> Listing:
+    """The listing with ``ViewPosition`` (PA, AP, LATERAL, …) of MIMIC-CXR-JPG's own table."""
+    return _with_views(listing, root, (MIMIC_FILE,), (*MIMIC_IMAGES, *FOLDERS[1:]), "dicom_id", "ViewPosition")
+
+
+def _with_views(
+    listing: Listing, root: Path, names: tuple[str, ...], folders: tuple[str, ...], key: str, column: str
+) -> Listing:
+    """What the table leaves empty is ``not stated``; an image that it does not name is a problem."""
+    found = [find_file(root, folders, name) for name in names]
+    path = next((each for each in found if isinstance(each, Path)), found[0])
+    if isinstance(path, Problem):
+        return replace(listing, problems=[*listing.problems, path])
+    table = read_table(path, (key,))
+    if column not in table.header:
+        missing = Problem("missing column", str(path), f"{column!r} is not among {', '.join(table.header)}")
+        return replace(listing, problems=[*listing.problems, *table.problems, missing])
+    at = [table.header.index(name) for name in (key, column)]
+    views = {row.values[at[0]]: row.values[at[1]] or NOT_STATED for row in table.rows}
+    unknown = [
+        Problem("no view", entry.where, f"{entry.id!r} is not in {path}")
+        for entry in listing.entries
+        if entry.id not in views
+    ]
+    entries = [
+        replace(each, metadata={**each.metadata, VIEW: views.get(each.id, NOT_STATED)}) for each in listing.entries
+    ]
+    return Listing(entries, [*listing.problems, *table.problems, *unknown])

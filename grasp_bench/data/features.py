@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.data.arrays import names_of, opened
-from grasp_bench.data.images import ImageSet, image_digest
+from grasp_bench.data.images import ImageSet, image_digest, names_of, opened
 from grasp_bench.data.labels import some
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, write_bytes, write_json
@@ -106,8 +105,22 @@ def cached_features(
     cache = FeatureCache(cache_dir, extractor.identity)
     found = cache.find(set(keys))
     missing = {key: index for index, key in enumerate(keys) if key not in found}  # equal images are computed once
+    items = sorted(missing.items(), key=lambda item: item[1])
+    pending: dict[str, np.ndarray] = {}
+    bar = progress.task("features", len(items)) if progress and items else nullcontext(lambda count: None)
+    try:  # what is done outlasts an error
+        with bar as advance:
+            for start in range(0, len(items), batch_size):
+                batch = dict(items[start : start + batch_size])
+                pending |= _batch(images, batch, extractor)
+                advance(len(batch))
+                if len(pending) >= SHARD:
+                    cache.add(pending)
+                    pending = {}
+    finally:
+        if pending:
+            cache.add(pending)
     if missing:
-        _compute(images, missing, extractor, cache, batch_size, progress)
         found |= cache.find(set(missing))
     return np.stack([found[key] for key in keys]).astype(np.float64)
 
@@ -151,32 +164,6 @@ class FeatureCache:
             KEY: _narrow(np.stack(list(rows.values()))),
         }
         write_bytes(self.folder / f"{hashlib.sha256(keys).hexdigest()[:32]}.safetensors", save(tensors))
-
-
-def _compute(
-    images: ImageSet,
-    missing: dict[str, int],
-    extractor: PretrainedExtractor,
-    cache: FeatureCache,
-    batch_size: int,
-    progress: Progress | None,
-) -> None:
-    """Fill the cache with the features of the images ``missing``, key → index; what is done outlasts an error."""
-    items = sorted(missing.items(), key=lambda item: item[1])
-    pending: dict[str, np.ndarray] = {}
-    bar = progress.task("features", len(items)) if progress else nullcontext(lambda count: None)
-    try:
-        with bar as advance:
-            for start in range(0, len(items), batch_size):
-                batch = dict(items[start : start + batch_size])
-                pending |= _batch(images, batch, extractor)
-                advance(len(batch))
-                if len(pending) >= SHARD:
-                    cache.add(pending)
-                    pending = {}
-    finally:
-        if pending:
-            cache.add(pending)
 
 
 def _batch(images: ImageSet, batch: dict[str, int], extractor: PretrainedExtractor) -> dict[str, np.ndarray]:

@@ -133,11 +133,11 @@ class ImageTask(Task[C_co]):
 
         rows = manifest.split(name)
         position = {info.name: index for index, info in enumerate(self.classes())}
-        patients = manifest.patients[rows]
+        labels, prompts, patients = (manifest.column(each)[rows] for each in ("label", "prompt", "patient"))
         return Split(
             ids=[f"{name}/{row:07}" for row in rows],
-            labels=np.array([position[label] for label in manifest.labels[rows]], dtype=np.int64),
-            prompts=list(manifest.prompts[rows]),
+            labels=np.array([position[label] for label in labels], dtype=np.int64),
+            prompts=list(prompts),
             read=lambda indices: reader.read(rows[indices]),
             patients=patients if all(patients) else None,
             metadata={column: values[rows] for column, values in manifest.metadata.items()},

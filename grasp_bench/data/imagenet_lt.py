@@ -10,9 +10,18 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from grasp_bench.data.listing import Entry, Listing, Problem, consistency, in_two_splits
-from grasp_bench.data.recognise import mistaken
-from grasp_bench.data.tables import find_file, leads_out, place, read_text
+from grasp_bench.data.listing import (
+    Entry,
+    Listing,
+    Problem,
+    consistency,
+    find_file,
+    in_two_splits,
+    leads_out,
+    mistaken,
+    place,
+    read_text,
+)
 from grasp_bench.errors import UserError
 
 LISTS = {"train": "ImageNet_LT_train.txt", "validation": "ImageNet_LT_val.txt", "test": "ImageNet_LT_test.txt"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -15,7 +17,6 @@ from typing import TypeVar
 import numpy as np
 
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.data.arrays import names_of, opened
 from grasp_bench.data.decode import UnreadableError, decode, to_rgb
 from grasp_bench.data.labels import SHOWN, align, read_labels, some
 from grasp_bench.errors import UserError
@@ -193,3 +194,39 @@ def _read_npz(path: Path) -> ImageSet:
     if repeated := sorted(name for name, count in Counter(ids).items() if count > 1):
         raise UserError(f"{path}: ids appear more than once: {some(repeated)}. Give every image its own.")
     return ImageSet(path, ids, labels, {}, [], lambda index: to_rgb(images[index]))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of an ``.npz`` by name, read when they are asked for.
+
+    Raises :class:`UserError` when the file is absent, damaged, or holds Python objects, which are never loaded.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise UserError(f"{path}: is a single array, expected an .npz. Write it with numpy.savez.")
+        with loaded as arrays:
+            yield arrays
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file.") from error
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path}: cannot be read as .npz ({error}). It is damaged, or holds Python objects, which are never "
+            "loaded: write it again with numpy.savez and arrays of numbers or strings."
+        ) from error
+
+
+def names_of(path: Path, arrays: Mapping[str, np.ndarray], key: str, count: int) -> list[str] | None:
+    """The ``count`` integers or strings under ``key`` as strings, or None where there is no ``key``."""
+    if key not in arrays:
+        return None
+    values = arrays[key]
+    if values.shape != (count,) or values.dtype.kind not in "iuUS":
+        raise UserError(f"{path}: {key} is {values.dtype} {values.shape}, expected {count} integers or strings.")
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8")
+    names = [str(value) for value in values]
+    if "" in names:
+        raise UserError(f"{path}: {key}[{names.index('')}] is empty.")
+    return names

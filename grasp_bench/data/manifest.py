@@ -46,7 +46,11 @@ Fact = tuple[str, int, int, int, str]
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """The images of a task, one row per image of a split; columns become numpy arrays (n,) when they are asked for."""
+    """The images of a task, one row per image of a split.
+
+    A ``path`` is relative to the data's root, with forward slashes; a ``prompt`` is the image's own or its class's; a
+    ``patient`` is None where it is not known.
+    """
 
     table: Any
     """pyarrow's, with the columns of ``FACTS`` and ``LISTED``."""
@@ -65,15 +69,6 @@ class Manifest:
         """The splits, in the order of their first images."""
         return cast(list[str], self.table["split"].unique().to_pylist())
 
-    paths = cached_property(lambda self: self.column("path"))
-    """Of the images, relative to the data's root, with forward slashes."""
-    labels = cached_property(lambda self: self.column("label"))
-    """Names of the classes."""
-    prompts = cached_property(lambda self: self.column("prompt"))
-    """The image's own prompt, or else its class's."""
-    patients = cached_property(lambda self: self.column("patient"))
-    """Whose image it is, or None where that is not known."""
-
     @cached_property
     def metadata(self) -> dict[str, np.ndarray]:
         """What else the task keeps of the images: name → strings."""
@@ -91,7 +86,7 @@ class Manifest:
         return self.about["fingerprint"]
 
     def column(self, name: str) -> np.ndarray:
-        """A column by its name in ``FACTS`` or ``LISTED``: (n,)."""
+        """A column by its name in ``FACTS`` or ``LISTED``, as a numpy array (n,)."""
         column = self.table[name]
         if column.type == NAMES:  # which pyarrow would turn into an array where an absent value is the last name
             column = column.cast(pa.string())
@@ -124,22 +119,25 @@ def build(
     facts = _read_images(root, entries, folder, workers, advance)
     row = {path: index for index, path in enumerate(facts["path"].to_pylist())}
     table = facts.take(pa.array([row[entry.path] for entry in entries], pa.int64()))
-    shared = shared_images(entries, table["sha256"].to_pylist())
+    shared = [
+        Problem(
+            "same image in two splits",
+            entry.where,
+            f"{entry.path} in {entry.split} has the same bytes as {first.path} in {first.split} ({first.where})",
+        )
+        for entry, first in in_two_splits(entries, table["sha256"].to_pylist())
+    ]
     if tell is None:
         _refuse(root, shared)
     elif shared:
         tell(f"{len(shared)} images are in two splits, as published; the first: {shared[0].where}: {shared[0].found}")
     listed: dict[str, list[str | None]] = {
-        "id": [entry.id for entry in entries],
-        "label": [entry.label for entry in entries],
+        **{name: [getattr(entry, name) for entry in entries] for name in ("id", "label", "patient", "split")},
         "group": [groups[entry.label] for entry in entries],
         "prompt": [prompts[entry.label] if entry.prompt is None else entry.prompt for entry in entries],
-        "patient": [entry.patient for entry in entries],
-        "split": [entry.split for entry in entries],
         "where": [entry.where.removeprefix(f"{root}/") for entry in entries],
+        **{METADATA + name: [e.metadata[name] for e in entries] for name in (entries[0].metadata if entries else ())},
     }
-    for name in entries[0].metadata if entries else ():
-        listed[METADATA + name] = [entry.metadata[name] for entry in entries]
     for name, values in listed.items():
         column = pa.array(values, pa.string())
         encoded = column if name in ("id", "where") else column.dictionary_encode()
@@ -160,18 +158,6 @@ def read(folder: Path) -> Manifest:
     if found != FORMAT:
         raise UserError(f"{path}: has format {found}, expected {FORMAT}. Delete its folder and prepare the data again.")
     return Manifest(table)
-
-
-def shared_images(entries: Sequence[Entry], digests: Sequence[str]) -> list[Problem]:
-    """Images whose files are equal, by ``digests``, and which are in two of training, validation and test."""
-    return [
-        Problem(
-            "same image in two splits",
-            entry.where,
-            f"{entry.path} in {entry.split} has the same bytes as {first.path} in {first.split} ({first.where})",
-        )
-        for entry, first in in_two_splits(entries, digests)
-    ]
 
 
 def _refuse(root: Path, problems: Sequence[Problem]) -> None:
@@ -233,8 +219,7 @@ def _read_part(
             facts.append(found)
         advance(1)
     if not problems:
-        columns = zip(*facts, strict=True)
-        _write(part, pa.table([pa.array(*pair) for pair in zip(columns, FACTS.types, strict=True)], schema=FACTS))
+        _write(part, pa.table(list(zip(*facts, strict=True)), schema=FACTS))
     return problems
 
 

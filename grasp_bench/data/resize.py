@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from PIL import Image
+
+from grasp_bench.contracts.task import ClassInfo, Split
+
+if TYPE_CHECKING:
+    import torch
 
 
 def resize(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -33,3 +41,20 @@ def resized(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         return images
     colour = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
     return np.stack([resize(image, shape) for image in colour]) if len(images) else np.empty((0, *shape), np.uint8)
+
+
+def split_of(
+    tensors: Mapping[str, torch.Tensor],
+    name: str,
+    ids: Sequence[str],
+    classes: Sequence[ClassInfo],
+    shape: tuple[int, int, int],
+) -> Split:
+    """The split ``name`` of ``tensors``, its images uint8 (n, C, H, W) and labels (n,), read as images of ``shape``."""
+    images, labels = tensors[f"{name}/images"].numpy(), tensors[f"{name}/labels"].numpy()
+    return Split(
+        ids=list(ids),
+        labels=labels,
+        prompts=[classes[label].prompt for label in labels],
+        read=lambda indices: resized(images[indices], shape),
+    )

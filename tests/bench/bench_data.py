@@ -93,7 +93,12 @@ def load(rows: int) -> Measure:
             found = manifest.read(Path(folder))
             for name in found.split_names:
                 found.split(name)
-            for column in (found.paths, found.labels, found.prompts, found.patients):
+            for column in (
+                found.column("path"),
+                found.column("label"),
+                found.column("prompt"),
+                found.column("patient"),
+            ):
                 if len(column) != rows:
                     raise RuntimeError(f"{len(column)} of {rows} rows were read")
 

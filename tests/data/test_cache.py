@@ -69,7 +69,7 @@ def test_pixels_from_the_cache_and_from_the_files_are_those_of_decode_and_resize
 ) -> None:
     cached = build_cache(root, listed, shape, tmp_path / "cache", 2, quiet)
     rows = np.array([10, 0, 7, 7, 3])
-    expected = np.stack([resize(decode(root / listed.paths[row]), shape) for row in rows])
+    expected = np.stack([resize(decode(root / listed.column("path")[row]), shape) for row in rows])
     assert expected.shape == (5, *shape)
     np.testing.assert_array_equal(PixelReader(root, listed, shape, None).read(rows), expected)
     np.testing.assert_array_equal(PixelReader(root, listed, shape, cached).read(rows), expected)
@@ -131,7 +131,7 @@ def test_a_killed_build_goes_on_where_it_was(
     monkeypatch.setattr(cache, "decode", lambda path: (resized.append(path.name), decode(path))[1])
     counts: list[int] = []
     build_cache(root, listed, SHAPE, folder, 2, counts.append)
-    assert sorted(resized) == listed.paths[6:].tolist()
+    assert sorted(resized) == listed.column("path")[6:].tolist()
     assert counts == [6, 1, 1, 1, 1, 1]
     assert not partial.exists()
     assert content(folder) == content(build_cache(root, listed, SHAPE, tmp_path / "whole", 1, quiet).folder)
@@ -198,7 +198,7 @@ def grow(path: Path) -> None:
 def test_an_image_that_has_vanished_or_changed_is_named(
     root: Path, listed: manifest.Manifest, tmp_path: Path, change: Callable[[Path], None], found: str
 ) -> None:
-    change(root / listed.paths[5])
+    change(root / listed.column("path")[5])
     reader = PixelReader(root, listed, SHAPE, None)
     assert reader.read(np.array([4, 6])).shape == (2, *SHAPE)
     message = rf"root/05\.png \(list\.csv, line 7\) has changed since it was prepared: {found}.*grasp-bench prepare"
@@ -222,7 +222,7 @@ def test_a_cache_of_another_shape_or_manifest_is_refused(root: Path, listed: man
     with pytest.raises(UserError, match=r"of \(3, 8, 8\) where \(3, 16, 16\) are expected"):
         PixelReader(root, listed, (3, 16, 16), cached)
     entries = [
-        Entry(path, path, "a", "train", "list.csv") for path in listed.paths[::-1]
+        Entry(path, path, "a", "train", "list.csv") for path in listed.column("path")[::-1]
     ]  # rows are numbered otherwise
     other = manifest.build(root, entries, {"a": "head"}, {"a": "an a"}, tmp_path / "other", 2, quiet)
     with pytest.raises(UserError, match="holds other images"):

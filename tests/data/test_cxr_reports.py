@@ -6,7 +6,7 @@ import pytest
 from helpers.datasets import make_mimic
 
 from grasp_bench.data.cxr_lt import read_mimic
-from grasp_bench.data.cxr_reports import impression
+from grasp_bench.tasks.mimic_lt import impression
 
 FULL = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)

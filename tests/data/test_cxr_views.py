@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from helpers.datasets import make_mimic, make_nih, write_views
 
-from grasp_bench.data.cxr_lt import read_mimic, read_nih
-from grasp_bench.data.cxr_views import MIMIC_FILE, NIH_FILES, with_mimic_views, with_nih_views
-from grasp_bench.data.listing import Entry, Listing
-from grasp_bench.data.tables import read_table
+from grasp_bench.data.cxr_lt import MIMIC_FILE, NIH_FILES, read_mimic, read_nih, with_mimic_views, with_nih_views
+from grasp_bench.data.listing import Entry, Listing, read_table
 
 REAL = Path(__file__).parents[2] / "../shared/data/nih-cxr-lt"
 

@@ -72,10 +72,10 @@ def test_what_is_built_is_read_again(root: Path, folder: Path) -> None:
 
     found = manifest.read(folder)
     assert len(found) == 8
-    assert found.paths.tolist() == [entry.path for entry in entries]
-    assert found.labels.tolist() == ["cat", "dog"] * 4
-    assert found.prompts[:3].tolist() == ["a photo of a cat", "a dog on a sofa", "a photo of a cat"]
-    assert found.patients.tolist() == ["p0", "p1", None, "p3", "p4", "p5", "p6", "p7"]
+    assert found.column("path").tolist() == [entry.path for entry in entries]
+    assert found.column("label").tolist() == ["cat", "dog"] * 4
+    assert found.column("prompt")[:3].tolist() == ["a photo of a cat", "a dog on a sofa", "a photo of a cat"]
+    assert found.column("patient").tolist() == ["p0", "p1", None, "p3", "p4", "p5", "p6", "p7"]
     assert found.column("id").tolist() == [str(number) for number in range(8)]
     assert found.column("group").tolist() == ["head", "tail"] * 4
     assert found.column("where")[0] == "list.csv, line 2"

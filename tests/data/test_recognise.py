@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.datasets import make_cifar, make_ilsvrc, make_mimic, make_nih
 
-from grasp_bench.data.recognise import SIGNS, looks_like, mistaken
+from grasp_bench.data.listing import SIGNS, looks_like, mistaken
 
 MAKERS = {
     "nih-cxr-lt": make_nih,

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from grasp_bench.data.listing import Problem
-from grasp_bench.data.tables import find_file, leads_out, read_table, read_text
+from grasp_bench.data.listing import Problem, find_file, leads_out, read_table, read_text
 from grasp_bench.errors import UserError
 
 
