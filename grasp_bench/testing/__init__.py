@@ -12,13 +12,15 @@ In the tests of a package that has a plugin of its own::
 ``grasp-bench check method my-method`` runs the same. Making the list imports the plugin and nothing heavy.
 """
 
-from grasp_bench.testing.backbones import backbone_checks
 from grasp_bench.testing.checks import Check, NotApplicable, Outcome, Report, run_checks
-from grasp_bench.testing.extractors import extractor_checks
-from grasp_bench.testing.guidances import guidance_checks
-from grasp_bench.testing.methods import method_checks
-from grasp_bench.testing.metrics import metric_checks
-from grasp_bench.testing.tasks import task_checks
+from grasp_bench.testing.suites import (
+    backbone_checks,
+    extractor_checks,
+    guidance_checks,
+    method_checks,
+    metric_checks,
+    task_checks,
+)
 
 __all__ = [
     "Check",

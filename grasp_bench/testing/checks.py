@@ -1,13 +1,22 @@
-"""A check of a plugin, what came of it, and the report of several, in words."""
+"""A check of a plugin, its outcome, and the report of several, in words.
+
+The public functions of the modules ``declarations`` and ``on_…`` are the checks, and their docstrings the contract.
+"""
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import inspect
+import keyword
+import os
+import subprocess
+import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from unittest import SkipTest
 
@@ -24,6 +33,17 @@ class CheckError(AssertionError):
     def __init__(self, contract: str, found: str) -> None:
         super().__init__(f"{contract} Found: {found}")
         self.found = found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a check."""
+
+    name: str
+    contract: str
+    status: Status
+    found: str = ""
+    """What was found where it failed, or why it does not apply."""
 
 
 @dataclass(frozen=True)
@@ -48,36 +68,34 @@ class Check:
             self.body()
         except NotApplicable:
             raise
-        except AssertionError as error:
-            raise CheckError(self.contract, str(error) or _traced(error, self.source)) from error
         except Exception as error:
-            raise CheckError(self.contract, _traced(error, self.source)) from error
+            found = str(error) if isinstance(error, AssertionError) else ""
+            raise CheckError(self.contract, found or _traced(error, self.source)) from error
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a check."""
-
-    name: str
-    contract: str
-    status: Status
-    found: str = ""
-    """What was found where it failed, or why it does not apply."""
+    def outcome(self) -> Outcome:
+        """Runs the check."""
+        try:
+            self()
+        except NotApplicable as reason:
+            return Outcome(self.name, self.contract, "not applicable", str(reason))
+        except CheckError as error:
+            return Outcome(self.name, self.contract, "failed", error.found)
+        return Outcome(self.name, self.contract, "passed")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of all checks of a plugin."""
+    """The outcomes of all checks of a plugin."""
 
     outcomes: list[Outcome]
 
     @property
     def passed(self) -> bool:
-        """Whether none failed."""
+        """Whether no check failed."""
         return self.count("failed") == 0
 
     def count(self, status: Status) -> int:
-        """How many checks ended so."""
+        """How many checks have this status."""
         return sum(outcome.status == status for outcome in self.outcomes)
 
 
@@ -85,57 +103,59 @@ def run_checks(checks: Iterable[Check], advance: Callable[[int], None] = lambda 
     """Run every check, whatever became of those before; ``advance`` is called after each."""
     outcomes = []
     for check in checks:
-        outcomes.append(_outcome(check))
+        outcomes.append(check.outcome())
         advance(1)
     return Report(outcomes)
 
 
-def checks_of(
-    contracts: Mapping[str, Mapping[str, str]], arguments: tuple[Any, ...], source: str, ending: str = ""
-) -> list[Check]:
-    """The checks that modules of this package hold: module → name of a check → what must be so.
+def contracts(place: str) -> dict[str, str]:
+    """Name of a check → what must be so, of a module of this package, which is read and not imported: torch is slow."""
+    tree = ast.parse((Path(__file__).parent / f"{place}.py").read_text(encoding="utf-8"))
+    public = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return {
+        node.name.strip("_").replace("_", "-"): " ".join((ast.get_docstring(node) or "").split()) for node in public
+    }
 
-    A check's body is the module's function of the same name, with underscores. All are given one subject, which the
-    first module's ``Subject`` makes of ``arguments``. Modules are imported by the first check that runs, so that
-    listing checks stays quick. ``ending`` is added to the names.
+
+def checks_of(places: Sequence[str], arguments: tuple[Any, ...], plugin: Any, ending: str = "") -> list[Check]:
+    """The checks of some modules, all given one subject, which the first module's ``Subject`` makes of ``arguments``.
+
+    Modules are imported by the first check that runs. ``ending`` is added to the names.
     """
 
-    def module(name: str) -> Any:
-        return importlib.import_module(f"grasp_bench.testing.{name}")
+    def module(place: str) -> Any:
+        return importlib.import_module(f"grasp_bench.testing.{place}")
 
     @functools.cache
     def subject() -> Any:
-        return module(next(iter(contracts))).Subject(*arguments)
+        return module(places[0]).Subject(*arguments)
 
     def body(place: str, name: str) -> None:
-        getattr(module(place), name.replace("-", "_"))(subject())
+        getattr(module(place), name.replace("-", "_") + "_" * keyword.iskeyword(name))(subject())
 
     return [
-        Check(name + ending, contract, functools.partial(body, place, name), source)
-        for place, held in contracts.items()
-        for name, contract in held.items()
+        Check(name + ending, contract, functools.partial(body, place, name), inspect.getsourcefile(plugin) or "")
+        for place in places
+        for name, contract in contracts(place).items()
     ]
 
 
-def require(kept: bool, found: str) -> None:
+def require(kept: object, found: str) -> None:
     """Raise AssertionError with what was found, unless the contract was ``kept``."""
     if not kept:
         raise AssertionError(found)
 
 
-def source_of(plugin: Any) -> str:
-    """The file of a plugin's class."""
-    return inspect.getsourcefile(plugin) or ""
+def imported_by(code: str, names: tuple[str, ...]) -> str:
+    """Those of the modules ``names`` that running ``code`` in a process of its own imports, separated by commas.
 
-
-def _outcome(check: Check) -> Outcome:
-    try:
-        check()
-    except NotApplicable as reason:
-        return Outcome(check.name, check.contract, "not applicable", str(reason))
-    except CheckError as error:
-        return Outcome(check.name, check.contract, "failed", error.found)
-    return Outcome(check.name, check.contract, "passed")
+    Raises AssertionError where it fails.
+    """
+    command = f"import sys; {code}; print('imported', *[name for name in {names!r} if name in sys.modules])"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment, check=False)
+    require(done.returncode == 0, f"a process of its own fails: {done.stderr.strip().rpartition(chr(10))[-1]}")
+    return ", ".join(done.stdout.rpartition("imported")[-1].split())
 
 
 def _traced(error: Exception, source: str) -> str:

@@ -1,34 +1,72 @@
-"""What each check of a task does; named as in ``tasks.CONTRACT``."""
+"""The checks of a task; the docstring of each is its contract."""
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from grasp_bench import plugins
 from grasp_bench.backbones.aliases import resolve
 from grasp_bench.contracts.spec import SMOKE, STANDARD
-from grasp_bench.contracts.task import GROUPS, Split
+from grasp_bench.contracts.task import GROUPS, Dataset, Split, Task, TaskSettings
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
 from grasp_bench.run.context import Options
 from grasp_bench.run.plan import plan
-from grasp_bench.run.resolve import choose_backbone
+from grasp_bench.run.resolve import choose_backbone, make_task
 from grasp_bench.run.runner import run
-from grasp_bench.testing.anatomy import some
 from grasp_bench.testing.checks import NotApplicable, require
-from grasp_bench.testing.data import Subject, splits
+from grasp_bench.testing.compare import none, some
 from grasp_bench.testing.rig import SILENT, scratch
 
 LOOKED_AT = 64  # images of a split, evenly spaced, where pixels are compared
 
 
+@dataclass
+class Subject:
+    """A task with its settings."""
+
+    name: str
+    settings: tuple[str, ...]
+
+    @functools.cached_property
+    def task(self) -> Task[TaskSettings]:
+        """The task. Raises :class:`NotApplicable` where its data is not there."""
+        try:
+            return make_task(self.name, self.settings, None)[1]
+        except UserError as error:
+            raise NotApplicable(str(error)) from error
+
+    @functools.cached_property
+    def backbone(self) -> str:
+        """The task's default backbone, if its weights are here, or else a small one."""
+        try:
+            choose_backbone(self.task.backbone)
+        except UserError:
+            return "tiny-sd3-32"
+        return self.task.backbone
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """The data, prepared once."""
+        return self.prepare()
+
+    def prepare(self) -> Dataset:
+        """The data, prepared in a folder of its own."""
+        folder = Path(tempfile.mkdtemp(dir=scratch()))
+        self.task.prepare(folder, SILENT)
+        return self.task.open(folder, choose_backbone(self.backbone).image_shape)
+
+
 def budgets(subject: Subject) -> None:
-    """Names of the budgets."""
+    """There are budgets "standard" and "smoke", each under its own name."""
     found = subject.task.budgets
     missing = {STANDARD, SMOKE} - found.keys()
     require(not missing, f"there is no budget {some(missing)}: it has {', '.join(found) or 'none'}")
@@ -37,20 +75,19 @@ def budgets(subject: Subject) -> None:
 
 
 def classes(subject: Subject) -> None:
-    """Names and prompts of the classes."""
+    """Classes have names and prompts of their own, and there are at least two."""
     infos = subject.task.classes()
     require(len(infos) > 1, f"there are {len(infos)} classes")
     for what, values in (("name", [info.name for info in infos]), ("prompt", [info.prompt for info in infos])):
         empty = [str(index) for index, value in enumerate(values) if not value.strip()]
-        require(not empty, f"classes without a {what}, by index: {some(empty)}")
+        none(f"classes without a {what}, by index", empty)
         twice = [value for value, count in Counter(values).items() if count > 1]
         require(not twice, f"classes share the {what} {some(twice)}")
-    without = [info.name for info in infos if not info.group]
-    require(not without, f"classes without a group: {some(without)}")
+    none("classes without a group", [info.name for info in infos if not info.group])
 
 
 def names(subject: Subject) -> None:
-    """What the task names, in the registries; weights need not be here."""
+    """The backbone, guidance and extractor that it names are installed."""
     task = subject.task
     try:
         resolve(task.backbone)
@@ -61,7 +98,9 @@ def names(subject: Subject) -> None:
 
 
 def groups(subject: Subject) -> None:
-    """Groups against training images."""
+    """Head classes have at least as many training images as medium ones, and these as tail ones; with head_above and
+    tail_below, groups are what these say.
+    """
     task, config = subject.task, subject.task.config
     infos = task.classes()
     if getattr(config, "groups", None):
@@ -84,8 +123,8 @@ def groups(subject: Subject) -> None:
 
 
 def prepare(subject: Subject) -> None:
-    """Data that was prepared in two folders."""
-    first, second = splits(subject.data), splits(subject.prepare())
+    """Preparing twice gives equal data: images, labels, prompts, in the same order."""
+    first, second = _splits(subject.data), _splits(subject.prepare())
     require(first.keys() == second.keys(), f"splits are {some(first)} and then {some(second)}")
     for name, split in first.items():
         other = second[name]
@@ -96,9 +135,9 @@ def prepare(subject: Subject) -> None:
 
 
 def counts(subject: Subject) -> None:
-    """Training images of each class, counted."""
+    """Classes have as many training images as they say, and every split has images."""
     infos, data = subject.task.classes(), subject.data
-    empty = [name for name, split in splits(data).items() if not len(split)]
+    empty = [name for name, split in _splits(data).items() if not len(split)]
     require(not empty, f"there are no images in {some(empty)}")
     found = np.bincount(data.train.labels, minlength=len(infos))
     odd = [
@@ -106,47 +145,43 @@ def counts(subject: Subject) -> None:
         for info, count in zip(infos, found.tolist(), strict=True)
         if info.train_count != count
     ]
-    require(not odd, f"training images: {some(odd)}")
+    none("training images", odd)
 
 
 def labels(subject: Subject) -> None:
-    """Labels and prompts of every split."""
+    """Every image has the index of a class and a prompt that is not empty."""
     number = len(subject.task.classes())
-    for name, split in splits(subject.data).items():
+    for name, split in _splits(subject.data).items():
         kind = split.labels.dtype
         require(np.issubdtype(kind, np.integer), f"labels of {name} are {kind}, expected int64")
-        sizes = {len(split.ids), len(split.labels), len(split.prompts)}
-        require(
-            len(sizes) == 1,
-            f"{name} has {len(split.ids)} ids, {len(split.labels)} labels, {len(split.prompts)} prompts",
-        )
+        ids, labelled, prompts = len(split.ids), len(split.labels), len(split.prompts)
+        require(ids == labelled == prompts, f"{name} has {ids} ids, {labelled} labels, {prompts} prompts")
         inside = (split.labels >= 0) & (split.labels < number)
-        require(bool(inside.all()), f"labels of {name} are not all from 0 to {number - 1}")
+        require(inside.all(), f"labels of {name} are not all from 0 to {number - 1}")
         require(all(split.prompts), f"an image of {name} has an empty prompt")
 
 
 def disjoint(subject: Subject) -> None:
-    """Ids and patients of every two splits."""
+    """No image, and no patient, is in two splits; a balanced test set is part of the test set."""
     data = subject.data
-    found = splits(data)
+    found = _splits(data)
     for name, split in found.items():
-        twice = [each for each, count in Counter(split.ids).items() if count > 1]
-        require(not twice, f"{name} has images more than once: {some(twice)}")
+        none(f"{name} has images more than once", [each for each, count in Counter(split.ids).items() if count > 1])
     for (first, one), (second, other) in combinations(found.items(), 2):
         shared = set(one.ids) & set(other.ids)
-        require(not shared, f"{first} and {second} share images: {some(shared)}")
+        none(f"{first} and {second} share images", shared)
         if one.patients is not None and other.patients is not None:
             people = set(one.patients.tolist()) & set(other.patients.tolist())
             require(not people, f"{first} and {second} share {len(people)} patients")
     if data.balanced_test:
         beyond = set(data.balanced_test.ids) - set(data.test.ids)
-        require(not beyond, f"the balanced test set has images that the test set has not: {some(beyond)}")
+        none("the balanced test set has images that the test set has not", beyond)
 
 
 def images(subject: Subject) -> None:
-    """Pixels of every split, in order and in another."""
+    """read() gives uint8 images (k, C, H, W) of the backbone's shape, in the order that was asked for."""
     shape = choose_backbone(subject.backbone).image_shape
-    for name, split in splits(subject.data).items():
+    for name, split in _splits(subject.data).items():
         indices = _spaced(split)
         found = split.read(indices)
         require(found.dtype == np.uint8, f"images of {name} are {found.dtype}, expected uint8")
@@ -157,18 +192,12 @@ def images(subject: Subject) -> None:
 
 
 def smoke_run(subject: Subject) -> None:
-    """A run as ``grasp-bench run`` makes it, in a folder of its own."""
+    """Full fine-tuning under the smoke budget goes from the data to scores of every group."""
     folder = Path(tempfile.mkdtemp(dir=scratch()))
     options = Options(folder / "results", folder / "work", "cpu")
     try:
-        chosen = plan(
-            method="vanilla-ft",
-            task=subject.name,
-            budget=SMOKE,
-            backbone=subject.backbone,
-            task_settings=subject.settings,
-        )
-        record = run(chosen, options, SILENT)[1]
+        run_of: dict[str, Any] = {"task": subject.name, "task_settings": subject.settings, "backbone": subject.backbone}
+        record = run(plan(method="vanilla-ft", budget=SMOKE, **run_of), options, SILENT)[1]
     except UserError as error:
         raise NotApplicable(str(error)) from error
     if record.status == "skipped":
@@ -176,6 +205,12 @@ def smoke_run(subject: Subject) -> None:
     scored = {score.group for score in record.scores if score.value is not None}
     missing = set(subject.task.groups) - scored
     require(not missing, f"there are no scores of the groups {some(missing)}")
+
+
+def _splits(data: Dataset) -> dict[str, Split]:
+    """The disjoint splits of a task's data, by name."""
+    named = {"train": data.train, "validation": data.validation, "test": data.test, "pool": data.pool}
+    return {name: split for name, split in named.items() if split is not None}
 
 
 def _spaced(split: Split) -> np.ndarray:

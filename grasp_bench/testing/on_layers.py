@@ -1,4 +1,4 @@
-"""What each check of a backbone's layers does; named as in ``backbones.OF_LAYERS``."""
+"""The checks of a backbone's layers; the docstring of each is its contract."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ import torch
 from grasp_bench.adapters.inject import input_width
 from grasp_bench.adapters.tread import draw_kept, middle, token_routing
 from grasp_bench.guidances.perturbed import perturbed
-from grasp_bench.testing.anatomy import some
 from grasp_bench.testing.checks import NotApplicable, require
-from grasp_bench.testing.on_weights import Subject, close, distance
+from grasp_bench.testing.compare import close, distance, none, some
+from grasp_bench.testing.on_weights import Subject
 
 
 @torch.no_grad()
 def feed_forwards(subject: Subject) -> None:
-    """The calls of a forward pass."""
+    """Each of feed_forwards() is part of the transformer and called in every forward pass, in order."""
     layers = subject.backbone.feed_forwards()
-    require(bool(layers), "there are none, so no adapter can stand beside them")
+    require(layers, "there are none, so no adapter can stand beside them")
     named = dict(subject.backbone.transformer.named_modules())
     odd = [name for name, layer in layers.items() if named.get(name) is not layer]
-    require(not odd, f"are not the transformer's modules of these names: {some(odd)}")
+    none("are not the transformer's modules of these names", odd)
     require(all(input_width(layer) > 0 for layer in layers.values()), "a layer's input has no width")
     called = [name for name, *_ in _calls(subject, layers.items())]
-    require(
-        called == list(layers), f"a forward pass calls {some(called)} ({len(called)}), expected {len(layers)} in order"
-    )
+    words = f"a forward pass calls {some(called)} ({len(called)}), expected {len(layers)} in order"
+    require(called == list(layers), words)
 
 
 def attention_projections(subject: Subject) -> None:
-    """Modules whose names end in one of the projections'."""
+    """attention_projections name linear layers of the transformer."""
     endings = subject.backbone.attention_projections
     found = {name: layer for name, layer in subject.backbone.transformer.named_modules() if name.endswith(endings)}
-    require(bool(found), f"no module's name ends in {', '.join(endings)}")
-    odd = [name for name, layer in found.items() if not isinstance(layer, torch.nn.Linear)]
-    require(not odd, f"are not linear layers: {some(odd)}")
+    require(found, f"no module's name ends in {', '.join(endings)}")
+    none("are not linear layers", [name for name, layer in found.items() if not isinstance(layer, torch.nn.Linear)])
 
 
 @torch.no_grad()
 def blocks(subject: Subject) -> None:
-    """What is called in a forward pass, with what, and what it returns."""
+    """blocks() are called once each, in order, with as many image tokens as image_tokens() says, and return what they
+    declare; conditioning() is called before them, and output_norm() after.
+    """
     backbone = subject.backbone
     found = backbone.blocks()
     if not found:
@@ -61,21 +61,18 @@ def blocks(subject: Subject) -> None:
             require(tuple(given.shape[:2]) == (3, tokens), f"output_norm() reads {tuple(given.shape)}")
         else:
             block = found[int(name)]
-            require(
-                tuple(given.shape[:2]) == (3, tokens), f"block {name} reads {tuple(given.shape)}, of {tokens} tokens"
-            )
+            kept = tuple(given.shape[:2]) == (3, tokens)
+            require(kept, f"block {name} reads {tuple(given.shape)}, of {tokens} tokens")
             require(given.shape == last.shape, f"block {name} reads {tuple(given.shape)} and gives {tuple(last.shape)}")
             told = [each for each in others if each is not None]
             require(len(told) == block.returns_prompt, f"block {name} returns {len(told)} tensors before the image's")
-    require(
-        "conditioning" not in called or called[0] == "conditioning" or called.index("conditioning") < 2, f"{called}"
-    )
+    require("conditioning" not in called or "conditioning" in called[:2], f"{called}")
     require("output-norm" not in called or called[-1] == "output-norm", f"output_norm() is not last of {called}")
 
 
 @torch.no_grad()
 def some_tokens(subject: Subject) -> None:
-    """Predictions with all tokens, and with half of them, in the middle blocks."""
+    """With no reason in needs_all_tokens, the middle blocks can work on some of each image's tokens."""
     backbone, expected = subject.backbone, subject.predict()
     if backbone.needs_all_tokens:
         raise NotApplicable(f"of an image's tokens it needs all: {backbone.needs_all_tokens}")
@@ -92,7 +89,7 @@ def some_tokens(subject: Subject) -> None:
 
 @torch.no_grad()
 def image_attentions(subject: Subject) -> None:
-    """Each attention layer perturbed alone."""
+    """Perturbing each of image_attentions() changes the prediction, and leaves no trace."""
     layers, expected = subject.backbone.image_attentions(), subject.predict()
     if not layers:
         raise NotApplicable("it declares none")
@@ -104,22 +101,20 @@ def image_attentions(subject: Subject) -> None:
 
 @torch.no_grad()
 def prompt_projections(subject: Subject) -> None:
-    """What the projections read."""
+    """Each of prompt_projections() reads the prompt's tokens in every forward pass."""
     declared = subject.backbone.prompt_projections()
     if not declared:
         raise NotApplicable("it declares none")
     names = [name for pair in declared.values() for name in pair]
     modules = [(name, subject.backbone.transformer.get_submodule(name)) for name in names]
-    odd = [name for name, layer in modules if not isinstance(layer, torch.nn.Linear)]
-    require(not odd, f"are not linear layers: {some(odd)}")
+    none("are not linear layers", [name for name, layer in modules if not isinstance(layer, torch.nn.Linear)])
     calls, length = _calls(subject, modules), subject.prompts.tokens.shape[1]
     require(sorted(name for name, *_ in calls) == sorted(names), "a forward pass does not call each of them once")
-    other = [name for name, given, _ in calls if given.shape[1] != length]
-    require(not other, f"do not read the {length} tokens of a prompt: {some(other)}")
+    none(f"do not read the {length} tokens of a prompt", [name for name, given, _ in calls if given.shape[1] != length])
 
 
 def checkpointing(subject: Subject) -> None:
-    """Gradients of every weight with activations kept and with activations made again."""
+    """Gradient checkpointing runs forward passes again, and changes no gradient."""
     found: list[dict[str, torch.Tensor]] = []
     counts = []
     for checkpointed in (False, True):
@@ -135,7 +130,7 @@ def checkpointing(subject: Subject) -> None:
     require(counts[1] > counts[0], "no feed-forward layer runs a second time in the backward pass")
     require(found[0].keys() == found[1].keys(), f"gradients differ in {some(found[0].keys() ^ found[1].keys())}")
     other = [name for name in found[0] if not torch.allclose(found[0][name], found[1][name], rtol=1e-3, atol=1e-6)]
-    require(not other, f"gradients differ: {some(other)}")
+    none("gradients differ", other)
 
 
 Call = tuple[str, torch.Tensor, Any]

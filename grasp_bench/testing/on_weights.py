@@ -1,30 +1,28 @@
-"""What each check of a backbone as a whole does; named as in ``backbones.OF_WEIGHTS``."""
+"""The checks of a backbone as a whole; the docstring of each is its contract."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from grasp_bench.contracts.backbone import Backbone, ChosenBackbone, PromptEmbeddings
 from grasp_bench.errors import UserError
 from grasp_bench.run.resolve import choose_backbone
-from grasp_bench.testing.anatomy import some
-from grasp_bench.testing.checks import NotApplicable, require
-from grasp_bench.testing.declarations import imported_by
+from grasp_bench.testing.checks import NotApplicable, imported_by, require
+from grasp_bench.testing.compare import ATOL, RTOL, changes, close, distance, equal, none
 
-RTOL, ATOL = 1e-4, 1e-5  # of predictions in batches of different sizes, in single precision
 PROMPTS = ["a handwritten digit seven", "one", "a letter"]
 STEPS = 6
 CPU = torch.device("cpu")
 
 
+@dataclass
 class Subject:
     """A backbone by its name, and what it makes of a few images and prompts."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
     @functools.cached_property
     def chosen(self) -> ChosenBackbone:
@@ -73,10 +71,10 @@ class Subject:
 
 
 def describe(subject: Subject) -> None:
-    """What is told in a process of its own, and what is loaded."""
+    """describe() tells revision and shapes without torch, and load() gives what it tells."""
     chosen, backbone = subject.chosen, subject.load()
     told = chosen.description
-    require(isinstance(told.revision, str) and bool(told.revision), f"revision is {told.revision!r}, expected text")
+    require(isinstance(told.revision, str) and told.revision, f"revision is {told.revision!r}, expected text")
     shape = tuple(backbone.decode_latents(torch.zeros(1, *backbone.latent_shape)).shape[1:])
     require(shape == told.image_shape, f"image_shape is {told.image_shape}, and images have {shape}")
     latents = backbone.encode_images(subject.images[:1])
@@ -88,38 +86,37 @@ def describe(subject: Subject) -> None:
 
 
 def frozen(subject: Subject) -> None:
-    """Two loads under one global generator, and every parameter."""
+    """load() gives the same frozen float32 weights each time, in evaluation mode, and draws nothing."""
     before = torch.get_rng_state()
     first, second = (subject.chosen.load().transformer for _ in range(2))
     require(torch.equal(torch.get_rng_state(), before), "load() draws from torch's global generator")
     parameters = dict(first.named_parameters())
-    thawed = [name for name, parameter in parameters.items() if parameter.requires_grad]
-    require(not thawed, f"parameters require a gradient: {some(thawed)}")
+    none("parameters require a gradient", [name for name, parameter in parameters.items() if parameter.requires_grad])
     odd = [name for name, each in parameters.items() if each.dtype != torch.float32 or each.device != CPU]
-    require(not odd, f"parameters are not float32 on the CPU: {some(odd)}")
+    none("parameters are not float32 on the CPU", odd)
     require(not any(module.training for module in first.modules()), "modules are in training mode")
-    states = first.state_dict(), second.state_dict()
-    other = [name for name, tensor in states[0].items() if not torch.equal(tensor, states[1][name])]
-    require(not other, f"loaded again, weights differ: {some(other)}")
+    none("loaded again, weights differ", changes(first.state_dict(), second.state_dict()))
 
 
 @torch.no_grad()
 def images(subject: Subject) -> None:
-    """Images together and one of them alone."""
+    """Latents are finite and of latent_shape; an image's latents depend on no other image, nor its decoding."""
     backbone, given = subject.backbone, subject.images.clone()
     latents = backbone.encode_images(given)
     expected = (3, *backbone.latent_shape)
     require(tuple(latents.shape) == expected, f"latents of shape {tuple(latents.shape)}, expected {expected}")
-    require(latents.is_floating_point() and bool(latents.isfinite().all()), "latents are not finite numbers")
+    require(latents.is_floating_point() and latents.isfinite().all(), "latents are not finite numbers")
     require(torch.equal(given, subject.images), "encode_images() changes its images")
     require(close(backbone.encode_images(given[1:2]), latents[1:2]), "latents differ with the batch")
     decoded = backbone.decode_latents(latents)
     apart = (backbone.decode_latents(latents[1:2]).int() - decoded[1:2].int()).abs().max()
-    require(bool(apart <= 1), f"decoded images differ with the batch by {apart} grey levels")
+    require(apart <= 1, f"decoded images differ with the batch by {apart} grey levels")
 
 
 def decode(subject: Subject) -> None:
-    """Images as numbers with a gradient, and as bytes."""
+    """decode() gives images of image_shape that a gradient flows through; decode_latents() gives the same, clipped to
+    uint8.
+    """
     backbone = subject.backbone
     with torch.no_grad():
         latents = backbone.encode_images(subject.images)
@@ -131,11 +128,13 @@ def decode(subject: Subject) -> None:
     shown = ((decoded.detach() / 2 + 0.5).clamp(0, 1) * 255 - pixels).abs().max().item()
     require(shown < 0.51, f"decode_latents() is {shown:.3g} grey levels from decode() in [-1, 1]")
     (gradient,) = torch.autograd.grad(decoded.square().sum(), leaf)
-    require(bool(gradient.isfinite().all()) and bool(gradient.any()), "no gradient flows through decode()")
+    require(bool(gradient.isfinite().all()) and gradient.any(), "no gradient flows through decode()")
 
 
 def prompts(subject: Subject) -> None:
-    """Prompts together, alone, without a gradient, and after the encoders were released."""
+    """A prompt's embedding depends on no other prompt, serves training, and differs from the null condition; released
+    encoders give it again.
+    """
     backbone, given = subject.load(), [*PROMPTS[:2], ""]
     with torch.inference_mode():
         together = backbone.encode_prompts(given)
@@ -150,12 +149,11 @@ def prompts(subject: Subject) -> None:
         same = all(torch.equal(tensor[0], tensor[row]) for tensor in again.tensors().values())
         require(not same, f"{given[0]!r} and {given[row]!r} have the same embedding")
     backbone.release_encoders()
-    after = backbone.encode_prompts(given).tensors()
-    require(all(torch.equal(after[name], each) for name, each in again.tensors().items()), "released encoders differ")
+    require(not changes(backbone.encode_prompts(given).tensors(), again.tensors()), "released encoders differ")
 
 
 def prompt_width(subject: Subject) -> None:
-    """The declared width against the embedding."""
+    """prompt_width() is the width of what encode_prompts() gives."""
     declared, found = subject.backbone.prompt_width(), subject.prompts
     if declared is None:
         raise NotApplicable("it does not say how wide a prompt is")
@@ -169,20 +167,18 @@ def prompt_width(subject: Subject) -> None:
 
 @torch.no_grad()
 def padding(subject: Subject) -> None:
-    """Predictions with other numbers in the tokens that the mask leaves out."""
+    """What a prompt's mask leaves out has no influence on predictions."""
     mask = subject.prompts.mask
     if mask is None:
         raise NotApplicable("its prompts have no mask")
     tokens = subject.prompts.tokens.masked_fill(~mask[..., None], 7.0)
     other = PromptEmbeddings(tokens, subject.prompts.pooled, mask)
     found = subject.backbone.predict(subject.noisy, subject.timesteps, other)
-    require(
-        torch.equal(found, subject.predict()), f"predictions move by up to {distance(found, subject.predict()):.2g}"
-    )
+    equal(found, subject.predict(), "predictions move by up to {}")
 
 
 def objective(subject: Subject) -> None:
-    """Data and noise at the levels of sampling and of training, in double precision."""
+    """From a prediction, clean() gives the data back, and prediction() the prediction, at every level."""
     objective = subject.backbone.objective
     levels = objective.levels(subject.backbone.scheduler(STEPS, CPU)).double()[:-1]
     timesteps = torch.cat([levels, objective.timesteps(20, torch.Generator().manual_seed(0)).double()])
@@ -190,17 +186,17 @@ def objective(subject: Subject) -> None:
     shape = (len(timesteps), *subject.backbone.latent_shape)
     data, noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     noisy, target = objective.add_noise(data, noise, timesteps), objective.target(data, noise, timesteps)
-    clean = objective.clean(noisy, target, timesteps)
-    require(torch.allclose(clean, data, rtol=1e-4, atol=1e-4), f"clean() is off by up to {distance(clean, data):.2g}")
-    again = objective.prediction(noisy, data, timesteps)
-    require(
-        torch.allclose(again, target, rtol=1e-4, atol=1e-4), f"prediction() is off by {distance(again, target):.2g}"
-    )
+    for name, found, expected in (
+        ("clean", objective.clean(noisy, target, timesteps), data),
+        ("prediction", objective.prediction(noisy, data, timesteps), target),
+    ):
+        kept = torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+        require(kept, f"{name}() is off by up to {distance(found, expected):.2g}")
 
 
 @torch.no_grad()
 def scheduler(subject: Subject) -> None:
-    """Sampling with the prediction that implies one image, under two global generators."""
+    """A scheduler is deterministic, its levels descend to 0, and exact predictions lead it to the data."""
     backbone, ends = subject.backbone, []
     data = torch.full_like(subject.noisy, 0.3).double()
     with torch.random.fork_rng(devices=[]):
@@ -209,9 +205,8 @@ def scheduler(subject: Subject) -> None:
             made = backbone.scheduler(STEPS, CPU)
             levels, latents = backbone.objective.levels(made).double(), subject.noisy.double()
             require(len(made.timesteps) == STEPS, f"it has {len(made.timesteps)} timesteps, expected {STEPS}")
-            require(
-                len(levels) == STEPS + 1 and bool(levels[-1] == 0), "levels() are not one more than steps, ending at 0"
-            )
+            kept = len(levels) == STEPS + 1 and levels[-1] == 0
+            require(kept, "levels() are not one more than steps, ending at 0")
             require(bool((levels.diff() < 0).all()), "levels do not descend")
             for level, timestep in zip(levels, made.timesteps, strict=False):
                 exact = backbone.objective.prediction(latents, data, level.expand(3))
@@ -223,7 +218,7 @@ def scheduler(subject: Subject) -> None:
 
 @torch.no_grad()
 def predict(subject: Subject) -> None:
-    """Predictions with one thing changed at a time."""
+    """A prediction has the latents' shape and depends on latents, timestep and prompt, and on nothing drawn."""
     backbone, noisy, times, prompts = subject.backbone, subject.noisy, subject.timesteps, subject.prompts
     before = torch.get_rng_state()
     found = subject.predict()
@@ -241,7 +236,7 @@ def predict(subject: Subject) -> None:
 
 @torch.no_grad()
 def train_mode(subject: Subject) -> None:
-    """Many predictions of one sample in training mode."""
+    """Predictions in training mode are those of evaluation mode: what is random belongs to the loop."""
     backbone, many = subject.load(), 100
     expected = subject.predict(backbone, slice(1))
     backbone.transformer.train()
@@ -253,7 +248,7 @@ def train_mode(subject: Subject) -> None:
 
 @torch.no_grad()
 def mixed_batch(subject: Subject) -> None:
-    """Each sample by itself."""
+    """A prediction depends on no other sample of its batch, up to rounding (1e-4 of it, or 1e-5)."""
     together = subject.predict()
     alone = torch.cat([subject.predict(rows=slice(row, row + 1)) for row in range(3)])
     require(close(alone, together), f"samples by themselves differ by up to {distance(alone, together):.2g}")
@@ -261,19 +256,9 @@ def mixed_batch(subject: Subject) -> None:
 
 @torch.no_grad()
 def sampling_dtype(subject: Subject) -> None:
-    """A prediction in the precision of sampling."""
+    """In sampling_dtype the transformer predicts in that precision."""
     backbone, dtype = subject.load(), getattr(torch, subject.backbone.sampling_dtype)
     torch.nn.Module.to(backbone.transformer, dtype)
     latents = subject.noisy.to(dtype)
     found = backbone.predict(latents, subject.timesteps.to(dtype), subject.prompts.to(latents))
     require(found.dtype == dtype, f"predictions are {found.dtype}, expected {dtype}")
-
-
-def distance(first: torch.Tensor, second: torch.Tensor) -> float:
-    """The largest difference."""
-    return (first - second).abs().max().item()
-
-
-def close(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Whether two tensors are equal up to rounding."""
-    return bool(np.allclose(first.numpy(), second.numpy(), rtol=RTOL, atol=ATOL))

@@ -1,4 +1,4 @@
-"""Where methods and guidances are tried: the embedded task, tiny backbones, the harness's own stages for a few steps.
+"""Where methods and guidances are tried: the embedded task, tiny backbones, the stages of a run for a few steps.
 
 Everything is written to a temporary folder that is removed when the process ends; what several checks need, such as
 prepared data, is made once.
@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,10 @@ from grasp_bench.run.context import Options
 from grasp_bench.run.files import TRAIN_SUMMARY
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan, plan
-from grasp_bench.testing.anatomy import Anatomy, anatomy
-from grasp_bench.testing.backbones import TINY_DIT
 from grasp_bench.testing.checks import NotApplicable, require
-from grasp_bench.testing.tiny_dit import save_dit
+from grasp_bench.testing.compare import Anatomy, anatomy
+from grasp_bench.testing.tiny_dit import TINY_DIT, save_dit
 
-TASK = "digits-lt"
 STEPS = 3
 BUDGET: dict[str, Any] = {
     "steps": STEPS,
@@ -45,9 +43,8 @@ BUDGET: dict[str, Any] = {
     "images_per_class": 1,
     "num_inference_steps": 4,
 }
+MOVED = 0.05  # standard deviation of what is added to parameters, so that no adapter is idle
 CPU = torch.device("cpu")
-WORK = "work"
-"""The work folder that runs share."""
 SILENT = Progress(Console(quiet=True))
 
 
@@ -89,24 +86,24 @@ def source(backbone: str) -> str:
     return f"dit:{save_dit(scratch() / TINY_DIT)}" if backbone == TINY_DIT else backbone
 
 
-def planned(
-    backbone: str,
-    method: str,
-    settings: Sequence[str] = (),
-    guidance: str | None = None,
-    guidance_settings: Sequence[str] = (),
-) -> Plan:
+def planned(backbone: str, method: str, settings: Sequence[str] = (), **guidance: Any) -> Plan:
     """A run of a few steps on the embedded task."""
     found = plan(
         method=method,
-        task=TASK,
+        task="digits-lt",
         budget=SMOKE,
         backbone=source(backbone),
-        guidance=guidance,
         method_settings=settings,
-        guidance_settings=guidance_settings,
+        **guidance,
     )
     return replace(found, spec=found.spec.model_copy(update={"budget": found.spec.budget.model_copy(update=BUDGET)}))
+
+
+def refuse(skip: object) -> None:
+    """Raise :class:`NotApplicable` if supports() of a plugin gives a Skip."""
+    require(skip is None or isinstance(skip, Skip), f"supports() gives {skip!r}, expected None or a Skip")
+    if isinstance(skip, Skip):
+        raise NotApplicable(skip.reason)
 
 
 class Watched(Pipeline):
@@ -117,7 +114,7 @@ class Watched(Pipeline):
     network: Backbone
     """The backbone that the method is attached to, also once training has let go of it."""
 
-    def __init__(self, plan: Plan, progress: Progress = SILENT, work: str = WORK, batch_size: int = 100) -> None:
+    def __init__(self, plan: Plan, progress: Progress = SILENT, work: str = "work", batch_size: int = 100) -> None:
         options = Options(scratch() / "results", scratch() / work, "cpu", batch_size, log_every=1)
         super().__init__(plan, options, CPU, progress)
 
@@ -128,11 +125,8 @@ class Watched(Pipeline):
 
     def refuse(self) -> None:
         """Raise :class:`NotApplicable` where the method says that it does not apply here."""
-        skip = self.method.supports(self.backbone, self.plan.task)
-        require(skip is None or isinstance(skip, Skip), f"supports() gives {skip!r}, expected None or a Skip")
-        skip = skip or (refusal(self.backbone) if self.method.config.tread else None)
-        if skip:
-            raise NotApplicable(skip.reason)
+        refuse(self.method.supports(self.backbone, self.plan.task))
+        refuse(refusal(self.backbone) if self.method.config.tread else None)
 
     def attach(self) -> set[torch.nn.Parameter]:
         self.network = self.backbone
@@ -147,21 +141,13 @@ class Watched(Pipeline):
         for path in (folder, folder.with_suffix(".partial")):
             shutil.rmtree(path, ignore_errors=True)
 
-    def train_anew(self) -> Path:
-        """Train, whether or not it was done before; the folder of the weights."""
-        self.forget("train")
-        return self.trained
-
     def summary(self) -> dict[str, Any]:
         """What the training left beside the weights."""
         found: dict[str, Any] = json.loads((self.trained / TRAIN_SUMMARY).read_text())
         return found
 
-    def counts(self) -> np.ndarray:
-        """Training images of each class: (classes,)."""
-        return np.bincount(self.data.train.labels, minlength=len(self.classes))
-
-    def every_class(self) -> Batch:
+    @functools.cached_property
+    def batch(self) -> Batch:
         """One image of each class at a time of its own, every third with its prompt dropped, for an attached method."""
         split, objective = self.data.train, self.network.objective
         indices = np.unique(split.labels, return_index=True)[1]
@@ -189,3 +175,68 @@ class Watched(Pipeline):
             digest=b"",
             embed=self.embed,
         )
+
+    def predict(self, condition: Condition | None = None, rows: slice = slice(None)) -> torch.Tensor:
+        """The prediction for ``rows`` of the batch: in the context of their own condition, or of another."""
+        with self.method.condition(condition or self.batch.condition[rows]):
+            return predict(self.network, self.batch, rows)
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Name of a parameter → the gradient of the method's loss, of those that have one."""
+        prediction = self.predict()
+        loss = self.method.losses(self.batch, prediction).mean()
+        auxiliary = self.method.auxiliary_loss(self.batch, prediction)
+        (loss if auxiliary is None else loss + auxiliary).backward()
+        named = self.method.parameters()
+        return {name: parameter.grad for name, parameter in named.items() if parameter.grad is not None}
+
+    @torch.no_grad()
+    def move(self) -> Watched:
+        """Itself, with parameters that are no longer what they began as."""
+        generator = torch.Generator().manual_seed(1)
+        for parameter in self.method.parameters().values():
+            parameter.add_(MOVED * torch.randn(parameter.shape, generator=generator))
+        return self
+
+
+@dataclass
+class Subject:
+    """A method with its settings on a backbone, as often as checks need it."""
+
+    name: str
+    settings: tuple[str, ...]
+    backbone: str
+
+    def run(self, progress: Progress = SILENT, work: str = "work") -> Watched:
+        """The stages of a run. Raises :class:`NotApplicable` where the method does not support the backbone."""
+        run = Watched(planned(self.backbone, self.name, self.settings), progress, work)
+        run.refuse()
+        return run
+
+    @torch.enable_grad()
+    def attach(self) -> Watched:
+        """The method with its initial weights on a fresh backbone, and the batch."""
+        run = self.run()
+        run.attach()
+        run.network.transformer.eval()
+        _ = run.batch
+        return run
+
+    @torch.enable_grad()
+    def train(self) -> Watched:
+        """The method after a training of its own, and the batch."""
+        run = self.run()
+        run.forget("train")
+        _ = run.trained, run.batch
+        return run
+
+    @functools.cached_property
+    def trained(self) -> Watched:
+        """The method after a training; what uses it leaves it as it is."""
+        return self.train()
+
+
+def predict(backbone: Backbone, batch: Batch, rows: slice = slice(None)) -> torch.Tensor:
+    """The backbone's prediction (B, ...) for ``rows`` of a batch, in whatever context this is called."""
+    condition = batch.condition[rows]
+    return backbone.predict(batch.noisy[rows], condition.timesteps, condition.prompts)

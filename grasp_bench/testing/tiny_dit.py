@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+TINY_DIT = "tiny-dit"
+"""Its name among the backbones that plugins are tried on."""
 LABELS = {"2": "great white shark, white shark", "134": "crane", "281": "tabby, tabby cat", "517": "crane"}
 """Rows and names as in ImageNet; "crane" is a bird and a machine."""
 CLASSES = 1000

@@ -26,7 +26,7 @@ from grasp_bench.contracts.method import Condition, Method, MethodSettings
 from grasp_bench.errors import UserError
 from grasp_bench.run.plan import plan
 from grasp_bench.testing import Check, NotApplicable, backbone_checks
-from grasp_bench.testing.backbones import OF_LAYERS, OF_WEIGHTS
+from grasp_bench.testing.checks import contracts
 
 METHODS = sorted(plugins.entries("methods"))
 PROMPTS = ["a handwritten digit one", "a handwritten digit two", ""]
@@ -115,7 +115,7 @@ def saved(folder: Path, name: str) -> Saved:
 # The contract
 
 
-@pytest.mark.parametrize("check", ["declaration", *OF_WEIGHTS, *OF_LAYERS])
+@pytest.mark.parametrize("check", ["declaration", *contracts("on_weights"), *contracts("on_layers")])
 @pytest.mark.parametrize("name", [*SAVE, "flux-schnell", "pixart-alpha"])
 def test_the_contract_is_kept(saved: Saved, check: str) -> None:
     saved.checks[check]()

@@ -12,7 +12,7 @@ import pytest
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.errors import UserError
 from grasp_bench.testing import Check, NotApplicable, backbone_checks
-from grasp_bench.testing.backbones import OF_LAYERS, OF_WEIGHTS
+from grasp_bench.testing.checks import contracts
 
 from . import broken_backbones as broken
 from .registered import register
@@ -57,13 +57,13 @@ def test_a_fault_is_caught_by_the_check_of_it(
 ) -> None:
     checks = backbone_checks(register(monkeypatch, "backbones", plugin))
     with pytest.raises(AssertionError, match=re.escape(words)) as caught:
-        next(each for each in checks if each.name == check)()
-    assert str(caught.value).startswith((OF_WEIGHTS | OF_LAYERS)[check])
+        (fault := next(each for each in checks if each.name == check))()
+    assert str(caught.value).startswith(fault.contract)
 
 
 def test_weights_that_are_not_here_are_said_and_are_no_failure() -> None:
     for check in backbone_checks("sd3"):
-        if check.name in OF_WEIGHTS | OF_LAYERS:
+        if check.name in contracts("on_weights") | contracts("on_layers"):
             with pytest.raises(NotApplicable, match="needs the folder of a saved pipeline"):
                 check()
 

@@ -10,7 +10,7 @@ from grasp_bench import plugins
 from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.errors import UserError
 from grasp_bench.testing import Check, NotApplicable, extractor_checks
-from grasp_bench.testing.extractors import CONTRACT
+from grasp_bench.testing.checks import contracts
 
 from . import broken_extractors as broken
 from .registered import register
@@ -42,11 +42,11 @@ def test_a_fault_is_caught_by_the_check_of_it(
 ) -> None:
     checks = extractor_checks(register(monkeypatch, "extractors", plugin))
     with pytest.raises(AssertionError, match=re.escape(words)) as caught:
-        next(each for each in checks if each.name == check)()
-    assert str(caught.value).startswith(CONTRACT[check])
+        (fault := next(each for each in checks if each.name == check))()
+    assert str(caught.value).startswith(fault.contract)
 
 
-@pytest.mark.parametrize("check", CONTRACT)
+@pytest.mark.parametrize("check", contracts("on_images"))
 def test_weights_that_are_not_there_are_said_and_are_no_failure(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     checks = extractor_checks(register(monkeypatch, "extractors", broken.Weightless))
     with pytest.raises(NotApplicable, match="needs --weights"):

@@ -9,7 +9,6 @@ import pytest
 from grasp_bench import plugins
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.testing import Check, guidance_checks, run_checks
-from grasp_bench.testing.guidances import CONTRACT
 
 from . import broken_guidances as broken
 from .registered import register
@@ -58,8 +57,8 @@ def test_a_fault_is_caught_by_the_check_of_it(
 ) -> None:
     checks = guidance_checks(register(monkeypatch, "guidance", plugin), backbones=["tiny-sd3"])
     with pytest.raises(AssertionError, match=re.escape(words)) as caught:
-        next(each for each in checks if each.name == f"{check}[tiny-sd3]")()
-    assert str(caught.value).startswith(CONTRACT[check])
+        (fault := next(each for each in checks if each.name == f"{check}[tiny-sd3]"))()
+    assert str(caught.value).startswith(fault.contract)
 
 
 def test_what_a_run_of_other_batches_took_is_not_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from grasp_bench import plugins
 from grasp_bench.contracts.method import Method
 from grasp_bench.errors import UserError
 from grasp_bench.testing import Check, NotApplicable, method_checks
-from grasp_bench.testing.methods import CONTRACT
 
 from . import broken_methods as broken
 from .registered import register
@@ -59,8 +58,8 @@ def test_a_fault_is_caught_by_the_check_of_it(
 ) -> None:
     checks = method_checks(register(monkeypatch, "methods", plugin), backbones=["tiny-sd3"])
     with pytest.raises(AssertionError, match=re.escape(words)) as caught:
-        one(checks, f"{check}[tiny-sd3]")()
-    assert str(caught.value).startswith(CONTRACT[check])
+        (fault := one(checks, f"{check}[tiny-sd3]"))()
+    assert str(caught.value).startswith(fault.contract)
 
 
 def one(checks: list[Check], name: str) -> Check:
@@ -104,7 +103,7 @@ def test_unknown_names_and_settings_are_refused_at_once(name: str, settings: lis
 
 
 def test_settings_are_those_that_are_checked() -> None:
-    from grasp_bench.testing.subject import Subject
+    from grasp_bench.testing.rig import Subject
 
     methods = [Subject("lora", (f"rank={rank}",), "tiny-sd3").attach().method for rank in (2, 4)]
     small, large = (sum(each.numel() for each in method.parameters().values()) for method in methods)

@@ -13,7 +13,7 @@ from grasp_bench import plugins
 from grasp_bench.contracts.task import Task
 from grasp_bench.errors import UserError
 from grasp_bench.testing import Check, NotApplicable, run_checks, task_checks
-from grasp_bench.testing.tasks import CONTRACT
+from grasp_bench.testing.checks import contracts
 
 from . import broken_tasks as broken
 from .registered import register
@@ -51,15 +51,15 @@ def test_a_fault_is_caught_by_the_check_of_it(
 ) -> None:
     checks = task_checks(register(monkeypatch, "tasks", plugin))
     with pytest.raises(AssertionError, match=re.escape(words)) as caught:
-        one(checks, check)()
-    assert str(caught.value).startswith(CONTRACT[check])
+        (fault := one(checks, check))()
+    assert str(caught.value).startswith(fault.contract)
 
 
 def one(checks: list[Check], name: str) -> Check:
     return next(check for check in checks if check.name == name)
 
 
-@pytest.mark.parametrize("check", CONTRACT)
+@pytest.mark.parametrize("check", contracts("on_data"))
 def test_data_that_is_not_there_is_said_and_is_no_failure(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRASP_BENCH_DATA", raising=False)
     checks = task_checks(register(monkeypatch, "tasks", broken.Elsewhere))
