@@ -132,7 +132,7 @@ class FolderTask(ImageTask[FolderSettings]):
             raise UserError(f"{path}, name: {config.name!r} is a built-in or installed task; choose another name.")
         root, labels = path.parent / config.images, path.parent / config.labels if config.labels else None
         if not root.is_dir():
-            raise UserError(f"{path}, images: {root} is no folder.")
+            raise UserError(f"{path}, images: {root} is not a folder.")
         return config.name, cls(config, root.resolve(), labels)
 
     def identity(self) -> dict[str, JsonValue]:

@@ -19,7 +19,7 @@ def list_plugins(
 ) -> None:
     """List the methods, tasks, backbones, guidances, feature extractors and metrics that are installed."""
     if kind is not None and kind not in plugins.KINDS:
-        raise UserError(f"{kind!r} is no kind of plugin. There are: {', '.join(plugins.KINDS)}.")
+        raise UserError(f"{kind!r} is not a kind of plugin. There are: {', '.join(plugins.KINDS)}.")
     from grasp_bench.cli.output import console, summary, table, version
 
     for each in plugins.KINDS:

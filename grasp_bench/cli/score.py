@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 
 def score(
     real: Annotated[Path, typer.Argument(metavar="REAL", help="Real images: a folder, .npz, or .safetensors.")],
-    fake: Annotated[Path, typer.Argument(metavar="FAKE", help="Generated images, in any of these forms.")],
+    fake: Annotated[Path, typer.Argument(metavar="FAKE", help="Generated images, in any of the same forms.")],
     extractor: Annotated[
         str | None, typer.Option(help="See `grasp-bench list extractors`; for images inception if absent.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="The extractor's weights.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="CSV (id,label) for all sets; an id must be of one only.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV (id,label) for all sets; an id may occur in one of them only.")
+    ] = None,
     real_labels: Annotated[Path | None, typer.Option(help="CSV (id,label) for REAL.")] = None,
     fake_labels: Annotated[Path | None, typer.Option(help="CSV (id,label) for FAKE.")] = None,
     train_labels: Annotated[Path | None, typer.Option(help="CSV (id,label) for --train.")] = None,
     groups: Annotated[Path | None, typer.Option(help="CSV (class,group).")] = None,
-    head_above: Annotated[int | None, typer.Option(min=0, help="Head: classes of more REAL images.")] = None,
-    tail_below: Annotated[int | None, typer.Option(min=0, help="Tail: classes of fewer REAL images.")] = None,
+    head_above: Annotated[int | None, typer.Option(min=0, help="Head: classes with more REAL images.")] = None,
+    tail_below: Annotated[int | None, typer.Option(min=0, help="Tail: classes with fewer REAL images.")] = None,
     train: Annotated[
         Path | None, typer.Option(help="Training images, for IRS and authenticity; without them IRS uses half of REAL.")
     ] = None,
@@ -58,7 +60,10 @@ def score(
     k: Annotated[int, typer.Option(min=1, help="Neighbours behind precision, recall, density and coverage.")] = 5,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of images, or of clusters; 0 for none.")] = 0,
     cluster_by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Of a labels file: resample these units, such as patient_id.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Column of a labels file: its values are the units to resample, as patient_id."
+        ),
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Print a row for every class, too.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of draws and resamples.")] = 0,

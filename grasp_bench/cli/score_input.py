@@ -34,7 +34,7 @@ class Source:
 
     @property
     def ignored(self) -> list[str]:
-        """Files that are no images."""
+        """Files that are not images."""
         return self.held.ignored if isinstance(self.held, ImageSet) else []
 
     def __str__(self) -> str:

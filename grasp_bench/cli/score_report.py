@@ -243,7 +243,7 @@ def _notes(comparison: Comparison, scores: Sequence[Measured], copies: Sequence[
         )
     for source, found in zip(sources, comparison.sets, strict=True):
         if source.ignored:
-            yield f"{source}: {len(source.ignored)} files are no images and were ignored: {some(source.ignored)}."
+            yield f"{source}: {len(source.ignored)} files are not images and were ignored: {some(source.ignored)}."
         if (found.features == found.features[0]).all():
             yield f"{source}: all {len(found.features)} images have the same features."
     if copies:

@@ -117,9 +117,9 @@ class _WrongError(Exception):
 
 
 def _check_header(path: str) -> None:
-    """Raise :class:`_WrongError` for a file that is no image, and OSError with ELOOP for a link.
+    """Raise :class:`_WrongError` for a file that is not an image, and OSError with ELOOP for a link.
 
-    What a file is is only asked when it is no image: asking of each would take a tenth of the time.
+    What a file is is only asked when it is not an image: asking of each would take a tenth of the time.
     """
     with open(path, "rb", opener=_open_directly) as file:  # a Path for each of 100,000 images is slow
         try:

@@ -142,7 +142,7 @@ def _from_binary(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     data, label_bytes = _read(path), 1 if classes == 10 else 2
     size = label_bytes + PIXELS
     if len(data) % size:
-        raise UserError(f"{path}: {len(data)} bytes, which is no whole number of records of {size}. {AGAIN}")
+        raise UserError(f"{path}: {len(data)} bytes, which is not a whole number of records of {size}. {AGAIN}")
     records = np.frombuffer(data, np.uint8).reshape(-1, size)
     return records[:, label_bytes:], records[:, label_bytes - 1].astype(np.int64)
 
@@ -152,7 +152,7 @@ def _from_pickle(path: Path, version: _Version) -> tuple[np.ndarray, np.ndarray]
     batch = _unpickled(path)
     labels, pixels = _entry(path, batch, version.labels_key), batch.get("data")
     if not all(isinstance(label, int) for label in labels):
-        raise UserError(f"{path}: {version.labels_key!r} is no list of whole numbers. {AGAIN}")
+        raise UserError(f"{path}: {version.labels_key!r} is not a list of whole numbers. {AGAIN}")
     expected = len(labels) * PIXELS
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.size != expected:
         raise UserError(f"{path}: no {expected} bytes of pixels under 'data' for its {len(labels)} labels. {AGAIN}")
@@ -161,7 +161,7 @@ def _from_pickle(path: Path, version: _Version) -> tuple[np.ndarray, np.ndarray]
 
 def _entry(path: Path, batch: dict[Any, Any], key: str) -> list[Any]:
     if not isinstance(found := batch.get(key), list):
-        wrong = f"{key!r} is no list" if key in batch else f"has no {key!r}, so it is no CIFAR file of this kind"
+        wrong = f"{key!r} is not a list" if key in batch else f"has no {key!r}, so it is not a CIFAR file of this kind"
         raise UserError(f"{path}: {wrong}. {AGAIN}")
     return found
 
@@ -169,7 +169,7 @@ def _entry(path: Path, batch: dict[Any, Any], key: str) -> list[Any]:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR has no use for")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR does not need")
         return super().find_class(module, name)
 
 
@@ -179,7 +179,7 @@ def _unpickled(path: Path) -> dict[Any, Any]:
     try:
         found = _Unpickler(io.BytesIO(data), encoding="latin1").load()  # strings of Python 2 are bytes
     except Exception as error:  # what a damaged pickle raises may be anything
-        raise UserError(f"{path}: is damaged or no CIFAR file ({error}). {AGAIN}") from error
+        raise UserError(f"{path}: is damaged or not a CIFAR file ({error}). {AGAIN}") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: holds a {type(found).__name__}, expected a dict. {AGAIN}")
     return found

@@ -190,7 +190,7 @@ def _read(
         table = read_table(path, known)
         problems += table.problems
         for column in (column for column in table.header if column not in known):
-            found = f"{column!r} is no class of this data.{did_you_mean(column, known)}"
+            found = f"{column!r} is not a class of this data.{did_you_mean(column, known)}"
             problems.append(Problem("unknown column", place(path, 1), found))
         for row in table.rows:
             values, where = dict(zip(table.header, row.values, strict=True)), place(path, row.line)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -31,8 +31,6 @@ SPLIT_TOTALS = {"train": 115_846, "validation": 20_000, "test": 50_000}
 HEAD_ABOVE, TAIL_BELOW = 100, 20  # training images, as published
 
 LINE = re.compile(r"(?P<folder>train|val)/(?:(?P<wnid>n\d{8})/)?(?P<file>[^/\s]+\.JPEG) (?P<label>\d{1,4})")
-Find = Callable[[str, str, str], str | None]
-"""Folder (train or val), wnid, file name → the image's path relative to the root."""
 EXPECTED = "train/n01440764/n01440764_762.JPEG 0"
 
 
@@ -75,10 +73,15 @@ def read_imagenet_lt(root: Path, totals: Mapping[str, int] | None = None) -> Lis
         if base is None:
             sought = ", ".join(str(root / base / folder) for base in IMAGES)
             problems.append(Problem("missing folder", str(root), f"no folder of images: none of {sought}"))
+
+    @cache  # each folder is listed once: that is quicker than asking for 185,846 files, above all over a network
+    def names(folder: PurePosixPath) -> frozenset[str]:
+        path = root / folder
+        return frozenset(file.name for file in path.iterdir()) if path.is_dir() else frozenset()
+
     listed = []
-    find = _finder(root, bases)
     for line in lines:
-        wnid = wnids.get(line.label)
+        wnid, base = wnids.get(line.label), bases[line.folder]
         if wnid is None:
             found = f"no line of any list names a wnid for label {line.label}"
             problems.append(Problem("unknown label", line.where, found))
@@ -86,9 +89,11 @@ def read_imagenet_lt(root: Path, totals: Mapping[str, int] | None = None) -> Lis
             found = f"label {line.label} for {line.file} of {line.wnid}, but the other lines with it are of {wnid}"
             problems.append(Problem("label contradicts folder", line.where, found))
         else:
-            image = find(line.folder, wnid, line.file)
-            listed.append(Entry(line.file, image or "", wnid, line.split, line.where))
-            if not image and bases[line.folder] is not None:
+            home = PurePosixPath(base or "", line.folder)
+            places = (home / wnid, home) if base is not None else ()
+            image = next((f"{place}/{line.file}" for place in places if line.file in names(place)), "")
+            listed.append(Entry(line.file, image, wnid, line.split, line.where))
+            if not image and base is not None:
                 found = f"{line.file} is not in {line.folder}/{wnid} or {line.folder}"
                 problems.append(Problem("missing image", line.where, found))
     for (before, first), (after, second) in pairwise(wnids.items()):
@@ -143,25 +148,5 @@ def _read_list(path: Path, split: str) -> list[_Line | Problem]:
 
 def _wnids(lines: Sequence[_Line]) -> dict[int, str]:
     """Label → the wnid that most of its lines name, so that one wrong line does not shift the others' labels."""
-    votes: dict[int, Counter[str]] = defaultdict(Counter)
-    for line in lines:
-        if line.wnid:
-            votes[line.label][line.wnid] += 1
-    return {label: votes[label].most_common(1)[0][0] for label in sorted(votes)}
-
-
-def _finder(root: Path, bases: Mapping[str, str | None]) -> Find:
-    @cache
-    def names(folder: str) -> frozenset[str]:
-        path = root / folder
-        return frozenset(file.name for file in path.iterdir()) if path.is_dir() else frozenset()
-
-    def find(folder: str, wnid: str, file: str) -> str | None:
-        base = bases[folder]
-        if base is None:
-            return None
-        # each folder is listed once: that is quicker than asking for 185,846 files, above all over a network
-        places = [str(PurePosixPath(base, folder, wnid)), str(PurePosixPath(base, folder))]
-        return next((f"{place}/{file}" for place in places if file in names(place)), None)
-
-    return find
+    votes = Counter((line.label, line.wnid) for line in lines if line.wnid)
+    return dict(sorted({label: wnid for (label, wnid), _ in reversed(votes.most_common())}.items()))

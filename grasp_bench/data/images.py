@@ -43,7 +43,7 @@ class ImageSet:
     columns: dict[str, list[str]]
     """The labels file's further columns, by name, in the order of ``ids``."""
     ignored: list[str]
-    """Files of the folder that are no images, and hidden ones: to be told to the user."""
+    """Files of the folder that are not images, and hidden ones: to be told to the user."""
     decode: Callable[[int], np.ndarray] = field(repr=False)
     """Index → uint8 (3, H, W); raises :class:`~grasp_bench.data.decode.UnreadableError`."""
 

@@ -191,7 +191,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
 
     Values are kept as they are written. Rows of the wrong width and rows with an empty value in a ``required`` column
     are left out and become problems, as do a ``required`` column that is missing (then no row is read) and a file
-    without rows. A file that is no text or no CSV has one problem, and neither header nor rows.
+    without rows. A file that is not text or not CSV has one problem, and neither header nor rows.
     """
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
@@ -236,7 +236,7 @@ def looks_like(root: Path) -> str | None:
 
 
 def mistaken(root: Path, expected: str) -> Problem | None:
-    """What is wrong with ``root`` as a whole: it is no folder, or holds other data and no sign of the ``expected``."""
+    """What is wrong with ``root`` as a whole: not a folder, or other data and no sign of ``expected``."""
     if not root.is_dir():
         return Problem("missing folder", str(root), f"no folder, expected one with the data of {expected}")
     if _has_sign(root, expected):

@@ -115,7 +115,7 @@ def build(
     prompt.
     """
     unknown = [entry for entry in entries if entry.label not in groups or entry.label not in prompts]
-    _refuse(root, [Problem("unknown class", entry.where, f"{entry.label!r} is no class") for entry in unknown])
+    _refuse(root, [Problem("unknown class", entry.where, f"{entry.label!r} is not a class") for entry in unknown])
     facts = _read_images(root, entries, folder, workers, advance)
     row = {path: index for index, path in enumerate(facts["path"].to_pylist())}
     table = facts.take(pa.array([row[entry.path] for entry in entries], pa.int64()))

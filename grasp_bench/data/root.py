@@ -21,7 +21,7 @@ def config_path() -> Path:
 def data_root(task: str, asked: Path | None) -> Path:
     """The folder of ``task``'s download: ``asked``, else ``$GRASP_BENCH_DATA/<task>``, else what is remembered.
 
-    Raises :class:`UserError` where none of these is there, or what is named is no folder.
+    Raises :class:`UserError` where none of these is there, or what is named is not a folder.
     """
     named = os.environ.get(VARIABLE)
     remembered = _remembered()

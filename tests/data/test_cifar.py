@@ -80,7 +80,7 @@ def test_nothing_that_a_pickle_names_is_called(tmp_path: Path, where: str, proto
         batch[mischief if where == "key" else "x"] = mischief
     content = pickle.dumps(batch, protocol)
     (tmp_path / "cifar-100-python" / "train").write_bytes(content)
-    with pytest.raises(UserError, match=r"train: is damaged or no CIFAR file \(it asks for "):
+    with pytest.raises(UserError, match=r"train: is damaged or not a CIFAR file \(it asks for "):
         read_cifar(tmp_path, 100)
     assert not victim.exists()
     pickle.loads(content)
@@ -93,7 +93,7 @@ def test_nothing_that_a_pickle_names_is_called(tmp_path: Path, where: str, proto
 def test_functions_that_could_do_harm_are_refused(tmp_path: Path, function: Callable[..., object]) -> None:
     small_cifar(tmp_path, 100)
     (tmp_path / "cifar-100-python" / "meta").write_bytes(pickle.dumps(Call(function, "1"), protocol=2))
-    with pytest.raises(UserError, match=f"meta: .*{function.__name__}, which CIFAR has no use for"):
+    with pytest.raises(UserError, match=f"meta: .*{function.__name__}, which CIFAR does not need"):
         read_cifar(tmp_path, 100)
 
 
@@ -106,8 +106,8 @@ def pixels(count: int) -> np.ndarray:
     [
         ([], "holds a list, expected a dict"),
         ({"data": pixels(1)}, "has no 'fine_labels'"),
-        ({"fine_labels": 3, "data": pixels(1)}, "'fine_labels' is no list"),
-        ({"fine_labels": ["a"], "data": pixels(1)}, "no list of whole numbers"),
+        ({"fine_labels": 3, "data": pixels(1)}, "'fine_labels' is not a list"),
+        ({"fine_labels": ["a"], "data": pixels(1)}, "not a list of whole numbers"),
         ({"fine_labels": [3, 4], "data": pixels(1)}, "no 6144 bytes of pixels under 'data' for its 2 labels"),
         ({"fine_labels": [3], "data": pixels(1).astype(float)}, "no 3072 bytes of pixels under 'data'"),
         ({"fine_labels": [3]}, "no 3072 bytes of pixels under 'data'"),

@@ -247,7 +247,7 @@ def test_a_class_that_is_unknown_is_told_before_any_image_is_read(
 ) -> None:
     entries = make(root)
     entries[3] = replace(entries[3], label="bird")
-    with pytest.raises(UserError, match=r"list.csv, line 5: 'bird' is no class"):
+    with pytest.raises(UserError, match=r"list.csv, line 5: 'bird' is not a class"):
         build(root, entries, folder)
     assert not decoded
 

@@ -171,7 +171,7 @@ def test_a_patient_in_two_splits_is_told_with_both_images(pets: Path) -> None:
         ('name = "My Pets"', "name: String should match pattern"),
         ("nmae = 1", "nmae: Extra inputs are not permitted"),
         ('name = "digits-lt"', "is a built-in or installed task"),
-        ('images = "pictures"', "pictures is no folder"),
+        ('images = "pictures"', "pictures is not a folder"),
         ('prompt = "a photo"', "expected {class}"),
         ("head_above = -1", "head_above: Input should be greater than or equal to 0"),
         ("[budget]\nsteps = 0", "budget.steps"),
