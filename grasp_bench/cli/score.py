@@ -160,7 +160,7 @@ def _check_counts(sources: list[Source], names: list[str], members: dict[str, np
     import numpy as np
 
     from grasp_bench.cli.score_input import indices_of
-    from grasp_bench.metrics.counts import plan_counts, require
+    from grasp_bench.metrics.groups import plan_counts, require
 
     counts = [np.bincount(indices_of(each, names), minlength=len(names)) for each in sources]
     try:

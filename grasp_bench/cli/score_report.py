@@ -16,9 +16,8 @@ from grasp_bench.data.features import FeatureSet
 from grasp_bench.data.labels import some
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.inception import is_fid
-from grasp_bench.metrics.measured import Measured
 from grasp_bench.metrics.memorisation import near_duplicates
-from grasp_bench.metrics.protocol import Protocol
+from grasp_bench.metrics.protocol import Measured, Protocol
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 from grasp_bench.results.tables import ABSENT, REFERENCE, Grid, Section, Text
 from grasp_bench.version import VERSION

@@ -1,4 +1,4 @@
-"""Checks on feature arrays and the blocks they are worked on in, shared by the metrics."""
+"""Checks of feature arrays, the blocks they are worked on in, and nearest neighbours in bounded memory."""
 
 from __future__ import annotations
 
@@ -49,3 +49,32 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
     size = max(1, _BLOCK // columns)
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Blocks of rows of ``x`` (n, d) with their squared Euclidean distances to all of ``y`` (m, d): (rows, m)."""
+    y_squares = np.square(y).sum(axis=1)
+    for rows in row_blocks(len(x), len(y)):
+        block = x[rows] @ y.T
+        block *= -2
+        block += np.square(x[rows]).sum(axis=1, keepdims=True)
+        block += y_squares
+        yield rows, np.maximum(block, 0, out=block)
+
+
+def nearest(queries: np.ndarray, reference: np.ndarray, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Index (n,) and Euclidean distance (n,) of the row of ``reference`` (m, d) nearest to each of ``queries`` (n, d).
+
+    Where queries are rows of ``reference`` themselves, ``own`` (n,) says which, and the nearest other row is found.
+    Among rows that are equally near, the first is taken. Neighbours are found among squared distances, with their
+    rounding errors; the distance is then that of the two rows' difference, so that equal rows are at exactly 0.
+    """
+    centre = reference.mean(axis=0)  # distances lose fewer digits about the centre
+    indices, distances = np.empty(len(queries), dtype=np.int64), np.empty(len(queries))
+    for rows, squares in squared_distances(queries - centre, reference - centre):
+        if own is not None:
+            squares[np.arange(len(squares)), own[rows]] = np.inf
+        indices[rows] = squares.argmin(axis=1)
+    for rows in row_blocks(len(queries), queries.shape[1]):
+        distances[rows] = np.linalg.norm(queries[rows] - reference[indices[rows]], axis=1)
+    return indices, distances

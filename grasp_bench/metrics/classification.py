@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from grasp_bench.contracts.metric import ClassifierMetric, Predictions
 from grasp_bench.metrics._arrays import as_labels
-from grasp_bench.metrics.bootstrap import resampled_rows
 from grasp_bench.metrics.groups import group_members
+from grasp_bench.metrics.resampling import resampled_rows
 from grasp_bench.seeds import rng
 
 _CHUNK = 2**23  # weights held at once by a bootstrap
@@ -70,12 +71,8 @@ def classification_intervals(
     arguments and errors are those of :func:`classification_scores`.
     """
     labels, probabilities, counts = _checked(labels, probabilities, class_groups)
-    stream = rng("bootstrap", *key)
-    weights = (
-        _within_classes(labels, counts, resamples, stream) if units is None else _by_units(units, resamples, stream)
-    )
     chunks: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
-    for chunk in weights:
+    for chunk in _weights(labels, counts, units, resamples, rng("bootstrap", *key)):
         given = [Predictions(labels, each, chunk) for each in probabilities]
         for metric in metrics:
             chunks[metric.name].append(np.stack([metric.weighted(each) for each in given]))
@@ -101,29 +98,23 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if np.isfinite(values).all() else None
 
 
-def _within_classes(
-    labels: np.ndarray, counts: np.ndarray, resamples: int, stream: np.random.Generator
+def _weights(
+    labels: np.ndarray, counts: np.ndarray, units: np.ndarray | None, resamples: int, stream: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """How often each image is in a resample that has as many of every class: chunks of (r, n)."""
+    """How often each image is in a resample that has as many of every class, or whole ``units``: chunks of (r, n)."""
+    n = len(labels)
     order = np.argsort(labels, kind="stable")
     starts, sizes = (np.cumsum(counts) - counts)[labels[order]], counts[labels[order]]
-    for size in _chunks(resamples, len(labels)):
-        rows = order[starts + (stream.random((size, len(labels))) * sizes).astype(np.int64)]
-        yield np.stack([np.bincount(each, minlength=len(labels)) for each in rows]).astype(np.float64)
-
-
-def _by_units(units: np.ndarray, resamples: int, stream: np.random.Generator) -> Iterator[np.ndarray]:
-    """How often each image is in a resample of whole ``units`` (n,): chunks of (r, n)."""
-    rounds = resampled_rows(units, resamples, stream)
-    for size in _chunks(resamples, len(units)):
-        yield np.stack([np.bincount(next(rounds), minlength=len(units)) for _ in range(size)]).astype(np.float64)
-
-
-def _chunks(resamples: int, n: int) -> Iterator[int]:
+    rounds = None if units is None else resampled_rows(units, resamples, stream)
     most = max(1, _CHUNK // n)
-    while resamples > 0:
-        yield min(most, resamples)
-        resamples -= most
+    for done in range(0, resamples, most):
+        size = min(most, resamples - done)
+        rows: Iterable[np.ndarray]
+        if rounds is None:
+            rows = order[starts + (stream.random((size, n)) * sizes).astype(np.int64)]
+        else:
+            rows = islice(rounds, size)
+        yield np.stack([np.bincount(each, minlength=n) for each in rows]).astype(np.float64)
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -8,17 +8,21 @@ from collections.abc import Callable
 import numpy as np
 
 from grasp_bench.contracts.metric import ClassifierMetric, Predictions
-from grasp_bench.metrics.ranking import ranking
 
 
-class BalancedAccuracy(ClassifierMetric):
+class _BuiltIn(ClassifierMetric):
+    """What the built-in metrics declare alike."""
+
+    version = "1"
+    direction = "higher"
+    bounds = (0.0, 1.0)
+
+
+class BalancedAccuracy(_BuiltIn):
     """Balanced accuracy: mean of the classes' recalls"""
 
     name = "accuracy"
-    version = "1"
     label = "Balanced accuracy"
-    direction = "higher"
-    bounds = (0.0, 1.0)
     position = 210
     definition = "Balanced accuracy on real test images, the mean of the classes' recalls, of a downstream classifier."
     misleads = (
@@ -38,17 +42,14 @@ class BalancedAccuracy(ClassifierMetric):
         return recall
 
 
-class MacroF1(ClassifierMetric):
+class MacroF1(_BuiltIn):
     """Macro F1: mean of the classes' F1, 2 PR / (P + R)
 
     Each is over the test images of all classes: unlike accuracy it falls where a class is predicted too often.
     """
 
     name = "f1"
-    version = "1"
     label = "Macro F1"
-    direction = "higher"
-    bounds = (0.0, 1.0)
     position = 220
     definition = "Mean over classes of F1 on real test images, of a downstream classifier."
     misleads = "It depends on how often each class is in the test set, through precision."
@@ -63,13 +64,11 @@ class MacroF1(ClassifierMetric):
             return np.where(actual > 0, 2 * correct / (actual + claimed), np.nan)
 
 
-class ClassesWithNonzeroF1(ClassifierMetric):
+class ClassesWithNonzeroF1(_BuiltIn):
     """Classes with an F1 above zero: those that a classifier finds at all"""
 
     name = "nonzero_f1"
-    version = "1"
     label = "Classes with nonzero F1"
-    direction = "higher"
     bounds = (0.0, math.inf)
     position = 230
     counts_classes = True
@@ -85,7 +84,7 @@ class ClassesWithNonzeroF1(ClassifierMetric):
         return np.where(actual > 0, correct > 0, np.nan)
 
 
-class AreaUnderROC(ClassifierMetric):
+class AreaUnderROC(_BuiltIn):
     """AUROC: mean over classes of the area under the ROC curve, of the class against all others
 
     The probability that an image of the class gets more of its class's probability than an image of another does; ties
@@ -93,10 +92,7 @@ class AreaUnderROC(ClassifierMetric):
     """
 
     name = "auroc"
-    version = "1"
     label = "AUROC"
-    direction = "higher"
-    bounds = (0.0, 1.0)
     position = 240
     definition = "Mean over classes of the area under the ROC curve on real test images, of a downstream classifier."
     misleads = (
@@ -114,14 +110,11 @@ class AreaUnderROC(ClassifierMetric):
         return given.once(_ranked)[0]
 
 
-class AveragePrecision(ClassifierMetric):
+class AveragePrecision(_BuiltIn):
     """Average precision: mean over classes of Σₖ (Rₖ − Rₖ₋₁) Pₖ over thresholds, of the class against all others"""
 
     name = "average_precision"
-    version = "1"
     label = "Average precision"
-    direction = "higher"
-    bounds = (0.0, 1.0)
     position = 250
     definition = "Mean over classes of the average precision on real test images, of a downstream classifier."
     misleads = (
@@ -160,13 +153,12 @@ def _of_each(given: Predictions, score: Callable[[np.ndarray, np.ndarray], float
 def _counts(given: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weight of the images that are of a class, that are predicted to be, and both: (r, classes) each."""
     assert given.weights is not None
-    predicted, classes = given.probabilities.argmax(axis=1), range(given.classes)
-    of = [[given.labels == index, predicted == index] for index in classes]
-    masks = ([actual for actual, _ in of], [claimed for _, claimed in of], [a & c for a, c in of])
-    actual, claimed, correct = (
-        np.stack([given.weights[:, mask].sum(axis=1) for mask in each], axis=1) for each in masks
-    )
-    return actual, claimed, correct
+    weights, predicted = given.weights, given.probabilities.argmax(axis=1)
+
+    def total(classes: np.ndarray) -> np.ndarray:
+        return np.stack([weights[:, classes == index].sum(axis=1) for index in range(given.classes)], axis=1)
+
+    return total(given.labels), total(predicted), total(np.where(predicted == given.labels, predicted, -1))
 
 
 def _ranked(given: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -177,3 +169,26 @@ def _ranked(given: Predictions) -> tuple[np.ndarray, np.ndarray]:
     ]
     areas, precisions = (np.stack(each, axis=1) for each in zip(*found, strict=True))
     return areas, precisions
+
+
+def ranking(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Area under the ROC curve and average precision of ``scores`` (n,) for ``positive`` (n,) images: (r,) each.
+
+    The values are scikit-learn's with ``sample_weight``, for many ``weights`` (r, n) at once: a bootstrap needs
+    thousands. The area is the probability that a positive image scores above a negative one;
+    equal scores count half (Hanley and McNeil, Radiology 1982). The average precision is Σ (Rₖ − Rₖ₋₁) Pₖ over the
+    thresholds k, with recall R and precision P. NaN where no positive image has weight, and for the area where no
+    negative one has.
+    """
+    order = np.argsort(-scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
+    ranked, hit = weights[:, order], positive[order]
+    # the weight of positive and of negative images at every different score, the highest first: (r, t) each
+    hits, misses = (np.add.reduceat(ranked * marked, starts, axis=1) for marked in (hit, ~hit))
+    below = misses[:, ::-1].cumsum(axis=1)[:, ::-1] - misses / 2
+    found = hits.cumsum(axis=1)
+    claimed = found + misses.cumsum(axis=1)
+    precision = np.divide(found, claimed, out=np.zeros_like(found), where=claimed > 0)
+    with np.errstate(invalid="ignore"):
+        area = (hits * below).sum(axis=1) / (hits.sum(axis=1) * misses.sum(axis=1))
+        return area, (hits * precision).sum(axis=1) / hits.sum(axis=1)

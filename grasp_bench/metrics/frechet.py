@@ -141,11 +141,6 @@ def _cross_by_product(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
 
 
-def _cross_by_covariance(a: np.ndarray, b: np.ndarray) -> float:
-    """tr (Σ₁Σ₂)^½ from the eigenvalues of Σ₁^½ Σ₂ Σ₁^½ (d, d), which is symmetric: its cost hardly grows with n."""
-    return _cross_by_root(_root(a), b)
-
-
 def _root(a: np.ndarray) -> np.ndarray:
     """Σ^½ (d, d) of Σ = AᵀA."""
     values, vectors = np.linalg.eigh(a.T @ a)
@@ -154,5 +149,6 @@ def _root(a: np.ndarray) -> np.ndarray:
 
 
 def _cross_by_root(root: np.ndarray, b: np.ndarray) -> float:
+    """tr (Σ₁Σ₂)^½ from the eigenvalues of Σ₁^½ Σ₂ Σ₁^½ (d, d), which is symmetric: its cost hardly grows with n."""
     squares = np.linalg.eigvalsh(root @ (b.T @ b) @ root)
     return float(np.sqrt(squares.clip(min=0)).sum())

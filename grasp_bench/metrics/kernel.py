@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,24 +44,23 @@ class KernelDistance(FeatureMetric):
         return kernel_distance(given.real, given.generated)
 
     def standard_error(self, given: Sets, key: tuple[str | int, ...]) -> float | None:
-        """Standard error of the delete-half jackknife; None for fewer than four images."""
-        half = len(given.real) // 2
+        """Standard error of the delete-half jackknife over :data:`SUBSETS` halves; None for fewer than four images.
+
+        s √(h/(n − h) + 1/m), with s the standard deviation over m pairs of h = ⌊n/2⌋ of n rows of either set, drawn
+        without replacement: that of the delete-d jackknife (Shao and Wu, Annals of Statistics 1989) and of the random
+        choice of subsets. Subsets depend on ``key`` and on the order of rows.
+        """
+        n = len(given.real)
+        half = n // 2
         if half < 2:
             return None
-        return kernel_distance_subsets(given.real, given.generated, SUBSETS, half, key=key).standard_error
-
-
-@dataclass(frozen=True)
-class KernelEstimate:
-    """Kernel distance as the mean over subsets, with its standard error."""
-
-    mean: float
-    standard_error: float
-    subsets: int
-    size: int
-    """Rows of each set in a subset."""
-    disjoint: bool
-    """Whether no row is in two subsets; otherwise each subset is drawn from all rows."""
+        real_stream, fake_stream = rng("kernel-real", *key), rng("kernel-fake", *key)
+        real_rows, fake_rows = real_stream.permutation(n), fake_stream.permutation(len(given.generated))
+        values = []
+        for _ in range(SUBSETS):
+            real_rows, fake_rows = real_stream.permutation(real_rows), fake_stream.permutation(fake_rows)
+            values.append(kernel_distance(given.real[real_rows[:half]], given.generated[fake_rows[:half]]))
+        return float(np.std(values, ddof=1)) * math.sqrt(1 / SUBSETS + half / (n - half))
 
 
 def kernel_distance(real: np.ndarray, fake: np.ndarray) -> float:
@@ -77,48 +75,6 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray) -> float:
     real, fake = as_pair(real, fake, minimum=2)
     n, m = len(real), len(fake)
     return _sum_within(real) / (n * (n - 1)) + _sum_within(fake) / (m * (m - 1)) - 2 * _sum_across(real, fake) / (n * m)
-
-
-def kernel_distance_subsets(
-    real: np.ndarray, fake: np.ndarray, subsets: int, size: int, *, key: tuple[str | int, ...]
-) -> KernelEstimate:
-    """Mean of :func:`kernel_distance` over ``subsets`` random pairs of ``size`` rows of ``real`` and of ``fake``.
-
-    Subsets are disjoint where both sets have ``subsets`` × ``size`` rows, and the standard error is s/√subsets with
-    s the standard deviation over them. Otherwise each subset is drawn from all rows without replacement. Subsets
-    then share rows, s/√subsets tends to zero, and the standard error is s √(size/(n − size) + 1/subsets) with n the
-    rows of the smaller set: that of the delete-d jackknife (Shao and Wu, Annals of Statistics 1989) and of the
-    random choice of subsets. Subsets depend on ``key`` and on the order of rows.
-
-    Raises ValueError for fewer than two subsets, ``size`` below two, sets with fewer rows than ``size``, or with no
-    row more than it where subsets overlap, and as :func:`kernel_distance` does.
-    """
-    if subsets < 2 or size < 2:
-        raise ValueError(f"subsets = {subsets} and size = {size}, expected at least 2 of each")
-    real, fake = as_pair(real, fake, minimum=size)
-    n = min(len(real), len(fake))
-    disjoint = subsets * size <= n
-    if n == size:
-        name = "real" if len(real) == n else "fake"
-        raise ValueError(f"{name}: n = {n}, more than size = {size} rows are needed for subsets to differ")
-    real_stream, fake_stream = rng("kernel-real", *key), rng("kernel-fake", *key)
-    real_rows, fake_rows = real_stream.permutation(len(real)), fake_stream.permutation(len(fake))
-    values = np.empty(subsets)
-    for number in range(subsets):
-        if disjoint:
-            rows = slice(number * size, (number + 1) * size)
-        else:
-            real_rows, fake_rows = real_stream.permutation(real_rows), fake_stream.permutation(fake_rows)
-            rows = slice(size)
-        values[number] = kernel_distance(real[real_rows[rows]], fake[fake_rows[rows]])
-    share = 1 / subsets if disjoint else 1 / subsets + size / (n - size)
-    return KernelEstimate(
-        mean=float(values.mean()),
-        standard_error=float(values.std(ddof=1)) * math.sqrt(share),
-        subsets=subsets,
-        size=size,
-        disjoint=disjoint,
-    )
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:

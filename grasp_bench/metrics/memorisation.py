@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grasp_bench.contracts.metric import FeatureMetric, Sets
-from grasp_bench.metrics._arrays import as_pair
-from grasp_bench.metrics.neighbours import nearest, nearest_other
+from grasp_bench.metrics._arrays import as_pair, nearest
 
 NEAR = 0.1
 """The ratio up to which a generated image is a near duplicate where nothing else is asked for: our own choice."""
@@ -17,8 +16,9 @@ NEAR = 0.1
 class ShareOfAuthentic(FeatureMetric):
     """Authenticity: generated images that are no copies of training images
 
-    An image is a copy where its nearest training image has no other training image nearer to itself. The file
-    ``copies.csv`` beside a record lists near duplicates.
+    An image is a copy where its nearest training image has no other training image nearer to itself; so it is where
+    both are equally near, and one that equals a training image always is. The file ``copies.csv`` beside a record lists
+    near duplicates.
     """
 
     name = "authenticity"
@@ -41,7 +41,9 @@ class ShareOfAuthentic(FeatureMetric):
     source = "Alaa et al., ICML 2022"
 
     def value(self, given: Sets) -> float | None:
-        return None if given.train is None or len(given.train) < 2 else authenticity(given.train, given.generated).share
+        if given.train is None or len(given.train) < 2:
+            return None
+        return 1 - len(near_duplicates(given.train, given.generated, 1.0)) / len(given.generated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,46 +62,17 @@ class Matches:
     def __len__(self) -> int:
         return len(self.fake)
 
-    def within(self, ratio: float) -> Matches:
-        """The matches with a ratio of at most ``ratio``."""
-        kept = self.ratio <= ratio
-        return Matches(self.fake[kept], self.train[kept], self.distance[kept], self.ratio[kept])
-
-
-@dataclass(frozen=True, eq=False)
-class Authenticity:
-    """How many generated images are more than a copy of a training image."""
-
-    share: float
-    """Share of generated images that are authentic."""
-    copies: Matches
-    """Generated images that are copies."""
-    n: int
-    """Number of generated images."""
-
-
-def authenticity(train: np.ndarray, fake: np.ndarray) -> Authenticity:
-    """Which of ``fake`` (n, d) are no nearer to a row of ``train`` (N, d) than training images are to each other.
-
-    A generated image is a copy where its nearest training image has no other training image nearer to itself; it is
-    authentic otherwise (Alaa et al., How Faithful is your Synthetic Data?, ICML 2022). So it is a copy where both
-    are equally near: one that equals a training image always is. Distances
-    are held for a block of rows at a time; time grows with N n d.
-
-    Raises ValueError for fewer than two training rows, no generated ones, widths that differ, NaN and infinity.
-    """
-    copies = near_duplicates(train, fake, 1.0)
-    return Authenticity(1 - len(copies) / len(fake), copies, len(fake))
-
 
 def near_duplicates(train: np.ndarray, fake: np.ndarray, ratio: float) -> Matches:
     """Rows of ``fake`` (n, d) that are at most ``ratio`` times as far from a row of ``train`` (N, d) as its neighbour.
 
     Compared are the distance to the nearest training image, and the distance from that image to the training image
-    nearest to it: a scale that needs no knowledge of the features. At 0 the matches are equal rows, at 1
-    all rows that are not authentic.
+    nearest to it: a scale that needs no knowledge of the features. At 0 the matches are equal rows, at 1 all rows that
+    are not authentic (Alaa et al., How Faithful is your Synthetic Data?, ICML 2022). Distances are held for a block of
+    rows at a time; time grows with N n d.
 
-    Raises ValueError for a ratio outside [0, 1], and as :func:`authenticity` does.
+    Raises ValueError for a ratio outside [0, 1], fewer than two training rows, no generated ones, widths that differ,
+    NaN and infinity.
     """
     if not 0 <= ratio <= 1:
         raise ValueError(f"ratio = {ratio}, expected a number from 0 to 1")
@@ -108,8 +81,9 @@ def near_duplicates(train: np.ndarray, fake: np.ndarray, ratio: float) -> Matche
         raise ValueError(f"train: n = {len(train)}, at least 2 rows are needed")
     indices, distances = nearest(fake, train)
     used, positions = np.unique(indices, return_inverse=True)
-    own = nearest_other(train, used)[1][positions]
+    own = nearest(train[used], train, used)[1][positions]
     ratios = np.where(distances == 0, 0.0, np.inf)  # where the training image has an equal one
     np.divide(distances, own, out=ratios, where=own > 0)
     order = np.argsort(distances, kind="stable")
-    return Matches(order, indices[order], distances[order], ratios[order]).within(ratio)
+    order = order[ratios[order] <= ratio]
+    return Matches(order, indices[order], distances[order], ratios[order])

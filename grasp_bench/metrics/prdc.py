@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grasp_bench.contracts.metric import FeatureMetric, Sets
-from grasp_bench.metrics._arrays import as_pair
-from grasp_bench.metrics.neighbours import squared_distances
+from grasp_bench.metrics._arrays import as_pair, squared_distances
 
 
 @dataclass(frozen=True)

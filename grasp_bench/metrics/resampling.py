@@ -1,14 +1,13 @@
-"""Bootstrap of two sets of images at once, each by its own units."""
+"""Bootstrap that resamples whole units, such as patients, rather than images, of two sets at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from grasp_bench.contracts.metric import Metric
-from grasp_bench.metrics.bootstrap import resampled_rows
 from grasp_bench.seeds import rng
 
 
@@ -41,9 +40,9 @@ class Resamples:
     def interval(self, metric: Metric, value: float) -> Resampled:
         """The interval of ``metric`` about its ``value``.
 
-        A score of repeated images lies elsewhere than that of different ones (see
-        :func:`~grasp_bench.metrics.bootstrap.bootstrap`): its percentiles are moved so that the mean over the
-        resamples falls on the value, and are clipped to the metric's bounds.
+        A score that depends on the number of different images, such as a Fréchet distance, lies elsewhere for repeated
+        ones: its percentiles are moved so that the mean over the resamples falls on the value, and are clipped to the
+        metric's bounds.
         """
         if self.reason:
             return Resampled(None, None, None, self.real_units, self.fake_units, self.resamples, self.reason)
@@ -62,8 +61,8 @@ def resample(
 ) -> Resamples:
     """Values of resamples of real (n,) and generated (m,) images with these ``units``.
 
-    Either set is resampled by its own units, with replacement; ``measure`` gets the rows of both, and gives nothing
-    where they are too few.
+    Either set is resampled by its own units, with replacement (Davison and Hinkley, Bootstrap Methods and their
+    Application, 1997, section 3.8); ``measure`` gets the rows of both, and gives nothing where they are too few.
     """
     real, fake = units
     sizes = len(np.unique(real)), len(np.unique(fake))
@@ -89,3 +88,15 @@ def mean_resamples(each: Sequence[Resamples], metric: Metric) -> Resamples:
         return Resamples({}, *sizes, each[0].resamples, reason)
     values = [one.values[metric.name] for one in each if metric.name in one.values]
     return Resamples({metric.name: np.mean(values, axis=0)} if values else {}, *sizes, each[0].resamples)
+
+
+def resampled_rows(units: np.ndarray, resamples: int, stream: np.random.Generator) -> Iterator[np.ndarray]:
+    """Rows of the images in each resample: as many of the ``units`` (n,) as there are, with replacement."""
+    names, members = np.unique(units, return_inverse=True)
+    order, sizes = np.argsort(members, kind="stable"), np.bincount(members)
+    starts = np.cumsum(sizes) - sizes  # of each unit's images in ``order``
+    for _ in range(resamples):
+        drawn = stream.integers(len(names), size=len(names))
+        lengths = sizes[drawn]
+        offsets = np.repeat(starts[drawn] - (np.cumsum(lengths) - lengths), lengths)
+        yield order[offsets + np.arange(len(offsets))]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
 
 from grasp_bench.contracts.metric import FeatureMetric, Sets
-from grasp_bench.metrics._arrays import as_pair
-from grasp_bench.metrics.neighbours import nearest
+from grasp_bench.metrics._arrays import as_pair, nearest
 
 _TAIL = 0.025  # probability beyond each end of an interval
 _NEGLIGIBLE = 1e-60  # probabilities below it are taken for zero
@@ -83,8 +82,6 @@ class AdjustedRetrievalScore(FeatureMetric):
 class RetrievalScore:
     """Shares of N training images that generated ones reach; each is in (0, 1] but ``adjusted``, which is > 0."""
 
-    irs: float
-    """Share of training images that are the nearest neighbour of some generated one: k/N."""
     irs_inf: float
     """The share that endless generation would reach, if it reached each image equally often: ŝ/N."""
     low: float
@@ -92,15 +89,8 @@ class RetrievalScore:
     high: float
     """High end of the 95 % interval of ``irs_inf``."""
     adjusted: float | None
-    """Ratio of ``irs_inf`` to that of held-out real images, both for ``adjusted_n`` images; None without them."""
-    retrieved: int
-    """k: training images that are the nearest neighbour of some generated one."""
-    n: int
-    """Number of generated images."""
-    train_n: int
-    """N: training images."""
-    adjusted_n: int | None
-    """The smaller of the numbers of generated and of held-out images."""
+    """Ratio of ``irs_inf`` to that of held-out real images, both for the smaller of their numbers; None without them.
+    """
 
 
 def _retrieved(sets: Sets) -> RetrievalScore:
@@ -129,25 +119,13 @@ def irs(train: np.ndarray, fake: np.ndarray, test: np.ndarray | None = None) -> 
     hits = _hits(train, fake)
     k = len(hits)
     low, high = _interval(k, n, limit)
-    adjusted, adjusted_n = None, None
+    adjusted = None
     if test is not None:
         _, test = as_pair(train, test, minimum=1, names=("train", "test"))
-        adjusted_n = min(n, len(test))
-        reached, reference = (
-            _support(_rarefied(each, adjusted_n), adjusted_n, limit) for each in (hits, _hits(train, test))
-        )
+        size = min(n, len(test))
+        reached, reference = (_support(_rarefied(each, size), size, limit) for each in (hits, _hits(train, test)))
         adjusted = reached / reference
-    return RetrievalScore(
-        irs=k / limit,
-        irs_inf=_support(k, n, limit) / limit,
-        low=low / limit,
-        high=high / limit,
-        adjusted=adjusted,
-        retrieved=k,
-        n=n,
-        train_n=limit,
-        adjusted_n=adjusted_n,
-    )
+    return RetrievalScore(_support(k, n, limit) / limit, low / limit, high / limit, adjusted)
 
 
 def _hits(train: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -197,19 +175,9 @@ def _interval(k: int, n: int, limit: int) -> tuple[float, float]:
         return float(np.exp(log_stirling[chosen] + _log_falling(s, counts[chosen], n)).sum())
 
     estimate = min(most_likely, limit)
-    low = _first(k, estimate, lambda s: tail(s, counts >= k) >= _TAIL)
-    high = limit
-    if most_likely < limit:
-        high = _first(most_likely + 1, limit + 1, lambda s: tail(s, counts <= k) < _TAIL) - 1
+    low = k + bisect_left(range(k, estimate), True, key=lambda s: tail(s, counts >= k) >= _TAIL)
+    high = estimate + bisect_left(range(estimate + 1, limit + 1), True, key=lambda s: tail(s, counts <= k) < _TAIL)
     return low, max(high, _support(k, n, limit))
-
-
-def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The first integer in [low, high) for which ``holds``, which then holds for all above; else ``high``."""
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
 
 
 def _distinct(s: int, n: int) -> tuple[int, np.ndarray]:

@@ -9,10 +9,8 @@ import numpy as np
 
 from grasp_bench.contracts.metric import FeatureMetric, Sets
 from grasp_bench.metrics._arrays import as_labels, as_pair
-from grasp_bench.metrics.counts import Counts, plan_counts
-from grasp_bench.metrics.groups import draw, split_halves
-from grasp_bench.metrics.measured import Measured, Scope, over_draws
-from grasp_bench.metrics.protocol import Protocol
+from grasp_bench.metrics.groups import Counts, draw, plan_counts, split_halves
+from grasp_bench.metrics.protocol import Measured, Protocol, Scope
 from grasp_bench.metrics.resampling import Resamples, mean_resamples, resample
 from grasp_bench.seeds import rng
 
@@ -53,7 +51,7 @@ def group_scores(
     generated ones, and for the real reference with as many of B. Draws depend on the seed, the counts, the names of
     classes and groups, and the images' ids: not on the order of either, and real references not on what was generated.
     Metrics that look at training images get all ``train`` images of a group's classes. Groups and classes of which
-    there are too few images (:func:`~grasp_bench.metrics.counts.plan_counts`) have no value.
+    there are too few images (:func:`~grasp_bench.metrics.groups.plan_counts`) have no value.
 
     ``advance(1)`` is called after every group and every class.
 
@@ -137,11 +135,15 @@ class _Values:
         """What ``metric`` gives; without a value where there are none."""
         if metric.name not in self.pairs:
             return Measured(metric, scope, name, self.train_n)
-        found = over_draws(metric, scope, name, self.n, self.pairs[metric.name])
-        bootstrap = None
-        if self.resamples is not None and found.value is not None and metric.resampled:
-            bootstrap = self.resamples.interval(metric, found.value)
-        return replace(found, exact=self.exact.get(metric.name), bootstrap=bootstrap)
+        pairs = self.pairs[metric.name]
+        value, reference = pairs.mean(axis=0).tolist()
+        low, high = np.percentile(pairs[:, 0], [2.5, 97.5]).tolist()
+        exact, bootstrap = self.exact.get(metric.name), None
+        if self.resamples is not None and metric.resampled:
+            bootstrap = self.resamples.interval(metric, value)
+        return Measured(
+            metric, scope, name, self.n, value, reference, low, high, len(pairs), exact=exact, bootstrap=bootstrap
+        )
 
 
 def measure(sets: Sets, metrics: Sequence[FeatureMetric]) -> dict[str, float]:

@@ -37,17 +37,14 @@ class VendiScore(FeatureMetric):
         return vendi_score(given.generated)
 
 
-def vendi_score(features: np.ndarray, q: float = 1) -> float:
-    """exp of the order-q entropy of the eigenvalues of K/n, K the cosine similarities of ``features`` (n, d).
+def vendi_score(features: np.ndarray) -> float:
+    """exp of the Shannon entropy of the eigenvalues of K/n, K the cosine similarities of ``features`` (n, d).
 
-    From 1 (all rows alike) to n (all orthogonal); ``q`` may be ``math.inf``, and a larger q gives rare rows less
-    weight (Friedman and Dieng, TMLR 2023; Pasarkar and Dieng, AISTATS 2024). The entropy is that of the
+    From 1 (all rows alike) to n (all orthogonal) (Friedman and Dieng, TMLR 2023). The entropy is that of the
     ``vendi-score`` package, the eigenvalues those of the smaller of K (n, n) and its dual (d, d).
 
-    Raises ValueError for q ≤ 0, no rows, a row of zeros (it has no direction), NaN and infinity.
+    Raises ValueError for no rows, a row of zeros (it has no direction), NaN and infinity.
     """
-    if not q > 0:
-        raise ValueError(f"q = {q}, expected a positive order")
     features = as_features("features", features, minimum=1)
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     if not norms.all():
@@ -57,5 +54,4 @@ def vendi_score(features: np.ndarray, q: float = 1) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from vendi_score.vendi import entropy_q
-    eigenvalues = np.linalg.eigvalsh(gram / len(unit))
-    return float(np.exp(entropy_q(eigenvalues, q="inf" if math.isinf(q) else q)))
+    return float(np.exp(entropy_q(np.linalg.eigvalsh(gram / len(unit)), q=1)))

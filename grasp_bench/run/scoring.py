@@ -17,9 +17,8 @@ from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
 from grasp_bench.extractors.inception import is_fid
 from grasp_bench.metrics.classification import classification_intervals, classification_scores
 from grasp_bench.metrics.groups import group_members
-from grasp_bench.metrics.measured import Measured
 from grasp_bench.metrics.memorisation import NEAR, near_duplicates
-from grasp_bench.metrics.protocol import Protocol
+from grasp_bench.metrics.protocol import Measured, Protocol
 from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 from grasp_bench.run.files import CLASSES, COPIES

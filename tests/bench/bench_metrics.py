@@ -21,11 +21,10 @@ import numpy as np
 
 from grasp_bench.contracts.metric import Sets
 from grasp_bench.data.longtail import rank_groups
-from grasp_bench.metrics.frechet import _cross_by_covariance, _scaled, frechet_distance
+from grasp_bench.metrics.frechet import _cross_by_root, _root, _scaled, frechet_distance
 from grasp_bench.metrics.groups import group_members
-from grasp_bench.metrics.measured import Measured
 from grasp_bench.metrics.prdc import prdc
-from grasp_bench.metrics.protocol import Protocol
+from grasp_bench.metrics.protocol import Measured, Protocol
 from grasp_bench.metrics.registry import chosen
 from grasp_bench.metrics.scoring import measure
 
@@ -189,7 +188,7 @@ def by_eigenvalues(real: np.ndarray, fake: np.ndarray) -> float:
     """The Fréchet distance with the trace of (Σ₁Σ₂)^½ from eigenvalues."""
     a, b = _scaled(real), _scaled(fake)
     means = np.square(real.mean(axis=0) - fake.mean(axis=0)).sum()
-    return float(means + np.square(a).sum() + np.square(b).sum() - 2 * _cross_by_covariance(a, b))
+    return float(means + np.square(a).sum() + np.square(b).sum() - 2 * _cross_by_root(_root(a), b))
 
 
 def many_rows(sizes: Sizes) -> list[Measure]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from grasp_bench.metrics import classification_intervals, classification_scores
+from grasp_bench.metrics.classification import classification_intervals, classification_scores
 from grasp_bench.metrics.registry import classifier_metrics
 
 GROUPS = np.array(["head", "head", "tail"])

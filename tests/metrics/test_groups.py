@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from grasp_bench.metrics import draw, equal_counts, group_members
+from grasp_bench.metrics.groups import draw, equal_counts, group_members
 
 NAMES = ("head", "medium", "tail")
 CLASS_GROUPS = np.array(["head"] * 3 + ["medium"] * 3 + ["tail"] * 4)

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from grasp_bench.metrics import _arrays, kernel_distance, kernel_distance_subsets
+from grasp_bench.contracts.metric import Sets
+from grasp_bench.metrics import _arrays, kernel_distance
+from grasp_bench.metrics.kernel import KernelDistance
 
 
 def normal_pair(seed: int, n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,31 +68,28 @@ def test_constant_features():
     assert kernel_distance(np.ones((4, 3)), np.zeros((5, 3))) == pytest.approx(2**3 + 1 - 2)
 
 
-@pytest.mark.parametrize(("n", "disjoint"), [(60, True), (59, False)])
-def test_subsets_are_disjoint_where_they_fit(n: int, disjoint: bool):
-    real, fake = normal_pair(8, n, 4)
-    estimate = kernel_distance_subsets(real, fake, subsets=6, size=10, key=("a",))
-    assert (estimate.subsets, estimate.size, estimate.disjoint) == (6, 10, disjoint)
-    assert kernel_distance_subsets(real, fake, subsets=6, size=10, key=("a",)) == estimate
-    assert kernel_distance_subsets(real, fake, subsets=6, size=10, key=("b",)) != estimate
+def standard_error(real: np.ndarray, fake: np.ndarray, *key: str | int) -> float | None:
+    return KernelDistance().standard_error(Sets(real, fake, real), key)
 
 
-def test_subsets_of_unequal_sets():
-    real, fake = normal_pair(9, 30, 4)[0], normal_pair(10, 60, 4)[0]
-    assert kernel_distance_subsets(real, fake, subsets=3, size=10, key=()).disjoint
-    assert not kernel_distance_subsets(real, fake, subsets=4, size=10, key=()).disjoint
+def test_the_standard_error_is_a_function_of_its_key():
+    real, fake = normal_pair(8, 60, 4)
+    assert standard_error(real, fake, "a") == standard_error(real, fake, "a")
+    assert standard_error(real, fake, "a") != standard_error(real, fake, "b")
 
 
-@pytest.mark.parametrize(("subsets", "size"), [(8, 10), (40, 10), (40, 40)])
-def test_the_standard_error_is_the_spread_of_the_estimate(subsets: int, size: int):
-    estimates = []
+def test_the_standard_error_is_the_spread_of_the_estimate():
+    estimates, errors = [], []
     for seed in range(200):
         real, fake = normal_pair(seed, 80, 4)
-        estimates.append(kernel_distance_subsets(real, fake + 1, subsets=subsets, size=size, key=(seed,)))
-    spread = np.std([estimate.mean for estimate in estimates])
-    assert np.mean([estimate.standard_error for estimate in estimates]) == pytest.approx(spread, rel=0.2)
-    expected = kernel_distance(normal_pair(0, 4000, 4)[0], normal_pair(0, 4000, 4)[1] + 1)
-    assert np.mean([estimate.mean for estimate in estimates]) == pytest.approx(expected, rel=0.1)
+        estimates.append(kernel_distance(real, fake + 1))
+        errors.append(standard_error(real, fake + 1, seed))
+    assert np.mean(errors) == pytest.approx(np.std(estimates), rel=0.2)
+
+
+def test_fewer_than_four_images_have_no_standard_error():
+    assert standard_error(*normal_pair(9, 3, 4)) is None
+    assert standard_error(*normal_pair(9, 4, 4)) is not None
 
 
 @pytest.mark.parametrize(
@@ -107,20 +106,3 @@ def test_the_standard_error_is_the_spread_of_the_estimate(subsets: int, size: in
 def test_bad_input(real: np.ndarray, fake: np.ndarray, message: str):
     with pytest.raises(ValueError, match=message):
         kernel_distance(real, fake)
-    with pytest.raises(ValueError, match=message):
-        kernel_distance_subsets(real, fake, subsets=2, size=2, key=())
-
-
-@pytest.mark.parametrize(
-    ("subsets", "size", "message"),
-    [
-        (1, 5, "subsets = 1 and size = 5, expected at least 2"),
-        (5, 1, "subsets = 5 and size = 1, expected at least 2"),
-        (2, 21, "fake: n = 20, at least 21"),
-        (2, 20, "fake: n = 20, more than size = 20 rows are needed"),
-    ],
-)
-def test_subsets_that_cannot_be_drawn(subsets: int, size: int, message: str):
-    real, fake = normal_pair(11, 30, 4)
-    with pytest.raises(ValueError, match=message):
-        kernel_distance_subsets(real, fake[:20], subsets, size, key=())

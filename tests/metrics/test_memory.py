@@ -4,15 +4,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from grasp_bench.metrics import (
-    _arrays,
-    authenticity,
-    frechet_distance_infinity,
-    irs,
-    kernel_distance,
-    near_duplicates,
-    prdc,
-)
+from grasp_bench.metrics import _arrays, frechet_distance_infinity, irs, kernel_distance, prdc
+from grasp_bench.metrics.memorisation import near_duplicates
 
 
 @pytest.mark.parametrize(
@@ -21,11 +14,10 @@ from grasp_bench.metrics import (
         prdc,
         kernel_distance,
         irs,
-        authenticity,
         lambda real, fake: near_duplicates(real, fake, 1),
         lambda real, fake: frechet_distance_infinity(real, fake, key=()),
     ],
-    ids=["prdc", "kernel_distance", "irs", "authenticity", "near_duplicates", "frechet_distance_infinity"],
+    ids=["prdc", "kernel_distance", "irs", "near_duplicates", "frechet_distance_infinity"],
 )
 def test_no_matrix_of_all_pairs_is_held(
     score: Callable[[np.ndarray, np.ndarray], object], monkeypatch: pytest.MonkeyPatch

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from grasp_bench.metrics import _arrays, nearest, nearest_other
+from grasp_bench.metrics import _arrays
+from grasp_bench.metrics._arrays import nearest
 
 
 def normal_pair(seed: int, n: int, m: int, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,7 +19,7 @@ def test_agrees_with_scikit_learn(block: int, monkeypatch: pytest.MonkeyPatch):
     model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(reference)
     for expected, (indices, distances) in (
         (model.kneighbors(queries), nearest(queries, reference)),
-        (model.kneighbors(), nearest_other(reference, np.arange(50))),
+        (model.kneighbors(), nearest(reference, reference, np.arange(50))),
     ):
         assert indices.tolist() == expected[1][:, 0].tolist()
         assert distances == pytest.approx(expected[0][:, 0], rel=1e-9)
@@ -27,8 +28,8 @@ def test_agrees_with_scikit_learn(block: int, monkeypatch: pytest.MonkeyPatch):
 def test_chosen_rows():
     _, features = normal_pair(1, 1, 40, 5)
     rows = np.array([7, 0, 31])
-    indices, distances = nearest_other(features, np.arange(40))
-    chosen, lengths = nearest_other(features, rows)
+    indices, distances = nearest(features, features, np.arange(40))
+    chosen, lengths = nearest(features[rows], features, rows)
     assert chosen.tolist() == indices[rows].tolist()
     assert lengths.tolist() == distances[rows].tolist()
 
@@ -44,4 +45,4 @@ def test_equal_rows_are_at_exactly_zero_far_from_the_origin():
 def test_of_rows_equally_near_the_first():
     reference = np.array([[1.0], [-1.0], [1.0]])
     assert nearest(np.array([[0.0], [2.0]]), reference)[0].tolist() == [0, 0]
-    assert nearest_other(reference, np.array([0, 2]))[0].tolist() == [2, 0]
+    assert nearest(reference[[0, 2]], reference, np.array([0, 2]))[0].tolist() == [2, 0]

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from grasp_bench.metrics import PRDC, _arrays, prdc
+from grasp_bench.metrics import _arrays
+from grasp_bench.metrics.prdc import PRDC, prdc
 
 
 def normal_pair(seed: int, n: int, d: int) -> tuple[np.ndarray, np.ndarray]:

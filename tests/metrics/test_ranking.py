@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from grasp_bench.metrics.ranking import ranking
+from grasp_bench.metrics.classifiers import ranking
 
 
 @pytest.mark.parametrize("digits", [1, 8])  # one digit: most scores are tied

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from grasp_bench.metrics import LabelledFeatures, Protocol, group_scores, plan_counts, vendi_score
-from grasp_bench.metrics.counts import require
+from grasp_bench.metrics import vendi_score
+from grasp_bench.metrics.groups import plan_counts, require
+from grasp_bench.metrics.protocol import Protocol
 from grasp_bench.metrics.registry import chosen
+from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 
 NAMES = [str(number) for number in range(4)]
 GROUPS = {"head": np.array([0, 1]), "tail": np.array([2, 3]), "all": np.arange(4)}
