@@ -106,7 +106,7 @@ def score(
     progress = Progress()
 
     def resolve() -> PretrainedExtractor:
-        from grasp_bench.extractors.resolve import resolve_extractor
+        from grasp_bench.extractors import resolve_extractor
         from grasp_bench.processes import pick_device
 
         return resolve_extractor(extractor or "inception", weights).to(str(pick_device(device)))

@@ -35,6 +35,8 @@ class HuggingFace(NetworkExtractor):
 
     @classmethod
     def from_weights(cls, weights: Path | None, argument: str = "") -> Self:
+        from grasp_bench.io import digest, file_digest
+
         refuse(weights, "hf", f": they are in the folder {argument}")
         folder = _folder(argument)
         files = _files(folder)
@@ -43,10 +45,10 @@ class HuggingFace(NetworkExtractor):
         identity = {
             "extractor": f"hf:{type(model).__name__}",
             "version": cls.version,
-            "weights": _digest(files),
+            "weights": digest({path.name: file_digest(path) for path in files}),
             "features": "class token of the last layer" if _has_class_token(model) else "mean of the last layer",
         }
-        return cls(model, identity | preprocessing.identity(), preprocessing)
+        return cls(model, identity, preprocessing)
 
     def network(self, inputs: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self.model(pixel_values=inputs).last_hidden_state
@@ -75,10 +77,8 @@ def _files(folder: Path) -> list[Path]:
     """The files that the features depend on. Raises :class:`UserError` for those that are missing."""
     weights = [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        weights = [
-            folder / INDEX,
-            *(folder / name for name in sorted(set(_json(folder / INDEX)["weight_map"].values()))),
-        ]
+        parts = sorted(set(_json(folder / INDEX)["weight_map"].values()))
+        weights = [folder / INDEX, *(folder / name for name in parts)]
     files = [folder / CONFIG, folder / PREPROCESSING, *weights]
     if missing := [path.name for path in files if not path.is_file()]:
         pickled = sorted(path.name for path in folder.glob("*.bin"))
@@ -87,12 +87,6 @@ def _files(folder: Path) -> list[Path]:
             f"{folder}: lacks {', '.join(missing)}.{refused} Fetch the missing files from the same repository."
         )
     return files
-
-
-def _digest(files: list[Path]) -> str:
-    from grasp_bench.io import digest, file_digest
-
-    return digest({path.name: file_digest(path) for path in files})
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class NetworkExtractor(PretrainedExtractor):
     """A network behind a preprocessing; without one, it takes uint8 images of any size and prepares them itself."""
 
     def __init__(self, model: Any, identity: dict[str, str], preprocessing: Preprocessing | None = None) -> None:
-        self.model, self.identity, self.preprocessing = model, identity, preprocessing
+        self.model, self.preprocessing = model, preprocessing
+        self.identity = identity | (preprocessing.identity() if preprocessing else {})
         self.device = "cpu"
 
     def to(self, device: str) -> Self:

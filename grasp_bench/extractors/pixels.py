@@ -21,6 +21,5 @@ class Pixels(NetworkExtractor):
         from torch import nn
 
         refuse(weights, "pixels", "")
-        preprocessing = Preprocessing((SIDE, SIDE), "bilinear")
         identity = {"extractor": "pixels", "version": cls.version, "weights": "none", "features": "all values"}
-        return cls(nn.Flatten(), identity | preprocessing.identity(), preprocessing)
+        return cls(nn.Flatten(), identity, Preprocessing((SIDE, SIDE), "bilinear"))

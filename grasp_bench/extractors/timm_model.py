@@ -68,7 +68,7 @@ def _load(
         "weights": file_digest(weights),
         "features": "what timm gives to the classifier",
     }
-    return model.eval(), identity | preprocessing.identity(), preprocessing
+    return model.eval(), identity, preprocessing
 
 
 def _build(name: str, model_name: str, options: dict[str, int]) -> Any:

@@ -23,7 +23,7 @@ class Aggregate:
     high: float
     resamples: int
     unit: str = "run within task"
-    """What is redrawn."""
+    """What is resampled."""
 
 
 def interquartile_mean(values: ArrayLike) -> float:
@@ -42,7 +42,7 @@ def stratified_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Aggregate:
-    """``statistic`` over ``scores``, one array of runs a task, with the percentile interval over redrawn runs.
+    """``statistic`` over ``scores``, one array of runs a task, with the percentile interval over resampled runs.
 
     The unit is the run: each resample draws as many runs of every task as it has, with replacement, and ``statistic``
     gets those of all tasks as one array, so tasks count by their runs. The tasks stay: the interval says nothing of
@@ -56,8 +56,8 @@ def stratified_bootstrap(
     if resamples < 1:
         raise ValueError(f"resamples = {resamples}, expected at least 1")
     stream = rng("stratified-bootstrap", seed)
-    redrawn = np.concatenate([task[stream.integers(len(task), size=(resamples, len(task)))] for task in runs], axis=1)
-    found = np.array([statistic(np.concatenate(runs)), *(statistic(row) for row in redrawn)])
+    resampled = np.concatenate([task[stream.integers(len(task), size=(resamples, len(task)))] for task in runs], axis=1)
+    found = np.array([statistic(np.concatenate(runs)), *(statistic(row) for row in resampled)])
     if not np.isfinite(found).all():
         raise ValueError(
             f"the statistic is NaN or infinite in {int((~np.isfinite(found)).sum())} of {len(found)} draws"

@@ -1,4 +1,4 @@
-"""Two methods on the same seeds: how far they differ, and whether chance explains it."""
+"""How far the mean over seeds can be trusted, how far two methods on the same seeds differ, and whether by chance."""
 
 from __future__ import annotations
 
@@ -7,15 +7,54 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from grasp_bench.seeds import rng
-from grasp_bench.stats.intervals import mean_interval
 from grasp_bench.stats.ranks import ROUNDING, average_ranks
 
 Test = Literal["permutation", "wilcoxon", "t"]
 
 EXACT_PAIRS = 20  # 2^19 sums take some milliseconds
 SAMPLED_FLIPS = 100_000
+
+
+@dataclass(frozen=True)
+class SeedInterval:
+    """A mean over seeds with its 95 % interval; without one for fewer than three seeds."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    """Seeds."""
+
+
+def mean_interval(values: Sequence[float]) -> SeedInterval:
+    """Mean and Student's t interval at 95 % of one value a seed: x̄ ± t(0.975, n − 1) s/√n.
+
+    One seed gives a provisional value and two give no useful spread (t is 12.7): neither gets an interval.
+    Raises ValueError for no values, NaN and infinity.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise ValueError(f"expected at least one finite value a seed, got {values!r}")
+    mean, n = float(array.mean()), len(array)
+    if n < 3:
+        return SeedInterval(mean, None, None, n)
+    half = float(half_width(array.std(ddof=1), n))
+    return SeedInterval(mean, mean - half, mean + half, n)
+
+
+def half_width(deviation: ArrayLike, n: ArrayLike) -> np.ndarray:
+    """Half of Student's t interval at 95 %, t(0.975, n − 1) s/√n, of standard deviations s (…,) over n values (…,).
+
+    NaN below three values, which give no useful interval.
+    """
+    from scipy.special import stdtrit  # scipy.stats takes three times as long to import
+
+    n = np.asarray(n)
+    found: np.ndarray = np.where(n < 3, np.nan, stdtrit(np.maximum(n - 1, 1), 0.975) * deviation / np.sqrt(n))
+    return found
 
 
 @dataclass(frozen=True)
@@ -55,8 +94,15 @@ def paired_difference(a: Sequence[float], b: Sequence[float], test: Test = "perm
         raise ValueError(f"test: expected one of {', '.join(get_args(Test))}, got {test!r}")
     differences, rounding = _differences(a, b)
     interval = mean_interval(differences.tolist())
-    p, smallest = _tested(differences, rounding, test) if interval.n >= 2 else (None, None)
-    return PairedDifference(interval.mean, interval.low, interval.high, interval.n, p, smallest)
+    n, p = interval.n, None
+    if n >= 2 and test == "t":
+        p = _student(differences, rounding)
+    elif n >= 2 and test == "wilcoxon":
+        p = _sign_flips(np.sign(differences) * average_ranks(np.abs(differences), rounding), 0.0)
+    elif n >= 2:
+        p = _sign_flips(differences, n * rounding)
+    smallest = least_p(n, test) if n >= 2 else None
+    return PairedDifference(interval.mean, interval.low, interval.high, n, p, smallest)
 
 
 def least_p(pairs: int, test: Test) -> float:
@@ -64,16 +110,6 @@ def least_p(pairs: int, test: Test) -> float:
     if test == "t":
         return 0.0
     return 2.0 / 2**pairs if pairs <= EXACT_PAIRS else 1.0 / (1 + SAMPLED_FLIPS)
-
-
-def _tested(differences: np.ndarray, rounding: float, test: Test) -> tuple[float, float]:
-    """p, and the least that so many pairs can give."""
-    smallest = least_p(n := len(differences), test)
-    if test == "t":
-        return _student(differences, rounding), smallest
-    if test == "wilcoxon":
-        return _sign_flips(np.sign(differences) * average_ranks(np.abs(differences), rounding), 0.0), smallest
-    return _sign_flips(differences, n * rounding), smallest
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, float]:
@@ -93,21 +129,14 @@ def _sign_flips(values: np.ndarray, tolerance: float) -> float:
     """Two-sided p of the sum of ``values`` (n,) among its sums under flipped signs."""
     found = abs(values.sum()) - tolerance
     if len(values) > EXACT_PAIRS:
-        extreme = np.count_nonzero(np.abs(_drawn_sums(values)) >= found)
-        return float((1 + extreme) / (1 + SAMPLED_FLIPS))
+        stream, drawn = rng("sign-flips"), np.zeros(SAMPLED_FLIPS)
+        for value in values:  # one after the other to save memory
+            drawn += np.where(stream.integers(2, size=SAMPLED_FLIPS, dtype=np.int8), value, -value)
+        return float((1 + np.count_nonzero(np.abs(drawn) >= found)) / (1 + SAMPLED_FLIPS))
     sums = values[:1]  # one sign stays: flipping all of them mirrors the sum
     for value in values[1:]:
         sums = np.concatenate([sums + value, sums - value])
     return float(np.mean(np.abs(sums) >= found))
-
-
-def _drawn_sums(values: np.ndarray) -> np.ndarray:
-    """The sums of ``values`` (n,) under drawn signs, one value after the other to save memory."""
-    stream = rng("sign-flips")
-    sums = np.zeros(SAMPLED_FLIPS)
-    for value in values:
-        sums += np.where(stream.integers(2, size=SAMPLED_FLIPS, dtype=np.int8), value, -value)
-    return sums
 
 
 def _student(differences: np.ndarray, rounding: float) -> float:
@@ -117,3 +146,24 @@ def _student(differences: np.ndarray, rounding: float) -> float:
     if deviation <= rounding:
         return 0.0 if mean else 1.0
     return float(2 * stdtr(n - 1, -abs(mean) / (deviation / np.sqrt(n))))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p-values, in the order of ``p_values``: below α where the step-down procedure rejects at α.
+
+    With m p-values sorted upwards, the i-th becomes the largest of min(1, (m − j + 1) p_j) over j ≤ i (Holm, A simple
+    sequentially rejective multiple test procedure, 1979). The chance of any false rejection is at most α, however the
+    tests depend on one another. None, a comparison that could not be tested, stays None and is not counted in m.
+
+    Raises ValueError for a p-value outside [0, 1] and for NaN.
+    """
+    tested = [i for i, p in enumerate(p_values) if p is not None]
+    p = np.array([p_values[i] for i in tested], dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all():  # NaN fails both
+        raise ValueError(f"expected p-values in [0, 1] or None, got {list(p_values)!r}")
+    order = np.argsort(p, kind="stable")
+    steps = np.minimum(1.0, p[order] * np.arange(len(p), 0, -1))
+    adjusted: list[float | None] = [None] * len(p_values)
+    for position, value in zip(order, np.maximum.accumulate(steps), strict=True):
+        adjusted[tested[position]] = float(value)
+    return adjusted

@@ -44,10 +44,11 @@ def friedman(scores: Mapping[str, Sequence[float]], direction: Literal["lower", 
     Raises ValueError for fewer than two methods or tasks, methods with different numbers of tasks, NaN and infinity,
     and an unknown direction.
     """
-    table = _table(scores)
+    from scipy.special import chdtrc  # scipy.stats takes three times as long to import
+
+    table = sign(direction) * _table(scores)
     n, k = table.shape
-    signed = table if _is_lower(direction) else -table
-    ranks = np.stack([average_ranks(row, ROUNDING * float(np.abs(row).max())) for row in signed])
+    ranks = np.stack([average_ranks(row, ROUNDING * float(np.abs(row).max())) for row in table])
     spread = (ranks**2).sum() - n * k * (k + 1) ** 2 / 4
     agreement = 0.0  # Kendall's W: 0 where mean ranks are equal, 1 where every task ranks alike
     if spread > 0:
@@ -55,7 +56,7 @@ def friedman(scores: Mapping[str, Sequence[float]], direction: Literal["lower", 
     f_statistic, f_p = _iman_davenport(agreement, ranks)
     return Friedman(
         statistic=n * (k - 1) * agreement,
-        p=_chi2_tail(k - 1, n * (k - 1) * agreement),
+        p=float(chdtrc(k - 1, n * (k - 1) * agreement)),
         f_statistic=f_statistic,
         f_p=f_p,
         mean_ranks=dict(zip(scores, ranks.mean(axis=0).tolist(), strict=True)),
@@ -71,8 +72,7 @@ def critical_difference(methods: int, tasks: int, alpha: float = 0.05) -> float:
     """
     if methods < 2 or tasks < 2:
         raise ValueError(f"expected at least 2 methods and 2 tasks, got {methods} and {tasks}")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha: expected a number between 0 and 1, got {alpha}")
+    check_alpha(alpha)
     from scipy.stats import studentized_range
 
     quantile = float(studentized_range.ppf(1 - alpha, methods, np.inf)) / math.sqrt(2)
@@ -115,16 +115,10 @@ def _iman_davenport(agreement: float, ranks: np.ndarray) -> tuple[float, float]:
     if 1 - agreement <= ROUNDING:
         ties = [math.factorial(count) for count in np.unique(ranks[0], return_counts=True)[1].tolist()]
         return math.inf, float((math.prod(ties) / math.factorial(k)) ** (n - 1))
-    from scipy.special import fdtrc  # scipy.stats takes three times as long to import
+    from scipy.special import fdtrc
 
     statistic = (n - 1) * agreement / (1 - agreement)
     return statistic, float(fdtrc(k - 1, (k - 1) * (n - 1), statistic))
-
-
-def _chi2_tail(freedom: int, statistic: float) -> float:
-    from scipy.special import chdtrc
-
-    return float(chdtrc(freedom, statistic))
 
 
 def _table(scores: Mapping[str, Sequence[float]]) -> np.ndarray:
@@ -139,7 +133,14 @@ def _table(scores: Mapping[str, Sequence[float]]) -> np.ndarray:
     return table
 
 
-def _is_lower(direction: str) -> bool:
+def sign(direction: str) -> int:
+    """1 where lower scores are better, −1 where higher ones are. Raises ValueError for an unknown direction."""
     if direction not in ("lower", "higher"):
         raise ValueError(f"direction: expected lower or higher, got {direction!r}")
-    return direction == "lower"
+    return 1 if direction == "lower" else -1
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise ValueError for a level outside (0, 1)."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha: expected a number between 0 and 1, got {alpha}")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from grasp_bench.stats.holm import holm
-from grasp_bench.stats.paired import PairedDifference, Test, paired_difference
+from grasp_bench.stats.paired import PairedDifference, Test, holm, paired_difference
+from grasp_bench.stats.ranks import check_alpha, sign
 
 FEWEST_SEEDS = 3
 """Fewer shared seeds separate nothing: the rules of the benchmark ask for three."""
@@ -46,8 +46,14 @@ def tiers(
     Raises ValueError for no methods, a method without seeds, NaN and infinity, an unknown direction or test, and alpha
     outside (0, 1).
     """
-    _check(scores, direction, alpha)
-    order = _best_first(scores, direction)
+    if not scores:
+        raise ValueError("expected the scores of at least one method, got none")
+    for method, values in scores.items():
+        if not values or not all(math.isfinite(value) for value in values.values()):
+            raise ValueError(f"{method}: expected at least one seed with a finite value, got {dict(values)!r}")
+    check_alpha(alpha)
+    means = {method: sign(direction) * math.fsum(each.values()) / len(each) for method, each in scores.items()}
+    order = sorted(means, key=lambda method: (means[method], method))
     comparisons = {
         (first, second): paired_difference(
             [scores[first][seed] for seed in shared], [scores[second][seed] for seed in shared], test
@@ -72,12 +78,6 @@ def tiers(
     )
 
 
-def _best_first(scores: Mapping[str, Mapping[int, float]], direction: str) -> list[str]:
-    sign = 1 if direction == "lower" else -1
-    means = {method: sign * math.fsum(values.values()) / len(values) for method, values in scores.items()}
-    return sorted(means, key=lambda method: (means[method], method))
-
-
 def _assigned(order: list[str], worse: set[tuple[str, str]]) -> dict[str, int]:
     """Method → tier, in the ``order`` of means; ``worse`` holds (better, worse) pairs that differ."""
     tier: dict[str, int] = {}
@@ -86,15 +86,3 @@ def _assigned(order: list[str], worse: set[tuple[str, str]]) -> dict[str, int]:
             level = max(tier.values(), default=0) + 1
             tier |= {method: level for method in order if method not in tier and (best, method) not in worse}
     return {method: tier[method] for method in order}
-
-
-def _check(scores: Mapping[str, Mapping[int, float]], direction: str, alpha: float) -> None:
-    if not scores:
-        raise ValueError("expected the scores of at least one method, got none")
-    for method, values in scores.items():
-        if not values or not all(math.isfinite(value) for value in values.values()):
-            raise ValueError(f"{method}: expected at least one seed with a finite value, got {dict(values)!r}")
-    if direction not in ("lower", "higher"):
-        raise ValueError(f"direction: expected lower or higher, got {direction!r}")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha: expected a number between 0 and 1, got {alpha}")

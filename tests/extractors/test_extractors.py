@@ -20,13 +20,12 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
 from grasp_bench.downstream import small_cnn
 from grasp_bench.errors import UserError
-from grasp_bench.extractors import timm_model
+from grasp_bench.extractors import resolve_extractor, timm_model
 from grasp_bench.extractors.digits_cnn import WEIGHTS, DigitsCNN
 from grasp_bench.extractors.hf import HuggingFace
 from grasp_bench.extractors.inception import FILES, SHA256, Inception, is_fid
 from grasp_bench.extractors.network import Preprocessing
 from grasp_bench.extractors.pixels import Pixels
-from grasp_bench.extractors.resolve import resolve_extractor
 from grasp_bench.io import file_digest
 
 RNG = np.random.default_rng(0)
@@ -380,7 +379,7 @@ class TaskTrained(Extractor):
 
 
 def test_listing_extractors_imports_no_heavy_package(built_in: dict[str, EntryPoint]) -> None:
-    modules = ["grasp_bench.extractors.resolve", *(entry.module for entry in built_in.values())]
+    modules = ["grasp_bench.extractors", *(entry.module for entry in built_in.values())]
     code = f"import sys, {', '.join(modules)}; print({{'torch', 'timm', 'transformers', 'PIL'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from grasp_bench.stats import interquartile_mean, stratified_bootstrap
+from grasp_bench.stats.aggregate import interquartile_mean, stratified_bootstrap
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 8, 10, 30])

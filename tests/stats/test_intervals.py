@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from grasp_bench.stats import SeedInterval, mean_interval
+from grasp_bench.stats.paired import SeedInterval, mean_interval
 
 
 def test_student_t_interval():
