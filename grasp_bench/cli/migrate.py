@@ -18,9 +18,9 @@ def migrate_results(
 
     if not results.is_dir():
         raise UserError(f"{results}: is no folder. Name the one that holds TASK/METHOD/seed-N/record.json.")
-    found = migrate(results)
-    for message in found.unreadable:
+    rewritten, current, unreadable = migrate(results)
+    for message in unreadable:
         print(f"left as it is: {message}", file=sys.stderr)
-    print(f"{results}: files rewritten: {len(found.rewritten)}, already current: {found.current}")
-    if found.unreadable:
+    print(f"{results}: files rewritten: {len(rewritten)}, already current: {current}")
+    if unreadable:
         raise typer.Exit(1)

@@ -70,8 +70,10 @@ class Leaderboard:
 
     def compared_scores(self) -> pd.DataFrame:
         """Return the scores of methods that have a mean."""
-        known = self.cells.loc[self.cells["mean"].notna(), [*COLUMN, "label"]]
-        return self.scores.merge(known, on=[*COLUMN, "label"])
+        known = self.cells["mean"].notna()
+        if known.all():
+            return self.scores
+        return self.scores.merge(self.cells.loc[known, [*COLUMN, "label"]], on=[*COLUMN, "label"])
 
     def by_seed(self) -> dict[tuple[str, ...], tuple[str, pd.DataFrame]]:
         """Return the key of each :data:`COLUMN` → its direction and the values (methods that have a mean × seeds)."""

@@ -33,28 +33,16 @@ MARKDOWN = "\\|*_<>`[]&"
 PAIRED = "~$"
 """What does so only where it comes twice: one tilde stands in the label of every method with changed settings."""
 PREAMBLE = r"% Needs \usepackage{booktabs} and UTF-8."
-LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "{": r"\{",
-        "}": r"\}",
-        **{each: f"\\{each}" for each in "&%$#_"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        '"': "''",
-        "±": r"$\pm$",
-        MINUS: r"$-$",
-        "·": r"$\cdot$",
-        "∞": r"$\infty$",
-        "χ": r"$\chi$",
-        "²": r"$^{2}$",
-        ARROWS["lower"]: r"$\downarrow$",
-        ARROWS["higher"]: r"$\uparrow$",
-    }
-)
+WORDS = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
+SIGNS = {"±": r"\pm", MINUS: "-", "·": r"\cdot", "∞": r"\infty", "χ": r"\chi", "²": "^{2}"}
+SIGNS |= {ARROWS["lower"]: r"\downarrow", ARROWS["higher"]: r"\uparrow"}
+LATEX: dict[str, str | int | None] = {
+    **{sign: f"\\{sign}" for sign in "{}&%$#_"},
+    **{sign: rf"\text{word}{{}}" for sign, word in WORDS.items()},
+    **{sign: f"${command}$" for sign, command in SIGNS.items()},
+    '"': "''",
+}
+"""Sign → how LaTeX sets it."""
 KINDS = {
     **dict.fromkeys((*SHARED, "protocol", *ROW, "status", "reason", *COLUMN, "title", "direction"), "string"),
     **dict.fromkeys(("mean", "low", "high"), "Float64"),
@@ -144,7 +132,7 @@ def markdown_escaped(text: str) -> str:
 
 def latex_escaped(text: str) -> str:
     """Text that LaTeX sets as it is."""
-    return printable(text).translate(LATEX)
+    return printable(text).translate(str.maketrans(LATEX))
 
 
 def long(report: Report) -> pd.DataFrame:

@@ -65,7 +65,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import JsonValue
 
 from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
 from grasp_bench.contracts.record_v1 import class_table
@@ -88,6 +87,11 @@ TEXTS = (
     *("backbone_label", "task_settings", "method_settings", "guidance_settings"),
     *("division", "status", "reason", "rules", "conditions", "variant", "streams", "started"),
 )
+RECORDED = (
+    *("run_id", "task_label", "label", "backbone_label", "default_backbone", "default_guidance"),
+    *("division", "status", "reason", "rules", "streams", "started"),
+)
+"""Columns that are fields of the record."""
 FLAGS = ("default_backbone", "default_guidance")
 COSTS = tuple(Cost.model_fields)
 SCORE_TEXTS = (
@@ -141,43 +145,23 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _run(folder: str, record: RunRecord) -> dict[str, Any]:
     spec = record.spec
-    task, method, guidance = (record.changed.get(owner, {}) for owner in ("task", "method", "guidance"))
-    backbone: dict[str, JsonValue] = {} if record.default_backbone else {"backbone": record.backbone_label}
+    changed = [record.changed.get(owner, {}) for owner in ("guidance", "method")]
+    settings = [f"{name}={value}" for each in changed for name, value in each.items()]
+    backbone = [] if record.default_backbone else [f"backbone={record.backbone_label}"]
     sampler = "" if record.tuned is None or record.tuned.sampler == "halton" else f"-{record.tuned.sampler}"
     return {
+        **{name: getattr(record, name) for name in RECORDED},
+        **(record.cost.model_dump() if record.cost else {}),
+        **{owner: getattr(spec, owner).name for owner in ("task", "budget", "backbone", "method", "guidance")},
+        **{f"{owner}_version": getattr(spec, owner).version for owner in ("task", "method", "guidance")},
+        **{f"{owner}_settings": json.dumps(record.changed.get(owner, {})) for owner in ("task", "method", "guidance")},
         "folder": folder,
-        "run_id": record.run_id,
-        "task_label": record.task_label,
-        "label": record.label,
-        "task": spec.task.name,
-        "task_version": spec.task.version,
-        "budget": spec.budget.name,
-        "backbone": spec.backbone.name,
         "backbone_revision": spec.backbone.version,
-        "default_backbone": record.default_backbone,
-        "method": spec.method.name,
-        "method_version": spec.method.version,
-        "guidance": spec.guidance.name,
-        "guidance_version": spec.guidance.version,
-        "default_guidance": record.default_guidance,
-        "settings": ", ".join(
-            f"{name}={value}" for each in (backbone, guidance, method) for name, value in each.items()
-        ),
+        "settings": ", ".join(backbone + settings),
         "tuned": f"{record.tuned.trials}{sampler}" if record.tuned else None,
-        "backbone_label": record.backbone_label,
-        "task_settings": json.dumps(task),
-        "method_settings": json.dumps(method),
-        "guidance_settings": json.dumps(guidance),
         "seed": spec.seed,
-        "division": record.division,
-        "status": record.status,
-        "reason": record.reason,
-        "rules": record.rules,
         "conditions": _conditions(record),
         "variant": digest([part.model_dump(mode="json") for part in (spec.method, spec.guidance)]),
-        "streams": record.streams,
-        "started": record.started,
-        **(record.cost.model_dump() if record.cost else {}),
     }
 
 

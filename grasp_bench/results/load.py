@@ -35,21 +35,27 @@ def find_records(results: Path) -> dict[str, tuple[int, int]]:
     Folders are sorted by their parts and named with slashes. What may not be read is left out with a warning. Raises
     :class:`UserError` where ``results`` is no folder.
     """
+
+    def left_out(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            warnings.warn(f"left out: {error.filename}: may not be read", RecordWarning, stacklevel=2)
+
     if results.exists() and not results.is_dir():
         raise UserError(f"{results}: is no folder. Name the one that holds TASK/METHOD/seed-N/{RECORD_NAME}.")
     found = []
-    for task in _folders(results):
-        for label in _folders(Path(task.path)):
-            for seed in _folders(Path(label.path)):
-                if seed.name.startswith("seed-"):
-                    try:
-                        stat = os.stat(f"{seed.path}/{RECORD_NAME}")  # noqa: PTH116 # a Path each is a third slower
-                    except FileNotFoundError:
-                        continue
-                    except PermissionError:
-                        _left_out(Path(seed.path))
-                        continue
-                    found.append(((task.name, label.name, seed.name), stat.st_size, stat.st_mtime_ns))
+    for path, folders, files in os.walk(results, onerror=left_out, followlinks=True):
+        parts = Path(path).relative_to(results).parts
+        if len(parts) == 2:
+            folders[:] = [name for name in folders if name.startswith("seed-")]
+        if len(parts) == 3:
+            folders.clear()
+            if RECORD_NAME in files:
+                try:
+                    stat = os.stat(f"{path}/{RECORD_NAME}")  # noqa: PTH116 # a Path each is a third slower
+                except OSError as error:
+                    left_out(error)
+                    continue
+                found.append((parts, stat.st_size, stat.st_mtime_ns))
     return {"/".join(parts): (size, mtime_ns) for parts, size, mtime_ns in sorted(found)}
 
 
@@ -60,18 +66,3 @@ def read_each(results: Path, folders: Iterable[str]) -> Iterator[tuple[str, RunR
             yield folder, read_record(results / folder / RECORD_NAME)
         except UserError as error:
             warnings.warn(f"left out: {error}", RecordWarning, stacklevel=2)
-
-
-def _folders(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if entry.is_dir()]
-    except FileNotFoundError:
-        return []
-    except PermissionError:
-        _left_out(folder)
-        return []
-
-
-def _left_out(folder: Path) -> None:
-    warnings.warn(f"left out: {folder}: may not be read", RecordWarning, stacklevel=2)

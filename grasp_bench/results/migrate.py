@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from grasp_bench.contracts.record import RECORD_NAME, read_record, record_bytes
@@ -13,25 +12,14 @@ from grasp_bench.results.load import find_records
 from grasp_bench.run.files import CLASSES
 
 
-@dataclass(frozen=True)
-class Migration:
-    """What was done to the files of a results folder."""
-
-    rewritten: list[Path]
-    current: int
-    """Files that needed no change."""
-    unreadable: list[str]
-    """Why a file could not be read, one message per file."""
-
-
-def migrate(results: Path) -> Migration:
+def migrate(results: Path) -> tuple[list[Path], int, list[str]]:
     """Rewrite every record, and every table of scores per class, that is not written as this version does.
 
-    Each file is replaced whole or left alone; run ids stay. Raises :class:`UserError` where a file cannot be written.
+    Returns the files that were rewritten, how many needed no change, and why files could not be read, one message
+    each. Each file is replaced whole or left alone; run ids stay. Raises :class:`UserError` where a file cannot be
+    written.
     """
-    rewritten: list[Path] = []
-    unreadable: list[str] = []
-    current = 0
+    rewritten, current, unreadable = list[Path](), 0, list[str]()
     for name in find_records(results):
         folder = results / name
         classes = folder / CLASSES
@@ -48,4 +36,4 @@ def migrate(results: Path) -> Migration:
             else:
                 write_bytes(path, content)
                 rewritten.append(path)
-    return Migration(rewritten, current, unreadable)
+    return rewritten, current, unreadable

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from grasp_bench.errors import UserError
@@ -21,17 +20,6 @@ FENCE = re.compile(r" {0,3}(```+|~~~+)")
 LEVEL = 3
 """Of the headings within a block: below the chapters of a document."""
 EXAMPLE = "<!-- grasp-bench report --task digits-lt -->"
-
-
-@dataclass(frozen=True)
-class Block:
-    """The lines between two markers."""
-
-    start: int
-    """Index of the first line after the opening marker."""
-    end: int
-    """Index of the closing marker's line."""
-    options: Options
 
 
 def read_document(path: Path) -> str:
@@ -56,10 +44,10 @@ def updated(path: Path, text: str, make: Callable[[Options], str]) -> str:
     newline = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
     found: list[str] = []
     done = 0
-    for block in _blocks(path, lines):
-        content = f"\n{make(block.options).strip()}\n\n".replace("\n", newline)
-        found += [*lines[done : block.start], content]
-        done = block.end
+    for start, end, options in _blocks(path, lines):
+        content = f"\n{make(options).strip()}\n\n".replace("\n", newline)
+        found += [*lines[done:start], content]
+        done = end
     if not done:
         raise UserError(
             f"{path}: has no block to update. Begin one with the line `{EXAMPLE}`, end it with `<!-- end -->`."
@@ -67,7 +55,8 @@ def updated(path: Path, text: str, make: Callable[[Options], str]) -> str:
     return "".join([*found, *lines[done:]])
 
 
-def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
+def _blocks(path: Path, lines: list[str]) -> Iterator[tuple[int, int, Options]]:
+    """The index of each block's first line, that of its closing marker's line, and its options."""
     opened: tuple[int, Options] | None = None
     fence = ""
     for number, line in enumerate(lines):
@@ -86,7 +75,7 @@ def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
                 )
             opened = number + 1, parse_options(opening["options"], where)
         elif END.fullmatch(line.strip()) and opened:
-            yield Block(opened[0], number, opened[1])
+            yield opened[0], number, opened[1]
             opened = None
     if opened:
         raise UserError(f"{path}, line {opened[0]}: the block has no end. Write the line `<!-- end -->` after it.")
