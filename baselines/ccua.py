@@ -9,9 +9,8 @@ from pydantic import Field
 
 from grasp_bench.contracts.method import Batch, MethodSettings
 from grasp_bench.contracts.settings import Tuned
-from grasp_bench.errors import Skip
 
-from .on_top import OnTop, OnTopSettings, squared_distance
+from .on_top import OnBlock, OnTopSettings, squared_distance
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +30,7 @@ class CcuaSettings(OnTopSettings):
     """Temperature that cosine similarities are divided by"""
 
 
-class Ccua(OnTop[CcuaSettings]):
+class Ccua(OnBlock[CcuaSettings]):
     """CCUA: full fine-tuning or adapters, aligned with and without prompts, with samples without prompts set apart
 
     The loss of a sample at timestep t gains t (γ ‖v(prompt) - v(null)‖² + α c) with the weights γ of alignment and α
@@ -52,13 +51,6 @@ class Ccua(OnTop[CcuaSettings]):
         "negatives, which makes the contrast independent of the batch's size, are our own choices"
     )
 
-    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
-        from grasp_bench.adapters.tap import blocks
-
-        if not blocks(backbone):
-            return Skip("the contrast is made in a transformer block, and this backbone lists none")
-        return super().supports(backbone, task)
-
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         from torch import nn
 
@@ -67,10 +59,6 @@ class Ccua(OnTop[CcuaSettings]):
         super().attach(backbone, task, generator)
         all_blocks = blocks(backbone)
         self.tap = Tap(all_blocks[len(all_blocks) // 4], nn.Identity())
-
-    def detach(self) -> None:
-        self.tap.remove()
-        super().detach()
 
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
         import torch

@@ -8,9 +8,8 @@ from pydantic import Field
 
 from grasp_bench.contracts.method import Batch, MethodSettings
 from grasp_bench.contracts.settings import Tuned
-from grasp_bench.errors import Skip
 
-from .on_top import OnTop, OnTopSettings
+from .on_top import OnBlock, OnTopSettings
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +31,7 @@ class CoralSettings(OnTopSettings):
     """Width of the projection that the contrast is made in"""
 
 
-class Coral(OnTop[CoralSettings]):
+class Coral(OnBlock[CoralSettings]):
     """CORAL: full fine-tuning or adapters, with a supervised contrastive loss on the middle block's image tokens
 
     A batch method: a sample is contrasted with those that a process works on at a time, so results depend on the
@@ -46,13 +45,6 @@ class Coral(OnTop[CoralSettings]):
         "block, weighted by each sample's own timestep rather than by the batch's mean, with the loss of Khosla et al. "
         "2020, arXiv 2004.11362, equation 2"
     )
-
-    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
-        from grasp_bench.adapters.tap import blocks
-
-        if not blocks(backbone):
-            return Skip("the contrast is made in a transformer block, and this backbone lists none")
-        return super().supports(backbone, task)
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         from torch import nn
@@ -71,7 +63,6 @@ class Coral(OnTop[CoralSettings]):
         self.tap = Tap(middle, projection)
 
     def detach(self) -> None:
-        self.tap.remove()
         del self.transformer.contrast_projection
         super().detach()
 

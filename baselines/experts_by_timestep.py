@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, JsonValue
 
 from grasp_bench import seeds
-from grasp_bench.contracts.method import Condition, Method, MethodSettings
+from grasp_bench.contracts.method import Condition, MethodSettings
+
+from .grasp import RoutedAdapters
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +46,7 @@ class GraspTimestepSettings(TimestepSettings):
     """Bottleneck width of each expert's adapter; 3 clusters by 2 intervals of 8 are as large as GRASP's defaults"""
 
 
-class TimestepExperts(Method[TimestepSettings]):
+class TimestepExperts(RoutedAdapters[TimestepSettings]):
     """GRASP's adapters routed by noise level instead of sample: one expert per interval of timesteps"""
 
     Config: ClassVar[type[MethodSettings]] = TimestepSettings
@@ -56,45 +58,27 @@ class TimestepExperts(Method[TimestepSettings]):
     )
 
     def partition(self, task: Task[TaskSettings]) -> Partition:
-        """Which cluster each class belongs to; every cluster has an expert for each interval."""
         from grasp_bench.adapters.partition import single
 
         return single(task)
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
-        import torch
-
-        from grasp_bench.adapters.inject import input_width, wrap
-        from grasp_bench.adapters.residual import RoutedAdapter
-
-        self.transformer = backbone.transformer
-        self.map = self.partition(task)
-        self.clusters = torch.tensor(list(self.map.classes.values()))
         self.cuts = interval_cuts(backbone.objective, self.config.intervals)
-        count = len(self.map.clusters) * self.config.intervals
-        rank, scale = self.config.rank, self.config.scale
-        wrap(
-            self.transformer,
-            list(backbone.feed_forwards()),
-            lambda layer: RoutedAdapter(layer, input_width(layer), count, rank, scale, generator),
-        )
+        super().attach(backbone, task, generator)
 
-    def detach(self) -> None:
-        from grasp_bench.adapters.inject import unwrap
-        from grasp_bench.adapters.residual import RoutedAdapter
-
-        unwrap(self.transformer, RoutedAdapter)
+    def adapters(self) -> int:
+        return len(self.map.clusters) * self.config.intervals
 
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         """The route to expert cluster · intervals + interval; a dropped prompt changes neither."""
         from grasp_bench.adapters.routing import Route
         from grasp_bench.contracts.scope import scope
 
-        clusters = self.clusters.to(condition.labels.device)[condition.labels]
+        clusters = self.of_class.to(condition.labels.device)[condition.labels]
         return scope(Route.of(clusters * self.config.intervals + interval_of(condition.timesteps, self.cuts)))
 
     def artifacts(self) -> dict[str, JsonValue]:
-        return {"partition.json": self.map.to_json(), "intervals.json": {"cuts": list(self.cuts)}}
+        return super().artifacts() | {"intervals.json": {"cuts": list(self.cuts)}}
 
 
 class GraspTimestep(TimestepExperts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -41,10 +41,13 @@ class ClusterAdapterSettings(MethodSettings):
     """What serves a sample whose prompt is dropped: its own cluster, no adapter, or a cluster of all such samples"""
 
 
-class ClusterAdapters(Method[ClusterAdapterSettings]):
-    """Base of methods with static routing to one residual adapter per cluster in every feed-forward layer.
+C_co = TypeVar("C_co", bound=MethodSettings, covariant=True)
 
-    The backbone is frozen; a subclass says what the clusters are.
+
+class RoutedAdapters(Method[C_co]):
+    """Base of methods that route each sample to one of several residual adapters in every feed-forward layer.
+
+    The backbone is frozen; a subclass says what the clusters are, and has settings of a rank and a scale.
     """
 
     def partition(self, task: Task[TaskSettings]) -> Partition:
@@ -54,26 +57,34 @@ class ClusterAdapters(Method[ClusterAdapterSettings]):
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         import torch
 
-        from grasp_bench.adapters.inject import input_width, wrap
-        from grasp_bench.adapters.residual import RoutedAdapter
+        from grasp_bench.adapters.residual import add_adapters
 
         self.transformer = backbone.transformer
         self.classes: Sequence[ClassInfo] = task.classes()
         self.map = self.partition(task)
         self.of_class = torch.tensor(list(self.map.classes.values()))
-        count = len(self.map.clusters) + (self.config.null_route == "null")
-        rank, scale = self.config.rank, self.config.scale
-        wrap(
-            self.transformer,
-            list(backbone.feed_forwards()),
-            lambda layer: RoutedAdapter(layer, input_width(layer), count, rank, scale, generator),
-        )
+        config: Any = self.config
+        add_adapters(backbone, self.adapters(), config.rank, config.scale, generator)
+
+    def adapters(self) -> int:
+        """Number of adapters in each layer."""
+        raise NotImplementedError
 
     def detach(self) -> None:
         from grasp_bench.adapters.inject import unwrap
         from grasp_bench.adapters.residual import RoutedAdapter
 
         unwrap(self.transformer, RoutedAdapter)
+
+    def artifacts(self) -> dict[str, JsonValue]:
+        return {MAP: self.map.to_json()}
+
+
+class ClusterAdapters(RoutedAdapters[ClusterAdapterSettings]):
+    """Base of methods with static routing to one residual adapter per cluster."""
+
+    def adapters(self) -> int:
+        return len(self.map.clusters) + (self.config.null_route == "null")
 
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         from grasp_bench.adapters.routing import BASE_ONLY, Route
@@ -86,9 +97,6 @@ class ClusterAdapters(Method[ClusterAdapterSettings]):
             null = BASE_ONLY if self.config.null_route == "base" else len(self.map.clusters)
             clusters = clusters.masked_fill(condition.dropped, null)
         return scope(Route.of(clusters))
-
-    def artifacts(self) -> dict[str, JsonValue]:
-        return {MAP: self.map.to_json()}
 
 
 class GraspSettings(ClusterAdapterSettings):
@@ -170,3 +178,23 @@ class Grasp(ClusterAdapters):
         rows = [f"{info.name}  {info.group} ({info.train_count})" for info in self.classes]
         title = f"partition by {self.config.partition}: training images of each class in each cluster"
         return {PICTURE: draw_partition(rows, self.map.clusters, self.map.composition(self.classes), title)}
+
+
+class SharedAdapterSettings(ClusterAdapterSettings):
+    """Settings of the shared adapter."""
+
+    rank: int = Field(default=48, ge=1, le=4096)
+    """Bottleneck width; 48 is the sum of GRASP's three clusters at their default"""
+
+
+class SharedAdapter(ClusterAdapters):
+    """GRASP without its partition: one residual adapter of the same total width serves every sample"""
+
+    Config: ClassVar[type[MethodSettings]] = SharedAdapterSettings
+    version = "1"
+    paper = "our ablation of GRASP (arXiv 2512.01675); a parallel adapter after He et al. 2021, arXiv 2110.04366"
+
+    def partition(self, task: Task[TaskSettings]) -> Partition:
+        from grasp_bench.adapters.partition import single
+
+        return single(task)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, JsonValue
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.task import Task, TaskSettings
 
     Embed = Callable[[Sequence[str]], PromptEmbeddings]
-    Cache = dict[str, list[torch.Tensor]]
-    """Name of a projection → its outputs, a sampling step each."""
 
 FOUND = "attention.json"
 DIGITS = 4
@@ -64,7 +62,7 @@ class LoraAttention(Lora):
     studies = True
 
     def study(self, study: Study) -> dict[str, JsonValue]:
-        return {FOUND: self._localise(study.backbone, study.task, study.embed()).to_json()}
+        return {FOUND: asdict(self._localise(study.backbone, study.task, study.embed()))}
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
         if not backbone.prompt_projections():
@@ -75,8 +73,9 @@ class LoraAttention(Lora):
 
     def targets(self, backbone: Backbone, task: Task[TaskSettings]) -> list[str]:
         """Every projection of the chosen attention layers, which are found here unless :meth:`study` found them."""
-        if FOUND in self.studied:
-            self.found = Localisation.from_json(self.studied[FOUND])
+        found: Any = self.studied.get(FOUND)
+        if found is not None:
+            self.found = Localisation(**found)
         else:
             self.found = self._localise(backbone, task, lambda prompts: backbone.encode_prompts(list(prompts)))
         inside = tuple(f"{layer}." for layer in self.found.chosen)
@@ -92,7 +91,7 @@ class LoraAttention(Lora):
         return [(infos[number].prompt, infos[-1 - number].prompt) for number in range(count)]
 
     def artifacts(self) -> dict[str, JsonValue]:
-        return {FOUND: self.found.to_json()}
+        return {FOUND: asdict(self.found)}
 
 
 @dataclass(frozen=True)
@@ -103,19 +102,10 @@ class Localisation:
     """Layer → effect, in the order of the forward pass."""
     all_layers: float
     """Effect of all layers together."""
-    chosen: tuple[str, ...]
+    chosen: list[str]
     """The fewest layers of the largest effects that have the share together."""
     chosen_layers: float
     """Their effect together."""
-
-    @classmethod
-    def from_json(cls, found: Any) -> Self:
-        """The inverse of :meth:`to_json`."""
-        return cls(**{**found, "chosen": tuple(found["chosen"])})
-
-    def to_json(self) -> JsonValue:
-        """The outcome as plain JSON."""
-        return {**vars(self), "chosen": list(self.chosen)}
 
 
 def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], steps: int, share: float) -> Localisation:
@@ -140,7 +130,7 @@ def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], ste
             effect = all_layers if count == len(layers) else runs.effect(chosen)
             if effect >= share * all_layers:
                 break
-    return Localisation(effects, all_layers, tuple(layer for layer in layers if layer in chosen), effect)
+    return Localisation(effects, all_layers, [layer for layer in layers if layer in chosen], effect)
 
 
 class _Runs:
@@ -158,10 +148,10 @@ class _Runs:
 
     def sample_ends(self) -> None:
         """Sample under A, and under B with its keys and values kept."""
-        self.cache: Cache = {}
         self.start = self._sample(self.first)
         names = [name for pair in self.backbone.prompt_projections().values() for name in pair]
-        with _recording(self.backbone.transformer, names, self.cache):
+        self.cache: dict[str, list[torch.Tensor]] = {name: [] for name in names}  # outputs, one per sampling step
+        with _hooked(self.backbone.transformer, {name: _keep(kept) for name, kept in self.cache.items()}):
             self.way = self._sample(self.second) - self.start  # (pairs, ...)
         self.length = self.way.flatten(1).square().sum(1)
         for (first, second), length in zip(self.pairs, self.length.tolist(), strict=True):
@@ -174,8 +164,8 @@ class _Runs:
     def effect(self, layers: Iterable[str]) -> float:
         """How far patching the layers moves the latents along the way from A's to B's, on the mean of the pairs."""
         found = self.backbone.prompt_projections()
-        names = [name for layer in layers for name in found[layer]]
-        with _replacing(self.backbone.transformer, names, self.cache):
+        hooks = {name: _replace(self.cache[name]) for layer in layers for name in found[layer]}
+        with _hooked(self.backbone.transformer, hooks):
             moved = self._sample(self.first) - self.start
         shares = (moved * self.way).flatten(1).sum(1) / self.length
         return round(shares.mean().item(), DIGITS)
@@ -199,27 +189,20 @@ def _same_mask(prompts: PromptEmbeddings, other: PromptEmbeddings) -> PromptEmbe
 
 
 @contextmanager
-def _recording(transformer: nn.Module, names: list[str], cache: Cache) -> Iterator[None]:
-    """Keep what the named projections give."""
-
-    def keep(name: str) -> Any:
-        return lambda module, inputs, output: cache.setdefault(name, []).append(output)
-
+def _hooked(transformer: nn.Module, hooks: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Inside the block, each named module calls its forward hook."""
     with ExitStack() as stack:
-        for name in names:
-            stack.enter_context(transformer.get_submodule(name).register_forward_hook(keep(name)))
+        for name, hook in hooks.items():
+            stack.enter_context(transformer.get_submodule(name).register_forward_hook(hook))
         yield
 
 
-@contextmanager
-def _replacing(transformer: nn.Module, names: list[str], cache: Cache) -> Iterator[None]:
-    """Put what was kept, call by call, in the place of what the named projections give."""
+def _keep(kept: list[torch.Tensor]) -> Callable[..., None]:
+    """A hook that keeps what a module gives."""
+    return lambda module, inputs, output: kept.append(output)
 
-    def put(name: str) -> Any:
-        kept = iter(cache[name])
-        return lambda module, inputs, output: next(kept)
 
-    with ExitStack() as stack:
-        for name in names:
-            stack.enter_context(transformer.get_submodule(name).register_forward_hook(put(name)))
-        yield
+def _replace(kept: list[torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A hook that puts what was kept, call by call, in the place of what a module gives."""
+    outputs = iter(kept)
+    return lambda module, inputs, output: next(outputs)

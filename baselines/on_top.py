@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from grasp_bench.adapters.tap import Tap
     from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
     from grasp_bench.contracts.study import Study
     from grasp_bench.contracts.task import Split, Task, TaskSettings
@@ -187,6 +188,23 @@ class OnTop(Method[C_co]):
             yield
         finally:
             self.backbone.transformer = wrapped
+
+
+class OnBlock(OnTop[C_co]):
+    """A loss on the image's tokens after one transformer block, which ``tap`` reads; a subclass sets it in attach()."""
+
+    tap: Tap
+
+    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
+        from grasp_bench.adapters.tap import blocks
+
+        if not blocks(backbone):
+            return Skip("the contrast is made in a transformer block, and this backbone lists none")
+        return super().supports(backbone, task)
+
+    def detach(self) -> None:
+        self.tap.remove()
+        super().detach()
 
 
 def _apart(stream: torch.Generator) -> torch.Generator:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from grasp_bench.adapters.inject import input_width, unwrap, wrap
-from grasp_bench.adapters.residual import RoutedAdapter
+from grasp_bench.adapters.inject import unwrap
+from grasp_bench.adapters.residual import RoutedAdapter, add_adapters
 from grasp_bench.adapters.routing import Route
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.scope import scope
@@ -54,12 +54,7 @@ def class_gradients(study: Study) -> np.ndarray:
 def _adapters(study: Study) -> Iterator[list[torch.nn.Parameter]]:
     """The output projections of the adapters that the backbone has inside the block, in the order of its layers."""
     backbone: Backbone = study.backbone
-    generator = _generator(study, "adapters")
-    wrap(
-        backbone.transformer,
-        list(backbone.feed_forwards()),
-        lambda layer: RoutedAdapter(layer, input_width(layer), 1, RANK, 1.0, generator),
-    )
+    add_adapters(backbone, 1, RANK, 1.0, _generator(study, "adapters"))
     try:
         backbone.to(study.device)
         adapters = [module for module in backbone.transformer.modules() if isinstance(module, RoutedAdapter)]

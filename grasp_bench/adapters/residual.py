@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from grasp_bench.adapters.inject import input_width, wrap
 from grasp_bench.adapters.layout import channels_first, on_tokens
 from grasp_bench.adapters.routing import BASE_ONLY, Route, current_route
+
+if TYPE_CHECKING:
+    from grasp_bench.contracts.backbone import Backbone
 
 MOST_GROUPED = 8  # clusters; measured on a CPU, where batched products are quicker from there on
 
@@ -56,6 +60,15 @@ class RoutedAdapter(nn.Module):
         grouped = hidden_states.index_select(0, route.order)
         hidden = functional.gelu(_grouped_product(grouped, self.down, route))
         return _grouped_product(hidden, self.up, route).index_select(0, route.inverse)
+
+
+def add_adapters(backbone: Backbone, clusters: int, rank: int, scale: float, generator: torch.Generator) -> None:
+    """Put a :class:`RoutedAdapter` in the place of every feed-forward layer of the transformer."""
+
+    def adapted(layer: nn.Module) -> RoutedAdapter:
+        return RoutedAdapter(layer, input_width(layer), clusters, rank, scale, generator)
+
+    wrap(backbone.transformer, list(backbone.feed_forwards()), adapted)
 
 
 def _grouped_product(grouped: torch.Tensor, weights: nn.ParameterList, route: Route) -> torch.Tensor:

@@ -1,7 +1,4 @@
-"""DiT-XL/2: the diffusion transformer that is conditioned on ImageNet's classes (Peebles & Xie 2022, arXiv 2212.09748).
-
-A saved pipeline is read from a folder or the hub's local cache, and only its safetensors.
-"""
+"""DiT-XL/2, a diffusion transformer conditioned on ImageNet's classes (Peebles & Xie 2022, arXiv 2212.09748)."""
 
 from __future__ import annotations
 
@@ -9,20 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.attention import image_attentions
+from grasp_bench.backbones.diffusers_model import FIRST_ATTENTION, DiffusersBackbone
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import Block, PromptEmbeddings
+from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import DiTTransformer2DModel
     from diffusers.schedulers import DDIMScheduler
 
     from grasp_bench.backbones.files import SavedPipeline
 
 
-class DiT(SavedBackbone):
+class DiT(DiffusersBackbone, SavedBackbone):
     """DiT-XL/2 at 256 or 512 pixels, conditioned on a task's classes, from a saved pipeline
 
     The source is a folder, as in ``dit:/models/dit-xl-2-256``, or a repository in the hub's local cache, as in
@@ -35,15 +31,12 @@ class DiT(SavedBackbone):
     harness, alike for every method.
     """
 
-    attention_projections: ClassVar[tuple[str, ...]] = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
-    needs_all_tokens: ClassVar[str] = ""
+    attention_projections: ClassVar[tuple[str, ...]] = FIRST_ATTENTION
     components: ClassVar[dict[str, str]] = {
         "transformer": "diffusers.DiTTransformer2DModel",
         "vae": "diffusers.AutoencoderKL",
     }
     example: ClassVar[str] = "dit:facebook/DiT-XL-2-256"
-
-    transformer: DiTTransformer2DModel
 
     def __init__(self, saved: SavedPipeline) -> None:
         import torch
@@ -97,20 +90,11 @@ class DiT(SavedBackbone):
         )[0]
         return output[:, : self.latent_shape[0]]  # the mean; a predicted variance follows it
 
-    def blocks(self) -> list[Block]:
-        return [Block(block) for block in self.transformer.transformer_blocks]
-
     def conditioning(self) -> torch.nn.Module:
         return self.transformer.transformer_blocks[0].norm1.emb  # type: ignore[no-any-return] # untyped in diffusers
 
-    def output_norm(self) -> torch.nn.Module:
-        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
-
-    def image_attentions(self) -> dict[str, torch.nn.Module]:
-        return image_attentions(self.transformer)
-
     def prompt_width(self) -> int:
-        return int(self.transformer.config["num_embeds_ada_norm"]) + 1  # the null class is the last
+        return self.class_count + 1  # the null class is the last
 
     def scheduler(self, steps: int, device: torch.device) -> DDIMScheduler:
         """DDIM without added noise, on the noise levels of whatever scheduler was saved."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,8 @@ def download_pipeline(
     nothing is missing. Raises :class:`UserError` where the pipeline is of another family, its files are not to be had,
     or the disk is too small, and in offline mode.
     """
-    from huggingface_hub import constants
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from rich import filesize
 
     if Path(source).expanduser().is_dir():
         return
@@ -39,47 +40,35 @@ def download_pipeline(
             f"--allow-download: {source} is not fetched while HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set. Unset "
             "it, or leave out --allow-download."
         )
-    try:
+    with contextlib.suppress(MissingFilesError):
         find_pipeline(source, transformer, required, optional)
-    except MissingFilesError:
-        pass
-    else:
         return
-    _fetch(source, transformer, required, optional, say)
-
-
-def _fetch(
-    repository: str, transformer: str, required: Sequence[str], optional: Sequence[str], say: Callable[[str], None]
-) -> None:
-    from huggingface_hub import constants, snapshot_download
-
-    with _explained(repository):
-        listed = _listing(repository)
+    with _explained(source):
+        siblings = HfApi().model_info(source, files_metadata=True).siblings or []
+    listed = {file.rfilename: file for file in siblings}
     if PIPELINE not in listed:
         raise UserError(
-            f"{repository}: the repository has no {PIPELINE}, so it is no whole pipeline as `save_pretrained` writes "
+            f"{source}: the repository has no {PIPELINE}, so it is no whole pipeline as `save_pretrained` writes "
             "it. Choose one that is."
         )
     small = ("config.json", "*.safetensors.index.json", "*.safetensors.index.*.json")
-    with _explained(repository):  # what says which of the large files are needed
+    with _explained(source):  # what says which of the large files are needed
         patterns = [PIPELINE, *(f"{part}/{name}" for part in (*required, *optional) for name in small)]
-        folder = Path(snapshot_download(repository, allow_patterns=patterns))
+        folder = Path(snapshot_download(source, allow_patterns=patterns))
     parts = check_family(folder, transformer, required, optional)
     wanted = _wanted(folder, parts, listed)
-    _check_published(repository, wanted, listed)
+    _check_published(source, wanted, listed)
     left = [listed[name] for name in wanted if not _is_cached(folder, listed[name])]
     size = sum(file.size or 0 for file in left)
-    _check_space(repository, size)
-    say(f"fetching {len(left)} files of {repository}, {_readable(size)}, into {constants.HF_HUB_CACHE}")
-    with _explained(repository):
-        snapshot_download(repository, allow_patterns=wanted)
-
-
-def _listing(repository: str) -> dict[str, RepoSibling]:
-    """Path in the repository → what the hub says of the file."""
-    from huggingface_hub import HfApi
-
-    return {file.rfilename: file for file in HfApi().model_info(repository, files_metadata=True).siblings or []}
+    free = shutil.disk_usage(constants.HF_HUB_CACHE).free
+    if size > free:
+        raise UserError(
+            f"{source}: what is missing takes {filesize.decimal(size)}, and the disk of {constants.HF_HUB_CACHE} has "
+            f"{filesize.decimal(free)} left. Free some, or set HF_HOME to a folder on a larger disk."
+        )
+    say(f"fetching {len(left)} files of {source}, {filesize.decimal(size)}, into {constants.HF_HUB_CACHE}")
+    with _explained(source):
+        snapshot_download(source, allow_patterns=wanted)
 
 
 def _wanted(folder: Path, parts: Sequence[str], listed: Collection[str]) -> list[str]:
@@ -108,25 +97,7 @@ def _is_cached(folder: Path, file: RepoSibling) -> bool:
     return (folder / file.rfilename).is_file() or bool(content and (folder.parents[1] / "blobs" / content).is_file())
 
 
-def _check_space(repository: str, size: int) -> None:
-    from huggingface_hub import constants
-
-    free = shutil.disk_usage(constants.HF_HUB_CACHE).free
-    if size > free:
-        raise UserError(
-            f"{repository}: what is missing takes {_readable(size)}, and the disk of {constants.HF_HUB_CACHE} has "
-            f"{_readable(free)} left. Free some, or set HF_HOME to a folder on a larger disk."
-        )
-
-
-def _readable(size: int) -> str:
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"
-
-
-@contextmanager
+@contextlib.contextmanager
 def _explained(repository: str) -> Iterator[None]:
     """Turn whatever goes wrong at the hub into a :class:`UserError` that says what to do."""
     try:

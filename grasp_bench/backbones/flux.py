@@ -1,20 +1,16 @@
-"""FLUX.1: double and single transformer blocks under flow matching, with CLIP-L and T5 (Black Forest Labs 2024).
-
-A saved pipeline is read from a folder or the hub's local cache, and only its safetensors.
-"""
+"""FLUX.1: double and single transformer blocks under flow matching, with CLIP-L and T5 (Black Forest Labs 2024)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.attention import joint_projections
+from grasp_bench.backbones.diffusers_model import JOINT_ATTENTION, DiffusersBackbone
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import Block, PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import FluxTransformer2DModel
     from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
     from grasp_bench.backbones.files import SavedPipeline
@@ -23,7 +19,7 @@ PATCH = 2  # latents that are one token, each way
 DISTILLED_GUIDANCE = 3.5  # diffusers' default, in its pipeline as in its fine-tuning script
 
 
-class Flux(SavedBackbone):
+class Flux(DiffusersBackbone, SavedBackbone):
     """FLUX.1 dev and schnell, from a saved pipeline; adapters go beside the feed-forwards of its double blocks only
 
     The source is a folder, as in ``flux:/models/flux.1-dev``, or a repository in the hub's local cache, as in
@@ -37,16 +33,8 @@ class Flux(SavedBackbone):
     diffusers' script draws them evenly. schnell, too, reads 512 tokens of T5, the pipeline's default.
     """
 
-    attention_projections: ClassVar[tuple[str, ...]] = (
-        "attn.to_q",  # of double and single blocks
-        "attn.to_k",
-        "attn.to_v",
-        "attn.to_out.0",  # of double blocks, as all that follow
-        "attn.add_q_proj",
-        "attn.add_k_proj",
-        "attn.add_v_proj",
-        "attn.to_add_out",
-    )
+    attention_projections: ClassVar[tuple[str, ...]] = JOINT_ATTENTION  # single blocks have the first three alone
+    prompt_setting: ClassVar[str] = "pooled_projection_dim"
     needs_all_tokens: ClassVar[str] = "its blocks are given the places of all tokens for all samples alike"
     components: ClassVar[dict[str, str]] = {
         "transformer": "diffusers.FluxTransformer2DModel",
@@ -58,8 +46,6 @@ class Flux(SavedBackbone):
     }
     pipeline_class: ClassVar[str] = "FluxPipeline"
     example: ClassVar[str] = "flux:black-forest-labs/FLUX.1-dev"
-
-    transformer: FluxTransformer2DModel
 
     def __init__(self, saved: SavedPipeline) -> None:
         from grasp_bench.contracts.objective import FlowMatching
@@ -113,16 +99,6 @@ class Flux(SavedBackbone):
 
     def conditioning(self) -> torch.nn.Module:
         return self.transformer.time_text_embed  # type: ignore[no-any-return] # untyped in diffusers
-
-    def output_norm(self) -> torch.nn.Module:
-        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
-
-    def prompt_projections(self) -> dict[str, tuple[str, str]]:
-        """Those of the double blocks; in single ones the prompt has no projections of its own."""
-        return joint_projections(self.transformer)
-
-    def prompt_width(self) -> int:
-        return int(self.transformer.config["pooled_projection_dim"])
 
     def scheduler(self, steps: int, device: torch.device) -> FlowMatchEulerDiscreteScheduler:
         """Euler, never its stochastic variant, shifted for the number of tokens of an image where the saved one is."""

@@ -1,21 +1,19 @@
 """PixArt-α and PixArt-Σ: a DiT that attends to T5's tokens, under DDPM's diffusion.
 
-Chen et al. 2023, arXiv 2310.00426; 2024, arXiv 2403.04692. A saved pipeline is read from a folder or the hub's local
-cache, and only its safetensors.
+Chen et al. 2023, arXiv 2310.00426; 2024, arXiv 2403.04692.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.attention import cross_projections, image_attentions
+from grasp_bench.backbones.diffusers_model import FIRST_ATTENTION, SECOND_ATTENTION, DiffusersBackbone
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import Block, PromptEmbeddings
+from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import PixArtTransformer2DModel
     from diffusers.schedulers import DPMSolverMultistepScheduler
 
     from grasp_bench.backbones.files import SavedPipeline
@@ -24,7 +22,7 @@ PROMPT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 """Pipeline → the tokens of T5 that its transformer was trained on."""
 
 
-class PixArt(SavedBackbone):
+class PixArt(DiffusersBackbone, SavedBackbone):
     """PixArt-α and PixArt-Σ at any resolution, from a saved pipeline
 
     The source is a folder, as in ``pixart:/models/pixart-sigma``, or a repository in the hub's local cache, as in
@@ -37,17 +35,8 @@ class PixArt(SavedBackbone):
     does only where optional packages are installed.
     """
 
-    attention_projections: ClassVar[tuple[str, ...]] = (
-        "attn1.to_q",  # of the image to itself
-        "attn1.to_k",
-        "attn1.to_v",
-        "attn1.to_out.0",
-        "attn2.to_q",  # of the image to the prompt
-        "attn2.to_k",
-        "attn2.to_v",
-        "attn2.to_out.0",
-    )
-    needs_all_tokens: ClassVar[str] = ""
+    attention_projections: ClassVar[tuple[str, ...]] = (*FIRST_ATTENTION, *SECOND_ATTENTION)
+    prompt_setting: ClassVar[str] = "caption_channels"
     components: ClassVar[dict[str, str]] = {
         "transformer": "diffusers.PixArtTransformer2DModel",
         "vae": "diffusers.AutoencoderKL",
@@ -56,8 +45,6 @@ class PixArt(SavedBackbone):
     }
     pipeline_class: ClassVar[str] = "PixArtSigmaPipeline"  # α's encodes by the same code, with another length
     example: ClassVar[str] = "pixart:PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
-
-    transformer: PixArtTransformer2DModel
 
     def __init__(self, saved: SavedPipeline) -> None:
         import torch
@@ -105,23 +92,8 @@ class PixArt(SavedBackbone):
         resolution = latents.new_tensor([height, width]).expand(len(latents), 2)
         return {"resolution": resolution, "aspect_ratio": latents.new_full((len(latents), 1), height / width)}
 
-    def blocks(self) -> list[Block]:
-        return [Block(block) for block in self.transformer.transformer_blocks]
-
     def conditioning(self) -> torch.nn.Module:
         return self.transformer.adaln_single.emb  # type: ignore[no-any-return] # untyped in diffusers
-
-    def output_norm(self) -> torch.nn.Module:
-        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
-
-    def image_attentions(self) -> dict[str, torch.nn.Module]:
-        return image_attentions(self.transformer)
-
-    def prompt_projections(self) -> dict[str, tuple[str, str]]:
-        return cross_projections(self.transformer)
-
-    def prompt_width(self) -> int | None:
-        return int(self.transformer.config["caption_channels"])
 
     def scheduler(self, steps: int, device: torch.device) -> DPMSolverMultistepScheduler:
         """DPM-Solver++ of the ODE, so without added noise, on the noise levels of whatever scheduler was saved."""

@@ -1,10 +1,11 @@
-"""Pretraining of a member of the tiny family: one loop, whatever the images.
+"""Pretrain a member of the tiny family: ``python -m grasp_bench.backbones.pretrain tiny-sd3``, or ``tiny-sd3-32``.
 
 Deterministic on one machine for a given number of threads.
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
 import time
 from dataclasses import dataclass
@@ -14,11 +15,16 @@ import numpy as np
 import torch
 
 from grasp_bench import seeds
-from grasp_bench.backbones.tiny_sd3 import TinySD3Family
+from grasp_bench.backbones.glyphs import glyph_images
+from grasp_bench.backbones.scenes import scene_images
+from grasp_bench.backbones.tiny_sd3 import TinySD3, TinySD3At32, TinySD3Family
 from grasp_bench.io import file_digest, write_json, write_tensors
 
 PROMPT_DROPOUT = 0.1
 WARMUP = 100  # steps
+LEARNING_RATE = 2e-3
+GLYPHS = 400  # renderings of each
+SCENES = 60_000  # 184 MB in memory
 
 
 @dataclass(frozen=True)
@@ -94,3 +100,29 @@ def _warmup_and_cosine(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torc
         ],
         milestones=[WARMUP],
     )
+
+
+def main() -> None:
+    """Pretrain from the command line; write the weights, and their card beside them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("backbone", choices=[TinySD3.name, TinySD3At32.name])
+    parser.add_argument("--steps", type=int, help="by default those of the shipped weights, as is the batch size")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--out", type=Path, help="safetensors file, the shipped one by default; the card is beside it")
+    given = parser.parse_args()
+    if given.backbone == TinySD3.name:
+        member: type[TinySD3Family] = TinySD3
+        defaults, dtype = (4000, 128), torch.float32
+        images, prompts = glyph_images(GLYPHS, TinySD3.image_shape[-1])
+    else:
+        member = TinySD3At32
+        defaults, dtype = (5000, 64), torch.float16
+        images, prompts = scene_images(SCENES, TinySD3At32.image_shape[-1])
+    steps, batch_size = given.steps or defaults[0], given.batch_size or defaults[1]
+    command = f"python -m grasp_bench.backbones.pretrain {member.name} --steps {steps} --batch-size {batch_size}"
+    recipe = Recipe(command, steps, batch_size, LEARNING_RATE, dtype)
+    pretrain(member.initialise(), images, prompts, recipe, given.out or member.weights())
+
+
+if __name__ == "__main__":
+    main()

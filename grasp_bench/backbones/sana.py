@@ -1,21 +1,17 @@
-"""Sana: a linear-attention DiT on 32-fold compressed latents, under flow matching (Xie et al. 2024, arXiv 2410.10629).
-
-A saved pipeline is read from a folder or the hub's local cache, and only its safetensors.
-"""
+"""Sana: a linear-attention DiT on 32-fold compressed latents; flow matching (Xie et al. 2024, arXiv 2410.10629)."""
 
 from __future__ import annotations
 
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from grasp_bench.backbones.attention import cross_projections, image_attentions
+from grasp_bench.backbones.diffusers_model import FIRST_ATTENTION, SECOND_ATTENTION, DiffusersBackbone
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import Block, PromptEmbeddings
+from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import SanaTransformer2DModel
 
     from grasp_bench.backbones.files import SavedPipeline
 
@@ -31,7 +27,7 @@ DETERMINISTIC: dict[str, dict[str, Any]] = {
 """Scheduler → settings that keep it from drawing noise."""
 
 
-class Sana(SavedBackbone):
+class Sana(DiffusersBackbone, SavedBackbone):
     """Sana 0.6B and 1.6B at any resolution, from a saved pipeline
 
     The source is a folder, as in ``sana:/models/sana-600m``, or a repository in the hub's local cache, as in
@@ -43,16 +39,8 @@ class Sana(SavedBackbone):
     square and of the size that the transformer was trained at.
     """
 
-    attention_projections: ClassVar[tuple[str, ...]] = (
-        "attn1.to_q",  # linear attention of the image to itself
-        "attn1.to_k",
-        "attn1.to_v",
-        "attn1.to_out.0",
-        "attn2.to_q",  # of the image to the prompt
-        "attn2.to_k",
-        "attn2.to_v",
-        "attn2.to_out.0",
-    )
+    attention_projections: ClassVar[tuple[str, ...]] = (*FIRST_ATTENTION, *SECOND_ATTENTION)
+    prompt_setting: ClassVar[str] = "caption_channels"
     needs_all_tokens: ClassVar[str] = "its convolutional feed-forward layers need the whole grid"
     components: ClassVar[dict[str, str]] = {
         "transformer": "diffusers.SanaTransformer2DModel",
@@ -62,8 +50,6 @@ class Sana(SavedBackbone):
     }
     pipeline_class: ClassVar[str] = "SanaPipeline"
     example: ClassVar[str] = "sana:Efficient-Large-Model/Sana_600M_512px_diffusers"
-
-    transformer: SanaTransformer2DModel
 
     def __init__(self, saved: SavedPipeline) -> None:
         from grasp_bench.contracts.objective import FlowMatching
@@ -131,23 +117,8 @@ class Sana(SavedBackbone):
 
         return {name: module for name, module in self.transformer.named_modules() if isinstance(module, GLUMBConv)}
 
-    def blocks(self) -> list[Block]:
-        return [Block(block) for block in self.transformer.transformer_blocks]
-
     def conditioning(self) -> torch.nn.Module:
         return getattr(self.transformer.time_embed, "emb", self.transformer.time_embed)  # type: ignore[no-any-return] # the latter where it reads a guidance
-
-    def output_norm(self) -> torch.nn.Module:
-        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
-
-    def image_attentions(self) -> dict[str, torch.nn.Module]:
-        return image_attentions(self.transformer)
-
-    def prompt_projections(self) -> dict[str, tuple[str, str]]:
-        return cross_projections(self.transformer)
-
-    def prompt_width(self) -> int | None:
-        return int(self.transformer.config["caption_channels"])
 
     def scheduler(self, steps: int, device: torch.device) -> Any:
         """The saved scheduler with its shift; of one that is stochastic, the deterministic variant."""

@@ -1,4 +1,7 @@
-"""What all backbones from a saved diffusers pipeline share: parts that are loaded when they are first used."""
+"""What all backbones from a saved diffusers pipeline share: parts that are loaded when they are first used.
+
+A pipeline is read from a folder or the hub's local cache, and only its safetensors.
+"""
 
 from __future__ import annotations
 

@@ -1,45 +1,26 @@
-"""Stable Diffusion 3 and 3.5: an MMDiT under flow matching, with CLIP-L, CLIP-G and T5 (Esser et al. 2024, 2403.03206).
-
-A saved pipeline is read from a folder or the hub's local cache, and only its safetensors.
-"""
+"""Stable Diffusion 3 and 3.5: an MMDiT under flow matching; CLIP-L, CLIP-G and T5 (Esser et al. 2024, 2403.03206)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.attention import image_attentions, joint_projections
+from grasp_bench.backbones.diffusers_model import JOINT_ATTENTION, SECOND_ATTENTION, DiffusersBackbone
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import Backbone, Block, PromptEmbeddings
+from grasp_bench.contracts.backbone import Block, PromptEmbeddings
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import SD3Transformer2DModel
     from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
     from grasp_bench.backbones.files import SavedPipeline
 
 
-class MMDiT(Backbone):
+class MMDiT(DiffusersBackbone):
     """What all backbones with diffusers' ``SD3Transformer2DModel`` share."""
 
-    attention_projections: ClassVar[tuple[str, ...]] = (
-        "attn.to_q",
-        "attn.to_k",
-        "attn.to_v",
-        "attn.to_out.0",
-        "attn.add_q_proj",
-        "attn.add_k_proj",
-        "attn.add_v_proj",
-        "attn.to_add_out",
-        "attn2.to_q",  # SD3.5-medium's second attention, of the image to itself
-        "attn2.to_k",
-        "attn2.to_v",
-        "attn2.to_out.0",
-    )
-
-    needs_all_tokens: ClassVar[str] = ""
-
-    transformer: SD3Transformer2DModel
+    attention_projections: ClassVar[tuple[str, ...]] = (*JOINT_ATTENTION, *SECOND_ATTENTION)
+    """SD3.5-medium's second attention is of the image to itself."""
+    prompt_setting: ClassVar[str] = "pooled_projection_dim"
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
         output: torch.Tensor = self.transformer(
@@ -56,18 +37,6 @@ class MMDiT(Backbone):
 
     def conditioning(self) -> torch.nn.Module:
         return self.transformer.time_text_embed  # type: ignore[no-any-return] # untyped in diffusers
-
-    def output_norm(self) -> torch.nn.Module:
-        return self.transformer.norm_out  # type: ignore[no-any-return] # as above
-
-    def image_attentions(self) -> dict[str, torch.nn.Module]:
-        return image_attentions(self.transformer)
-
-    def prompt_projections(self) -> dict[str, tuple[str, str]]:
-        return joint_projections(self.transformer)
-
-    def prompt_width(self) -> int:
-        return int(self.transformer.config["pooled_projection_dim"])
 
 
 class SD3(MMDiT, SavedBackbone):

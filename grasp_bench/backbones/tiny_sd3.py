@@ -112,7 +112,7 @@ class TinySD3Family(MMDiT):
 class TinySD3(TinySD3Family):
     """SD3's transformer at 0.6 M parameters on 8×8 grey pixels, pretrained on printed glyphs; ships with the package
 
-    Made by ``python -m grasp_bench.backbones.pretrain_glyphs``. Prompts are any words, at most 12 of them.
+    Made by ``python -m grasp_bench.backbones.pretrain tiny-sd3``. Prompts are any words, at most 12 of them.
     """
 
     name: ClassVar[str] = "tiny-sd3"
@@ -131,7 +131,7 @@ class TinySD3(TinySD3Family):
 class TinySD3At32(TinySD3Family):
     """SD3's transformer at 1.3 M parameters on 32×32 colour pixels, pretrained on drawn scenes; ships with the package
 
-    Made by ``python -m grasp_bench.backbones.pretrain_scenes``. Prompts are any words, at most 24 of them.
+    Made by ``python -m grasp_bench.backbones.pretrain tiny-sd3-32``. Prompts are any words, at most 24 of them.
     """
 
     name: ClassVar[str] = "tiny-sd3-32"

@@ -85,6 +85,6 @@ def diagnose(
     from grasp_bench.run.context import Options
 
     options = Options(results, work_dir, device)
-    for done in measure(subject, steps, batches, seed, options, pick_device(device), Progress()):
-        typer.echo(done.text)
-        typer.echo(f"{done.path.with_suffix('')}.json, .png, .md\n")
+    for path, text in measure(subject, steps, batches, seed, options, pick_device(device), Progress()):
+        typer.echo(text)
+        typer.echo(f"{path.with_suffix('')}.json, .png, .md\n")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.diagnose import alignment as al
-from grasp_bench.diagnose.within import lift
 from grasp_bench.stats import holm
 
 WHOLE = "all"
@@ -20,6 +19,8 @@ DRAWS = 500
 PERMUTATIONS = 1000
 NULLS = {"images": al.permuted_images, "classes": al.permuted_classes}
 """Null hypothesis → permutation of the labels; the name says what they are permuted among."""
+MEASURED = ("cosine", "null", "p", "p_corrected")
+"""Numbers of a test in one cell."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,7 @@ def findings(
     by_class = [_cosines(cell, cell.gram, cell.apart.astype(float), singly, draws) for cell in found]
     return {
         "whole": found[-1].kind,
-        "groups": {
-            "names": list(groups),
-            "gradients": round(batches / members.max()),
-            "cells": by_group,
-        },
+        "groups": {"names": list(groups), "gradients": round(batches / members.max()), "cells": by_group},
         "classes": {"names": [info.name for info in infos], "gradients": batches, "cells": by_class},
         "tests": _tests(found, groups, members, permutations, rng),
         "lifts": _lifts(found, infos, partitions, draws, permutations, rng),
@@ -98,12 +95,8 @@ def _cosines(
     cosines = np.where(separate, np.nan, al.cosines(al.split_products(products)))
     drawn = np.stack([al.cosines(al.split_products(products, counts)) for counts in draws])
     low, high = al.percentiles(np.where(separate, np.nan, drawn))
-    ceilings = al.ceilings(products)
-    where = {"kind": cell.kind, "level": cell.level}
-    return where | {
-        name: plain(each)
-        for name, each in {"cosine": cosines, "low": low, "high": high, "ceiling": ceilings, "apart": separate}.items()
-    }
+    numbers = {"cosine": cosines, "low": low, "high": high, "ceiling": al.ceilings(products), "apart": separate}
+    return {"kind": cell.kind, "level": cell.level} | {name: plain(each) for name, each in numbers.items()}
 
 
 def _tests(
@@ -132,24 +125,14 @@ def _tests(
         least = [
             float(column[of].min()) if of.any() else None for column, of in zip(corrected.T, tested.T, strict=True)
         ]
+        numbers = plain(np.stack([observed, null.mean(0), p, corrected], 2))  # (cells, pairs, 4)
         for number, (pair, over_pairs) in enumerate(zip(pairs, holm(least), strict=True)):
-            each = [
-                {"kind": cell.kind, "level": cell.level}
-                | dict(zip(("cosine", "null", "p", "p_corrected"), plain(np.array(numbers)), strict=True))
-                for cell, *numbers in zip(
-                    found, observed[:, number], null.mean(0)[:, number], p[:, number], corrected[:, number], strict=True
-                )
+            test = {"null": name, "groups": [groups[index] for index in pair], "permutations": permutations}
+            in_cells = [
+                {"kind": cell.kind, "level": cell.level} | dict(zip(MEASURED, row[number], strict=True))
+                for cell, row in zip(found, numbers, strict=True)
             ]
-            tests.append(
-                {
-                    "null": name,
-                    "groups": [groups[index] for index in pair],
-                    "permutations": permutations,
-                    "p_any": plain(least[number]),
-                    "p_holm": plain(over_pairs),
-                    "cells": each,
-                }
-            )
+            tests.append(test | {"p_any": plain(least[number]), "p_holm": plain(over_pairs), "cells": in_cells})
     return tests
 
 
@@ -171,7 +154,7 @@ def _lifts(
         resampled = np.stack([[al.split_products(cell.gram, counts) for cell in own] for counts in draws])
         for name, clusters in partitions.items():
             served = np.array([clusters[info.name] for info in infos])
-            numbers = asdict(lift(products, resampled, served, permutations, rng))
+            numbers = al.lift(products, resampled, served, permutations, rng)
             lifts.append({"partition": name, "kind": kind} | {key: plain(value) for key, value in numbers.items()})
     return lifts
 

@@ -1,22 +1,20 @@
-"""Gradients of every class, on the same noise at the same noise levels."""
+"""Gradients of every class by kind of layer, on the same noise at the same noise levels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from grasp_bench import seeds
-from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.progress import Advance
 from grasp_bench.contracts.study import LatentSource
 from grasp_bench.contracts.task import ClassInfo, Split
-from grasp_bench.diagnose.kinds import layer_kinds
-from grasp_bench.diagnose.sketch import Sketch
 from grasp_bench.errors import UserError
 from grasp_bench.sampling import Network
 
@@ -26,6 +24,12 @@ NOISES = 8
 """Draws of noise per gradient, which is their mean; their timesteps are spread evenly over the range."""
 FEWEST_BATCHES = 4
 MOST_CLASSES = 100
+WIDTH = 4096
+"""Length that longer gradients are projected to; see :class:`Sketch`."""
+ATTENTION, FEED_FORWARD, MODULATION, EMBEDDINGS = "attention", "feed-forward", "modulation", "embeddings"
+OTHER = "other"
+ADAPTER = " adapter"
+"""Suffix of the kind of parameters that a method added."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +121,12 @@ def measure(
     for batch, images in enumerate(draws.images):
         for column, image in enumerate(images):
             clean = latents.read(np.array([image]), np.zeros(1, bool)).to(network.device)
-            condition = _conditions(train, int(image), embed, clusters, clean)
+            condition = _condition(train, int(image), embed, clusters, clean)
             for level in range(len(LEVELS)):
                 generator = seeds.generator("diagnose-noise", seed, batch, level)
                 noise = torch.randn(NOISES, *backbone.latent_shape, generator=generator).to(clean)
                 times = torch.tensor(timesteps(level)).to(clean)
-                loss = _loss(network, clean, noise, condition(times))
+                loss = _loss(network, clean, noise, replace(condition, timesteps=times))
                 found = torch.autograd.grad(loss, tensors, allow_unused=True)
                 losses[level, batch, column] = loss.item()
                 touched[column] |= [each is not None and bool(each.any()) for each in found]
@@ -142,29 +146,22 @@ def timesteps(level: int) -> np.ndarray:
     return grid
 
 
-def _conditions(
+def _condition(
     train: Split,
     image: int,
     embed: Callable[[Sequence[str]], PromptEmbeddings],
     clusters: np.ndarray | None,
     like: torch.Tensor,
-) -> Callable[[torch.Tensor], Condition]:
-    """Return a function from timesteps (NOISES,) to the conditions of one image at each of them."""
-    prompts = embed([train.prompts[image]] * NOISES).to(like)
-
-    def repeated(number: int) -> torch.Tensor:
-        return torch.full((NOISES,), int(number), device=like.device)
-
-    def condition(times: torch.Tensor) -> Condition:
-        return Condition(
-            labels=repeated(train.labels[image]),
-            dropped=torch.zeros(NOISES, dtype=torch.bool, device=like.device),
-            prompts=prompts,
-            timesteps=times,
-            clusters=None if clusters is None else repeated(clusters[image]),
-        )
-
-    return condition
+) -> Condition:
+    """Return the condition of one image, NOISES times, at timestep 0."""
+    zeros = torch.zeros(NOISES, dtype=torch.long, device=like.device)
+    return Condition(
+        labels=zeros + int(train.labels[image]),
+        dropped=zeros.bool(),
+        prompts=embed([train.prompts[image]] * NOISES).to(like),
+        timesteps=zeros.to(like),
+        clusters=None if clusters is None else zeros + int(clusters[image]),
+    )
 
 
 def _loss(network: Network, clean: torch.Tensor, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
@@ -173,3 +170,84 @@ def _loss(network: Network, clean: torch.Tensor, noise: torch.Tensor, condition:
     noisy = objective.add_noise(latents, noise, condition.timesteps)
     target = objective.target(latents, noise, condition.timesteps)
     return (network(noisy, condition) - target).square().mean()
+
+
+def layer_kinds(
+    backbone: Backbone, parameters: dict[str, nn.Parameter], added: set[nn.Parameter]
+) -> dict[str, list[str]]:
+    """Return kind → names of ``parameters``, by the layer that they belong to.
+
+    "modulation" covers norms and the scale, shift and gate of their output; "embeddings" covers the layers that turn
+    latents, prompts and timesteps into tokens, and tokens back into latents. Parameters that a method ``added`` have
+    kinds of their own, such as "attention adapter". "other" covers parameters outside the transformer and in unknown
+    layers.
+    """
+    feed_forwards = [name.removesuffix(".base_layer") for name in backbone.feed_forwards()]
+    places = {id(parameter): name for name, parameter in backbone.transformer.named_parameters()}
+    found: dict[str, list[str]] = {}
+    for name, parameter in parameters.items():
+        place = places.get(id(parameter))
+        kind = OTHER if place is None else _kind(backbone.transformer, place, feed_forwards)
+        found.setdefault(kind + (ADAPTER if parameter in added else ""), []).append(name)
+    return dict(sorted(found.items()))
+
+
+def _kind(transformer: nn.Module, place: str, feed_forwards: list[str]) -> str:
+    """Return the kind by the modules that enclose the parameter, the outermost first, then by its name."""
+    if any(place.startswith(f"{prefix}.") for prefix in feed_forwards) or ".proj_mlp." in place:
+        return FEED_FORWARD
+    for kind, part in _around(transformer, place):
+        if "Norm" in kind or "norm" in part or "adaln" in part or "scale_shift_table" in part:
+            return MODULATION
+        if "Attention" in kind or "attn" in part:
+            return ATTENTION
+        if "embed" in part or "Embed" in kind or "proj_in" in part or part == "caption_projection":
+            return EMBEDDINGS
+    if ".proj_out." in place:  # FLUX.1's single blocks project attention and feed-forward together
+        return FEED_FORWARD
+    return EMBEDDINGS if place.startswith("proj_out") else OTHER
+
+
+def _around(transformer: nn.Module, place: str) -> Iterator[tuple[str, str]]:
+    """Yield (type, last part of the name) of every enclosing module, the outermost first; then ("", its own name)."""
+    *parts, own = place.split(".")
+    module = transformer
+    for part in parts:
+        module = module.get_submodule(part)
+        yield type(module).__name__, part
+    yield "", own
+
+
+class Sketch:
+    """A count sketch: every number is added, with a sign, to one of ``width`` sums; both are drawn once.
+
+    E⟨Sx, Sy⟩ = ⟨x, y⟩ with variance at most (|x|² |y|² + ⟨x, y⟩²) / width (Weinberger et al. 2009, arXiv 0902.2206,
+    lemma 2), so a cosine near 0 errs by about width^-1/2, 0.016 at 4,096. It takes two bytes of memory per number.
+    Vectors that are no longer than ``width`` are kept unchanged.
+    """
+
+    def __init__(self, sizes: Sequence[int], name: str, seed: int, device: torch.device, width: int = WIDTH) -> None:
+        """Draw the sums and signs for tensors of ``sizes``, keyed by ``name`` and ``seed``."""
+        self.sizes, self.device = list(sizes), device
+        self.exact = sum(sizes) <= width
+        self.width = sum(sizes) if self.exact else width
+        if not self.exact:
+            generator = seeds.generator("sketch", name, seed)
+            # index of the sum; the upper half of the range stands for a minus sign
+            self.codes = [
+                torch.randint(2 * width, (size,), generator=generator, dtype=torch.int16).to(device) for size in sizes
+            ]
+
+    def __call__(self, tensors: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """Return the sketch, float64 (width,), of the concatenated ``tensors``; None stands for zeros."""
+        if self.exact:
+            parts = [
+                torch.zeros(size, device=self.device) if tensor is None else tensor.flatten()
+                for size, tensor in zip(self.sizes, tensors, strict=True)
+            ]
+            return torch.cat(parts).double()
+        sums = torch.zeros(2 * self.width, dtype=torch.float64, device=self.device)
+        for codes, tensor in zip(self.codes, tensors, strict=True):
+            if tensor is not None:
+                sums.index_add_(0, codes.long(), tensor.flatten().double())
+        return sums[: self.width] - sums[self.width :]

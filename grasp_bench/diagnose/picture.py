@@ -31,7 +31,10 @@ def draw_cosines(found: dict[str, Any]) -> bytes:
             axis = axes[row, column]
             axis.set_facecolor("0.8")
             shown = axis.imshow(with_ceilings(cell), cmap="RdBu", vmin=-1, vmax=1)
-            _name(axis, block["names"], rows=cell["level"] == 0, columns=row == len(kinds) - 1)
+            names = block["names"] if len(block["names"]) <= NAMED else []
+            rows, columns = names if cell["level"] == 0 else [], names if row == len(kinds) - 1 else []
+            axis.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
+            axis.set_yticks(range(len(rows)), rows, fontsize=7)
             if row == 0:
                 low, high = levels[cell["level"]]
                 axis.set_title(f"t {low:g}-{high:g}", fontsize=8)
@@ -48,13 +51,3 @@ def with_ceilings(cell: dict[str, Any]) -> np.ndarray:
     cosines = np.array(cell["cosine"], np.float64)
     np.fill_diagonal(cosines, np.array(cell["ceiling"], np.float64))
     return cosines
-
-
-def _name(axis: Any, names: list[str], rows: bool, columns: bool) -> None:
-    readable = len(names) <= NAMED
-    axis.set_xticks(range(len(names)) if columns and readable else [])
-    axis.set_yticks(range(len(names)) if rows and readable else [])
-    if columns and readable:
-        axis.set_xticklabels(names, rotation=90, fontsize=7)
-    if rows and readable:
-        axis.set_yticklabels(names, fontsize=7)

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from grasp_bench import seeds
+from grasp_bench.adapters import clustering
+from grasp_bench.adapters.partition import Partition, by_class, by_group, cluster_count
 from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.study import Study
 from grasp_bench.diagnose.findings import DRAWS, cells, findings
-from grasp_bench.diagnose.gradients import LEVELS, NOISES, Draws, Gradients, draw, measure
-from grasp_bench.diagnose.partitions import partitions
+from grasp_bench.diagnose.gradients import LEVELS, NOISES, WIDTH, Draws, Gradients, draw, measure
 from grasp_bench.diagnose.picture import draw_cosines
-from grasp_bench.diagnose.sketch import WIDTH
 from grasp_bench.diagnose.subject import Subject, training_log, weights_at
 from grasp_bench.diagnose.words import paragraph
-from grasp_bench.errors import Skip, UserError
+from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors, write_bytes, write_json
 from grasp_bench.run.context import Context, Options
 from grasp_bench.run.files import TRAIN_LOG
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.sampling import Network
 
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The diagnosis of one step, as it was written."""
-
-    path: Path
-    """File of the numbers; the picture and the paragraph are beside it, as ``.png`` and ``.md``."""
-    text: str
+OF_IMAGES = {"metadata": "it partitions images, not classes, and the gradients that are compared are those of classes."}
 
 
 def diagnose(
@@ -42,13 +36,16 @@ def diagnose(
     options: Options,
     device: torch.device,
     progress: Progress,
-) -> list[Diagnosis]:
+) -> list[tuple[Path, str]]:
     """Measure the gradients of a training at each of ``steps``, on the same images and noise.
 
-    Raises :class:`UserError` if the method does not apply to the task or its backbone.
+    Returns the file of each step's numbers and its paragraph; the picture and the paragraph are beside the file, as
+    ``.png`` and ``.md``. Raises :class:`UserError` if the method does not apply to the task or its backbone.
     """
     context = Pipeline(subject.fresh(), options, device, progress)
-    _check_applies(context)
+    if skip := context.plan.method.supports(context.backbone, context.plan.task):
+        name = context.plan.spec.method.name
+        raise UserError(f"method {name} does not apply here: {skip.reason}. Choose another.")
     draws = draw(context.data.train, context.classes, batches, seed)
     clusters, refused = partitions(context.study())
     done = []
@@ -56,22 +53,48 @@ def diagnose(
         weights = weights_at(subject, context, step)
         gradients = _gradients(subject, context, weights, draws, seed)
         found = _measured(subject, context, step, draws, batches, seed)
-        found |= {"kinds": _sizes(gradients), "loss": _losses(gradients, context, draws)}
+        kinds = {
+            kind: {"parameters": size, "projected_to": WIDTH if size > WIDTH else None}
+            for kind, size in gradients.sizes.items()
+        }
+        found |= {"kinds": kinds, "loss": _losses(gradients, context, draws)}
         infos = [context.classes[index] for index in draws.classes]
         groups = [group for group in context.plan.task.groups if any(info.group == group for info in infos)]
         rng = seeds.rng("diagnose-null", seed)
         found |= findings(cells(gradients.values, gradients.apart), infos, groups, clusters, rng)
         found |= {"partitions": clusters, "no_partition": refused}
         found["training"] = _training(subject, weights, step)
-        done.append(_write(options.results / subject.task_label / "diagnose" / subject.label, found))
+        file = (
+            options.results / subject.task_label / "diagnose" / subject.label / f"seed-{found['run_seed']}@{step}.json"
+        )
+        done.append((file, paragraph(found)))
+        write_bytes(file.with_suffix(".png"), draw_cosines(found))
+        write_bytes(file.with_suffix(".md"), done[-1][1].encode())
+        write_json(file, found)
     return done
 
 
-def _check_applies(context: Context) -> None:
-    plan = context.plan
-    skip = plan.method.supports(context.backbone, plan.task)
-    if isinstance(skip, Skip):
-        raise UserError(f"method {plan.spec.method.name} does not apply here: {skip.reason}. Choose another.")
+def partitions(study: Study) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Return every partition of the classes into as many clusters as the partition by group has.
+
+    The first mapping is name → {class: cluster}; the second is name → why that partition does not exist, such as the
+    partition by text without a text encoder.
+    """
+    task = study.task
+    count = cluster_count(task, None)
+    ways: dict[str, Callable[[], Partition]] = {
+        "group": lambda: by_group(task),
+        "class": lambda: by_class(task, count),
+        "text": lambda: clustering.by_text(study, count),
+        "gradient": lambda: clustering.by_gradient(study, count),
+    }
+    found, refused = dict[str, dict[str, int]](), dict(OF_IMAGES)
+    for name, make in ways.items():
+        try:
+            found[name] = make().classes
+        except UserError as error:
+            refused[name] = str(error)
+    return found, refused
 
 
 def _gradients(subject: Subject, context: Context, weights: Path | None, draws: Draws, seed: int) -> Gradients:
@@ -86,17 +109,8 @@ def _gradients(subject: Subject, context: Context, weights: Path | None, draws: 
     backbone.transformer.eval()
     network = Network(backbone, method, context.device, attached.plan.spec.budget.precision)
     with context.progress.task("gradients", draws.images.size * len(LEVELS)) as advance:
-        return measure(
-            network,
-            method.parameters(),
-            added,
-            context.data.train,
-            context.latents,
-            context.embed,
-            draws,
-            seed,
-            advance,
-        )
+        data, latents, embed = context.data.train, context.latents, context.embed
+        return measure(network, method.parameters(), added, data, latents, embed, draws, seed, advance)
 
 
 def _measured(subject: Subject, context: Context, step: int, draws: Draws, batches: int, seed: int) -> dict[str, Any]:
@@ -119,14 +133,6 @@ def _measured(subject: Subject, context: Context, step: int, draws: Draws, batch
     }
 
 
-def _sizes(gradients: Gradients) -> dict[str, Any]:
-    """Return each kind's number of parameters, and the width of its sketch if its gradients were projected."""
-    return {
-        kind: {"parameters": size, "projected_to": WIDTH if size > WIDTH else None}
-        for kind, size in gradients.sizes.items()
-    }
-
-
 def _losses(gradients: Gradients, context: Context, draws: Draws) -> dict[str, list[float]]:
     """Return the mean squared error of every group at each noise level, with equal weight for its classes."""
     of_class = gradients.losses.mean(1)  # (levels, C)
@@ -142,11 +148,3 @@ def _training(subject: Subject, weights: Path | None, step: int) -> list[dict[st
     beside = weights.with_name(TRAIN_LOG) if weights else None
     path = next((path for path in (subject.log, beside) if path and path.is_file()), None)
     return [row for row in training_log(path) if row["step"] <= step] if path else []
-
-
-def _write(folder: Path, found: dict[str, Any]) -> Diagnosis:
-    name, text = f"seed-{found['run_seed']}@{found['step']}", paragraph(found)
-    write_bytes(folder / f"{name}.png", draw_cosines(found))
-    write_bytes(folder / f"{name}.md", text.encode())
-    write_json(folder / f"{name}.json", found)
-    return Diagnosis(folder / f"{name}.json", text)

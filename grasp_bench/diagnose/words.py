@@ -16,10 +16,11 @@ CHANCE = {
 
 def paragraph(found: dict[str, Any]) -> str:
     """Return a title and a paragraph of Markdown."""
+    names = found["groups"]["names"]
     sentences = [
         _measured(found),
         *_alignment(found),
-        *_tests(found),
+        *(_verdict(test) for test in found["tests"] if test["groups"] == [names[0], names[-1]]),
         *_partitions(found),
         *(f"Left out is the partition by {name}: {why}" for name, why in found["no_partition"].items()),
         *_training(found["training"]),
@@ -43,29 +44,21 @@ def _measured(found: dict[str, Any]) -> str:
     return text
 
 
-def _ends(found: dict[str, Any]) -> tuple[str, str] | None:
-    """Return the most frequent group and the rarest; None if there is only one group."""
-    names = found["groups"]["names"]
-    return (names[0], names[-1]) if len(names) > 1 else None
-
-
 def _alignment(found: dict[str, Any]) -> list[str]:
     """Describe the cosines of the whole gradient of the first group with the last, by noise level."""
-    ends = _ends(found)
-    if ends is None:
+    names = found["groups"]["names"]
+    if len(names) == 1:
         return ["There is one group, so there is nothing to compare it with."]
-    last = len(found["groups"]["names"]) - 1
+    most, rarest, last = names[0], names[-1], len(names) - 1
     whole = [cell for cell in found["groups"]["cells"] if cell["kind"] == found["whole"]]
     if all(cell["apart"][0][last] for cell in whole):
-        return [
-            f"{ends[0]} and {ends[1]} share no trainable parameter: their gradients cannot conflict, by construction."
-        ]
+        return [f"{most} and {rarest} share no trainable parameter: their gradients cannot conflict, by construction."]
     shown = []
     for cell in whole:
         low, high = found["levels"][cell["level"]]
         shown.append(f"{_number(cell, 0, last)} at t {low:g}-{high:g}")
     return [
-        f"The cosine of the whole gradient between {ends[0]} and {ends[1]}, corrected for sampling noise, is "
+        f"The cosine of the whole gradient between {most} and {rarest}, corrected for sampling noise, is "
         f"{'; '.join(shown)} (95 % intervals over batches)."
     ]
 
@@ -75,11 +68,6 @@ def _number(cell: dict[str, Any], row: int, column: int) -> str:
     if value is None:
         return "not measurable"
     return f"{value:.2f} [{low:.2f}, {high:.2f}]" if low is not None else f"{value:.2f} [no interval]"
-
-
-def _tests(found: dict[str, Any]) -> list[str]:
-    ends = _ends(found)
-    return [_verdict(test) for test in found["tests"] if ends and tuple(test["groups"]) == ends]
 
 
 def _verdict(test: dict[str, Any]) -> str:

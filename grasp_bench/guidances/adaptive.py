@@ -8,6 +8,7 @@ from pydantic import Field
 
 from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
+from grasp_bench.guidances.cfg import both_where
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +52,6 @@ class AdaptiveGuidance(Guidance[AdaptiveSettings]):
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         import torch
         from torch.nn.functional import cosine_similarity
-
-        from grasp_bench.guidances.partial import both_where
 
         scale, t = self.config.guidance_scale, step.timesteps
         if scale == 1:

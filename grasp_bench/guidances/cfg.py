@@ -1,4 +1,4 @@
-"""Classifier-free guidance."""
+"""Sampling with classifier-free guidance, and sampling without guidance."""
 
 from __future__ import annotations
 
@@ -39,3 +39,30 @@ class ClassifierFreeGuidance(Guidance[CfgSettings]):
             return model.unconditional(latents, step.timesteps)
         conditional, unconditional = model.both(latents, step.timesteps)
         return unconditional + scale * (conditional - unconditional)
+
+
+class NoGuidance(Guidance[Settings]):
+    """The conditional prediction alone, one network function evaluation per step"""
+
+    version = "1"
+    paper = "none"
+    evaluations_per_step = 1
+
+    def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
+        return model.conditional(latents, step.timesteps)
+
+
+def both_where(
+    model: Model, latents: torch.Tensor, timesteps: torch.Tensor, chosen: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(conditional, unconditional) predictions (B, ...); the second is evaluated where ``chosen`` (B,) is true.
+
+    Elsewhere the second repeats the first, so that their difference is exactly zero.
+    """
+    if chosen.all():
+        return model.both(latents, timesteps)
+    conditional = model.conditional(latents, timesteps)
+    unconditional = conditional.clone()
+    if chosen.any():
+        unconditional[chosen] = model.rows(chosen).unconditional(latents[chosen], timesteps[chosen])
+    return conditional, unconditional

@@ -15,7 +15,7 @@ from torch.nn import functional
 from grasp_bench.adapters.inject import input_width, unwrap, wrap
 from grasp_bench.adapters.layout import channels_first, on_tokens
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.contracts.guidance import Model, SamplingStep, Workshop
+from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep, Workshop
 from grasp_bench.contracts.progress import Advance
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
@@ -27,13 +27,15 @@ WARMUP = 0.1  # share of the training steps over which the learning rate rises
 class DistilledAdapter(nn.Module):
     """A feed-forward layer plus, while ``active``, a bottleneck: f(x) + gelu(x D) U. ``U`` starts at zero."""
 
-    def __init__(self, base_layer: nn.Module, width: int, rank: int, generator: torch.Generator) -> None:
+    def __init__(self, base_layer: nn.Module, rank: int, generator: torch.Generator, like: torch.Tensor) -> None:
+        """Parameters have the precision and the device of ``like``."""
         super().__init__()
+        width = input_width(base_layer)
         self.base_layer = base_layer
         self.channels_first = channels_first(base_layer)
         self.active = False
-        self.down = nn.Parameter(torch.randn(width, rank, generator=generator) * width**-0.5)
-        self.up = nn.Parameter(torch.zeros(rank, width))
+        self.down = nn.Parameter((torch.randn(width, rank, generator=generator) * width**-0.5).to(like))
+        self.up = nn.Parameter(torch.zeros(rank, width).to(like))
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """(B, N, D) → (B, N, D), or (B, D, H, W) → (B, D, H, W) of a convolutional layer."""
@@ -54,18 +56,10 @@ class Adapters:
     """
 
     def __init__(self, backbone: Backbone, rank: int, generator: torch.Generator, like: torch.Tensor) -> None:
-        """In the precision and on the device of ``like``."""
+        """Parameters have the precision and the device of ``like``."""
         self.transformer, names = backbone.transformer, list(backbone.feed_forwards())
-        self.layers: dict[str, DistilledAdapter] = {}
-
-        def make(layer: nn.Module) -> nn.Module:
-            adapter = DistilledAdapter(layer, input_width(layer), rank, generator)
-            for parameter in (adapter.down, adapter.up):
-                parameter.data = parameter.data.to(like)
-            self.layers[names[len(self.layers)]] = adapter
-            return adapter
-
-        wrap(self.transformer, names, make)
+        wrap(self.transformer, names, lambda layer: DistilledAdapter(layer, rank, generator, like))
+        self.layers: dict[str, Any] = {name: self.transformer.get_submodule(name) for name in names}
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Name → tensor of the adapters alone."""
@@ -87,15 +81,13 @@ class Adapters:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Let them take part in forward passes inside the block."""
-        self._switch(True)
+        for layer in self.layers.values():
+            layer.active = True
         try:
             yield
         finally:
-            self._switch(False)
-
-    def _switch(self, active: bool) -> None:
-        for layer in self.layers.values():
-            layer.active = active
+            for layer in self.layers.values():
+                layer.active = False
 
 
 @dataclass(frozen=True)
@@ -158,18 +150,33 @@ def collect(
     workshop: Workshop, guidance_scale: float, steps: int, numbers: Sequence[int], batch_size: int, advance: Advance
 ) -> States:
     """The states of one guided trajectory of ``steps`` for each class and each of ``numbers``."""
-    teacher, precision = Recorder(guidance_scale), workshop.spec.budget.precision
-    sampler = Sampler(workshop.backbone, workshop.method, teacher, workshop.device, precision, workshop.embed)
-    prompts = [info.prompt for info in workshop.task.classes()]
-    wanted = [(label, number) for number in numbers for label in range(len(prompts))]
-    for start in range(0, len(wanted), batch_size):
-        part = wanted[start : start + batch_size]
-        streams = [workshop.generator("trajectory", *each) for each in part]
-        noise = torch.stack([torch.randn(workshop.backbone.latent_shape, generator=stream) for stream in streams])
-        labels = torch.tensor([label for label, _ in part])
-        sampler.denoise(noise, [prompts[label] for label, _ in part], labels, steps, streams)
-        advance(len(part))
+    teacher = Recorder(guidance_scale)
+    keys = [(label, number) for number in numbers for label in range(len(workshop.task.classes()))]
+    trajectories(workshop, teacher, steps, [label for label, _ in keys], keys, batch_size, advance)
     return teacher.states
+
+
+def trajectories(
+    workshop: Workshop,
+    guidance: Guidance[Any],
+    steps: int,
+    labels: Sequence[int],
+    keys: Sequence[tuple[int, ...]],
+    at_once: int,
+    advance: Advance,
+) -> None:
+    """Sample an image of each class in ``labels``, from the stream of its key, for what the guidance sees on the way.
+
+    ``at_once`` of them are sampled together.
+    """
+    precision, prompts = workshop.spec.budget.precision, [info.prompt for info in workshop.task.classes()]
+    sampler = Sampler(workshop.backbone, workshop.method, guidance, workshop.device, precision, workshop.embed)
+    for start in range(0, len(labels), at_once):
+        part = labels[start : start + at_once]
+        streams = [workshop.generator("trajectory", *key) for key in keys[start : start + at_once]]
+        noise = torch.stack([torch.randn(workshop.backbone.latent_shape, generator=stream) for stream in streams])
+        sampler.denoise(noise, [prompts[label] for label in part], torch.tensor(part), steps, streams)
+        advance(len(part))
 
 
 def fit(

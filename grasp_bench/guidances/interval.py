@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
+from grasp_bench.guidances.cfg import both_where
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +56,6 @@ class IntervalGuidance(Guidance[IntervalSettings]):
         return 1 if self.config.guidance_scale == 1 or self.config.lower == self.config.upper else 2
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
-        from grasp_bench.guidances.partial import both_where
-
         scale, t = self.config.guidance_scale, step.timesteps
         if scale == 1:
             return model.conditional(latents, t)

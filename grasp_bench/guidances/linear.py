@@ -72,28 +72,13 @@ class LinearAdaptiveGuidance(Guidance[LinearSettings]):
 
     def _products(self, workshop: Workshop, count: int) -> torch.Tensor:
         """Inner products of the predictions c_0, u_0, c_1, u_1, ... of the first half, summed over trajectories."""
-        import torch
+        from grasp_bench.guidances.distillation import trajectories
 
-        from grasp_bench.sampling import Sampler
-
-        classes, each = workshop.task.classes(), self.config.trajectories
-        recorder = Recorder(self.config)
-        sampler = Sampler(
-            workshop.backbone,
-            workshop.method,
-            recorder,
-            workshop.device,
-            workshop.spec.budget.precision,
-            workshop.embed,
-        )
+        recorder, each = Recorder(self.config), self.config.trajectories
+        labels = [number * len(workshop.task.classes()) // each for number in range(each)]
+        keys = [(number,) for number in range(each)]
         with workshop.progress.task("guide", each) as advance:
-            for numbers in torch.arange(each).split(AT_ONCE):
-                labels = numbers * len(classes) // each
-                streams = [workshop.generator("trajectory", number) for number in numbers.tolist()]
-                noise = [torch.randn(workshop.backbone.latent_shape, generator=stream) for stream in streams]
-                prompts = [classes[label].prompt for label in labels.tolist()]
-                sampler.denoise(torch.stack(noise), prompts, labels, count, streams)
-                advance(len(numbers))
+            trajectories(workshop, recorder, count, labels, keys, AT_ONCE, advance)
         return recorder.products
 
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:
@@ -138,24 +123,20 @@ class Recorder(Guidance[LinearSettings]):
         """(2 G, 2 G), of the predictions in the order c_0, u_0, c_1, u_1, ..."""
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
+        import torch
+
         guided_steps = step.count // 2
         if step.index >= guided_steps:
             return model.conditional(latents, step.timesteps)
         conditional, unconditional = model.both(latents, step.timesteps)
         self.seen += [conditional, unconditional]
         if step.index == guided_steps - 1:
-            self._add()
+            for trajectory in torch.stack(self.seen, 1):  # one by one: in double precision they need not fit together
+                rows = trajectory.flatten(1).double()  # (2 G, D)
+                products = (rows @ rows.T).cpu()
+                self.products = self.products + products if len(self.products) else products
+            self.seen = []
         return unconditional + self.config.guidance_scale * (conditional - unconditional)
-
-    def _add(self) -> None:
-        """Add what was seen of a batch, a sample at a time: in double precision, it need not fit in memory at once."""
-        import torch
-
-        for trajectory in torch.stack(self.seen, 1):
-            rows = trajectory.flatten(1).double()  # (2 G, D)
-            products = (rows @ rows.T).cpu()
-            self.products = self.products + products if len(self.products) else products
-        self.seen = []
 
 
 def regress(products: torch.Tensor) -> tuple[torch.Tensor, list[float]]:

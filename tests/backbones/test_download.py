@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+from rich import filesize
 from safetensors.numpy import save
 
-from grasp_bench.backbones import download
 from grasp_bench.backbones.download import download_pipeline
 from grasp_bench.backbones.files import MissingFilesError, find_pipeline
 from grasp_bench.errors import UserError
@@ -276,4 +276,4 @@ def test_a_disk_that_is_too_small_is_said_before_and_a_full_one_after(hub, tmp_p
     ("size", "said"), [(999, "999 bytes"), (1000, "1.0 kB"), (24_500_000, "24.5 MB"), (14_230_000_000, "14.2 GB")]
 )
 def test_sizes_are_said_as_disks_and_the_hub_say_them(size, said):
-    assert download._readable(size) == said
+    assert filesize.decimal(size) == said

@@ -18,8 +18,7 @@ from grasp_bench.backbones.pixart import PixArt
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
-from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.guidances.none import NoGuidance
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance, NoGuidance
 from grasp_bench.sampling import Sampler
 
 METHODS = sorted(plugins.entries("methods"))

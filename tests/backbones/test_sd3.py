@@ -23,8 +23,7 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
-from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.guidances.none import NoGuidance
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance, NoGuidance
 from grasp_bench.io import read_tensors
 from grasp_bench.processes import ALONE
 from grasp_bench.run.encoded import KnownPrompts, Pixels

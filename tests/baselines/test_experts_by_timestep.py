@@ -74,7 +74,7 @@ def test_the_timestep_alone_decides_between_timestep_experts() -> None:
 def test_cluster_and_timestep_decide_together_and_a_dropped_prompt_changes_neither() -> None:
     backbone, method = attach(GraspTimestep)
     early_and_late = served_by(method, at(backbone, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9))
-    clusters = method.clusters[torch.tensor([0, 3, 9, 9, 5, 1])]
+    clusters = method.of_class[torch.tensor([0, 3, 9, 9, 5, 1])]
     assert early_and_late == (2 * clusters + torch.tensor([0, 0, 0, 1, 1, 1])).tolist()
     assert clusters[[0, 2]].tolist() == [0, 2]
 

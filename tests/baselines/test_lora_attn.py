@@ -47,12 +47,11 @@ def test_the_text_s_projections_of_an_mmdit_are_the_added_ones() -> None:
 
 @torch.no_grad()
 def test_patching_a_run_with_its_own_keys_and_values_changes_nothing(runs: lora_attn._Runs) -> None:
-    own: lora_attn.Cache = {}
-    names = [name for pair in runs.backbone.prompt_projections().values() for name in pair]
-    with lora_attn._recording(runs.backbone.transformer, names, own):
+    own = {name: [] for pair in runs.backbone.prompt_projections().values() for name in pair}
+    with lora_attn._hooked(runs.backbone.transformer, {name: lora_attn._keep(kept) for name, kept in own.items()}):
         assert torch.equal(runs._sample(runs.first), runs.start)
     assert all(len(outputs) == 3 for outputs in own.values())
-    with lora_attn._replacing(runs.backbone.transformer, names, own):
+    with lora_attn._hooked(runs.backbone.transformer, {name: lora_attn._replace(kept) for name, kept in own.items()}):
         assert torch.equal(runs._sample(runs.first), runs.start)
 
 

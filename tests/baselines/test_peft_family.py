@@ -11,8 +11,7 @@ from torch import nn
 
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
-from grasp_bench.baselines.lora import Lora
-from grasp_bench.baselines.peft_family import Dora, Loha, Oft
+from grasp_bench.baselines.lora import Dora, Loha, Lora, Oft
 from grasp_bench.contracts.method import Method
 from grasp_bench.contracts.spec import Precision
 from grasp_bench.precision import autocast, store_frozen

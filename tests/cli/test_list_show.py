@@ -102,7 +102,7 @@ def test_showing_a_broken_plugin_is_an_error(tmp_path):
 
 
 def test_a_clashing_plugin_is_a_warning_and_the_built_in_one_stays(tmp_path):
-    plugin(tmp_path, "grasp_bench.guidance", "cfg", "grasp_bench.guidances.none:NoGuidance")
+    plugin(tmp_path, "grasp_bench.guidance", "cfg", "grasp_bench.guidances.cfg:NoGuidance")
     shown = grasp_bench("list", "guidance", path=tmp_path)
     assert shown.returncode == 0
     assert "guidance 'cfg' of other-package" in shown.stderr

@@ -8,7 +8,7 @@ from grasp_bench.backbones.sana import Sana
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.diagnose.kinds import layer_kinds
+from grasp_bench.diagnose.gradients import layer_kinds
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
 SIZES = {"num_attention_heads": 2, "attention_head_dim": 16}

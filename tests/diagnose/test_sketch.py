@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from grasp_bench.diagnose.sketch import Sketch
+from grasp_bench.diagnose.gradients import Sketch
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,7 @@ from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.objective import FlowMatching
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.guidances.adaptive import AdaptiveGuidance, AdaptiveSettings
-from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.guidances.none import NoGuidance
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance, NoGuidance
 
 
 def guidance(**settings: float) -> AdaptiveGuidance:

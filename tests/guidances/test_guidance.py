@@ -10,8 +10,7 @@ from grasp_bench.contracts.guidance import Model, SamplingStep
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.objective import FlowMatching
 from grasp_bench.contracts.settings import Settings
-from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.guidances.none import NoGuidance
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance, NoGuidance
 
 SCALE = 0.5  # standard deviation of the data
 

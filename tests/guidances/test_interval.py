@@ -18,9 +18,8 @@ from gaussian_world import (
 from grasp_bench.contracts.guidance import SamplingStep
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.errors import UserError
-from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
+from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance, NoGuidance
 from grasp_bench.guidances.interval import IntervalGuidance, IntervalSettings
-from grasp_bench.guidances.none import NoGuidance
 
 
 def guidance(**settings: float) -> IntervalGuidance:

@@ -9,7 +9,7 @@ from diffusers import DiTTransformer2DModel, FluxTransformer2DModel, SanaTransfo
 from diffusers.guiders import PerturbedAttentionGuidance as DiffusersGuidance
 from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0, PAGJointAttnProcessor2_0
 
-from grasp_bench.backbones.attention import image_attentions
+from grasp_bench.backbones.diffusers_model import image_attentions
 from grasp_bench.backbones.flux import Flux
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.guidance import Model, SamplingStep

@@ -10,8 +10,7 @@ import torch
 from helpers import runs
 
 from grasp_bench.errors import UserError
-from grasp_bench.guidances.cfg import ClassifierFreeGuidance
-from grasp_bench.guidances.none import NoGuidance
+from grasp_bench.guidances.cfg import ClassifierFreeGuidance, NoGuidance
 from grasp_bench.run.files import GENERATE_SUMMARY
 from grasp_bench.run.pipeline import Pipeline, stage_inputs, stage_keys
 from grasp_bench.run.plan import Plan

@@ -1,0 +1,67 @@
+"""How diffusers' transformers name their parts, as far as the families agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from grasp_bench.contracts.backbone import Backbone, Block
+
+if TYPE_CHECKING:
+    import torch
+
+JOINT_ATTENTION = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+)
+"""Projections of the joint attention of image and prompt."""
+FIRST_ATTENTION = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
+"""Projections of the image's attention to itself, where a block may have another attention."""
+SECOND_ATTENTION = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+"""Projections of a block's second attention, in most families that of the image to the prompt."""
+
+
+class DiffusersBackbone(Backbone):
+    """A backbone with a transformer of diffusers'."""
+
+    needs_all_tokens: ClassVar[str] = ""
+    prompt_setting: ClassVar[str]
+    """The value in the transformer's configuration that is the width of the prompt."""
+
+    transformer: Any
+
+    def blocks(self) -> list[Block]:
+        return [Block(block) for block in self.transformer.transformer_blocks]
+
+    def output_norm(self) -> torch.nn.Module:
+        return self.transformer.norm_out  # type: ignore[no-any-return] # untyped in diffusers
+
+    def image_attentions(self) -> dict[str, torch.nn.Module]:
+        return image_attentions(self.transformer)
+
+    def prompt_projections(self) -> dict[str, tuple[str, str]]:
+        """The projections that joint attention adds for the prompt, or else those of the second attention of a block.
+
+        In FLUX.1's single blocks the prompt has no projections of its own.
+        """
+        named = dict(self.transformer.named_modules())
+        joint = [name for name in named if name.endswith("attn") and getattr(named[name], "add_k_proj", None)]
+        if joint:
+            return {name: (f"{name}.add_k_proj", f"{name}.add_v_proj") for name in joint}
+        return {name: (f"{name}.to_k", f"{name}.to_v") for name in named if name.endswith("attn2")}
+
+    def prompt_width(self) -> int:
+        return int(self.transformer.config[self.prompt_setting])
+
+
+def image_attentions(transformer: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Name → layer of diffusers' ``Attention`` class that is no cross-attention, in the order of the forward pass."""
+    from diffusers.models.attention_processor import Attention
+
+    named = transformer.named_modules()
+    return {name: layer for name, layer in named if isinstance(layer, Attention) and not layer.is_cross_attention}
