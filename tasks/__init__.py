@@ -1,1 +1,1 @@
-"""Tasks, one module each, registered by entry point."""
+"""Tasks, registered by entry point."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -58,8 +59,6 @@ class MimicLT(CxrTask[MimicSettings]):
     private = True
 
     def listing(self) -> Listing:
-        from dataclasses import replace
-
         from grasp_bench.data.cxr_lt import MIMIC_COUNTS, read_mimic, with_mimic_views
         from grasp_bench.data.listing import Problem
 

@@ -172,8 +172,9 @@ def _read_images(
     images: dict[str, Entry] = {}
     for entry in entries:
         images.setdefault(entry.path, entry)
-    advance(len(entries) - len(images))  # mentioned again, as those of a balanced part of the test set are
-    inspect, parts, problems = Inspector(root), [FACTS.empty_table()], []
+    advance(len(entries) - len(images))  # listed twice, as a balanced part of the test set is
+    inspect, parts = Inspector(root), [FACTS.empty_table()]
+    problems: list[Problem] = []
     once = list(images.values())
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(once), PART_ROWS):
@@ -181,10 +182,18 @@ def _read_images(
             part = folder / PART.format(_state(root, chunk))
             if part.exists():
                 advance(len(chunk))
-            elif found := _read_part(part, root, chunk, inspect, pool, advance):
-                problems += found
+                parts.append(_read(part))
                 continue
-            parts.append(_read(part))
+            facts: list[Fact] = []
+            for found in pool.map(lambda entry: inspect(entry) or _examine(root, entry), chunk):
+                if isinstance(found, Problem):
+                    problems.append(found)
+                else:
+                    facts.append(found)
+                advance(1)
+            if len(facts) == len(chunk):
+                parts.append(pa.table(list(zip(*facts, strict=True)), schema=FACTS))
+                _write(part, parts[-1])
     _refuse(root, problems)
     return pa.concat_tables(parts)
 
@@ -200,27 +209,6 @@ def _state(root: Path, entries: Sequence[Entry]) -> str:
         return found.st_size, found.st_mtime_ns
 
     return digest([(entry.path, state(entry.path)) for entry in entries])
-
-
-def _read_part(
-    part: Path,
-    root: Path,
-    entries: Sequence[Entry],
-    inspect: Inspector,
-    pool: ThreadPoolExecutor,
-    advance: Callable[[int], None],
-) -> list[Problem]:
-    """Write the facts of these images, or return what is wrong with some of them."""
-    facts, problems = [], []
-    for found in pool.map(lambda entry: inspect(entry) or _examine(root, entry), entries):
-        if isinstance(found, Problem):
-            problems.append(found)
-        else:
-            facts.append(found)
-        advance(1)
-    if not problems:
-        _write(part, pa.table(list(zip(*facts, strict=True)), schema=FACTS))
-    return problems
 
 
 def _examine(root: Path, entry: Entry) -> Fact | Problem:

@@ -20,7 +20,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.run.encoded import Pixels
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 from grasp_bench.tasks.mimic_lt import MimicLT, MimicSettings
-from grasp_bench.tasks.nih_lt_gen import NihLTGen
+from grasp_bench.tasks.nih_lt import NihLTGen
 
 DIGITS = DigitsLT(DigitsSettings())
 

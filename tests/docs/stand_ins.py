@@ -25,8 +25,7 @@ from grasp_bench.tasks.digits_lt import DigitsLT
 from grasp_bench.tasks.folder import FolderBudget, FolderTask
 from grasp_bench.tasks.imagenet_lt import ImageNetLT
 from grasp_bench.tasks.mimic_lt import MimicLT
-from grasp_bench.tasks.nih_lt import NihLT
-from grasp_bench.tasks.nih_lt_gen import NihLTGen
+from grasp_bench.tasks.nih_lt import NihLT, NihLTGen
 
 from .pages import ROOT, blocks, pages
 

@@ -25,8 +25,7 @@ from grasp_bench.run.plan import plan
 from grasp_bench.run.scoring import downstream_scores
 from grasp_bench.tasks.imagenet_lt import ImageNetLT
 from grasp_bench.tasks.mimic_lt import MimicLT, MimicSettings
-from grasp_bench.tasks.nih_lt import NihLT, NihSettings
-from grasp_bench.tasks.nih_lt_gen import NihLTGen
+from grasp_bench.tasks.nih_lt import NihLT, NihLTGen, NihSettings
 
 QUICK = [
     *("--task-set", "extractor=pixels", "--task-set", "network=small-cnn"),
