@@ -65,10 +65,10 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.task import Split as Split
     from grasp_bench.contracts.task import Task as Task
     from grasp_bench.contracts.task import TaskSettings as TaskSettings
+    from grasp_bench.data.decode import resized as resized
     from grasp_bench.data.image_task import ImageTask as ImageTask
     from grasp_bench.data.image_task import ImageTaskSettings as ImageTaskSettings
     from grasp_bench.data.longtail import groups_by_count as groups_by_count
-    from grasp_bench.data.resize import resized as resized
     from grasp_bench.errors import Skip as Skip
     from grasp_bench.errors import UserError as UserError
     from grasp_bench.io import read_tensors as read_tensors
@@ -100,7 +100,7 @@ _HOMES = {
     "contracts.task": ("ClassInfo", "Dataset", "Split", "Task", "TaskSettings"),
     "data.image_task": ("ImageTask", "ImageTaskSettings"),
     "data.longtail": ("groups_by_count",),
-    "data.resize": ("resized",),
+    "data.decode": ("resized",),
     "errors": ("Skip", "UserError"),
     "io": ("read_tensors", "write_tensors"),
     "results.frame": ("load_results",),

@@ -145,7 +145,7 @@ class CifarLT(Task[CifarSettings]):
         return np.sort(np.concatenate([pool[: int(each)] for pool in pools]))
 
     def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
-        from grasp_bench.data.resize import split_of
+        from grasp_bench.data.decode import split_of
         from grasp_bench.io import read_tensors
 
         tensors = read_tensors(folder / FILE)

@@ -87,7 +87,7 @@ class DigitsLT(Task[DigitsSettings]):
         write_tensors(folder / FILE, tensors)
 
     def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
-        from grasp_bench.data.resize import split_of
+        from grasp_bench.data.decode import split_of
         from grasp_bench.io import read_tensors
 
         tensors = read_tensors(folder / FILE)

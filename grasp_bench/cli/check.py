@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench import plugins
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from grasp_bench.testing import Check, Report
+    from grasp_bench.testing import Report
     from grasp_bench.testing.checks import Status
 
 STYLES: dict[Status, str] = {"passed": "green", "failed": "red", "not applicable": "dim"}
@@ -32,17 +33,20 @@ def check(
     Takes seconds to a minute, in a temporary folder. The exit code is 1 where a check failed. In the tests of a package
     of your own, grasp_bench.testing has the same checks for pytest.
     """
-    checks = _suite(kind)(name, set_)
+    known = list(plugins.SINGULAR.values())
+    if kind not in known:
+        raise UserError(f"{kind!r} cannot be checked.{did_you_mean(kind, known)} There are: {', '.join(known)}.")
     from rich.console import Console
 
+    from grasp_bench import testing
     from grasp_bench.cli.output import console, table
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.io import write_json
-    from grasp_bench.testing import run_checks
     from grasp_bench.version import VERSION
 
+    checks = getattr(testing, f"{kind}_checks")(name, set_)
     with Progress(Console(stderr=True, highlight=False)).task("check", len(checks)) as advance:
-        report = run_checks(checks, advance)
+        report = testing.run_checks(checks, advance)
     out = console()
     columns = ("check", "", "what must be so, and what was found where it is not")
     out.print(table(f"{kind} {name}", columns, _rows(report)))
@@ -52,23 +56,6 @@ def check(
         write_json(json_path, {"grasp_bench": VERSION, **told, "checks": [vars(each) for each in report.outcomes]})
     if not report.passed:
         raise typer.Exit(1)
-
-
-def _suite(kind: str) -> Callable[[str, list[str]], list[Check]]:
-    """What lists the checks of a kind of plugin."""
-    from grasp_bench import testing
-
-    known: dict[str, Callable[[str, list[str]], list[Check]]] = {
-        "method": testing.method_checks,
-        "guidance": testing.guidance_checks,
-        "task": testing.task_checks,
-        "extractor": testing.extractor_checks,
-        "backbone": testing.backbone_checks,
-        "metric": testing.metric_checks,
-    }
-    if kind not in known:
-        raise UserError(f"{kind!r} cannot be checked.{did_you_mean(kind, known)} There are: {', '.join(known)}.")
-    return known[kind]
 
 
 def _rows(report: Report) -> Iterator[list[str | Text]]:

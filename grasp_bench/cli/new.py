@@ -11,20 +11,19 @@ import typer
 
 from grasp_bench.errors import UserError
 
-KINDS = ("task", "method", "guidance", "extractor", "metric", "backbone")
 TRY = {
     "task": "--method lora --task {}",
     "method": "--method {} --task digits-lt",
     "guidance": "--method lora --task digits-lt --guidance {}",
     "extractor": "--method lora --task digits-lt --task-set extractor={}",
-    "backbone": "--method lora --task digits-lt --backbone {}",
     "metric": "--method lora --task digits-lt",
+    "backbone": "--method lora --task digits-lt --backbone {}",
 }
 """Kind → what `grasp-bench run` needs to use one, with its name for the braces."""
 
 
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"What to start: {', '.join(KINDS)}.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"What to start: {', '.join(TRY)}.")],
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Name of the package and its plugin, as in my-method.")
     ] = None,
@@ -37,8 +36,8 @@ def new(
 
     A task of your own images needs no Python: `grasp-bench new task`, without NAME, writes one commented TOML file.
     """
-    if kind not in KINDS:
-        raise UserError(f"new {kind}: there is a template of: {', '.join(KINDS)}.")
+    if kind not in TRY:
+        raise UserError(f"new {kind}: there is a template of: {', '.join(TRY)}.")
     if name is not None:
         if path is not None:
             raise UserError(f"--path {path}: is for a task without a name; a package goes where --dir says.")

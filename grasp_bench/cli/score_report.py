@@ -79,7 +79,14 @@ def compare(comparison: Comparison, per_class: bool, progress: Progress) -> tupl
     grids = [*_grids("groups", groups, comparison), _intervals(shown, comparison, real_unit, fake_unit)]
     if per_class and classes:
         grids += _grids("classes", classes, comparison)
-    return Section(f"{sources[1]} against {sources[0]}", grids, [*_worst(scores, comparison), *notes]), payload
+    worst: dict[str, list[str]] = {}
+    for score in scores:
+        if score.worst is not None:
+            worst.setdefault(score.name, []).append(f"{comparison.title(score.metric)} {score.worst}")
+    if worst:
+        groups_told = "; ".join(f"{group}: {', '.join(each)}" for group, each in worst.items())
+        notes = [f"Worst classes: {groups_told}.", *notes]
+    return Section(f"{sources[1]} against {sources[0]}", grids, notes), payload
 
 
 def number(value: float | None) -> str:
@@ -201,15 +208,6 @@ def _facts(comparison: Comparison, n: int) -> dict[str, Any]:
         },
         "groups": {group: [comparison.names[i] for i in classes] for group, classes in comparison.members.items()},
     }
-
-
-def _worst(scores: Sequence[Measured], comparison: Comparison) -> list[str]:
-    worst: dict[str, list[str]] = {}
-    for score in scores:
-        if score.worst is not None:
-            worst.setdefault(score.name, []).append(f"{comparison.title(score.metric)} {score.worst}")
-    groups = "; ".join(f"{group}: {', '.join(each)}" for group, each in worst.items())
-    return [f"Worst classes: {groups}."] if worst else []
 
 
 def _notes(comparison: Comparison, scores: Sequence[Measured], copies: Sequence[dict[str, Any]]) -> Iterator[str]:

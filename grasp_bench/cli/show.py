@@ -54,19 +54,12 @@ def show_plugin(
         name = source.partition(":")[0]
     kinds = [kind for kind in plugins.KINDS if name in plugins.entries(kind)]
     if not kinds:
-        raise UserError(_unknown(name))
+        known = {kind: list(plugins.entries(kind)) for kind in plugins.KINDS}
+        hint = did_you_mean(name, [each for names in known.values() for each in names])
+        there = "; ".join(f"{kind} {', '.join(names) or 'none'}" for kind, names in known.items())
+        raise UserError(f"nothing is called {name!r}.{hint} There are: {there}.")
     for kind in kinds:
         _show(kind, name, plugins.load(kind, name))
-
-
-def _unknown(name: str) -> str:
-    known = {kind: list(plugins.entries(kind)) for kind in plugins.KINDS}
-    hint = did_you_mean(name, [each for names in known.values() for each in names])
-    return (
-        f"nothing is called {name!r}.{hint} There are: "
-        + "; ".join(f"{kind} {', '.join(names) or 'none'}" for kind, names in known.items())
-        + "."
-    )
 
 
 def _show(kind: plugins.Kind, name: str, plugin: Any) -> None:

@@ -15,10 +15,9 @@ from numpy.lib import format as npy
 from pydantic import JsonValue
 
 from grasp_bench.data.check import too_few_bytes
-from grasp_bench.data.decode import UnreadableError, decode
+from grasp_bench.data.decode import UnreadableError, decode, resize
 from grasp_bench.data.images import WORKERS
 from grasp_bench.data.manifest import Manifest
-from grasp_bench.data.resize import resize
 from grasp_bench.errors import UserError
 from grasp_bench.io import sync_folder, write_json, writing, written_whole
 

@@ -14,9 +14,8 @@ from PIL import Image
 
 from grasp_bench.data import cache, manifest
 from grasp_bench.data.cache import Cache, PixelReader, build_cache
-from grasp_bench.data.decode import decode
+from grasp_bench.data.decode import decode, resize
 from grasp_bench.data.listing import Entry
-from grasp_bench.data.resize import resize
 from grasp_bench.errors import UserError
 
 SHAPE = (3, 8, 8)

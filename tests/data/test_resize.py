@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grasp_bench.data.resize import resize
+from grasp_bench.data.decode import resize
 
 
 def noise(height: int, width: int) -> np.ndarray:
