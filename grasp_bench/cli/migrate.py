@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
+from grasp_bench.errors import UserError
+
 
 def migrate_results(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of the runs' records.")],
 ) -> None:
     """Rewrite records of older versions in the current schema; run ids, scores and everything else stay."""
-    from grasp_bench.errors import UserError
-    from grasp_bench.results.migrate import migrate
-
     if not results.is_dir():
         raise UserError(f"{results}: is no folder. Name the one that holds TASK/METHOD/seed-N/record.json.")
     rewritten, current, unreadable = migrate(results)
@@ -24,3 +23,36 @@ def migrate_results(
     print(f"{results}: files rewritten: {len(rewritten)}, already current: {current}")
     if unreadable:
         raise typer.Exit(1)
+
+
+def migrate(results: Path) -> tuple[list[Path], int, list[str]]:
+    """Rewrite every record, and every table of scores per class, that is not written as this version does.
+
+    Returns the files that were rewritten, how many needed no change, and why files could not be read, one message
+    each. Each file is replaced whole or left alone; run ids stay. Raises :class:`UserError` where a file cannot be
+    written.
+    """
+    from grasp_bench.contracts.record import RECORD_NAME, read_record, record_bytes
+    from grasp_bench.contracts.record_v1 import class_table
+    from grasp_bench.io import write_bytes
+    from grasp_bench.results.load import find_records
+    from grasp_bench.run.files import CLASSES
+
+    rewritten, current, unreadable = list[Path](), 0, list[str]()
+    for name in find_records(results):
+        folder = results / name
+        classes = folder / CLASSES
+        try:
+            contents = {folder / RECORD_NAME: record_bytes(read_record(folder / RECORD_NAME))}
+            if classes.is_file():
+                contents[classes] = class_table(classes.read_text(encoding="utf-8")).encode()
+        except (UserError, OSError, UnicodeDecodeError) as error:
+            unreadable.append(str(error) if isinstance(error, UserError) else f"{classes}: cannot be read: {error}")
+            continue
+        for path, content in contents.items():
+            if path.read_bytes() == content:
+                current += 1
+            else:
+                write_bytes(path, content)
+                rewritten.append(path)
+    return rewritten, current, unreadable

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from grasp_bench.results.options import Options
 
-# typer takes a list of no Literal
+# typer takes no list of a Literal
 Status = StrEnum("Status", ["finished", "failed", "oom", "cancelled", "skipped"])
 Source = StrEnum("Source", {"generated": "generated", "real": "real", "topped_up": "topped-up"})
 TestSet = StrEnum("TestSet", {"test": "test", "balanced": "balanced-test"})
@@ -126,7 +126,7 @@ def report_runs(
 
 
 def _check_alone(**given: object) -> None:
-    """Each of these is another thing to do with the runs, but that --format says what --out writes."""
+    """Raise :class:`UserError` where several are given: each does something else with the runs."""
     names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise UserError(f"{' and '.join(names)} exclude each other; give one of them.")
@@ -159,10 +159,7 @@ def _print(runs: pd.DataFrame, options: Options, results: Path, form: str, out: 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Turn the garbage collector off: a large report is a million objects that all stay.
-
-    To go through them again and again takes as long as making them.
-    """
+    """Turn the garbage collector off: going through the objects of a large report takes as long as making them."""
     was = gc.isenabled()
     gc.disable()
     try:

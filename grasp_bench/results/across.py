@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TASKS = 3
 METHODS = 3
 MOST_METHODS = 20
-"""Beyond, Nemenyi's difference grows past any use, and nobody reads the ranks."""
+"""With more methods Nemenyi's critical difference is too large to be of use, and the ranks are hard to read."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Across:
     """Friedman's statistic."""
     p: float = 1.0
     f_statistic: float | None = None
-    """Iman and Davenport's; none where all tasks rank alike, since it is infinite then."""
+    """Iman and Davenport's F; None where it is infinite because all tasks rank alike."""
     f_p: float = 1.0
     critical_difference: float = 0.0
     """Nemenyi's, at 0.05."""
     cliques: tuple[tuple[str, ...], ...] = ()
-    """Methods whose mean ranks lie less than that apart."""
+    """Groups of methods whose mean ranks lie less than the critical difference apart."""
     normalised: str = ""
     """How scores of different tasks were brought to one scale, or why they were not."""
     reason: str = ""
@@ -61,7 +61,8 @@ class Across:
 def across_tasks(boards: Sequence[Leaderboard], sort: str | None) -> Across | None:
     """Return the comparison over tasks on the score that rows are sorted by; None where there is but one task.
 
-    A task that has several leaderboards, as of another budget or version, counts once: the one with most methods.
+    A task with several leaderboards, for example of several budgets or versions, counts once: by the one with most
+    methods.
     """
     metric, _, group = (sort or "").partition(":")
     largest: dict[str, tuple[Leaderboard, pd.DataFrame]] = {}

@@ -22,16 +22,15 @@ from grasp_bench.results.tables import MINUS, REFERENCE, Grid, Report, Section, 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMATS = ("table", "markdown", "csv", "json", "latex", "parquet")
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 GAP = "  "
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 NARROWEST = 8
 """Columns of a terminal that a name keeps, however many numbers stand beside it."""
 MARKDOWN = "\\|*_<>`[]&"
-"""What could end a cell, start a link or a tag, or change the type."""
+"""Signs that could end a cell, start a link or a tag, or change the type."""
 PAIRED = "~$"
-"""What does so only where it comes twice: one tilde stands in the label of every method with changed settings."""
+"""Signs that do so only in pairs: one tilde stands in the label of every method with changed settings."""
 PREAMBLE = r"% Needs \usepackage{booktabs} and UTF-8."
 WORDS = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
 SIGNS = {"±": r"\pm", MINUS: "-", "·": r"\cdot", "∞": r"\infty", "χ": r"\chi", "²": "^{2}"}
@@ -56,7 +55,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def rendered(report: Report, form: str, width: int = 100, styled: bool = False) -> bytes:
-    """Return the report as a file of one of :data:`FORMATS`.
+    """Return the report as a file: ``form`` is table, markdown, latex, csv, json or parquet.
 
     Tables are ``width`` columns of text wide, and ``styled`` for a terminal that shows bold type.
     """

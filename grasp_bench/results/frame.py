@@ -14,19 +14,18 @@ Columns:
 ``task``, ``task_version``  name and version of the task
 ``budget``                  name of the budget
 ``backbone``                name of the backbone
+``backbone_label``          what ``--backbone`` takes for it
 ``backbone_revision``       revision of its weights
 ``default_backbone``        whether the backbone is the one that the task asks for
-``method``                  name of the method
+``method``, ``guidance``    names of the method and the guidance
 ``method_version``          version of the method
-``guidance``                name of the guidance
 ``guidance_version``        version of the guidance
 ``default_guidance``        whether the guidance is the one that the task asks for
 ``settings``                settings that are not the defaults, as ``NAME=VALUE, ...``: guidance's, then method's
 ``tuned``                   trials of the search that chose settings of the method; NA without one
-``backbone_label``          what ``--backbone`` takes for this backbone
 ``task_settings``           settings of task and budget that are not the defaults, as JSON
-``method_settings``         those of the method, without what the search chose
-``guidance_settings``       those of the guidance
+``method_settings``         settings of the method that are not the defaults and that no search chose, as JSON
+``guidance_settings``       settings of the guidance that are not the defaults, as JSON
 ``seed``                    seed of the run
 ``division``                "closed" or "open"
 ``status``, ``reason``      how the run ended, and why it did not finish
@@ -60,7 +59,7 @@ import contextlib
 import io
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,12 +108,10 @@ def load_results(folder: Path | str = "results", classes: bool = False) -> pd.Da
     be read, and one that copies another run's, is left out with a :class:`RecordWarning`. Raises
     :class:`~grasp_bench.errors.UserError` where ``folder`` is a file.
     """
-    import pandas as pd
-
     results = Path(folder)
     frame = _without_copies(results, _indexed(results))
     if classes:
-        frame = pd.concat([frame, _class_scores(results, frame)], ignore_index=True)
+        frame = _joined([frame, _class_scores(results, frame)])
     return frame
 
 
@@ -188,8 +185,6 @@ def _scores(run: int, record: RunRecord) -> Iterable[tuple[Any, ...]]:
 
 def _indexed(results: Path) -> pd.DataFrame:
     """Every run that can be read, sorted by path, with the size and time of its record."""
-    import pandas as pd
-
     there = find_records(results)
     cached = _read(results / INDEX_NAME)
     known = cached.drop_duplicates("folder")
@@ -201,13 +196,23 @@ def _indexed(results: Path) -> pd.DataFrame:
     fresh = frame_of(read_each(results, new))
     for at, name in enumerate(PLACE):
         fresh[name] = [there[folder][at] for folder in fresh["folder"]]
-    frame = _typed(pd.concat([each for each in (kept, fresh) if len(each)] or [fresh], ignore_index=True))
+    frame = _joined([fresh, kept])
     place = {folder: number for number, folder in enumerate(there)}
     frame = frame.iloc[np.argsort([place[folder] for folder in frame["folder"]], kind="stable")].reset_index(drop=True)
     if len(frame) and (len(fresh) or len(kept) < len(cached)):
         with contextlib.suppress(UserError):  # a folder that may only be read
             _write(results / INDEX_NAME, frame)
     return frame
+
+
+def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all frames, whose texts have different categories."""
+    import pandas as pd
+
+    filled = [each for each in frames if len(each)] or frames[:1]
+    if len(filled) > 1:  # categories of which all are missing are deprecated there
+        filled = [each.astype(dict.fromkeys((*TEXTS, *SCORE_TEXTS), object)) for each in filled]
+    return _typed(pd.concat(filled, ignore_index=True))
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ from grasp_bench.errors import UserError
 
 
 class RecordWarning(UserWarning):
-    """A record is left out of a report."""
+    """Warns that a record is left out of a report."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def missing_text(frame: pd.DataFrame, options: Options, results: Path) -> str:
 
 def _runs(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per run, with the columns of every axis."""
-    runs = frame.drop_duplicates("folder").astype(dict.fromkeys([*itertools.chain(*AXES.values()), "status"], object))
+    texts = [*itertools.chain(*AXES.values()), "status", "budget"]
+    runs = frame.drop_duplicates("folder").astype(dict.fromkeys(texts, object))
     own = runs["default_backbone"]
     return runs.assign(backbone_label=runs["backbone_label"].mask(own, ""), tuned=runs["tuned"].notna())
 

@@ -71,7 +71,7 @@ class Grid:
     rows: list[list[Text]]
     names: int = 1
     caption: str = ""
-    """What the title leaves to its surroundings: for a table that stands alone."""
+    """What a table that stands alone has to say besides its title."""
 
 
 @dataclass(frozen=True)

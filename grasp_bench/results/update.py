@@ -18,7 +18,7 @@ OPENING = re.compile(r"<!--\s*(?:grasp-bench\s+report\b|report(?=\s*-))(?P<optio
 END = re.compile(r"<!--\s*end\s*-->")
 FENCE = re.compile(r" {0,3}(```+|~~~+)")
 LEVEL = 3
-"""Of the headings within a block: below the chapters of a document."""
+"""Level of the headings within a block: below the chapters of a document."""
 EXAMPLE = "<!-- grasp-bench report --task digits-lt -->"
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from helpers.records import record, save
 
+from grasp_bench.cli.migrate import migrate
 from grasp_bench.contracts.record import read_record
 from grasp_bench.errors import UserError
 from grasp_bench.results.frame import load_results
-from grasp_bench.results.migrate import migrate
 
 OLD = Path(__file__).parent / "record_v1.json"
 CLASSES = "class,group,train_images,metric,n,value,floor,low,high\n9,tail,8,fd,30,5.0,4.0,3.0,6.0\n"

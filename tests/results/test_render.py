@@ -3,7 +3,7 @@ import json
 import pytest
 from helpers.records import example, record, reported, separated
 
-from grasp_bench.results.formats import FORMATS, json_text, rendered
+from grasp_bench.results.formats import json_text, rendered
 
 
 def test_json_round_trip():
@@ -46,7 +46,7 @@ def test_json_holds_tiers_and_differences():
     assert found["across_tasks"] is None
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", ["table", "markdown", "latex", "csv", "json", "parquet"])
 def test_equal_records_in_any_order_give_equal_bytes(form):
     runs = [*separated(), *example()]
     assert rendered(reported(runs), form) == rendered(reported(runs[::-1]), form)
