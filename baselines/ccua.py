@@ -36,8 +36,8 @@ class Ccua(OnBlock[CcuaSettings]):
     The loss of a sample at timestep t gains t (γ ‖v(prompt) - v(null)‖² + α c) with the weights γ of alignment and α
     of contrast. The norm is the mean over elements, and c the log of the mean, over the other samples, of
     exp(cosine / temperature) of the image tokens a quarter of the way through the transformer, without prompts.
-    Gradient reaches both predictions. The alignment draws them together, so the best guidance scale may be another
-    than without it.
+    Gradient reaches both predictions. The alignment draws them together, so the best guidance scale may differ
+    from the one without it.
 
     A batch method: a sample is contrasted with those that a process works on at a time, so results depend on the
     number of processes and of accumulated parts.
@@ -78,7 +78,7 @@ class Ccua(OnBlock[CcuaSettings]):
 def spread(features: torch.Tensor, temperature: float) -> torch.Tensor:
     """How near each sample is to the others, (B,), from features (B, D): log mean_{j≠i} exp(cosine_ij / temperature).
 
-    The part of InfoNCE that negatives have; 0 for a sample alone.
+    It is the term of InfoNCE for the negatives; 0 for a sample alone.
     """
     import math
 

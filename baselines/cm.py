@@ -61,7 +61,7 @@ class Cm(OnTop[CmSettings]):
         import torch
 
         from grasp_bench.adapters.inject import wrap
-        from grasp_bench.adapters.low_rank import LowRankExpert, widths
+        from grasp_bench.adapters.residual import LowRankExpert, widths
 
         super().attach(backbone, task, generator)
 
@@ -77,7 +77,7 @@ class Cm(OnTop[CmSettings]):
 
     def detach(self) -> None:
         from grasp_bench.adapters.inject import unwrap
-        from grasp_bench.adapters.low_rank import LowRankExpert
+        from grasp_bench.adapters.residual import LowRankExpert
 
         unwrap(self.transformer, LowRankExpert)
         super().detach()
@@ -87,7 +87,7 @@ class Cm(OnTop[CmSettings]):
         return ""
 
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
-        from grasp_bench.adapters.low_rank import WITHOUT_EXPERT
+        from grasp_bench.adapters.residual import WITHOUT_EXPERT
         from grasp_bench.contracts.scope import scope
 
         losses, config = super().losses(batch, prediction), self.config
@@ -98,7 +98,9 @@ class Cm(OnTop[CmSettings]):
         weights = self.class_weights.to(losses)[batch.condition.labels]
         used = squared_distance(prediction, general)
         rewarded = weights < 0
-        self._count(rewarded, rewarded & (used > config.reward_limit))
+        self.device = rewarded.device
+        self.rewarded += rewarded.sum().cpu()
+        self.limited += (rewarded & (used > config.reward_limit)).sum().cpu()
         used = used.clamp(max=config.reward_limit).where(rewarded, used)
         return losses + config.capacity_weight * weights * used
 
@@ -110,11 +112,6 @@ class Cm(OnTop[CmSettings]):
         self.rewarded.zero_()
         self.limited.zero_()
         return super().diagnostics() | {"reward_limited": limited / max(1, rewarded)}
-
-    def _count(self, rewarded: torch.Tensor, limited: torch.Tensor) -> None:
-        self.device = rewarded.device
-        self.rewarded += rewarded.sum().cpu()
-        self.limited += limited.sum().cpu()
 
 
 def class_weights(counts: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Contrastive regularisation: the network's inner states of a class are drawn together, of several apart."""
+"""Contrastive regularisation: inner states of one class are drawn together, those of different classes apart."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class TimestepExperts(RoutedAdapters[TimestepSettings]):
 
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         """The route to expert cluster · intervals + interval; a dropped prompt changes neither."""
-        from grasp_bench.adapters.routing import Route
+        from grasp_bench.adapters.residual import Route
         from grasp_bench.contracts.scope import scope
 
         clusters = self.of_class.to(condition.labels.device)[condition.labels]

@@ -87,7 +87,7 @@ class ClusterAdapters(RoutedAdapters[ClusterAdapterSettings]):
         return len(self.map.clusters) + (self.config.null_route == "null")
 
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
-        from grasp_bench.adapters.routing import BASE_ONLY, Route
+        from grasp_bench.adapters.residual import BASE_ONLY, Route
         from grasp_bench.contracts.scope import scope
 
         clusters = condition.clusters
@@ -173,7 +173,7 @@ class Grasp(ClusterAdapters):
         return image_clusters(train, self.config.column)[0] if self.config.column is not None else None
 
     def pictures(self) -> dict[str, bytes]:
-        from grasp_bench.adapters.partition_picture import draw_partition
+        from grasp_bench.adapters.partition import draw_partition
 
         rows = [f"{info.name}  {info.group} ({info.train_count})" for info in self.classes]
         title = f"partition by {self.config.partition}: training images of each class in each cluster"

@@ -105,7 +105,7 @@ class Localisation:
     chosen: list[str]
     """The fewest layers of the largest effects that have the share together."""
     chosen_layers: float
-    """Their effect together."""
+    """Effect of the chosen layers together."""
 
 
 def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], steps: int, share: float) -> Localisation:
@@ -198,11 +198,11 @@ def _hooked(transformer: nn.Module, hooks: dict[str, Callable[..., Any]]) -> Ite
 
 
 def _keep(kept: list[torch.Tensor]) -> Callable[..., None]:
-    """A hook that keeps what a module gives."""
+    """A hook that keeps a module's outputs."""
     return lambda module, inputs, output: kept.append(output)
 
 
 def _replace(kept: list[torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """A hook that puts what was kept, call by call, in the place of what a module gives."""
+    """A hook that puts what was kept, call by call, in the place of a module's output."""
     outputs = iter(kept)
     return lambda module, inputs, output: next(outputs)

@@ -12,6 +12,7 @@ from grasp_bench.errors import Skip
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from grasp_bench.contracts.backbone import Backbone
     from grasp_bench.contracts.task import Task, TaskSettings
@@ -80,21 +81,12 @@ class MixtureOfExperts(Method[MoeSettings]):
         self.log = GateLog()
         self.usage = torch.zeros(len(task.groups), config.experts)
         self.device = self.usage.device
-        sample_width = self.sample_width(backbone)
-        wrap(
-            self.transformer,
-            list(backbone.feed_forwards()),
-            lambda layer: GatedAdapters(
-                layer,
-                input_width(layer),
-                config.experts,
-                config.top_k,
-                config.rank,
-                config.scale,
-                generator,
-                sample_width,
-            ),
-        )
+        shape, sample_width = (config.experts, config.top_k, config.rank, config.scale), self.sample_width(backbone)
+
+        def gated(layer: nn.Module) -> GatedAdapters:
+            return GatedAdapters(layer, input_width(layer), *shape, generator, sample_width)
+
+        wrap(self.transformer, list(backbone.feed_forwards()), gated)
 
     def sample_width(self, backbone: Backbone) -> int | None:
         """Width of the features of a sample that the gates read; None where they read tokens."""

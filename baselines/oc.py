@@ -60,7 +60,9 @@ class OrientedCalibration(OnTop[OcSettings]):
         timesteps = batch.condition.timesteps
         target = self.backbone.objective.prediction(batch.noisy, batch.latents[references], timesteps)
         own = references == torch.arange(len(references), device=references.device)
-        self._count(batch, ~own)
+        self.device, groups = own.device, self.group_of_class[batch.condition.labels.cpu()]
+        self.seen += groups.bincount(minlength=len(self.groups))
+        self.transferred += groups[~own.cpu()].bincount(minlength=len(self.groups))
         target = torch.where(own.reshape(-1, *[1] * (target.ndim - 1)), batch.target, target)
         return super().losses(replace(batch, target=target), prediction)
 
@@ -76,7 +78,7 @@ class OrientedCalibration(OnTop[OcSettings]):
         return torch.where(counts[drawn] >= counts, drawn, torch.arange(last + 1, device=drawn.device))
 
     def posterior(self, batch: Batch) -> torch.Tensor:
-        """The probability that a noisy latent (row) came of each image of the batch (column): float64 (B, B)."""
+        """The probability that a noisy latent (row) came from each image of the batch (column): float64 (B, B)."""
         import torch
 
         add_noise = self.backbone.objective.add_noise
@@ -84,12 +86,12 @@ class OrientedCalibration(OnTop[OcSettings]):
         one, zero = torch.ones_like(timesteps), torch.zeros_like(timesteps)
         signal, noise = add_noise(one, zero, timesteps)[:, None], add_noise(zero, one, timesteps)[:, None]  # a, s
         noisy, clean = batch.noisy.double().flatten(1), batch.latents.double().flatten(1)
-        # ‖x_t - a x_0‖², less ‖x_t‖² that a row has in common
+        # ‖x_t - a x_0‖², without ‖x_t‖², which is the same for all of a row
         distances = signal.square() * clean.square().sum(1) - 2 * signal * (noisy @ clean.T)
         return (-distances / (2 * noise.square())).softmax(1)
 
     def diagnostics(self) -> dict[str, JsonValue]:
-        """The share of each group's samples whose target came of another image."""
+        """The share of each group's samples whose target came from another image."""
         from grasp_bench.processes import total
 
         seen, transferred = (total(each.to(self.device)).cpu() for each in (self.seen, self.transferred))
@@ -97,9 +99,3 @@ class OrientedCalibration(OnTop[OcSettings]):
         self.seen.zero_()
         self.transferred.zero_()
         return super().diagnostics() | {"transferred": dict(zip(self.groups, shares, strict=True))}
-
-    def _count(self, batch: Batch, transferred: torch.Tensor) -> None:
-        self.device = transferred.device
-        groups = self.group_of_class[batch.condition.labels.cpu()]
-        self.seen += groups.bincount(minlength=len(self.groups))
-        self.transferred += groups[transferred.cpu()].bincount(minlength=len(self.groups))

@@ -1,4 +1,4 @@
-"""What methods share that are a loss on top of another method."""
+"""What all methods that add a loss to another method share."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class OnTop(Method[C_co]):
 
     @contextmanager
     def _own_transformer(self) -> Iterator[None]:
-        """Past a wrapper: DistributedDataParallel believes that what the last pass left out has no gradient."""
+        """Call the transformer without its wrapper: DistributedDataParallel ignores what its last pass left out."""
         wrapped, self.backbone.transformer = self.backbone.transformer, self.transformer
         try:
             yield

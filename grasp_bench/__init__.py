@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from grasp_bench.version import VERSION
 
 if TYPE_CHECKING:
+    from grasp_bench.adapters.inject import channels_first as channels_first
     from grasp_bench.adapters.inject import input_width as input_width
+    from grasp_bench.adapters.inject import on_tokens as on_tokens
     from grasp_bench.adapters.inject import unwrap as unwrap
     from grasp_bench.adapters.inject import wrap as wrap
-    from grasp_bench.adapters.layout import channels_first as channels_first
-    from grasp_bench.adapters.layout import on_tokens as on_tokens
+    from grasp_bench.adapters.residual import Route as Route
     from grasp_bench.adapters.residual import RoutedAdapter as RoutedAdapter
-    from grasp_bench.adapters.routing import Route as Route
     from grasp_bench.api import load as load
     from grasp_bench.api import run as run
     from grasp_bench.api import score as score
@@ -78,10 +78,8 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
-    "adapters.inject": ("input_width", "unwrap", "wrap"),
-    "adapters.layout": ("channels_first", "on_tokens"),
-    "adapters.residual": ("RoutedAdapter",),
-    "adapters.routing": ("Route",),
+    "adapters.inject": ("channels_first", "input_width", "on_tokens", "unwrap", "wrap"),
+    "adapters.residual": ("Route", "RoutedAdapter"),
     "api": ("load", "run", "score"),
     "backbones.saved": ("SavedBackbone",),
     "contracts.backbone": ("Backbone", "Block", "Description", "PromptEmbeddings"),

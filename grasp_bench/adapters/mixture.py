@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from grasp_bench.adapters.layout import channels_first, on_tokens
+from grasp_bench.adapters.inject import channels_first, on_tokens
 from grasp_bench.contracts.scope import current_scope, recomputing
 from grasp_bench.processes import mean
 

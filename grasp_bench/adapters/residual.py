@@ -1,21 +1,63 @@
-"""Residual adapters beside the feed-forward layers, one per cluster."""
+"""Residual adapters beside the feed-forward layers, one per cluster, and the route of a batch through them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from grasp_bench.adapters.inject import input_width, wrap
-from grasp_bench.adapters.layout import channels_first, on_tokens
-from grasp_bench.adapters.routing import BASE_ONLY, Route, current_route
+from grasp_bench.adapters.inject import channels_first, input_width, on_tokens, wrap
+from grasp_bench.contracts.scope import current_scope, in_scope
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.backbone import Backbone
 
 MOST_GROUPED = 8  # clusters; measured on a CPU, where batched products are quicker from there on
+BASE_ONLY = -1
+"""The cluster of samples that no adapter serves."""
+WITHOUT_EXPERT = "without expert"
+"""The scope of a forward pass by the general weights alone."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """Clusters of a batch, sorted once so that every layer serves each cluster's samples as one slice."""
+
+    order: torch.Tensor
+    """(B,): sample at each sorted position."""
+    inverse: torch.Tensor
+    """(B,): sorted position of each sample."""
+    segments: tuple[tuple[int, int, int], ...]
+    """(cluster, start, stop) in sorted positions, ascending; clusters that are absent have none."""
+    segment_of: torch.Tensor
+    """(B,): index of each sample's segment."""
+
+    @classmethod
+    def of(cls, clusters: torch.Tensor) -> Route:
+        """The route for cluster indices (B,); :data:`BASE_ONLY` leaves a sample to the base layer."""
+        order = torch.argsort(clusters, stable=True)
+        present, counts = torch.unique_consecutive(clusters[order], return_counts=True)
+        stops = counts.cumsum(0).tolist()
+        starts = [0, *stops[:-1]]
+        inverse = torch.argsort(order)
+        segment_of = torch.arange(len(present), device=clusters.device).repeat_interleave(counts)[inverse]
+        return cls(order, inverse, tuple(zip(present.tolist(), starts, stops, strict=True)), segment_of)
+
+
+def current_route(batch_size: int) -> Route:
+    """The route of the running forward pass.
+
+    Raises RuntimeError when there is none or it is of another batch: any default would train the wrong cluster.
+    """
+    route = current_scope()
+    if not isinstance(route, Route):
+        raise RuntimeError("a routed adapter ran without a route: wrap the forward pass in the method's condition()")
+    if len(route.order) != batch_size:
+        raise RuntimeError(f"the route is for {len(route.order)} samples, but the forward pass has {batch_size}")
+    return route
 
 
 class RoutedAdapter(nn.Module):
@@ -94,3 +136,32 @@ def _product(hidden_states: torch.Tensor, weights: nn.ParameterList, cluster: in
         return hidden_states.new_zeros(*hidden_states.shape[:-1], weights[0].shape[-1])
     product: torch.Tensor = hidden_states @ weights[cluster]
     return product
+
+
+class LowRankExpert(nn.Module):
+    """W x + B A x, for a linear layer W (out, in); W x within the scope :data:`WITHOUT_EXPERT`.
+
+    ``B`` starts at zero, so the output starts equal to the base layer's.
+    """
+
+    def __init__(self, base_layer: nn.Module, rank: int, generator: torch.Generator) -> None:
+        """``base_layer`` is a linear layer, or what another method has wrapped one in."""
+        super().__init__()
+        self.base_layer = base_layer
+        inputs, outputs = widths(base_layer)
+        self.down = nn.Parameter(torch.randn(inputs, rank, generator=generator) * inputs**-0.5)
+        self.up = nn.Parameter(torch.zeros(rank, outputs))
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """(B, N, in) → (B, N, out)."""
+        output: torch.Tensor = self.base_layer(hidden_states, *args, **kwargs)
+        if in_scope(WITHOUT_EXPERT):
+            return output
+        return output + hidden_states @ self.down @ self.up
+
+
+def widths(layer: Any) -> tuple[int, int]:
+    """Input and output width of a linear layer, or of the one that a wrapper keeps as ``base_layer``."""
+    while hasattr(layer, "base_layer"):
+        layer = layer.base_layer
+    return int(layer.in_features), int(layer.out_features)

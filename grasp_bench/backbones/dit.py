@@ -134,6 +134,6 @@ def assign_rows(prompts: Sequence[str], names: Mapping[str, Sequence[int]], coun
 
 
 def _words(text: str) -> str:
-    """Its words in lower case, each between spaces, so that one text is in another only by whole words."""
+    """The text's words in lower case, each between spaces, so that one text is in another only by whole words."""
     words = " ".join(re.findall(r"[^\W_]+", text.casefold()))
     return f" {words} "

@@ -48,7 +48,10 @@ def pretrain(backbone: TinySD3Family, images: np.ndarray, prompts: list[str], re
     """
     null = backbone.encode_prompts([""] * recipe.batch_size)
     optimizer = torch.optim.AdamW(backbone.transformer.parameters(), recipe.learning_rate, weight_decay=0.01)
-    schedule = _warmup_and_cosine(optimizer, recipe)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / WARMUP, total_iters=WARMUP)
+    rest, least = max(1, recipe.steps - WARMUP), recipe.learning_rate / 100
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, rest, least)
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], milestones=[WARMUP])
     started = time.monotonic()
     for step in range(recipe.steps):
         generator = seeds.generator("pretrain", step)
@@ -87,18 +90,6 @@ def pretrain(backbone: TinySD3Family, images: np.ndarray, prompts: list[str], re
             "torch": torch.__version__,
             "machine": platform.machine(),
         },
-    )
-
-
-def _warmup_and_cosine(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
-    rate = recipe.learning_rate
-    return torch.optim.lr_scheduler.SequentialLR(
-        optimizer,
-        [
-            torch.optim.lr_scheduler.LinearLR(optimizer, 1 / WARMUP, total_iters=WARMUP),
-            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, recipe.steps - WARMUP), rate / 100),
-        ],
-        milestones=[WARMUP],
     )
 
 

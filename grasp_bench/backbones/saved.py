@@ -15,7 +15,6 @@ from grasp_bench.io import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import torch
 
@@ -179,32 +178,27 @@ class SavedBackbone(Backbone):
         return self.saved.scheduler_config()
 
     def _load(self, part: str) -> Any:
+        """A tokenizer, or a model in float32, frozen. Raises :class:`UserError` for weights that do not fit."""
+        import torch
+
         kind, folder = _class(self.components[part]), self.saved.folder / part
         if part.startswith("tokenizer"):
             return kind.from_pretrained(folder, local_files_only=True)
-        return _load_model(folder, kind, self.saved.variant(part))
+        options = {"use_safetensors": True, "output_loading_info": True, "variant": self.saved.variant(part)}
+        try:
+            with torch.random.fork_rng(devices=[]):  # some models draw weights before the stored ones replace them
+                model, progress = kind.from_pretrained(folder, local_files_only=True, **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(f"{folder}: cannot be loaded as a {kind.__name__} ({error}). Fetch it again.") from error
+        if odd := sorted(map(str, [*progress["missing_keys"], *progress["mismatched_keys"]])):
+            raise UserError(
+                f"{folder}: its weights do not fit its config.json: {', '.join(odd[:5])} missing or of another shape. "
+                "Fetch both from the same repository."
+            )
+        return model.float().requires_grad_(False).eval()
 
 
 def _class(name: str) -> Any:
     """``library.Class``, imported."""
     library, _, kind = name.partition(".")
     return getattr(importlib.import_module(library), kind)
-
-
-def _load_model(folder: Path, kind: Any, variant: str | None) -> Any:
-    """A model in float32, frozen. Raises :class:`UserError` for weights that do not fit."""
-    import torch
-
-    try:
-        with torch.random.fork_rng(devices=[]):  # some models draw weights before the stored ones replace them
-            model, progress = kind.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
-            )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{folder}: cannot be loaded as a {kind.__name__} ({error}). Fetch it again.") from error
-    if odd := sorted(map(str, [*progress["missing_keys"], *progress["mismatched_keys"]])):
-        raise UserError(
-            f"{folder}: its weights do not fit its config.json: {', '.join(odd[:5])} missing or of another shape. "
-            "Fetch both from the same repository."
-        )
-    return model.float().requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""How well gradients are aligned, from their inner products; what they are gradients of is not known here.
+"""How well gradients are aligned, from their inner products, whatever they are gradients of.
 
 A *batch* is one gradient per class, from images that no other batch has and noise that all classes share. A Gram
 matrix (B, C, B, C) holds the products of all gradients of B batches and C classes; *members* (B, V, C) are the weights
@@ -104,11 +104,7 @@ def mean_cosines(gram: np.ndarray, members: np.ndarray) -> np.ndarray:
     """
     batches, vectors, classes = members.shape
     weights = members.transpose(1, 0, 2).reshape(vectors, -1) / batches
-    products = weights @ gram.reshape(batches * classes, -1) @ weights.T
-    lengths = np.sqrt(np.diagonal(products))
-    with np.errstate(invalid="ignore"):
-        found: np.ndarray = products / np.outer(lengths, lengths)
-    return found
+    return cosines(weights @ gram.reshape(batches * classes, -1) @ weights.T)
 
 
 def permuted_images(members: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -169,18 +165,16 @@ def lift(
     one-sided p that random partitions are as aligned, (1 + #{random ≥ within}) / (1 + P); "pairs" is the number of
     pairs of classes that share a cluster.
     """
-    given = _same(clusters)
-    drawn = np.stack([_same(rng.permutation(clusters)) for _ in range(permutations)])
-    pairs = int(np.triu(given, 1).sum())
-    own, chance = float(within(products, given[None])[0]), within(products, drawn)
-    sets = np.concatenate([given[None], drawn])
+    served = np.stack([clusters, *(rng.permutation(clusters) for _ in range(permutations))])
+    sets = served[:, :, None] == served[:, None, :]  # (1 + P, C, C)
+    own, chance = float(within(products, sets[:1])[0]), within(products, sets[1:])
     values = np.stack([within(each, sets) for each in resampled])  # (draws, 1 + P)
     low, high = percentiles(values[:, 0] - _means(values[:, 1:]))
     random = float(_means(chance[None])[0])
     as_aligned = ~(chance < own - ROUNDING)  # partitions that cannot be measured count as aligned
     p = (1 + as_aligned.sum()) / (1 + permutations) if np.isfinite(own + random) else np.nan
     interval = {"low": float(low), "high": float(high)}
-    return {"within": own, "random": random} | interval | {"p": float(p), "pairs": pairs}
+    return {"within": own, "random": random} | interval | {"p": float(p), "pairs": int(np.triu(sets[0], 1).sum())}
 
 
 def _halves(batches: int, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -195,10 +189,4 @@ def _means(values: np.ndarray) -> np.ndarray:
     measured = np.isfinite(values)
     means = np.where(measured, values, 0).sum(1) / measured.sum(1).clip(1)
     found: np.ndarray = np.where(measured.mean(1) >= LEAST_DRAWS, means, np.nan)
-    return found
-
-
-def _same(clusters: np.ndarray) -> np.ndarray:
-    """Return which pairs of classes (C, C) share a cluster."""
-    found: np.ndarray = clusters[:, None] == clusters[None, :]
     return found

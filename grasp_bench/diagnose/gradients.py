@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -196,7 +196,9 @@ def _kind(transformer: nn.Module, place: str, feed_forwards: list[str]) -> str:
     """Return the kind by the modules that enclose the parameter, the outermost first, then by its name."""
     if any(place.startswith(f"{prefix}.") for prefix in feed_forwards) or ".proj_mlp." in place:
         return FEED_FORWARD
-    for kind, part in _around(transformer, place):
+    parts = place.split(".")
+    modules = [transformer.get_submodule(".".join(parts[: depth + 1])) for depth in range(len(parts) - 1)]
+    for kind, part in zip([*(type(module).__name__ for module in modules), ""], parts, strict=True):
         if "Norm" in kind or "norm" in part or "adaln" in part or "scale_shift_table" in part:
             return MODULATION
         if "Attention" in kind or "attn" in part:
@@ -206,16 +208,6 @@ def _kind(transformer: nn.Module, place: str, feed_forwards: list[str]) -> str:
     if ".proj_out." in place:  # FLUX.1's single blocks project attention and feed-forward together
         return FEED_FORWARD
     return EMBEDDINGS if place.startswith("proj_out") else OTHER
-
-
-def _around(transformer: nn.Module, place: str) -> Iterator[tuple[str, str]]:
-    """Yield (type, last part of the name) of every enclosing module, the outermost first; then ("", its own name)."""
-    *parts, own = place.split(".")
-    module = transformer
-    for part in parts:
-        module = module.get_submodule(part)
-        yield type(module).__name__, part
-    yield "", own
 
 
 class Sketch:

@@ -55,7 +55,7 @@ class NoGuidance(Guidance[Settings]):
 def both_where(
     model: Model, latents: torch.Tensor, timesteps: torch.Tensor, chosen: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(conditional, unconditional) predictions (B, ...); the second is evaluated where ``chosen`` (B,) is true.
+    """Conditional and unconditional predictions (B, ...); the second is evaluated where ``chosen`` (B,) is true.
 
     Elsewhere the second repeats the first, so that their difference is exactly zero.
     """

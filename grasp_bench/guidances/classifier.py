@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
+from grasp_bench.contracts.guidance import Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
-from grasp_bench.guidances import image_classifier
-from grasp_bench.guidances.image_classifier import ClassifierSettings
+from grasp_bench.guidances.image_classifier import ClassifierGuided, ClassifierSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +34,7 @@ class ClassifierGuidanceSettings(ClassifierSettings):
     """Sharpness of the softplus that stands for every ReLU of the classifier, for a smooth gradient"""
 
 
-class ClassifierGuidance(Guidance[ClassifierGuidanceSettings]):
+class ClassifierGuidance(ClassifierGuided[ClassifierGuidanceSettings]):
     """After EluCD: the estimated image is moved where an off-the-shelf classifier sees its class more clearly
 
     With the classifier's logits f at the decoded estimate of the clean image, g is the gradient of
@@ -54,16 +53,10 @@ class ClassifierGuidance(Guidance[ClassifierGuidanceSettings]):
         "after Ma et al. 2023, Elucidating the Design Space of Classifier-Guided Diffusion Generation, arXiv "
         "2310.11311; the port to noise shares in [0, 1] and its scale are our own choices"
     )
-    learns = True
     evaluations_per_step = 1
 
-    def learn(self, workshop: Workshop, folder: Path) -> None:
-        """Train the classifier on the task's training images."""
-        image_classifier.learn(workshop, self.config, folder)
-
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:
-        assert folder is not None  # it learns
-        self.classify = image_classifier.load(workshop, self.config, folder)
+        super().prepare(workshop, folder)
         smooth(self.classify.network, self.config.softplus_beta)
         self.decode = workshop.backbone.decode
 
@@ -81,7 +74,7 @@ class ClassifierGuidance(Guidance[ClassifierGuidanceSettings]):
         return model.objective.prediction(latents, shifted, t)
 
     def _gradient(self, clean: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Of the classifier's objective with respect to estimates (B, ...) of classes (B,)."""
+        """The gradient of the classifier's objective with respect to estimates (B, ...) of images of classes (B,)."""
         import torch
 
         with torch.enable_grad():

@@ -1,10 +1,10 @@
-"""Folding guidance into adapters: what a guided network predicted on its way, and adapters that learn to."""
+"""Distillation of guidance: the predictions of guided trajectories, and adapters that learn to make them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +12,21 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from grasp_bench.adapters.inject import input_width, unwrap, wrap
-from grasp_bench.adapters.layout import channels_first, on_tokens
+from grasp_bench.adapters.inject import channels_first, input_width, on_tokens, unwrap, wrap
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep, Workshop
 from grasp_bench.contracts.progress import Advance
+from grasp_bench.contracts.scope import in_scope, scope
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.sampling import Sampler
 
 WARMUP = 0.1  # share of the training steps over which the learning rate rises
+ACTIVE = "distilled guidance"
 
 
 class DistilledAdapter(nn.Module):
-    """A feed-forward layer plus, while ``active``, a bottleneck: f(x) + gelu(x D) U. ``U`` starts at zero."""
+    """A feed-forward layer plus, within the scope ``ACTIVE``, a bottleneck f(x) + gelu(x D) U; ``U`` starts at zero."""
 
     def __init__(self, base_layer: nn.Module, rank: int, generator: torch.Generator, like: torch.Tensor) -> None:
         """Parameters have the precision and the device of ``like``."""
@@ -33,14 +34,13 @@ class DistilledAdapter(nn.Module):
         width = input_width(base_layer)
         self.base_layer = base_layer
         self.channels_first = channels_first(base_layer)
-        self.active = False
         self.down = nn.Parameter((torch.randn(width, rank, generator=generator) * width**-0.5).to(like))
         self.up = nn.Parameter(torch.zeros(rank, width).to(like))
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """(B, N, D) → (B, N, D), or (B, D, H, W) → (B, D, H, W) of a convolutional layer."""
         output: torch.Tensor = self.base_layer(hidden_states, *args, **kwargs)
-        if not self.active:
+        if not in_scope(ACTIVE):
             return output
         return output + on_tokens(self._residual, hidden_states, self.channels_first)
 
@@ -52,22 +52,18 @@ class DistilledAdapter(nn.Module):
 class Adapters:
     """Adapters in every feed-forward layer of a transformer, beneath whatever a method has put there.
 
-    They do nothing outside :meth:`active`, so that the network stays the fine-tuned one.
+    Outside :meth:`active` the adapters do nothing, so that the network stays the fine-tuned one.
     """
 
     def __init__(self, backbone: Backbone, rank: int, generator: torch.Generator, like: torch.Tensor) -> None:
         """Parameters have the precision and the device of ``like``."""
         self.transformer, names = backbone.transformer, list(backbone.feed_forwards())
         wrap(self.transformer, names, lambda layer: DistilledAdapter(layer, rank, generator, like))
-        self.layers: dict[str, Any] = {name: self.transformer.get_submodule(name) for name in names}
+        self.names = [f"{name}.{kind}" for name in names for kind in ("down", "up")]
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Name → tensor of the adapters alone."""
-        return {
-            f"{name}.{kind}": parameter
-            for name, layer in self.layers.items()
-            for kind, parameter in (("down", layer.down), ("up", layer.up))
-        }
+        return {name: self.transformer.get_parameter(name) for name in self.names}
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
         """Restore what was learned on the same network."""
@@ -78,21 +74,14 @@ class Adapters:
         """Leave the transformer as it was."""
         unwrap(self.transformer, DistilledAdapter)
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Let them take part in forward passes inside the block."""
-        for layer in self.layers.values():
-            layer.active = True
-        try:
-            yield
-        finally:
-            for layer in self.layers.values():
-                layer.active = False
+    def active(self) -> AbstractContextManager[None]:
+        """Make the adapters take part in forward passes inside the block."""
+        return scope(ACTIVE)
 
 
 @dataclass(frozen=True)
 class States:
-    """Where guided sampling came by, and what it followed there; every field has length n."""
+    """States on the way of guided sampling, and the prediction it followed at each; every field has length n."""
 
     latents: torch.Tensor
     """x_t, (n, ...)."""
@@ -129,7 +118,7 @@ class Prompts:
 
 
 class Recorder(ClassifierFreeGuidance):
-    """Classifier-free guidance that keeps the states that it comes by."""
+    """Classifier-free guidance that keeps every state of its trajectories."""
 
     def __init__(self, guidance_scale: float) -> None:
         super().__init__(CfgSettings(guidance_scale=guidance_scale))
@@ -142,7 +131,7 @@ class Recorder(ClassifierFreeGuidance):
 
     @property
     def states(self) -> States:
-        """All of them, on the CPU."""
+        """All states that were kept, on the CPU."""
         return States(*(torch.cat(each) for each in zip(*(vars(part).values() for part in self.found), strict=True)))
 
 

@@ -60,10 +60,10 @@ class DistilledGuidance(Guidance[DistilledSettings]):
     evaluations_per_step = 1
 
     def learn(self, workshop: Workshop, folder: Path) -> None:
-        """Leave the adapters, and each class's error on a way that they were not trained on.
+        """Write the adapters, and each class's error on a trajectory that they were not trained on.
 
-        An error is a share of the conditional prediction's: 0 is the guided prediction, 1 what there is without
-        adapters. At scale 1 both are the same, and there are no errors to tell.
+        An error is relative to that of the conditional prediction: 0 is the guided prediction, 1 the error without
+        adapters. At scale 1 both predictions are the same, and there are no errors to report.
         """
         from grasp_bench.io import write_json, write_tensors
 

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
+from grasp_bench.contracts.guidance import Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
-from grasp_bench.guidances import image_classifier
-from grasp_bench.guidances.image_classifier import ClassifierSettings
+from grasp_bench.guidances.image_classifier import ClassifierGuided, ClassifierSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +27,7 @@ class GfcgSettings(ClassifierSettings):
     """Noise share t below which it acts; above it the estimated image is too blurred to classify"""
 
 
-class GradientFreeClassifierGuidance(Guidance[GfcgSettings]):
+class GradientFreeClassifierGuidance(ClassifierGuided[GfcgSettings]):
     """After GFCG: pushed away from the class that a classifier confuses the image with, as far as it confuses them
 
     Each step the classifier sees the decoded estimate of the clean image, without a gradient. With its probabilities
@@ -37,8 +36,8 @@ class GradientFreeClassifierGuidance(Guidance[GfcgSettings]):
     per step where it acts, and there is no unconditional one. Under r a method that routes uses the adapter of r.
 
     Only the abstract of the paper was at hand: that a classifier in inference mode chooses the reference class and the
-    scale is from there, and both formulas are ours. The combination with other guidances is left out. Which references
-    each class had is not kept, since a guidance has no place to tell of the way that it led.
+    scale is from there, and both formulas are ours. The combination with other guidances is left out, and the reference
+    classes that were chosen are not recorded.
     """
 
     Config: ClassVar[type[Settings]] = GfcgSettings
@@ -47,15 +46,9 @@ class GradientFreeClassifierGuidance(Guidance[GfcgSettings]):
         "after the abstract of Shenoy et al. 2024, Gradient-Free Classifier Guidance, arXiv 2411.15393; how reference "
         "class and scale follow from the classifier's probabilities is our own choice"
     )
-    learns = True
-
-    def learn(self, workshop: Workshop, folder: Path) -> None:
-        """Train the classifier on the task's training images."""
-        image_classifier.learn(workshop, self.config, folder)
 
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:
-        assert folder is not None  # it learns
-        self.classify = image_classifier.load(workshop, self.config, folder)
+        super().prepare(workshop, folder)
         self.decode = workshop.backbone.decode_latents
         self.prompts = workshop.embed([info.prompt for info in workshop.task.classes()])
 

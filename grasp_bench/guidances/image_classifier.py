@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import Field
 
+from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
@@ -51,6 +52,9 @@ class ClassifierSettings(Settings):
         )
 
 
+C_co = TypeVar("C_co", bound=ClassifierSettings, covariant=True)
+
+
 @dataclass(frozen=True)
 class ImageClassifier:
     """A trained classifier, frozen."""
@@ -67,58 +71,59 @@ class ImageClassifier:
         return logits
 
 
-def learn(workshop: Workshop, settings: ClassifierSettings, folder: Path) -> None:
-    """Train on the task's training images; write the weights and the recall per class on validation images.
+class ClassifierGuided(Guidance[C_co]):
+    """Base of the guidances that ask a classifier, which is trained on the task's training images."""
 
-    Both go into ``folder``; the recalls say how far the classifier is biased to the head. Raises :class:`UserError` for
-    a task with a single class or no validation images, and for a network that does not take its images.
-    """
-    from grasp_bench.downstream import classifier, networks
-    from grasp_bench.io import write_json, write_tensors
+    learns = True
 
-    data, names, recipe = workshop.data(), [info.name for info in workshop.task.classes()], settings.recipe
-    owner = f"guidance {workshop.spec.guidance.name} trains a classifier"
-    if len(names) < 2:
-        raise UserError(f"{owner}, and task {workshop.spec.task.name} has a single class. Choose another guidance.")
-    if len(data.validation) == 0:
-        raise UserError(
-            f"{owner} and chooses its weights on validation images, and task {workshop.spec.task.name} has none. Give "
-            "it some (its validation split, or a validation_share above 0), or choose another guidance."
-        )
-    channels, height, _ = _image_shape(data.train)
-    networks.check(recipe.network, channels, recipe.resolution or height, len(names))
-    key = ("guide", workshop.spec.task.name, workshop.spec.seed)  # one classifier, whichever guidance asks it
-    with workshop.progress.task("classifier for guidance", recipe.epochs) as advance:
-        model = classifier.train(
-            data.train,
-            data.validation,
-            len(names),
-            recipe,
-            key,
-            folder / "training",
-            workshop.device,
-            advance,
-            workshop.progress.say,
-        )
-    predicted = classifier.probabilities(model, data.validation, recipe, workshop.device).argmax(1)
-    right, labels = predicted == data.validation.labels, data.validation.labels
-    recall = {name: float(right[labels == label].mean()) for label, name in enumerate(names) if (labels == label).any()}
-    write_json(folder / REPORT, {"validation_recall": recall})
-    write_tensors(folder / WEIGHTS, model.state_dict())
+    classify: ImageClassifier
+    """On the device and in the precision of sampling; set by :meth:`prepare`."""
 
+    def learn(self, workshop: Workshop, folder: Path) -> None:
+        """Train on the task's training images; write the weights and the recall per class on validation images.
 
-def load(workshop: Workshop, settings: ClassifierSettings, folder: Path) -> ImageClassifier:
-    """What :func:`learn` left, on the device and in the precision of sampling."""
-    from grasp_bench import seeds
-    from grasp_bench.downstream.networks import build
-    from grasp_bench.io import read_tensors
+        Both go into ``folder``; the recalls say how far the classifier is biased to the head. Raises
+        :class:`UserError` for a task with a single class or no validation images, and for a network that does not take
+        its images.
+        """
+        from grasp_bench.downstream import classifier, networks
+        from grasp_bench.io import write_json, write_tensors
 
-    channels, _, _ = _image_shape(workshop.data().train)
-    with seeds.global_seed(workshop.generator("classifier")):  # fresh weights, which the learned ones replace
-        network = build(settings.network, channels, len(workshop.task.classes()))
-    network.load_state_dict(read_tensors(folder / WEIGHTS))
-    network.to(workshop.device, workshop.dtype).requires_grad_(False).eval()
-    return ImageClassifier(network, settings.recipe)
+        data, names, recipe = workshop.data(), [info.name for info in workshop.task.classes()], self.config.recipe
+        task, device, say = workshop.spec.task.name, workshop.device, workshop.progress.say
+        owner = f"guidance {workshop.spec.guidance.name} trains a classifier"
+        if len(names) < 2:
+            raise UserError(f"{owner}, and task {task} has a single class. Choose another guidance.")
+        if len(data.validation) == 0:
+            raise UserError(
+                f"{owner} and chooses its weights on validation images, and task {task} has none. Give it some (its "
+                "validation split, or a validation_share above 0), or choose another guidance."
+            )
+        channels, height, _ = _image_shape(data.train)
+        networks.check(recipe.network, channels, recipe.resolution or height, len(names))
+        key = ("guide", task, workshop.spec.seed)  # one classifier, whichever guidance asks it
+        with workshop.progress.task("classifier for guidance", recipe.epochs) as advance:
+            model = classifier.train(
+                data.train, data.validation, len(names), recipe, key, folder / "training", device, advance, say
+            )
+        predicted = classifier.probabilities(model, data.validation, recipe, device).argmax(1)
+        right, labels = predicted == data.validation.labels, data.validation.labels
+        recall = {names[label]: float(right[labels == label].mean()) for label in sorted(set(labels.tolist()))}
+        write_json(folder / REPORT, {"validation_recall": recall})
+        write_tensors(folder / WEIGHTS, model.state_dict())
+
+    def prepare(self, workshop: Workshop, folder: Path | None) -> None:
+        from grasp_bench import seeds
+        from grasp_bench.downstream.networks import build
+        from grasp_bench.io import read_tensors
+
+        assert folder is not None  # it learns
+        channels, _, _ = _image_shape(workshop.data().train)
+        with seeds.global_seed(workshop.generator("classifier")):  # fresh weights, which the learned ones replace
+            network = build(self.config.network, channels, len(workshop.task.classes()))
+        network.load_state_dict(read_tensors(folder / WEIGHTS))
+        network.to(workshop.device, workshop.dtype).requires_grad_(False).eval()
+        self.classify = ImageClassifier(network, self.config.recipe)
 
 
 def _image_shape(split: Split) -> tuple[int, int, int]:

@@ -55,7 +55,7 @@ class LinearAdaptiveGuidance(Guidance[LinearSettings]):
     coefficients: torch.Tensor
     """(G, 2 G) for G steps in the first half; set by :meth:`prepare`."""
     count: int
-    """Sampling steps that they were learned for."""
+    """Number of sampling steps that the coefficients were learned for."""
 
     def evaluations(self, steps: int) -> int:
         """A second one in every other step of the first half; the trajectories that are learned from do not count."""

@@ -40,7 +40,7 @@ class WeakNetworkGuidance(Guidance[C_co]):
             self.weak = workshop.second(self.weak_weights(workshop))
 
     def weak_weights(self, workshop: Workshop) -> dict[str, torch.Tensor] | None:
-        """Weights of the method for the weaker network; None: it is the pretrained one."""
+        """Weights of the method for the weaker network; None if that is the pretrained network."""
         raise NotImplementedError
 
     @property

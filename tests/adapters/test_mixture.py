@@ -12,8 +12,7 @@ from grasp_bench.adapters.mixture import (
     balance,
     sample_features,
 )
-from grasp_bench.adapters.residual import RoutedAdapter
-from grasp_bench.adapters.routing import BASE_ONLY, Route
+from grasp_bench.adapters.residual import BASE_ONLY, Route, RoutedAdapter
 from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.scope import checkpoint, scope

@@ -169,7 +169,7 @@ def test_gradients_find_classes_with_opposite_targets(backbone: TinySD3) -> None
 
 
 def test_classes_of_the_same_image_have_the_same_gradient_however_many_they_have(backbone: TinySD3) -> None:
-    from grasp_bench.adapters.gradients import class_gradients
+    from grasp_bench.adapters.clustering import class_gradients
 
     train = shades(3, 2, lambda label: 0)
     pixels = np.zeros((6, 1, 8, 8), np.uint8)

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from grasp_bench.adapters.residual import RoutedAdapter
-from grasp_bench.adapters.routing import BASE_ONLY, Route
+from grasp_bench.adapters.residual import BASE_ONLY, Route, RoutedAdapter
 from grasp_bench.contracts.scope import checkpoint, scope
 
 WIDTH = 8

@@ -12,7 +12,7 @@ from helpers.attaching import BATCH, forward, sample, train
 from PIL import Image
 
 from grasp_bench import seeds
-from grasp_bench.adapters.partition_picture import draw_partition
+from grasp_bench.adapters.partition import draw_partition
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.contracts.method import Condition

@@ -15,7 +15,7 @@ from helpers.attaching import attach, forward, sample, train
 from pydantic import ValidationError
 
 from grasp_bench import plugins
-from grasp_bench.adapters.low_rank import WITHOUT_EXPERT
+from grasp_bench.adapters.residual import WITHOUT_EXPERT
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines import cm, coral
 from grasp_bench.baselines.cbdm import Cbdm

@@ -4,8 +4,7 @@ import pytest
 import torch
 from helpers.attaching import attached, forward, sample, train
 
-from grasp_bench.adapters.residual import RoutedAdapter
-from grasp_bench.adapters.routing import BASE_ONLY
+from grasp_bench.adapters.residual import BASE_ONLY, RoutedAdapter
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.scope import current_scope
 from grasp_bench.errors import UserError

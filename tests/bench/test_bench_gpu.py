@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from grasp_bench.adapters.routing import Route
+from grasp_bench.adapters.residual import Route
 from grasp_bench.contracts.scope import current_scope, scope
 
 from . import bench_gpu, recording

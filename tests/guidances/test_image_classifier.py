@@ -16,10 +16,25 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.guidance import Workshop
 from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
-from grasp_bench.guidances import image_classifier
-from grasp_bench.guidances.image_classifier import REPORT, WEIGHTS, ClassifierSettings
+from grasp_bench.guidances.image_classifier import (
+    REPORT,
+    WEIGHTS,
+    ClassifierGuided,
+    ClassifierSettings,
+    ImageClassifier,
+)
 
 SETTINGS = ClassifierSettings(epochs=6)
+
+
+def learn(shop: Workshop, settings: ClassifierSettings, folder: Path) -> None:
+    ClassifierGuided(settings).learn(shop, folder)
+
+
+def load(shop: Workshop, settings: ClassifierSettings, folder: Path) -> ImageClassifier:
+    guidance = ClassifierGuided(settings)
+    guidance.prepare(shop, folder)
+    return guidance.classify
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +45,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 @pytest.fixture(scope="module")
 def folder(shop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("guide")
-    image_classifier.learn(shop, SETTINGS, made)
+    learn(shop, SETTINGS, made)
     return made
 
 
@@ -39,7 +54,7 @@ def with_data(shop: Workshop, **splits: Split) -> Workshop:
 
 
 def test_what_is_loaded_is_what_was_learned(shop: Workshop, folder: Path) -> None:
-    classify = image_classifier.load(shop, SETTINGS, folder)
+    classify = load(shop, SETTINGS, folder)
     validation = shop.data().validation
     images = torch.from_numpy(validation.all_images())
     predicted = classify(images.double() / 127.5 - 1).argmax(1).numpy()
@@ -62,14 +77,14 @@ def test_it_never_sees_a_test_image_and_draws_from_no_global_generator(
     torch.manual_seed(7)
     before = torch.get_rng_state()
     blind = with_data(shop, test=replace(shop.data().test, read=refuse))
-    image_classifier.learn(blind, SETTINGS, tmp_path)
-    image_classifier.load(blind, SETTINGS, tmp_path)
+    learn(blind, SETTINGS, tmp_path)
+    load(blind, SETTINGS, tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     assert (tmp_path / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
 
 
 def test_images_are_read_at_the_resolution_of_training(shop: Workshop, folder: Path) -> None:
-    classify = image_classifier.load(shop, ClassifierSettings(epochs=6, resolution=16), folder)
+    classify = load(shop, ClassifierSettings(epochs=6, resolution=16), folder)
     seen: list[torch.Size] = []
     classify.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
     classify(torch.zeros(2, 1, 8, 8))
@@ -79,7 +94,7 @@ def test_images_are_read_at_the_resolution_of_training(shop: Workshop, folder: P
 def test_a_task_without_validation_images_is_refused(shop: Workshop, tmp_path: Path) -> None:
     empty = Split([], np.zeros(0, int), [], lambda indices: np.zeros((0, 1, 8, 8), np.uint8))
     with pytest.raises(UserError, match=r"validation images, and task digits-lt has none\. Give it some"):
-        image_classifier.learn(with_data(shop, validation=empty), SETTINGS, tmp_path)
+        learn(with_data(shop, validation=empty), SETTINGS, tmp_path)
 
 
 def test_a_task_with_one_class_is_refused(shop: Workshop, tmp_path: Path) -> None:
@@ -88,12 +103,12 @@ def test_a_task_with_one_class_is_refused(shop: Workshop, tmp_path: Path) -> Non
             return super().classes()[:1]
 
     with pytest.raises(UserError, match="a single class"):
-        image_classifier.learn(replace(shop, task=OneClass(shop.task.config)), SETTINGS, tmp_path)
+        learn(replace(shop, task=OneClass(shop.task.config)), SETTINGS, tmp_path)
 
 
 def test_a_network_that_does_not_take_the_images_is_refused(shop: Workshop, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected small-cnn or timm:"):
-        image_classifier.learn(shop, ClassifierSettings(network="smal-cnn"), tmp_path)
+        learn(shop, ClassifierSettings(network="smal-cnn"), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["pixels", "autoencoder"])
