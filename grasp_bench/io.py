@@ -102,6 +102,17 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file that was fetched. Raises :class:`UserError` for anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}). Fetch it again.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object. Fetch it again.")
+    return value
+
+
 def png(figure: Figure) -> bytes:
     """A matplotlib figure as a PNG file whose bytes depend on what is drawn alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

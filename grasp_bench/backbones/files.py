@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import file_digest
+from grasp_bench.io import file_digest, read_object
 
 PIPELINE = "model_index.json"
 WEIGHTS = dict.fromkeys(("transformer", "vae"), "diffusion_pytorch_model.safetensors")
@@ -41,19 +41,19 @@ class SavedPipeline:
     @property
     def index(self) -> dict[str, Any]:
         """Its ``model_index.json``: the parts' classes, and what the pipeline itself is set to."""
-        return _json(self.folder / PIPELINE)
+        return read_object(self.folder / PIPELINE)
 
     def setting(self, part: str, name: str) -> Any:
         """A value of a model's configuration. Raises :class:`UserError` where it has none of that name."""
         path = self.folder / part / "config.json"
-        config = _json(path)
+        config = read_object(path)
         if name not in config:
             raise UserError(f"{path}: has no {name!r}, which `save_pretrained` writes. Fetch it again.")
         return config[name]
 
     def scheduler_config(self) -> dict[str, Any]:
         """The saved scheduler's settings."""
-        return _json(self.folder / "scheduler" / "scheduler_config.json")
+        return read_object(self.folder / "scheduler" / "scheduler_config.json")
 
     def variant(self, part: str) -> str | None:
         """What ``from_pretrained(variant=...)`` asks for a model's weights: "fp16", or None of the plain ones."""
@@ -121,7 +121,7 @@ def check_family(
     if found == FORMER_CLASS and transformer in FORMER_NAMES.values():
         config = folder / "transformer" / "config.json"
         # where config.json is missing, that is said later, with all else that is
-        found = FORMER_NAMES.get(_json(config).get("norm_type", ""), found) if config.is_file() else transformer
+        found = FORMER_NAMES.get(read_object(config).get("norm_type", ""), found) if config.is_file() else transformer
     if found != transformer:
         raise UserError(
             f"{index}: its transformer is of the class {found}, expected {transformer}. "
@@ -167,7 +167,7 @@ def _with_shards(folder: Path, name: str) -> list[str]:
     """A file of weights, or an index and the files it names."""
     if name.endswith(".safetensors"):
         return [name]
-    return [name, *sorted(set(_json(folder / name).get("weight_map", {}).values()))]
+    return [name, *sorted(set(read_object(folder / name).get("weight_map", {}).values()))]
 
 
 def _names(folder: Path) -> set[str]:
@@ -177,7 +177,7 @@ def _names(folder: Path) -> set[str]:
 
 def _classes(index: Path) -> dict[str, str]:
     """Part → its class, of those that are not null."""
-    named = {part: value for part, value in _json(index).items() if isinstance(value, list) and len(value) == 2}
+    named = {part: value for part, value in read_object(index).items() if isinstance(value, list) and len(value) == 2}
     return {part: name for part, (_, name) in named.items() if name is not None}
 
 
@@ -236,13 +236,3 @@ def _weights_digest(path: Path) -> str:
         file.seek(max(start, size - EDGE))
         digest.update(file.read())
     return digest.hexdigest()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}). Fetch it again.") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object. Fetch it again.")
-    return value

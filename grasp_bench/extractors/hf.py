@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.network import NetworkExtractor, Preprocessing
 from grasp_bench.extractors.weights import drawn_apart, refuse
+from grasp_bench.io import digest, file_digest, read_object
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +35,6 @@ class HuggingFace(NetworkExtractor):
 
     @classmethod
     def from_weights(cls, weights: Path | None, argument: str = "") -> Self:
-        from grasp_bench.io import digest, file_digest
-
         refuse(weights, "hf", f": they are in the folder {argument}")
         folder = _folder(argument)
         files = _files(folder)
@@ -77,7 +75,7 @@ def _files(folder: Path) -> list[Path]:
     """The files that the features depend on. Raises :class:`UserError` for those that are missing."""
     weights = [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        parts = sorted(set(_json(folder / INDEX)["weight_map"].values()))
+        parts = sorted(set(read_object(folder / INDEX)["weight_map"].values()))
         weights = [folder / INDEX, *(folder / name for name in parts)]
     files = [folder / CONFIG, folder / PREPROCESSING, *weights]
     if missing := [path.name for path in files if not path.is_file()]:
@@ -89,18 +87,8 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object.")
-    return value
-
-
 def _preprocessing(path: Path) -> Preprocessing:
-    config = _json(path)
+    config = read_object(path)
     size = config.get("crop_size") if config.get("do_center_crop") and "crop_size" in config else config.get("size")
     sides = {"height": size, "width": size} if isinstance(size, int) else dict(size or {})
     if "shortest_edge" in sides:
