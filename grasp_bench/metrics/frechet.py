@@ -10,6 +10,8 @@ from grasp_bench.contracts.metric import FeatureMetric, Sets
 from grasp_bench.metrics._arrays import as_pair
 from grasp_bench.seeds import rng
 
+SIZES = 15  # of subsets, through whose distances the line of FD∞ goes
+
 
 class FrechetDistance(FeatureMetric):
     """Fréchet distance: how far apart two Gaussians are
@@ -83,33 +85,26 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
     return _distance(real.mean(axis=0), _scaled(real), fake)
 
 
-def frechet_distance_infinity(
-    real: np.ndarray, fake: np.ndarray, *, key: tuple[str | int, ...], points: int = 15, minimum: int | None = None
-) -> float:
+def frechet_distance_infinity(real: np.ndarray, fake: np.ndarray, *, key: tuple[str | int, ...]) -> float:
     """Fréchet distance of ``real`` (n, d) and endlessly many rows like ``fake`` (m, d), by extrapolation.
 
-    ``points`` sizes lie evenly between ``minimum`` and m; at each, the distance of as many random rows of ``fake``
-    from all of ``real`` is taken. The result is the intercept of a straight line through these distances over 1/size
-    (Chong and Forsyth, Effectively Unbiased FID and Inception Score, CVPR 2020). It may be below zero. What the count
-    of ``real`` adds stays in it. Below about 2d rows the distance is no straight line in 1/size, and the intercept
-    comes out too low: ``minimum`` is therefore m/10, as in the paper, or 2d where that is more, but no more than m/2.
+    15 sizes lie evenly between the least and m; at each, the distance of as many random rows of ``fake`` from all of
+    ``real`` is taken. The result is the intercept of a straight line through these distances over 1/size (Chong and
+    Forsyth, Effectively Unbiased FID and Inception Score, CVPR 2020). It may be below zero. What the count of ``real``
+    adds stays in it. Below about 2d rows the distance is no straight line in 1/size, and the intercept comes out too
+    low: the least size is therefore m/10, as in the paper, or 2d where that is more, but no more than m/2.
 
     Rows are drawn by ``key`` and their position: the order of ``fake`` matters as another key does, that of ``real``
     does not.
 
-    Raises ValueError for fewer than two points, a minimum below two, fewer than minimum + points − 1 rows of
-    ``fake`` (sizes would coincide), and as :func:`frechet_distance` does.
+    Raises ValueError for so few rows of ``fake`` that sizes would coincide, and as :func:`frechet_distance` does.
     """
     real, fake = as_pair(real, fake, minimum=2)
     n = len(fake)
-    least = max(2, n // 10, min(2 * fake.shape[1], n // 2)) if minimum is None else minimum
-    if points < 2 or least < 2:
-        raise ValueError(f"points = {points} and minimum = {least}, expected at least 2 of each")
-    if n < least + points - 1:
-        raise ValueError(
-            f"fake: n = {n}, at least {least + points - 1} rows are needed for {points} sizes from {least}"
-        )
-    sizes = np.linspace(least, n, points).round().astype(int)
+    least = max(2, n // 10, min(2 * fake.shape[1], n // 2))
+    if n < least + SIZES - 1:
+        raise ValueError(f"fake: n = {n}, at least {least + SIZES - 1} rows are needed for {SIZES} sizes from {least}")
+    sizes = np.linspace(least, n, SIZES).round().astype(int)
     mean, scaled = real.mean(axis=0), _scaled(real)
     root = _root(scaled) if min(len(real), n) >= real.shape[1] else None
     stream = rng("frechet-subsets", *key)

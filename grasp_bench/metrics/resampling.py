@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,11 +31,9 @@ class Resamples:
     """Values of resampled images."""
 
     values: Mapping[str, np.ndarray]
-    """Name of a metric → its value in every resample (resamples,). Empty where there is a ``reason``."""
-    real_units: int
-    fake_units: int
-    resamples: int
-    reason: str | None = None
+    """Name of a metric → its value in every resample (resamples,). Empty where there is a reason."""
+    units: Resampled
+    """An interval without ends: the numbers of units and resamples, and the reason why there are no values."""
 
     def interval(self, metric: Metric, value: float) -> Resampled:
         """The interval of ``metric`` about its ``value``.
@@ -44,12 +42,12 @@ class Resamples:
         ones: its percentiles are moved so that the mean over the resamples falls on the value, and are clipped to the
         metric's bounds.
         """
-        if self.reason:
-            return Resampled(None, None, None, self.real_units, self.fake_units, self.resamples, self.reason)
+        if self.units.reason:
+            return self.units
         values = self.values[metric.name]
         shift = value - float(values.mean())
         low, high = (float(np.clip(end + shift, *metric.bounds)) for end in np.percentile(values, [2.5, 97.5]))
-        return Resampled(low, high, shift, self.real_units, self.fake_units, self.resamples)
+        return replace(self.units, low=low, high=high, shift=shift)
 
 
 def resample(
@@ -66,8 +64,9 @@ def resample(
     """
     real, fake = units
     sizes = len(np.unique(real)), len(np.unique(fake))
+    found = Resampled(None, None, None, *sizes, resamples)
     if min(sizes) < 2:
-        return Resamples({}, *sizes, resamples, f"{min(sizes)} unit, at least 2 are needed")
+        return Resamples({}, replace(found, reason=f"{min(sizes)} unit, at least 2 are needed"))
     rounds = [
         measure(*rows)
         for rows in zip(
@@ -77,17 +76,18 @@ def resample(
         )
     ]
     if empty := sum(not each for each in rounds):
-        return Resamples({}, *sizes, resamples, f"{empty} of {resamples} resamples hold too few images")
-    return Resamples({name: np.array([each[name] for each in rounds]) for name in rounds[0]}, *sizes, resamples)
+        return Resamples({}, replace(found, reason=f"{empty} of {resamples} resamples hold too few images"))
+    return Resamples({name: np.array([each[name] for each in rounds]) for name in rounds[0]}, found)
 
 
 def mean_resamples(each: Sequence[Resamples], metric: Metric) -> Resamples:
     """The mean of ``metric`` over several sets, each resampled by itself: their units add up."""
-    sizes = sum(one.real_units for one in each), sum(one.fake_units for one in each)
-    if reason := next((one.reason for one in each if one.reason), None):
-        return Resamples({}, *sizes, each[0].resamples, reason)
-    values = [one.values[metric.name] for one in each if metric.name in one.values]
-    return Resamples({metric.name: np.mean(values, axis=0)} if values else {}, *sizes, each[0].resamples)
+    units = [one.units for one in each]
+    sizes = sum(one.real_units for one in units), sum(one.fake_units for one in units)
+    reason = next((one.reason for one in units if one.reason), None)
+    values = [] if reason else [one.values[metric.name] for one in each if metric.name in one.values]
+    found = Resampled(None, None, None, *sizes, units[0].resamples, reason)
+    return Resamples({metric.name: np.mean(values, axis=0)} if values else {}, found)
 
 
 def resampled_rows(units: np.ndarray, resamples: int, stream: np.random.Generator) -> Iterator[np.ndarray]:

@@ -30,8 +30,7 @@ class LabelledFeatures:
         """These features in the order of their ids."""
         if self.ids is None:
             return self
-        ids = self.ids
-        order = np.array(sorted(range(len(ids)), key=lambda row: ids[row]), dtype=np.int64)
+        order = np.argsort(np.asarray(self.ids), kind="stable")
         units = None if self.units is None else self.units[order]
         return LabelledFeatures(self.features[order], self.labels[order], None, units)
 

@@ -14,8 +14,8 @@ from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.task import Split
 from grasp_bench.downstream import classifier
 from grasp_bench.downstream.augment import augment
+from grasp_bench.downstream.classifier import topped_up
 from grasp_bench.downstream.networks import build, check
-from grasp_bench.downstream.sources import topped_up
 from grasp_bench.errors import UserError
 
 CPU = torch.device("cpu")

@@ -36,7 +36,7 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
 
 
 def _images(context: Context, source: str) -> Split:
-    from grasp_bench.downstream.sources import topped_up
+    from grasp_bench.downstream.classifier import topped_up
 
     if source == "real":
         return context.data.train
