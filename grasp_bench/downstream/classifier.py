@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,20 +29,6 @@ PREDICTED_AT_ONCE = 500
 Key = tuple[str | int, ...]
 
 
-class LabelledImages(Protocol):
-    """Images by index, with their classes; a task's splits are an example."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Class indices (n,)."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def read(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Indices (k,) → uint8 (k, C, H, W)."""
-
-
 @dataclass
 class _Progress:
     epoch: int = 0
@@ -54,8 +39,8 @@ class _Progress:
 
 
 def train(
-    images: LabelledImages,
-    validation: LabelledImages,
+    images: Split,
+    validation: Split,
     classes: int,
     recipe: Recipe,
     key: Key,
@@ -117,19 +102,19 @@ def train(
 
 
 @torch.inference_mode()
-def probabilities(model: torch.nn.Module, images: LabelledImages, recipe: Recipe, device: torch.device) -> np.ndarray:
+def probabilities(model: torch.nn.Module, images: Split, recipe: Recipe, device: torch.device) -> np.ndarray:
     """Predicted class probabilities of every image, without augmentation: float32 (n, classes)."""
     rows = np.array_split(np.arange(len(images)), max(1, -(-len(images) // PREDICTED_AT_ONCE)))
     found = [model(_scaled(images.read(each), recipe, device)).float().softmax(dim=1).cpu() for each in rows]
     return torch.cat(found).numpy()
 
 
-def _reader(images: LabelledImages) -> Callable[[np.ndarray], np.ndarray]:
+def _reader(images: Split) -> Callable[[np.ndarray], np.ndarray]:
     """A function that reads images, from memory where all of them fit."""
     size = images.read(np.arange(1)).nbytes * len(images)
     if size > IN_MEMORY:
         return images.read
-    kept = images.read(np.arange(len(images)))
+    kept = images.all_images()
     return lambda indices: kept[indices]
 
 
@@ -175,7 +160,7 @@ def _class_weights(labels: np.ndarray, classes: int, recipe: Recipe) -> torch.Te
 
 def _select(
     model: torch.nn.Module,
-    validation: LabelledImages,
+    validation: Split,
     classes: int,
     recipe: Recipe,
     device: torch.device,

@@ -77,28 +77,20 @@ class NetworkExtractor(PretrainedExtractor):
         return outputs
 
     def _batch(self, images: list[np.ndarray]) -> np.ndarray:
-        import torch
-
-        groups = self._of_one_size(images)
-        if self.preprocessing is not None:
-            positions = [position for group, _ in groups for position in group]
-            groups = [(positions, torch.cat([self.preprocessing(stack) for _, stack in groups]))]
-        rows = [row for _, inputs in groups for row in self._rows(inputs)]
-        order = [position for group, _ in groups for position in group]
-        return torch.stack([row for _, row in sorted(zip(order, rows, strict=True), key=lambda pair: pair[0])]).numpy()
-
-    def _of_one_size(self, images: list[np.ndarray]) -> list[tuple[list[int], torch.Tensor]]:
-        """Positions in ``images`` and the images there as RGB, uint8 (k, 3, H, W), for every size that occurs."""
         import numpy as np
         import torch
 
         by_size: dict[tuple[int, ...], list[int]] = {}
         for position, image in enumerate(images):
             by_size.setdefault(image.shape[1:], []).append(position)
-        return [
-            (group, torch.from_numpy(np.stack([np.broadcast_to(images[i], (3, *size)) for i in group])).to(self.device))
+        inputs = [  # as RGB, uint8 (k, 3, H, W), for every size that occurs
+            torch.from_numpy(np.stack([np.broadcast_to(images[i], (3, *size)) for i in group])).to(self.device)
             for size, group in by_size.items()
         ]
+        if self.preprocessing is not None:
+            inputs = [torch.cat([self.preprocessing(each) for each in inputs])]
+        rows = torch.cat([self._rows(each) for each in inputs]).numpy()
+        return rows[np.argsort(np.concatenate(list(by_size.values())))]
 
     def _rows(self, inputs: torch.Tensor) -> torch.Tensor:
         """The network's outputs on the CPU, float64 (n, d)."""

@@ -52,7 +52,12 @@ def stratified_bootstrap(
     Raises ValueError for no tasks, fewer than two runs of a task (no spread), NaN and infinity in scores or statistic,
     and no resamples.
     """
-    runs = _tasks(scores)
+    runs = [_finite(f"scores[{i}]", values) for i, values in enumerate(scores)]
+    if not runs:
+        raise ValueError("scores: expected at least one task, got none")
+    for i, task in enumerate(runs):
+        if task.ndim != 1 or len(task) < 2:
+            raise ValueError(f"scores[{i}]: expected at least 2 runs of shape (n,), got shape {task.shape}")
     if resamples < 1:
         raise ValueError(f"resamples = {resamples}, expected at least 1")
     stream = rng("stratified-bootstrap", seed)
@@ -64,17 +69,6 @@ def stratified_bootstrap(
         )
     low, high = np.percentile(found[1:], [2.5, 97.5]).tolist()
     return Aggregate(float(found[0]), low, high, resamples)
-
-
-def _tasks(scores: Sequence[ArrayLike]) -> list[np.ndarray]:
-    """Each task's runs as float64 (n,)."""
-    runs = [_finite(f"scores[{i}]", values) for i, values in enumerate(scores)]
-    if not runs:
-        raise ValueError("scores: expected at least one task, got none")
-    for i, task in enumerate(runs):
-        if task.ndim != 1 or len(task) < 2:
-            raise ValueError(f"scores[{i}]: expected at least 2 runs of shape (n,), got shape {task.shape}")
-    return runs
 
 
 def _finite(name: str, values: ArrayLike) -> np.ndarray:

@@ -70,19 +70,14 @@ def tiers(
         if p is not None and p < alpha and (comparisons[pair].mean < 0) == (direction == "lower")
     }  # on the shared seeds, too: methods with other seeds besides may be ordered otherwise there
     smallest = [found.smallest_p for found in tested.values() if found.smallest_p is not None]
-    return Tiers(
-        tier=_assigned(order, worse),
-        comparisons=comparisons,
-        adjusted=adjusted,
-        can_separate=bool(smallest) and min(smallest) * len(smallest) < alpha,
-    )
-
-
-def _assigned(order: list[str], worse: set[tuple[str, str]]) -> dict[str, int]:
-    """Method → tier, in the ``order`` of means; ``worse`` holds (better, worse) pairs that differ."""
     tier: dict[str, int] = {}
     for best in order:
         if best not in tier:
             level = max(tier.values(), default=0) + 1
             tier |= {method: level for method in order if method not in tier and (best, method) not in worse}
-    return {method: tier[method] for method in order}
+    return Tiers(
+        tier={method: tier[method] for method in order},
+        comparisons=comparisons,
+        adjusted=adjusted,
+        can_separate=bool(smallest) and min(smallest) * len(smallest) < alpha,
+    )

@@ -103,8 +103,8 @@ def metric_checks(name: str, settings: Sequence[str] = ()) -> list[Check]:
     """The checks of the metric ``name``, on random features or predictions."""
     plugin = plugins.load("metrics", name)
     _refuse_settings(f"metric {name}", settings)
-    own = "on_features" if issubclass(plugin, FeatureMetric) else "on_predictions"
-    return _checks("metrics", plugin, ["on_numbers", own], (plugin(),))
+    of_other_kind = ("resamples",) if issubclass(plugin, FeatureMetric) else ("minimum", "scored")
+    return [each for each in _checks("metrics", plugin, ["on_numbers"], (plugin(),)) if each.name not in of_other_kind]
 
 
 def _checks(kind: plugins.Kind, plugin: Any, places: Sequence[str], *arguments: tuple[Any, ...]) -> list[Check]:

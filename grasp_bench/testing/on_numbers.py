@@ -9,6 +9,8 @@ import numpy as np
 
 from grasp_bench import plugins
 from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Predictions, Sets
+from grasp_bench.metrics.protocol import Protocol
+from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
 from grasp_bench.testing.checks import NotApplicable, require
 
 IMAGES, WIDTH, CLASSES = 64, 6, 4
@@ -97,3 +99,66 @@ def order(subject: Subject) -> None:
     arrays = {name: each[::-1].copy() for name, each in vars(subject.given()).items() if isinstance(each, np.ndarray)}
     first, again = subject.number(subject.given()), subject.number(replace(subject.given(), **arrays))
     require(np.allclose(first, again, rtol=ROUNDING, atol=ROUNDING), f"{first}, and in another order {again}")
+
+
+def direction(subject: Subject) -> None:
+    """By its direction, held-out real images and the real images themselves score better than images with the flaw that
+    it declares as worse_with; or good predictions better than predictions of random classes.
+    """
+    if subject.kind is FeatureMetric:
+        _prefer_real(subject)
+        return
+    given = subject.predictions()
+    random = np.random.default_rng(1).dirichlet([0.1] * CLASSES, IMAGES)
+    if subject.metric.counts_classes:
+        random = np.roll(np.eye(CLASSES)[given.labels], 1, 1)
+    good, bad = (float(subject.number(each).sum()) for each in (given, replace(given, probabilities=random, found={})))
+    subject.prefer(good, bad, "{}, and {} for random classes")
+
+
+def _prefer_real(subject: Subject) -> None:
+    given, state, flaw = subject.features(), np.random.default_rng(1), subject.metric.worse_with
+    assert given.train is not None
+    flawed = {
+        "noise": given.held_out + state.normal(0, 4, given.held_out.shape),
+        "collapse": given.held_out[:1] + state.normal(0, 1e-3, given.held_out.shape),
+        "copies": given.train[:IMAGES] + 1e-9,
+    }
+    images = {"held-out real images": given.held_out.copy(), "the real images themselves": given.real.copy()}
+    bad = float(subject.number(replace(given, generated=flawed[flaw], found={})))
+    for words, generated in images.items():
+        good = float(subject.number(replace(given, generated=generated, found={})))
+        subject.prefer(good, bad, f"{{}} for {words}, {{}} with {flaw}")
+
+
+def minimum(subject: Subject) -> None:
+    """It gives a finite number for as few images as it says that it needs."""
+    images = subject.metric.minimum(K)
+    value = float(subject.number(subject.features(images)))
+    require(np.isfinite(value), f"{value} for {images} images")
+
+
+def scored(subject: Subject) -> None:
+    """It goes through a comparison of groups of classes with a bootstrap, as in a run."""
+    labels, given = np.arange(2 * IMAGES) % 2, subject.features()
+    assert given.train is not None
+    real = LabelledFeatures(np.concatenate([given.real, given.held_out]), labels)
+    fake, train = LabelledFeatures(given.generated, labels[:IMAGES]), LabelledFeatures(given.train, labels)
+    members = {"first": np.array([0]), "all": np.arange(2)}
+    protocol = Protocol((subject.metric,), draws=2, resamples=2)
+    for score in group_scores(real, fake, ["a", "b"], members, protocol, train):
+        if score.n >= subject.metric.minimum(K):
+            require(score.value is not None, f"no value for {score.scope} {score.name} of n = {score.n}")
+
+
+def resamples(subject: Subject) -> None:
+    """An image counts as often as a resample holds it, and a class that it does not hold gives NaN."""
+    given = subject.predictions()
+    weights = np.random.default_rng(2).integers(0, 3, (2, IMAGES)).astype(np.float64)
+    weights[1, given.labels == 0] = 0
+    given = replace(given, weights=weights, found={})
+    found, expected = subject.metric.weighted(given), ClassifierMetric.weighted(subject.metric, given)
+    require(found.shape == (2, CLASSES), f"an array of shape {found.shape}, expected (2, {CLASSES})")
+    require(np.isnan(found[1, 0]), f"{found[1, 0]} for a class without images")
+    kept = np.allclose(found, expected, rtol=ROUNDING, equal_nan=True)
+    require(kept, f"{found}, and of repeated images {expected}")
