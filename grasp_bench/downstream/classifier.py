@@ -193,11 +193,7 @@ def _save(
 
 
 def _restore(
-    folder: Path,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: Tensors,
-    say: Callable[[str], None],
+    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, best: Tensors, say: Callable[[str], None]
 ) -> _Progress:
     """Restore the newest undamaged checkpoint, if there is one."""
     for _, path in reversed(find_checked(folder, KIND)):

@@ -28,10 +28,7 @@ class ClassificationScores:
 
 
 def classification_scores(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    class_groups: np.ndarray,
-    metrics: Sequence[ClassifierMetric],
+    labels: np.ndarray, probabilities: np.ndarray, class_groups: np.ndarray, metrics: Sequence[ClassifierMetric]
 ) -> dict[str, ClassificationScores]:
     """Scores of every group and of "all", from ``labels`` (n,) and ``probabilities`` (classifiers, n, classes).
 

@@ -55,10 +55,7 @@ class Counts:
 
 
 def plan_counts(
-    real_counts: np.ndarray,
-    fake_counts: np.ndarray,
-    members: Mapping[str, np.ndarray],
-    protocol: Protocol,
+    real_counts: np.ndarray, fake_counts: np.ndarray, members: Mapping[str, np.ndarray], protocol: Protocol
 ) -> Counts:
     """The counts for real and generated images (classes,), and groups' class indices ``members``.
 

@@ -89,12 +89,7 @@ def source(backbone: str) -> str:
 def planned(backbone: str, method: str, settings: Sequence[str] = (), **guidance: Any) -> Plan:
     """A run of a few steps on the embedded task."""
     found = plan(
-        method=method,
-        task="digits-lt",
-        budget=SMOKE,
-        backbone=source(backbone),
-        method_settings=settings,
-        **guidance,
+        method=method, task="digits-lt", budget=SMOKE, backbone=source(backbone), method_settings=settings, **guidance
     )
     return replace(found, spec=found.spec.model_copy(update={"budget": found.spec.budget.model_copy(update=BUDGET)}))
 
