@@ -160,11 +160,11 @@ def _check_counts(sources: list[Source], names: list[str], members: dict[str, np
     import numpy as np
 
     from grasp_bench.cli.score_input import indices_of
-    from grasp_bench.metrics.groups import plan_counts, require
+    from grasp_bench.metrics.groups import require
 
     counts = [np.bincount(indices_of(each, names), minlength=len(names)) for each in sources]
     try:
-        require(plan_counts(counts[0], counts[1], members, protocol), counts[0], counts[1], names, members, protocol)
+        require(counts[0], counts[1], names, members, protocol)
     except ValueError as error:
         raise UserError(f"too few images: {error}") from error
     least = max(1, *(metric.train_minimum for metric in protocol.metrics))

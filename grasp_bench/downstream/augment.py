@@ -40,14 +40,10 @@ def _rotate(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     angles = (torch.rand(len(images), generator=generator) * 2 - 1) * math.radians(DEGREES)
     cosines, sines = angles.cos(), angles.sin()
     height, width = images.shape[2:]
-    rows = torch.stack(
-        [
-            torch.stack([cosines, -sines * height / width, torch.zeros_like(sines)], dim=1),
-            torch.stack([sines * width / height, cosines, torch.zeros_like(sines)], dim=1),
-        ],
-        dim=1,
-    )
-    grid = functional.affine_grid(rows.to(images), list(images.shape), align_corners=False)
+    zeros = torch.zeros_like(sines)
+    entries = [cosines, -sines * height / width, zeros, sines * width / height, cosines, zeros]
+    matrices = torch.stack(entries, dim=1).view(-1, 2, 3)
+    grid = functional.affine_grid(matrices.to(images), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

@@ -91,7 +91,11 @@ def train(
             step += 1
         progress.epoch += 1
         if recipe.patience is not None:
-            _select(model.eval(), validation, classes, recipe, device, progress, best)
+            accuracy = _balanced_accuracy(model.eval(), validation, recipe, device)
+            progress.stale += 1
+            if accuracy > progress.best:
+                progress.best, progress.stale = accuracy, 0
+                best.update({name: value.detach().clone() for name, value in model.state_dict().items()})
         _save(folder, model, optimizer, best, progress)
         advance(1)
     advance(recipe.epochs - progress.epoch)
@@ -158,23 +162,9 @@ def _class_weights(labels: np.ndarray, classes: int, recipe: Recipe) -> torch.Te
     return torch.from_numpy(weights).float()
 
 
-def _select(
-    model: torch.nn.Module,
-    validation: Split,
-    classes: int,
-    recipe: Recipe,
-    device: torch.device,
-    progress: _Progress,
-    best: Tensors,
-) -> None:
-    """Keep the weights if their balanced accuracy on validation images is the best so far."""
-    predicted = probabilities(model, validation, recipe, device).argmax(1)
-    there = np.unique(validation.labels)
-    accuracy = float(np.mean([(predicted[validation.labels == label] == label).mean() for label in there]))
-    progress.stale += 1
-    if accuracy > progress.best:
-        progress.best, progress.stale = accuracy, 0
-        best.update({name: value.detach().clone() for name, value in model.state_dict().items()})
+def _balanced_accuracy(model: torch.nn.Module, images: Split, recipe: Recipe, device: torch.device) -> float:
+    right = probabilities(model, images, recipe, device).argmax(1) == images.labels
+    return float(np.mean([right[images.labels == label].mean() for label in np.unique(images.labels)]))
 
 
 def _save(

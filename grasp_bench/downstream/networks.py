@@ -1,11 +1,17 @@
-"""The networks of downstream classifiers."""
+"""The networks of downstream classifiers, and the training of the small one that gives features."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
 
+from grasp_bench import seeds
+from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.errors import UserError, did_you_mean
 
+FEATURES = 32  # width of the small network's layer before the last
 SMALL = "small-cnn"
 TIMM = "timm:"
 
@@ -23,20 +29,72 @@ def check(network: str, channels: int, size: int, classes: int) -> None:
             ) from error
 
 
-def build(network: str, channels: int, classes: int) -> torch.nn.Module:
+def build(network: str, channels: int, classes: int) -> nn.Module:
     """A network with fresh weights from torch's global generator: images (B, C, H, W) in [-1, 1] → logits (B, classes).
 
     Raises :class:`UserError` for an unknown network.
     """
     if network == SMALL:
-        from grasp_bench.downstream import small_cnn
-
-        return small_cnn.build(channels, classes)
+        return small_cnn(channels, classes)
     import timm
 
     name = network.removeprefix(TIMM)
     if not network.startswith(TIMM) or not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models())
         raise UserError(f"network {network!r}: expected {SMALL} or {TIMM}<model>, a model that timm has.{hint}")
-    model: torch.nn.Module = timm.create_model(name, pretrained=False, in_chans=channels, num_classes=classes)
+    model: nn.Module = timm.create_model(name, pretrained=False, in_chans=channels, num_classes=classes)
     return model
+
+
+def scale(images: np.ndarray) -> torch.Tensor:
+    """uint8 (n, C, H, W) → float in [-1, 1]."""
+    return torch.from_numpy(images).float() / 127.5 - 1
+
+
+def small_cnn(channels: int, classes: int) -> nn.Sequential:
+    """A classifier for images of a few pixels per side: two convolutions, adaptive average pooling, two linear layers.
+
+    ``[:-2]`` of the network gives features. Fresh weights come from torch's global generator.
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(64 * 16, FEATURES),
+        nn.ReLU(),
+        nn.Linear(FEATURES, classes),
+    )
+
+
+def train_small_cnn(
+    images: np.ndarray, labels: np.ndarray, classes: int, recipe: Recipe, key: tuple[str | int, ...]
+) -> nn.Sequential:
+    """Train from scratch with AdamW under a cosine schedule; everything random is drawn from the stream ``key``.
+
+    ``images`` uint8 (n, C, H, W), ``labels`` (n,). The number of updates is that of ``recipe.epochs`` passes over the
+    images at hand.
+    """
+    generator = seeds.generator("classifier", *key)
+    with seeds.global_seed(generator):
+        model = small_cnn(images.shape[1], classes)
+    inputs, targets = scale(images), torch.from_numpy(labels)
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate)
+    steps = recipe.epochs * -(-len(inputs) // recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(recipe.epochs):
+        for batch in torch.randperm(len(inputs), generator=generator).split(recipe.batch_size):
+            loss = functional.cross_entropy(model(inputs[batch]), targets[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: np.ndarray, batch_size: int = 1000) -> np.ndarray:
+    """Outputs of ``model`` for uint8 images (n, C, H, W): (n, outputs)."""
+    return torch.cat([model(batch) for batch in scale(images).split(batch_size)]).numpy()

@@ -33,7 +33,7 @@ class DigitsCNN(PretrainedExtractor):
 
     @classmethod
     def build(cls, data: Dataset, classes: int, folder: Path) -> None:
-        from grasp_bench.downstream import small_cnn
+        from grasp_bench.downstream import networks
         from grasp_bench.io import write_tensors
 
         if data.pool is None:
@@ -41,7 +41,7 @@ class DigitsCNN(PretrainedExtractor):
                 "digits-cnn is trained on images that a task holds out, and this task holds out none. Choose another "
                 "extractor."
             )
-        model = small_cnn.train(data.pool.all_images(), data.pool.labels, classes, RECIPE, ("digits-cnn",))
+        model = networks.train_small_cnn(data.pool.all_images(), data.pool.labels, classes, RECIPE, ("digits-cnn",))
         write_tensors(folder / WEIGHTS, model.state_dict())
 
     @classmethod
@@ -50,7 +50,7 @@ class DigitsCNN(PretrainedExtractor):
 
     @classmethod
     def from_weights(cls, weights: Path | None, argument: str = "") -> Self:
-        from grasp_bench.downstream import small_cnn
+        from grasp_bench.downstream import networks
         from grasp_bench.extractors.weights import drawn_apart, fill, read_safetensors
         from grasp_bench.io import file_digest
 
@@ -63,7 +63,7 @@ class DigitsCNN(PretrainedExtractor):
         if "0.weight" not in state:
             raise UserError(f"{weights}: are not the weights of digits-cnn; it holds {', '.join(sorted(state)[:5])}.")
         *_, last = state.values()
-        model = drawn_apart(lambda: small_cnn.build(state["0.weight"].shape[1], len(last)))
+        model = drawn_apart(lambda: networks.small_cnn(state["0.weight"].shape[1], len(last)))
         fill(model, state, weights, "digits-cnn")
         identity = {
             "extractor": "digits-cnn",
@@ -78,7 +78,7 @@ class DigitsCNN(PretrainedExtractor):
     def features(self, images: Iterable[np.ndarray], batch_size: int = 1000) -> np.ndarray:
         import numpy as np
 
-        from grasp_bench.downstream import small_cnn
+        from grasp_bench.downstream import networks
 
         images = list(images)
         if len(sizes := {image.shape for image in images}) > 1:
@@ -88,4 +88,4 @@ class DigitsCNN(PretrainedExtractor):
             if (stacked != stacked[:, :1]).any():
                 raise UserError("digits-cnn: takes greyscale images, found colour.")
             stacked = stacked[:, :1]
-        return small_cnn.predict(self.model[:-2], stacked, batch_size).astype(np.float64)
+        return networks.predict(self.model[:-2], stacked, batch_size).astype(np.float64)

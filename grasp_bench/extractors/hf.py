@@ -13,12 +13,8 @@ from grasp_bench.io import digest, file_digest, read_object
 if TYPE_CHECKING:
     import torch
 
-CONFIG, PREPROCESSING, WEIGHTS, INDEX = (
-    "config.json",
-    "preprocessor_config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-)
+CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
 
 

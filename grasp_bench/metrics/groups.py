@@ -76,18 +76,14 @@ def plan_counts(
 
 
 def require(
-    counts: Counts,
-    real_counts: np.ndarray,
-    fake_counts: np.ndarray,
-    names: Sequence[str],
-    members: Mapping[str, np.ndarray],
-    protocol: Protocol,
+    real: np.ndarray, fake: np.ndarray, names: Sequence[str], members: Mapping[str, np.ndarray], protocol: Protocol
 ) -> None:
-    """Raise ValueError naming the class and its numbers where a group has too few images to be scored."""
+    """Raise ValueError naming the class and its numbers, of ``real`` and ``fake`` (classes,), of a group too small."""
+    counts = plan_counts(real, fake, members, protocol)
     available, needed = counts.available, max(protocol.least, protocol.n or 0)
 
     def found(index: int) -> str:
-        return f"class {names[index]!r} has {real_counts[index]} real and {fake_counts[index]} generated images"
+        return f"class {names[index]!r} has {real[index]} real and {fake[index]} generated images"
 
     if not available.all():
         raise ValueError(

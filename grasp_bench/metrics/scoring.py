@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -84,23 +85,22 @@ def group_scores(
     ]
 
 
+@dataclass(frozen=True, eq=False)
 class _Sets:
     """The sets in one order, and the halves of the real one in every draw."""
 
-    def __init__(
-        self,
-        real: LabelledFeatures,
-        fake: LabelledFeatures,
-        train: LabelledFeatures | None,
-        names: Sequence[str],
-        protocol: Protocol,
-    ) -> None:
-        self.real, self.fake, self.train, self.names, self.protocol = real, fake, train, names, protocol
-        order = self.by_name(range(len(names)))
-        self.halves = [
-            split_halves(real.labels, order, rng("metric-halves", protocol.seed, number))
-            for number in range(protocol.draws)
-        ]
+    real: LabelledFeatures
+    fake: LabelledFeatures
+    train: LabelledFeatures | None
+    names: Sequence[str]
+    protocol: Protocol
+
+    @cached_property
+    def halves(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows of either half of the real images, for every draw."""
+        order = self.by_name(range(len(self.names)))
+        streams = [rng("metric-halves", self.protocol.seed, number) for number in range(self.protocol.draws)]
+        return [split_halves(self.real.labels, order, stream) for stream in streams]
 
     def by_name(self, classes: Sequence[int] | np.ndarray) -> list[int]:
         """Class indices in the order of their names, whatever the order of the caller's."""

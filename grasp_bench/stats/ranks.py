@@ -46,7 +46,13 @@ def friedman(scores: Mapping[str, Sequence[float]], direction: Literal["lower", 
     """
     from scipy.special import chdtrc  # scipy.stats takes three times as long to import
 
-    table = sign(direction) * _table(scores)
+    lengths = {len(values) for values in scores.values()}
+    if len(scores) < 2 or len(lengths) != 1 or min(lengths) < 2:
+        found = {method: len(values) for method, values in scores.items()}
+        raise ValueError(f"expected at least 2 methods with the same 2 or more tasks, got scores of {found}")
+    table = sign(direction) * np.array(list(scores.values()), dtype=np.float64).T
+    if not np.isfinite(table).all():
+        raise ValueError(f"expected finite scores, got {dict(scores)!r}")
     n, k = table.shape
     ranks = np.stack([average_ranks(row, ROUNDING * float(np.abs(row).max())) for row in table])
     spread = (ranks**2).sum() - n * k * (k + 1) ** 2 / 4
@@ -119,18 +125,6 @@ def _iman_davenport(agreement: float, ranks: np.ndarray) -> tuple[float, float]:
 
     statistic = (n - 1) * agreement / (1 - agreement)
     return statistic, float(fdtrc(k - 1, (k - 1) * (n - 1), statistic))
-
-
-def _table(scores: Mapping[str, Sequence[float]]) -> np.ndarray:
-    """The scores as (tasks, methods)."""
-    lengths = {len(values) for values in scores.values()}
-    if len(scores) < 2 or len(lengths) != 1 or min(lengths) < 2:
-        found = {method: len(values) for method, values in scores.items()}
-        raise ValueError(f"expected at least 2 methods with the same 2 or more tasks, got scores of {found}")
-    table = np.array(list(scores.values()), dtype=np.float64).T
-    if not np.isfinite(table).all():
-        raise ValueError(f"expected finite scores, got {dict(scores)!r}")
-    return table
 
 
 def sign(direction: str) -> int:

@@ -54,8 +54,7 @@ def method_checks(name: str, settings: Sequence[str] = (), backbones: Sequence[s
     """
     plugin = plugins.load("methods", name)
     parse_settings(plugin.Config, settings, f"method {name}", {})
-    arguments = [(name, tuple(settings), backbone) for backbone in backbones]
-    return _checks("methods", plugin, ["on_a_backbone"], *arguments)
+    return _checks("methods", plugin, ["on_a_backbone"], *[(name, tuple(settings), each) for each in backbones])
 
 
 def guidance_checks(name: str, settings: Sequence[str] = (), backbones: Sequence[str] = BACKBONES) -> list[Check]:

@@ -6,7 +6,7 @@ import functools
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +107,13 @@ def groups(subject: Subject) -> None:
         raise NotApplicable("its settings say which class is in which group")
     if others := {info.group for info in infos} - set(GROUPS):
         raise NotApplicable(f"its groups are not by counts: {some(others)}")
-    for info in infos:
-        for other in infos:
-            rarer = GROUPS.index(info.group) > GROUPS.index(other.group)
-            require(
-                not (rarer and info.train_count > other.train_count),
-                f"{info.name} is {info.group} with {info.train_count} training images, {other.name} {other.group} with "
-                f"{other.train_count}",
-            )
+    for info, other in permutations(infos, 2):
+        rarer = GROUPS.index(info.group) > GROUPS.index(other.group)
+        require(
+            not (rarer and info.train_count > other.train_count),
+            f"{info.name} is {info.group} with {info.train_count} training images, {other.name} {other.group} with "
+            f"{other.train_count}",
+        )
     above, below = getattr(config, "head_above", None), getattr(config, "tail_below", None)
     if above is not None and below is not None:
         expected = groups_by_count({info.name: info.train_count for info in infos}, above, below)

@@ -18,7 +18,7 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped]
 
 from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
-from grasp_bench.downstream import small_cnn
+from grasp_bench.downstream.networks import small_cnn
 from grasp_bench.errors import UserError
 from grasp_bench.extractors import resolve_extractor, timm_model
 from grasp_bench.extractors.digits_cnn import WEIGHTS, DigitsCNN
@@ -347,7 +347,7 @@ def test_files_that_are_not_inception(tmp_path: Path) -> None:
 
 def test_digits_cnn_serves_images_from_anywhere(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    save_file(small_cnn.build(1, 10).state_dict(), tmp_path / WEIGHTS)
+    save_file(small_cnn(1, 10).state_dict(), tmp_path / WEIGHTS)
     extractor = resolve_extractor("digits-cnn", tmp_path / WEIGHTS)
     grey = RNG.integers(0, 256, (5, 1, 8, 8)).astype(np.uint8)
     found = same_for_any_batch(extractor, [np.repeat(image, 3, 0) for image in grey])

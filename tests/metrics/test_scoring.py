@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from grasp_bench.metrics import vendi_score
-from grasp_bench.metrics.groups import plan_counts, require
+from grasp_bench.metrics.groups import require
 from grasp_bench.metrics.protocol import Protocol
 from grasp_bench.metrics.registry import chosen
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
@@ -222,9 +222,8 @@ def test_a_bootstrap_of_one_unit_says_why_there_is_none():
 )
 def test_too_few_images_name_the_class_and_its_numbers(real, fake, options, message):
     protocol = Protocol(chosen(["fd", "prdc"]), **options)
-    counts = plan_counts(np.array(real), np.array(fake), GROUPS, protocol)
     with pytest.raises(ValueError, match=message):
-        require(counts, np.array(real), np.array(fake), NAMES, GROUPS, protocol)
+        require(np.array(real), np.array(fake), NAMES, GROUPS, protocol)
 
 
 def test_bad_input():
