@@ -139,8 +139,7 @@ def _cross_by_product(a: np.ndarray, b: np.ndarray) -> float:
 def _root(a: np.ndarray) -> np.ndarray:
     """Σ^½ (d, d) of Σ = AᵀA."""
     values, vectors = np.linalg.eigh(a.T @ a)
-    root: np.ndarray = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    return root
+    return np.asarray((vectors * np.sqrt(values.clip(min=0))) @ vectors.T)
 
 
 def _cross_by_root(root: np.ndarray, b: np.ndarray) -> float:

@@ -123,6 +123,5 @@ def split_halves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Disjoint indices into ``labels`` with ⌊n/2⌋ images of each of ``classes`` that has n."""
     pools = [rng.permutation(np.flatnonzero(labels == label)) for label in classes]
-    first = [pool[: len(pool) // 2] for pool in pools]
-    second = [pool[len(pool) // 2 : len(pool) // 2 * 2] for pool in pools]
-    return np.concatenate(first), np.concatenate(second)
+    halves = [(pool[: len(pool) // 2], pool[len(pool) // 2 : len(pool) // 2 * 2]) for pool in pools]
+    return np.concatenate([first for first, _ in halves]), np.concatenate([second for _, second in halves])

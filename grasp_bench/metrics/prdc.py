@@ -34,8 +34,7 @@ class _OfBalls(FeatureMetric):
     family = "prdc"
 
     def value(self, given: Sets) -> float:
-        found: float = getattr(given.once(_balls), self.name)
-        return found
+        return float(getattr(given.once(_balls), self.name))
 
     def minimum(self, k: int) -> int:
         return k + 2

@@ -206,5 +206,4 @@ def _log_falling(s: int, counts: np.ndarray, n: int) -> np.ndarray:
     """log (s!/(s − j)! s⁻ⁿ) for each j of ``counts`` (c,); −∞ where j > s."""
     with np.errstate(divide="ignore"):
         steps = np.log1p(-np.minimum(np.arange(counts.max()) / s, 1))
-    falling: np.ndarray = np.cumsum(steps)[counts - 1] - (n - counts) * math.log(s)
-    return falling
+    return np.asarray(np.cumsum(steps)[counts - 1] - (n - counts) * math.log(s))

@@ -53,8 +53,7 @@ def half_width(deviation: ArrayLike, n: ArrayLike) -> np.ndarray:
     from scipy.special import stdtrit  # scipy.stats takes three times as long to import
 
     n = np.asarray(n)
-    found: np.ndarray = np.where(n < 3, np.nan, stdtrit(np.maximum(n - 1, 1), 0.975) * deviation / np.sqrt(n))
-    return found
+    return np.where(n < 3, np.nan, stdtrit(np.maximum(n - 1, 1), 0.975) * deviation / np.sqrt(n))
 
 
 @dataclass(frozen=True)

@@ -225,8 +225,7 @@ def equal_streams(subject: Subject) -> None:
 
 @functools.cache
 def _usual_streams(backbone: str, sampling: str) -> str:
-    streams: str = Watched(planned(backbone, "vanilla-ft", [f"sampling={sampling}"])).summary()["streams"]
-    return streams
+    return str(Watched(planned(backbone, "vanilla-ft", [f"sampling={sampling}"])).summary()["streams"])
 
 
 def _refused(call: Callable[[], object], words: str) -> None:

@@ -36,13 +36,7 @@ from grasp_bench.testing.compare import Anatomy, anatomy
 from grasp_bench.testing.tiny_dit import TINY_DIT, save_dit
 
 STEPS = 3
-BUDGET: dict[str, Any] = {
-    "steps": STEPS,
-    "batch_size": 8,
-    "warmup_steps": 0,
-    "images_per_class": 1,
-    "num_inference_steps": 4,
-}
+BUDGET = {"steps": STEPS, "batch_size": 8, "warmup_steps": 0, "images_per_class": 1, "num_inference_steps": 4}
 MOVED = 0.05  # standard deviation of what is added to parameters, so that no adapter is idle
 CPU = torch.device("cpu")
 SILENT = Progress(Console(quiet=True))
@@ -138,8 +132,7 @@ class Watched(Pipeline):
 
     def summary(self) -> dict[str, Any]:
         """What the training left beside the weights."""
-        found: dict[str, Any] = json.loads((self.trained / TRAIN_SUMMARY).read_text())
-        return found
+        return dict(json.loads((self.trained / TRAIN_SUMMARY).read_text()))
 
     @functools.cached_property
     def batch(self) -> Batch:
