@@ -111,14 +111,14 @@ def test_it_stops_when_validation_gets_no_better_and_keeps_the_best(tmp_path: Pa
     shuffled = replace(stripes([20] * 3, 2), labels=np.random.RandomState(3).permutation(np.repeat([0, 1, 2], 20)))
     recipe = replace(RECIPE, epochs=40, patience=2, learning_rate=1e-2)
     seen: list[float] = []
-    select = classifier._select
+    measured = classifier._balanced_accuracy
 
-    def watched(*arguments) -> None:
-        select(*arguments)
-        seen.append(arguments[5].best)
+    def watched(*arguments) -> float:
+        seen.append(measured(*arguments))
+        return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifier, "_select", watched)
+        patch.setattr(classifier, "_balanced_accuracy", watched)
         model = trained(tmp_path, images, recipe, validation=shuffled)
     assert len(seen) < 40
     predicted = classifier.probabilities(model, shuffled, recipe, CPU).argmax(1)
