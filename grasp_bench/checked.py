@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -80,6 +80,13 @@ def find_checked(folder: Path, kind: str) -> list[tuple[int, Path]]:
     """(number, path) of every file of a kind, by rising number."""
     name = re.compile(re.escape(kind) + r"-(\d+)\.[0-9a-f]{16}\.safetensors")
     return sorted((int(match[1]), path) for path in folder.iterdir() if (match := name.fullmatch(path.name)))
+
+
+def undamaged(folder: Path, kind: str, say: Callable[[str], None]) -> Iterator[tuple[int, Tensors]]:
+    """(number, tensors) of every undamaged file of a kind, by rising number; damaged ones as :func:`load_checked`."""
+    for number, path in find_checked(folder, kind):
+        if (tensors := load_checked(path, say)) is not None:
+            yield number, tensors
 
 
 def remove_checked(folder: Path, kind: str) -> None:

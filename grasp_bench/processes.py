@@ -156,6 +156,5 @@ def mean(tensor: torch.Tensor) -> torch.Tensor:
     """The mean of every process's ``tensor``; no gradient passes through it."""
     import torch.distributed
 
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return tensor
-    return total(tensor) / torch.distributed.get_world_size()
+    summed = total(tensor)
+    return tensor if summed is tensor else summed / torch.distributed.get_world_size()

@@ -14,6 +14,8 @@ from pydantic import JsonValue
 from grasp_bench import seeds
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.extractor import Extractor
+from grasp_bench.contracts.guidance import Workshop
+from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.study import LatentSource, Study
 from grasp_bench.contracts.task import Dataset, Split
@@ -26,7 +28,7 @@ from grasp_bench.run.store import Store, stage_key
 if TYPE_CHECKING:
     import torch
 
-    from grasp_bench.sampling import Sampler
+    from grasp_bench.sampling import Network, Sampler
 
 Inputs = dict[str, JsonValue]
 """What decides the outcome of a stage."""
@@ -182,16 +184,19 @@ class Context:
 
     def attach(self) -> set[torch.nn.Parameter]:
         """Attach the method to the backbone with its initial weights, and return the parameters that it added."""
-        from grasp_bench.precision import store_frozen
-
-        spec, task, transformer = self.plan.trained_on.spec, self.plan.trained_on.task, self.backbone.transformer
+        transformer = self.backbone.transformer
         pretrained = set(transformer.parameters())
-        generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
-        self.plan.method.studied = self.studied
-        self.plan.method.attach(self.backbone, task, generator)
-        store_frozen(transformer, spec.budget.precision)
+        self._attach(self.plan.method, self.backbone)
         self.backbone.to(self.device)
         return set(transformer.parameters()) - pretrained
+
+    def _attach(self, method: Method[MethodSettings], backbone: Backbone) -> None:
+        from grasp_bench.precision import store_frozen
+
+        spec, task = self.plan.trained_on.spec, self.plan.trained_on.task
+        method.studied = self.studied
+        method.attach(backbone, task, seeds.generator("init", spec.task.name, spec.seed, spec.method.name))
+        store_frozen(backbone.transformer, spec.budget.precision)
 
     def study(self) -> Study:
         """Return what the method may look at before it is attached to the backbone."""
@@ -249,6 +254,41 @@ class Context:
         sampler = Sampler(self.backbone, plan.method, plan.guidance, self.device, precision, embed)
         sampler.place(self.backbone)
         return sampler
+
+    def workshop(self) -> Workshop:
+        """Return what the guidance may learn from and sample with."""
+        sampler, trainer = self.sampler, self.trainer
+        return Workshop(
+            self.plan.spec,
+            trainer.plan.task,
+            self.backbone,
+            self.plan.method,
+            self.device,
+            sampler.embed,
+            sampler.networks[0],
+            lambda: trainer.data,
+            lambda steps: read_tensors(trainer.trained_after(steps) / WEIGHTS),
+            self._second_network,
+            self.progress,
+        )
+
+    def _second_network(self, weights: dict[str, torch.Tensor] | None) -> Network:
+        """Return a network beside the sampler's own: with other weights of the method, or for None without it."""
+        from grasp_bench.precision import store_frozen
+        from grasp_bench.sampling import Network
+
+        own, sampler, backbone = self.plan.method, self.sampler, self.fresh_backbone()
+        method: Method[MethodSettings] = Method(own.config)
+        if weights is None:
+            store_frozen(backbone.transformer, sampler.precision)
+        else:
+            method = type(own)(own.config)
+            self._attach(method, backbone)
+            method.load_state_dict(weights)
+        sampler.place(backbone.to(self.device))
+        network = Network(backbone, method, self.device, sampler.precision)
+        sampler.networks.append(network)
+        return network
 
     @property
     def generated(self) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from grasp_bench.checked import find_checked, load_checked, save_checked
+from grasp_bench.checked import find_checked, save_checked, undamaged
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.progress import Advance, Progress
 from grasp_bench.contracts.task import Split
@@ -129,7 +129,7 @@ def _write_shards(
     advance: Advance,
 ) -> None:
     """Write what ``shard`` gives for every run of ``size`` rows that is not in ``folder`` yet."""
-    done = processes.first_says(lambda: [n for n, path in find_checked(folder, kind) if load_checked(path, say)])
+    done = processes.first_says(lambda: [number for number, _ in undamaged(folder, kind, say)])
     advance(sum(min(size, count - start) for start in done))
     for start in processes.share([start for start in range(0, count, size) if start not in done]):
         rows = range(start, min(start + size, count))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
+from grasp_bench.checked import save_checked, undamaged
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.errors import UserError
@@ -27,25 +26,18 @@ SPENT = ("seconds", "evaluations", "backward_passes", "flops_per_image", "peak_m
 """What every batch says of itself. FLOPs are counted in the first batch and zero in others, since counting is slow."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What the images of one class are sampled with."""
-
-    prompt: str
-    label: int
-    """Index of the class among those that the method was fine-tuned on."""
-
-
 def generate(
     spec: RunSpec,
-    subjects: Sequence[Subject],
+    subjects: Sequence[tuple[str, int]],
     sampler: Sampler,
     folder: Path,
     batch_size: int,
     processes: Processes,
     progress: Progress,
 ) -> None:
-    """Write ``images_per_class`` images of each class's subject to ``folder``, class by class.
+    """Write ``images_per_class`` images of each class to ``folder``, class by class.
+
+    ``subjects`` has each class's prompt, and its index among the classes that the method was fine-tuned on.
 
     Each image has a noise stream of its own, so neither the batch's size, the number of processes nor an interruption
     changes what it is made from; batches that are done stay when the work is interrupted. Raises :class:`UserError`
@@ -55,7 +47,9 @@ def generate(
     labels = torch.arange(len(subjects)).repeat_interleave(each)
     sampler.place(sampler.backbone)
     memory = PeakMemory(sampler.device)
-    made = processes.first_says(lambda: torch.cat([torch.zeros(0).long(), *_numbers(folder, progress)]).tolist())
+    made = processes.first_says(
+        lambda: [number for _, batch in undamaged(folder, KIND, progress.say) for number in batch["numbers"].tolist()]
+    )
     missing = sorted(set(range(len(labels))).difference(made))
     batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
     with progress.task("generate", len(labels), len(made)) as advance:
@@ -82,15 +76,19 @@ def generate(
 
 
 def _sample(
-    spec: RunSpec, subjects: Sequence[Subject], labels: torch.Tensor, steps: int, sampler: Sampler, numbers: list[int]
+    spec: RunSpec,
+    subjects: Sequence[tuple[str, int]],
+    labels: torch.Tensor,
+    steps: int,
+    sampler: Sampler,
+    numbers: list[int],
 ) -> torch.Tensor:
     """The images of those ``numbers``, (B, C, H, W) in uint8; ``labels`` has the class of every image."""
-    shown = [subjects[label] for label in labels[numbers]]
+    prompts, known = zip(*(subjects[label] for label in labels[numbers]), strict=True)
     each, shape = spec.budget.images_per_class, sampler.backbone.latent_shape
     streams = [noise_stream(spec.task.name, spec.seed, *divmod(number, each)) for number in numbers]
     noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
-    known = torch.tensor([subject.label for subject in shown])
-    return sampler(noise, [subject.prompt for subject in shown], known, steps, streams)
+    return sampler(noise, list(prompts), torch.tensor(known), steps, streams)
 
 
 def _check_spent(spec: RunSpec, steps: int, evaluations: float) -> None:
@@ -105,7 +103,7 @@ def _check_spent(spec: RunSpec, steps: int, evaluations: float) -> None:
 
 def _collect(folder: Path, labels: torch.Tensor, progress: Progress) -> None:
     """Write all images as one file, and what they cost."""
-    batches = list(_batches(folder, progress))
+    batches = [batch for _, batch in undamaged(folder, KIND, progress.say)]
     order = torch.cat([batch["numbers"] for batch in batches]).argsort()
     images = torch.cat([batch["images"] for batch in batches])[order]
     write_tensors(folder / IMAGES, {"images": images, "labels": labels})
@@ -124,15 +122,3 @@ def _collect(folder: Path, labels: torch.Tensor, progress: Progress) -> None:
             "peak_memory_mib": round(spent["peak_memory_mib"].max().item(), 1),
         },
     )
-
-
-def _batches(folder: Path, progress: Progress) -> Iterator[Tensors]:
-    """The batches that are done and sound."""
-    for _, path in find_checked(folder, KIND):
-        if (batch := load_checked(path, progress.say)) is not None:
-            yield batch
-
-
-def _numbers(folder: Path, progress: Progress) -> Iterator[torch.Tensor]:
-    """Of each batch that is done, which images it has."""
-    return (batch["numbers"] for batch in _batches(folder, progress))

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import JsonValue
-
 from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import Cost, Score
@@ -90,17 +88,10 @@ def protocol(plan: Plan) -> dict[str, str]:
 class Outcome:
     """What a finished run adds to its record."""
 
-    streams: str
-    weights: str
-    cost: Cost
-    scores: list[Score]
-    diagnostics: list[dict[str, JsonValue]]
+    fields: dict[str, Any]
+    """Fields of the record."""
     files: list[Path]
     """Files to be kept beside the record."""
-
-    def fields(self) -> dict[str, Any]:
-        """Return the record's fields."""
-        return vars(self) | {"files": [path.name for path in self.files]}
 
 
 class Pipeline(Context):
@@ -121,12 +112,14 @@ class Pipeline(Context):
         scores = json.loads((scored / METRICS).read_text())
         sheets = [scored / name for name in (GENERATED_SHEET, REAL_SHEET)]
         return Outcome(
-            streams=training["streams"],
-            weights=file_digest(trained / WEIGHTS),
-            cost=self._cost(trained, training, json.loads((generated / GENERATE_SUMMARY).read_text())),
-            scores=[Score.model_validate(record_v1.score(each)) for each in scores],
-            diagnostics=training["diagnostics"],
-            files=[
+            {
+                "streams": training["streams"],
+                "weights": file_digest(trained / WEIGHTS),
+                "cost": self._cost(trained, training, json.loads((generated / GENERATE_SUMMARY).read_text())),
+                "scores": [Score.model_validate(record_v1.score(each)) for each in scores],
+                "diagnostics": training["diagnostics"],
+            },
+            [
                 trained / TRAIN_LOG,
                 *(trained / name for name in (*training["artifacts"], *training.get("pictures", ()))),
                 scored / CLASSES,

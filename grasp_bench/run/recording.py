@@ -79,7 +79,8 @@ class RecordWriter:
             environment=self.environment,
             protocol=protocol(self.plan),
             stages=stage_keys(self.plan),
-            **(outcome.fields() if outcome else {}),
+            files=[file.name for file in outcome.files] if outcome else [],
+            **(outcome.fields if outcome else {}),
         )
         write_record(self.folder, record)
 

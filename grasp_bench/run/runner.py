@@ -32,9 +32,9 @@ def check(plan: Plan, options: Options, count: int) -> None:
 
     check_trackers(options.trackers)
     if plan.spec.budget.optimizer == "adamw-8bit":
-        from grasp_bench.run.training.optimizer import check_optimizer
+        from grasp_bench.run.training.optimizer import eight_bit_adamw
 
-        check_optimizer(plan.spec.budget.optimizer)
+        eight_bit_adamw()
 
 
 def run(plan: Plan, options: Options, progress: Progress) -> tuple[Path, RunRecord]:

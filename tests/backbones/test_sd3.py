@@ -28,7 +28,7 @@ from grasp_bench.io import read_tensors
 from grasp_bench.processes import ALONE
 from grasp_bench.run.encoded import KnownPrompts, Pixels
 from grasp_bench.run.files import IMAGES
-from grasp_bench.run.generation import Subject, generate
+from grasp_bench.run.generation import generate
 from grasp_bench.run.plan import plan
 from grasp_bench.run.training.batches import Batches
 from grasp_bench.sampling import Sampler
@@ -411,7 +411,7 @@ def test_the_harness_trains_and_samples_at_the_size_of_latents(backbone, tmp_pat
     batch = Batches(spec, split, backbone, latents, prompts, torch.device("cpu"), None)(0)
     assert batch.latents.shape == batch.noise.shape == batch.target.shape == (2, 16, 8, 8)
     assert batch.condition.prompts.tokens.shape == (2, 333, 64)
-    subjects = [Subject("a dog", 0), Subject("a cat", 1)]
+    subjects = [("a dog", 0), ("a cat", 1)]
     generate(spec, subjects, sampler(backbone), tmp_path, 3, ALONE, Progress())
     made = read_tensors(tmp_path / IMAGES)["images"]
     assert made.shape == (4, 3, 32, 32)

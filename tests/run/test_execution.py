@@ -18,7 +18,7 @@ from grasp_bench.run.runner import check
 from grasp_bench.run.training import loop as training
 from grasp_bench.run.training.batches import Batches
 from grasp_bench.run.training.checkpoint import KIND
-from grasp_bench.run.training.optimizer import check_optimizer, make_optimizer
+from grasp_bench.run.training.optimizer import eight_bit_adamw, make_optimizer
 from grasp_bench.run.training.trackers import check_trackers
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -126,7 +126,7 @@ def test_eight_bit_adamw_keeps_small_moments_and_resumes_exactly(tmp_path):
 def test_a_missing_package_is_named_before_anything_is_loaded(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.optim", None)
     with pytest.raises(UserError, match=r"grasp-bench\[8bit\]"):
-        check_optimizer("adamw-8bit")
+        eight_bit_adamw()
     with pytest.raises(UserError, match=r"grasp-bench\[8bit\]"):
         make_optimizer("adamw-8bit", [torch.nn.Parameter(torch.zeros(2))], MethodSettings())
 

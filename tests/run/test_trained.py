@@ -1,7 +1,7 @@
 from helpers import runs
 
 from grasp_bench.run.files import TRAIN_SUMMARY
-from grasp_bench.run.training.trained import summary
+from grasp_bench.run.stages.train import summary
 
 
 def test_numbers_are_left_open_and_counted():

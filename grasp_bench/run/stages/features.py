@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from grasp_bench.checked import find_checked, load_checked, remove_checked, save_checked
+from grasp_bench.checked import find_checked, remove_checked, save_checked, undamaged
 from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
 from grasp_bench.contracts.task import Split
 from grasp_bench.io import read_tensors
@@ -53,9 +53,7 @@ def _extract(context: Context, folder: Path, split: Split) -> None:
 
     processes, progress, extractor = context.processes, context.progress, context.extractor
     parts = np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE))
-    done = processes.first_says(
-        lambda: [n for n, path in find_checked(folder, PART) if load_checked(path, progress.say)]
-    )
+    done = processes.first_says(lambda: [number for number, _ in undamaged(folder, PART, progress.say)])
     with progress.task("features", len(split), sum(len(parts[number]) for number in done)) as advance:
         for number in processes.share([number for number in range(len(parts)) if number not in done]):
             features = extractor.features(split.read(parts[number]))

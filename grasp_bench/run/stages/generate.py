@@ -24,14 +24,12 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
 
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
     """Leave in ``folder`` the images, and none of the batches that they were made in."""
-    from grasp_bench.run.generation import KIND, Subject, generate
-    from grasp_bench.run.workshop import make_workshop
+    from grasp_bench.run.generation import KIND, generate
 
-    plan, options, processes = context.plan, context.options, context.processes
+    plan, processes, batch_size = context.plan, context.processes, context.options.batch_size
     if not processes.first_says((folder / GENERATE_SUMMARY).exists):
-        plan.guidance.prepare(make_workshop(context), upstream.get("guide"))
-        subjects = [Subject(*each) for each in _sampled_with(plan)]
-        generate(plan.spec, subjects, context.sampler, folder, options.batch_size, processes, context.progress)
+        plan.guidance.prepare(context.workshop(), upstream.get("guide"))
+        generate(plan.spec, _sampled_with(plan), context.sampler, folder, batch_size, processes, context.progress)
         del context.sampler  # second networks take memory
     if processes.is_first:
         remove_checked(folder, KIND)

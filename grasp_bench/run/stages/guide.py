@@ -22,9 +22,7 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs | None:
 
 
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
-    from grasp_bench.run.workshop import make_workshop
-
-    workshop = make_workshop(context)
+    workshop = context.workshop()
     _ = workshop.data()  # a stage of its own, which the first process may not open alone
     if context.processes.is_first:
         context.plan.guidance.learn(workshop, folder)

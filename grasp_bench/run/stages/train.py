@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from grasp_bench.checked import remove_checked
@@ -34,7 +36,6 @@ def _train(context: Context, folder: Path) -> None:
     from grasp_bench.run.training import loop
     from grasp_bench.run.training.batches import Batches
     from grasp_bench.run.training.trackers import tracking
-    from grasp_bench.run.training.trained import summary
 
     plan, options, progress = context.plan, context.options, context.progress
     split, latents, embed = context.data.train, context.latents, context.embed
@@ -57,16 +58,19 @@ def _train(context: Context, folder: Path) -> None:
         plan.method.loss_weights(counts),
         plan.method.training_clusters(split),
     )
-    execution = loop.Execution(
-        context.device, context.processes, options.log_every, options.accumulate, options.shard, options.compile
-    )
-    group_loss = loop.GroupLoss(plan.task.groups, plan.task.group_indices())
     trackers = options.work_dir / "trackers"
     with tracking(options.trackers, trackers, plan.title, plan.spec.model_dump(mode="json")) as log:
-        loop.train(
-            plan.spec, context.backbone, plan.method, added, batches, group_loss, folder, execution, progress, log
-        )
+        loop.train(context, added, batches, folder, log)
     del context.backbone  # it may be compiled, in shards or in half precision: images are made by a fresh one
+
+
+def summary(names: Iterable[str]) -> str:
+    """Return names of parameters with their numbers left open, and how many there are of each.
+
+    ``blocks.0.ff.up.0`` and ``blocks.1.ff.up.0`` are ``blocks.*.ff.up.* (2)``.
+    """
+    found = Counter(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names)
+    return ", ".join(f"{name} ({count})" for name, count in found.items())
 
 
 STAGE = Stage("train", 1, (*study.AFTER, "study"), _inputs, _build, of_training=True)

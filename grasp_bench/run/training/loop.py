@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ from pydantic import JsonValue
 from grasp_bench.adapters.tread import routed_training
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
-from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.spec import Budget, Precision, RunSpec
+from grasp_bench.contracts.spec import Budget, Precision
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
 from grasp_bench.precision import autocast
 from grasp_bench.processes import Processes, mean, total
+from grasp_bench.run.context import Context
 from grasp_bench.run.environment import PeakMemory
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.training.batches import Batches
@@ -63,43 +62,19 @@ class GroupLoss:
         return {group: total / count if count else None for group, total, count in pairs}
 
 
-@dataclass(frozen=True)
-class Execution:
-    """How a training is carried out; none of it changes what is computed beyond the order of sums."""
-
-    device: torch.device
-    processes: Processes
-    log_every: int
-    """Steps between rows of the log, each with a checkpoint."""
-    accumulate: int = 1
-    """Backward passes that a step's gradient is the sum of."""
-    shard: bool = False
-    """Whether processes hold shares of the pretrained weights rather than copies."""
-    compile: bool = False
-
-
-def train(
-    spec: RunSpec,
-    backbone: Backbone,
-    method: Method[MethodSettings],
-    added: set[torch.nn.Parameter],
-    batches: Batches,
-    group_loss: GroupLoss,
-    folder: Path,
-    execution: Execution,
-    progress: Progress,
-    log: Log,
-) -> None:
-    """Fine-tune ``method``, already attached to ``backbone``, and leave weights, log and summary in ``folder``.
+def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, folder: Path, log: Log) -> None:
+    """Fine-tune the run's method, already attached to its backbone, and leave weights, log and summary in ``folder``.
 
     ``added`` are the parameters that the method added to the transformer. Resumes from the newest checkpoint there;
     one is written with every row of the log. Raises :class:`NonFiniteError` naming step and samples when the loss or
     its gradient is not finite.
     """
-    budget, processes = spec.budget, execution.processes
-    if execution.compile:
+    plan, options, progress, processes = context.plan, context.options, context.progress, context.processes
+    budget, method, backbone = plan.spec.budget, plan.method, context.backbone
+    group_loss = GroupLoss(plan.task.groups, plan.task.group_indices())
+    if options.compile:
         backbone.transformer.compile()
-    kind = Placement if processes.count == 1 else Shards if execution.shard else Copies
+    kind = Placement if processes.count == 1 else Shards if options.shard else Copies
     routing = routed_training(backbone, method.config.tread)
     placement = kind(backbone, list(method.parameters().values()), added, processes)
     parameters = method.parameters()  # after the placement, which may put shards in the place of parameters
@@ -107,7 +82,7 @@ def train(
     averages = {name: value.detach().clone() for name, value in parameters.items()} if budget.ema_decay else {}
     state = State(parameters, averages, optimizer)
     history = restore_checkpoint(folder, state, progress.say, processes)
-    meter = _Meter(history, PeakMemory(execution.device))
+    meter = _Meter(history, PeakMemory(context.device))
     backbone.transformer.train()
     with (
         progress.task("train", budget.steps, history.step) as advance,
@@ -119,13 +94,13 @@ def train(
             rate = _set_learning_rate(optimizer, method.config, budget, history.step)
             batch = batches(history.step)
             optimizer.zero_grad()
-            parts = batch.split(execution.accumulate)
+            parts = batch.split(options.accumulate)
             loss = _backward(parts, backbone, method, group_loss, budget.precision, placement, leave_tokens_out)
             _update(state, budget, loss, history.step, batch)
             history.step += 1
             history.streams = hashlib.sha256(history.streams.encode() + batch.digest).hexdigest()
             advance(1)
-            if history.step % execution.log_every == 0 or history.step == budget.steps:
+            if history.step % options.log_every == 0 or history.step == budget.steps:
                 speed = meter.read(budget.batch_size)
                 row: dict[str, Any] = {"step": history.step, "loss": mean(loss).item(), "learning_rate": rate, **speed}
                 row |= {"group_loss": group_loss.read(), "method": method.diagnostics()}

@@ -20,17 +20,12 @@ def make_optimizer(
     """
     rate, decay = settings.learning_rate, settings.weight_decay
     if name == "adamw-8bit":
-        return _eight_bit()(parameters, lr=rate, weight_decay=decay)
+        return eight_bit_adamw()(parameters, lr=rate, weight_decay=decay)
     return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=name == "adamw-fused")
 
 
-def check_optimizer(name: Optimizer) -> None:
-    """Raise :class:`UserError` where the optimiser's package is not installed."""
-    if name == "adamw-8bit":
-        _eight_bit()
-
-
-def _eight_bit() -> Callable[..., torch.optim.Optimizer]:
+def eight_bit_adamw() -> Callable[..., torch.optim.Optimizer]:
+    """Return the class of bitsandbytes. Raises :class:`UserError` where the package is missing."""
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.processes import Processes, total
+from grasp_bench.processes import Processes, mean, total
 
 
 class Placement:
@@ -111,7 +111,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     for parameter, times in zip(parameters, reached.tolist(), strict=True):
         if times:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = total(gradient) / torch.distributed.get_world_size()
+            parameter.grad = mean(gradient)
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> torch.Tensor:
