@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.objective import Objective as Objective
     from grasp_bench.contracts.objective import VariancePreserving as VariancePreserving
     from grasp_bench.contracts.progress import Progress as Progress
-    from grasp_bench.contracts.recipe import Recipe as Recipe
     from grasp_bench.contracts.record import RunRecord as RunRecord
     from grasp_bench.contracts.scope import current_scope as current_scope
     from grasp_bench.contracts.scope import scope as scope
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.study import Study as Study
     from grasp_bench.contracts.task import ClassInfo as ClassInfo
     from grasp_bench.contracts.task import Dataset as Dataset
+    from grasp_bench.contracts.task import Recipe as Recipe
     from grasp_bench.contracts.task import Split as Split
     from grasp_bench.contracts.task import Task as Task
     from grasp_bench.contracts.task import TaskSettings as TaskSettings
@@ -89,13 +89,12 @@ _HOMES = {
     "contracts.metric": ("ClassifierMetric", "FeatureMetric", "Metric", "Predictions", "Sets"),
     "contracts.objective": ("FlowMatching", "Objective", "VariancePreserving"),
     "contracts.progress": ("Progress",),
-    "contracts.recipe": ("Recipe",),
     "contracts.record": ("RunRecord",),
     "contracts.scope": ("current_scope", "scope"),
     "contracts.settings": ("Settings", "Tuned"),
     "contracts.spec": ("Budget", "RunSpec", "by_name", "smoke"),
     "contracts.study": ("Study",),
-    "contracts.task": ("ClassInfo", "Dataset", "Split", "Task", "TaskSettings"),
+    "contracts.task": ("ClassInfo", "Dataset", "Recipe", "Split", "Task", "TaskSettings"),
     "data.image_task": ("ImageTask", "ImageTaskSettings"),
     "data.longtail": ("groups_by_count",),
     "data.decode": ("resized",),

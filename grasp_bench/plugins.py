@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from grasp_bench.errors import UserError, did_you_mean
 
@@ -18,49 +18,25 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 Kind = Literal["methods", "tasks", "backbones", "guidance", "extractors", "metrics"]
-KINDS: tuple[Kind, ...] = ("methods", "tasks", "backbones", "guidance", "extractors", "metrics")
-SINGULAR = {
-    "methods": "method",
-    "tasks": "task",
-    "backbones": "backbone",
-    "guidance": "guidance",
-    "extractors": "extractor",
-    "metrics": "metric",
-}
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SINGULAR = dict(zip(KINDS, ("method", "task", "backbone", "guidance", "extractor", "metric"), strict=True))
+"""Kind → what one is called, which also names the module of its contract and, capitalised, the base class."""
 
-CONTRACTS: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
-    "methods": ("grasp_bench.contracts.method", "Method", ("version", "paper")),
-    "tasks": (
-        "grasp_bench.contracts.task",
-        "Task",
-        ("version", "source", "backbone", "guidance", "extractor", "classifier", "budgets"),
-    ),
-    "backbones": (
-        "grasp_bench.contracts.backbone",
-        "Backbone",
-        ("attention_projections", "sampling_dtype"),
-    ),
-    "guidance": ("grasp_bench.contracts.guidance", "Guidance", ("version", "paper")),
-    "extractors": ("grasp_bench.contracts.extractor", "Extractor", ("version",)),
-    "metrics": (
-        "grasp_bench.contracts.metric",
-        "Metric",
-        ("name", "version", "label", "direction", "bounds", "definition", "misleads", "source"),
-    ),
+ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
+    "methods": ("version", "paper"),
+    "tasks": ("version", "source", "backbone", "guidance", "extractor", "classifier", "budgets"),
+    "backbones": ("attention_projections", "sampling_dtype"),
+    "guidance": ("version", "paper"),
+    "extractors": ("version",),
+    "metrics": ("name", "version", "label", "direction", "bounds", "definition", "misleads", "source"),
 }
-"""Kind → module and name of its base class, and the attributes that a subclass must declare."""
+"""Kind → the attributes that a subclass must declare."""
 FUNCTIONS: dict[Kind, tuple[str, ...]] = {
     "methods": ("attach", "detach"),
     "tasks": ("classes", "prepare", "open"),
     "backbones": (
-        "describe",
-        "load",
-        "encode_images",
-        "decode",
-        "decode_latents",
-        "encode_prompts",
-        "predict",
-        "scheduler",
+        *("describe", "load", "encode_images", "decode", "decode_latents"),
+        *("encode_prompts", "predict", "scheduler"),
     ),
     "guidance": ("predict",),
     "extractors": ("build", "load", "features"),
@@ -150,9 +126,11 @@ def _loaded(kind: Kind, entry: EntryPoint) -> Any:
 @functools.cache
 def _check(kind: Kind, plugin: type[Any]) -> None:
     """Raise :class:`ContractError` saying how ``plugin`` does not keep the contract of its kind."""
-    module, name, attributes = CONTRACTS[kind]
-    if not issubclass(plugin, _base(kind)):
-        raise ContractError(f"{plugin.__name__} is no subclass of {module}.{name}: {_instead(plugin)}")
+    attributes, base = ATTRIBUTES[kind], _base(kind)
+    if not issubclass(plugin, base):
+        raise ContractError(
+            f"{plugin.__name__} is no subclass of {base.__module__}.{base.__name__}: {_instead(plugin)}"
+        )
     if missing := [attribute for attribute in attributes if not hasattr(plugin, attribute)]:
         raise ContractError(f"{plugin.__name__} does not declare {', '.join(missing)}")
     if problems := [*_odd_words(attributes, plugin), *_odd_functions(kind, plugin), *_odd_settings(kind, plugin)]:
@@ -160,8 +138,8 @@ def _check(kind: Kind, plugin: type[Any]) -> None:
 
 
 def _base(kind: Kind) -> type[Any]:
-    module, name, _ = CONTRACTS[kind]
-    found: type[Any] = getattr(importlib.import_module(module), name)
+    module = importlib.import_module(f"grasp_bench.contracts.{SINGULAR[kind]}")
+    found: type[Any] = getattr(module, SINGULAR[kind].capitalize())
     return found
 
 
@@ -191,7 +169,7 @@ def _odd_functions(kind: Kind, plugin: type[Any]) -> Iterator[str]:
         own = inspect.getattr_static(plugin, name)
         if own is inspect.getattr_static(_base(kind), name) or getattr(own, "__isabstractmethod__", False):
             yield f"{plugin.__name__} does not define {name}{_parameters(getattr(_base(kind), name))}"
-    contract = next(each for each in plugin.__mro__ if each.__module__ == CONTRACTS[kind][0])
+    contract = next(each for each in plugin.__mro__ if each.__module__ == _base(kind).__module__)
     for name, function in vars(contract).items():
         if not isinstance(function, FunctionType | classmethod) or (name.startswith("_") and name != "__init__"):
             continue

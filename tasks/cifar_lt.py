@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.spec import STANDARD, Budget, budget, by_name, smoke
-from grasp_bench.contracts.task import ClassInfo, Dataset, Task, TaskSettings
+from grasp_bench.contracts.task import ClassInfo, Dataset, Recipe, Task, TaskSettings
 from grasp_bench.data.image_task import ImageTaskSettings
 from grasp_bench.data.longtail import groups_by_count
 

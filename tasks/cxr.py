@@ -6,9 +6,8 @@ from typing import ClassVar, TypeVar
 
 from pydantic import Field
 
-from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
-from grasp_bench.contracts.task import TaskSettings
+from grasp_bench.contracts.task import Recipe, TaskSettings
 from grasp_bench.data.cxr_lt import HEAD_ABOVE, TAIL_BELOW, phrase
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 

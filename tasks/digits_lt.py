@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, field_validator
 
 from grasp_bench import seeds
-from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
-from grasp_bench.contracts.task import GROUPS, ClassInfo, Dataset, Task, TaskSettings
+from grasp_bench.contracts.task import GROUPS, ClassInfo, Dataset, Recipe, Task, TaskSettings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, JsonValue, ValidationError, field_validator
 
-from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import STANDARD, Budget, by_name, smoke
-from grasp_bench.contracts.task import TaskSettings
+from grasp_bench.contracts.task import Recipe, TaskSettings
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.data.listing import place
 from grasp_bench.errors import UserError

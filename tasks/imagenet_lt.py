@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
-from grasp_bench.contracts.task import TaskSettings
+from grasp_bench.contracts.task import Recipe, TaskSettings
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.data.imagenet_lt import HEAD_ABOVE, TAIL_BELOW
 from grasp_bench.errors import UserError

@@ -7,6 +7,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from grasp_bench.io import as_csv
+
 TRAINED_ON = {
     "generated": "generated images",
     "real": "real images",
@@ -73,13 +75,12 @@ def class_table(text: str) -> str:
     rows = list(csv.reader(io.StringIO(text, newline="")))
     if not rows or "source" in rows[0] or "metric" not in rows[0]:
         return text
-    at, out = rows[0].index("metric"), io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    at = rows[0].index("metric")
     rest = [RENAMED.get(name, name) for name in rows[0][at + 1 :]]
-    writer.writerow([*rows[0][: at + 1], "source", "test_set", *rest])
+    new = [[*rows[0][: at + 1], "source", "test_set", *rest]]
     for row in rows[1:]:
         if len(row) <= at:
             return text
         found = {"source": "generated", "test_set": "test"} | score({"name": row[at]})
-        writer.writerow([*row[:at], found["metric"], found["source"], found["test_set"], *row[at + 1 :]])
-    return out.getvalue()
+        new.append([*row[:at], found["metric"], found["source"], found["test_set"], *row[at + 1 :]])
+    return as_csv(new)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field, JsonValue
 
-from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import Budget, Optimizer, Precision
 from grasp_bench.errors import UserError
@@ -25,6 +24,30 @@ class MissingDataError(Exception):
 
 
 GROUPS = ("head", "medium", "tail")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a downstream classifier but its data and its seed: the same for every method."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    """Peak of AdamW's, which falls to zero along a cosine."""
+    network: str = "small-cnn"
+    """small-cnn, or timm:<model>; from scratch."""
+    weight_decay: float = 0.01
+    augmentation: tuple[Literal["flip", "crop", "rotate"], ...] = ()
+    """Horizontal flips, crops of the image padded by an eighth, rotations by up to 10 degrees."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """"balanced" weights the loss of each image by the inverse of its class's number of images."""
+    patience: int | None = None
+    """Epochs without a better balanced accuracy on validation images before training ends; the best epoch's weights
+    are kept then. Without it the last epoch's are."""
+    seeds: int = 1
+    """Classifiers trained, whose scores are averaged."""
+    resolution: int | None = None
+    """Pixels a side that images are resized to; as they come if absent."""
 
 
 @dataclass(frozen=True)

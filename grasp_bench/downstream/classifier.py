@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from grasp_bench import seeds
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
-from grasp_bench.contracts.recipe import Recipe
-from grasp_bench.contracts.task import Split
+from grasp_bench.contracts.task import Recipe, Split
 from grasp_bench.downstream.augment import augment
 from grasp_bench.downstream.networks import build
 from grasp_bench.errors import NonFiniteError, UserError

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from grasp_bench import seeds
-from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.task import Recipe
 from grasp_bench.errors import UserError, did_you_mean
 
 FEATURES = 32  # width of the small network's layer before the last

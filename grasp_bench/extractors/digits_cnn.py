@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from grasp_bench.contracts.extractor import PretrainedExtractor
-from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.task import Recipe
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:

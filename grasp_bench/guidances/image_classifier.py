@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pydantic import Field
 
 from grasp_bench.contracts.guidance import Guidance
-from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.settings import Settings
+from grasp_bench.contracts.task import Recipe
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:

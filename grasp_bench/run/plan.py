@@ -13,11 +13,10 @@ from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
-from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSpec
-from grasp_bench.contracts.task import Task, TaskSettings
+from grasp_bench.contracts.task import Recipe, Task, TaskSettings
 from grasp_bench.errors import UserError
 from grasp_bench.run.resolve import choose_backbone, choose_same_backbone, make_task, recorded_task, restored
 

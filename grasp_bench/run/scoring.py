@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric
 from grasp_bench.contracts.record import Interval, Score, Source, TestSet
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
 from grasp_bench.extractors.inception import is_fid
+from grasp_bench.io import as_csv
 from grasp_bench.metrics.classification import classification_intervals, classification_scores
 from grasp_bench.metrics.groups import group_members
 from grasp_bench.metrics.memorisation import NEAR, near_duplicates
@@ -154,18 +153,14 @@ def _interval(ends: tuple[float, float], split: Split, classes: np.ndarray, n: i
 
 def copies_table(classes: Sequence[ClassInfo], fake: LabelledFeatures, train: LabelledFeatures) -> str:
     """CSV: one line for each generated image that is a near duplicate of a training image, the nearest pair first."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COPY_COLUMNS)
     found = near_duplicates(train.features, fake.features, NEAR)
     assert fake.ids is not None
     assert train.ids is not None
-    for made, original, distance, ratio in zip(found.fake, found.train, found.distance, found.ratio, strict=True):
-        name = classes[fake.labels[made]].name
-        writer.writerow(
-            (fake.ids[made], name, train.ids[original], classes[train.labels[original]].name, distance, ratio)
-        )
-    return out.getvalue()
+    rows: list[Sequence[object]] = [COPY_COLUMNS]
+    for made, original, *distances in zip(found.fake, found.train, found.distance, found.ratio, strict=True):
+        name, its_class = classes[fake.labels[made]].name, classes[train.labels[original]].name
+        rows.append((fake.ids[made], name, train.ids[original], its_class, *distances))
+    return as_csv(rows)
 
 
 def class_table(
@@ -176,21 +171,18 @@ def class_table(
     metrics: Sequence[ClassifierMetric],
 ) -> str:
     """CSV: one line for each class and score; a value is empty where n is too small."""
-    by_name = {info.name: info for info in classes}
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CLASS_COLUMNS)
+    known = {info.name: (info.name, info.group, info.train_count) for info in classes}
+    rows: list[Sequence[object]] = [CLASS_COLUMNS]
     for score in scores:
         if score.scope == "class":
-            info = by_name[score.name]
             numbers = (score.n, score.value, score.reference, score.low, score.high)
-            writer.writerow((info.name, info.group, info.train_count, score.metric.name, "generated", "test", *numbers))
+            rows.append((*known[score.name], score.metric.name, "generated", "test", *numbers))
     each_alone = np.array([f"class {index}" for index in range(len(classes))])
     metrics = [metric for metric in metrics if not metric.counts_classes]
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
         found = classification_scores(split.labels, by_test[test], each_alone, metrics)
         for (index, info), metric in itertools.product(enumerate(classes), metrics):
-            mine, names = found[f"class {index}"], (info.name, info.group, info.train_count)
-            value = mine.values[metric.name]
-            writer.writerow((*names, metric.name, source, test, mine.n, value, *[None] * 3))
-    return out.getvalue()
+            mine = found[f"class {index}"]
+            numbers = (mine.n, mine.values[metric.name], None, None, None)
+            rows.append((*known[info.name], metric.name, source, test, *numbers))
+    return as_csv(rows)

@@ -22,14 +22,7 @@ from grasp_bench.io import sync_folder, write_bytes, writing
 from grasp_bench.version import VERSION
 
 FOLDER = Path(__file__).parent
-KINDS: dict[str, plugins.Kind] = {
-    "method": "methods",
-    "guidance": "guidance",
-    "task": "tasks",
-    "extractor": "extractors",
-    "metric": "metrics",
-    "backbone": "backbones",
-}
+KINDS: dict[str, plugins.Kind] = {name: kind for kind, name in plugins.SINGULAR.items()}
 """What a user calls a kind → its registry."""
 NAME = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST_NAME = 30  # lines that hold it stay within 120 columns

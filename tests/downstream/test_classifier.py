@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from grasp_bench.checked import find_checked
-from grasp_bench.contracts.recipe import Recipe
-from grasp_bench.contracts.task import Split
+from grasp_bench.contracts.task import Recipe, Split
 from grasp_bench.downstream import classifier
 from grasp_bench.downstream.augment import augment
 from grasp_bench.downstream.classifier import topped_up

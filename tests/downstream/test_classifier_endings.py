@@ -13,7 +13,7 @@ from test_classifier import CPU, RECIPE, stripes, trained, weights
 
 from grasp_bench.checked import find_checked
 from grasp_bench.contracts import progress
-from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.task import Recipe
 from grasp_bench.downstream import classifier
 from grasp_bench.errors import UserError
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from grasp_bench.contracts.recipe import Recipe
-from grasp_bench.contracts.task import Dataset, Split
+from grasp_bench.contracts.task import Dataset, Recipe, Split
 from grasp_bench.downstream import networks
 from grasp_bench.extractors.digits_cnn import DigitsCNN
 

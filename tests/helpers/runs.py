@@ -15,8 +15,8 @@ from rich.console import Console
 
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.recipe import Recipe
 from grasp_bench.contracts.record import RunRecord
+from grasp_bench.contracts.task import Recipe
 from grasp_bench.extractors import digits_cnn
 from grasp_bench.run.context import Options
 from grasp_bench.run.plan import Plan, plan

@@ -4,7 +4,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from grasp_bench.errors import UserError
-from grasp_bench.run import sheet
+from grasp_bench.run import pictures
 
 
 def images(*shape: int) -> np.ndarray:
@@ -14,30 +14,30 @@ def images(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_small_images_come_back_as_they_were(tmp_path, channels):
     rows = {"few <b>": images(2, channels, 8, 6), "many": images(5, channels, 8, 6)}
-    sheet.write_sheet(tmp_path / "sheet.png", rows)
-    found = sheet.read_sheet(tmp_path / "sheet.png").images
+    pictures.write_sheet(tmp_path / "sheet.png", rows)
+    found = pictures.read_sheet(tmp_path / "sheet.png")
     assert list(found) == list(rows)
     for name, expected in rows.items():
         assert np.array_equal(found[name], expected.transpose(0, 2, 3, 1))
 
 
 def test_large_images_are_reduced_and_keep_their_shape(tmp_path):
-    sheet.write_sheet(tmp_path / "sheet.png", {"a": np.full((3, 3, 256, 128), 77, np.uint8)})
+    pictures.write_sheet(tmp_path / "sheet.png", {"a": np.full((3, 3, 256, 128), 77, np.uint8)})
     assert np.array_equal(
-        sheet.read_sheet(tmp_path / "sheet.png").images["a"], np.full((3, sheet.EDGE, sheet.EDGE // 2, 3), 77)
+        pictures.read_sheet(tmp_path / "sheet.png")["a"], np.full((3, pictures.EDGE, pictures.EDGE // 2, 3), 77)
     )
 
 
 def test_equal_images_make_equal_files(tmp_path):
     for name in ("a.png", "b.png"):
-        sheet.write_sheet(tmp_path / name, {"a": images(3, 3, 32, 32)})
+        pictures.write_sheet(tmp_path / name, {"a": images(3, 3, 32, 32)})
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_of_many_classes_some_are_shown_from_the_first_to_the_last():
-    assert sheet.shown_classes(4) == [0, 1, 2, 3]
-    shown = sheet.shown_classes(1000)
-    assert len(shown) == sheet.CLASSES
+    assert pictures.shown_classes(4) == [0, 1, 2, 3]
+    shown = pictures.shown_classes(1000)
+    assert len(shown) == pictures.CLASSES
     assert (shown[0], shown[-1]) == (0, 999)
 
 
@@ -54,14 +54,14 @@ def damaged(path, kind):
     elif kind == "no layout":
         Image.new("L", (8, 8)).save(path)
     elif kind == "cut off":
-        sheet.write_sheet(path, {"a": images(5, 3, 32, 32)})
+        pictures.write_sheet(path, {"a": images(5, 3, 32, 32)})
         path.write_bytes(path.read_bytes()[:400])
     elif kind in LAYOUTS:
         text = PngInfo()
-        text.add_text(sheet.LAYOUT, LAYOUTS[kind])
+        text.add_text(pictures.LAYOUT, LAYOUTS[kind])
         Image.new("I;16" if kind == "16 bits" else "L", (8, 8)).save(path, pnginfo=text)
     else:
-        sheet.write_sheet(path, {"a": images(2, 1, 8, 8)})
+        pictures.write_sheet(path, {"a": images(2, 1, 8, 8)})
         path.write_bytes(path.read_bytes().replace(b'"width": 8', b'"width": 9'))
 
 
@@ -69,4 +69,4 @@ def damaged(path, kind):
 def test_a_file_that_is_no_sheet_is_named(tmp_path, kind):
     damaged(tmp_path / "sheet.png", kind)
     with pytest.raises(UserError, match=r"sheet\.png: not a sheet of images that a run wrote"):
-        sheet.read_sheet(tmp_path / "sheet.png")
+        pictures.read_sheet(tmp_path / "sheet.png")

@@ -51,7 +51,7 @@ def test_frozen_weights_are_stored_in_bfloat16_and_trained_ones_are_not(tmp_path
     kept = []
     train = training.train
     monkeypatch.setattr(
-        training, "train", lambda spec, backbone, *rest: (kept.append(backbone), train(spec, backbone, *rest))
+        training, "train", lambda context, *rest: (kept.append(context.backbone), train(context, *rest))
     )
     runs.train_only(tmp_path, runs.small(task_settings=["precision=bfloat16"]))
     parameters = list(kept[0].transformer.parameters())

@@ -10,11 +10,11 @@ import pytest
 import torch
 from helpers import runs
 
-from grasp_bench.contracts.recipe import Recipe
+from grasp_bench.contracts.task import Recipe
 from grasp_bench.io import file_digest, read_tensors
 from grasp_bench.run.files import GENERATED_SHEET, IMAGES, PICTURE, REAL_SHEET, TRAIN_SUMMARY, WEIGHTS
+from grasp_bench.run.pictures import PER_CLASS, read_sheet
 from grasp_bench.run.pipeline import STAGES, Pipeline
-from grasp_bench.run.sheet import PER_CLASS, read_sheet
 from grasp_bench.run.store import Store
 from grasp_bench.tasks.digits_lt import DigitsLT
 
@@ -146,7 +146,7 @@ def test_the_record_has_its_files_beside_it(finished):
 def test_sheets_hold_the_first_images_of_every_class(finished):
     folder, _ = finished
     ((generated, real),) = (
-        [read_sheet(path.parent / name).images for name in (GENERATED_SHEET, REAL_SHEET)]
+        [read_sheet(path.parent / name) for name in (GENERATED_SHEET, REAL_SHEET)]
         for path in (folder / "results").rglob("record.json")
     )
     (made,) = (folder / "work" / "generate").glob(f"*/{IMAGES}")

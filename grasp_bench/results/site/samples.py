@@ -14,7 +14,7 @@ import numpy as np
 from grasp_bench.errors import UserError
 from grasp_bench.results.site.boards import Board, Run
 from grasp_bench.run.files import GENERATED_SHEET, PICTURE, REAL_SHEET
-from grasp_bench.run.sheet import Sheet, read_sheet
+from grasp_bench.run.pictures import Sheet, read_sheet
 
 MOST_BYTES = 4_000_000  # of images on one page
 SMALL = 16  # pixels up to which tiles are kept as they are
@@ -70,7 +70,7 @@ def samples(board: Board, allowance: Allowance) -> Samples:
     sheets = _sheets(board, shown)
     shown.methods = [label for label in board.indices if any(name == label for name, _ in sheets)]
     real = next(iter(_found(board, REAL_SHEET, shown)), None)
-    classes = list(dict.fromkeys(name for sheet in sheets.values() for name in sheet.images))
+    classes = list(dict.fromkeys(name for sheet in sheets.values() for name in sheet))
     wanted = [(seed, name) for seed in sorted({seed for _, seed in sheets}) for name in reversed(classes)]
     kept = 0
     for seed, name in wanted:
@@ -86,7 +86,7 @@ def samples(board: Board, allowance: Allowance) -> Samples:
         shown.left_out.append(f"Images of {len(wanted) - kept} of {len(wanted)} classes and seeds.")
     shown.seeds = [int(seed) for seed in shown.generated]
     shown.classes = [name for name in classes if any(name in each for each in shown.generated.values())]
-    shown.pixelated = any(max(each.shape[1:3]) <= SMALL for sheet in sheets.values() for each in sheet.images.values())
+    shown.pixelated = any(max(each.shape[1:3]) <= SMALL for sheet in sheets.values() for each in sheet.values())
     _add_pictures(board, shown, allowance)
     return shown
 
@@ -123,9 +123,9 @@ def _strip(sheet: Sheet | None, name: str) -> str | None:
     """Return the images of a class side by side, as a data URI: PNG for small images, else WebP."""
     from PIL import Image
 
-    if sheet is None or name not in sheet.images:
+    if sheet is None or name not in sheet:
         return None
-    tiles = sheet.images[name]
+    tiles = sheet[name]
     count, height, width, channels = tiles.shape
     gap = max(1, round(width * GAP))
     strip = np.zeros((height, count * (width + gap) - gap, channels + 1), np.uint8)  # transparent in between

@@ -76,13 +76,13 @@ def _write_sheets(context: Context, folder: Path) -> None:
     """Write images of some classes, generated and held-out real ones, which a page shows beside other methods'."""
     import numpy as np
 
-    from grasp_bench.run import sheet
+    from grasp_bench.run import pictures
 
-    chosen = {index: context.classes[index].name for index in sheet.shown_classes(len(context.classes))}
+    chosen = {index: context.classes[index].name for index in pictures.shown_classes(len(context.classes))}
     for name, split in ((GENERATED_SHEET, context.images), (REAL_SHEET, context.data.test)):
-        found = {index: np.flatnonzero(split.labels == index)[: sheet.PER_CLASS] for index in chosen}
+        found = {index: np.flatnonzero(split.labels == index)[: pictures.PER_CLASS] for index in chosen}
         rows = {chosen[index]: split.read(indices) for index, indices in found.items() if len(indices)}
-        sheet.write_sheet(folder / name, rows)
+        pictures.write_sheet(folder / name, rows)
 
 
 STAGE = Stage("score", 3, ("prepare", "extractor", "generate", *SCORED), _inputs, _build, alone=True)

@@ -13,7 +13,7 @@ from grasp_bench.contracts.record import RunRecord, write_record
 from grasp_bench.contracts.spec import Component
 from grasp_bench.results.site import write_site
 from grasp_bench.run.files import GENERATED_SHEET, REAL_SHEET
-from grasp_bench.run.sheet import write_sheet
+from grasp_bench.run.pictures import write_sheet
 
 GROUPS = ("head", "medium", "tail", "all")
 HOSTILE = '<img src="https://evil.example/x.png" onerror="document.title=\'owned\'">'

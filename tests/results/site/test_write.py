@@ -19,7 +19,7 @@ from grasp_bench.results.site.glossary import COSTS, definition
 from grasp_bench.results.site.write import script_json
 from grasp_bench.results.tables import OTHER_PROTOCOL
 from grasp_bench.run.files import REAL_SHEET
-from grasp_bench.run.sheet import write_sheet
+from grasp_bench.run.pictures import write_sheet
 from results.site.results import BREAKOUT, CLASSES, CLUSTERS, HOSTILE, PEAR, make_page, make_results
 
 
