@@ -56,7 +56,6 @@ class ContractError(Exception):
     """A plugin is not what its kind has to be; the message says what was found and how to mend it."""
 
 
-@functools.cache
 def entries(kind: Kind) -> dict[str, EntryPoint]:
     """Name → entry point, sorted by name. Of a name that is taken twice, the built-in one."""
     return {name: claims[0] for name, claims in _claims(kind).items()}
@@ -72,7 +71,7 @@ def load(kind: Kind, name: str) -> Any:
     if name not in known:
         hint = did_you_mean(name, known)
         raise UserError(f"unknown {SINGULAR[kind]} {name!r}.{hint} There are: {', '.join(known)}.")
-    if rivals := _rivals(kind).get(name):
+    if rivals := _claims(kind)[name][1:]:
         raise UserError(_taken(kind, known[name], rivals[0]))
     try:
         return _loaded(kind, known[name])
@@ -84,7 +83,7 @@ def available(kind: Kind) -> dict[str, Any]:
     """Every plugin of a kind that can be imported; one that cannot, or whose name is taken, is a warning."""
     loaded = {}
     for name, entry in entries(kind).items():
-        for rival in _rivals(kind).get(name, []):
+        for rival in _claims(kind)[name][1:]:
             warnings.warn(_taken(kind, entry, rival), PluginWarning, stacklevel=2)
         try:
             loaded[name] = _loaded(kind, entry)
@@ -93,20 +92,16 @@ def available(kind: Kind) -> dict[str, Any]:
     return loaded
 
 
+@functools.cache
 def _claims(kind: Kind) -> dict[str, list[EntryPoint]]:
     """Name → the entry points that claim it, the built-in one first, then by package; sorted by name."""
     found: dict[str, list[EntryPoint]] = {}
-    for entry in sorted(entry_points(group=f"grasp_bench.{kind}"), key=_precedence):
+    group = entry_points(group=f"grasp_bench.{kind}")
+    for entry in sorted(group, key=lambda entry: (_origin(entry) != BUILT_IN, _origin(entry), entry.value)):
         claims = found.setdefault(entry.name, [])
         if entry.value not in [claim.value for claim in claims]:
             claims.append(entry)
     return dict(sorted(found.items()))
-
-
-@functools.cache
-def _rivals(kind: Kind) -> dict[str, list[EntryPoint]]:
-    """Name that is taken more than once → the entry points that come too late."""
-    return {name: claims[1:] for name, claims in _claims(kind).items() if len(claims) > 1}
 
 
 def _loaded(kind: Kind, entry: EntryPoint) -> Any:
@@ -193,11 +188,8 @@ def _takes(own: Any, expected: Any) -> bool:
 
 
 def _parameters(function: Any) -> str:
-    return f"({', '.join(map(_parameter, inspect.signature(function).parameters.values()))})"
-
-
-def _parameter(parameter: inspect.Parameter) -> str:
-    return str(parameter.replace(annotation=inspect.Parameter.empty))
+    parameters = inspect.signature(function).parameters.values()
+    return f"({', '.join(str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters)})"
 
 
 def _odd_settings(kind: Kind, plugin: type[Any]) -> Iterator[str]:
@@ -233,10 +225,6 @@ def _owned_elsewhere(kind: Kind) -> set[str]:
         shared = {*Budget.model_fields, *TaskSettings.model_fields, "classifier", "prompts", "objective", "seed"}
         return shared - {"name"}
     return set()
-
-
-def _precedence(entry: EntryPoint) -> tuple[bool, str, str]:
-    return (_origin(entry) != BUILT_IN, _origin(entry), entry.value)
 
 
 def _origin(entry: EntryPoint) -> str:

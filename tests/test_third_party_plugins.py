@@ -92,7 +92,7 @@ def declare(site: Path, package: str, *points: tuple[str, str, str]) -> None:
 
 def forget() -> None:
     """Look for plugins again."""
-    for cached in (plugins.entries, plugins._rivals, plugins._check):
+    for cached in (plugins._claims, plugins._check):
         cached.cache_clear()
     for path in THIRD_PARTY.glob("*.py"):
         sys.modules.pop(path.stem, None)

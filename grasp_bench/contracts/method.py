@@ -134,18 +134,9 @@ class Batch:
         return [self._rows(slice(start, start + size)) for start in range(0, len(self.ids), size)]
 
     def _rows(self, rows: slice) -> Batch:
-        return replace(
-            self,
-            ids=self.ids[rows],
-            latents=self.latents[rows],
-            noise=self.noise[rows],
-            noisy=self.noisy[rows],
-            target=self.target[rows],
-            condition=self.condition[rows],
-            weights=None if self.weights is None else self.weights[rows],
-            offset=self.offset + rows.start,
-            step_size=self.step_size or len(self.ids),
-        )
+        names = ("ids", "latents", "noise", "noisy", "target", "condition", "weights")
+        parts = {name: value[rows] for name in names if (value := getattr(self, name)) is not None}
+        return replace(self, **parts, offset=self.offset + rows.start, step_size=self.step_size or len(self.ids))
 
 
 C_co = TypeVar("C_co", bound=MethodSettings, covariant=True)

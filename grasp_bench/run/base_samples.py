@@ -30,13 +30,13 @@ PROMPTS = {
         "a chest X-ray showing subcutaneous emphysema",
     ],
 }
-"""What each was pretrained on, and of the larger one also what it was not."""
+"""Backbone → prompts that it was pretrained on; for tiny-sd3-32 the last two are prompts that it was not."""
 EACH = 8
 STEPS = 20
 
 
 def main() -> None:
-    """Sample from the command line; write the PNG."""
+    """Sample from the backbone that the command line names, and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbone", choices=PROMPTS)
     parser.add_argument("--out", type=Path, required=True, help="PNG file")

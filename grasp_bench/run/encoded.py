@@ -1,7 +1,7 @@
 """Latents of images and embeddings of prompts, computed once and read from the disk by every step.
 
-Both are safetensors in shards, each whole or absent, so an interrupted encoding goes on where it stopped and several
-processes share the shards between them.
+Both are kept in shards of safetensors, each whole or absent, so that an interrupted encoding continues where it stopped
+and several processes divide the shards between them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from grasp_bench.io import mapped_tensor, write_json
 from grasp_bench.processes import Processes
 
 LATENTS = "latents"
-IMAGES_A_SHARD = 256
+IMAGES_PER_SHARD = 256
 IMAGES_AT_ONCE = 16
 PROMPTS = "prompts"
-PROMPTS_A_SHARD = 64  # about 350 MB at the size of SD3
+PROMPTS_PER_SHARD = 64  # about 350 MB at the size of SD3
 VOCABULARY = "prompts.json"
 
 
 def encode_latents(
     split: Split, backbone: Backbone, mirrored: bool, folder: Path, processes: Processes, progress: Progress
 ) -> None:
-    """Write the latents of a split's images to ``folder``; with ``mirrored`` also those of their mirror images."""
+    """Write the latents of a split's images to ``folder``, and with ``mirrored`` also those of their mirror images."""
 
     def shard(rows: range) -> dict[str, torch.Tensor]:
         images = torch.from_numpy(split.read(np.arange(rows.start, rows.stop)))
@@ -44,7 +44,7 @@ def encode_latents(
         }
 
     with progress.task("encode images", len(split)) as advance:
-        _write_shards(LATENTS, len(split), IMAGES_A_SHARD, shard, folder, processes, progress.say, advance)
+        _write_shards(LATENTS, len(split), IMAGES_PER_SHARD, shard, folder, processes, progress.say, advance)
 
 
 class Latents:
@@ -54,7 +54,7 @@ class Latents:
         self.shards = _Shards(folder, LATENTS)
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
-        """Latents (B, C, h, w) of images; where ``mirrored`` (B,) is true, of their mirror images."""
+        """Return latents (B, C, h, w) of images, or of their mirror images where ``mirrored`` (B,) is true."""
         rows = [
             self.shards.row("mirrored" if flip else "latents", int(index))
             for index, flip in zip(indices, mirrored, strict=True)
@@ -63,13 +63,13 @@ class Latents:
 
 
 class Pixels:
-    """The latents of a split's images where encoding them costs next to nothing."""
+    """The latents of a split's images, computed as they are used, for backbones without an autoencoder."""
 
     def __init__(self, split: Split, backbone: Backbone) -> None:
         self.split, self.backbone = split, backbone
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
-        """As :meth:`Latents.read`."""
+        """Return what :meth:`Latents.read` returns."""
         images = torch.from_numpy(self.split.read(indices))
         flips = torch.from_numpy(mirrored)[:, None, None, None]
         return self.backbone.encode_images(torch.where(flips, images.flip(-1), images) if mirrored.any() else images)
@@ -84,7 +84,7 @@ def encode_prompts(
         return backbone.encode_prompts([prompts[row] for row in rows]).tensors()
 
     with progress.task("encode prompts", len(prompts)) as advance:
-        _write_shards(PROMPTS, len(prompts), PROMPTS_A_SHARD, shard, folder, processes, progress.say, advance)
+        _write_shards(PROMPTS, len(prompts), PROMPTS_PER_SHARD, shard, folder, processes, progress.say, advance)
     if processes.is_first:
         write_json(folder / VOCABULARY, list(prompts))
 
@@ -97,7 +97,7 @@ class StoredPrompts:
         self.rows = {prompt: row for row, prompt in enumerate(json.loads((folder / VOCABULARY).read_text()))}
 
     def __call__(self, prompts: Sequence[str]) -> PromptEmbeddings:
-        """Embeddings of prompts that were encoded."""
+        """Return the embeddings of prompts that were encoded."""
         found = {
             name: np.stack([self.shards.row(name, self.rows[prompt]) for prompt in prompts])
             for name in self.shards.names
@@ -106,7 +106,7 @@ class StoredPrompts:
 
 
 class KnownPrompts:
-    """Embeddings of a few prompts, in memory."""
+    """Embeddings of prompts that are kept in memory, for backbones without a text encoder."""
 
     def __init__(self, prompts: Sequence[str], backbone: Backbone) -> None:
         known = sorted(set(prompts))
@@ -114,7 +114,7 @@ class KnownPrompts:
         self.embeddings = backbone.encode_prompts(known)
 
     def __call__(self, prompts: Sequence[str]) -> PromptEmbeddings:
-        """Embeddings of prompts that are known."""
+        """Return the embeddings of prompts that are known."""
         return self.embeddings[torch.tensor([self.rows[prompt] for prompt in prompts])]
 
 
@@ -128,7 +128,7 @@ def _write_shards(
     say: Callable[[str], None],
     advance: Advance,
 ) -> None:
-    """Write what ``shard`` gives for every run of ``size`` rows that is not in ``folder`` yet."""
+    """Write the tensors that ``shard`` returns for each block of ``size`` rows that is not in ``folder`` yet."""
     done = processes.first_says(lambda: [number for number, _ in undamaged(folder, kind, say)])
     advance(sum(min(size, count - start) for start in done))
     for start in processes.share([start for start in range(0, count, size) if start not in done]):
@@ -148,14 +148,14 @@ class _Shards:
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """Of the tensors."""
+        """The names of the tensors."""
         from safetensors import safe_open
 
         with safe_open(self.paths[0], "pt") as file:
             return list(file.keys())
 
     def row(self, name: str, number: int) -> np.ndarray:
-        """One row of the tensor ``name``."""
+        """Return one row of the tensor ``name``."""
         shard = bisect.bisect_right(self.starts, number) - 1
         found: np.ndarray = self._mapped(self.paths[shard], name)[number - self.starts[shard]]
         return found

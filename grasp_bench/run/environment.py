@@ -1,4 +1,4 @@
-"""Where a run is made: versions, device, memory."""
+"""The environment of a run: versions of packages, device, peak memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOURCES = ("grasp_bench", "baselines", "tasks", "pyproject.toml")
 
 
 def describe(device: torch.device, processes: int = 1, accumulate: int = 1) -> Environment:
-    """The environment as it goes into a record; no host or folder names."""
+    """Return the environment as a record holds it, without names of hosts or folders."""
     import torch
 
     commit, dirty = _git_state()
@@ -37,26 +37,19 @@ def describe(device: torch.device, processes: int = 1, accumulate: int = 1) -> E
     )
 
 
-class PeakMemory:
-    """Peak memory since its creation, in MiB: the GPU's allocations, or the process's resident set on a CPU."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to measure :func:`peak_mib` from here; on a CPU elsewhere than on Linux it stays that of the process."""
+    import torch
 
-    def __init__(self, device: torch.device) -> None:
-        import torch
-
-        self.device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        else:
-            with contextlib.suppress(OSError):  # elsewhere than on Linux the peak is that of the whole process
-                Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
-
-    def mib(self) -> float:
-        """The peak so far."""
-        return peak_mib(self.device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
 
 
 def peak_mib(device: torch.device) -> float:
-    """Peak memory since the last :class:`PeakMemory` was created, or else since the process began, in MiB."""
+    """Peak memory since it was last reset, in MiB: the GPU's allocations, or the process's resident set on a CPU."""
     import torch
 
     if device.type == "cuda":
@@ -72,7 +65,7 @@ def peak_mib(device: torch.device) -> float:
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the project when it runs from a checkout."""
+    """Return the commit of the checkout that the project runs from, and whether its sources differ; else Nones."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None, None

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
-# torch has formulas for the attention kernels of GPUs. Some releases, 2.14 for one, have none for the CPU's.
+# torch has formulas for the attention kernels of GPUs. Some releases, 2.14 for one, have none for those of the CPU.
 FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,

@@ -16,7 +16,7 @@ from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_json, write_tensors
 from grasp_bench.processes import Processes
-from grasp_bench.run.environment import PeakMemory
+from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.flops import FlopCount
 from grasp_bench.sampling import Sampler, noise_stream
@@ -46,7 +46,7 @@ def generate(
     each, steps = spec.budget.images_per_class, sampler.guidance.steps(spec.budget)
     labels = torch.arange(len(subjects)).repeat_interleave(each)
     sampler.place(sampler.backbone)
-    memory = PeakMemory(sampler.device)
+    reset_peak_memory(sampler.device)
     made = processes.first_says(
         lambda: [number for _, batch in undamaged(folder, KIND, progress.say) for number in batch["numbers"].tolist()]
     )
@@ -63,7 +63,7 @@ def generate(
                 "evaluations": sampler.evaluations - evaluations,
                 "backward_passes": sampler.backward_passes - backward,
                 "flops_per_image": operations.total / len(numbers),
-                "peak_memory_mib": memory.mib(),
+                "peak_memory_mib": peak_mib(sampler.device),
             }
             _check_spent(spec, steps, spent["evaluations"] / len(numbers))
             batch = {"images": images, "numbers": torch.tensor(numbers)}

@@ -1,4 +1,4 @@
-"""The store of stages: folders keyed by the hash of what went into them, finished whole or resumed."""
+"""The store of stages: folders that are keyed by the hash of their inputs, and finished whole or resumed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ POLL_SECONDS = 0.5
 class Store:
     """The finished and unfinished stages under a work folder, ``<root>/<stage>/<key>``.
 
-    ``say`` is told what a user should know: waiting for another process, a damaged folder moved aside. ``processes``
-    share the run, and call :meth:`run` for the same stages in the same order.
+    ``say`` is told what a user should know: that another process is waited for, or that a damaged folder was moved
+    aside. All ``processes`` of a run must call :meth:`run` for the same stages in the same order.
     """
 
     def __init__(self, root: Path, say: Callable[[str], None], processes: Processes = ALONE) -> None:
@@ -35,11 +35,12 @@ class Store:
     def run(
         self, name: str, inputs: dict[str, JsonValue], build: Callable[[Path], None], together: bool = False
     ) -> Path:
-        """The finished folder of the stage, made by ``build(folder)`` unless it is there already.
+        """Return the finished folder of the stage, built by ``build(folder)`` unless it is there already.
 
         ``build`` gets the stage's unfinished folder, with whatever an interrupted call left in it. The folder is
         renamed to its final name once ``build`` returns, so a failed stage is never mistaken for a finished one.
-        With ``together`` every process calls ``build``; without, the first one alone, and it must then run no stage.
+        With ``together`` every process calls ``build``; otherwise the first one alone does, and ``build`` must then
+        run no other stage.
         """
         final = self.folder(name, inputs)
         if self.is_finished(name, inputs):
@@ -61,23 +62,23 @@ class Store:
         return final
 
     def is_finished(self, name: str, inputs: dict[str, JsonValue]) -> bool:
-        """Whether the stage is there, whole."""
+        """Return whether the stage is finished and undamaged."""
         return self.processes.first_says(lambda: _damaged(self.folder(name, inputs)) == [])
 
     def _is_missing(self, final: Path) -> bool:
-        """Whether the stage has to be made, once a damaged folder of it is out of the way."""
+        """Move a damaged folder of the stage aside, and return whether the stage has to be built."""
         if damaged := _damaged(final):
             aside = move_aside(final)
-            self.say(f"{damaged[0]} is damaged; its folder was moved to {aside.name} and is made again")
+            self.say(f"{damaged[0]} is damaged; its folder was moved to {aside.name}, and the stage is recomputed")
         return not final.exists()
 
     def folder(self, name: str, inputs: dict[str, JsonValue]) -> Path:
-        """Where the stage is, or would be, when finished."""
+        """Return the folder that the stage has once it is finished."""
         return self.root / name / stage_key(name, inputs)[:20]
 
     @contextmanager
     def _lock(self, path: Path) -> Iterator[None]:
-        """Hold the stage; the system lets go of it when the process ends, however it ends."""
+        """Hold the stage's lock; the operating system releases it when the process ends, however it ends."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+")
@@ -99,12 +100,12 @@ class Store:
 
 
 def stage_key(name: str, inputs: dict[str, JsonValue]) -> str:
-    """sha256 (hex) of a stage's name and inputs."""
+    """Return the sha256 (hex) of a stage's name and inputs."""
     return digest({"stage": name, "inputs": inputs})
 
 
 def _seal(folder: Path, manifest: dict[str, JsonValue]) -> None:
-    """Write the manifest of what ``build`` left, without what an earlier, killed call left half written."""
+    """Remove files that a killed call left half written, and write the manifest of the others."""
     for path in folder.glob(".*.tmp"):
         path.unlink()
     files: JsonValue = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
@@ -112,7 +113,7 @@ def _seal(folder: Path, manifest: dict[str, JsonValue]) -> None:
 
 
 def _damaged(folder: Path) -> list[Path] | None:
-    """The files of a finished stage that are not as they were written; None where there is no finished stage."""
+    """Return the files of a finished stage that have changed or are missing; None where there is no finished stage."""
     if not folder.exists():
         return None
     try:

@@ -19,7 +19,7 @@ import torch
 
 from grasp_bench import seeds
 from grasp_bench.adapters.residual import RoutedAdapter
-from grasp_bench.run.environment import PeakMemory, describe
+from grasp_bench.run.environment import describe, peak_mib, reset_peak_memory
 
 from .recording import RESULTS, TRIALS, Measure, record, timed
 from .trainer import OPTIMIZER, PRECISION, Trainer
@@ -72,7 +72,8 @@ def by_batch(trainer: Trainer, sizes: Sizes, flops: int, peak: float | None) -> 
 
 def at_batch(trainer: Trainer, size: int, flops: int, peak: float | None) -> dict[str, float]:
     """Speed and memory at one batch, after a step to warm up."""
-    batch, memory = trainer.batch(size), PeakMemory(trainer.device)
+    batch = trainer.batch(size)
+    reset_peak_memory(trainer.device)
     trainer.step(batch)
     seconds: list[float] = []
     while len(seconds) < REPEATS and sum(seconds) < ENOUGH:
@@ -82,7 +83,7 @@ def at_batch(trainer: Trainer, size: int, flops: int, peak: float | None) -> dic
         "batch": size,
         "seconds": median,
         "images_per_second": size / median,
-        "peak_gib": memory.mib() / 1024,
+        "peak_gib": peak_mib(trainer.device) / 1024,
     }
     return row if peak is None else row | {"share_of_peak": size * flops / median / peak}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from grasp_bench.run.environment import PeakMemory
+from grasp_bench.run.environment import peak_mib, reset_peak_memory
 
 from .recording import interleaved
 from .training import Sizes, Step
@@ -67,8 +67,8 @@ def peak_memory(make: Maker, sizes: Sizes, device: torch.device) -> dict[str, fl
 def own_peak_memory(make: Maker, sizes: Sizes, device: torch.device) -> dict[str, float]:
     """Memory of training in this process, in MiB."""
     step = make(sizes, device)
-    memory = PeakMemory(device)
-    before = memory.mib()
+    reset_peak_memory(device)
+    before = peak_mib(device)
     for _ in range(MEMORY_STEPS):
         step()
-    return {"before_mib": before, "peak_mib": memory.mib()}
+    return {"before_mib": before, "peak_mib": peak_mib(device)}

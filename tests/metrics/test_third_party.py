@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parents[1] / "third_party" / "cmmd.py"
 
 
 def forget() -> None:
-    for cached in (plugins.entries, plugins._rivals, plugins._check):
+    for cached in (plugins._claims, plugins._check):
         cached.cache_clear()
 
 

@@ -32,9 +32,9 @@ WORDS = ["", "a cat", "a dog", "one", "two", "a cat and a dog"]
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(encoded, "IMAGES_A_SHARD", 4)
+    monkeypatch.setattr(encoded, "IMAGES_PER_SHARD", 4)
     monkeypatch.setattr(encoded, "IMAGES_AT_ONCE", 3)
-    monkeypatch.setattr(encoded, "PROMPTS_A_SHARD", 4)
+    monkeypatch.setattr(encoded, "PROMPTS_PER_SHARD", 4)
 
 
 @pytest.fixture(scope="module")

@@ -13,4 +13,4 @@ def at_home(tmp_path, monkeypatch):
     home.mkdir()
     monkeypatch.chdir(home)
     yield home
-    plugins.entries.cache_clear()
+    plugins._claims.cache_clear()

@@ -68,7 +68,7 @@ def install_probe(folder: Path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(folder)
     before = os.environ.get("PYTHONPATH")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *([before] if before else [])]))
-    plugins.entries.cache_clear()
+    plugins._claims.cache_clear()
 
 
 def write(path: Path, text: str) -> Path:

@@ -19,10 +19,8 @@ PART = "part"
 
 
 def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
-    return {"generate": upstream["generate"], "extractor": upstream["extractor"]}
-
-
-def _inputs_of_real(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+    if "generate" in upstream:  # that stage refers to the data and the shape
+        return {"generate": upstream["generate"], "extractor": upstream["extractor"]}
     return {**upstream, "shape": plan.shape}
 
 
@@ -62,26 +60,13 @@ def _extract(context: Context, folder: Path, split: Split) -> None:
     processes.wait()
 
 
+def _stage(name: str, images: Callable[[Context], Split]) -> Stage:
+    after = ("prepare", "extractor", "generate") if name == "features" else ("prepare", "extractor")
+    return Stage(name, 2, after, _inputs, partial(_build, images=images))
+
+
 STAGES = (
-    Stage(
-        "features",
-        2,
-        ("prepare", "extractor", "generate"),
-        _inputs,
-        partial(_build, images=lambda context: context.images),
-    ),
-    Stage(
-        "features-real",
-        2,
-        ("prepare", "extractor"),
-        _inputs_of_real,
-        partial(_build, images=lambda context: context.data.test),
-    ),
-    Stage(
-        "features-train",
-        2,
-        ("prepare", "extractor"),
-        _inputs_of_real,
-        partial(_build, images=lambda context: context.data.train),
-    ),
+    _stage("features", lambda context: context.images),
+    _stage("features-real", lambda context: context.data.test),
+    _stage("features-train", lambda context: context.data.train),
 )

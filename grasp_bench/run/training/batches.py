@@ -22,7 +22,7 @@ from grasp_bench.processes import ALONE, Processes
 class Batches:
     """The batch of every step, a function of (task, seed, step) and, when it resamples, the method's class weights.
 
-    Everything random is drawn for the whole step; of it a process gets its own rows.
+    Random numbers are drawn for the whole step, and each process takes its own rows of them.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Batches:
         loss_weights: np.ndarray | None = None,
         clusters: np.ndarray | None = None,
     ) -> None:
-        """``class_weights`` and ``loss_weights`` (classes,) are the method's, of drawing a class and of its losses.
+        """``class_weights`` (classes,) weight the draw of images, ``loss_weights`` (classes,) the losses of samples.
 
-        ``clusters`` (n,) are its :meth:`~grasp_bench.contracts.method.Method.training_clusters`.
+        ``clusters`` (n,) are the method's :meth:`~grasp_bench.contracts.method.Method.training_clusters`.
         """
         self.spec, self.split, self.backbone = spec, split, backbone
         self.latents, self.embed, self.device = latents, embed, device
@@ -54,7 +54,7 @@ class Batches:
         self.ahead: dict[int, Future[Batch]] = {}
 
     def __call__(self, step: int) -> Batch:
-        """The batch of ``step``, counted from 0; the next one is made in the background while it is worked on."""
+        """Return the batch of ``step``, counted from 0, and begin to read the next one in the background."""
         pending = self.ahead.pop(step, None)
         self.ahead = {step + 1: self.reader.submit(self._batch, step + 1)}
         return pending.result() if pending else self._batch(step)
@@ -67,7 +67,9 @@ class Batches:
         timesteps = objective.timesteps(size, seeds.generator("timesteps", task, seed, step))
         coins = torch.rand(size, generator=seeds.generator("drop", task, seed, step))
         dropped = coins < self.spec.budget.prompt_dropout
-        mirrored = self._mirrored(step)
+        mirrored = np.zeros(size, bool)
+        if self.spec.budget.horizontal_flip:
+            mirrored = seeds.rng("flip", task, seed, step).random(size) < 0.5
 
         ids = [self.split.ids[index] for index in indices]
         digest = hashlib.sha256("\n".join(ids).encode())
@@ -79,6 +81,7 @@ class Batches:
         latents = self.latents.read(indices[rows], mirrored[rows]).to(self.device)
         noise, timesteps, dropped = noise[rows].to(latents), timesteps[rows].to(latents), dropped[rows]
         labels = torch.from_numpy(self.split.labels[indices[rows]])
+        prompts = self.embed([self.split.prompts[index] for index in indices[rows]]).where(~dropped, self.null)
         return Batch(
             ids=ids[rows],
             latents=latents,
@@ -88,7 +91,7 @@ class Batches:
             condition=Condition(
                 labels=labels.to(latents.device),
                 dropped=dropped.to(latents.device),
-                prompts=self._prompts(indices[rows], dropped).to(latents),
+                prompts=prompts.to(latents),
                 timesteps=timesteps,
                 clusters=None if self.clusters is None else self.clusters[indices[rows]].to(latents.device),
             ),
@@ -99,12 +102,3 @@ class Batches:
             step_size=size,
             embed=self.embed,
         )
-
-    def _mirrored(self, step: int) -> np.ndarray:
-        size = self.spec.budget.batch_size
-        if not self.spec.budget.horizontal_flip:
-            return np.zeros(size, bool)
-        return seeds.rng("flip", self.spec.task.name, self.spec.seed, step).random(size) < 0.5
-
-    def _prompts(self, indices: np.ndarray, dropped: torch.Tensor) -> PromptEmbeddings:
-        return self.embed([self.split.prompts[index] for index in indices]).where(~dropped, self.null)

@@ -25,7 +25,7 @@ from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
 from grasp_bench.precision import autocast
 from grasp_bench.processes import Processes, mean, total
 from grasp_bench.run.context import Context
-from grasp_bench.run.environment import PeakMemory
+from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.training.batches import Batches
 from grasp_bench.run.training.checkpoint import Checkpoints, History, State, restore_checkpoint
@@ -82,7 +82,7 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
     averages = {name: value.detach().clone() for name, value in parameters.items()} if budget.ema_decay else {}
     state = State(parameters, averages, optimizer)
     history = restore_checkpoint(folder, state, progress.say, processes)
-    meter = _Meter(history, PeakMemory(context.device))
+    meter = _Meter(history, context.device)
     backbone.transformer.train()
     with (
         progress.task("train", budget.steps, history.step) as advance,
@@ -119,8 +119,9 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
 class _Meter:
     """Measures how fast a training is and what memory it takes, between rows of its log."""
 
-    def __init__(self, history: History, memory: PeakMemory) -> None:
-        self.history, self.memory = history, memory
+    def __init__(self, history: History, device: torch.device) -> None:
+        self.history, self.device = history, device
+        reset_peak_memory(device)
         self.start()
 
     def start(self) -> None:
@@ -130,7 +131,7 @@ class _Meter:
         """Add the time since the start to the history, and return what the log says of it."""
         spent = time.perf_counter() - self.at
         self.history.seconds += spent
-        self.history.peak_memory_mib = max(self.history.peak_memory_mib, self.memory.mib())
+        self.history.peak_memory_mib = max(self.history.peak_memory_mib, peak_mib(self.device))
         images = (self.history.step - self.step) * batch_size
         return {
             "images_per_second": round(images / spent, 1),

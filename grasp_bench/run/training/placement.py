@@ -1,4 +1,4 @@
-"""How a transformer stands on the devices of a run while it is trained: alone, copied to each, or in shards.
+"""How a transformer is placed on the devices of a run while it is trained: whole, copied to each, or in shards.
 
 Copies are made by accelerate, with torch's ``DistributedDataParallel``; shards are torch's ``fully_shard``, called
 directly since accelerate has it on GPUs only, and what is tested on a CPU should be what runs.
@@ -18,45 +18,46 @@ from grasp_bench.processes import Processes, mean, total
 
 
 class Placement:
-    """The backbone's transformer in one process; of several, each gets the mean of their gradients."""
+    """The backbone's transformer in one process; several processes each get the mean of their gradients."""
 
     def __init__(
         self, backbone: Backbone, trained: Sequence[nn.Parameter], added: set[nn.Parameter], processes: Processes
     ) -> None:
         """``added`` are the parameters that the method added to the transformer."""
         self.backbone, self.trained, self.added, self.processes = backbone, trained, added, processes
+        self._place()
+
+    def _place(self) -> None:
+        """Put something else in the place of the backbone's transformer, where that is needed."""
 
     def accumulating(self) -> AbstractContextManager[None]:
-        """A context for backward passes after which another of the same step follows."""
+        """Return a context for a backward pass that another one of the same step follows."""
         return nullcontext()
 
     def finish_gradients(self) -> None:
-        """Called after a step's last backward pass."""
+        """Complete the gradients after a step's last backward pass."""
 
     def release(self) -> None:
-        """Leave the backbone's transformer as it was, as far as that can be."""
+        """Put the original transformer back into the backbone where another object took its place."""
 
 
 class Copies(Placement):
     """A copy of the whole transformer in every process."""
 
-    def __init__(
-        self, backbone: Backbone, trained: Sequence[nn.Parameter], added: set[nn.Parameter], processes: Processes
-    ) -> None:
+    def _place(self) -> None:
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
-        super().__init__(backbone, trained, added, processes)
-        known = {id(parameter) for parameter in backbone.transformer.parameters()}
-        if any(id(parameter) not in known for parameter in trained):
+        known = {id(parameter) for parameter in self.backbone.transformer.parameters()}
+        if any(id(parameter) not in known for parameter in self.trained):
             raise RuntimeError(
                 "a method trains parameters outside the transformer: their gradients would not be shared"
             )
         # a cluster may have samples in one process and none in another
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.accelerator = Accelerator(
-            cpu=trained[0].device.type == "cpu", mixed_precision="no", kwargs_handlers=[unused]
+            cpu=self.trained[0].device.type == "cpu", mixed_precision="no", kwargs_handlers=[unused]
         )
-        self.original = backbone.transformer
+        self.original = self.backbone.transformer
         self.backbone.transformer = self.accelerator.prepare_model(self.original)
 
     def accumulating(self) -> AbstractContextManager[None]:
@@ -70,21 +71,18 @@ class Copies(Placement):
 class Shards(Placement):
     """Every process holds a share of each weight of the pretrained transformer, and all that the method added.
 
-    Adapters stay whole because a cluster may have samples in one process and none in another, which shards of a
-    gradient have no way to say.
+    Adapters stay whole because a cluster may have samples in one process and none in another, and shards of a
+    gradient cannot express that.
     """
 
-    def __init__(
-        self, backbone: Backbone, trained: Sequence[nn.Parameter], added: set[nn.Parameter], processes: Processes
-    ) -> None:
+    def _place(self) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        super().__init__(backbone, trained, added, processes)
-        mesh = init_device_mesh(trained[0].device.type, (processes.count,))
-        lists = (child for child in backbone.transformer.children() if isinstance(child, nn.ModuleList))
-        for module in (*(block for blocks in lists for block in blocks), backbone.transformer):
-            fully_shard(module, mesh=mesh, ignored_params=added)
+        mesh = init_device_mesh(self.trained[0].device.type, (self.processes.count,))
+        lists = (child for child in self.backbone.transformer.children() if isinstance(child, nn.ModuleList))
+        for module in (*(block for blocks in lists for block in blocks), self.backbone.transformer):
+            fully_shard(module, mesh=mesh, ignored_params=self.added)
 
     def accumulating(self) -> AbstractContextManager[None]:
         return self._without_reduction()
@@ -102,7 +100,7 @@ class Shards(Placement):
 
 
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Every gradient becomes its mean over the processes; a parameter that no process's samples reached keeps none."""
+    """Replace gradients by their means over processes; a parameter that no process's samples reached gets none."""
     if not parameters:
         return
     reached = total(
@@ -115,7 +113,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> torch.Tensor:
-    """Scale gradients down to a global L2 norm of ``limit``; the norm that they had. Some may be in shards."""
+    """Scale gradients, some of which may be in shards, to a global L2 norm of at most ``limit``; return their norm."""
     sharded = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
     if len(sharded) in (0, len(parameters)):
         return whole(nn.utils.clip_grad_norm_(parameters, limit))
@@ -131,7 +129,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> torch.Te
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor that may be in shards. Every process has to ask."""
+    """Return the whole of a tensor that may be in shards; every process must call this."""
     if isinstance(tensor, DTensor):
         gathered: torch.Tensor = tensor.full_tensor()
         return gathered
@@ -139,7 +137,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def placed_like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """``tensor``, in shards where ``parameter`` of the same shape is."""
+    """Return ``tensor``, in shards where ``parameter`` has the same shape and is in shards."""
     if isinstance(parameter, DTensor) and tensor.shape == parameter.shape:
         sharded: torch.Tensor = distribute_tensor(
             tensor.to(parameter.device), parameter.device_mesh, parameter.placements

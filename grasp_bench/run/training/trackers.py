@@ -13,7 +13,7 @@ from grasp_bench.io import flattened
 
 PROJECT = "grasp-bench"
 NAMED = {"wandb": "name", "trackio": "name", "mlflow": "run_name"}
-"""Tracker → its own word for a run's name."""
+"""Tracker → its argument for the name of a run."""
 
 Log = Callable[[dict[str, float], int], None]
 
@@ -35,7 +35,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 @contextmanager
 def tracking(names: Sequence[str], folder: Path, run: str, settings: dict[str, JsonValue]) -> Iterator[Log]:
-    """Yields what to call with values and a step; trackers that write files write them below ``folder``."""
+    """Yield a function that logs values at a step; trackers that write files write them below ``folder``."""
     if not names:
         yield lambda values, step: None
         return
@@ -52,6 +52,6 @@ def tracking(names: Sequence[str], folder: Path, run: str, settings: dict[str, J
 
 
 def _plain(settings: dict[str, JsonValue]) -> dict[str, str | float]:
-    """Nested settings as one level of numbers and strings, which is what every tracker takes."""
+    """Return nested settings as one level of numbers and strings, which every tracker accepts."""
     flat = flattened(settings, "/")
     return {name: value if isinstance(value, int | float | str) else str(value) for name, value in flat.items()}
