@@ -12,7 +12,7 @@ from typing import Literal
 from grasp_bench.contracts.record import RunRecord, Status, read_record
 from grasp_bench.errors import UserError
 from grasp_bench.run.pipeline import stage_inputs
-from grasp_bench.run.recording import is_current
+from grasp_bench.run.runner import is_current
 from grasp_bench.run.store import Store
 from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.process import is_running
