@@ -187,31 +187,18 @@ def score(
     applicable = (metric for metric in feature_metrics() if train is not None or not metric.train_minimum)
     asked = tuple(applicable) if metrics is None else chosen(metrics)
     protocol = Protocol(asked, n, draws, k, 0, seed)
-    scores = group_scores(
-        labelled[0],
-        labelled[1],
-        names,
-        members | {"all": np.arange(len(names))},
-        protocol,
-        labelled[2] if len(labelled) > 2 else None,
-    )
-    return pd.DataFrame(
-        {
-            "metric": each.metric.name,
-            "metric_version": each.metric.version,
-            "metric_label": each.metric.label,
-            "direction": each.metric.direction,
-            "scope": each.scope,
-            "group": each.name,
-            "value": each.value,
-            "n": each.n,
-            "reference": each.reference,
-            "low": each.low,
-            "high": each.high,
-            "worst": each.worst,
-        }
-        for each in scores
-    ).astype(dict.fromkeys(("value", "reference", "low", "high"), float))
+    real_images, generated_images, *training = labelled
+    members["all"] = np.arange(len(names))
+    of_training = training[0] if training else None
+    scores = group_scores(real_images, generated_images, names, members, protocol, of_training)
+    columns = ("metric", "metric_version", "metric_label", "direction", "scope", "group")
+    numbers = ("value", "n", "reference", "low", "high", "worst")
+    rows = []
+    for each in scores:
+        metric, own = each.metric, (getattr(each, name) for name in numbers)
+        rows.append((metric.name, metric.version, metric.label, metric.direction, each.scope, each.name, *own))
+    found = pd.DataFrame(rows, columns=[*columns, *numbers])
+    return found.astype(dict.fromkeys(("value", "reference", "low", "high"), float))
 
 
 def load(folder: FilePath, backbone: str | None = None, device: str = "auto") -> FineTunedPipeline:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -56,12 +56,6 @@ class Options:
     """Experiment trackers beside the training log."""
 
 
-class Build(Protocol):
-    """Leaves the outcome of a stage in ``folder``; ``upstream`` has the folders of the stages before it."""
-
-    def __call__(self, context: Context, folder: Path, upstream: Mapping[str, Path]) -> None: ...
-
-
 @dataclass(frozen=True)
 class Stage:
     """A part of a run whose outcome is kept in a folder, named by the hash of what decides it."""
@@ -74,7 +68,8 @@ class Stage:
     inputs: Callable[[Plan, Mapping[str, str]], Inputs | None]
     """Returns what decides the outcome beside the version, given the keys of the stages in ``after``; None where the
     run has no such stage."""
-    build: Build
+    build: Callable[[Context, Path, Mapping[str, Path]], None]
+    """Leaves the outcome of the stage in a folder, given the folders of the stages in ``after`` by their names."""
     alone: bool = False
     """Whether the first process builds the stage alone, in which case ``build`` must not open another stage."""
     compared: bool = True
@@ -136,8 +131,9 @@ class Context:
         if self.store.is_finished(stage.name, inputs):
             return self.store.folder(stage.name, inputs)
         upstream = {name: self.folder(name) for name in stage.after if self.has(name)}
-        build = partial(stage.build, self, upstream=upstream)
-        return self.store.run(stage.name, inputs, build, together=not stage.alone)
+        return self.store.run(
+            stage.name, inputs, lambda folder: stage.build(self, folder, upstream), together=not stage.alone
+        )
 
     def has(self, name: str) -> bool:
         """Whether the run has a stage of this name."""
@@ -201,16 +197,8 @@ class Context:
     def study(self) -> Study:
         """Return what the method may look at before it is attached to the backbone."""
         spec, backbone = self.plan.spec, self.backbone.to(self.device)
-        return Study(
-            spec.task.name,
-            self.plan.task,
-            spec.seed,
-            backbone,
-            self.device,
-            lambda: self.data,
-            lambda: self.latents,
-            lambda: self.embed,
-        )
+        opened = (lambda: self.data, lambda: self.latents, lambda: self.embed)
+        return Study(spec.task.name, self.plan.task, spec.seed, backbone, self.device, *opened)
 
     @cached_property
     def studied(self) -> dict[str, JsonValue]:

@@ -17,7 +17,7 @@ import torch
 
 from grasp_bench.checked import find_checked, save_checked, undamaged
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
-from grasp_bench.contracts.progress import Advance, Progress
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.task import Split
 from grasp_bench.io import mapped_tensor, write_json
 from grasp_bench.processes import Processes
@@ -43,8 +43,7 @@ def encode_latents(
             for name, view in views.items()
         }
 
-    with progress.task("encode images", len(split)) as advance:
-        _write_shards(LATENTS, len(split), IMAGES_PER_SHARD, shard, folder, processes, progress.say, advance)
+    _write_shards(LATENTS, "encode images", len(split), IMAGES_PER_SHARD, shard, folder, processes, progress)
 
 
 class Latents:
@@ -83,8 +82,7 @@ def encode_prompts(
     def shard(rows: range) -> dict[str, torch.Tensor]:
         return backbone.encode_prompts([prompts[row] for row in rows]).tensors()
 
-    with progress.task("encode prompts", len(prompts)) as advance:
-        _write_shards(PROMPTS, len(prompts), PROMPTS_PER_SHARD, shard, folder, processes, progress.say, advance)
+    _write_shards(PROMPTS, "encode prompts", len(prompts), PROMPTS_PER_SHARD, shard, folder, processes, progress)
     if processes.is_first:
         write_json(folder / VOCABULARY, list(prompts))
 
@@ -120,21 +118,21 @@ class KnownPrompts:
 
 def _write_shards(
     kind: str,
+    name: str,
     count: int,
     size: int,
     shard: Callable[[range], dict[str, torch.Tensor]],
     folder: Path,
     processes: Processes,
-    say: Callable[[str], None],
-    advance: Advance,
+    progress: Progress,
 ) -> None:
     """Write the tensors that ``shard`` returns for each block of ``size`` rows that is not in ``folder`` yet."""
-    done = processes.first_says(lambda: [number for number, _ in undamaged(folder, kind, say)])
-    advance(sum(min(size, count - start) for start in done))
-    for start in processes.share([start for start in range(0, count, size) if start not in done]):
-        rows = range(start, min(start + size, count))
-        save_checked(folder, kind, start, shard(rows))
-        advance(len(rows))
+    done = processes.first_says(lambda: [number for number, _ in undamaged(folder, kind, progress.say)])
+    with progress.task(name, count, sum(min(size, count - start) for start in done)) as advance:
+        for start in processes.share([start for start in range(0, count, size) if start not in done]):
+            rows = range(start, min(start + size, count))
+            save_checked(folder, kind, start, shard(rows))
+            advance(len(rows))
     processes.wait()
 
 
