@@ -64,5 +64,5 @@ def test_a_run_spends_what_it_is_given_and_no_more(tmp_path: Path, monkeypatch: 
         assert summary["network_evaluations_per_image"] == {"none": 7, "cfg": 6}[guidance]
 
     monkeypatch.setattr(ClassifierFreeGuidance, "evaluations_per_step", NoGuidance.evaluations_per_step)
-    with pytest.raises(UserError, match="guidance cfg took 10 network evaluations an image in 5 steps"):
+    with pytest.raises(UserError, match="guidance cfg took 10 network evaluations per image in 5 steps"):
         made(at(5, "cfg"))
