@@ -9,14 +9,7 @@ from pydantic import JsonValue
 
 from grasp_bench.io import read_tensors, write_bytes, write_json
 from grasp_bench.run.context import Context, Inputs, Stage
-from grasp_bench.run.files import (
-    FEATURES,
-    GENERATED_SHEET,
-    METRICS,
-    PICTURE,
-    PROBABILITIES,
-    REAL_SHEET,
-)
+from grasp_bench.run.files import FEATURES, GENERATED_SHEET, METRICS, PICTURE, PROBABILITIES, REAL_SHEET
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.stages import classify, features
 
