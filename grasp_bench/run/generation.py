@@ -96,8 +96,8 @@ def _check_spent(spec: RunSpec, steps: int, evaluations: float) -> None:
     limit = spec.budget.evaluations
     if limit is not None and evaluations > limit:
         raise UserError(
-            f"guidance {spec.guidance.name} took {evaluations:g} network evaluations per image in {steps} steps, though "
-            f"by its own account that many take {limit} at most. Correct its evaluations_per_step."
+            f"guidance {spec.guidance.name} took {evaluations:g} network evaluations per image in {steps} steps, "
+            f"though by its own account that many take {limit} at most. Correct its evaluations_per_step."
         )
 
 

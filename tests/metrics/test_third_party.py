@@ -103,7 +103,7 @@ def test_with_it_scores_are_stale_and_nothing_else_is(installed: None) -> None:
     plan = runs.small()
     keys, versions = stage_keys(plan), protocol(plan)
     assert stage_inputs(plan)["score"]["metrics"] == {"cmmd": "1"}
-    plugins.entries("metrics").pop("cmmd")
+    plugins._claims("metrics").pop("cmmd")
     assert {name for name, key in stage_keys(runs.small()).items() if key != keys[name]} == {"score"}
     assert protocol(runs.small()) == versions
 
