@@ -67,9 +67,7 @@ class Batches:
         timesteps = objective.timesteps(size, seeds.generator("timesteps", task, seed, step))
         coins = torch.rand(size, generator=seeds.generator("drop", task, seed, step))
         dropped = coins < self.spec.budget.prompt_dropout
-        mirrored = np.zeros(size, bool)
-        if self.spec.budget.horizontal_flip:
-            mirrored = seeds.rng("flip", task, seed, step).random(size) < 0.5
+        mirrored = self._mirrored(step)
 
         ids = [self.split.ids[index] for index in indices]
         digest = hashlib.sha256("\n".join(ids).encode())
@@ -102,3 +100,9 @@ class Batches:
             step_size=size,
             embed=self.embed,
         )
+
+    def _mirrored(self, step: int) -> np.ndarray:
+        size = self.spec.budget.batch_size
+        if not self.spec.budget.horizontal_flip:
+            return np.zeros(size, bool)
+        return seeds.rng("flip", self.spec.task.name, self.spec.seed, step).random(size) < 0.5
