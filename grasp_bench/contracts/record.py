@@ -210,6 +210,11 @@ class RunRecord(Part):
     """Names of the files kept beside the record."""
 
     @property
+    def metrics(self) -> dict[str, str]:
+        """Name → version of the metrics that the run was scored by."""
+        return {score.metric: score.metric_version for score in self.scores}
+
+    @property
     def rules(self) -> str:
         """Major.Minor of the fairness rules, by which records compare."""
         return ".".join(self.protocol.get("rules", "").split(".")[:2])

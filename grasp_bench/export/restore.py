@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord, read_record
@@ -46,7 +47,7 @@ def plan_of(
 
     Raises :class:`UserError` that names the part that is not what it was.
     """
-    found = plan_of_spec(record.spec, task, backbone, data_root)
+    found = replace(plan_of_spec(record.spec, task, backbone, data_root), metrics=record.metrics)
     _check_same(found, record)
     return found
 

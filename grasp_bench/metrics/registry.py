@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from grasp_bench import plugins
 from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Metric
@@ -44,9 +44,13 @@ def chosen(names: Iterable[str]) -> tuple[FeatureMetric, ...]:
     return tuple(found.values())
 
 
-def beyond_the_first() -> dict[str, str]:
-    """Name → version of the metrics of a run that are not of :data:`FIRST`; "absent" for those of it that are gone."""
-    versions = {each.name: each.version for each in (*feature_metrics(), *classifier_metrics())}
+def installed_versions() -> dict[str, str]:
+    """Name → version of the metrics that a run is scored by."""
+    return {each.name: each.version for each in (*feature_metrics(), *classifier_metrics())}
+
+
+def beyond_the_first(versions: Mapping[str, str]) -> dict[str, str]:
+    """Those of ``versions`` (name → version) that are not of :data:`FIRST`; "absent" for those of it that are gone."""
     first = dict.fromkeys(FIRST, "1")
     return {
         name: versions.get(name, "absent")

@@ -44,6 +44,8 @@ class Plan:
     """The run whose training this one uses, of a task that asks what another task's generator is good for."""
     tuned: Tuning | None = None
     """The search that settings of the method come from."""
+    metrics: Mapping[str, str] | None = None
+    """Name → version of the metrics that a recorded run was scored by; None for those that are installed."""
 
     @property
     def trained_on(self) -> Plan:

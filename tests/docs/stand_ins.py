@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shutil
 import tomllib
@@ -80,6 +81,9 @@ def furnish(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     patch.setenv("COLUMNS", "200")
     patch.delenv(VARIABLE, raising=False)
+    packages = re.findall(r"pip install -e (my-\S+)", "".join(path.read_text() for path in pages()))
+    sources = os.pathsep.join(str(folder / package / "src") for package in packages)
+    patch.setenv("PYTHONPATH", sources)  # a sweep's cells have the plugins that the sweep has
 
 
 def placed(words: tuple[str, ...], folder: Path) -> list[str]:

@@ -17,11 +17,20 @@ from typer.testing import CliRunner
 from grasp_bench import plugins
 from grasp_bench.cli import app
 from grasp_bench.contracts.record import RunRecord, read_record
-from grasp_bench.metrics.registry import FIRST, beyond_the_first, classifier_metrics, feature_metrics
+from grasp_bench.export.restore import plan_of
+from grasp_bench.metrics.registry import (
+    FIRST,
+    beyond_the_first,
+    classifier_metrics,
+    feature_metrics,
+    installed_versions,
+)
 from grasp_bench.run.pipeline import protocol, stage_inputs, stage_keys
+from grasp_bench.run.plan import plan_of_spec
 from grasp_bench.testing import metric_checks, run_checks
 
-PACKAGE = Path(__file__).parents[1] / "third_party" / "cmmd.py"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "tests" / "third_party" / "cmmd.py"
 
 
 def forget() -> None:
@@ -95,7 +104,7 @@ def test_the_formula_is_the_published_one(installed: None) -> None:
 
 def test_without_it_stages_say_nothing_of_metrics() -> None:
     assert {each.name for each in (*feature_metrics(), *classifier_metrics())} == FIRST
-    assert beyond_the_first() == {}
+    assert beyond_the_first(installed_versions()) == {}
     assert "metrics" not in stage_inputs(runs.small())["score"]
 
 
@@ -106,6 +115,12 @@ def test_with_it_scores_are_stale_and_nothing_else_is(installed: None) -> None:
     plugins._claims("metrics").pop("cmmd")
     assert {name for name, key in stage_keys(runs.small()).items() if key != keys[name]} == {"score"}
     assert protocol(runs.small()) == versions
+
+
+def test_runs_of_before_are_still_shared_and_reproduced_as_they_were_scored(installed: None) -> None:
+    record = read_record(ROOT / "results" / "digits-lt" / "vanilla-ft" / "seed-0" / "record.json")
+    assert stage_keys(plan_of(record)) == record.stages
+    assert stage_keys(plan_of_spec(record.spec)) != record.stages
 
 
 def test_it_keeps_the_contract(installed: None) -> None:

@@ -164,7 +164,7 @@ def _identity_checks(
     """Check that names, stages and classes are those of the specification, as far as this version knows its parts."""
     title, what = title_of(record), "specification, classes, stages and name are one run's"
     try:
-        plan = plan_of_spec(record.spec, task, backbone, data_root)
+        plan = replace(plan_of_spec(record.spec, task, backbone, data_root), metrics=record.metrics)
         classes = plan.task.classes()
     except UserError as error:
         return None, [Check("unverifiable", title, what, escaped(str(error)))]

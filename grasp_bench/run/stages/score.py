@@ -18,10 +18,11 @@ SCORED = tuple(stage.name for stage in (*features.STAGES, *classify.STAGES))
 
 
 def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
-    from grasp_bench.metrics.registry import beyond_the_first
+    from grasp_bench.metrics.registry import beyond_the_first, installed_versions
 
     keys: Inputs = {name.replace("-", "_"): upstream[name] for name in SCORED}
-    metrics: JsonValue = dict(beyond_the_first())
+    scored_by = installed_versions() if plan.metrics is None else plan.metrics
+    metrics: JsonValue = dict(beyond_the_first(scored_by))
     return keys | ({"metrics": metrics} if metrics else {})
 
 
@@ -42,7 +43,7 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
     }
     tests, identity = classify.tested_on(data), features.identity(context.extractor)
     given = Evidence(real, fake, train, tests, probabilities, identity)
-    scores, tables = score_run(plan.task, plan.spec.task.name, given)
+    scores, tables = score_run(plan.task, plan.spec.task.name, given, plan.metrics)
     for name, table in tables.items():
         write_bytes(folder / name, table.encode())
     _write_picture(context, folder)
