@@ -47,7 +47,7 @@ def plan_of(
 
     Raises :class:`UserError` that names the part that is not what it was.
     """
-    found = replace(plan_of_spec(record.spec, task, backbone, data_root), metrics=record.metrics)
+    found = replace(plan_of_spec(record.spec, task, backbone, data_root), metrics=record.metrics or None)
     _check_same(found, record)
     return found
 

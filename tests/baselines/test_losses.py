@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.attaching import attach, forward, sample, train
+from helpers.plugin import register
 from pydantic import ValidationError
 
 from grasp_bench import plugins
@@ -213,8 +213,7 @@ class Apart(Lora):
 
 
 def test_a_method_beneath_keeps_its_own_names_and_its_own_loss(monkeypatch) -> None:
-    entry = EntryPoint("apart", f"{__name__}:Apart", "grasp_bench.methods")
-    monkeypatch.setitem(plugins.entries("methods"), "apart", entry)
+    register(monkeypatch, "methods", "apart", Apart)
     _, method, batch, prediction = moved(Coral, on="apart", contrast_weight=0)
     own = method.beneath.parameters()
     assert method.parameters().keys() - own.keys() == {"contrast_projection.weight"}

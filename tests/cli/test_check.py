@@ -3,13 +3,12 @@
 import json
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from helpers.plugin import register
 from typer.testing import CliRunner
 
-from grasp_bench import plugins
 from grasp_bench.cli import app
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.pixels import Pixels
@@ -47,8 +46,7 @@ def test_a_plugin_that_keeps_its_contract_passes_with_a_row_a_check(folder: Path
 
 
 def test_one_that_does_not_fails_with_words_and_exit_code_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint("blank", f"{__name__}:Blank", "grasp_bench.extractors")
-    monkeypatch.setitem(plugins.entries("extractors"), "blank", entry)
+    register(monkeypatch, "extractors", "blank", Blank)
     shown = CliRunner().invoke(app, ["check", "extractor", "blank", "--json", "report.json"])
     assert shown.exit_code == 1
     assert "failed: 24 different images with equal features" in flat(shown.stdout)

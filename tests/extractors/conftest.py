@@ -20,5 +20,6 @@ def built_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, EntryPoint]:
     """The built-in extractors and no others, whatever is installed beside them."""
     group = "grasp_bench.extractors"
     known = {name: EntryPoint(name, f"{group}.{value}", group) for name, value in BUILT_IN.items()}
-    monkeypatch.setattr(plugins, "entries", lambda kind: known)
+    claims = {name: [entry] for name, entry in known.items()}
+    monkeypatch.setattr(plugins, "_claims", lambda kind: claims)
     return known
