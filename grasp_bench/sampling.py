@@ -26,7 +26,7 @@ class Network:
         self.evaluations = 0
         """Samples that went through, each branch of a guidance counted."""
         self.backward_passes = 0
-        """Those of them that a gradient came back through."""
+        """Samples that a gradient came back through."""
 
     def __call__(self, latents: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The prediction (B, ...) at noisy latents (B, ...)."""
@@ -102,7 +102,7 @@ class Sampler:
         steps: int,
         generators: list[torch.Generator] | None = None,
     ) -> torch.Tensor:
-        """The same before they are decoded: latents (B, ...)."""
+        """The latents (B, ...) of the images, before they are decoded."""
         latents = noise.to(self.device, self.dtype)
         labels = labels.to(self.device)
         conditional = self.embed(prompts).to(latents)

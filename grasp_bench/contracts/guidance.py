@@ -47,7 +47,7 @@ class Model:
         return self.network(latents, self._condition(timesteps, dropped=False))
 
     def unconditional(self, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """The same under the null condition."""
+        """Prediction (B, ...) under the null condition, at timesteps (B,)."""
         return self.network(latents, self._condition(timesteps, dropped=True))
 
     def both(self, latents: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,7 +59,7 @@ class Model:
         return output[: len(latents)], output[len(latents) :]
 
     def on(self, network: Callable[[torch.Tensor, Condition], torch.Tensor]) -> Model:
-        """The same samples on another network, such as a weaker one."""
+        """A model of these samples on another network, such as a weaker one."""
         return replace(self, network=network)
 
     def rows(self, chosen: torch.Tensor) -> Model:
@@ -67,7 +67,7 @@ class Model:
         return replace(self, labels=self.labels[chosen], prompts=self.prompts[chosen], null=self.null[chosen])
 
     def of_classes(self, labels: torch.Tensor, prompts: PromptEmbeddings) -> Model:
-        """The same samples under other classes (B,) and their prompts."""
+        """A model of these samples under other classes (B,) and their prompts."""
         return replace(self, labels=labels, prompts=prompts)
 
     def _condition(self, timesteps: torch.Tensor, dropped: bool) -> Condition:

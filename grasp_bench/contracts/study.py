@@ -28,10 +28,10 @@ class Study:
     """A run that is about to be trained. What is costly is a function: what nobody asks for is not made."""
 
     name: str
-    """Of the task."""
+    """The task's name."""
     task: Task[TaskSettings]
     seed: int
-    """Of the run."""
+    """The run's seed."""
     backbone: Backbone
     """Pretrained and on ``device``; to be left as it was."""
     device: torch.device

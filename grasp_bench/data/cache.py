@@ -34,7 +34,7 @@ class Cache:
 
     folder: Path
     fingerprint: str
-    """Of the manifest whose images they are."""
+    """The digest of the manifest whose images they are."""
     shape: Shape
     shard_rows: int
     shards: list[np.ndarray]

@@ -37,7 +37,7 @@ class Entry:
 
     id: str
     path: str
-    """Of the image, relative to the data's root, with forward slashes."""
+    """The image's path relative to the data's root, with forward slashes."""
     label: str
     """Name of its class."""
     split: str

@@ -139,7 +139,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         raise UserError(f"{prompt!r} is {whose}, so it does not say which class it is of. Name a class, too.{there}")
 
     def save_pretrained(self, *arguments: Any, **options: Any) -> NoReturn:
-        """Not here: the transformer's own file could not be loaded without the method."""
+        """Refuse, since the transformer's own file could not be loaded without the method."""
         raise NotImplementedError("copy the folder that `grasp-bench export` wrote, which is what load reads")
 
     def _sampler(self, name: str | None, settings: Mapping[str, Any]) -> Sampler:

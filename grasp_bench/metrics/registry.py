@@ -50,7 +50,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def beyond_the_first(versions: Mapping[str, str]) -> dict[str, str]:
-    """Those of ``versions`` (name → version) that are not of :data:`FIRST`; "absent" for those of it that are gone."""
+    """The ``versions`` (name → version) that are not of :data:`FIRST`, and "absent" for those of it that are gone."""
     first = dict.fromkeys(FIRST, "1")
     return {
         name: versions.get(name, "absent")

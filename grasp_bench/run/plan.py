@@ -27,7 +27,7 @@ SAMPLING = ("images_per_class", "num_inference_steps", "evaluations")
 """What of a budget decides images, and not how a model is trained."""
 
 RULES_VERSION = "1.0"
-"""Of the fairness rules; results under one Major.Minor are comparable."""
+"""The version of the fairness rules; results under one Major.Minor are comparable."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Tiers:
     comparisons: dict[tuple[str, str], PairedDifference]
     """(better mean, worse mean) → the first minus the second, for every pair that shares a seed."""
     adjusted: dict[tuple[str, str], float | None]
-    """The same pairs → p after Holm's correction; none below three shared seeds."""
+    """Pair of methods → p after Holm's correction; none below three shared seeds."""
     can_separate: bool
     """Whether so many seeds and pairs could give any corrected p below alpha; if not, one tier says nothing."""
 

@@ -115,7 +115,7 @@ class _Board:
         self.progress.say(message)
 
     def collect(self, interrupted: bool = False) -> list[_Running]:
-        """Those whose process has ended since the last call."""
+        """The cells whose process has ended since the last call."""
         over = [each for each in self.running if each.process.poll() is not None]
         for each in over:
             self.running.remove(each)

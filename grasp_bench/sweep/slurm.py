@@ -171,7 +171,7 @@ def _queue(remembered: Path) -> dict[str, Job]:
 
 
 def _seconds(elapsed: str) -> int | None:
-    """Of squeue's [[days-]hours:]minutes:seconds; None where it says something else."""
+    """Seconds of squeue's [[days-]hours:]minutes:seconds; None where it says something else."""
     match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", elapsed)
     if not match:
         return None

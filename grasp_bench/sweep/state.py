@@ -95,5 +95,5 @@ def step_of(cell: Cell, sweep: Sweep) -> int:
 
 
 def counted(found: Iterable[State]) -> str:
-    """Such as "3 finished, 1 failed"."""
+    """The counts in words, such as "3 finished, 1 failed"."""
     return ", ".join(f"{count} {status}" for status, count in Counter(each.status for each in found).items())

@@ -26,5 +26,5 @@ def sweep_table(sweep: Sweep, rows: Iterable[tuple[Cell, State]], caption: str) 
 
 
 def clock(seconds: float) -> str:
-    """Such as "0:01:23"."""
+    """The time as a clock shows it, such as "0:01:23"."""
     return str(timedelta(seconds=round(seconds)))

@@ -33,7 +33,7 @@ class Target:
     """Images of each class, (classes,)."""
 
     def distance(self, pipeline: Pipeline) -> float:
-        """Of a trial's images; they are generated unless they are there already."""
+        """The distance of a trial's images; they are generated unless they are there already."""
         images = pipeline.images
         rows = [np.flatnonzero(images.labels == index)[:count] for index, count in enumerate(self.counts)]
         return frechet_distance(self.features, _features(pipeline.extractor, images, np.concatenate(rows)))
@@ -63,6 +63,6 @@ def make_target(pipeline: Pipeline, counts: np.ndarray) -> Target:
 
 
 def _features(extractor: Extractor, split: Split, rows: np.ndarray) -> np.ndarray:
-    """Of some of a split's images, of which a part is in memory at a time: (rows, d)."""
+    """The features (rows, d) of some of a split's images, of which a part is in memory at a time."""
     parts = np.array_split(rows, -(-len(rows) // AT_ONCE))
     return np.concatenate([extractor.features(split.read(part)) for part in parts])

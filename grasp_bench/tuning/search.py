@@ -85,7 +85,7 @@ def tune(
 
 
 def _seeded(plan: Plan) -> Plan:
-    """The same run with the seed of searches."""
+    """The run with the seed of searches."""
     generator = _seeded(plan.generator) if plan.generator else None
     return replace(plan, spec=plan.spec.model_copy(update={"seed": SEED}), generator=generator)
 

@@ -70,7 +70,7 @@ class TuningRecord(Part):
         return {trial.number: trial for trial in self.trials if trial.status != "failed"}
 
     def with_trial(self, trial: Trial) -> TuningRecord:
-        """The same search with a trial that is new, or made again."""
+        """The search with one trial added or replaced."""
         others = [each for each in self.trials if each.number != trial.number]
         trials = sorted([*others, trial], key=lambda each: each.number)
         return self.model_copy(update={"trials": trials, "best": _best(trials)})
@@ -123,5 +123,5 @@ def set_aside(path: Path) -> Path:
 
 
 def plain(settings: Mapping[str, JsonValue]) -> str:
-    """Such as "learning_rate=0.01, scale=2"."""
+    """The settings in words, such as "learning_rate=0.01, scale=2"."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())
