@@ -110,8 +110,9 @@ def settings(kind: str, config: type[Any]) -> str:
         if name in common and default == common[name].default:
             continue
         searched = f"{ranges[name].low:g} to {ranges[name].high:g}" if name in ranges else ""
+        limits = f"`{bounds(field)}`" if bounds(field) else ""  # a pattern's brackets are no link
         shown = "none" if default is None else str(default) or '""'
-        cells = (f"`{name}`", type_name(field.annotation), f"`{shown}`", bounds(field), searched)
+        cells = (f"`{name}`", type_name(field.annotation), f"`{shown}`", limits, searched)
         rows.append("| " + " | ".join(_cell(each) for each in (*cells, _plain(field.description or ""))) + " |")
     shared = f"[those of all {kind}]({where})" if common else ""
     if not rows:
