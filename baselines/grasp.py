@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import Field, JsonValue, model_validator
 
 from grasp_bench.contracts.method import Condition, Method, MethodSettings
+from grasp_bench.contracts.recipe import ParameterKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +50,8 @@ class RoutedAdapters(Method[C_co]):
 
     The backbone is frozen; a subclass says what the clusters are, and has settings of a rank and a scale.
     """
+
+    kind: ParameterKind = "adapters"
 
     def partition(self, task: Task[TaskSettings]) -> Partition:
         """Which cluster serves each class of the task, or each of its images."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.contracts.recipe import ParameterKind
 from grasp_bench.errors import Skip
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class LadderSideTuning(Method[LadderSettings]):
     """
 
     Config: ClassVar[type[MethodSettings]] = LadderSettings
+    kind: ParameterKind = "adapters"
     version = "1"
     paper = (
         "after Sung et al. 2022, LST: Ladder Side-Tuning for Parameter and Memory Efficient Transfer Learning, arXiv "

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from grasp_bench import seeds
 from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.contracts.recipe import ParameterKind
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,8 @@ C_co = TypeVar("C_co", bound=MethodSettings, covariant=True)
 
 class PeftMethod(Method[C_co]):
     """What is trained through peft: a subclass says how, and on which layers if not on every attention projection."""
+
+    kind: ParameterKind = "low rank"
 
     def peft_config(self, targets: list[str]) -> Any:
         """peft's configuration, for the layers of these names."""

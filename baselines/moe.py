@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from pydantic import Field, JsonValue, model_validator
 
 from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.contracts.recipe import ParameterKind
 from grasp_bench.errors import Skip
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class MixtureOfExperts(Method[MoeSettings]):
     """Mixture of adapters in every feed-forward layer with a learned token-level top-k gate"""
 
     Config: ClassVar[type[MethodSettings]] = MoeSettings
+    kind: ParameterKind = "gates"
     version = "1"
     paper = (
         "after DiT-MoE (Fei et al. 2024, arXiv 2407.11633) and Switch Transformers (Fedus et al. 2021, arXiv "

@@ -82,6 +82,7 @@ class OnTop(Method[C_co]):
     def __init__(self, config: C_co) -> None:
         super().__init__(config)
         self.beneath = config.beneath()
+        self.kind = self.beneath.kind
         self.auxiliary: torch.Tensor | None = None
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.contracts.recipe import ParameterKind
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ class VanillaFineTuning(Method[VanillaSettings]):
     """Full fine-tuning: every weight of the transformer is trained"""
 
     Config: ClassVar[type[MethodSettings]] = VanillaSettings
+    kind: ParameterKind = "all weights"
     version = "1"
     paper = "the common baseline; no single source"
 

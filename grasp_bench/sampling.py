@@ -73,6 +73,7 @@ class Sampler:
 
     def place(self, backbone: Backbone) -> None:
         """Bring a transformer to the device, the precision and the mode of sampling."""
+        backbone.prepare_sampling()
         transformer = backbone.transformer.eval()
         if self.precision == "float32":
             # not the transformer's own `to`, which warns of precision being lowered; this raises it

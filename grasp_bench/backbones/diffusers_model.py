@@ -59,6 +59,25 @@ class DiffusersBackbone(Backbone):
         return int(self.transformer.config[self.prompt_setting])
 
 
+def place_patches(embed: Any, latent_shape: tuple[int, int, int]) -> None:
+    """Give a ``PatchEmbed`` of diffusers' the position embeddings of latents (C, H, W), if it has a table of others.
+
+    The same that its forward pass would compute anew in every step: positions are scaled so that they span what those
+    of the native size do. Nothing is done where it has none (Sana), or where it crops a larger table (SD3).
+    """
+    import torch
+    from diffusers.models.embeddings import get_2d_sincos_pos_embed
+
+    height, width = (side // embed.patch_size for side in latent_shape[1:])
+    table = getattr(embed, "pos_embed", None)
+    if table is None or embed.pos_embed_max_size or (embed.height, embed.width) == (height, width):
+        return
+    scale = {"base_size": embed.base_size, "interpolation_scale": embed.interpolation_scale}
+    placed = get_2d_sincos_pos_embed(table.shape[-1], (height, width), output_type="pt", device=table.device, **scale)
+    embed.pos_embed = placed.to(torch.float32)[None]
+    embed.height, embed.width = height, width
+
+
 def image_attentions(transformer: torch.nn.Module) -> dict[str, torch.nn.Module]:
     """Name → layer of diffusers' ``Attention`` class that is no cross-attention, in the order of the forward pass."""
     from diffusers.models.attention_processor import Attention

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from grasp_bench.backbones.diffusers_model import FIRST_ATTENTION, DiffusersBackbone
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.recipe import BackboneRecipe, Rate, Timesteps
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,6 +17,34 @@ if TYPE_CHECKING:
     from diffusers.schedulers import DDIMScheduler
 
     from grasp_bench.backbones.files import SavedPipeline
+
+
+RECIPE = BackboneRecipe(
+    name="dit",
+    source=(
+        "AdamW at 1e-4 with betas 0.9 and 0.999, without weight decay or warm-up, is the paper's pretraining (arXiv "
+        "2212.09748, section 4), as are steps drawn evenly; its bound on the predicted variance is left out. diffusers "
+        "has no script for it: low rank and adapters have the pretraining's rate, all weights a tenth of it. Guidance "
+        "4 is the default of diffusers' DiTPipeline, as are 50 steps. Each size has weights of its own, so that there "
+        "is no choice of resolution."
+    ),
+    rates={
+        "all weights": Rate(1e-5, 1e-6, 1e-4),
+        "low rank": Rate(1e-4, 1e-5, 1e-3),
+        "adapters": Rate(1e-4, 1e-5, 3e-3),
+        "gates": Rate(1e-4, 1e-5, 3e-3),
+    },
+    timesteps=Timesteps("uniform"),
+    precision="bfloat16",
+    weight_decay=0.0,
+    clip_norm=1.0,
+    guidance_scale=4.0,
+    sampling_steps=50,
+    sampler="DDIM",
+    prompt_length="no text; one of 1000 classes",
+    latents="0.18215 z",
+    conditions="a variance is predicted, and left out",
+)
 
 
 class DiT(DiffusersBackbone, SavedBackbone):
@@ -37,14 +66,15 @@ class DiT(DiffusersBackbone, SavedBackbone):
         "vae": "diffusers.AutoencoderKL",
     }
     example: ClassVar[str] = "dit:facebook/DiT-XL-2-256"
+    recipe = RECIPE
 
-    def __init__(self, saved: SavedPipeline) -> None:
+    def __init__(self, saved: SavedPipeline, resolution: int | None = None) -> None:
         import torch
         from diffusers.models.embeddings import LabelEmbedding
 
         from grasp_bench.contracts.objective import VariancePreserving
 
-        super().__init__(saved)
+        super().__init__(saved, resolution)
         for module in self.transformer.modules():
             if isinstance(module, LabelEmbedding):
                 module.dropout_prob = 0.0

@@ -51,6 +51,10 @@ class SavedPipeline:
             raise UserError(f"{path}: has no {name!r}, which `save_pretrained` writes. Fetch it again.")
         return config[name]
 
+    def config(self, part: str) -> dict[str, Any]:
+        """A model's whole configuration."""
+        return read_object(self.folder / part / "config.json")
+
     def scheduler_config(self) -> dict[str, Any]:
         """The saved scheduler's settings."""
         return read_object(self.folder / "scheduler" / "scheduler_config.json")

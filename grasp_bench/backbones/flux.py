@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from grasp_bench.backbones.diffusers_model import JOINT_ATTENTION, DiffusersBackbone
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import Block, PromptEmbeddings
+from grasp_bench.contracts.recipe import BackboneRecipe, Rate, Timesteps
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +18,50 @@ if TYPE_CHECKING:
     from grasp_bench.backbones.files import SavedPipeline
 
 PATCH = 2  # latents that are one token, each way
-DISTILLED_GUIDANCE = 3.5  # diffusers' default, in its pipeline as in its fine-tuning script
+
+
+DEV = BackboneRecipe(
+    name="flux-dev",
+    source=(
+        "Timesteps (uniform, not shifted, losses alike: the weighting scheme `none`), AdamW (betas 0.9 and 0.999, "
+        "epsilon 1e-8, weight decay 1e-4, gradient norm 1) and the LoRA rate of 1e-4 are the defaults of diffusers' "
+        "examples/dreambooth/train_dreambooth_lora_flux.py; its README tells the transformer a guidance of 1 in "
+        "training and uses bf16. All weights have 1e-5, where train_dreambooth_flux.py has 1e-4 for 500 steps of one "
+        "subject. Warm-up is the script's argument of 500 steps, which its default schedule ignores. Sampling: "
+        "diffusers' FluxPipeline has 28 steps, an embedded guidance of 3.5, and no classifier-free guidance, which "
+        "would double the cost: its scale is 1 here. The sampler's shift follows the number of tokens."
+    ),
+    resolutions=(1024, 512, 256),
+    rates={
+        "all weights": Rate(1e-5, 1e-6, 1e-4),
+        "low rank": Rate(1e-4, 1e-5, 1e-3),
+        "adapters": Rate(1e-4, 1e-5, 3e-3),
+        "gates": Rate(1e-4, 1e-5, 3e-3),
+    },
+    timesteps=Timesteps("uniform"),
+    precision="bfloat16",
+    weight_decay=1e-4,
+    warmup_steps=500,
+    clip_norm=1.0,
+    guidance_scale=1.0,
+    embedded_guidance=1.0,
+    sampling_embedded_guidance=3.5,
+    sampling_steps=28,
+    sampler="Euler, shifted by the number of tokens",
+    prompt_length="77 of CLIP, 512 of T5",
+    latents="0.3611 (z - 0.1159)",
+    conditions="the scale of the distilled guidance",
+)
+SCHNELL = replace(
+    DEV,
+    name="flux-schnell",
+    source="As flux-dev, but it is told no guidance; 4 steps are those of the model card of FLUX.1-schnell.",
+    embedded_guidance=None,
+    sampling_embedded_guidance=None,
+    sampling_steps=4,
+    sampler="Euler, not shifted",
+    conditions="none",
+)
 
 
 class Flux(DiffusersBackbone, SavedBackbone):
@@ -27,10 +72,9 @@ class Flux(DiffusersBackbone, SavedBackbone):
     transformer states no size.
 
     A single block has no feed-forward module: its projections are fused with the attention's. So no adapter serves it;
-    a method that replaces feed-forwards reaches the double blocks, 19 of 57. dev's distilled guidance is 3.5 in
-    fine-tuning as in sampling; the null condition of classifier-free guidance, which comes on top, is the empty prompt
-    as in the pipeline's "true" guidance. Fine-tuning draws logit-normal timesteps without the schedule's shift, where
-    diffusers' script draws them evenly. schnell, too, reads 512 tokens of T5, the pipeline's default.
+    a method that replaces feed-forwards reaches the double blocks, 19 of 57. dev is told a guidance of 1 in
+    fine-tuning and 3.5 in sampling, where classifier-free guidance on top, with the empty prompt as in the pipeline's
+    "true" guidance, is off unless it is asked for. schnell, too, reads 512 tokens of T5, the pipeline's default.
     """
 
     attention_projections: ClassVar[tuple[str, ...]] = JOINT_ATTENTION  # single blocks have the first three alone
@@ -46,13 +90,26 @@ class Flux(DiffusersBackbone, SavedBackbone):
     }
     pipeline_class: ClassVar[str] = "FluxPipeline"
     example: ClassVar[str] = "flux:black-forest-labs/FLUX.1-dev"
+    recipe = DEV
 
-    def __init__(self, saved: SavedPipeline) -> None:
+    def __init__(self, saved: SavedPipeline, resolution: int | None = None) -> None:
         from grasp_bench.contracts.objective import FlowMatching
 
-        super().__init__(saved)
-        self.reads_guidance: bool = self.transformer.config["guidance_embeds"]
-        self.objective = FlowMatching()
+        super().__init__(saved, resolution)
+        self.told = self.recipe.embedded_guidance
+        self.objective = FlowMatching(self.recipe)
+
+    @classmethod
+    def _recipe_of(cls, saved: SavedPipeline) -> BackboneRecipe:
+        return cls.recipe if saved.config("transformer").get("guidance_embeds") else SCHNELL
+
+    @classmethod
+    def _patch(cls, saved: SavedPipeline) -> int:
+        return PATCH
+
+    def prepare_sampling(self) -> None:
+        """Tell the transformer the distilled guidance of sampling instead of that of training."""
+        self.told = self.recipe.sampling_embedded_guidance
 
     @classmethod
     def _latent_shape(cls, saved: SavedPipeline) -> tuple[int, int, int]:
@@ -84,7 +141,7 @@ class Flux(DiffusersBackbone, SavedBackbone):
             timestep=timesteps,  # its clock runs to 1
             img_ids=torch.cartesian_prod(rows[:1], rows, columns),  # (h w / 4, 3): 0, row and column
             txt_ids=rows.new_zeros(prompts.tokens.shape[1], 3),
-            guidance=torch.full_like(timesteps, DISTILLED_GUIDANCE) if self.reads_guidance else None,
+            guidance=None if self.told is None else torch.full_like(timesteps, self.told),
             return_dict=False,
         )[0]
         return functional.pixel_shuffle(output.transpose(1, 2).reshape(patches.shape), PATCH)

@@ -5,11 +5,19 @@ Chen et al. 2023, arXiv 2310.00426; 2024, arXiv 2403.04692.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.diffusers_model import FIRST_ATTENTION, SECOND_ATTENTION, DiffusersBackbone
+from grasp_bench.backbones.diffusers_model import (
+    FIRST_ATTENTION,
+    SECOND_ATTENTION,
+    DiffusersBackbone,
+    place_patches,
+)
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.recipe import BackboneRecipe, Rate, Timesteps
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,17 +30,67 @@ PROMPT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 """Pipeline → the tokens of T5 that its transformer was trained on."""
 
 
+SIGMA = BackboneRecipe(
+    name="pixart-sigma",
+    source=(
+        "The objective (error of the predicted noise, the predicted variance left out, steps drawn evenly, size "
+        "conditions where the latents are 128 wide), AdamW (betas 0.9 and 0.999, epsilon 1e-8, weight decay 1e-2, "
+        "gradient norm 1) and 500 steps of warm-up are those of PixArt-alpha/PixArt-alpha, "
+        "train_scripts/train_pixart_lora_hf.py. Pretraining adds a bound on the variance, epsilon 1e-10 and weight "
+        "decay 3e-2 (configs/PixArt_xl2_internal.py). That script's default rate is 1e-6, far below the 1e-4 of "
+        "diffusers' scripts of other families: low rank has the latter, and its range reaches down to 1e-6. All "
+        "weights have 5e-6, that of configs/pixart_app_config/PixArt_xl2_img1024_dreambooth.py; "
+        "configs/pixart_sigma_config has 2e-5 with CAME. Precision is bfloat16 where the configurations have fp16. "
+        "Guidance 4.5 and 20 steps are the defaults of diffusers' PixArtSigmaPipeline. Positions are scaled to span "
+        "the native image's, as the publishers' weights for 256, 512 and 1024 pixels do."
+    ),
+    resolutions=(1024, 512, 256),
+    rates={
+        "all weights": Rate(5e-6, 1e-6, 1e-4),
+        "low rank": Rate(1e-4, 1e-6, 1e-3),
+        "adapters": Rate(1e-4, 1e-5, 3e-3),
+        "gates": Rate(1e-4, 1e-5, 3e-3),
+    },
+    timesteps=Timesteps("uniform"),
+    precision="bfloat16",
+    weight_decay=1e-2,
+    warmup_steps=500,
+    clip_norm=1.0,
+    guidance_scale=4.5,
+    sampling_steps=20,
+    sampler="DPM-Solver++",
+    prompt_length="300 of T5",
+    latents="0.13025 z",
+    conditions="a variance is predicted, and left out",
+)
+ALPHA = replace(
+    SIGMA,
+    name="pixart-alpha",
+    source="As pixart-sigma; guidance 4.5 and 20 steps are the defaults of diffusers' PixArtAlphaPipeline.",
+    prompt_length="120 of T5",
+    latents="0.18215 z",
+    conditions="height, width and their ratio; a variance is predicted, and left out",
+)
+ALPHA_512 = replace(
+    ALPHA,
+    name="pixart-alpha-512",
+    source="As pixart-alpha, at 512 pixels, where it reads no size.",
+    resolutions=(512, 256),
+    conditions=SIGMA.conditions,
+)
+
+
 class PixArt(DiffusersBackbone, SavedBackbone):
     """PixArt-α and PixArt-Σ at any resolution, from a saved pipeline
 
     The source is a folder, as in ``pixart:/models/pixart-sigma``, or a repository in the hub's local cache, as in
     ``pixart:PixArt-alpha/PixArt-Sigma-XL-2-1024-MS``. Which of the two it is, its ``model_index.json`` says.
 
-    Fine-tuning differs from the papers': the loss is the error of the predicted noise alone, timesteps drawn evenly,
-    and the variance that the transformer also predicts is neither trained nor used; latents are the mode of the
-    autoencoder's distribution; images are square and of the one size that the folder states; a dropped prompt is the
-    empty one. Prompts are put in lower case, as diffusers does, but not cleaned of what web captions contain, which it
-    does only where optional packages are installed.
+    Fine-tuning differs from the papers' as the publishers' own LoRA script does: the loss is the error of the predicted
+    noise alone, timesteps drawn evenly, and the variance that the transformer also predicts is neither trained nor
+    used. Latents are the mode of the autoencoder's distribution; images are square; a dropped prompt is the empty one.
+    Prompts are put in lower case, as diffusers does, but not cleaned of what web captions contain, which it does only
+    where optional packages are installed.
     """
 
     attention_projections: ClassVar[tuple[str, ...]] = (*FIRST_ATTENTION, *SECOND_ATTENTION)
@@ -45,16 +103,26 @@ class PixArt(DiffusersBackbone, SavedBackbone):
     }
     pipeline_class: ClassVar[str] = "PixArtSigmaPipeline"  # α's encodes by the same code, with another length
     example: ClassVar[str] = "pixart:PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
+    recipe = SIGMA
+    recipes: ClassVar[Mapping[str, BackboneRecipe]] = {each.name: each for each in (SIGMA, ALPHA, ALPHA_512)}
 
-    def __init__(self, saved: SavedPipeline) -> None:
+    def __init__(self, saved: SavedPipeline, resolution: int | None = None) -> None:
         import torch
 
         from grasp_bench.contracts.objective import VariancePreserving
 
-        super().__init__(saved)
+        super().__init__(saved, resolution)
+        place_patches(self.transformer.pos_embed, self.latent_shape)
         self.prompt_length = PROMPT_LENGTHS[saved.index["_class_name"]]
         self.reads_size: bool = self.transformer.use_additional_conditions
         self.objective = VariancePreserving.of(self.scheduler(1, torch.device("cpu")))
+
+    @classmethod
+    def _recipe_of(cls, saved: SavedPipeline) -> BackboneRecipe:
+        """Σ or α by the pipeline's class, and α's 512 pixels by its latents of 64."""
+        if saved.index["_class_name"] == "PixArtSigmaPipeline":
+            return SIGMA
+        return ALPHA_512 if saved.setting("transformer", "sample_size") == 64 else ALPHA
 
     @classmethod
     def _find(cls, source: str) -> SavedPipeline:

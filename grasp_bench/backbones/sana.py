@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from grasp_bench.backbones.diffusers_model import FIRST_ATTENTION, SECOND_ATTENTION, DiffusersBackbone
+from grasp_bench.backbones.diffusers_model import (
+    FIRST_ATTENTION,
+    SECOND_ATTENTION,
+    DiffusersBackbone,
+    place_patches,
+)
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.recipe import BackboneRecipe, Rate, Timesteps
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +35,46 @@ DETERMINISTIC: dict[str, dict[str, Any]] = {
 """Scheduler → settings that keep it from drawing noise."""
 
 
+SMALL = BackboneRecipe(
+    name="sana-0.6b",
+    source=(
+        "Timesteps (logit-normal with mean 0 and standard deviation 1, flow_shift 3, losses alike) are those of NVlabs/"
+        "Sana, configs/sana_config/512ms/Sana_600M_img512.yaml; diffusers' examples/dreambooth/train_dreambooth_lora_"
+        "sana.py draws them evenly. AdamW (betas 0.9 and 0.999, epsilon 1e-8, weight decay 1e-4, gradient norm 1), the "
+        "LoRA rate of 1e-4 and the warm-up's 500 steps are that script's, whose default schedule ignores the latter. "
+        "Pretraining has AdamW at 1e-4 (configs/sana_config/1024ms/Sana_1600M_img1024_AdamW.yaml, with 2000 steps of "
+        "warm-up and gradient norm 0.1) or CAME at 2e-5 (configs/sana1-5_config); all weights have 1e-5 here, to stay "
+        "near them. Precision is bfloat16 where the configuration has fp16. Guidance 4.5 and 20 steps are the defaults "
+        "of diffusers' SanaPipeline. There are no position embeddings, so that weights serve several sizes: 512 and "
+        "1024 pixels are published, and 256 is trained by configs/sana_config/512ms/Sana_600M_img256.yaml."
+    ),
+    resolutions=(512, 1024, 256),
+    rates={
+        "all weights": Rate(1e-5, 1e-6, 1e-4),
+        "low rank": Rate(1e-4, 1e-5, 1e-3),
+        "adapters": Rate(1e-4, 1e-5, 3e-3),
+        "gates": Rate(1e-4, 1e-5, 3e-3),
+    },
+    timesteps=Timesteps("logit-normal", shift=3.0),
+    precision="bfloat16",
+    weight_decay=1e-4,
+    warmup_steps=500,
+    clip_norm=1.0,
+    guidance_scale=4.5,
+    sampling_steps=20,
+    sampler="DPM-Solver++, flow_shift 3",
+    prompt_length="300 of Gemma-2",
+    latents="0.41407 z",
+    conditions="none",
+)
+LARGE = replace(
+    SMALL,
+    name="sana-1.6b",
+    source="As sana-0.6b, in configs/sana_config/1024ms/Sana_1600M_img1024.yaml; its own size is 1024 pixels.",
+    resolutions=(1024, 512, 256),
+)
+
+
 class Sana(DiffusersBackbone, SavedBackbone):
     """Sana 0.6B and 1.6B at any resolution, from a saved pipeline
 
@@ -34,9 +82,7 @@ class Sana(DiffusersBackbone, SavedBackbone):
     ``sana:Efficient-Large-Model/Sana_600M_512px_diffusers``. Sana-Sprint, which samples in another way, is refused.
 
     Prompts follow Gemma-2's instruction to enhance them, as in diffusers' pipeline; the null condition is the empty
-    prompt without it. Fine-tuning draws logit-normal timesteps, not shifted towards the noise by the schedule's
-    ``flow_shift`` as in the paper; diffusers' own script draws them evenly. The loss is not weighted, and images are
-    square and of the size that the transformer was trained at.
+    prompt without it. Timesteps are drawn as the paper draws them; images are square.
     """
 
     attention_projections: ClassVar[tuple[str, ...]] = (*FIRST_ATTENTION, *SECOND_ATTENTION)
@@ -50,13 +96,16 @@ class Sana(DiffusersBackbone, SavedBackbone):
     }
     pipeline_class: ClassVar[str] = "SanaPipeline"
     example: ClassVar[str] = "sana:Efficient-Large-Model/Sana_600M_512px_diffusers"
+    recipe = SMALL
+    recipes: ClassVar[Mapping[str, BackboneRecipe]] = {each.name: each for each in (SMALL, LARGE)}
 
-    def __init__(self, saved: SavedPipeline) -> None:
+    def __init__(self, saved: SavedPipeline, resolution: int | None = None) -> None:
         from grasp_bench.contracts.objective import FlowMatching
 
-        super().__init__(saved)
+        super().__init__(saved, resolution)
         self.timestep_scale: float = self.transformer.config["timestep_scale"]
-        self.objective = FlowMatching()
+        place_patches(self.transformer.patch_embed, self.latent_shape)
+        self.objective = FlowMatching(self.recipe)
 
     @classmethod
     def _find(cls, source: str) -> SavedPipeline:
@@ -74,6 +123,11 @@ class Sana(DiffusersBackbone, SavedBackbone):
                     f"{value!r}, since Sana predicts a flow. Choose a pipeline that is saved with it."
                 )
         return saved
+
+    @classmethod
+    def _recipe_of(cls, saved: SavedPipeline) -> BackboneRecipe:
+        """1.6B by its 20 blocks, where 0.6B has 28 narrower ones."""
+        return LARGE if saved.config("transformer").get("num_layers") == 20 else SMALL
 
     @classmethod
     def _latent_factor(cls, saved: SavedPipeline) -> int:

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from grasp_bench.contracts.backbone import Backbone, Description, PromptEmbeddings
+from grasp_bench.contracts.recipe import BackboneRecipe
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest
 
@@ -39,24 +40,26 @@ class SavedBackbone(Backbone):
     example: ClassVar[str]
     """A source, for messages."""
 
-    def __init__(self, saved: SavedPipeline) -> None:
+    def __init__(self, saved: SavedPipeline, resolution: int | None = None) -> None:
+        """``resolution`` is that of images in pixels a side; None for the native one."""
         import torch
 
         self.saved = saved
-        description = self._described(saved)
-        self.revision, self.image_shape = description.revision, description.image_shape
-        self.latent_shape = self._latent_shape(saved)
+        description = self._described(saved, resolution)
+        self.revision, self.image_shape, self.recipe = description.revision, description.image_shape, description.recipe
+        channels, size = self._latent_shape(saved)[0], self.image_shape[-1] // self._latent_factor(saved)
+        self.latent_shape = (channels, size, size)
         self.device = torch.device("cpu")
         self.transformer = self._load("transformer")
         self._encode_cached = functools.lru_cache(PROMPTS_KEPT)(self._encode_on_cpu)
 
     @classmethod
-    def describe(cls, source: str) -> Description:
-        return cls._described(cls._find(source))
+    def describe(cls, source: str, resolution: int | None = None) -> Description:
+        return cls._described(cls._find(source), resolution)
 
     @classmethod
-    def load(cls, source: str = "") -> Self:
-        return cls(cls._find(source))
+    def load(cls, source: str = "", resolution: int | None = None) -> Self:
+        return cls(cls._find(source), resolution)
 
     @classmethod
     def download(cls, source: str, say: Callable[[str], None]) -> None:
@@ -82,8 +85,8 @@ class SavedBackbone(Backbone):
         return source, cls.components["transformer"].partition(".")[2], required, cls.optional
 
     @classmethod
-    def _described(cls, saved: SavedPipeline) -> Description:
-        size = cls._latent_shape(saved)[-1] * cls._latent_factor(saved)
+    def _described(cls, saved: SavedPipeline, resolution: int | None = None) -> Description:
+        size, recipe = cls._size(saved, resolution), cls._recipe_of(saved)
         texts = [part for part in saved.parts if part.startswith(("text_encoder", "tokenizer"))]
         # the kind of pipeline, too: PixArt-α and PixArt-Σ have one encoder and read it at different lengths
         encoding = [saved.index.get("_class_name"), saved.part_revision(texts)]
@@ -92,7 +95,40 @@ class SavedBackbone(Backbone):
             (3, size, size),
             autoencoder=saved.part_revision(["vae"]),
             text_encoder=digest(encoding)[:12] if texts else None,
+            recipe=recipe,
+            native=cls._latent_shape(saved)[-1] * cls._latent_factor(saved),
+            settings={"resolution": size} | recipe.settings(),
         )
+
+    @classmethod
+    def _recipe_of(cls, saved: SavedPipeline) -> BackboneRecipe:
+        """The recipe of a pipeline's own weights, told by its configuration."""
+        return cls.recipe
+
+    @classmethod
+    def _size(cls, saved: SavedPipeline, resolution: int | None) -> int:
+        """Pixels a side of the images. Raises :class:`UserError` for a resolution that is not supported."""
+        factor = cls._latent_factor(saved)
+        native = cls._latent_shape(saved)[-1] * factor
+        if resolution is None or resolution == native:
+            return native
+        supported = sorted({native, *cls._recipe_of(saved).resolutions})
+        if resolution not in supported:
+            raise UserError(
+                f"--resolution {resolution}: {saved.folder} supports {', '.join(map(str, supported))} pixels a side; "
+                f"{native} is its own. Choose one of them."
+            )
+        if resolution % (multiple := factor * cls._patch(saved)):
+            raise UserError(
+                f"--resolution {resolution}: {saved.folder} needs a multiple of {multiple} pixels, which is what one "
+                f"token of its transformer stands for. Leave the option out for its own {native}."
+            )
+        return resolution
+
+    @classmethod
+    def _patch(cls, saved: SavedPipeline) -> int:
+        """Latents a side that are one token."""
+        return int(saved.setting("transformer", "patch_size"))
 
     @classmethod
     def _latent_shape(cls, saved: SavedPipeline) -> tuple[int, int, int]:

@@ -2,17 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from grasp_bench.backbones.diffusers_model import JOINT_ATTENTION, SECOND_ATTENTION, DiffusersBackbone
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import Block, PromptEmbeddings
+from grasp_bench.contracts.recipe import BackboneRecipe, Rate, Timesteps
+from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
     from grasp_bench.backbones.files import SavedPipeline
+
+
+MEDIUM = BackboneRecipe(
+    name="sd3.5-medium",
+    source=(
+        "Timesteps (logit-normal with mean 0 and standard deviation 1, shift 3, the error of x_0), AdamW (betas 0.9 "
+        "and 0.999, epsilon 1e-8, weight decay 1e-4, gradient norm 1) and the LoRA rate of 1e-4 are the defaults of "
+        "diffusers' examples/dreambooth/train_dreambooth_lora_sd3.py and train_dreambooth_sd3.py, whose README takes "
+        "4e-4 for LoRA. Their full fine-tuning at 1e-4 is for 500 steps of one subject; runs here are many times "
+        "longer, so all weights have 1e-5. Fresh adapters have LoRA's rate; 3e-3 is the upper end, since on blocks of "
+        "this width 3e-2 ended worse than 3e-3 after 80 steps. Warm-up is the script's argument of 500 steps, which "
+        "its default schedule ignores and Adam's first steps need. Precision is bfloat16 where the README has fp16, "
+        "which needs a scaled loss. Guidance 4.5 and 40 steps are those of the model card of "
+        "stabilityai/stable-diffusion-3.5-medium; shift, scale and prompt length are the saved pipeline's. Positions "
+        "are cropped from the centre of a table, which the weights know from training at 256, 512 and 1024 pixels "
+        "(arXiv 2403.03206, section 5.3.2)."
+    ),
+    resolutions=(1024, 512, 256),
+    rates={
+        "all weights": Rate(1e-5, 1e-6, 1e-4),
+        "low rank": Rate(1e-4, 1e-5, 1e-3),
+        "adapters": Rate(1e-4, 1e-5, 3e-3),
+        "gates": Rate(1e-4, 1e-5, 3e-3),
+    },
+    timesteps=Timesteps("logit-normal", shift=3.0),
+    weighting="squared noise share",
+    precision="bfloat16",
+    weight_decay=1e-4,
+    warmup_steps=500,
+    clip_norm=1.0,
+    guidance_scale=4.5,
+    sampling_steps=40,
+    sampler="Euler, shift 3",
+    prompt_length="77 of CLIP, 256 of T5",
+    latents="1.5305 (z - 0.0609)",
+)
+LARGE = replace(
+    MEDIUM,
+    name="sd3.5-large",
+    source=(
+        "As sd3.5-medium; guidance 3.5 and 28 steps are those of the model card of stabilityai/stable-diffusion-3.5-"
+        "large."
+    ),
+    guidance_scale=3.5,
+    sampling_steps=28,
+)
+FIRST = replace(
+    MEDIUM,
+    name="sd3-medium",
+    source=(
+        "As sd3.5-medium; guidance 7 and 28 steps are the defaults of diffusers' StableDiffusion3Pipeline and those of "
+        "the model card of stabilityai/stable-diffusion-3-medium-diffusers."
+    ),
+    guidance_scale=7.0,
+    sampling_steps=28,
+)
 
 
 class MMDiT(DiffusersBackbone):
@@ -59,12 +119,34 @@ class SD3(MMDiT, SavedBackbone):
     optional: ClassVar[tuple[str, ...]] = ("text_encoder_3", "tokenizer_3")
     pipeline_class: ClassVar[str] = "StableDiffusion3Pipeline"
     example: ClassVar[str] = "sd3:stabilityai/stable-diffusion-3.5-medium"
+    recipe = MEDIUM
+    recipes: ClassVar[Mapping[str, BackboneRecipe]] = {each.name: each for each in (FIRST, MEDIUM, LARGE)}
 
-    def __init__(self, saved: SavedPipeline) -> None:
+    def __init__(self, saved: SavedPipeline, resolution: int | None = None) -> None:
         from grasp_bench.contracts.objective import FlowMatching
 
-        super().__init__(saved)
-        self.objective = FlowMatching()
+        super().__init__(saved, resolution)
+        self.objective = FlowMatching(self.recipe)
+
+    @classmethod
+    def _recipe_of(cls, saved: SavedPipeline) -> BackboneRecipe:
+        """3.5-large by its 38 blocks; 3.5-medium by its second attention, which 3-medium has not."""
+        config = saved.config("transformer")
+        if config.get("num_layers") == 38:
+            return cls.recipes["sd3.5-large"]
+        return cls.recipe if config.get("dual_attention_layers") else cls.recipes["sd3-medium"]
+
+    @classmethod
+    def _size(cls, saved: SavedPipeline, resolution: int | None) -> int:
+        """As in every family, and no larger than the table of position embeddings that are cropped at its centre."""
+        size = super()._size(saved, resolution)
+        token = cls._patch(saved) * cls._latent_factor(saved)
+        if size > (largest := saved.setting("transformer", "pos_embed_max_size") * token):
+            raise UserError(
+                f"--resolution {resolution}: {saved.folder} has position embeddings for at most {largest} pixels a "
+                "side. Choose a smaller one."
+            )
+        return size
 
     def encode_prompt(self, prompt: str) -> PromptEmbeddings:
         """Tokens (1, 77 + 256, D) and the pooled embedding (1, P) of a prompt.

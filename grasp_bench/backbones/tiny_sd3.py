@@ -72,13 +72,18 @@ class TinySD3Family(MMDiT):
         return WEIGHTS / f"{cls.name}.safetensors"
 
     @classmethod
-    def describe(cls, source: str) -> Description:
+    def describe(cls, source: str, resolution: int | None = None) -> Description:
         if source:
             raise UserError(f"backbone {cls.name} ships with its weights: leave out {':' + source!r}.")
+        if resolution not in (None, cls.image_shape[-1]):
+            raise UserError(
+                f"--resolution {resolution}: backbone {cls.name} makes images of {cls.image_shape[-1]} pixels a side "
+                "only. Leave the option out, or choose another backbone."
+            )
         return Description(cls.revision, cls.image_shape)
 
     @classmethod
-    def load(cls, source: str = "") -> Self:
+    def load(cls, source: str = "", resolution: int | None = None) -> Self:
         from grasp_bench.io import file_digest, read_tensors
 
         path = cls.weights()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import JsonValue
+
+from grasp_bench.contracts.recipe import PLAIN, BackboneRecipe
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +66,12 @@ class Description:
     """Hash of what turns images into latents; None where the latent is the image."""
     text_encoder: str | None = None
     """Hash of what turns prompts into embeddings; None where that costs nothing."""
+    recipe: BackboneRecipe = PLAIN
+    """How it is fine-tuned and sampled from."""
+    native: int | None = None
+    """Pixels a side that its weights are made for; None where there is no choice."""
+    settings: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What of the resolution and the recipe enters a run's identity as settings of the backbone."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +97,26 @@ class ChosenBackbone:
     """The backbone's name in the registry."""
     kind: type[Backbone]
     source: str
-    label: str
-    """The backbone's name in results."""
+    name: str
+    """What ``--backbone`` takes for it, or its family and the start of its revision."""
     description: Description
+    resolution: int | None = None
+    """Pixels a side that were asked for; None for the native ones."""
+
+    @property
+    def label(self) -> str:
+        """The backbone's name in results, with its resolution where it has a choice."""
+        return self.name if self.description.native is None else f"{self.name}@{self.image_shape[-1]}"
+
+    @property
+    def recipe(self) -> BackboneRecipe:
+        """How it is fine-tuned and sampled from."""
+        return self.description.recipe
+
+    def is_usual(self, preferred: int | None) -> bool:
+        """Whether its resolution is the ``preferred`` one or, where it does not support that, its native one."""
+        usual = preferred if preferred in self.recipe.resolutions else self.description.native
+        return self.description.native is None or self.image_shape[-1] == usual
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -98,7 +125,7 @@ class ChosenBackbone:
 
     def load(self) -> Backbone:
         """The pretrained backbone, frozen and in evaluation mode."""
-        return self.kind.load(self.source)
+        return self.kind.load(self.source) if self.resolution is None else self.kind.load(self.source, self.resolution)
 
 
 class Backbone:
@@ -114,6 +141,10 @@ class Backbone:
     needs_all_tokens: ClassVar[str] = "its backbone does not say that blocks can work on some of an image's tokens"
     """Why :meth:`blocks` cannot be given a subset of each image's tokens, as a clause; empty where they can."""
 
+    recipe: BackboneRecipe = PLAIN
+    """How the family is fine-tuned and sampled from; an instance has that of its own weights."""
+    recipes: ClassVar[Mapping[str, BackboneRecipe]] = {}
+    """Alias → recipe, of members that differ from the family's."""
     latent_shape: tuple[int, int, int]
     """The shape (C, H, W) of the latents that the transformer works on."""
     transformer: torch.nn.Module
@@ -122,11 +153,13 @@ class Backbone:
     """How latents are noised and what the transformer predicts."""
 
     @classmethod
-    def describe(cls, source: str) -> Description:
+    def describe(cls, source: str, resolution: int | None = None) -> Description:
         """What ``source`` names, with no weight loaded.
 
         ``source`` is what follows the name and a colon, as in ``sd3:/models/sd3.5-medium``; empty where nothing does.
-        Raises :class:`UserError` for a source that is not there, or that this backbone does not take.
+        ``resolution`` is that of images in pixels a side, None for the native one; it is given only where one is asked
+        for. Raises :class:`UserError` for a source that is not there, or that this backbone does not take, and for a
+        resolution that it does not support.
         """
         raise NotImplementedError
 
@@ -138,7 +171,7 @@ class Backbone:
         """
 
     @classmethod
-    def load(cls, source: str = "") -> Self:
+    def load(cls, source: str = "", resolution: int | None = None) -> Self:
         """The pretrained backbone on the CPU, frozen and in evaluation mode."""
         raise NotImplementedError
 
@@ -146,6 +179,9 @@ class Backbone:
         """The backbone itself; its transformer is on ``device``, and encoders work there when they are asked."""
         self.transformer.to(device)
         return self
+
+    def prepare_sampling(self) -> None:
+        """Called before images are made; what a transformer is told may differ from training then."""
 
     def set_classes(self, prompts: Sequence[str]) -> None:
         """Learn the prompts of a task's classes, in order; only what is conditioned on classes needs to.

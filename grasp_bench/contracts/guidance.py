@@ -156,6 +156,8 @@ class Guidance(Generic[C_co]):
     paper: ClassVar[str]
     learns: ClassVar[bool] = False
     """Whether :meth:`learn` has to be called before sampling."""
+    classifier_free: ClassVar[bool] = False
+    """Whether its ``guidance_scale`` is that of classifier-free guidance, whose default a backbone's recipe gives."""
 
     def __init__(self, config: C_co) -> None:
         self.config = config

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, Self, T
 
 from pydantic import Field, JsonValue, model_validator
 
+from grasp_bench.contracts.recipe import ParameterKind
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import Skip
 
@@ -156,6 +157,8 @@ class Method(Generic[C_co]):
     paper: ClassVar[str]
     """Where it comes from, and what is our own choice."""
 
+    kind: ParameterKind = "low rank"
+    """What it trains, which decides the learning rate that a backbone's recipe gives it."""
     transformer: torch.nn.Module
     """Set by :meth:`attach`."""
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 
+from grasp_bench.contracts.recipe import PLAIN, BackboneRecipe
 from grasp_bench.errors import UserError
 
 TIMESTEPS = 1000  # of diffusers' transformers, whose clocks run to 1000 and whose schedules have as many steps
@@ -22,6 +23,10 @@ class Objective(ABC):
     @abstractmethod
     def timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """``count`` training timesteps t in [0, 1]."""
+
+    def weights(self, timesteps: torch.Tensor) -> torch.Tensor | None:
+        """What the losses of samples at ``timesteps`` (B,) are multiplied by, (B,); None stands for 1."""
+        return None
 
     @abstractmethod
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -49,19 +54,36 @@ class Objective(ABC):
 
 
 class FlowMatching(Objective):
-    """Rectified flow with logit-normal timesteps (Esser et al. 2024, arXiv 2403.03206, section 3.1).
+    """Rectified flow (Esser et al. 2024, arXiv 2403.03206, section 3.1), with timesteps as a recipe has them.
 
-    x_t = (1 - t) x_0 + t e, and the target is the velocity e - x_0.
+    x_t = (1 - t) x_0 + t e, and the target is the velocity e - x_0. Without a recipe timesteps are logit-normal(0, 1).
     """
 
+    def __init__(self, recipe: BackboneRecipe = PLAIN) -> None:
+        """``recipe`` gives the density and the shift of timesteps, and the weighting of losses."""
+        self.drawn, self.weighting = recipe.timesteps, recipe.weighting
+
     def timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """``count`` timesteps in (0, 1), logit-normal(0, 1)."""
+        """``count`` timesteps in (0, 1): draws of the recipe's density, then shifted.
+
+        diffusers' scripts take the step of the shifted schedule whose index is a thousandth part of such a draw; these
+        are the same levels, but not rounded to a thousand of them.
+        """
         from diffusers.training_utils import compute_density_for_timestep_sampling
 
+        rule = self.drawn
         drawn: torch.Tensor = compute_density_for_timestep_sampling(
-            "logit_normal", count, logit_mean=0.0, logit_std=1.0, generator=generator
+            "logit_normal" if rule.density == "logit-normal" else "none",
+            count,
+            logit_mean=rule.mean,
+            logit_std=rule.std,
+            generator=generator,
         )
-        return drawn
+        return drawn if rule.shift == 1 else rule.shift * drawn / (1 + (rule.shift - 1) * drawn)
+
+    def weights(self, timesteps: torch.Tensor) -> torch.Tensor | None:
+        """t², which makes the error of the velocity that of the implied x_0 = x_t - t v, or None."""
+        return timesteps.square() if self.weighting == "squared noise share" else None
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         t = _broadcast(timesteps, latents)

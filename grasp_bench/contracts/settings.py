@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, ValidationError, model_serializer
@@ -48,10 +49,12 @@ class Settings(BaseModel):
         written: dict[str, Any] = dump(self)
         return {name: value for name, value in written.items() if name not in defaults or value != defaults[name]}
 
-    def changed(self) -> dict[str, JsonValue]:
-        """The settings that differ from their defaults, in the order of their declaration."""
-        defaults = type(self)().model_dump(mode="json")
-        return {name: value for name, value in self.model_dump(mode="json").items() if value != defaults.get(name)}
+    def changed(self, recipe: Mapping[str, JsonValue] = MappingProxyType({})) -> dict[str, JsonValue]:
+        """The settings that differ from their defaults, or from those of a ``recipe``, in order of declaration."""
+        defaults = type(self)().model_dump(mode="json") | dict(recipe)
+        written = self.model_dump(mode="json")
+        values = written | {name: getattr(self, name) for name in recipe if name not in written}
+        return {name: value for name, value in values.items() if value != defaults.get(name)}
 
 
 def parse_settings(model: type[S], assignments: Iterable[str], owner: str, elsewhere: Mapping[str, str]) -> S:

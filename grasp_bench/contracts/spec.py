@@ -26,7 +26,9 @@ Optimizer = Literal["adamw", "adamw-fused", "adamw-8bit"]
 class Budget(Settings):
     """What every method gets on a task: it belongs to the task, and no method may change it."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer", "evaluations"})
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"horizontal_flip", "precision", "optimizer", "evaluations", "beta1", "beta2", "epsilon"}
+    )
 
     name: str
     steps: int = Field(ge=1)
@@ -47,6 +49,12 @@ class Budget(Settings):
     """Precision of the transformer: float32, or bfloat16 autocast with frozen weights stored in bfloat16."""
     optimizer: Optimizer = "adamw"
     """Which implementation of AdamW."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of AdamW's running mean of gradients."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of AdamW's running mean of squared gradients."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """What AdamW adds to the denominator."""
     images_per_class: int = Field(ge=1)
     """Generated images per class."""
     num_inference_steps: int = Field(ge=1)
@@ -124,6 +132,8 @@ class RunSpec(BaseModel):
         ``task`` is what ``--task`` takes where that is not the task's name, such as FILE.toml; ``backbone`` is the
         backbone's label, None for the task's own; ``seeds`` replaces the run's seed.
         """
+        size = self.backbone.settings.get("resolution")
+        backbone = backbone and backbone.removesuffix(f"@{size}")
         unnamed = backbone == f"{self.backbone.name}-{self.backbone.version[:8]}"  # weights of the user's own
         return run_command(
             self.method.name,
@@ -131,6 +141,7 @@ class RunSpec(BaseModel):
             [self.seed] if seeds is None else seeds,
             guidance=self.guidance.name,
             backbone=f"{self.backbone.name}:FOLDER" if unnamed else backbone,
+            resolution=size if backbone and isinstance(size, int) else None,
             budget=self.budget.name,
             changed=changed,
             tuned=tuned,
@@ -144,6 +155,7 @@ def run_command(
     *,
     guidance: str | None = None,
     backbone: str | None = None,
+    resolution: int | None = None,
     budget: str = STANDARD,
     changed: Changed = MappingProxyType({}),
     tuned: bool = False,
@@ -154,8 +166,9 @@ def run_command(
     """
     words = ["grasp-bench", "run", "--method", method, "--task", task]
     words += [word for seed in seeds for word in ("--seed", str(seed))]
-    named = {"--guidance": guidance, "--backbone": backbone, "--budget": None if budget == STANDARD else budget}
-    words += [word for option, value in named.items() if value for word in (option, value)]
+    named = {"--guidance": guidance, "--backbone": backbone, "--resolution": resolution}
+    named["--budget"] = None if budget == STANDARD else budget
+    words += [word for option, value in named.items() if value for word in (option, str(value))]
     for option, owner in (("--set", "method"), ("--task-set", "task"), ("--guidance-set", "guidance")):
         words += [word for name, value in changed.get(owner, {}).items() for word in (option, f"{name}={value}")]
     return [*words, "--tuned"] if tuned else words

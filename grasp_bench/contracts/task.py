@@ -148,6 +148,8 @@ class Task(Generic[C_co]):
     """Whether names of images and patients must not leave the data: messages that may name them are then not stored."""
     backbone: str
     """The default backbone's name."""
+    resolution: int | None = None
+    """Pixels a side of images where the backbone has a choice that includes them; None: the backbone's native ones."""
     guidance: str
     """The default guidance's name."""
     extractor: str

@@ -37,6 +37,7 @@ class AdaptiveGuidance(Guidance[AdaptiveSettings]):
     """
 
     Config = AdaptiveSettings
+    classifier_free = True
     version = "1"
     paper = (
         "after Castillo et al. 2023, Adaptive Guidance: Training-free Acceleration of Conditional Diffusion Models, "

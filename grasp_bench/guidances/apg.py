@@ -37,6 +37,7 @@ class AdaptiveProjectedGuidance(Guidance[ProjectedSettings]):
     """
 
     Config = ProjectedSettings
+    classifier_free = True
     version = "1"
     paper = (
         "after Sadat et al. 2024, Eliminating Oversaturation and Artifacts of High Guidance Scales in Diffusion "

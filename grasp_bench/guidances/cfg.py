@@ -24,6 +24,7 @@ class ClassifierFreeGuidance(Guidance[CfgSettings]):
     """Classifier-free guidance: the conditional prediction pushed away from the unconditional one"""
 
     Config = CfgSettings
+    classifier_free = True
     version = "1"
     paper = "Ho & Salimans 2022, Classifier-Free Diffusion Guidance, arXiv 2207.12598"
 

@@ -57,6 +57,7 @@ class DistilledGuidance(Guidance[DistilledSettings]):
         "2503.07274; one fixed scale, adapters in the feed-forward layers"
     )
     learns = True
+    classifier_free = True
     evaluations_per_step = 1
 
     def learn(self, workshop: Workshop, folder: Path) -> None:

@@ -43,6 +43,7 @@ class IntervalGuidance(Guidance[IntervalSettings]):
     """
 
     Config = IntervalSettings
+    classifier_free = True
     version = "1"
     paper = (
         "Kynkäänniemi et al. 2024, Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in "

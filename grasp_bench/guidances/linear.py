@@ -44,6 +44,7 @@ class LinearAdaptiveGuidance(Guidance[LinearSettings]):
     """
 
     Config = LinearSettings
+    classifier_free = True
     version = "1"
     paper = (
         "after LinearAG of Castillo et al. 2023, Adaptive Guidance: Training-free Acceleration of Conditional "

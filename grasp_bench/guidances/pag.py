@@ -43,6 +43,7 @@ class PerturbedAttentionGuidance(Guidance[PerturbedSettings]):
     """
 
     Config = PerturbedSettings
+    classifier_free = True
     version = "1"
     paper = (
         "Ahn et al. 2024, Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance, arXiv 2403.17377, "

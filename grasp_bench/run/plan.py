@@ -13,11 +13,20 @@ from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.contracts.recipe import BackboneRecipe
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSpec
 from grasp_bench.contracts.task import Recipe, Task, TaskSettings
 from grasp_bench.errors import UserError
+from grasp_bench.run.recipes import (
+    budget_by_recipe,
+    guidance_defaults,
+    method_defaults,
+    task_by_recipe,
+    task_defaults,
+    with_defaults,
+)
 from grasp_bench.run.resolve import choose_backbone, choose_same_backbone, make_task, recorded_task, restored
 
 TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
@@ -73,7 +82,13 @@ class Plan:
         """Folder of the task: its name, and the budget and settings that are not the defaults."""
         name = self.spec.budget.name
         budget: dict[str, JsonValue] = {} if name == STANDARD else {"budget": name}
-        return self.spec.task.name + _suffix(budget | self.task.changed())
+        return self.spec.task.name + _suffix(budget | self._task_changed)
+
+    @property
+    def _task_changed(self) -> dict[str, JsonValue]:
+        """The task's settings that are neither its defaults nor of the backbone's recipe, or what stands for them."""
+        by_recipe = {} if self.task.described_by_file else task_defaults(self.backbone.recipe)
+        return self.task.config.changed(by_recipe) if by_recipe else self.task.changed()
 
     @property
     def model_label(self) -> str:
@@ -83,20 +98,24 @@ class Plan:
 
     @property
     def changed(self) -> dict[str, dict[str, JsonValue]]:
-        """``task``, ``method`` and ``guidance`` → the settings of each that are not its defaults.
+        """``task``, ``method`` and ``guidance`` → the settings of each that are not the defaults for its backbone.
 
-        Settings that a search chose are left out, since ``tuned`` has them, and so are those of a task that a file
-        describes.
+        Those are what the backbone's recipe says, and else each setting's own. Settings that a search chose are left
+        out, since ``tuned`` has them, and so are those of a task that a file describes.
         """
         chosen = self.tuned.settings if self.tuned else {}
-        method = {name: value for name, value in self.method.config.changed().items() if name not in chosen}
-        task = {} if self.task.described_by_file else self.task.changed()
-        return {"task": task, "method": method, "guidance": self.guidance.config.changed()}
+        recipe = self.backbone.recipe
+        method = self.method.config.changed(method_defaults(recipe, self.method))
+        return {
+            "task": {} if self.task.described_by_file else self._task_changed,
+            "method": {name: value for name, value in method.items() if name not in chosen},
+            "guidance": self.guidance.config.changed(guidance_defaults(recipe, type(self.guidance))),
+        }
 
     @property
     def default_backbone(self) -> bool:
         """Whether the backbone is the task's own."""
-        return self.backbone.label == self.task.backbone
+        return self.backbone.name == self.task.backbone and self.backbone.is_usual(self.task.resolution)
 
     @property
     def default_guidance(self) -> bool:
@@ -143,6 +162,7 @@ def plan(
     seed: int = 0,
     guidance: str | None = None,
     backbone: str | None = None,
+    resolution: int | None = None,
     budget: str = STANDARD,
     method_settings: Iterable[str] = (),
     task_settings: Iterable[str] = (),
@@ -152,24 +172,28 @@ def plan(
 ) -> Plan:
     """Return the plan of a run that is asked for by names and ``NAME=VALUE`` settings.
 
-    ``task`` may be the path of a TOML file that describes one; ``download`` is that of :func:`choose_backbone`.
-    Raises :class:`UserError` for whatever is unknown, out of bounds or absent.
+    ``task`` may be the path of a TOML file that describes one; ``download`` and ``resolution`` are those of
+    :func:`choose_backbone`. Raises :class:`UserError` for whatever is unknown, out of bounds or absent.
     """
     method_class = plugins.load("methods", method)
     name, chosen = make_task(task, task_settings, data_root)
     guidance_name = guidance or chosen.guidance
     guidance_class = plugins.load("guidance", guidance_name)
-    chosen_backbone = choose_backbone(backbone or chosen.backbone, download)
+    chosen_backbone = choose_backbone(backbone or chosen.backbone, download, resolution, chosen.resolution)
+    recipe = chosen_backbone.recipe
+    chosen = task_by_recipe(chosen, recipe)
     elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
     method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
     guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", {})
+    method_config = with_defaults(method_config, method_defaults(recipe, method_class(method_config)))
+    guidance_config = with_defaults(guidance_config, guidance_defaults(recipe, guidance_class))
     chosen_guidance = guidance_class(guidance_config)
     spec = RunSpec(
         task=_task_component(name, chosen),
         method=_component(method, method_class.version, method_config),
-        backbone=Component(name=chosen_backbone.family, version=chosen_backbone.description.revision),
+        backbone=_backbone_component(chosen_backbone),
         guidance=_component(guidance_name, guidance_class.version, guidance_config),
-        budget=_budget(name, chosen, budget),
+        budget=_budget(name, chosen, budget, recipe),
         seed=seed,
     )
     _check_steps(spec, chosen_guidance)
@@ -220,17 +244,19 @@ def _assembled(
         return found
     changed = {name: value for name, value in task.config.changed().items() if name in TRAINING}
     other = open_task(task.generator, changed)
-    component, budget = _task_component(task.generator, other), _budget(task.generator, other, spec.budget.name)
+    other = task_by_recipe(other, backbone.recipe)
+    component = _task_component(task.generator, other)
+    budget = _budget(task.generator, other, spec.budget.name, backbone.recipe)
     inner = spec.model_copy(update={"task": component, "budget": budget})
     fresh = type(method)(method.config)
     return replace(found, generator=_assembled(inner, other, fresh, guidance, backbone, open_task))
 
 
-def _budget(name: str, task: Task[TaskSettings], budget: str) -> Budget:
+def _budget(name: str, task: Task[TaskSettings], budget: str, recipe: BackboneRecipe) -> Budget:
     if budget not in task.budgets:
         raise UserError(f"task {name} has no budget {budget!r}. It has: {', '.join(task.budgets)}.")
     settings = {name: getattr(task.config, name) for name in (*TRAINING, "evaluations")}
-    return task.budgets[budget].model_copy(update=settings)
+    return budget_by_recipe(task.budgets[budget].model_copy(update=settings), recipe, task)
 
 
 def _check_steps(spec: RunSpec, guidance: Guidance[Settings]) -> None:
@@ -259,6 +285,11 @@ def _owned_elsewhere(
 
 def _task_component(name: str, task: Task[TaskSettings]) -> Component:
     return Component(name=name, version=task.version, settings=task.identity())
+
+
+def _backbone_component(chosen: ChosenBackbone) -> Component:
+    description = chosen.description
+    return Component(name=chosen.family, version=description.revision, settings=dict(description.settings))
 
 
 def _component(name: str, version: str, config: Settings) -> Component:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -9,30 +10,46 @@ from typing import Any, Literal, TypeVar, cast
 from pydantic import ValidationError
 
 from grasp_bench import plugins
-from grasp_bench.backbones.aliases import resolve
-from grasp_bench.contracts.backbone import ChosenBackbone
+from grasp_bench.backbones.aliases import available, resolve
+from grasp_bench.contracts.backbone import ChosenBackbone, Description
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import Component
 from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
+from grasp_bench.run.recipes import check_settings
 
 S = TypeVar("S", bound=Settings)
 
 
-def choose_backbone(name: str, download: Callable[[str], None] | None = None) -> ChosenBackbone:
+def choose_backbone(
+    name: str,
+    download: Callable[[str], None] | None = None,
+    resolution: int | None = None,
+    preferred: int | None = None,
+) -> ChosenBackbone:
     """Return a backbone by its name or alias, or by its name, a colon and the source of its weights.
 
-    With ``download``, which is told what is fetched, weights that are not here are fetched. Raises :class:`UserError`
-    for what is unknown or not there.
+    With ``download``, which is told what is fetched, weights that are not here are fetched. ``resolution`` is in pixels
+    a side; without one it is the ``preferred`` one where the weights support that, and else their native one. Raises
+    :class:`UserError` for what is unknown, not there or not supported.
     """
     family, source = resolve(name)
     kind = plugins.load("backbones", family)
     if download:
         kind.download(source, download)
-    description = kind.describe(source)
-    label = f"{family}-{description.revision[:8]}" if ":" in name else name
-    return ChosenBackbone(family, kind, source, label, description)
+    description = kind.describe(source) if resolution is None else _described(family, kind, source, resolution)
+    if resolution is None and preferred in description.recipe.resolutions and preferred != description.native:
+        resolution, description = preferred, kind.describe(source, preferred)
+    called = f"{family}-{description.revision[:8]}" if ":" in name else name
+    return ChosenBackbone(family, kind, source, called, description, resolution)
+
+
+def _described(family: str, kind: Any, source: str, resolution: int) -> Description:
+    if "resolution" not in inspect.signature(kind.describe).parameters:
+        raise UserError(f"--resolution {resolution}: backbone {family} has no choice of it. Leave the option out.")
+    description: Description = kind.describe(source, resolution)
+    return description
 
 
 def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:
@@ -58,13 +75,15 @@ def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> 
 def choose_same_backbone(asked: Component, named: str | None) -> ChosenBackbone:
     """Return the backbone of a recorded run.
 
-    Raises :class:`UserError` where another one is named, or where it has to be named and is not.
+    Without a name, published weights on this machine are found by their revision. Raises :class:`UserError` where
+    another one is named, or where it has to be named and is not.
     """
-    name = asked.name
-    if named and named.partition(":")[0] != name:
+    name, size = asked.name, asked.settings.get("resolution")
+    resolution = size if isinstance(size, int) else None
+    if named and resolve(named)[0] != name:
         raise UserError(f"--backbone {named}: the run is of backbone {name}, and its weights fit no other.")
     try:
-        chosen = choose_backbone(named or name)
+        chosen = choose_backbone(named, resolution=resolution) if named else _found(asked, resolution)
     except UserError as error:
         if named:
             raise
@@ -77,7 +96,21 @@ def choose_same_backbone(asked: Component, named: str | None) -> ChosenBackbone:
             f"backbone {named or name} is of revision {revision}, the run was made with {asked.version}: its weights "
             f"fit no other. Name the pretrained weights of that revision: --backbone {name}:FOLDER."
         )
+    check_settings(asked.settings, chosen.description.settings, chosen.name)
     return chosen
+
+
+def _found(asked: Component, resolution: int | None) -> ChosenBackbone:
+    """Return the backbone of that name or, where it needs a source, the alias whose weights are of its revision."""
+    aliases = [alias for alias, named in available().items() if named.partition(":")[0] == asked.name]
+    for alias in aliases:
+        try:
+            chosen = choose_backbone(alias, resolution=resolution)
+        except UserError:
+            continue
+        if chosen.description.revision == asked.version:
+            return chosen
+    return choose_backbone(asked.name, resolution=resolution)
 
 
 def restored(kind: Literal["methods", "guidance"], asked: Component) -> Any:

@@ -95,11 +95,19 @@ class Batches:
             ),
             generator=seeds.generator("method", task, seed, step),
             digest=digest.digest(),
-            weights=None if self.loss_weights is None else self.loss_weights[labels].to(latents),
+            weights=self._weights(labels, timesteps),
             offset=rows.start,
             step_size=size,
             embed=self.embed,
         )
+
+    def _weights(self, labels: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor | None:
+        """Return what losses are multiplied by, (B,): the objective's weights times those of the classes."""
+        by_time = self.backbone.objective.weights(timesteps)
+        if self.loss_weights is None:
+            return by_time
+        by_class = self.loss_weights[labels].to(timesteps)
+        return by_class if by_time is None else by_class * by_time
 
     def _mirrored(self, step: int) -> np.ndarray:
         size = self.spec.budget.batch_size

@@ -78,7 +78,7 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
     routing = routed_training(backbone, method.config.tread)
     placement = kind(backbone, list(method.parameters().values()), added, processes)
     parameters = method.parameters()  # after the placement, which may put shards in the place of parameters
-    optimizer = make_optimizer(budget.optimizer, parameters.values(), method.config)
+    optimizer = make_optimizer(budget, parameters.values(), method.config)
     averages = {name: value.detach().clone() for name, value in parameters.items()} if budget.ema_decay else {}
     state = State(parameters, averages, optimizer)
     history = restore_checkpoint(folder, state, progress.say, processes)

@@ -7,21 +7,23 @@ from collections.abc import Callable, Iterable
 import torch
 
 from grasp_bench.contracts.method import MethodSettings
-from grasp_bench.contracts.spec import Optimizer
+from grasp_bench.contracts.spec import Budget
 from grasp_bench.errors import UserError
 
 
 def make_optimizer(
-    name: Optimizer, parameters: Iterable[torch.nn.Parameter], settings: MethodSettings
+    budget: Budget, parameters: Iterable[torch.nn.Parameter], settings: MethodSettings
 ) -> torch.optim.Optimizer:
-    """AdamW with the method's learning rate and weight decay.
+    """AdamW with the method's learning rate and weight decay, and the budget's decays and epsilon.
 
     Raises :class:`UserError` where the package of the implementation is missing.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
-    if name == "adamw-8bit":
-        return eight_bit_adamw()(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=name == "adamw-fused")
+    betas, epsilon = (budget.beta1, budget.beta2), budget.epsilon
+    if budget.optimizer == "adamw-8bit":
+        return eight_bit_adamw()(parameters, lr=rate, betas=betas, eps=epsilon, weight_decay=decay)
+    fused = budget.optimizer == "adamw-fused"
+    return torch.optim.AdamW(parameters, rate, betas, epsilon, weight_decay=decay, fused=fused)
 
 
 def eight_bit_adamw() -> Callable[..., torch.optim.Optimizer]:
