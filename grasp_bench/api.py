@@ -31,6 +31,7 @@ def run(
     seed: int = 0,
     guidance: str | None = None,
     backbone: str | None = None,
+    resolution: int | None = None,
     budget: str = STANDARD,
     method_settings: Values | None = None,
     guidance_settings: Values | None = None,
@@ -58,6 +59,7 @@ def run(
         seed: Seed of data order, noise, initial weights and sampling.
         guidance: Name of a guidance; the task's default if None.
         backbone: Name of a backbone, or ``NAME:FOLDER`` of its weights; the task's default if None.
+        resolution: Pixels a side of images, of those that the backbone supports; the task's or its own if None.
         budget: ``"standard"``, or ``"smoke"`` to see within seconds that everything runs.
         method_settings: Settings of the method that differ from their defaults (``--set``).
         guidance_settings: Settings of the guidance (``--guidance-set``).
@@ -105,6 +107,7 @@ def run(
         seed=seed,
         guidance=guidance,
         backbone=backbone,
+        resolution=resolution,
         budget=budget,
         method_settings=_assignments(method_settings),
         guidance_settings=_assignments(guidance_settings),

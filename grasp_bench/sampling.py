@@ -56,6 +56,7 @@ class Sampler:
         """``embed`` is where embeddings of prompts come from: the backbone itself, unless they were stored."""
         self.backbone, self.method, self.guidance, self.device = backbone, method, guidance, device
         self.precision, self.embed = precision, embed or (lambda prompts: backbone.encode_prompts(list(prompts)))
+        backbone.prepare_sampling()
         self.networks = [Network(backbone, method, device, precision)]
         """The fine-tuned one, and others that a guidance compares it with."""
         # autocast leaves double precision alone

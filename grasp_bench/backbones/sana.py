@@ -46,7 +46,7 @@ SMALL = BackboneRecipe(
         "warm-up and gradient norm 0.1) or CAME at 2e-5 (configs/sana1-5_config); all weights have 1e-5 here, to stay "
         "near them. Precision is bfloat16 where the configuration has fp16. Guidance 4.5 and 20 steps are the defaults "
         "of diffusers' SanaPipeline. There are no position embeddings, so that weights serve several sizes: 512 and "
-        "1024 pixels are published, and 256 is trained by configs/sana_config/512ms/Sana_600M_img256.yaml."
+        "1024 pixels are published, each as weights of its own, and 256 is trained by configs/sana_config/512ms/Sana_600M_img256.yaml."
     ),
     resolutions=(512, 1024, 256),
     rates={

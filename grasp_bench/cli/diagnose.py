@@ -37,6 +37,7 @@ def diagnose(
         str | None,
         typer.Option(help="Backbone, or NAME:FOLDER of its weights; default: that of the run or of the task."),
     ] = None,
+    resolution: shared.Resolution = None,
     budget: Annotated[str, typer.Option(help="Budget of the task; not with --run.")] = STANDARD,
     data_root: shared.DataRoot = None,
     results: Annotated[
@@ -54,8 +55,10 @@ def diagnose(
     from grasp_bench.run.plan import plan
 
     if run is not None:
-        if set_ or budget != STANDARD:
-            option = f"--set {set_[0]}" if set_ else f"--budget {budget}"
+        if set_ or budget != STANDARD or resolution:
+            option = (
+                f"--set {set_[0]}" if set_ else f"--resolution {resolution}" if resolution else f"--budget {budget}"
+            )
             raise UserError(f"{option}: {run} has its own. Leave it out.")
         file = Path(task) if task and task.endswith(".toml") else None
         subject = of_run(run, file, backbone, data_root, work_dir)
@@ -72,6 +75,7 @@ def diagnose(
                 task=task,
                 seed=seed,
                 backbone=backbone,
+                resolution=resolution,
                 budget=budget,
                 method_settings=set_,
                 data_root=data_root,

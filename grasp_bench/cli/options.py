@@ -11,6 +11,13 @@ Task = Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file 
 Backbone = Annotated[
     str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's default if absent.")
 ]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Pixels a side of images, of those that the backbone supports; the task's or else its own if absent.",
+    ),
+]
 Budget = Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that everything runs.")]
 MethodSettings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable.")

@@ -31,6 +31,7 @@ def prepare(
             metavar="BACKBONE", help="Also store every image resized for this backbone, which speeds up training."
         ),
     ] = None,
+    resolution: shared.Resolution = None,
     again: Annotated[
         bool, typer.Option("--again", help="Read every image again, since some have changed since they were prepared.")
     ] = False,
@@ -48,12 +49,14 @@ def prepare(
     from grasp_bench.run.store import Store
 
     progress = Progress()
-    shape = choose_backbone(cache).image_shape if cache else None
+    if resolution and not cache:
+        raise UserError(f"--resolution {resolution}: it is that of --cache BACKBONE. Name a backbone, or leave it out.")
     if check and (cache or again):
         raise UserError("--check writes nothing: leave out --cache and --again, or --check.")
     if allow_download and data_root:
         data_root.mkdir(parents=True, exist_ok=True)
     name, chosen = make_task(task, task_set, data_root)
+    shape = choose_backbone(cache, None, resolution, chosen.resolution).image_shape if cache else None
     if allow_download:
         _download(name, chosen, progress)
     if check:

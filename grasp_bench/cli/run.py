@@ -37,6 +37,7 @@ def run(
         bool, typer.Option("--tuned", help="Use the settings that `grasp-bench tune` chose; --set takes precedence.")
     ] = False,
     backbone: shared.Backbone = None,
+    resolution: shared.Resolution = None,
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Download a backbone that is not on this machine from the hub.")
     ] = False,
@@ -104,6 +105,7 @@ def run(
             seed=number,
             guidance=guidance,
             backbone=backbone,
+            resolution=resolution,
             budget=budget,
             method_settings=set_,
             task_settings=[*task_set, *([f"evaluations={evaluations}"] if evaluations else [])],

@@ -49,6 +49,7 @@ def show_plugin(
         task = make_task(name, [], None)[1]
         console().print(_budgets_table(task), _classes_table(task))
         return
+    asked = name
     if source := aliases.available().get(name):
         typer.echo(f"{name} is short for {source}\n")
         name = source.partition(":")[0]
@@ -60,6 +61,8 @@ def show_plugin(
         raise UserError(f"nothing is called {name!r}.{hint} There are: {there}.")
     for kind in kinds:
         _show(kind, name, plugins.load(kind, name))
+        if kind == "backbones":
+            _show_recipe(asked)
 
 
 def _show(kind: plugins.Kind, name: str, plugin: Any) -> None:
@@ -80,6 +83,21 @@ def _show(kind: plugins.Kind, name: str, plugin: Any) -> None:
         out.print(_classes(name))
 
 
+def _show_recipe(name: str) -> None:
+    """Print how a backbone is fine-tuned and sampled from, and where the figures come from."""
+    from rich.text import Text
+
+    from grasp_bench.backbones.recipes import NOT_ITS_OWN, described, recipe_of
+    from grasp_bench.cli.output import console, table
+
+    out, recipe = console(), recipe_of(name)
+    if not recipe.name:
+        out.print(Text(f"recipe: {NOT_ITS_OWN}"))
+        return
+    out.print(table(f"recipe of {recipe.name}", ("", "figure"), list(described(recipe).items())))
+    out.print(Text(f"sources: {recipe.source}"))
+
+
 def _method(plugin: Any) -> dict[str, str]:
     from grasp_bench.tuning.ranges import tuned_ranges
 
@@ -87,7 +105,8 @@ def _method(plugin: Any) -> dict[str, str]:
         f"{name} from {searched.low:g} to {searched.high:g}{' (in its logarithm)' if searched.log else ''}"
         for name, searched in tuned_ranges(plugin.Config).items()
     ]
-    return {"paper": plugin.paper} | {"searched by `grasp-bench tune`": ", ".join(ranges) or "nothing"}
+    kind = "what the method beneath trains" if "on" in plugin.Config.model_fields else plugin.kind
+    return {"paper": plugin.paper, "trains": kind} | {"searched by `grasp-bench tune`": ", ".join(ranges) or "nothing"}
 
 
 def _task(plugin: Any) -> dict[str, str]:

@@ -36,6 +36,7 @@ def tune(
     ] = "quasi-random",
     task_set: shared.TaskSettings = [],  # noqa: B006 # typer reads it, nothing changes it
     backbone: shared.Backbone = None,
+    resolution: shared.Resolution = None,
     budget: shared.Budget = STANDARD,
     data_root: shared.DataRoot = None,
     results: Annotated[Path, typer.Option(help="Folder of the searches: <task>/tuning.")] = Path("results"),
@@ -81,6 +82,7 @@ def tune(
             task=task,
             guidance=each,
             backbone=backbone,
+            resolution=resolution,
             budget=budget,
             task_settings=task_set,
             data_root=data_root,

@@ -179,7 +179,10 @@ class RunRecord(Part):
     """``task``, ``method`` and ``guidance`` → the settings that differed from their defaults when the run was made,
     except those of ``tuned``."""
     backbone_label: str
-    """Name of the backbone on the command line, or its family and the start of its revision."""
+    """Name of the backbone on the command line, or its family and the start of its revision; then an @ and its
+    resolution where it has a choice."""
+    recipe: str | None = None
+    """The backbone whose recipe gave defaults, which ``changed`` leaves out; None where it has none of its own."""
     default_backbone: bool = True
     """Whether the backbone is the one that the task asks for."""
     default_guidance: bool = True

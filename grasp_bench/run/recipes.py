@@ -97,7 +97,7 @@ def searched_rates(
     return {"guidance_scale": Rate(scale, 1.0, max(6.0, WIDENED * scale))} if scale >= 1 else {}
 
 
-def warning(recipe: BackboneRecipe, method: Method[MethodSettings], name: str) -> str | None:
+def rate_warning(recipe: BackboneRecipe, method: Method[MethodSettings], name: str) -> str | None:
     """Return what to say of a learning rate that is an order of magnitude outside of the recipe's range, or None."""
     rate, value = recipe.rates.get(method.kind), method.config.learning_rate
     if rate is None or not rate.is_far(value):

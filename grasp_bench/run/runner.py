@@ -15,6 +15,7 @@ from grasp_bench.processes import Processes, join, launched
 from grasp_bench.run.context import Options
 from grasp_bench.run.pipeline import Outcome, Pipeline, protocol, stage_keys
 from grasp_bench.run.plan import Plan
+from grasp_bench.run.recipes import rate_warning
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,8 @@ def _carry_out(plan: Plan, options: Options, progress: Progress, processes: Proc
     folder = options.results / plan.folder
     if processes.is_first:
         _check_writable(folder)
+        if said := rate_warning(plan.backbone.recipe, plan.method, plan.spec.method.name):
+            progress.say(f"warning: {said}")
     environment = describe(device, processes.count, options.accumulate)
     writer = RecordWriter(plan, folder, environment, progress, processes.first_says(_now))
     try:
@@ -170,6 +173,7 @@ class RecordWriter:
             label=self.plan.label,
             changed=self.plan.changed,
             backbone_label=self.plan.backbone.label,
+            recipe=self.plan.backbone.recipe.name or None,
             default_backbone=self.plan.default_backbone,
             default_guidance=self.plan.default_guidance,
             tuned=self.plan.tuned,

@@ -78,6 +78,8 @@ class SweepConfig(Settings):
     """Each task's default if absent"""
     backbones: Values | None = None
     """Each task's default if absent"""
+    resolution: int | None = Field(default=None, ge=1)
+    """Pixels a side of images, as `run --resolution`; the task's or the backbone's own if absent"""
     budget: str = STANDARD
     evaluations: Values = Field(default_factory=list)
     """Network evaluations that an image gets at most, as `run --evaluations`; several make a table of each"""

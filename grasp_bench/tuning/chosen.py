@@ -58,7 +58,7 @@ def _find(plan: Plan, results: Path) -> Path:
     for path in places:
         if path.exists():
             return path
-    settings = {} if plan.task.described_by_file else plan.task.changed()
+    settings = plan.changed["task"]
     changed = "".join(f" --task-set {name}={value}" for name, value in settings.items())
     raise UserError(
         f"--tuned: {' and '.join(map(str, places))}: not there. Choose settings with `grasp-bench tune --method "

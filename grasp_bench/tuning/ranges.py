@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from grasp_bench import seeds
+from grasp_bench.contracts.recipe import Rate
 from grasp_bench.contracts.settings import Settings, Tuned
 
+NONE: Mapping[str, Rate] = MappingProxyType({})
 
-def tuned_ranges(model: type[Settings]) -> dict[str, Tuned]:
-    """Setting → its range, in the order of declaration; a range holds for subclasses that declare none of their own."""
+
+def tuned_ranges(model: type[Settings], recipe: Mapping[str, Rate] = NONE) -> dict[str, Tuned]:
+    """Setting → its range, in the order of declaration; a range holds for subclasses that declare none of their own.
+
+    A range that the backbone's ``recipe`` has for a searched setting takes the place of the declared one.
+    """
     found = {}
     for name in model.model_fields:
         declared = (kind.model_fields.get(name) for kind in model.__mro__ if issubclass(kind, Settings))
         marks = [mark for field in declared if field for mark in field.metadata if isinstance(mark, Tuned)]
         if marks:
-            found[name] = marks[0]
+            found[name] = Tuned(recipe[name].low, recipe[name].high, log=True) if name in recipe else marks[0]
     return found
 
 
-def candidate(model: type[Settings], number: int, task: str) -> dict[str, float]:
+def candidate(model: type[Settings], number: int, task: str, recipe: Mapping[str, Rate] = NONE) -> dict[str, float]:
     """The searched settings of a trial: trial 0 has the defaults, the others follow a quasi-random sequence.
+
+    Defaults and ranges are those of the backbone's ``recipe`` where it has any.
 
     A trial is a function of its number, the ranges and the task, so more trials extend a search. The sequence is
     Halton's (1960) with scrambled digits (Owen 2017, arXiv 1706.02808, as scipy has it): it has no favourite length,
     and its first dimensions do not depend on how many there are, so methods share the learning rates that they try.
     Values have three significant digits.
     """
-    ranges = tuned_ranges(model)
+    ranges = tuned_ranges(model, recipe)
     if number == 0:
-        return {name: model.model_fields[name].default for name in ranges}
+        defaults = {name: rate.value for name, rate in recipe.items()}
+        return {name: defaults.get(name, model.model_fields[name].default) for name in ranges}
     shares = dict(zip(ranges, point(number - 1, len(ranges), task), strict=True))
     return {name: _value(ranges[name], shares[name], is_whole(model, name)) for name in ranges}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 
 from grasp_bench import seeds
 from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.recipe import Rate
 from grasp_bench.contracts.record import Sampler
-from grasp_bench.contracts.settings import Settings
+from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import NonFiniteError, Skip, UserError
 from grasp_bench.io import write_json
 from grasp_bench.processes import pick_device
@@ -19,6 +21,7 @@ from grasp_bench.run.context import Options
 from grasp_bench.run.environment import describe
 from grasp_bench.run.pipeline import Pipeline, stage_keys
 from grasp_bench.run.plan import Plan
+from grasp_bench.run.recipes import searched_rates
 from grasp_bench.tuning.chosen import with_settings
 from grasp_bench.tuning.objective import OBJECTIVE, Target, compared_counts, make_target
 from grasp_bench.tuning.ranges import candidate, tuned_ranges
@@ -69,12 +72,14 @@ def tune(
     first = replace(common.plan, spec=common.plan.spec.model_copy(update={"budget": budget}))
     path, name = tuning_path(options.results, plan, of), name_of(plan, of)
     model = type(getattr(plan, of).config)
-    found = _opened(path, model, _described(first, model, int(counts.sum()), sampler), progress)
+    recipe = searched_rates(plan.backbone.recipe, plan.method, plan.guidance, of)
+    search = _described(first, tuned_ranges(model, recipe), int(counts.sum()), sampler)
+    found = _opened(path, model, search, progress, recipe)
     missing = [number for number in range(trials) if number not in found.made]
     target = make_target(common, counts) if missing else None
     for number in missing:
         assert target
-        settings = _candidate(model, number, found)
+        settings = _candidate(model, number, found, recipe)
         progress.say(f"{name}, trial {number} of {trials}: {plain(settings)}")
         trial = _carry_out(number, settings, with_settings(first, settings, of), target, options, device, progress)
         outcome = f"{trial.status}: {trial.reason}" if trial.score is None else f"validation FD {trial.score:.4g}"
@@ -90,44 +95,46 @@ def _seeded(plan: Plan) -> Plan:
     return replace(plan, spec=plan.spec.model_copy(update={"seed": SEED}), generator=generator)
 
 
-def _candidate(model: type[Settings], number: int, found: TuningRecord) -> dict[str, float]:
+def _candidate(model: type[Settings], number: int, found: TuningRecord, recipe: Mapping[str, Rate]) -> dict[str, float]:
     """The searched settings of trial ``number`` of a search that is ``found`` so far."""
     task = found.search.spec.task.name
     if found.search.sampler == "tpe":
-        return proposed(model, number, task, found.trials)
-    return candidate(model, number, task)
+        return proposed(model, number, task, found.trials, recipe)
+    return candidate(model, number, task, recipe)
 
 
-def _described(first: Plan, model: type[Settings], images: int, sampler: Sampler) -> Search:
+def _described(first: Plan, ranges: dict[str, Tuned], images: int, sampler: Sampler) -> Search:
     keys, task = stage_keys(first), first.spec.task.name
     return Search(
         spec=first.spec,
         stages={stage: keys[stage] for stage in DECIDING},
         sampler=sampler,
         sampler_seed=seeds.stream("tune", task),
-        ranges=tuned_ranges(model),
+        ranges=ranges,
         objective=OBJECTIVE,
         extractor=f"{first.task.extractor}@{first.extractor.version}",
         images=images,
     )
 
 
-def _opened(path: Path, model: type[Settings], search: Search, progress: Progress) -> TuningRecord:
+def _opened(
+    path: Path, model: type[Settings], search: Search, progress: Progress, recipe: Mapping[str, Rate]
+) -> TuningRecord:
     """The search as far as it is made; one that was another, at the same place, is set aside."""
     if not path.exists():
         return TuningRecord(search=search)
     found = read_tuning(path)
-    if found.search == search and all(_is_asked(trial, model, found) for trial in found.trials):
+    if found.search == search and all(_is_asked(trial, model, found, recipe) for trial in found.trials):
         return found
     aside = set_aside(path).name
     progress.say(f"{path} is of another search, such as of another sampler, other ranges or versions: kept as {aside}")
     return TuningRecord(search=search)
 
 
-def _is_asked(trial: Trial, model: type[Settings], found: TuningRecord) -> bool:
+def _is_asked(trial: Trial, model: type[Settings], found: TuningRecord, recipe: Mapping[str, Rate]) -> bool:
     """Whether a trial has the settings that it would have now, as far as that does not depend on optuna's version."""
     depends = found.search.sampler == "tpe" and trial.number >= FIRST
-    return depends or trial.settings == _candidate(model, trial.number, found)
+    return depends or trial.settings == _candidate(model, trial.number, found, recipe)
 
 
 def _carry_out(

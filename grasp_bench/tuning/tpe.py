@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from grasp_bench import seeds
+from grasp_bench.contracts.recipe import Rate
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import UserError
-from grasp_bench.tuning.ranges import candidate, is_whole, rounded, tuned_ranges
+from grasp_bench.tuning.ranges import NONE, candidate, is_whole, rounded, tuned_ranges
 from grasp_bench.tuning.trials import Trial
 
 FIRST = 10
@@ -28,7 +29,9 @@ def load_optuna() -> ModuleType:
     return found
 
 
-def proposed(model: type[Settings], number: int, task: str, trials: Sequence[Trial]) -> dict[str, float]:
+def proposed(
+    model: type[Settings], number: int, task: str, trials: Sequence[Trial], recipe: Mapping[str, Rate] = NONE
+) -> dict[str, float]:
     """The searched settings of a trial: after the first, what the estimator expects most of (Bergstra et al. 2011).
 
     A trial is a function of its number, the ranges, the task and those of ``trials`` that have smaller numbers, so a
@@ -36,8 +39,8 @@ def proposed(model: type[Settings], number: int, task: str, trials: Sequence[Tri
     without a score are told as worse than any that has one, failed ones not at all.
     """
     if number < FIRST:
-        return candidate(model, number, task)
-    optuna, ranges = load_optuna(), tuned_ranges(model)
+        return candidate(model, number, task, recipe)
+    optuna, ranges = load_optuna(), tuned_ranges(model, recipe)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {name: _distribution(optuna, searched, is_whole(model, name)) for name, searched in ranges.items()}
     seed = seeds.stream("tune", task, number) % 2**32  # as numpy's RandomState takes it

@@ -1,4 +1,4 @@
-"""What the documentation says of the code itself, written by `make graph`: the graph of packages, and what to read."""
+"""What the documentation says of the code itself, written by `make graph`: packages, what to read, and recipes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from pathlib import Path
 
 import grimp
 
+from grasp_bench.backbones.recipes import all_recipes, described
+
 from .pages import ROOT
 
 PICTURE = ROOT / "docs" / "images" / "packages.svg"
 TABLE = ROOT / "CONTRIBUTING.md"
+RECIPES = ROOT / "docs" / "backbones.md"
 BASE = {"checked", "errors", "io", "processes", "seeds", "version"}
 """Modules at the bottom, drawn as one."""
 ENTRIES = {"__main__"}
@@ -29,6 +32,7 @@ READ = {
 }
 """Kind of plugin → module of its contract."""
 BETWEEN = re.compile(r"(?<=<!-- what to read -->\n).*?(?=<!-- end -->)", re.DOTALL)
+RECIPES_BETWEEN = re.compile(r"(?<=<!-- recipes -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def imports() -> dict[str, set[str]]:
@@ -122,6 +126,19 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def recipes() -> str:
+    """All recipes side by side, a row per figure, and under the table where each one's figures come from."""
+    found = all_recipes()
+    columns = {name: described(recipe) for name, recipe in found.items()}
+    labels = list(dict.fromkeys(label for column in columns.values() for label in column))
+    rows = ["| | " + " | ".join(f"`{name}`" for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    rows += [
+        f"| {label} | " + " | ".join(column.get(label, "") for column in columns.values()) + " |" for label in labels
+    ]
+    sources = [f"- `{name}`: {recipe.source}" for name, recipe in found.items()]
+    return "\n".join([*rows, "", *sources]) + "\n"
+
+
 def _lines(*paths: Path) -> int:
     count = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
     return math.ceil(count / 50) * 50
@@ -129,7 +146,11 @@ def _lines(*paths: Path) -> int:
 
 def renewed() -> dict[Path, str]:
     """File → what should stand in it."""
-    return {PICTURE: picture(), TABLE: BETWEEN.sub(lambda _: table(), TABLE.read_text(encoding="utf-8"))}
+    return {
+        PICTURE: picture(),
+        TABLE: BETWEEN.sub(lambda _: table(), TABLE.read_text(encoding="utf-8")),
+        RECIPES: RECIPES_BETWEEN.sub(lambda _: recipes(), RECIPES.read_text(encoding="utf-8")),
+    }
 
 
 if __name__ == "__main__":
