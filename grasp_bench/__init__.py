@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.objective import Objective as Objective
     from grasp_bench.contracts.objective import VariancePreserving as VariancePreserving
     from grasp_bench.contracts.progress import Progress as Progress
+    from grasp_bench.contracts.recipe import BackboneRecipe as BackboneRecipe
+    from grasp_bench.contracts.recipe import Rate as Rate
+    from grasp_bench.contracts.recipe import Timesteps as Timesteps
     from grasp_bench.contracts.record import RunRecord as RunRecord
     from grasp_bench.contracts.scope import current_scope as current_scope
     from grasp_bench.contracts.scope import scope as scope
@@ -89,6 +92,7 @@ _HOMES = {
     "contracts.metric": ("ClassifierMetric", "FeatureMetric", "Metric", "Predictions", "Sets"),
     "contracts.objective": ("FlowMatching", "Objective", "VariancePreserving"),
     "contracts.progress": ("Progress",),
+    "contracts.recipe": ("BackboneRecipe", "Rate", "Timesteps"),
     "contracts.record": ("RunRecord",),
     "contracts.scope": ("current_scope", "scope"),
     "contracts.settings": ("Settings", "Tuned"),

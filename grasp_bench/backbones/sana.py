@@ -38,15 +38,17 @@ DETERMINISTIC: dict[str, dict[str, Any]] = {
 SMALL = BackboneRecipe(
     name="sana-0.6b",
     source=(
-        "Timesteps (logit-normal with mean 0 and standard deviation 1, flow_shift 3, losses alike) are those of NVlabs/"
-        "Sana, configs/sana_config/512ms/Sana_600M_img512.yaml; diffusers' examples/dreambooth/train_dreambooth_lora_"
-        "sana.py draws them evenly. AdamW (betas 0.9 and 0.999, epsilon 1e-8, weight decay 1e-4, gradient norm 1), the "
-        "LoRA rate of 1e-4 and the warm-up's 500 steps are that script's, whose default schedule ignores the latter. "
-        "Pretraining has AdamW at 1e-4 (configs/sana_config/1024ms/Sana_1600M_img1024_AdamW.yaml, with 2000 steps of "
-        "warm-up and gradient norm 0.1) or CAME at 2e-5 (configs/sana1-5_config); all weights have 1e-5 here, to stay "
-        "near them. Precision is bfloat16 where the configuration has fp16. Guidance 4.5 and 20 steps are the defaults "
-        "of diffusers' SanaPipeline. There are no position embeddings, so that weights serve several sizes: 512 and "
-        "1024 pixels are published, each as weights of its own, and 256 is trained by configs/sana_config/512ms/Sana_600M_img256.yaml."
+        "Timesteps (logit-normal with mean 0 and standard deviation 1, flow_shift 3, losses alike) are those of "
+        "NVlabs/Sana, configs/sana_config/512ms/Sana_600M_img512.yaml; diffusers' "
+        "examples/dreambooth/train_dreambooth_lora_sana.py draws them evenly. AdamW (betas 0.9 and 0.999, epsilon "
+        "1e-8, weight decay 1e-4, gradient norm 1), the LoRA rate of 1e-4 and the warm-up's 500 steps are that "
+        "script's, whose default schedule ignores the latter. Pretraining has AdamW at 1e-4 "
+        "(configs/sana_config/1024ms/Sana_1600M_img1024_AdamW.yaml, with 2000 steps of warm-up and gradient norm 0.1)"
+        " or CAME at 2e-5 (configs/sana1-5_config); all weights have 1e-5 here, to stay near them. Precision is "
+        "bfloat16 where the configuration has fp16. Guidance 4.5 and 20 steps are the defaults of diffusers' "
+        "SanaPipeline. There are no position embeddings, so that weights serve several sizes: 512 and 1024 pixels are"
+        " published, each as weights of its own, and 256 is trained by "
+        "configs/sana_config/512ms/Sana_600M_img256.yaml."
     ),
     resolutions=(512, 1024, 256),
     rates={
