@@ -179,8 +179,7 @@ class RunRecord(Part):
     """``task``, ``method`` and ``guidance`` → the settings that differed from their defaults when the run was made,
     except those of ``tuned``."""
     backbone_label: str
-    """Name of the backbone on the command line, or its family and the start of its revision; then an @ and its
-    resolution where it has a choice."""
+    """Name of the backbone on the command line, or its family and the start of its revision."""
     recipe: str | None = None
     """The backbone whose recipe gave defaults, which ``changed`` leaves out; None where it has none of its own."""
     default_backbone: bool = True

@@ -130,10 +130,9 @@ class RunSpec(BaseModel):
         """The words of the command line that makes this run; see :func:`run_command`.
 
         ``task`` is what ``--task`` takes where that is not the task's name, such as FILE.toml; ``backbone`` is the
-        backbone's label, None for the task's own; ``seeds`` replaces the run's seed.
+        backbone's name, None for the task's own; ``seeds`` replaces the run's seed.
         """
         size = self.backbone.settings.get("resolution")
-        backbone = backbone and backbone.removesuffix(f"@{size}")
         unnamed = backbone == f"{self.backbone.name}-{self.backbone.version[:8]}"  # weights of the user's own
         return run_command(
             self.method.name,

@@ -14,7 +14,7 @@ COLUMN = [*METRIC, "group"]
 """Columns that tell one column of these tables from another."""
 ROW = ["label", "method", "guidance", "settings", "tuned"]
 """Columns that say what a row is."""
-SHARED = ["task_label", "task", "task_version", "budget", "backbone", "backbone_revision"]
+SHARED = ["task_label", "task", "task_version", "budget", "backbone", "backbone_revision", "resolution"]
 PREFERRED_GROUP = "tail"
 """Group that rows are sorted by where nothing else is said: the benchmark is about it."""
 
@@ -29,6 +29,8 @@ class Leaderboard:
     budget: str
     backbone: str
     backbone_revision: str
+    resolution: str
+    """Pixels a side of the images, where the backbone has a choice."""
     cells: pd.DataFrame
     """One row per method, metric and group, in the order in which they are shown: :data:`ROW`, ``seeds``,
     ``provisional``, :data:`COLUMN`, ``title``, ``metric_label``, ``direction``; ``mean`` (NaN where some seed has too
@@ -53,6 +55,11 @@ class Leaderboard:
     """What the rows are sorted by; empty: their labels."""
     protocol: str = ""
     """A hash of the versions that decide scores, where another leaderboard has all else alike; else empty."""
+
+    @property
+    def pixels(self) -> str:
+        """The size of the images as headings have it; empty where the backbone has no choice."""
+        return f"{self.resolution}×{self.resolution} pixels" if self.resolution else ""  # noqa: RUF001 # as it is written
 
     @property
     def tables(self) -> list[pd.DataFrame]:

@@ -16,6 +16,7 @@ Columns:
 ``backbone``                name of the backbone
 ``backbone_label``          what ``--backbone`` takes for it
 ``backbone_revision``       revision of its weights
+``resolution``              pixels a side of its images, as text; empty where the backbone has no choice
 ``default_backbone``        whether the backbone is the one that the task asks for
 ``method``, ``guidance``    names of the method and the guidance
 ``method_version``          version of the method
@@ -77,13 +78,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX_NAME = ".index.parquet"
-FORMAT = f"4 of grasp-bench {VERSION}"
+FORMAT = f"5 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
 PLACE = ("size", "mtime_ns")
 TEXTS = (
     *("folder", "run_id", "task_label", "label", "task", "task_version", "budget", "backbone", "backbone_revision"),
     *("method", "method_version", "guidance", "guidance_version", "settings", "tuned"),
-    *("backbone_label", "task_settings", "method_settings", "guidance_settings"),
+    *("backbone_label", "resolution", "task_settings", "method_settings", "guidance_settings"),
     *("division", "status", "reason", "rules", "conditions", "variant", "streams", "started"),
 )
 RECORDED = (
@@ -144,7 +145,9 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
     spec = record.spec
     changed = [record.changed.get(owner, {}) for owner in ("guidance", "method")]
     settings = [f"{name}={value}" for each in changed for name, value in each.items()]
-    backbone = [] if record.default_backbone else [f"backbone={record.backbone_label}"]
+    resolution = str(spec.backbone.settings.get("resolution", ""))
+    named = f"{record.backbone_label}@{resolution}" if resolution else record.backbone_label
+    backbone = [] if record.default_backbone else [f"backbone={named}"]
     sampler = "" if record.tuned is None or record.tuned.sampler == "halton" else f"-{record.tuned.sampler}"
     return {
         **{name: getattr(record, name) for name in RECORDED},
@@ -154,6 +157,7 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
         **{f"{owner}_settings": json.dumps(record.changed.get(owner, {})) for owner in ("task", "method", "guidance")},
         "folder": folder,
         "backbone_revision": spec.backbone.version,
+        "resolution": resolution,
         "settings": ", ".join(backbone + settings),
         "tuned": f"{record.tuned.trials}{sampler}" if record.tuned else None,
         "seed": spec.seed,

@@ -22,11 +22,13 @@ BROKEN = ("failed", "oom")
 """Runs that were tried and broke: the report says why; they are rerun by whoever has fixed the cause."""
 KINDS: dict[str, plugins.Kind] = {"task": "tasks", "method": "methods", "guidance": "guidance"}
 AXES = {
-    "task": ["task", "backbone_label", "task_settings"],
+    "task": ["task", "backbone_label", "resolution", "task_settings"],
     "method": ["method", "tuned", "method_settings"],
     "guidance": ["guidance", "guidance_settings"],
 }
 """Option → the columns that tell what its name stands for; empty for a task's own backbone and for no search."""
+PLAIN: dict[str, tuple[str, ...]] = {"task": ("", "", "{}"), "method": ("", "{}"), "guidance": ("{}",)}
+"""Option → the columns after its name for what no run has."""
 
 
 def missing_text(frame: pd.DataFrame, options: Options, results: Path) -> str:
@@ -65,11 +67,12 @@ def _runs(frame: pd.DataFrame) -> pd.DataFrame:
     texts = [*itertools.chain(*AXES.values()), "status", "budget"]
     runs = frame.drop_duplicates("folder").astype(dict.fromkeys(texts, object))
     own = runs["default_backbone"]
-    return runs.assign(backbone_label=runs["backbone_label"].mask(own, ""), tuned=runs["tuned"].notna())
+    masked = {name: runs[name].mask(own, "") for name in ("backbone_label", "resolution")}
+    return runs.assign(**masked, tuned=runs["tuned"].notna())
 
 
 def _command(parts: Sequence[tuple[Any, ...]], budget: str, seeds: Sequence[int], results: Path) -> str:
-    (task, backbone, task_set), (method, tuned, method_set), (guidance, guidance_set) = parts
+    (task, backbone, resolution, task_set), (method, tuned, method_set), (guidance, guidance_set) = parts
     changed = {"task": task_set, "method": method_set, "guidance": guidance_set}
     words = run_command(
         method,
@@ -77,6 +80,7 @@ def _command(parts: Sequence[tuple[Any, ...]], budget: str, seeds: Sequence[int]
         seeds,
         guidance=guidance,
         backbone=backbone,
+        resolution=int(resolution) if resolution else None,
         budget=budget,
         changed={owner: json.loads(settings) for owner, settings in changed.items()},
         tuned=tuned,
@@ -98,4 +102,4 @@ def _axis(option: str, found: pd.DataFrame, runs: pd.DataFrame, options: Options
             raise UserError(
                 f"--{option} {name}: neither a run nor a plugin has this name.{hint} See `grasp-bench list`."
             )
-        yield (name, "{}") if option == "guidance" else (name, "", "{}")
+        yield (name, *PLAIN[option])

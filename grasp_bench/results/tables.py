@@ -107,9 +107,10 @@ def decimals(values: Iterable[float]) -> int:
 
 def _section(board: Leaderboard, compared: Differences | None) -> Section:
     protocol = f" · protocol {board.protocol}" if board.protocol else ""
+    pixels = f" · {board.pixels}" if board.pixels else ""
     heading = (
         f"{board.task_label} · version {board.task_version} · {board.budget} budget · "
-        f"{board.backbone}@{board.backbone_revision}{protocol}"
+        f"{board.backbone}@{board.backbone_revision}{pixels}{protocol}"
     )
     rows = board.costs.fillna({"tuned": ""})
     tuned = rows["tuned"].iloc[0] if rows["tuned"].nunique() == 1 else ""

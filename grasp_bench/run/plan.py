@@ -127,7 +127,7 @@ class Plan:
         return self.spec.command(
             self.changed,
             task="FILE.toml" if self.task.described_by_file else None,
-            backbone=None if self.default_backbone else self.backbone.label,
+            backbone=None if self.default_backbone else self.backbone.name,
             tuned=self.tuned is not None,
         )
 

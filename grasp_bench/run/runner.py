@@ -172,7 +172,7 @@ class RecordWriter:
             task_label=self.plan.task_label,
             label=self.plan.label,
             changed=self.plan.changed,
-            backbone_label=self.plan.backbone.label,
+            backbone_label=self.plan.backbone.name,
             recipe=self.plan.backbone.recipe.name or None,
             default_backbone=self.plan.default_backbone,
             default_guidance=self.plan.default_guidance,

@@ -199,7 +199,7 @@ def export(family: Family, pipeline: Pipeline, folder: Path) -> Path:
         spec=chosen.spec,
         task_label=chosen.task_label,
         label=chosen.label,
-        backbone_label=chosen.backbone.label,
+        backbone_label=chosen.backbone.name,
         status="finished",
         started="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T00:00:00+00:00",

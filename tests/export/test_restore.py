@@ -29,7 +29,7 @@ def record_of(plan: Plan, **changes) -> RunRecord:
             "task_label": plan.task_label,
             "label": plan.label,
             "changed": plan.changed,
-            "backbone_label": plan.backbone.label,
+            "backbone_label": plan.backbone.name,
             "default_backbone": plan.default_backbone,
             "default_guidance": plan.default_guidance,
             "status": "finished",

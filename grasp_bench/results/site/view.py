@@ -165,9 +165,9 @@ def title(table: Leaderboard) -> str:
 
 def conditions(table: Leaderboard) -> str:
     """Return the version, budget and backbone that all rows share."""
-    return (
-        f"version {table.task_version} · {table.budget} budget · {table.backbone} at revision {table.backbone_revision}"
-    )
+    backbone = f"{table.backbone} at revision {table.backbone_revision}"
+    parts = (f"version {table.task_version}", f"{table.budget} budget", backbone, table.pixels)
+    return " · ".join(part for part in parts if part)
 
 
 def notes(table: Leaderboard) -> list[str]:

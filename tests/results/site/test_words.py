@@ -62,7 +62,7 @@ def test_the_command_of_a_run_makes_the_same_run(changes):
             "label": asked.label,
             "task_label": asked.task_label,
             "changed": asked.changed,
-            "backbone_label": asked.backbone.label,
+            "backbone_label": asked.backbone.name,
             "default_backbone": asked.default_backbone,
         }
     )
