@@ -62,9 +62,9 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.spec import by_name as by_name
     from grasp_bench.contracts.spec import smoke as smoke
     from grasp_bench.contracts.study import Study as Study
+    from grasp_bench.contracts.task import ClassifierRecipe as ClassifierRecipe
     from grasp_bench.contracts.task import ClassInfo as ClassInfo
     from grasp_bench.contracts.task import Dataset as Dataset
-    from grasp_bench.contracts.task import Recipe as Recipe
     from grasp_bench.contracts.task import Split as Split
     from grasp_bench.contracts.task import Task as Task
     from grasp_bench.contracts.task import TaskSettings as TaskSettings
@@ -98,7 +98,7 @@ _HOMES = {
     "contracts.settings": ("Settings", "Tuned"),
     "contracts.spec": ("Budget", "RunSpec", "by_name", "smoke"),
     "contracts.study": ("Study",),
-    "contracts.task": ("ClassInfo", "Dataset", "Recipe", "Split", "Task", "TaskSettings"),
+    "contracts.task": ("ClassInfo", "Dataset", "ClassifierRecipe", "Split", "Task", "TaskSettings"),
     "data.image_task": ("ImageTask", "ImageTaskSettings"),
     "data.longtail": ("groups_by_count",),
     "data.decode": ("resized",),

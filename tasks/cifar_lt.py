@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from grasp_bench.contracts.spec import STANDARD, Budget, budget, by_name, smoke
-from grasp_bench.contracts.task import ClassInfo, Dataset, Recipe, Task, TaskSettings
+from grasp_bench.contracts.task import ClassifierRecipe, ClassInfo, Dataset, Task, TaskSettings
 from grasp_bench.data.image_task import ImageTaskSettings
 from grasp_bench.data.longtail import groups_by_count
 
@@ -71,7 +71,7 @@ class CifarLT(Task[CifarSettings]):
     backbone = "tiny-sd3-32"
     guidance = "cfg"
     extractor = "inception"
-    classifier = Recipe(
+    classifier = ClassifierRecipe(
         network="small-cnn",
         epochs=60,
         batch_size=128,

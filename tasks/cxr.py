@@ -7,7 +7,7 @@ from typing import ClassVar, TypeVar
 from pydantic import Field
 
 from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
-from grasp_bench.contracts.task import Recipe, TaskSettings
+from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
 from grasp_bench.data.cxr_lt import HEAD_ABOVE, TAIL_BELOW, phrase
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 
@@ -40,7 +40,7 @@ class CxrTask(ImageTask[C_co]):
     healthy = ("No Finding",)
     backbone = "tiny-sd3-32"
     guidance = "cfg"
-    classifier = Recipe(
+    classifier = ClassifierRecipe(
         network="timm:densenet121",
         epochs=60,
         batch_size=128,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from grasp_bench import seeds
 from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
-from grasp_bench.contracts.task import GROUPS, ClassInfo, Dataset, Recipe, Task, TaskSettings
+from grasp_bench.contracts.task import GROUPS, ClassifierRecipe, ClassInfo, Dataset, Task, TaskSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ class DigitsLT(Task[DigitsSettings]):
     backbone = "tiny-sd3"
     guidance = "cfg"
     extractor = "digits-cnn"
-    classifier = Recipe(epochs=40, batch_size=64, learning_rate=2e-3)
+    classifier = ClassifierRecipe(epochs=40, batch_size=64, learning_rate=2e-3)
     budgets = by_name(
         budget(STANDARD, steps=600, batch_size=64, warmup_steps=30, images_per_class=60, num_inference_steps=20),
         smoke(16),

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import STANDARD, Budget, by_name, smoke
-from grasp_bench.contracts.task import Recipe, TaskSettings
+from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.data.listing import place
 from grasp_bench.errors import UserError
@@ -96,7 +96,7 @@ class FolderTask(ImageTask[FolderSettings]):
     source = "yours; the file says what it is called"
     backbone = "tiny-sd3-32"
     guidance = "cfg"
-    classifier = Recipe(
+    classifier = ClassifierRecipe(
         network="small-cnn",
         epochs=60,
         batch_size=64,

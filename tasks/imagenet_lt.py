@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
-from grasp_bench.contracts.task import Recipe, TaskSettings
+from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.data.imagenet_lt import HEAD_ABOVE, TAIL_BELOW
 from grasp_bench.errors import UserError
@@ -46,7 +46,7 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
     )
     backbone = "tiny-sd3-32"
     guidance = "cfg"
-    classifier = Recipe(
+    classifier = ClassifierRecipe(
         network="timm:resnet50",
         epochs=90,
         batch_size=256,

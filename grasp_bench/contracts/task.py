@@ -27,7 +27,7 @@ GROUPS = ("head", "medium", "tail")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ClassifierRecipe:
     """Everything that decides a downstream classifier but its data and its seed: the same for every method."""
 
     epochs: int
@@ -154,7 +154,7 @@ class Task(Generic[C_co]):
     """The default guidance's name."""
     extractor: str
     """Name of the feature extractor of distances and diversity scores."""
-    classifier: Recipe
+    classifier: ClassifierRecipe
     """The recipe of downstream classifiers: equal for every method and every mixture of data."""
     budgets: dict[str, Budget]
     """Budgets by name; "standard" is the leaderboard's, "smoke" shows within seconds that everything runs."""

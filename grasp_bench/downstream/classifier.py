@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from grasp_bench import seeds
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
-from grasp_bench.contracts.task import Recipe, Split
+from grasp_bench.contracts.task import ClassifierRecipe, Split
 from grasp_bench.downstream.augment import augment
 from grasp_bench.downstream.networks import build
 from grasp_bench.errors import NonFiniteError, UserError
@@ -41,7 +41,7 @@ def train(
     images: Split,
     validation: Split,
     classes: int,
-    recipe: Recipe,
+    recipe: ClassifierRecipe,
     key: Key,
     folder: Path,
     device: torch.device,
@@ -105,7 +105,7 @@ def train(
 
 
 @torch.inference_mode()
-def probabilities(model: torch.nn.Module, images: Split, recipe: Recipe, device: torch.device) -> np.ndarray:
+def probabilities(model: torch.nn.Module, images: Split, recipe: ClassifierRecipe, device: torch.device) -> np.ndarray:
     """Predicted class probabilities of every image, without augmentation: float32 (n, classes)."""
     rows = np.array_split(np.arange(len(images)), max(1, -(-len(images) // PREDICTED_AT_ONCE)))
     found = [model(_scaled(images.read(each), recipe, device)).float().softmax(dim=1).cpu() for each in rows]
@@ -122,7 +122,11 @@ def _reader(images: Split) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _epoch(
-    read: Callable[[np.ndarray], np.ndarray], labels: np.ndarray, recipe: Recipe, key: Key, device: torch.device
+    read: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray,
+    recipe: ClassifierRecipe,
+    key: Key,
+    device: torch.device,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Generator]]:
     """Images, classes and a generator for every batch in the epoch's order, the next read while one is worked on."""
     order = seeds.rng("classifier-order", *key).permutation(len(labels))
@@ -139,12 +143,12 @@ def _epoch(
             yield scaled, torch.from_numpy(labels[batch]).to(device), generator
 
 
-def _scaled(pixels: np.ndarray, recipe: Recipe, device: torch.device) -> torch.Tensor:
+def _scaled(pixels: np.ndarray, recipe: ClassifierRecipe, device: torch.device) -> torch.Tensor:
     """uint8 (n, C, H, W) → float in [-1, 1], at the recipe's resolution."""
     return resized(torch.from_numpy(pixels).to(device).float() / 127.5 - 1, recipe)
 
 
-def resized(images: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+def resized(images: torch.Tensor, recipe: ClassifierRecipe) -> torch.Tensor:
     """Images (n, C, H, W) in [-1, 1] at the recipe's resolution, as a classifier reads them."""
     size = recipe.resolution
     if size is None or images.shape[2:] == (size, size):
@@ -152,7 +156,7 @@ def resized(images: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     return functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
-def _class_weights(labels: np.ndarray, classes: int, recipe: Recipe) -> torch.Tensor:
+def _class_weights(labels: np.ndarray, classes: int, recipe: ClassifierRecipe) -> torch.Tensor:
     """Weights (classes,): n / (present classes · n of the class), and 0 for classes without images; or ones."""
     if recipe.class_weights == "none":
         return torch.ones(classes)
@@ -161,7 +165,7 @@ def _class_weights(labels: np.ndarray, classes: int, recipe: Recipe) -> torch.Te
     return torch.from_numpy(weights).float()
 
 
-def _balanced_accuracy(model: torch.nn.Module, images: Split, recipe: Recipe, device: torch.device) -> float:
+def _balanced_accuracy(model: torch.nn.Module, images: Split, recipe: ClassifierRecipe, device: torch.device) -> float:
     right = probabilities(model, images, recipe, device).argmax(1) == images.labels
     return float(np.mean([right[images.labels == label].mean() for label in np.unique(images.labels)]))
 

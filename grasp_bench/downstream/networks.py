@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from grasp_bench import seeds
-from grasp_bench.contracts.task import Recipe
+from grasp_bench.contracts.task import ClassifierRecipe
 from grasp_bench.errors import UserError, did_you_mean
 
 FEATURES = 32  # width of the small network's layer before the last
@@ -70,7 +70,7 @@ def small_cnn(channels: int, classes: int) -> nn.Sequential:
 
 
 def train_small_cnn(
-    images: np.ndarray, labels: np.ndarray, classes: int, recipe: Recipe, key: tuple[str | int, ...]
+    images: np.ndarray, labels: np.ndarray, classes: int, recipe: ClassifierRecipe, key: tuple[str | int, ...]
 ) -> nn.Sequential:
     """Train from scratch with AdamW under a cosine schedule; everything random is drawn from the stream ``key``.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from grasp_bench.contracts.extractor import PretrainedExtractor
-from grasp_bench.contracts.task import Recipe
+from grasp_bench.contracts.task import ClassifierRecipe
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.task import Dataset
 
 WEIGHTS = "digits-cnn.safetensors"
-RECIPE = Recipe(epochs=40, batch_size=64, learning_rate=2e-3)
+RECIPE = ClassifierRecipe(epochs=40, batch_size=64, learning_rate=2e-3)
 
 
 class DigitsCNN(PretrainedExtractor):

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.settings import Settings
-from grasp_bench.contracts.task import Recipe
+from grasp_bench.contracts.task import ClassifierRecipe
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class ClassifierSettings(Settings):
     """Weights of classes in the classifier's loss: none, so that it favours frequent classes, or balanced"""
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ClassifierRecipe:
         """How the classifier is trained."""
-        return Recipe(
+        return ClassifierRecipe(
             epochs=self.epochs,
             batch_size=64,
             learning_rate=self.learning_rate,
@@ -60,7 +60,7 @@ class ImageClassifier:
     """A trained classifier, frozen."""
 
     network: torch.nn.Module
-    recipe: Recipe
+    recipe: ClassifierRecipe
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes) of images (B, C, H, W) in [-1, 1], in the precision of the classifier's weights."""

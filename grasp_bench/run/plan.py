@@ -17,7 +17,7 @@ from grasp_bench.contracts.recipe import BackboneRecipe
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSpec
-from grasp_bench.contracts.task import Recipe, Task, TaskSettings
+from grasp_bench.contracts.task import ClassifierRecipe, Task, TaskSettings
 from grasp_bench.errors import UserError
 from grasp_bench.run.recipes import (
     budget_by_recipe,
@@ -72,7 +72,7 @@ class Plan:
         return list(self.backbone.image_shape)
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ClassifierRecipe:
         """How downstream classifiers are trained."""
         recipe = self.task.classifier
         return replace(recipe, epochs=2, seeds=1, patience=None) if self.spec.budget.name == SMOKE else recipe

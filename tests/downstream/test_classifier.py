@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from grasp_bench.checked import find_checked
-from grasp_bench.contracts.task import Recipe, Split
+from grasp_bench.contracts.task import ClassifierRecipe, Split
 from grasp_bench.downstream import classifier
 from grasp_bench.downstream.augment import augment
 from grasp_bench.downstream.classifier import topped_up
@@ -18,7 +18,7 @@ from grasp_bench.downstream.networks import build, check
 from grasp_bench.errors import UserError
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(epochs=6, batch_size=16, learning_rate=3e-3)
+RECIPE = ClassifierRecipe(epochs=6, batch_size=16, learning_rate=3e-3)
 
 
 def stripes(counts: list[int], seed: int = 0, size: int = 12) -> Split:
@@ -32,7 +32,7 @@ def stripes(counts: list[int], seed: int = 0, size: int = 12) -> Split:
     return Split(ids, labels, ids, lambda indices: images[indices])
 
 
-def trained(folder: Path, images: Split, recipe: Recipe, key=("t",), validation: Split | None = None):
+def trained(folder: Path, images: Split, recipe: ClassifierRecipe, key=("t",), validation: Split | None = None):
     done: list[int] = []
     model = classifier.train(
         images, validation or stripes([6] * 3, 9), 3, recipe, key, folder / "work", CPU, done.append

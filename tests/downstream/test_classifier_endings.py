@@ -13,12 +13,12 @@ from test_classifier import CPU, RECIPE, stripes, trained, weights
 
 from grasp_bench.checked import find_checked
 from grasp_bench.contracts import progress
-from grasp_bench.contracts.task import Recipe
+from grasp_bench.contracts.task import ClassifierRecipe
 from grasp_bench.downstream import classifier
 from grasp_bench.errors import UserError
 
 
-def interrupted(folder: Path, images, recipe: Recipe, epochs: int) -> Path:
+def interrupted(folder: Path, images, recipe: ClassifierRecipe, epochs: int) -> Path:
     """The folder of a training that was stopped after some epochs."""
     done: list[int] = []
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from grasp_bench.contracts.task import Dataset, Recipe, Split
+from grasp_bench.contracts.task import ClassifierRecipe, Dataset, Split
 from grasp_bench.downstream import networks
 from grasp_bench.extractors.digits_cnn import DigitsCNN
 
-RECIPE = Recipe(epochs=8, batch_size=16, learning_rate=5e-3)
+RECIPE = ClassifierRecipe(epochs=8, batch_size=16, learning_rate=5e-3)
 
 
 def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RunRecord
-from grasp_bench.contracts.task import Recipe
+from grasp_bench.contracts.task import ClassifierRecipe
 from grasp_bench.extractors import digits_cnn
 from grasp_bench.run.context import Options
 from grasp_bench.run.plan import Plan, plan
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 METHODS = ("vanilla-ft", "lora", "moe", "grasp", "shared-adapter")
-ONE_EPOCH = Recipe(epochs=1, batch_size=64, learning_rate=2e-3)
+ONE_EPOCH = ClassifierRecipe(epochs=1, batch_size=64, learning_rate=2e-3)
 
 
 @contextmanager

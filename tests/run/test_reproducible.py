@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import runs
 
-from grasp_bench.contracts.task import Recipe
+from grasp_bench.contracts.task import ClassifierRecipe
 from grasp_bench.io import file_digest, read_tensors
 from grasp_bench.run.files import GENERATED_SHEET, IMAGES, PICTURE, REAL_SHEET, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.pictures import PER_CLASS, read_sheet
@@ -112,7 +112,7 @@ def test_only_what_is_stale_is_done_again(finished, tmp_path, built, monkeypatch
 def test_settings_of_the_classifier_leave_the_training_alone(finished, tmp_path, built, monkeypatch):
     folder = copied(finished[0], tmp_path, "work", "results")
     chosen = runs.small()
-    monkeypatch.setattr(type(chosen.task), "classifier", Recipe(epochs=2, batch_size=32, learning_rate=2e-3))
+    monkeypatch.setattr(type(chosen.task), "classifier", ClassifierRecipe(epochs=2, batch_size=32, learning_rate=2e-3))
     runs.finish(folder, chosen)
     assert sorted(built) == ["classify-generated", "classify-real", "classify-topped-up", "score"]
 
