@@ -25,7 +25,10 @@ class Objective(ABC):
         """``count`` training timesteps t in [0, 1]."""
 
     def weights(self, timesteps: torch.Tensor) -> torch.Tensor | None:
-        """What the losses of samples at ``timesteps`` (B,) are multiplied by, (B,); None stands for 1."""
+        """What the losses of samples at ``timesteps`` (B,) are multiplied by, (B,); None stands for 1.
+
+        That is all of what ``Method.losses`` gives, terms of the method's own included, and not auxiliary losses.
+        """
         return None
 
     @abstractmethod

@@ -180,7 +180,7 @@ def plan(
     guidance_name = guidance or chosen.guidance
     guidance_class = plugins.load("guidance", guidance_name)
     chosen_backbone = choose_backbone(backbone or chosen.backbone, download, resolution, chosen.resolution)
-    recipe = chosen_backbone.recipe
+    known, recipe = chosen_backbone.description, chosen_backbone.recipe
     chosen = task_by_recipe(chosen, recipe)
     elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
     method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
@@ -191,7 +191,7 @@ def plan(
     spec = RunSpec(
         task=_task_component(name, chosen),
         method=_component(method, method_class.version, method_config),
-        backbone=_backbone_component(chosen_backbone),
+        backbone=Component(name=chosen_backbone.family, version=known.revision, settings=dict(known.settings)),
         guidance=_component(guidance_name, guidance_class.version, guidance_config),
         budget=_budget(name, chosen, budget, recipe),
         seed=seed,
@@ -216,6 +216,8 @@ def plan_of_spec(
     """
     chosen_backbone = choose_same_backbone(spec.backbone, backbone)
     chosen = recorded_task(spec.task, task, data_root)
+    if chosen.described_by_file:  # the file says what was given by hand, a specification says all
+        chosen = task_by_recipe(chosen, chosen_backbone.recipe)
 
     def without_data(name: str, settings: Mapping[str, JsonValue]) -> Task[TaskSettings]:
         return recorded_task(Component(name=name, version="", settings=dict(settings)))
@@ -285,11 +287,6 @@ def _owned_elsewhere(
 
 def _task_component(name: str, task: Task[TaskSettings]) -> Component:
     return Component(name=name, version=task.version, settings=task.identity())
-
-
-def _backbone_component(chosen: ChosenBackbone) -> Component:
-    description = chosen.description
-    return Component(name=chosen.family, version=description.revision, settings=dict(description.settings))
 
 
 def _component(name: str, version: str, config: Settings) -> Component:

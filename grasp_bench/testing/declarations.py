@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from grasp_bench import plugins
+from grasp_bench.contracts.recipe import ParameterKind
 from grasp_bench.testing.checks import imported_by, require
 from grasp_bench.tuning.ranges import tuned_ranges
 
@@ -36,6 +37,9 @@ def declaration(subject: Subject) -> None:
     for name in WORDS[subject.kind]:
         value = getattr(subject.plugin, name)
         require(isinstance(value, str) and value.strip(), f"{name} is {value!r}, expected text")
+    if subject.kind == "methods":
+        kinds = get_args(ParameterKind)
+        require(subject.plugin.kind in kinds, f"kind is {subject.plugin.kind!r}, expected one of {', '.join(kinds)}")
     first = (vars(subject.plugin).get("__doc__") or "").strip().partition("\n")[0]
     require(first, f"{subject.plugin.__name__} has no docstring")
 

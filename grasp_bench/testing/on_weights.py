@@ -75,6 +75,8 @@ def describe(subject: Subject) -> None:
     chosen, backbone = subject.chosen, subject.load()
     told = chosen.description
     require(isinstance(told.revision, str) and told.revision, f"revision is {told.revision!r}, expected text")
+    recipe = told.recipe
+    require(not recipe.name or recipe.source.strip(), f"the recipe of {recipe.name} names no source of its figures")
     shape = tuple(backbone.decode_latents(torch.zeros(1, *backbone.latent_shape)).shape[1:])
     require(shape == told.image_shape, f"image_shape is {told.image_shape}, and images have {shape}")
     latents = backbone.encode_images(subject.images[:1])

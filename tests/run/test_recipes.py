@@ -7,8 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import runs
+from helpers.datasets import write_image
 from helpers.tiny_pipelines import save_sd3
 
 from grasp_bench import plugins
@@ -173,6 +175,23 @@ def test_a_recorded_plan_is_the_same_again(source):
     assert again.spec == chosen.spec
     assert stage_keys(again) == stage_keys(chosen)
     assert (again.label, again.changed, again.command()) == (chosen.label, chosen.changed, chosen.command())
+
+
+@pytest.mark.parametrize("precision", [None, "float32", "bfloat16"])
+def test_a_recorded_plan_of_a_described_task_is_the_same_again(source, tmp_path, precision):
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(20):
+            write_image(tmp_path / "images" / name / f"{number:02}.png", 8, rng)
+    said = f'precision = "{precision}"\n' if precision else ""
+    (tmp_path / "pets.toml").write_text(f'extractor = "pixels"\n{said}[budget]\nnum_inference_steps = 7\n')
+    chosen = planned(source, task=str(tmp_path / "pets.toml"))
+    assert chosen.spec.budget.precision == (precision or "bfloat16")
+    assert chosen.spec.budget.num_inference_steps == 7  # by hand, in the file
+    again = plan_of_spec(chosen.spec, tmp_path / "pets.toml", source)
+    assert again.spec == chosen.spec
+    assert stage_keys(again) == stage_keys(chosen)
 
 
 def test_a_run_of_another_recipe_is_refused(source, monkeypatch):

@@ -76,6 +76,9 @@ def test_a_class_that_says_too_little_is_told_what(monkeypatch: pytest.MonkeyPat
     checks = method_checks(register(monkeypatch, "methods", broken.Undescribed))
     with pytest.raises(AssertionError, match=r"begins with a line on what it is\. Found: Undescribed has no docstring"):
         one(checks, "declaration")()
+    monkeypatch.setattr(broken.Undescribed, "kind", "everything")
+    with pytest.raises(AssertionError, match=r"kind is 'everything', expected one of all weights, low rank, adapters"):
+        one(checks, "declaration")()
     with pytest.raises(AssertionError) as caught:
         one(checks, "settings")()
     assert "depth has no description" in str(caught.value)
