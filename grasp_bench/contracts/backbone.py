@@ -125,7 +125,7 @@ class ChosenBackbone:
 
     def load(self) -> Backbone:
         """The pretrained backbone, frozen and in evaluation mode."""
-        return self.kind.load(self.source) if self.resolution is None else self.kind.load(self.source, self.resolution)
+        return self.kind.load(self.source, self.resolution)
 
 
 class Backbone:
@@ -157,8 +157,8 @@ class Backbone:
         """What ``source`` names, with no weight loaded.
 
         ``source`` is what follows the name and a colon, as in ``sd3:/models/sd3.5-medium``; empty where nothing does.
-        ``resolution`` is that of images in pixels a side, None for the native one; it is given only where one is asked
-        for. Raises :class:`UserError` for a source that is not there, or that this backbone does not take, and for a
+        ``resolution`` is that of images in pixels a side, None for the native one.
+        Raises :class:`UserError` for a source that is not there, or that this backbone does not take, and for a
         resolution that it does not support.
         """
         raise NotImplementedError

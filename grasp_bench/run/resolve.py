@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from grasp_bench import plugins
 from grasp_bench.backbones.aliases import available, resolve
-from grasp_bench.contracts.backbone import ChosenBackbone, Description
+from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import Component
 from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
@@ -38,18 +37,11 @@ def choose_backbone(
     kind = plugins.load("backbones", family)
     if download:
         kind.download(source, download)
-    description = kind.describe(source) if resolution is None else _described(family, kind, source, resolution)
+    description = kind.describe(source, resolution)
     if resolution is None and preferred in description.recipe.resolutions and preferred != description.native:
         resolution, description = preferred, kind.describe(source, preferred)
     called = f"{family}-{description.revision[:8]}" if ":" in name else name
     return ChosenBackbone(family, kind, source, called, description, resolution)
-
-
-def _described(family: str, kind: Any, source: str, resolution: int) -> Description:
-    if "resolution" not in inspect.signature(kind.describe).parameters:
-        raise UserError(f"--resolution {resolution}: backbone {family} has no choice of it. Leave the option out.")
-    description: Description = kind.describe(source, resolution)
-    return description
 
 
 def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:

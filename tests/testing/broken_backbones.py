@@ -10,7 +10,7 @@ class Larger(TinySD3):
     """Says another size"""
 
     @classmethod
-    def describe(cls, source):
+    def describe(cls, source, resolution=None):
         return Description(cls.revision, (1, 16, 16))
 
 
@@ -18,7 +18,7 @@ class Thawed(TinySD3):
     """Leaves weights to be trained"""
 
     @classmethod
-    def load(cls, source=""):
+    def load(cls, source="", resolution=None):
         backbone = super().load(source)
         backbone.transformer.proj_out.requires_grad_(True)
         return backbone
@@ -28,7 +28,7 @@ class DrawsOnLoading(TinySD3):
     """Draws from the global generator"""
 
     @classmethod
-    def load(cls, source=""):
+    def load(cls, source="", resolution=None):
         torch.rand(1)
         return super().load(source)
 
