@@ -149,7 +149,8 @@ def test_lora_generates_what_its_run_generated(lora):
 @pytest.mark.slow
 def test_lora_of_a_saved_pipeline_loads_with_diffusers(tmp_path):
     saved = save_sd3(tmp_path / "pipeline", tmp_path / "scratch")
-    folder = exported(tmp_path / "run", "lora", backbone=f"sd3:{saved}", method_settings=["alpha=22"])
+    settings = {"method_settings": ["alpha=22", "learning_rate=1e-3"], "task_settings": ["precision=float32"]}
+    folder = exported(tmp_path / "run", "lora", backbone=f"sd3:{saved}", **settings)
     fine_tuned = grasp_bench.load(folder / "exported", f"sd3:{saved}", "cpu")
     assert 'backbone="sd3:FOLDER"' in (folder / "exported" / "README.md").read_text()
     for path in (folder / "exported").iterdir():
