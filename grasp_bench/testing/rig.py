@@ -36,7 +36,14 @@ from grasp_bench.testing.compare import Anatomy, anatomy
 from grasp_bench.testing.tiny_dit import TINY_DIT, save_dit
 
 STEPS = 3
-BUDGET = {"steps": STEPS, "batch_size": 8, "warmup_steps": 0, "images_per_class": 1, "num_inference_steps": 4}
+BUDGET = {
+    "precision": "float32",
+    "steps": STEPS,
+    "batch_size": 8,
+    "warmup_steps": 0,
+    "images_per_class": 1,
+    "num_inference_steps": 4,
+}
 MOVED = 0.05  # standard deviation of what is added to parameters, so that no adapter is idle
 CPU = torch.device("cpu")
 SILENT = Progress(Console(quiet=True))
