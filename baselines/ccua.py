@@ -60,6 +60,12 @@ class Ccua(OnBlock[CcuaSettings]):
         all_blocks = blocks(backbone)
         self.tap = Tap(all_blocks[len(all_blocks) // 4], nn.Identity())
 
+    @property
+    def needs_whole_batch(self) -> str | None:
+        if self.config.contrast_weight == 0:
+            return super().needs_whole_batch
+        return "ccua contrasts the samples that are worked on together"
+
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
         import torch
 

@@ -73,7 +73,6 @@ class Cm(OnTop[CmSettings]):
         wrap(self.transformer, [name for name in names if name.endswith(backbone.attention_projections)], expert)
         self.class_weights = class_weights(self.counts)
         self.rewarded, self.limited = torch.zeros(2)
-        self.device = self.rewarded.device
 
     def detach(self) -> None:
         from grasp_bench.adapters.inject import unwrap
@@ -98,17 +97,20 @@ class Cm(OnTop[CmSettings]):
         weights = self.class_weights.to(losses)[batch.condition.labels]
         used = squared_distance(prediction, general)
         rewarded = weights < 0
-        self.device = rewarded.device
-        self.rewarded += rewarded.sum().cpu()
-        self.limited += (rewarded & (used > config.reward_limit)).sum().cpu()
+        self.rewarded, self.limited = (each.to(rewarded.device) for each in (self.rewarded, self.limited))
+        self.rewarded += rewarded.sum()
+        self.limited += (rewarded & (used > config.reward_limit)).sum()
         used = used.clamp(max=config.reward_limit).where(rewarded, used)
         return losses + config.capacity_weight * weights * used
+
+    def counters(self) -> dict[str, torch.Tensor]:
+        return super().counters() | {"rewarded": self.rewarded, "limited": self.limited}
 
     def diagnostics(self) -> dict[str, JsonValue]:
         """The share of rare classes' samples whose reward was at its limit."""
         from grasp_bench.processes import total
 
-        rewarded, limited = (total(each.to(self.device)).item() for each in (self.rewarded, self.limited))
+        rewarded, limited = (total(each).item() for each in (self.rewarded, self.limited))
         self.rewarded.zero_()
         self.limited.zero_()
         return super().diagnostics() | {"reward_limited": limited / max(1, rewarded)}

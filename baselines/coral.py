@@ -66,6 +66,12 @@ class Coral(OnBlock[CoralSettings]):
         del self.transformer.contrast_projection
         super().detach()
 
+    @property
+    def needs_whole_batch(self) -> str | None:
+        if self.config.contrast_weight == 0:
+            return super().needs_whole_batch
+        return "coral contrasts the samples that are worked on together"
+
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
         features = self.tap.take()
         losses = super().losses(batch, prediction)

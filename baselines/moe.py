@@ -82,7 +82,6 @@ class MixtureOfExperts(Method[MoeSettings]):
         self.group_of_class = torch.from_numpy(task.group_indices())
         self.log = GateLog()
         self.usage = torch.zeros(len(task.groups), config.experts)
-        self.device = self.usage.device
         shape, sample_width = (config.experts, config.top_k, config.rank, config.scale), self.sample_width(backbone)
 
         def gated(layer: nn.Module) -> GatedAdapters:
@@ -107,23 +106,32 @@ class MixtureOfExperts(Method[MoeSettings]):
         self.log = GateLog()
         return scope(self.log)
 
+    @property
+    def needs_whole_batch(self) -> str | None:
+        if self.config.balance_weight == 0:
+            return None
+        return "the experts' loads are balanced over the samples that are worked on together"
+
     def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
         import torch
 
         from grasp_bench.adapters.mixture import balance
 
-        self.device = prediction.device
-        usage = torch.stack(self.log.usage).sum(0).cpu()
-        self.usage.index_add_(0, self.group_of_class[batch.condition.labels.cpu()], usage)
+        usage = torch.stack(self.log.usage).sum(0)
+        self.usage, self.group_of_class = (each.to(usage.device) for each in (self.usage, self.group_of_class))
+        self.usage.index_add_(0, self.group_of_class[batch.condition.labels], usage)
         loss = self.config.balance_weight * balance(self.log, self.config.top_k)
         if self.config.z_weight:
             loss = loss + self.config.z_weight * torch.stack(self.log.z).mean()
         return loss
 
+    def counters(self) -> dict[str, torch.Tensor]:
+        return {"usage": self.usage}
+
     def diagnostics(self) -> dict[str, JsonValue]:
         from grasp_bench.processes import total
 
-        usage = total(self.usage.to(self.device)).cpu()
+        usage = total(self.usage).cpu()
         share = usage / usage.sum(1, keepdim=True).clamp(min=1)
         self.usage.zero_()
         return {"expert_usage": {group: share[i].tolist() for i, group in enumerate(self.groups)}}

@@ -51,7 +51,10 @@ class OrientedCalibration(OnTop[OcSettings]):
         super().attach(backbone, task, generator)
         self.groups, self.group_of_class = task.groups, torch.from_numpy(task.group_indices())
         self.seen, self.transferred = torch.zeros(2, len(self.groups))
-        self.device = self.seen.device
+
+    @property
+    def needs_whole_batch(self) -> str | None:
+        return "oc draws a sample's target among the images that are worked on together"
 
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
         import torch
@@ -60,11 +63,16 @@ class OrientedCalibration(OnTop[OcSettings]):
         timesteps = batch.condition.timesteps
         target = self.backbone.objective.prediction(batch.noisy, batch.latents[references], timesteps)
         own = references == torch.arange(len(references), device=references.device)
-        self.device, groups = own.device, self.group_of_class[batch.condition.labels.cpu()]
-        self.seen += groups.bincount(minlength=len(self.groups))
-        self.transferred += groups[~own.cpu()].bincount(minlength=len(self.groups))
+        self.group_of_class = self.group_of_class.to(own.device)
+        self._count(self.group_of_class[batch.condition.labels], own)
         target = torch.where(own.reshape(-1, *[1] * (target.ndim - 1)), batch.target, target)
         return super().losses(replace(batch, target=target), prediction)
+
+    def _count(self, groups: torch.Tensor, own: torch.Tensor) -> None:
+        """Count samples of ``groups`` (B,), and those whose target is not their ``own`` image; nothing waits for it."""
+        self.seen, self.transferred = (each.to(own.device) for each in (self.seen, self.transferred))
+        self.seen.index_add_(0, groups, own.new_ones(len(own), dtype=self.seen.dtype))
+        self.transferred.index_add_(0, groups, (~own).to(self.seen))
 
     def references(self, batch: Batch) -> torch.Tensor:
         """The image in the batch that each sample's target comes from: int64 (B,)."""
@@ -90,11 +98,14 @@ class OrientedCalibration(OnTop[OcSettings]):
         distances = signal.square() * clean.square().sum(1) - 2 * signal * (noisy @ clean.T)
         return (-distances / (2 * noise.square())).softmax(1)
 
+    def counters(self) -> dict[str, torch.Tensor]:
+        return super().counters() | {"seen": self.seen, "transferred": self.transferred}
+
     def diagnostics(self) -> dict[str, JsonValue]:
         """The share of each group's samples whose target came from another image."""
         from grasp_bench.processes import total
 
-        seen, transferred = (total(each.to(self.device)).cpu() for each in (self.seen, self.transferred))
+        seen, transferred = (total(each).cpu() for each in (self.seen, self.transferred))
         shares = (transferred / seen.clamp(min=1)).tolist()
         self.seen.zero_()
         self.transferred.zero_()

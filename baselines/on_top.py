@@ -140,6 +140,10 @@ class OnTop(Method[C_co]):
     def training_clusters(self, train: Split) -> np.ndarray | None:
         return self.beneath.training_clusters(train)
 
+    @property
+    def needs_whole_batch(self) -> str | None:
+        return self.beneath.needs_whole_batch
+
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
         """The losses (B,) of the method beneath, which draws from a stream of its own.
 
@@ -157,6 +161,9 @@ class OnTop(Method[C_co]):
 
     def export(self, folder: Path) -> str:
         return self.beneath.export(folder)
+
+    def counters(self) -> dict[str, torch.Tensor]:
+        return self.beneath.counters()
 
     def artifacts(self) -> dict[str, JsonValue]:
         return self.beneath.artifacts()

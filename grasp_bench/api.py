@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
@@ -43,8 +43,8 @@ def run(
     work_dir: FilePath = ".grasp-bench",
     device: str = "auto",
     batch_size: int = 100,
-    accumulate: int = 1,
-    gradient_checkpointing: bool = False,
+    accumulate: int | Literal["auto"] = "auto",
+    gradient_checkpointing: bool | Literal["auto"] = "auto",
     compile: bool = False,
     quiet: bool = False,
 ) -> RunRecord:
@@ -71,8 +71,10 @@ def run(
         work_dir: Folder of stages and checkpoints, which later runs reuse.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         batch_size: Images generated at a time; changes no image.
-        accumulate: Forward and backward passes over which a training step's batch is split; saves memory.
-        gradient_checkpointing: Whether to recompute activations in the backward pass; saves memory.
+        accumulate: Forward and backward passes over which a training step's batch is split, which saves memory;
+            ``"auto"``: as few as fit on a GPU, and one on the CPU.
+        gradient_checkpointing: Whether to recompute activations in the backward pass, which saves memory; ``"auto"``:
+            where a step does not fit on a GPU otherwise.
         compile: Whether to compile the transformer for training.
         quiet: Whether to print no progress.
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -141,11 +143,30 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     return 0
 
 
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside the block, :func:`total` and :func:`mean` are of this process alone, which may do what others do not."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def _are_joined() -> bool:
+    import torch.distributed
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized() and not _alone.get()
+
+
 def total(tensor: torch.Tensor) -> torch.Tensor:
     """The sum of every process's ``tensor``; no gradient passes through it."""
     import torch.distributed
 
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _are_joined():
         return tensor
     summed = tensor.detach().clone()
     torch.distributed.all_reduce(summed)
@@ -158,3 +179,14 @@ def mean(tensor: torch.Tensor) -> torch.Tensor:
 
     summed = total(tensor)
     return tensor if summed is tensor else summed / torch.distributed.get_world_size()
+
+
+def largest(number: int, device: torch.device) -> int:
+    """The largest of every process's ``number``, exchanged by way of ``device``."""
+    import torch.distributed
+
+    if not _are_joined():
+        return number
+    found = torch.tensor(number, device=device)
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return int(found.item())

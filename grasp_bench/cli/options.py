@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from grasp_bench.errors import UserError
 
 Task = Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")]
 Backbone = Annotated[
@@ -51,13 +53,40 @@ WorkDir = Annotated[Path, typer.Option(help="Folder of stages and checkpoints, w
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")]
 Accumulate = Annotated[
-    int, typer.Option(min=1, help="Parts into which a training step's batch is split; trades time for memory.")
+    str,
+    typer.Option(
+        metavar="N|auto",
+        help="Parts into which a training step's batch is split; auto: as few as fit on a GPU, one on the CPU.",
+    ),
 ]
 GradientCheckpointing = Annotated[
-    bool,
-    typer.Option("--gradient-checkpointing", help="Recompute activations in the backward pass: slower, less memory."),
+    str,
+    typer.Option(
+        metavar="on|off|auto",
+        help="Recompute activations in the backward pass: slower, less memory; auto: where a step does not fit on a "
+        "GPU otherwise.",
+    ),
 ]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the outcome as JSON.")]
 
+AUTO: Literal["auto"] = "auto"
 RESULTS = Path("results")
 WORK_DIR = Path(".grasp-bench")
+
+
+def parts(text: str) -> int | Literal["auto"]:
+    """Return what ``--accumulate`` says. Raises :class:`UserError` for anything but auto or a number from 1 on."""
+    if text == AUTO:
+        return AUTO
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise UserError(f"--accumulate {text}: expected auto or a whole number from 1 on.")
+
+
+def checkpointing(text: str) -> bool | Literal["auto"]:
+    """Return what ``--gradient-checkpointing`` says. Raises :class:`UserError` for anything but on, off and auto."""
+    if text == AUTO:
+        return AUTO
+    if text in ("on", "off"):
+        return text == "on"
+    raise UserError(f"--gradient-checkpointing {text}: expected on, off or auto.")

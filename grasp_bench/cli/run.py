@@ -50,8 +50,8 @@ def run(
     log_every: Annotated[
         int, typer.Option(min=1, help="Training steps between two rows of the log, each with a checkpoint.")
     ] = 50,
-    gradient_checkpointing: shared.GradientCheckpointing = False,
-    accumulate: shared.Accumulate = 1,
+    gradient_checkpointing: shared.GradientCheckpointing = shared.AUTO,
+    accumulate: shared.Accumulate = shared.AUTO,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine that share the run, one GPU each.")
     ] = None,
@@ -92,8 +92,8 @@ def run(
         device,
         batch_size,
         log_every,
-        gradient_checkpointing,
-        accumulate,
+        shared.checkpointing(gradient_checkpointing),
+        shared.parts(accumulate),
         shard,
         compile,
         tuple(dict.fromkeys(tracker)),

@@ -43,8 +43,8 @@ def tune(
     work_dir: shared.WorkDir = shared.WORK_DIR,
     device: shared.Device = "auto",
     batch_size: shared.BatchSize = 100,
-    gradient_checkpointing: shared.GradientCheckpointing = False,
-    accumulate: shared.Accumulate = 1,
+    gradient_checkpointing: shared.GradientCheckpointing = shared.AUTO,
+    accumulate: shared.Accumulate = shared.AUTO,
 ) -> None:
     """Search METHOD's settings: every trial trains, generates, and scores the images against validation images.
 
@@ -70,8 +70,8 @@ def tune(
         work_dir,
         device,
         batch_size,
-        gradient_checkpointing=gradient_checkpointing,
-        accumulate=accumulate,
+        gradient_checkpointing=shared.checkpointing(gradient_checkpointing),
+        accumulate=shared.parts(accumulate),
     )
     of: Searched = "guidance" if guidance else "method"
     guidances: list[str | None] = [*dict.fromkeys(guidance)] if guidance else [None]

@@ -248,6 +248,14 @@ class Method(Generic[C_co]):
         """
         return None
 
+    @property
+    def needs_whole_batch(self) -> str | None:
+        """Why a step's samples must be worked on together, as a clause; None where each one's gradient is its own.
+
+        Such a step is not worked on in parts unless the user asks for parts.
+        """
+        return None
+
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
         """The loss of each sample, (B,), from the network's prediction (B, ...): its mean squared error."""
         return (prediction - batch.target).square().flatten(1).mean(1)
@@ -263,6 +271,13 @@ class Method(Generic[C_co]):
         """
         return ""
 
+    def counters(self) -> dict[str, torch.Tensor]:
+        """Name → a tensor, changed in place, that counts for :meth:`diagnostics` what steps did since its last call.
+
+        Checkpoints keep them, and they are set back after a step that ran out of memory.
+        """
+        return {}
+
     def artifacts(self) -> dict[str, JsonValue]:
         """File name → JSON to keep beside the record, such as the cluster map."""
         return {}
@@ -272,5 +287,8 @@ class Method(Generic[C_co]):
         return {}
 
     def diagnostics(self) -> dict[str, JsonValue]:
-        """What to log since the last call, for example expert usage; goes into the training log and the record."""
+        """What to log since the last call, for example expert usage; goes into the training log and the record.
+
+        What it needs of the steps in between belongs into :meth:`counters`.
+        """
         return {}

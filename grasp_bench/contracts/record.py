@@ -141,6 +141,8 @@ class Environment(Part):
     accumulate: int = 1
     """Parts in which each process worked on a training step: methods that compare samples of a batch see one part's
     samples alone."""
+    gradient_checkpointing: bool = False
+    """Whether activations were recomputed in the backward pass; False in records written before it was kept."""
     git_commit: str | None
     """Commit of the project, when run from a checkout."""
     git_dirty: bool | None

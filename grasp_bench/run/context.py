@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import JsonValue
 
@@ -45,9 +45,10 @@ class Options:
     """Images generated at a time."""
     log_every: int = 50
     """Steps between rows of the training log, each with a checkpoint."""
-    gradient_checkpointing: bool = False
-    accumulate: int = 1
-    """Backward passes whose sum is the gradient of a training step."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Whether activations are recomputed in the backward pass; ``auto``: where a step does not fit otherwise."""
+    accumulate: int | Literal["auto"] = "auto"
+    """Backward passes whose sum is the gradient of a training step; ``auto``: as few as fit."""
     shard: bool = False
     """Whether several processes hold shares of the pretrained weights rather than copies."""
     compile: bool = False

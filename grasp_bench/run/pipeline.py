@@ -92,6 +92,8 @@ class Outcome:
     """Fields of the record."""
     files: list[Path]
     """Files to be kept beside the record."""
+    worked_on: dict[str, Any]
+    """Fields of its environment that the training found: how a step was made to fit in memory."""
 
 
 class Pipeline(Context):
@@ -127,6 +129,7 @@ class Pipeline(Context):
                 *(() if self.plan.private else (scored / PICTURE,)),  # generated images may be copies of real ones
                 *(path for path in sheets if path.exists()),
             ],
+            {name: training[name] for name in ("accumulate", "gradient_checkpointing") if name in training},
         )
 
     def _skipped(self) -> Skip | None:

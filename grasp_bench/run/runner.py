@@ -13,6 +13,7 @@ from grasp_bench.errors import Skip, UserError
 from grasp_bench.io import move_aside, write_bytes
 from grasp_bench.processes import Processes, join, launched
 from grasp_bench.run.context import Options
+from grasp_bench.run.memory import is_out_of_memory
 from grasp_bench.run.pipeline import Outcome, Pipeline, protocol, stage_keys
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.recipes import rate_warning
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 def check(plan: Plan, options: Options, count: int) -> None:
     """Raise :class:`UserError` for what can be known to go wrong in ``count`` processes before anything is loaded."""
     batch = plan.trained_on.spec.budget.batch_size
-    if batch % (count * options.accumulate):
+    parts = 1 if options.accumulate == "auto" else options.accumulate
+    if batch % (count * parts):
         raise UserError(
             f"a step's {batch} images cannot be shared evenly by {count} processes with --accumulate "
-            f"{options.accumulate}: their product must divide {batch}."
+            f"{parts}: their product must divide {batch}."
         )
     if options.shard and count == 1:
         raise UserError("--shard shares weights between processes, and there is one: add --processes, or leave it out.")
@@ -64,7 +66,7 @@ def _carry_out(plan: Plan, options: Options, progress: Progress, processes: Proc
         _check_writable(folder)
         if said := rate_warning(plan.backbone.recipe, plan.method, plan.spec.method.name):
             progress.say(f"warning: {said}")
-    environment = describe(device, processes.count, options.accumulate)
+    environment = describe(device, processes.count, 1 if options.accumulate == "auto" else options.accumulate)
     writer = RecordWriter(plan, folder, environment, progress, processes.first_says(_now))
     try:
         outcome = Pipeline(plan, options, device, progress, processes).outcome()
@@ -86,7 +88,7 @@ def _record_failure(error: Exception, writer: RecordWriter, options: Options, de
     reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     if writer.plan.private:
         reason = f"{type(error).__name__}; what it said may name patients' data, and is not kept"
-    if not _is_out_of_memory(error):
+    if not is_out_of_memory(error):
         writer.write_failure("failed", reason)
         return
     advice = _advice(writer.plan, options, device)
@@ -97,25 +99,23 @@ def _record_failure(error: Exception, writer: RecordWriter, options: Options, de
 def _advice(plan: Plan, options: Options, device: torch.device) -> str:
     """Return what to try when memory ran out; none of it makes the batch of a training step smaller."""
     from grasp_bench.run.environment import peak_mib
+    from grasp_bench.run.training.trial import TRIED_ON
 
     budget = plan.trained_on.spec.budget
-    more = next((n for n in range(options.accumulate + 1, budget.batch_size + 1) if budget.batch_size % n == 0), None)
+    parts = 1 if options.accumulate == "auto" else options.accumulate
+    more = next((n for n in range(parts + 1, budget.batch_size + 1) if budget.batch_size % n == 0), None)
+    reason = plan.trained_on.method.needs_whole_batch
+    in_parts = "which works on a step's images in parts" + (f" and changes numbers, since {reason}" if reason else "")
+    tried = options.accumulate == "auto" and not reason and device.type in TRIED_ON
     ways = {
-        "--gradient-checkpointing": not options.gradient_checkpointing,
-        f"--accumulate {more}, which works on a step's images in parts": more is not None,
+        "--gradient-checkpointing on": options.gradient_checkpointing is False or device.type not in TRIED_ON,
+        f"--accumulate {more}, {in_parts}": more is not None and not tried,
         "--task-set precision=bfloat16, which makes a table of its own": budget.precision == "float32",
         f"--batch-size {options.batch_size // 2}, if images were being generated": options.batch_size > 1,
         "--processes N --shard, where there are several GPUs": not options.shard,
     }
     useful = "; ".join(way for way, applies in ways.items() if applies)
     return f"Memory ran out after a peak of {peak_mib(device):.0f} MiB. Try {useful}."
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    import torch
-
-    allocation = "not enough memory" in str(error) or "can't allocate memory" in str(error)
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or allocation
 
 
 def _known_record(path: Path, plan: Plan, progress: Progress) -> RunRecord | None:
@@ -163,6 +163,7 @@ class RecordWriter:
             return
         for file in outcome.files:
             write_bytes(self.folder / file.name, file.read_bytes())
+        self.environment = self.environment.model_copy(update=outcome.worked_on)
         self._write("finished", None, outcome)
 
     def _write(self, status: Status, reason: str | None, outcome: Outcome | None = None) -> None:

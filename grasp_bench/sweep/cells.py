@@ -202,7 +202,9 @@ def _arguments(config: SweepConfig, choice: Choice, data_root: Path | None) -> I
     options = config.options.model_dump(exclude_unset=True, exclude={"data_root"})
     for name, value in (options | ({"data_root": data_root} if data_root else {})).items():
         option = f"--{name.replace('_', '-')}"
-        if not isinstance(value, bool):
+        if name == "gradient_checkpointing" and isinstance(value, bool):
+            yield from (option, "on" if value else "off")
+        elif not isinstance(value, bool):
             yield from (option, str(value))
         elif value:
             yield option

@@ -57,10 +57,10 @@ class Execution(Settings):
     """Images generated at a time"""
     log_every: int = Field(default=50, ge=1)
     """Steps between log rows, each with a checkpoint"""
-    gradient_checkpointing: bool = False
-    """Trade training time for memory"""
-    accumulate: int = Field(default=1, ge=1)
-    """Parts in which a training step's batch is worked on"""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Trade training time for memory; auto: where a step does not fit on a GPU otherwise"""
+    accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Parts in which a training step's batch is worked on; auto: as few as fit on a GPU"""
     compile: bool = False
     """Compile the transformer for training"""
     data_root: dict[str, Path] = Field(default_factory=dict)

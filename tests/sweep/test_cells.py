@@ -77,7 +77,7 @@ def test_every_option_reaches_the_command(tmp_path):
     (cell,) = read_sweep(write(tmp_path / "one.toml", text)).cells
     assert shlex.join(cell.arguments) == (
         "run --method grasp --task digits-lt --seed 0 --backbone tiny-sd3 --task-set ema_decay=0.9 "
-        "--results 'my results' --work-dir work --device cpu --batch-size 7 --log-every 3 --gradient-checkpointing"
+        "--results 'my results' --work-dir work --device cpu --batch-size 7 --log-every 3 --gradient-checkpointing on"
     )
     assert str(cell.record) == "my results/digits-lt~ema_decay=0.9/grasp/seed-0/record.json"
     assert str(cell.log) == "work/sweep/one/digits-lt~ema_decay=0.9/grasp/seed-0.log"

@@ -73,8 +73,11 @@ def reproduce(
     folder = results / plan.folder
     _check_free(folder / RECORD_NAME, run)
     _claim(work_dir, record)
-    _set_threads(record.environment.threads)
-    options = Options(results, work_dir, device, accumulate=record.environment.accumulate)
+    there = record.environment
+    _set_threads(there.threads)
+    options = Options(
+        results, work_dir, device, gradient_checkpointing=there.gradient_checkpointing, accumulate=there.accumulate
+    )
     path, rerun = carry_out(plan, options, progress)
     if rerun.status != "finished":
         raise UserError(f"{run}: it cannot be carried out again, since it is {rerun.status}: {rerun.reason}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grasp_bench.checked import remove_checked
 from grasp_bench.run.context import Context, Inputs, Stage
-from grasp_bench.run.files import TRAIN_SUMMARY
+from grasp_bench.run.files import LAYOUT, TRAIN_SUMMARY
 from grasp_bench.run.plan import SAMPLING, Plan
 from grasp_bench.run.stages import study
 
@@ -27,6 +27,7 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
         _train(context, folder)
     if context.processes.is_first:
         remove_checked(folder, KIND)
+        (folder / LAYOUT).unlink(missing_ok=True)
 
 
 def _train(context: Context, folder: Path) -> None:
@@ -43,8 +44,6 @@ def _train(context: Context, folder: Path) -> None:
     trains = plan.method.parameters()
     count = sum(parameter.numel() for parameter in trains.values())
     progress.say(f"trains {count:,} parameters: {summary(trains)}")
-    if options.gradient_checkpointing:
-        context.backbone.enable_gradient_checkpointing()
     counts = np.bincount(split.labels, minlength=len(context.classes))
     batches = Batches(
         plan.spec,

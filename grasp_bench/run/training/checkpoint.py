@@ -41,6 +41,8 @@ class State:
     averages: Tensors
     """Running means of the parameters; empty when they are off."""
     optimizer: torch.optim.Optimizer
+    counters: Callable[[], Tensors] = dict
+    """What was counted since the last row of the log."""
 
 
 class Checkpoints:
@@ -92,6 +94,7 @@ def _copied(history: History, state: State, processes: Processes) -> Tensors:
     text = json.dumps(asdict(history)).encode()
     kept: Tensors = {f"parameters/{name}": value for name, value in state.parameters.items()}
     kept |= {f"averages/{name}": value for name, value in state.averages.items()}
+    kept |= {f"counters/{name}": value for name, value in state.counters().items()}
     names = list(state.parameters)
     for index, entries in state.optimizer.state_dict()["state"].items():
         kept |= {f"optimizer/{path}@{names[index]}": value for path, value in _tensors(entries)}
@@ -128,7 +131,7 @@ def _newest_sound(folder: Path, say: Callable[[str], None]) -> Path | None:
 
 
 def _restore(state: State, tensors: Tensors) -> None:
-    names = list(state.parameters)
+    names, counters = list(state.parameters), state.counters()
     moments: dict[int, dict[str, Any]] = {}  # a parameter without entries has not been stepped yet
     for key, value in tensors.items():
         part, _, name = key.partition("/")
@@ -137,6 +140,8 @@ def _restore(state: State, tensors: Tensors) -> None:
             parameter.data.copy_(placed_like(value, parameter))
         elif part == "averages":
             state.averages[name].copy_(placed_like(value, state.averages[name]))
+        elif part == "counters":
+            counters[name].copy_(value)
         else:
             path, _, name = name.partition("@")
             *parents, entry = path.split("/")

@@ -7,59 +7,32 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from pydantic import JsonValue
 
 from grasp_bench.adapters.tread import routed_training
+from grasp_bench.checked import Tensors
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
-from grasp_bench.contracts.spec import Budget, Precision
+from grasp_bench.contracts.spec import Budget
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
-from grasp_bench.precision import autocast
-from grasp_bench.processes import Processes, mean, total
+from grasp_bench.processes import Processes, mean
 from grasp_bench.run.context import Context
 from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
+from grasp_bench.run.memory import is_out_of_memory, release
+from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.batches import Batches
 from grasp_bench.run.training.checkpoint import Checkpoints, History, State, restore_checkpoint
+from grasp_bench.run.training.fitting import Fitting, Layout, set_counters
 from grasp_bench.run.training.optimizer import make_optimizer
 from grasp_bench.run.training.placement import Copies, Placement, Shards, clip_gradients, whole
 from grasp_bench.run.training.trackers import Log
-
-
-class GroupLoss:
-    """Mean squared error of each group since it was last read: what methods share, whatever else a loss has."""
-
-    def __init__(self, groups: tuple[str, ...], group_of_class: np.ndarray) -> None:
-        self.groups, self.group_of_class = groups, torch.from_numpy(group_of_class)
-        self.device = torch.device("cpu")
-        self._clear()
-
-    def _clear(self) -> None:
-        self.sums = torch.zeros(len(self.groups), dtype=torch.float64)
-        self.counts = torch.zeros(len(self.groups), dtype=torch.float64)
-
-    def add(self, labels: torch.Tensor, prediction: torch.Tensor, target: torch.Tensor) -> None:
-        """Predictions and their targets (B, ...) of samples with ``labels`` (B,)."""
-        losses = (prediction.detach() - target).square().flatten(1).mean(1)
-        self.device = losses.device
-        groups = self.group_of_class[labels.cpu()]
-        self.sums.index_add_(0, groups, losses.double().cpu())
-        self.counts.index_add_(0, groups, torch.ones(len(groups), dtype=torch.float64))
-
-    def read(self) -> dict[str, JsonValue]:
-        """Group → mean over all processes since the last call, None for a group that was not seen."""
-        sums, counts = (total(each.to(self.device)).tolist() for each in (self.sums, self.counts))
-        pairs = list(zip(self.groups, sums, counts, strict=True))
-        self._clear()
-        return {group: total / count if count else None for group, total, count in pairs}
+from grasp_bench.run.training.trial import fitted
 
 
 def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, folder: Path, log: Log) -> None:
@@ -71,16 +44,21 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
     """
     plan, options, progress, processes = context.plan, context.options, context.progress, context.processes
     budget, method, backbone = plan.spec.budget, plan.method, context.backbone
-    group_loss = GroupLoss(plan.task.groups, plan.task.group_indices())
+    group_loss = GroupLoss(plan.task.groups, plan.task.group_indices(), context.device)
     if options.compile:
         backbone.transformer.compile()
+    fitting = fitted(context, batches, folder)
     kind = Placement if processes.count == 1 else Shards if options.shard else Copies
     routing = routed_training(backbone, method.config.tread)
     placement = kind(backbone, list(method.parameters().values()), added, processes)
     parameters = method.parameters()  # after the placement, which may put shards in the place of parameters
     optimizer = make_optimizer(budget, parameters.values(), method.config)
     averages = {name: value.detach().clone() for name, value in parameters.items()} if budget.ema_decay else {}
-    state = State(parameters, averages, optimizer)
+
+    def counters() -> Tensors:
+        return {**group_loss.counters(), **{f"method/{name}": each for name, each in method.counters().items()}}
+
+    state = State(parameters, averages, optimizer, counters)
     history = restore_checkpoint(folder, state, progress.say, processes)
     meter = _Meter(history, context.device)
     backbone.transformer.train()
@@ -93,9 +71,7 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
         while history.step < budget.steps:
             rate = _set_learning_rate(optimizer, method.config, budget, history.step)
             batch = batches(history.step)
-            optimizer.zero_grad()
-            parts = batch.split(options.accumulate)
-            loss = _backward(parts, backbone, method, group_loss, budget.precision, placement, leave_tokens_out)
+            loss = _gradient(context, batch, state, fitting, group_loss, placement, leave_tokens_out)
             _update(state, budget, loss, history.step, batch)
             history.step += 1
             history.streams = hashlib.sha256(history.streams.encode() + batch.digest).hexdigest()
@@ -113,7 +89,36 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
     backbone.transformer.eval()
     for name, average in averages.items():
         parameters[name].data.copy_(average)
-    _finish(folder, backbone, method, history, processes)
+    _finish(folder, backbone, method, history, processes, fitting.layout)
+
+
+def _gradient(
+    context: Context,
+    batch: Batch,
+    state: State,
+    fitting: Fitting,
+    group_loss: GroupLoss,
+    placement: Placement,
+    leave_tokens_out: Callable[[Batch], None],
+) -> torch.Tensor:
+    """Return the mean loss of this process's samples of a step, and leave its gradient in the parameters.
+
+    Where memory runs out, the step is worked on again in the next layout that is left to try.
+    """
+    method, backbone = context.plan.method, context.backbone
+    shared = (group_loss, context.plan.spec.budget.precision, placement, leave_tokens_out)
+    while True:
+        state.optimizer.zero_grad()
+        counted = {name: value.clone() for name, value in state.counters().items()} if fitting.is_open else {}
+        try:
+            return backward(batch.split(fitting.layout.parts), backbone, method, *shared)
+        except Exception as error:
+            if not is_out_of_memory(error) or not fitting.smaller():
+                raise
+        set_counters(state.counters(), counted)
+        if fitting.layout.checkpointing:
+            backbone.enable_gradient_checkpointing()
+        release(context.device)  # not in the except block, where the error still holds every tensor of the step
 
 
 class _Meter:
@@ -158,35 +163,6 @@ def _update(state: State, budget: Budget, loss: torch.Tensor, step: int, batch: 
         average.lerp_(state.parameters[name].detach(), 1 - budget.ema_decay)  # type: ignore[operator] # not None
 
 
-def _backward(
-    parts: list[Batch],
-    backbone: Backbone,
-    method: Method[MethodSettings],
-    group_loss: GroupLoss,
-    precision: Precision,
-    placement: Placement,
-    leave_tokens_out: Callable[[Batch], None],
-) -> torch.Tensor:
-    """Return the mean loss of this process's samples of a step, and leave its gradient in the parameters."""
-    mean_loss = parts[0].latents.new_zeros(())
-    for number, part in enumerate(parts, 1):
-        leave_tokens_out(part)
-        with placement.accumulating() if number < len(parts) else nullcontext():
-            with autocast(precision, part.latents.device):  # also for the forward passes that a loss makes
-                with method.condition(part.condition):
-                    prediction = backbone.predict(part.noisy, part.condition.timesteps, part.condition.prompts)
-                prediction = prediction.to(part.target)
-                losses = method.losses(part, prediction)  # (B,)
-                auxiliary = method.auxiliary_loss(part, prediction)
-            loss = (losses if part.weights is None else losses * part.weights).mean()
-            loss = loss if auxiliary is None else loss + auxiliary
-            (loss / len(parts)).backward()
-        mean_loss += loss.detach() / len(parts)
-        group_loss.add(part.condition.labels, prediction, part.target)
-    placement.finish_gradients()
-    return mean_loss
-
-
 def _write_log(folder: Path, rows: list[dict[str, Any]]) -> None:
     write_bytes(folder / TRAIN_LOG, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
@@ -197,7 +173,12 @@ def _numbers(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _finish(
-    folder: Path, backbone: Backbone, method: Method[MethodSettings], history: History, processes: Processes
+    folder: Path,
+    backbone: Backbone,
+    method: Method[MethodSettings],
+    history: History,
+    processes: Processes,
+    layout: Layout,
 ) -> None:
     """Write what the training gave, the summary last: where it exists, everything else does."""
     weights = {name: whole(value) for name, value in method.state_dict().items()}
@@ -218,6 +199,8 @@ def _finish(
             "streams": history.streams,
             "seconds": round(history.seconds, 3),
             "peak_memory_mib": round(history.peak_memory_mib, 1),
+            "accumulate": layout.parts,
+            "gradient_checkpointing": layout.checkpointing,
             "trainable_parameters": sum(parameter.numel() for parameter in method.parameters().values()),
             "total_parameters": sum(parameter.numel() for parameter in backbone.transformer.parameters()),
             "artifacts": list(artifacts),
