@@ -47,9 +47,11 @@ def run(
     work_dir: shared.WorkDir = shared.WORK_DIR,
     device: shared.Device = "auto",
     batch_size: shared.BatchSize = 100,
-    log_every: Annotated[
-        int, typer.Option(min=1, help="Training steps between two rows of the log, each with a checkpoint.")
-    ] = 50,
+    log_every: Annotated[int, typer.Option(min=1, help="Training steps between two rows of the log.")] = 50,
+    checkpoint_minutes: Annotated[
+        float,
+        typer.Option(min=0, help="Minutes between two checkpoints of the training; 0: one with every row of the log."),
+    ] = 10,
     gradient_checkpointing: shared.GradientCheckpointing = shared.AUTO,
     accumulate: shared.Accumulate = shared.AUTO,
     processes: Annotated[
@@ -92,6 +94,7 @@ def run(
         device,
         batch_size,
         log_every,
+        checkpoint_minutes,
         shared.checkpointing(gradient_checkpointing),
         shared.parts(accumulate),
         shard,

@@ -44,7 +44,9 @@ class Options:
     batch_size: int = 100
     """Images generated at a time."""
     log_every: int = 50
-    """Steps between rows of the training log, each with a checkpoint."""
+    """Steps between rows of the training log."""
+    checkpoint_minutes: float = 10
+    """Minutes between checkpoints of the training; 0: one with every row of the log."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Whether activations are recomputed in the backward pass; ``auto``: where a step does not fit otherwise."""
     accumulate: int | Literal["auto"] = "auto"

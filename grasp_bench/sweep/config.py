@@ -56,7 +56,9 @@ class Execution(Settings):
     batch_size: int = Field(default=100, ge=1)
     """Images generated at a time"""
     log_every: int = Field(default=50, ge=1)
-    """Steps between log rows, each with a checkpoint"""
+    """Steps between log rows"""
+    checkpoint_minutes: float = Field(default=10, ge=0)
+    """Minutes between checkpoints; 0: one with every log row"""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Trade training time for memory; auto: where a step does not fit on a GPU otherwise"""
     accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"

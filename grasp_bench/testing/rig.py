@@ -111,7 +111,7 @@ class Watched(Pipeline):
     """The backbone that the method is attached to, also once training has let go of it."""
 
     def __init__(self, plan: Plan, progress: Progress = SILENT, work: str = "work", batch_size: int = 100) -> None:
-        options = Options(scratch() / "results", scratch() / work, "cpu", batch_size, log_every=1)
+        options = Options(scratch() / "results", scratch() / work, "cpu", batch_size, log_every=1, checkpoint_minutes=0)
         super().__init__(plan, options, CPU, progress)
 
     @property

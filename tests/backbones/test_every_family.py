@@ -88,7 +88,7 @@ def planned(family: Family, method: str, *task_settings: str) -> Plan:
 def started(family: Family, method: str, work: Path | None = None, *task_settings: str) -> tuple[Pipeline, io.StringIO]:
     """The stages of a run, in which a class's images are a batch; and what the user is told."""
     told, work = io.StringIO(), work or family.work
-    options = Options(work / "results", work, "cpu", batch_size=IMAGES, log_every=1)
+    options = Options(work / "results", work, "cpu", batch_size=IMAGES, log_every=1, checkpoint_minutes=0)
     pipeline = Pipeline(planned(family, method, *task_settings), options, CPU, Progress(Console(file=told, width=1000)))
     if skip := pipeline.plan.method.supports(pipeline.backbone, pipeline.plan.task):
         pytest.skip(skip.reason)

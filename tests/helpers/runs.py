@@ -44,7 +44,11 @@ def small(method: str = "grasp", **changes) -> Plan:
 
 
 def options(folder: Path, **changes) -> Options:
-    return Options(folder / "results", folder / "work", **{"device": "cpu", "batch_size": 20, "log_every": 4} | changes)
+    return Options(
+        folder / "results",
+        folder / "work",
+        **{"device": "cpu", "batch_size": 20, "log_every": 4, "checkpoint_minutes": 0} | changes,
+    )
 
 
 class Listener(Progress):

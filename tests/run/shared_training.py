@@ -27,7 +27,7 @@ def main() -> None:
     processes, device = join("cpu")
     for name, (asked, options) in json.loads(sys.argv[1]).items():
         folder = Path(sys.argv[2]) / name
-        chosen = Options(folder / "results", folder / "work", "cpu", log_every=2, **options)
+        chosen = Options(folder / "results", folder / "work", "cpu", log_every=2, checkpoint_minutes=0, **options)
         pipeline = Pipeline(plan(**asked), chosen, device, runs.Listener(), processes)
         try:
             trained = pipeline.trained

@@ -1,5 +1,6 @@
 import time
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from grasp_bench.io import file_digest
 from grasp_bench.processes import Processes
 from grasp_bench.run.files import TRAIN_LOG, WEIGHTS
 from grasp_bench.run.training import checkpoint
-from grasp_bench.run.training.checkpoint import Checkpoints, History, State, restore_checkpoint
+from grasp_bench.run.training.checkpoint import Checkpoints, History, State, check_space, restore_checkpoint
 
 
 def no_news(message):
@@ -67,25 +68,106 @@ def test_parameters_means_and_moments_go_on_where_they_were(tmp_path):
     assert resumed.parameters["unused"] not in resumed.optimizer.state
 
 
-def test_only_the_newest_is_kept(tmp_path):
-    own = state()
-    for number in (9, 10):
+def test_the_two_newest_are_kept_and_there_are_never_more(tmp_path, monkeypatch):
+    own, seen, written = state(), [], checkpoint.save_checked
+
+    def counted(folder, *others):
+        path = written(folder, *others)
+        seen.append([number for number, _ in find_checked(folder, "step")])
+        return path
+
+    monkeypatch.setattr(checkpoint, "save_checked", counted)
+    for number in (9, 10, 11, 12):
         step(own, 1)
         save(tmp_path, History(number), own)
-    (path,) = tmp_path.iterdir()
-    assert path.name.startswith("step-00000010.")
+    assert seen == [[9], [9, 10], [10, 11], [11, 12]]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_is_written_is_the_state_when_it_was_saved_and_news_follow_it(tmp_path):
-    own, resumed, seen = state(), state(), []
+def test_the_clock_says_when_or_with_none_the_log(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    often = Checkpoints(tmp_path, minutes=0)
+    assert [often.are_due(*given) for given in [(1, False, False), (2, True, False), (3, True, True)]] == [0, 1, 1]
+    timed = Checkpoints(tmp_path, minutes=10)
+    assert not timed.are_due(1, True, False)
+    now[0] += 600
+    assert timed.are_due(2, False, False)
+    timed.save(History(2), state())
+    assert not timed.are_due(3, False, False)
+    now[0] += 599
+    assert not timed.are_due(4, True, False)
+    assert timed.are_due(5, True, True)
+
+
+def test_several_processes_ask_each_other_only_now_and_then(tmp_path, monkeypatch):
+    asked, now = [], [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Processes, "first_says", lambda self, decide: asked.append(1) or decide())
+    timed = Checkpoints(tmp_path, Processes(1, 2), minutes=1)
+    now[0] = 61
+    assert [number for number in range(1, 31) if timed.are_due(number, number == 25, False)] == [10, 20, 25, 30]
+    assert len(asked) == 4
+
+
+def test_counters_are_kept_and_go_on_in_the_first_process_alone(tmp_path):
+    def counted(value):
+        own, counter = state(), torch.tensor([value])
+        return checkpoint.State(own.parameters, own.averages, own.optimizer, lambda: {"seen": counter}), counter
+
+    save(tmp_path, History(1), counted(7.0)[0])
+    for index, expected in ((0, 7.0), (1, 0.0)):
+        own, counter = counted(3.0)
+        newest = tmp_path / next(iter(tmp_path.iterdir())).name
+        tensors = checkpoint.read_tensors(newest)
+        tensors.pop("progress")
+        checkpoint._restore(own, tensors, index == 0)
+        assert counter.item() == expected
+
+
+@pytest.mark.parametrize(("optimizer", "moments"), [("adamw", 8), ("adamw-8bit", 2)])
+def test_too_little_room_is_said_before_with_what_is_needed(tmp_path, monkeypatch, optimizer, moments):
+    own, said = state(), []
+    weights = 3 * 4 * 4
+    size = weights * 2 + 12 * moments
+    free = [2 * size + weights]
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[0]))
+    check_space(tmp_path, own, optimizer, said.append, 10)
+    free[0] -= 1
+    with pytest.raises(UserError, match=r"GiB are free, and the training needs .* 2 are kept.*--work-dir"):
+        check_space(tmp_path, own, optimizer, said.append, 10)
+    save(tmp_path, History(1), own)  # what is there is not needed once more
+    check_space(tmp_path, own, optimizer, said.append, 10)
+    assert said == []
+    monkeypatch.setattr(checkpoint, "TOLD_FROM", 1)
+    check_space(tmp_path, own, optimizer, said.append, 10)
+    assert said == ["checkpoints of 0.0 GiB are written every 10 minutes and at the end; 2 are kept"]
+
+
+@pytest.mark.parametrize("method", ["moe", "cm", "oc"])
+def test_a_checkpoint_between_two_rows_of_the_log_loses_nothing_of_the_next(tmp_path, monkeypatch, method):
+    whole = runs.train_only(tmp_path / "whole", runs.small(method))
+    monkeypatch.setattr(Checkpoints, "are_due", lambda self, step, with_row, last: step % 3 == 0 or last)
+    runs.stop_at_step(tmp_path / "parts", runs.small(method), 20 if method == "cm" else 10)  # cm makes two passes
+    listener = runs.Listener()
+    parts = runs.train_only(tmp_path / "parts", runs.small(method), listener)
+    assert "resuming after step 9" in listener.said
+    clocked = ("images_per_second", "peak_memory_mib")
+    rows = [
+        [{name: value for name, value in row.items() if name not in clocked} for row in runs.log_rows(each / TRAIN_LOG)]
+        for each in (whole, parts)
+    ]
+    assert rows[0] == rows[1]
+    assert file_digest(whole / WEIGHTS) == file_digest(parts / WEIGHTS)
+
+
+def test_what_is_written_is_the_state_when_it_was_saved(tmp_path):
+    own, resumed = state(), state()
     with Checkpoints(tmp_path) as checkpoints:
         for number in (1, 2):
             step(own, 1)
-            checkpoints.save(
-                History(number), own, then=lambda: seen.append([n for n, _ in find_checked(tmp_path, "step")])
-            )
+            checkpoints.save(History(number), own)
         step(own, 5)
-    assert seen == [[1], [2]]
     assert restore_checkpoint(tmp_path, resumed, lambda _: None).step == 2
     expected = state()
     step(expected, 1)
@@ -139,11 +221,8 @@ def test_a_place_that_is_full_is_told_at_the_end_of_the_training(tmp_path, monke
 def test_a_damaged_one_is_named_moved_aside_and_the_older_used(tmp_path, damage):
     own, resumed, said = state(), state(), []
     save(tmp_path, History(9), own)
-    (older,) = tmp_path.iterdir()
-    data = older.read_bytes()
     step(own, 1)
     save(tmp_path, History(10), own)
-    older.write_bytes(data)  # as if killed before it was removed
     (newer,) = tmp_path.glob("step-00000010.*")
     damage(newer)
 
@@ -190,14 +269,14 @@ def test_other_files_are_not_taken_for_checked_ones(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [runs.flip_a_byte, runs.truncate], ids=["flipped", "truncated"])
-def test_a_training_whose_checkpoint_is_damaged_starts_again(tmp_path, finished, damage):
+def test_a_training_whose_checkpoint_is_damaged_goes_on_from_the_one_before(tmp_path, finished, damage):
     chosen, listener = runs.small(), runs.Listener()
     runs.stop_at_step(tmp_path, chosen, 10)
     (checkpoint,) = (tmp_path / "work" / "train").glob("*.partial/step-00000008.*")
     damage(checkpoint)
     trained = runs.train_only(tmp_path, chosen, listener)
     assert f"{checkpoint} is damaged" in listener.said
-    assert "resuming" not in listener.said
+    assert "resuming after step 4" in listener.said
     assert file_digest(trained / WEIGHTS) == finished[1].weights
 
 

@@ -114,7 +114,7 @@ def test_eight_bit_adamw_keeps_small_moments_and_resumes_exactly(tmp_path):
     asked = {"method": "vanilla-ft", "task_settings": ["optimizer=adamw-8bit"]}  # its tensors are large enough
     whole = runs.train_only(tmp_path / "whole", runs.small(**asked))
     runs.stop_at_step(tmp_path / "parts", runs.small(**asked), 10)
-    (checkpoint,) = (tmp_path / "parts").rglob(f"{KIND}-*.safetensors")
+    checkpoint = max((tmp_path / "parts").rglob(f"{KIND}-*.safetensors"))
     saved = read_tensors(checkpoint)
     assert any(tensor.dtype == torch.uint8 and "state1" in name for name, tensor in saved.items())
     parts = runs.train_only(tmp_path / "parts", runs.small(**asked))

@@ -20,7 +20,7 @@ from grasp_bench.cli.sweep import sweep
 from grasp_bench.contracts.progress import Progress
 
 HEADER = 'methods = ["grasp"]\ntasks = ["digits-lt"]\nseeds = [0]\n'
-OPTIONS = '[options]\ndevice = "cpu"\nbatch_size = 20\nlog_every = 2\n'
+OPTIONS = '[options]\ndevice = "cpu"\nbatch_size = 20\nlog_every = 2\ncheckpoint_minutes = 0\n'
 PLUGIN = '''
 import time
 

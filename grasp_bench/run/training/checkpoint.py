@@ -1,8 +1,13 @@
-"""Checkpoints of an unfinished training: progress, trained parameters, their running means, the optimiser's state."""
+"""Checkpoints of an unfinished training: progress, trained parameters, their running means, the optimiser's state.
+
+They are written by the clock, at whatever step a training then is, and at its end.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -10,14 +15,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import load
 
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
-from grasp_bench.io import flattened
-from grasp_bench.processes import ALONE, Processes
+from grasp_bench.contracts.spec import Optimizer
+from grasp_bench.errors import UserError
+from grasp_bench.io import flattened, read_tensors
+from grasp_bench.processes import ALONE, Processes, total
 from grasp_bench.run.training.placement import placed_like, whole
 
 KIND = "step"
+KEPT = 2
+AGREE_EVERY = 10  # steps after which several processes agree on whether the time has come
+TOLD_FROM = 2**30  # bytes of a checkpoint from which on its size is told
 
 
 @dataclass
@@ -51,8 +60,10 @@ class Checkpoints:
     All processes of a training use it alike; the first one writes.
     """
 
-    def __init__(self, folder: Path, processes: Processes = ALONE) -> None:
-        self.folder, self.processes = folder, processes
+    def __init__(self, folder: Path, processes: Processes = ALONE, minutes: float = 10) -> None:
+        """``minutes`` lie between two checkpoints; with 0 there is one with every row of the log."""
+        self.folder, self.processes, self.seconds = folder, processes, 60 * minutes
+        self._begun = time.monotonic()
         self._writer = ThreadPoolExecutor(1)
         self._unfinished: Future[None] | None = None
 
@@ -64,37 +75,72 @@ class Checkpoints:
         if kind is None:
             self._wait()
 
-    def save(self, history: History, state: State, then: Callable[[], None] = lambda: None) -> None:
+    def are_due(self, step: int, with_row: bool, last: bool) -> bool:
+        """Return whether a checkpoint is to be saved after ``step`` steps, of which the log may have a row.
+
+        Several processes agree on it, all together, after some steps only.
+        """
+        if last or self.seconds == 0:
+            return with_row or last
+        if self.processes.count > 1 and not with_row and step % AGREE_EVERY:
+            return False
+        return self.processes.first_says(lambda: time.monotonic() - self._begun >= self.seconds)
+
+    def save(self, history: History, state: State) -> None:
         """Copy the state, once the checkpoint before this one is written, and begin to write it.
 
-        One copy is in memory at a time, since that of a large model may be most of what there is. Older checkpoints are
-        removed, and ``then`` is called, only when this one is written. Raises what went wrong with the one before:
-        :class:`UserError` when the place cannot be written or is full.
+        One copy is in memory at a time, since that of a large model may be most of what there is. All but the newest
+        are removed before this one is written, so that there are never more than two. Raises what went wrong with the
+        one before: :class:`UserError` when the place cannot be written or is full.
         """
+        self._begun = time.monotonic()
         self._wait()
         tensors = _copied(history, state, self.processes)
         if self.processes.is_first:
-            self._unfinished = self._writer.submit(_write, self.folder, history.step, tensors, then)
+            self._unfinished = self._writer.submit(_write, self.folder, history.step, tensors)
 
     def _wait(self) -> None:
         if self._unfinished:
             self._unfinished.result()
 
 
-def _write(folder: Path, step: int, tensors: Tensors, then: Callable[[], None]) -> None:
-    written = save_checked(folder, KIND, step, tensors)
-    for _, path in find_checked(folder, KIND):
-        if path != written:
-            path.unlink()
-    then()
+def _write(folder: Path, step: int, tensors: Tensors) -> None:
+    for _, path in find_checked(folder, KIND)[: 1 - KEPT]:
+        path.unlink()
+    save_checked(folder, KIND, step, tensors)
+
+
+def check_space(folder: Path, state: State, optimizer: Optimizer, say: Callable[[str], None], minutes: float) -> None:
+    """Tell how large a checkpoint will be, if it is large, and raise :class:`UserError` where not all have room."""
+    weights = sum(each.nbytes for each in state.parameters.values())
+    moments = sum(2 * each.numel() * (1 if optimizer == "adamw-8bit" else 4) for each in state.parameters.values())
+    size = weights + moments + sum(each.nbytes for each in state.averages.values())
+    there = sum(path.stat().st_size for _, path in find_checked(folder, KIND))
+    needed, free = KEPT * size + weights - there, shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {_gib(free)} are free, and the training needs {_gib(needed)} there: checkpoints of "
+            f"{_gib(size)} each, of which {KEPT} are kept, and weights of {_gib(weights)}. Free some space, or choose "
+            "another --work-dir."
+        )
+    if size >= TOLD_FROM:
+        often = f"every {minutes:g} minutes" if minutes else "with every row of the log"
+        say(f"checkpoints of {_gib(size)} are written {often} and at the end; {KEPT} are kept")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
 
 
 def _copied(history: History, state: State, processes: Processes) -> Tensors:
-    """Everything a checkpoint keeps, on the CPU of the first process; of shards all, so every process has to ask."""
+    """Everything a checkpoint keeps, on the CPU of the first process; of shards all, so every process has to ask.
+
+    Counters are those of all processes together, which the first one has when the training goes on.
+    """
     text = json.dumps(asdict(history)).encode()
     kept: Tensors = {f"parameters/{name}": value for name, value in state.parameters.items()}
     kept |= {f"averages/{name}": value for name, value in state.averages.items()}
-    kept |= {f"counters/{name}": value for name, value in state.counters().items()}
+    kept |= {f"counters/{name}": total(value) for name, value in state.counters().items()}
     names = list(state.parameters)
     for index, entries in state.optimizer.state_dict()["state"].items():
         kept |= {f"optimizer/{path}@{names[index]}": value for path, value in _tensors(entries)}
@@ -117,9 +163,9 @@ def restore_checkpoint(folder: Path, state: State, say: Callable[[str], None], p
     newest = processes.first_says(lambda: _newest_sound(folder, say))
     if newest is None:
         return History()
-    tensors = load(newest.read_bytes())
-    history = History(**json.loads(bytes(tensors.pop("progress").tolist())))
-    _restore(state, tensors)
+    tensors = read_tensors(newest)  # mapped: what is read was just checked, and is not read twice from a slow disk
+    history = History(**json.loads(tensors.pop("progress").numpy().tobytes()))
+    _restore(state, tensors, processes.is_first)
     say(f"resuming after step {history.step}")
     processes.wait()  # the first one may remove the file before long
     return history
@@ -130,7 +176,13 @@ def _newest_sound(folder: Path, say: Callable[[str], None]) -> Path | None:
     return next((path for path in checkpoints if load_checked(path, say) is not None), None)
 
 
-def _restore(state: State, tensors: Tensors) -> None:
+def _owned(moment: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """Return a moment of ``parameter`` that does not lie in the file."""
+    placed = placed_like(moment, parameter)
+    return placed.clone() if parameter.device.type == "cpu" or placed.ndim == 0 else placed
+
+
+def _restore(state: State, tensors: Tensors, is_first: bool) -> None:
     names, counters = list(state.parameters), state.counters()
     moments: dict[int, dict[str, Any]] = {}  # a parameter without entries has not been stepped yet
     for key, value in tensors.items():
@@ -141,7 +193,7 @@ def _restore(state: State, tensors: Tensors) -> None:
         elif part == "averages":
             state.averages[name].copy_(placed_like(value, state.averages[name]))
         elif part == "counters":
-            counters[name].copy_(value)
+            counters[name].copy_(value if is_first else torch.zeros_like(value))
         else:
             path, _, name = name.partition("@")
             *parents, entry = path.split("/")
@@ -149,5 +201,5 @@ def _restore(state: State, tensors: Tensors) -> None:
             for parent in parents:
                 entries = entries.setdefault(parent, {})
             is_count = value.dtype == torch.int64 and value.ndim == 0
-            entries[entry] = value.item() if is_count else placed_like(value, state.parameters[name])
+            entries[entry] = value.item() if is_count else _owned(value, state.parameters[name])
     state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": moments})

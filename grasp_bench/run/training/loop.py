@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from grasp_bench.checked import Tensors
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.spec import Budget
-from grasp_bench.errors import NonFiniteError
 from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
 from grasp_bench.processes import Processes, mean
 from grasp_bench.run.context import Context
@@ -27,7 +25,8 @@ from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.memory import is_out_of_memory, release
 from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.batches import Batches
-from grasp_bench.run.training.checkpoint import Checkpoints, History, State, restore_checkpoint
+from grasp_bench.run.training.checkpoint import Checkpoints, History, State, check_space, restore_checkpoint
+from grasp_bench.run.training.finite import FiniteCheck
 from grasp_bench.run.training.fitting import Fitting, Layout, set_counters
 from grasp_bench.run.training.optimizer import make_optimizer
 from grasp_bench.run.training.placement import Copies, Placement, Shards, clip_gradients, whole
@@ -39,7 +38,7 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
     """Fine-tune the run's method, already attached to its backbone, and leave weights, log and summary in ``folder``.
 
     ``added`` are the parameters that the method added to the transformer. Resumes from the newest checkpoint there;
-    one is written with every row of the log. Raises :class:`NonFiniteError` naming step and samples when the loss or
+    they are written by the clock. Raises :class:`NonFiniteError` naming step and samples when the loss or
     its gradient is not finite.
     """
     plan, options, progress, processes = context.plan, context.options, context.progress, context.processes
@@ -60,31 +59,42 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
 
     state = State(parameters, averages, optimizer, counters)
     history = restore_checkpoint(folder, state, progress.say, processes)
+    if history.step < budget.steps:
+        check_space(folder, state, budget.optimizer, progress.say, options.checkpoint_minutes)
+    finite = FiniteCheck(context.device)
     meter = _Meter(history, context.device)
     backbone.transformer.train()
     with (
         progress.task("train", budget.steps, history.step) as advance,
         routing as leave_tokens_out,
-        Checkpoints(folder, processes) as checkpoints,
+        Checkpoints(folder, processes, options.checkpoint_minutes) as checkpoints,
     ):
         meter.start()
         while history.step < budget.steps:
             rate = _set_learning_rate(optimizer, method.config, budget, history.step)
             batch = batches(history.step)
             loss = _gradient(context, batch, state, fitting, group_loss, placement, leave_tokens_out)
-            _update(state, budget, loss, history.step, batch)
+            norm = clip_gradients(list(parameters.values()), budget.clip_norm)
+            finite.see(history.step, batch.ids, loss, norm)
+            _update(state, budget)
             history.step += 1
             history.streams = hashlib.sha256(history.streams.encode() + batch.digest).hexdigest()
             advance(1)
-            if history.step % options.log_every == 0 or history.step == budget.steps:
+            is_last = history.step == budget.steps
+            if has_row := history.step % options.log_every == 0 or is_last:
+                finite.settle()
                 speed = meter.read(budget.batch_size)
                 row: dict[str, Any] = {"step": history.step, "loss": mean(loss).item(), "learning_rate": rate, **speed}
                 row |= {"group_loss": group_loss.read(), "method": method.diagnostics()}
                 history.rows.append(row)
-                checkpoints.save(history, state, then=partial(_write_log, folder, list(history.rows)))
                 if processes.is_first:
+                    _write_log(folder, history.rows)
                     log(_numbers(row), history.step)
                 meter.start()
+            if checkpoints.are_due(history.step, has_row, is_last):
+                finite.settle()
+                with meter.paused():
+                    checkpoints.save(history, state)
     placement.release()
     backbone.transformer.eval()
     for name, average in averages.items():
@@ -130,16 +140,30 @@ class _Meter:
         self.start()
 
     def start(self) -> None:
-        self.step, self.at = self.history.step, time.perf_counter()
+        self.step, self.spent, self.at = self.history.step, 0.0, time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Add the time so far to the history, and leave that of the block out."""
+        self._add()
+        yield
+        self.at = time.perf_counter()
+
+    def _add(self) -> None:
+        now = time.perf_counter()
+        self.spent, self.history.seconds, self.at = (
+            self.spent + now - self.at,
+            self.history.seconds + now - self.at,
+            now,
+        )
 
     def read(self, batch_size: int) -> dict[str, float]:
-        """Add the time since the start to the history, and return what the log says of it."""
-        spent = time.perf_counter() - self.at
-        self.history.seconds += spent
+        """Add the time so far to the history, and return what the log says of it."""
+        self._add()
         self.history.peak_memory_mib = max(self.history.peak_memory_mib, peak_mib(self.device))
         images = (self.history.step - self.step) * batch_size
         return {
-            "images_per_second": round(images / spent, 1),
+            "images_per_second": round(images / self.spent, 1),
             "peak_memory_mib": round(self.history.peak_memory_mib, 1),
         }
 
@@ -152,12 +176,8 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, settings: MethodSetting
     return rate
 
 
-def _update(state: State, budget: Budget, loss: torch.Tensor, step: int, batch: Batch) -> None:
+def _update(state: State, budget: Budget) -> None:
     """Step the parameters along their gradients, and their running means towards them."""
-    norm = clip_gradients(list(state.parameters.values()), budget.clip_norm)
-    for name, value in (("loss", loss.item()), ("gradient's norm", norm.item())):
-        if not math.isfinite(value):
-            raise NonFiniteError(f"the {name} is {value} at step {step}; the batch's samples: {', '.join(batch.ids)}")
     state.optimizer.step()
     for name, average in state.averages.items():
         average.lerp_(state.parameters[name].detach(), 1 - budget.ema_decay)  # type: ignore[operator] # not None
