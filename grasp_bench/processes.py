@@ -105,6 +105,16 @@ def join(device: str) -> tuple[Processes, torch.device]:
     return Processes(state.process_index, state.num_processes), state.device
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on ``device``; neither the program nor the device waits for the copy of one that is in memory."""
+    import torch
+
+    if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
+        with torch.cuda.device(device):  # a thread of its own begins with the first one
+            return tensor.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned copy until it was read
+    return tensor.to(device)
+
+
 def launched() -> int:
     """How many processes the launcher started; 1 where there was none."""
     return int(os.environ.get("WORLD_SIZE", "1"))

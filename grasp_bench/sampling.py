@@ -14,6 +14,7 @@ from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import Precision
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.precision import autocast
+from grasp_bench.processes import sent
 
 
 class Network:
@@ -55,7 +56,8 @@ class Sampler:
     ) -> None:
         """``embed`` is where embeddings of prompts come from: the backbone itself, unless they were stored."""
         self.backbone, self.method, self.guidance, self.device = backbone, method, guidance, device
-        self.precision, self.embed = precision, embed or (lambda prompts: backbone.encode_prompts(list(prompts)))
+        self.precision, self.stored = precision, embed is not None
+        self.embed = embed or (lambda prompts: backbone.encode_prompts(list(prompts)))
         backbone.prepare_sampling()
         self.networks = [Network(backbone, method, device, precision)]
         """The fine-tuned one, and others that a guidance compares it with."""
@@ -79,6 +81,14 @@ class Sampler:
         if self.precision == "float32":
             # not the transformer's own `to`, which warns of precision being lowered; this raises it
             torch.nn.Module.to(transformer, self.device, self.dtype)
+
+    def _near(self, prompts: Sequence[str], latents: torch.Tensor) -> PromptEmbeddings:
+        """Embeddings of prompts beside the latents; of stored ones each distinct one is copied once."""
+        if not self.stored:
+            return self.embed(prompts).to(latents)
+        distinct = list(dict.fromkeys(prompts))
+        rows = torch.tensor([distinct.index(prompt) for prompt in prompts])
+        return self.embed(distinct).to(latents)[sent(rows, latents.device)]
 
     @torch.no_grad()
     def __call__(
@@ -107,14 +117,13 @@ class Sampler:
         """The latents (B, ...) of the images, before they are decoded."""
         latents = noise.to(self.device, self.dtype)
         labels = labels.to(self.device)
-        conditional = self.embed(prompts).to(latents)
-        null = self.embed([""] * len(prompts)).to(latents)
+        conditional, null = (self._near(each, latents) for each in (prompts, [""] * len(prompts)))
         model = Model(self.networks[0], self.backbone.objective, labels, conditional, null)
         scheduler = self.backbone.scheduler(steps, self.device)
         times = self.backbone.objective.levels(scheduler).to(latents)[:, None]
         times = times.expand(-1, len(latents))  # descends from 1 to 0; (steps + 1, B)
         memory: dict[str, torch.Tensor] = {}
-        for index, timestep in enumerate(scheduler.timesteps):
+        for index, timestep in enumerate(scheduler.timesteps.cpu()):  # read once, rather than at every step
             step = SamplingStep(index, steps, times[index], times[index + 1], memory, generators or [])
             prediction = self.guidance.predict(model, latents, step)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0].to(self.dtype)

@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue, model_validator
 from grasp_bench.contracts.recipe import ParameterKind
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import Skip
+from grasp_bench.processes import sent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,8 +115,8 @@ class Batch:
     step_size: int | None = None
     """How many samples the whole step has; None where these are all of them."""
     embed: Callable[[Sequence[str]], PromptEmbeddings] | None = None
-    """Prompts of classes, or "" for the null condition, → their embeddings on the CPU; None where none are stored, and
-    the backbone encodes them."""
+    """Prompts of classes, or "" for the null condition, → their embeddings beside the latents; None where none are
+    stored, and the backbone encodes them."""
 
     def draw(self, make: Callable[[int, torch.Generator], torch.Tensor]) -> torch.Tensor:
         """The rows of these samples, (B, ...), of what ``make`` draws from a generator for all samples of the step.
@@ -125,7 +126,7 @@ class Batch:
         the device of the latents.
         """
         drawn = make(self.step_size or len(self.ids), self.generator.clone_state())
-        return drawn[self.offset : self.offset + len(self.ids)].to(self.latents.device)
+        return sent(drawn[self.offset : self.offset + len(self.ids)], self.latents.device)
 
     def split(self, parts: int) -> list[Batch]:
         """``parts`` batches of equal size, for a step whose gradient is accumulated."""

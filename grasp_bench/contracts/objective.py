@@ -131,6 +131,7 @@ class VariancePreserving(Objective):
         self.signal, self.noise = squares.sqrt(), (1 - squares).sqrt()  # (K,)
         self.shares = self.noise / (self.signal + self.noise)  # ascending
         self.velocity = velocity
+        self._placed: dict[torch.device, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
     @classmethod
     def of(cls, scheduler: Any) -> Self:
@@ -172,7 +173,7 @@ class VariancePreserving(Objective):
 
     def clock(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Indices of the schedule's steps: int64 (B,)."""
-        shares = self.shares.to(timesteps.device)
+        shares, _, _ = self._on(timesteps.device)
         above = torch.searchsorted(shares, timesteps.double().contiguous()).clamp(1, len(shares) - 1)
         return above - (timesteps - shares[above - 1] < shares[above] - timesteps).long()
 
@@ -182,8 +183,15 @@ class VariancePreserving(Objective):
 
     def _amplitudes(self, timesteps: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """a and s at ``timesteps``, to be multiplied with ``like``."""
-        steps = self.clock(timesteps).cpu()
-        return _broadcast(self.signal[steps], like), _broadcast(self.noise[steps], like)
+        _, signal, noise = self._on(timesteps.device)
+        steps = self.clock(timesteps)
+        return _broadcast(signal[steps], like), _broadcast(noise[steps], like)
+
+    def _on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Shares and amplitudes a and s of every step on a device, copied there once."""
+        if device not in self._placed:
+            self._placed[device] = (self.shares.to(device), self.signal.to(device), self.noise.to(device))
+        return self._placed[device]
 
 
 def _broadcast(timesteps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,8 @@ from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.contracts.study import LatentSource
 from grasp_bench.contracts.task import Split
 from grasp_bench.data.order import DataOrder
-from grasp_bench.processes import ALONE, Processes
+from grasp_bench.processes import ALONE, Processes, sent
+from grasp_bench.run.training.prompts import NearPrompts
 
 
 class Batches:
@@ -43,13 +44,13 @@ class Batches:
         ``clusters`` (n,) are the method's :meth:`~grasp_bench.contracts.method.Method.training_clusters`.
         """
         self.spec, self.split, self.backbone = spec, split, backbone
-        self.latents, self.embed, self.device = latents, embed, device
+        self.latents, self.device = latents, device
+        self.prompts = NearPrompts(embed, split.prompts, device)
         self.rows = processes.rows(spec.budget.batch_size)
         weights = None if class_weights is None else class_weights[split.labels]
         self.order = DataOrder(spec.task.name, spec.seed, len(split), spec.budget.batch_size, weights)
         self.loss_weights = None if loss_weights is None else torch.from_numpy(loss_weights)
         self.clusters = None if clusters is None else torch.from_numpy(clusters)
-        self.null = embed([""])
         self.reader = ThreadPoolExecutor(1)
         self.ahead: dict[int, Future[Batch]] = {}
 
@@ -76,38 +77,45 @@ class Batches:
         if self.spec.budget.horizontal_flip:
             digest.update(mirrored.data)
 
-        latents = self.latents.read(indices[rows], mirrored[rows]).to(self.device)
-        noise, timesteps, dropped = noise[rows].to(latents), timesteps[rows].to(latents), dropped[rows]
+        latents = self._sent(self.latents.read(indices[rows], mirrored[rows]))
+        dtype = latents.dtype
+        noise, timesteps, dropped = self._sent(noise[rows].to(dtype)), timesteps[rows].to(dtype), dropped[rows]
         labels = torch.from_numpy(self.split.labels[indices[rows]])
-        prompts = self.embed([self.split.prompts[index] for index in indices[rows]]).where(~dropped, self.null)
+        prompts = [
+            "" if gone else self.split.prompts[index]
+            for index, gone in zip(indices[rows], dropped.tolist(), strict=True)
+        ]
         return Batch(
             ids=ids[rows],
             latents=latents,
             noise=noise,
-            noisy=objective.add_noise(latents, noise, timesteps),
+            noisy=objective.add_noise(latents, noise, timesteps),  # timesteps that are on the CPU can be looked up
             target=objective.target(latents, noise, timesteps),
             condition=Condition(
-                labels=labels.to(latents.device),
-                dropped=dropped.to(latents.device),
-                prompts=prompts.to(latents),
-                timesteps=timesteps,
-                clusters=None if self.clusters is None else self.clusters[indices[rows]].to(latents.device),
+                labels=self._sent(labels),
+                dropped=self._sent(dropped),
+                prompts=self.prompts(prompts, dtype),
+                timesteps=self._sent(timesteps),
+                clusters=None if self.clusters is None else self._sent(self.clusters[indices[rows]]),
             ),
             generator=seeds.generator("method", task, seed, step),
             digest=digest.digest(),
             weights=self._weights(labels, timesteps),
             offset=rows.start,
             step_size=size,
-            embed=self.embed,
+            embed=lambda prompts: self.prompts(prompts, dtype),
         )
 
     def _weights(self, labels: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor | None:
         """Return what losses are multiplied by, (B,): the objective's weights times those of the classes."""
-        by_time = self.backbone.objective.weights(timesteps)
-        if self.loss_weights is None:
-            return by_time
-        by_class = self.loss_weights[labels].to(timesteps)
-        return by_class if by_time is None else by_class * by_time
+        weights = self.backbone.objective.weights(timesteps)
+        if self.loss_weights is not None:
+            by_class = self.loss_weights[labels].to(timesteps)
+            weights = by_class if weights is None else by_class * weights
+        return None if weights is None else self._sent(weights)
+
+    def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        return sent(tensor, self.device)
 
     def _mirrored(self, step: int) -> np.ndarray:
         size = self.spec.budget.batch_size
