@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -12,6 +13,22 @@ from grasp_bench.contracts.spec import Precision
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """A context in which the transformer computes in ``precision``."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def quick_products(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Inside the block, float32 products on a GPU are made of TF32 factors where ``precision`` is float32.
+
+    They are several times quicker, and about as exact as bfloat16's with float32's range. Nothing changes on the CPU,
+    in bfloat16, in float64, or after the block, so features and scores are computed in full.
+    """
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda" and precision == "float32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def store_frozen(transformer: torch.nn.Module, precision: Precision) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grasp_bench.checked import find_checked, remove_checked, save_checked, undamaged
 from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
@@ -13,6 +15,9 @@ from grasp_bench.io import read_tensors
 from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import FEATURES
 from grasp_bench.run.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
 
 AT_ONCE = 1000  # images whose features are extracted at a time
 PART = "part"
@@ -44,15 +49,29 @@ def identity(extractor: Extractor) -> dict[str, str] | None:
     return extractor.identity if isinstance(extractor, PretrainedExtractor) else None
 
 
+@contextmanager
+def on_device(extractor: Extractor, device: torch.device) -> Iterator[Extractor]:
+    """Keep an extractor on the device inside the block only: it is loaded long before, and takes memory there."""
+    movable = isinstance(extractor, PretrainedExtractor)
+    try:
+        yield extractor.to(str(device)) if movable else extractor
+    finally:
+        if movable:
+            extractor.to("cpu")
+
+
 def _extract(context: Context, folder: Path, split: Split) -> None:
     """Leave the features of a split in ``folder``, in parts (n, d), of which one is in memory at a time."""
     import numpy as np
     import torch
 
-    processes, progress, extractor = context.processes, context.progress, context.extractor
+    processes, progress = context.processes, context.progress
     parts = np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE))
     done = processes.first_says(lambda: [number for number, _ in undamaged(folder, PART, progress.say)])
-    with progress.task("features", len(split), sum(len(parts[number]) for number in done)) as advance:
+    with (
+        on_device(context.extractor, context.device) as extractor,
+        progress.task("features", len(split), sum(len(parts[number]) for number in done)) as advance,
+    ):
         for number in processes.share([number for number in range(len(parts)) if number not in done]):
             features = extractor.features(split.read(parts[number]))
             save_checked(folder, PART, number, {"features": torch.from_numpy(np.ascontiguousarray(features))})

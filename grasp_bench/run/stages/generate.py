@@ -24,12 +24,16 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
 
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
     """Leave in ``folder`` the images, and none of the batches that they were made in."""
+    from grasp_bench.precision import quick_products
     from grasp_bench.run.generation import KIND, generate
 
     plan, processes, batch_size = context.plan, context.processes, context.options.batch_size
     if not processes.first_says((folder / GENERATE_SUMMARY).exists):
         plan.guidance.prepare(context.workshop(), upstream.get("guide"))
-        generate(plan.spec, _sampled_with(plan), context.sampler, folder, batch_size, processes, context.progress)
+        sampler, precision = context.sampler, plan.trained_on.spec.budget.precision
+        with quick_products(precision, context.device):
+            generate(plan.spec, _sampled_with(plan), sampler, folder, batch_size, processes, context.progress)
+        del sampler
         del context.sampler  # second networks take memory
     if processes.is_first:
         remove_checked(folder, KIND)

@@ -22,10 +22,13 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs | None:
 
 
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
+    from grasp_bench.precision import quick_products
+
     workshop = context.workshop()
     _ = workshop.data()  # a stage of its own, which the first process may not open alone
     if context.processes.is_first:
-        context.plan.guidance.learn(workshop, folder)
+        with quick_products(context.plan.trained_on.spec.budget.precision, context.device):
+            context.plan.guidance.learn(workshop, folder)
 
 
 STAGE = Stage("guide", 1, ("prepare", "prompts", "train"), _inputs, _build, compared=False)

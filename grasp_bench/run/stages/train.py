@@ -34,6 +34,7 @@ def _train(context: Context, folder: Path) -> None:
     """Fine-tune the run's method, and leave weights, log and summary in ``folder``."""
     import numpy as np
 
+    from grasp_bench.precision import quick_products
     from grasp_bench.run.training import loop
     from grasp_bench.run.training.batches import Batches
     from grasp_bench.run.training.trackers import tracking
@@ -58,7 +59,11 @@ def _train(context: Context, folder: Path) -> None:
         plan.method.training_clusters(split),
     )
     trackers = options.work_dir / "trackers"
-    with tracking(options.trackers, trackers, plan.title, plan.spec.model_dump(mode="json")) as log:
+    precision = plan.spec.budget.precision
+    with (
+        quick_products(precision, context.device),
+        tracking(options.trackers, trackers, plan.title, plan.spec.model_dump(mode="json")) as log,
+    ):
         loop.train(context, added, batches, folder, log)
     del context.backbone  # it may be compiled, in shards or in half precision: images are made by a fresh one
 
