@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 CANCELLED = 130  # what a shell reports for Ctrl-C
-PATIENCE = timedelta(days=7)  # the others wait while the first one lists a large download
+PATIENCE = timedelta(hours=1)  # whatever the first one does alone for longer is waited for by looking at files
 DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 T = TypeVar("T")
 
@@ -53,7 +53,8 @@ class Processes:
         if self.count > 1:
             import torch.distributed
 
-            torch.distributed.barrier()
+            with _patient(self.index):
+                torch.distributed.barrier()
 
     def first_says(self, decide: Callable[[], T]) -> T:
         """What ``decide`` returns in the first process, in every process. It must be plain data."""
@@ -62,8 +63,24 @@ class Processes:
         import torch.distributed
 
         said = [decide() if self.is_first else None]
-        torch.distributed.broadcast_object_list(said)
+        with _patient(self.index):
+            torch.distributed.broadcast_object_list(said)
         return said[0]  # type: ignore[return-value] # what the first process put there
+
+
+@contextmanager
+def _patient(index: int) -> Iterator[None]:
+    """Turn a timeout inside the block into a :class:`UserError`; NCCL ends the process itself, with a message."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("time(d ?)?-?out", str(error), re.IGNORECASE):
+            raise
+        minutes = PATIENCE.total_seconds() / 60
+        raise UserError(
+            f"process {index} has waited {minutes:g} minutes for the others: one of them hangs, has ended, or waits "
+            "for another run. Its output says which; then repeat the command, which goes on from what is finished."
+        ) from error
 
 
 ALONE = Processes()

@@ -64,6 +64,12 @@ def run(
         ),
     ] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the transformer for training.")] = False,
+    verify_stages: Annotated[
+        bool,
+        typer.Option(
+            "--verify-stages", help="Compare the hashes of finished stages, also of files that seem unchanged."
+        ),
+    ] = False,
     tracker: Annotated[
         list[str], typer.Option(help="Also log to tensorboard, wandb, mlflow, trackio, …; repeatable.")
     ] = [],  # noqa: B006 # as above
@@ -99,6 +105,7 @@ def run(
         shared.parts(accumulate),
         shard,
         compile,
+        verify_stages,
         tuple(dict.fromkeys(tracker)),
     )
     plans = [

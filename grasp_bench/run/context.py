@@ -55,6 +55,8 @@ class Options:
     """Whether several processes hold shares of the pretrained weights rather than copies."""
     compile: bool = False
     """Whether the transformer is compiled for training."""
+    verify_stages: bool = False
+    """Whether files of finished stages are read and their hashes compared, also where size and time are as recorded."""
     trackers: tuple[str, ...] = ()
     """Experiment trackers beside the training log."""
 
@@ -116,7 +118,7 @@ class Context:
     ) -> None:
         self.plan, self.options, self.device, self.progress, self.processes = plan, options, device, progress, processes
         self.stages, self.inputs = stages, stage_inputs(stages, plan)
-        self.store = Store(options.work_dir, progress.say, processes)
+        self.store = Store(options.work_dir, progress.say, processes, options.verify_stages)
         self.classes = plan.task.classes()
         self._folders: dict[str, Path] = {}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from grasp_bench.checked import save_checked, undamaged
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.errors import UserError
-from grasp_bench.io import write_json, write_tensors
+from grasp_bench.io import write_json, written_whole
 from grasp_bench.processes import Processes
 from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
@@ -91,6 +92,25 @@ def _sample(
     return sampler(noise, list(prompts), torch.tensor(known), steps, streams)
 
 
+def _write_images(path: Path, images: Iterable[torch.Tensor], shape: tuple[int, ...], labels: torch.Tensor) -> None:
+    """Write ``images`` (n, *shape) in uint8 and ``labels`` int64 (n,) as safetensors, one image at a time."""
+    count, start = len(labels), labels.nbytes
+    entries = {
+        "labels": {"dtype": "I64", "shape": [count], "data_offsets": [0, start]},
+        "images": {
+            "dtype": "U8",
+            "shape": [count, *shape],
+            "data_offsets": [start, start + count * math.prod(shape)],
+        },
+    }
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    with written_whole(path) as file:
+        file.write(len(header).to_bytes(8, "little") + header + labels.numpy().tobytes())
+        for image in images:
+            file.write(image.contiguous().numpy().data)
+
+
 def _check_spent(spec: RunSpec, steps: int, evaluations: float) -> None:
     """Refuse more ``evaluations`` an image than the budget has: what is compared at equal numbers would not be."""
     limit = spec.budget.evaluations
@@ -102,11 +122,20 @@ def _check_spent(spec: RunSpec, steps: int, evaluations: float) -> None:
 
 
 def _collect(folder: Path, labels: torch.Tensor, progress: Progress) -> None:
-    """Write all images as one file, and what they cost."""
+    """Write all images as one file, and what they cost. Batches are mapped, so no more than a few are in memory.
+
+    Raises :class:`UserError` where images are missing, as when the files of another process are not seen here yet.
+    """
     batches = [batch for _, batch in undamaged(folder, KIND, progress.say)]
-    order = torch.cat([batch["numbers"] for batch in batches]).argsort()
-    images = torch.cat([batch["images"] for batch in batches])[order]
-    write_tensors(folder / IMAGES, {"images": images, "labels": labels})
+    places = {number: (batch, row) for batch in batches for row, number in enumerate(batch["numbers"].tolist())}
+    if missing := sorted(set(range(len(labels))).difference(places)):
+        raise UserError(
+            f"{folder}: {len(missing)} of {len(labels)} images are not there, the first one number {missing[0]}: their "
+            "files are damaged, or those of another process are not seen on this machine yet. Repeat the command, "
+            "which makes those that are missing."
+        )
+    rows = (batch["images"][row] for batch, row in map(places.__getitem__, range(len(labels))))
+    _write_images(folder / IMAGES, rows, tuple(batches[0]["images"].shape[1:]), labels)
     spent = {name: torch.stack([batch[name] for batch in batches]) for name in SPENT}
     total = {name: each.sum().item() for name, each in spent.items()}
     counted = int(spent["flops_per_image"].argmax())  # the batch in which operations were

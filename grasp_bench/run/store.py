@@ -18,19 +18,22 @@ from grasp_bench.processes import ALONE, Processes
 
 MANIFEST = "stage.json"
 POLL_SECONDS = 0.5
+SETTLED = 2_000_000_000  # nanoseconds; some file systems count time in units of two seconds
 
 
 class Store:
     """The finished and unfinished stages under a work folder, ``<root>/<stage>/<key>``.
 
     ``say`` is told what a user should know: that another process is waited for, or that a damaged folder was moved
-    aside. All ``processes`` of a run must call :meth:`run` for the same stages in the same order.
+    aside. All ``processes`` of a run must call :meth:`run` for the same stages in the same order. With ``verify`` every
+    file of a finished stage is read and its hash compared; otherwise only of files whose size, time of change or inode
+    are not those that were recorded when the stage was finished.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None], processes: Processes = ALONE) -> None:
-        self.root = root
-        self.say = say
-        self.processes = processes
+    def __init__(
+        self, root: Path, say: Callable[[str], None], processes: Processes = ALONE, verify: bool = False
+    ) -> None:
+        self.root, self.say, self.processes, self.verify = root, say, processes, verify
 
     def run(
         self, name: str, inputs: dict[str, JsonValue], build: Callable[[Path], None], together: bool = False
@@ -52,22 +55,25 @@ class Store:
                     with writing(partial):
                         partial.mkdir(parents=True, exist_ok=True)
                     build(partial)
-                self.processes.wait()
+                if together:
+                    self.processes.wait()
                 if self.processes.is_first:
                     _seal(partial, {"stage": name, "inputs": inputs})
                     with writing(final):
                         partial.replace(final)
                         sync_folder(final.parent)
+                elif not together:
+                    _wait_for(final)
         self.processes.wait()
         return final
 
     def is_finished(self, name: str, inputs: dict[str, JsonValue]) -> bool:
         """Return whether the stage is finished and undamaged."""
-        return self.processes.first_says(lambda: _damaged(self.folder(name, inputs)) == [])
+        return self.processes.first_says(lambda: _damaged(self.folder(name, inputs), self.verify) == [])
 
     def _is_missing(self, final: Path) -> bool:
         """Move a damaged folder of the stage aside, and return whether the stage has to be built."""
-        if damaged := _damaged(final):
+        if damaged := _damaged(final, self.verify):
             aside = move_aside(final)
             self.say(f"{damaged[0]} is damaged; its folder was moved to {aside.name}, and the stage is recomputed")
         return not final.exists()
@@ -108,20 +114,55 @@ def _seal(folder: Path, manifest: dict[str, JsonValue]) -> None:
     """Remove files that a killed call left half written, and write the manifest of the others."""
     for path in folder.glob(".*.tmp"):
         path.unlink()
-    files: JsonValue = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
-    write_json(folder / MANIFEST, manifest | {"files": files})
+    paths = [path for path in sorted(folder.iterdir()) if path.name != MANIFEST]
+    files: JsonValue = {path.name: file_digest(path) for path in paths}
+    settled = _now(folder) - SETTLED
+    # of a file that changed just now, a further change might show the same time
+    seen: JsonValue = {path.name: _seen(path) for path in paths if path.stat().st_mtime_ns < settled}
+    write_json(folder / MANIFEST, manifest | {"files": files, "seen": seen})
 
 
-def _damaged(folder: Path) -> list[Path] | None:
+def _now(folder: Path) -> int:
+    """Return the time in nanoseconds by the clock that stamps files in ``folder``, which may be a server's."""
+    probe = folder / f".now.{os.getpid()}.tmp"
+    with writing(probe):
+        probe.touch()
+        stamped = probe.stat().st_mtime_ns
+        probe.unlink()
+    return stamped
+
+
+def _seen(path: Path) -> list[JsonValue]:
+    """Return what changes with a file: its size, time of change and inode."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ino]
+
+
+def _damaged(folder: Path, verify: bool) -> list[Path] | None:
     """Return the files of a finished stage that have changed or are missing; None where there is no finished stage."""
     if not folder.exists():
         return None
     try:
-        files: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files: dict[str, str] = manifest["files"]
         paths = {folder / name: expected for name, expected in files.items()}
+        seen: dict[str, list[JsonValue]] = {} if verify else dict(manifest.get("seen", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [folder / MANIFEST]
-    return [path for path, expected in paths.items() if not path.exists() or file_digest(path) != expected]
+    return [path for path, expected in paths.items() if not _is_sound(path, expected, seen.get(path.name))]
+
+
+def _is_sound(path: Path, expected: str, seen: list[JsonValue] | None) -> bool:
+    return path.exists() and ((seen is not None and _seen(path) == seen) or file_digest(path) == expected)
+
+
+def _wait_for(final: Path) -> None:
+    """Wait until the first process has built a stage alone, however long it takes, without keeping a GPU busy.
+
+    A launcher ends this process where the first one fails.
+    """
+    while not final.exists():
+        time.sleep(POLL_SECONDS)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -1,4 +1,5 @@
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,11 @@ import torch
 from helpers import runs
 
 from grasp_bench import sampling as generate
+from grasp_bench.checked import save_checked
 from grasp_bench.contracts.record import read_record
+from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors
+from grasp_bench.run import generation
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.pipeline import Pipeline
 
@@ -109,3 +113,38 @@ def test_an_image_that_is_no_number_is_never_shown_as_a_black_one(finished, tmp_
         runs.finish(folder, runs.small())
     (path,) = (folder / "results").rglob("record.json")
     assert read_record(path).status == "failed"
+
+
+def test_images_are_collected_without_holding_them_and_as_safetensors_has_them(tmp_path):
+    from safetensors.torch import load_file
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (40, 3, 128, 128), generator=generator, dtype=torch.uint8)  # 1.9 MB
+    order = torch.randperm(40, generator=generator)
+    for numbers in order.split(7):
+        costs = {name: torch.tensor(1.0, dtype=torch.float64) for name in generation.SPENT}
+        batch = {"numbers": numbers, "images": images[numbers], **costs}
+        save_checked(tmp_path, generation.KIND, int(numbers[0]), batch)
+    tracemalloc.start()
+    generation._collect(tmp_path, torch.arange(40), runs.Listener())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    found = load_file(tmp_path / IMAGES)
+    assert torch.equal(found["images"], images)
+    assert torch.equal(found["labels"], torch.arange(40))
+    assert peak < images.nbytes / 4
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_images_that_are_not_there_are_said_rather_than_left_out(tmp_path, damaged):
+    for start in (0, 10, 20):
+        costs = {name: torch.tensor(1.0, dtype=torch.float64) for name in generation.SPENT}
+        images = torch.zeros(10, 1, 8, 8, dtype=torch.uint8)
+        path = save_checked(
+            tmp_path, generation.KIND, start, {"numbers": torch.arange(start, start + 10), "images": images, **costs}
+        )
+        if start == 10:
+            runs.flip_a_byte(path) if damaged else path.unlink()
+    with pytest.raises(UserError, match=r"10 of 30 images are not there, the first one number 10: .* Repeat"):
+        generation._collect(tmp_path, torch.arange(30), runs.Listener())
+    assert not (tmp_path / IMAGES).exists()

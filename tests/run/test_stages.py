@@ -8,6 +8,8 @@ from helpers import runs
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest, write_json
+from grasp_bench.processes import Processes
+from grasp_bench.run import store
 from grasp_bench.run.files import WEIGHTS
 from grasp_bench.run.store import MANIFEST, Store, stage_key
 
@@ -87,6 +89,74 @@ def test_a_damaged_stage_is_named_moved_aside_and_built_again(tmp_path, name, da
     damage(folder / name)
     stages.run("work", INPUTS, build)
     assert folder.with_name(f"{folder.name}.corrupt-2").is_dir()
+
+
+def settled(patch) -> None:
+    """Seal at once, as if files had been written long before."""
+    patch.setattr(store, "_now", lambda folder: 2**62)
+
+
+def test_files_that_are_as_they_were_sealed_are_not_read_unless_asked(tmp_path, monkeypatch):
+    settled(monkeypatch)
+    folder = Store(tmp_path, no_news).run("work", INPUTS, build)
+    assert json.loads((folder / MANIFEST).read_text())["seen"].keys() == {"a.json", "b.json"}
+    read = []
+    monkeypatch.setattr(store, "file_digest", lambda path: read.append(path.name) or file_digest(path))
+    assert Store(tmp_path, no_news).is_finished("work", INPUTS)
+    assert read == []
+    assert Store(tmp_path, no_news, verify=True).is_finished("work", INPUTS)
+    assert read == ["a.json", "b.json"]
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_bits_that_turn_unseen_are_found_by_a_full_check_alone(tmp_path, monkeypatch, verify):
+    settled(monkeypatch)
+    folder = Store(tmp_path, no_news).run("work", INPUTS, build)
+    before = (folder / "b.json").stat()
+    runs.flip_a_byte(folder / "b.json")
+    os.utime(folder / "b.json", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Store(tmp_path, no_news, verify=verify).is_finished("work", INPUTS) is not verify
+
+
+@pytest.mark.parametrize("damage", [runs.flip_a_byte, runs.truncate, lambda path: path.unlink()])
+def test_a_change_after_the_sealing_is_seen(tmp_path, monkeypatch, damage):
+    settled(monkeypatch)
+    folder = Store(tmp_path, no_news).run("work", INPUTS, build)
+    os.utime(folder / "b.json", ns=(0, 0))  # another time, and the same bytes: as when folders are copied
+    assert Store(tmp_path, no_news).is_finished("work", INPUTS)
+    damage(folder / "b.json")
+    assert not Store(tmp_path, no_news).is_finished("work", INPUTS)
+
+
+def test_a_file_that_changed_just_before_the_sealing_is_always_read(tmp_path):
+    folder = Store(tmp_path, no_news).run("work", INPUTS, build)
+    assert json.loads((folder / MANIFEST).read_text())["seen"] == {}
+
+
+def test_stages_that_were_sealed_before_are_read(tmp_path):
+    folder = Store(tmp_path, no_news).run("work", INPUTS, build)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["seen"]
+    write_json(folder / MANIFEST, manifest)
+    assert Store(tmp_path, no_news).run("work", INPUTS, no_build) == folder
+    runs.flip_a_byte(folder / "a.json")
+    assert not Store(tmp_path, no_news).is_finished("work", INPUTS)
+
+
+def test_the_others_look_for_what_the_first_builds_alone(tmp_path, monkeypatch):
+    others = Store(tmp_path, no_news, Processes(1, 2))
+    monkeypatch.setattr(Processes, "wait", lambda self: None)
+    monkeypatch.setattr(Processes, "first_says", lambda self, decide: decide())
+    slept = []
+
+    def first(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            others.folder("work", INPUTS).mkdir(parents=True)
+
+    monkeypatch.setattr(store.time, "sleep", first)
+    assert others.run("work", INPUTS, no_build).exists()
+    assert len(slept) == 3
 
 
 def test_damaged_weights_are_trained_again(tmp_path):

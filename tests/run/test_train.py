@@ -149,7 +149,7 @@ def test_the_groups_losses_average_to_the_squared_error_whatever_a_method_adds(t
 
 
 def test_a_group_that_was_not_seen_has_no_loss():
-    loss = GroupLoss(("head", "tail"), np.array([0, 0, 1]))
+    loss = GroupLoss(("head", "tail"), np.array([0, 0, 1]), torch.device("cpu"))
     loss.add(torch.tensor([0, 1]), torch.tensor([[1.0, -1.0], [2.0, 2.0]]), torch.tensor([[0.0, 0.0], [1.0, 2.0]]))
     assert loss.read() == {"head": 0.75, "tail": None}
     assert loss.read() == {"head": None, "tail": None}
