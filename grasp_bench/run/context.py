@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -22,6 +22,7 @@ from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.io import mapped_tensor, read_tensors
 from grasp_bench.processes import Processes
 from grasp_bench.run.files import IMAGES, STUDY, WEIGHTS
+from grasp_bench.run.options import Options as Options
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.store import Store, stage_key
 
@@ -32,33 +33,6 @@ if TYPE_CHECKING:
 
 Inputs = dict[str, JsonValue]
 """What decides the outcome of a stage."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run is carried out; none of it changes a score, so none of it is part of the specification."""
-
-    results: Path
-    work_dir: Path
-    device: str = "auto"
-    batch_size: int = 100
-    """Images generated at a time."""
-    log_every: int = 50
-    """Steps between rows of the training log."""
-    checkpoint_minutes: float = 10
-    """Minutes between checkpoints of the training; 0: one with every row of the log."""
-    gradient_checkpointing: bool | Literal["auto"] = "auto"
-    """Whether activations are recomputed in the backward pass; ``auto``: where a step does not fit otherwise."""
-    accumulate: int | Literal["auto"] = "auto"
-    """Backward passes whose sum is the gradient of a training step; ``auto``: as few as fit."""
-    shard: bool = False
-    """Whether several processes hold shares of the pretrained weights rather than copies."""
-    compile: bool = False
-    """Whether the transformer is compiled for training."""
-    verify_stages: bool = False
-    """Whether files of finished stages are read and their hashes compared, also where size and time are as recorded."""
-    trackers: tuple[str, ...] = ()
-    """Experiment trackers beside the training log."""
 
 
 @dataclass(frozen=True)

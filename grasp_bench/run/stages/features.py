@@ -52,12 +52,13 @@ def identity(extractor: Extractor) -> dict[str, str] | None:
 @contextmanager
 def on_device(extractor: Extractor, device: torch.device) -> Iterator[Extractor]:
     """Keep an extractor on the device inside the block only: it is loaded long before, and takes memory there."""
-    movable = isinstance(extractor, PretrainedExtractor)
+    if not isinstance(extractor, PretrainedExtractor):
+        yield extractor
+        return
     try:
-        yield extractor.to(str(device)) if movable else extractor
+        yield extractor.to(str(device))
     finally:
-        if movable:
-            extractor.to("cpu")
+        extractor.to("cpu")
 
 
 def _extract(context: Context, folder: Path, split: Split) -> None:
