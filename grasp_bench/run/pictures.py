@@ -7,49 +7,71 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import png, write_bytes
+from grasp_bench.io import write_bytes
 
-LETTER = 0.075  # inches, width of a letter of a label of the grid
 LAYOUT = "layout"
 """Key of the PNG text that holds the layout."""
 EDGE = 64  # pixels of the longer side, after reduction
-CLASSES = 30  # rows
-PER_CLASS = 10  # columns
-
+CLASSES = 30
+"""Most classes in a picture of a run."""
+PER_CLASS = 10
+"""Most images per class in a picture of a run."""
+GAP, MARGIN, TOP = 4, 10, 36  # pixels between the grid's images, around it, and above it
+LABEL_SIZE, TITLE_SIZE = 13, 14  # pixels
 
 Sheet = dict[str, np.ndarray]
 """Class → its images, all of one size: uint8 (n, H, W, C); n may differ between classes, C is 1 or 3."""
 
 
-def write_grid(path: Path, rows: list[tuple[str, np.ndarray]], title: str) -> None:
-    """Write a PNG with one labelled row of images per class: ``rows`` of (label, uint8 (n, C, H, W))."""
-    from matplotlib.figure import Figure
+def write_grid(path: Path, rows: Sequence[tuple[str, np.ndarray]], title: str) -> None:
+    """Write a PNG with one labelled row of images per class, in time linear in the number of images.
 
+    ``rows`` are (label, uint8 (n, C, H, W)). Images are enlarged by a whole factor, or reduced, to sides of at most
+    :data:`EDGE` pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    font, heading = _font(LABEL_SIZE), _font(TITLE_SIZE)
+    labels = MARGIN + max(math.ceil(font.getlength(label)) for label, _ in rows)
     columns = max(len(images) for _, images in rows)
-    labels = max(1.8, max(len(label) for label, _ in rows) * LETTER)
-    figure = Figure(figsize=(labels + 0.6 * columns, 0.5 + 0.62 * len(rows)), dpi=100, layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for (label, images), line in zip(rows, axes, strict=True):
-        for axis in line:
-            axis.axis("off")
-        for axis, image in zip(line, images, strict=False):
-            pixels = image.transpose(1, 2, 0)
-            axis.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
-        line[0].text(-0.2, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=9)
-    figure.suptitle(title, fontsize=10)
-    write_bytes(path, png(figure))
+    width = max(labels + columns * (EDGE + GAP), math.ceil(heading.getlength(title))) + 2 * MARGIN
+    picture = Image.new("RGB", (width, TOP + len(rows) * (EDGE + GAP) + MARGIN), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.text((width // 2, TOP // 2), title, "black", heading, anchor="mm")
+    for row, (label, images) in enumerate(rows):
+        top = TOP + row * (EDGE + GAP)
+        pen.text((labels, top + EDGE // 2), label, "black", font, anchor="rm")
+        for column, image in enumerate(images):
+            tile = _enlarged(_small(image))
+            left = MARGIN + labels + column * (EDGE + GAP)
+            picture.paste(tile, (left + (EDGE - tile.width) // 2, top + (EDGE - tile.height) // 2))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
 
 
-def shown_classes(count: int) -> list[int]:
-    """Return the indices of the classes on a sheet: all of ``count``, or evenly spaced ones that fit."""
-    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, CLASSES))})
+def shown_classes(counts: Sequence[int]) -> list[int]:
+    """Return the indices of the classes in pictures: all of them, or :data:`CLASSES` where there are more.
+
+    They are evenly spaced from the class with the most training images, of which there are ``counts``, to the one with
+    the fewest.
+    """
+    ranked = sorted(range(len(counts)), key=lambda index: -counts[index])
+    ranks = {round(rank) for rank in np.linspace(0, len(counts) - 1, min(len(counts), CLASSES))}
+    return sorted(ranked[rank] for rank in ranks)
+
+
+def choice(count: int) -> str:
+    """Return what a picture's title says of the choice among ``count`` classes; nothing where all are shown."""
+    return "" if count <= CLASSES else f"; {CLASSES} of {count:,} classes, evenly spaced from most to fewest"
 
 
 def write_sheet(path: Path, rows: Mapping[str, np.ndarray]) -> None:
@@ -101,6 +123,23 @@ def _small(image: np.ndarray) -> Any:
     picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
     picture.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
     return picture
+
+
+def _enlarged(picture: Any) -> Any:
+    """Return a small picture enlarged by the largest whole factor that fits into :data:`EDGE`, pixels kept square."""
+    from PIL import Image
+
+    factor = EDGE // max(picture.size)
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+
+
+def _font(size: int) -> Any:
+    """Return the font that matplotlib brings, so that pictures are the same on every machine."""
+    import matplotlib
+    from PIL import ImageFont
+
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _cut(pixels: np.ndarray, layout: Mapping[str, Any]) -> Sheet:

@@ -34,11 +34,15 @@ def test_equal_images_make_equal_files(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_of_many_classes_some_are_shown_from_the_first_to_the_last():
-    assert pictures.shown_classes(4) == [0, 1, 2, 3]
-    shown = pictures.shown_classes(1000)
+def test_of_many_classes_some_are_shown_from_the_most_frequent_to_the_rarest():
+    assert pictures.shown_classes([3, 9, 1, 1]) == [0, 1, 2, 3]
+    counts = np.random.default_rng(0).permutation(1000).tolist()
+    shown = [counts[index] for index in pictures.shown_classes(counts)]
     assert len(shown) == pictures.CLASSES
-    assert (shown[0], shown[-1]) == (0, 999)
+    assert {0, 999} <= set(shown)
+    assert 20 < np.diff(sorted(shown)).min() <= np.diff(sorted(shown)).max() < 50
+    assert pictures.choice(30) == ""
+    assert "30 of 1,000 classes" in pictures.choice(1000)
 
 
 LAYOUTS = {

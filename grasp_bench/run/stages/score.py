@@ -13,7 +13,6 @@ from grasp_bench.run.files import FEATURES, GENERATED_SHEET, METRICS, PICTURE, P
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.stages import classify, features
 
-SHOWN = 10  # images per class in the picture
 SCORED = tuple(stage.name for stage in (*features.STAGES, *classify.STAGES))
 
 
@@ -53,26 +52,29 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
 
 
 def _write_picture(context: Context, folder: Path) -> None:
-    """Write the first generated images of every class as one picture."""
-    import numpy as np
-
-    from grasp_bench.run.pictures import write_grid
-
-    plan, images = context.plan, context.images
-    rows = [
-        (f"{info.name}  {info.group} ({info.train_count})", images.read(np.flatnonzero(images.labels == index)[:SHOWN]))
-        for index, info in enumerate(context.classes)
-    ]
-    write_grid(folder / PICTURE, rows, f"{plan.title}: class, group (training images)")
-
-
-def _write_sheets(context: Context, folder: Path) -> None:
-    """Write images of some classes, generated and held-out real ones, which a page shows beside other methods'."""
+    """Write the first generated images of every class, or of a choice of many classes, as one picture."""
     import numpy as np
 
     from grasp_bench.run import pictures
 
-    chosen = {index: context.classes[index].name for index in pictures.shown_classes(len(context.classes))}
+    plan, images, classes = context.plan, context.images, context.classes
+    rows = []
+    for index in pictures.shown_classes([info.train_count for info in classes]):
+        info = classes[index]
+        chosen = np.flatnonzero(images.labels == index)[: pictures.PER_CLASS]
+        rows.append((f"{info.name}  {info.group} ({info.train_count})", images.read(chosen)))
+    title = f"{plan.title}: class, group (training images){pictures.choice(len(classes))}"
+    pictures.write_grid(folder / PICTURE, rows, title)
+
+
+def _write_sheets(context: Context, folder: Path) -> None:
+    """Write images of the same classes, generated and held-out real ones, which a page shows beside other methods'."""
+    import numpy as np
+
+    from grasp_bench.run import pictures
+
+    classes = context.classes
+    chosen = {index: classes[index].name for index in pictures.shown_classes([each.train_count for each in classes])}
     for name, split in ((GENERATED_SHEET, context.images), (REAL_SHEET, context.data.test)):
         found = {index: np.flatnonzero(split.labels == index)[: pictures.PER_CLASS] for index in chosen}
         rows = {chosen[index]: split.read(indices) for index, indices in found.items() if len(indices)}
