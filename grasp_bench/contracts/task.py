@@ -236,4 +236,5 @@ class Task(Generic[C_co]):
         """The index of each class's group in ``groups``: (classes,)."""
         import numpy as np
 
-        return np.array([self.groups.index(info.group) for info in self.classes()])
+        position = {group: index for index, group in enumerate(self.groups)}
+        return np.array([position[info.group] for info in self.classes()])

@@ -45,10 +45,15 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
     scores, tables = score_run(plan.task, plan.spec.task.name, given, plan.metrics)
     for name, table in tables.items():
         write_bytes(folder / name, table.encode())
-    _write_picture(context, folder)
-    if not plan.private:
-        _write_sheets(context, folder)
+    write_pictures(context, folder)
     write_json(folder / METRICS, [score.model_dump(mode="json") for score in scores])
+
+
+def write_pictures(context: Context, folder: Path) -> None:
+    """Write a picture of the generated images, and for a page sheets of them and of real ones where these may be."""
+    _write_picture(context, folder)
+    if not context.plan.private:
+        _write_sheets(context, folder)
 
 
 def _write_picture(context: Context, folder: Path) -> None:
