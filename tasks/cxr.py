@@ -9,6 +9,7 @@ from pydantic import Field
 from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
 from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
 from grasp_bench.data.cxr_lt import HEAD_ABOVE, TAIL_BELOW, phrase
+from grasp_bench.data.fit import Fit
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 
 
@@ -38,6 +39,7 @@ class CxrTask(ImageTask[C_co]):
 
     Config: ClassVar[type[TaskSettings]] = CxrSettings
     healthy = ("No Finding",)
+    fit = Fit("pad", draft=True)  # a crop would cut off lungs
     backbone = "tiny-sd3-32"
     guidance = "cfg"
     classifier = ClassifierRecipe(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
 from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
+from grasp_bench.data.fit import Fit
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.data.imagenet_lt import HEAD_ABOVE, TAIL_BELOW
 from grasp_bench.errors import UserError
@@ -33,7 +34,7 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
     """ImageNet-LT: 115,846 training photographs of 1,000 classes, from 1,280 images to 5"""
 
     Config: ClassVar[type[TaskSettings]] = ImageNetSettings
-    version = "1"
+    version = "2"
     source = (
         "ILSVRC 2012 (Russakovsky et al. 2015; image-net.org, or Kaggle's imagenet-object-localization-challenge): for "
         "non-commercial research and education, by registration. Splits: ImageNet-LT (Liu et al., CVPR 2019), its "
@@ -46,6 +47,7 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
     )
     backbone = "tiny-sd3-32"
     guidance = "cfg"
+    fit = Fit(draft=True)
     classifier = ClassifierRecipe(
         network="timm:resnet50",
         epochs=90,
@@ -54,6 +56,7 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
         augmentation=("flip", "crop"),
         class_weights="balanced",
         patience=20,
+        resolution=224,
     )
     budgets = by_name(
         budget(STANDARD, steps=50_000, batch_size=128, warmup_steps=500, images_per_class=50, num_inference_steps=30),

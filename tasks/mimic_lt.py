@@ -42,7 +42,7 @@ class MimicLT(CxrTask[MimicSettings]):
     """MIMIC-CXR-LT, single label: 87,493 training X-rays of 19 classes, from 53,260 images to 12; credentialed data"""
 
     Config: ClassVar[type[TaskSettings]] = MimicSettings
-    version = "1"
+    version = "2"
     source = (
         "MIMIC-CXR-JPG 2.0.0 (Johnson et al. 2019, PhysioNet, doi 10.13026/8360-t248): for credentialed users who "
         "signed its data use agreement, which forbids sharing images, reports and identifiers; ask what it says of "

@@ -41,7 +41,7 @@ class NihLTGen(NihTask[GeneratedCxrSettings]):
     """NIH-CXR-LT, single label: 68,058 training X-rays of 20 classes, from 45,439 images to 7; free to download"""
 
     Config: ClassVar[type[TaskSettings]] = GeneratedCxrSettings
-    version = "1"
+    version = "2"
     layout = f"{NihTask.layout}; for view=true, Data_Entry_2017_v2020.csv there"
 
     def listing(self) -> Listing:
@@ -62,7 +62,7 @@ class NihLT(NihTask[NihSettings]):
     """Downstream: a generator fine-tuned on mimic-lt makes the 13 classes that NIH-CXR-LT shares with it"""
 
     Config: ClassVar[type[TaskSettings]] = NihSettings
-    version = "1"
+    version = "2"
 
     @property
     def generator(self) -> str:

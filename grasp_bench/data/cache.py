@@ -15,7 +15,8 @@ from numpy.lib import format as npy
 from pydantic import JsonValue
 
 from grasp_bench.data.check import too_few_bytes
-from grasp_bench.data.decode import UnreadableError, decode, resize
+from grasp_bench.data.decode import CROP, UnreadableError, read_image
+from grasp_bench.data.fit import Fit
 from grasp_bench.data.images import WORKERS
 from grasp_bench.data.manifest import Manifest
 from grasp_bench.errors import UserError
@@ -67,18 +68,18 @@ class Cache:
 
 
 class PixelReader:
-    """Images of a manifest as uint8 ``shape`` (C, H, W): from ``cache`` where there is one, else from the files.
+    """Images of a manifest as uint8 ``shape`` (C, H, W) by ``fit``, from ``cache`` where there is one, else from files.
 
     Raises :class:`UserError` when ``cache`` is of another manifest or shape.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, shape: Shape, cache: Cache | None) -> None:
+    def __init__(self, root: Path, manifest: Manifest, shape: Shape, cache: Cache | None, fit: Fit = CROP) -> None:
         if cache and (cache.fingerprint, cache.shape) != (manifest.fingerprint, shape):
             raise UserError(
                 f"{cache.folder}: holds other images, or images of {cache.shape} where {shape} are expected. Delete it "
                 "and run `grasp-bench prepare` with --cache again."
             )
-        self._root, self._shape, self._cache = root, shape, cache
+        self._root, self._shape, self._cache, self._fit = root, shape, cache, fit
         self._paths, self._sizes, self._where = map(manifest.column, ("path", "bytes", "where"))
 
     def read(self, indices: np.ndarray) -> np.ndarray:
@@ -101,7 +102,7 @@ class PixelReader:
             size = path.stat().st_size
             if size != self._sizes[row]:
                 raise UnreadableError(f"has {size:,} bytes and had {self._sizes[row]:,}")
-            return resize(decode(path), self._shape)
+            return read_image(path, self._shape, self._fit)
         except (OSError, UnreadableError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise UserError(
@@ -111,9 +112,15 @@ class PixelReader:
 
 
 def build_cache(
-    root: Path, manifest: Manifest, shape: Shape, folder: Path, workers: int, advance: Callable[[int], None]
+    root: Path,
+    manifest: Manifest,
+    shape: Shape,
+    folder: Path,
+    workers: int,
+    advance: Callable[[int], None],
+    fit: Fit = CROP,
 ) -> Cache:
-    """Write every image of ``manifest`` into ``folder``, resized to ``shape`` (C, H, W), and open it.
+    """Write every image of ``manifest`` into ``folder``, resized to ``shape`` (C, H, W) by ``fit``, and open it.
 
     A whole cache of the same images is left as it is. The files are collected in ``folder``.partial, which becomes
     ``folder`` when all are there; what an interrupted call has finished is kept. ``advance`` is called with the number
@@ -147,7 +154,7 @@ def build_cache(
     left = sum(map(len, missing.values()))
     too_few_bytes(partial, left * prod(shape))
     advance(len(manifest) - left)
-    reader = PixelReader(root, manifest, shape, None)
+    reader = PixelReader(root, manifest, shape, None, fit)
     with ThreadPoolExecutor(workers) as pool:
         for path, rows in missing.items():
             # not through a memory map: where the disk is full, the system kills a process that writes through one

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 from pydantic import Field, model_validator
 
 from grasp_bench.contracts.task import ClassInfo, Dataset, Split, Task, TaskSettings
+from grasp_bench.data.fit import Fit
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
 
@@ -48,6 +49,8 @@ class ImageTask(Task[C_co]):
     """Whether the splits are published: then equal images in two of them are reported, since users cannot fix them;
     otherwise they are an error."""
 
+    fit: ClassVar[Fit] = Fit()
+    """How images become square; another rule is another version of the task."""
     healthy: ClassVar[tuple[str, ...]] = ()
     """Classes in which the findings of the other classes are absent."""
 
@@ -115,7 +118,7 @@ class ImageTask(Task[C_co]):
 
         found = manifest.read(folder)
         with progress.task("cache", len(found)) as advance:
-            build_cache(self.data, found, shape, folder / CACHE.format(*shape), WORKERS, advance)
+            build_cache(self.data, found, shape, folder / CACHE.format(*shape), WORKERS, advance, self.fit)
 
     def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
         from grasp_bench.data import manifest
@@ -123,7 +126,8 @@ class ImageTask(Task[C_co]):
 
         found = manifest.read(folder)
         cached = folder / CACHE.format(*shape)
-        reader = PixelReader(self.data, found, shape, Cache.open(cached) if cached.exists() else None)
+        cache = Cache.open(cached) if cached.exists() else None
+        reader = PixelReader(self.data, found, shape, cache, self.fit)
         splits = {name: self._split(found, reader, name) for name in found.split_names}
         return Dataset(splits["train"], splits["validation"], splits["test"], balanced_test=splits.get("balanced-test"))
 

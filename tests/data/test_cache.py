@@ -14,7 +14,7 @@ from PIL import Image
 
 from grasp_bench.data import cache, manifest
 from grasp_bench.data.cache import Cache, PixelReader, build_cache
-from grasp_bench.data.decode import decode, resize
+from grasp_bench.data.decode import decode, read_image, resize
 from grasp_bench.data.listing import Entry
 from grasp_bench.errors import UserError
 
@@ -127,7 +127,7 @@ def test_a_killed_build_goes_on_where_it_was(
     (partial / ".pixels-00002.npy.1.tmp").write_bytes(b"half of it")  # as a killed process leaves it
 
     resized = []
-    monkeypatch.setattr(cache, "decode", lambda path: (resized.append(path.name), decode(path))[1])
+    monkeypatch.setattr(cache, "read_image", lambda *given: (resized.append(given[0].name), read_image(*given))[1])
     counts: list[int] = []
     build_cache(root, listed, SHAPE, folder, 2, counts.append)
     assert sorted(resized) == listed.column("path")[6:].tolist()
@@ -161,10 +161,10 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_read(
 ) -> None:
     needed = COUNT * 3 * 8 * 8
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
-    monkeypatch.setattr(cache, "decode", lambda path: pytest.fail("an image was read"))
+    monkeypatch.setattr(cache, "read_image", lambda *given: pytest.fail("an image was read"))
     with pytest.raises(UserError, match=r"cache\.partial: 0\.0 GiB are needed and .* free"):
         build_cache(root, listed, SHAPE, tmp_path / "cache", 2, quiet)
-    monkeypatch.setattr(cache, "decode", decode)
+    monkeypatch.setattr(cache, "read_image", read_image)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed))
     build_cache(root, listed, SHAPE, tmp_path / "cache", 2, quiet)
 
