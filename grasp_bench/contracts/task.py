@@ -35,7 +35,7 @@ class ClassifierRecipe:
     learning_rate: float
     """Peak of AdamW's, which falls to zero along a cosine."""
     network: str = "small-cnn"
-    """small-cnn, or timm:<model>; from scratch."""
+    """small-cnn, or timm:<model>."""
     weight_decay: float = 0.01
     augmentation: tuple[Literal["flip", "crop", "rotate"], ...] = ()
     """Horizontal flips, crops of the image padded by an eighth, rotations by up to 10 degrees."""
@@ -48,6 +48,8 @@ class ClassifierRecipe:
     """Classifiers trained, whose scores are averaged."""
     resolution: int | None = None
     """Pixels a side that images are resized to; as they come if absent."""
+    initial: str | None = None
+    """timm's tag of the weights that the network starts from, such as ra_in1k; from scratch if absent."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,9 @@ class TaskSettings(Settings):
     """Feature extractor of distances and diversity scores; none: the task's own"""
     network: str | None = None
     """Network of the downstream classifier, small-cnn or timm:<model>; none: the task's own"""
+    network_weights: str | None = None
+    """Tag of timm's weights that the classifier starts from, such as ra_in1k, of a file in $GRASP_BENCH_WEIGHTS; none:
+    from scratch"""
     horizontal_flip: bool = False
     """Mirror every training image with probability one half; not for images where left and right matter"""
     precision: Precision = "float32"
@@ -120,7 +125,9 @@ class TaskSettings(Settings):
     """Most network function evaluations (NFE) per image: each guidance takes as many sampling steps as they allow,
     instead of num_inference_steps"""
 
-    added: ClassVar[frozenset[str]] = frozenset({"horizontal_flip", "precision", "optimizer", "evaluations"})
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"horizontal_flip", "precision", "optimizer", "evaluations", "network_weights"}
+    )
 
 
 C_co = TypeVar("C_co", bound=TaskSettings, covariant=True)
@@ -144,6 +151,8 @@ class Task(Generic[C_co]):
     """Whether the task is chosen by the path of a TOML file rather than by its name."""
     downloads: ClassVar[bool] = False
     """Whether :meth:`download` can fetch the data."""
+    reads_files: ClassVar[bool] = False
+    """Whether its images are files that take long to decode: classifiers then read them from a cache."""
     private: bool = False
     """Whether names of images and patients must not leave the data: messages that may name them are then not stored."""
     backbone: str
@@ -165,6 +174,8 @@ class Task(Generic[C_co]):
             self.extractor = config.extractor
         if config.network:
             self.classifier = replace(self.classifier, network=config.network)
+        if config.network_weights:
+            self.classifier = replace(self.classifier, initial=config.network_weights)
 
     @property
     def generator(self) -> str | None:

@@ -45,6 +45,7 @@ class ImageTask(Task[C_co]):
 
     Config: ClassVar[type[TaskSettings]] = ImageTaskSettings
     extractor = "inception"
+    reads_files = True
     published: ClassVar[bool] = True
     """Whether the splits are published: then equal images in two of them are reported, since users cannot fix them;
     otherwise they are an error."""

@@ -62,7 +62,7 @@ def train(
         )
     read = _reader(images)
     with seeds.global_seed(seeds.generator("classifier", *key)):
-        model = build(recipe.network, read(np.arange(1)).shape[1], classes).to(device)
+        model = build(recipe.network, read(np.arange(1)).shape[1], classes, recipe.initial).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * -(-len(images) // recipe.batch_size)
     weights = _class_weights(images.labels, classes, recipe).to(device)

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from grasp_bench import seeds
 from grasp_bench.contracts.task import ClassifierRecipe
+from grasp_bench.downstream import initial as initial_weights
 from grasp_bench.errors import UserError, did_you_mean
 
 FEATURES = 32  # width of the small network's layer before the last
@@ -16,8 +17,13 @@ SMALL = "small-cnn"
 TIMM = "timm:"
 
 
-def check(network: str, channels: int, size: int, classes: int) -> None:
-    """Raise :class:`UserError` unless ``network`` takes images of ``size`` pixels per side; computes nothing."""
+def check(network: str, channels: int, size: int, classes: int, initial: str | None = None) -> None:
+    """Raise :class:`UserError` unless ``network`` takes images of ``size`` pixels per side; computes nothing.
+
+    So it does where there is no file of its ``initial`` weights.
+    """
+    if initial:
+        initial_weights.check(_initialised(network, initial), initial)
     with torch.device("meta"):
         model = build(network, channels, classes).train()
         try:
@@ -29,11 +35,15 @@ def check(network: str, channels: int, size: int, classes: int) -> None:
             ) from error
 
 
-def build(network: str, channels: int, classes: int) -> nn.Module:
+def build(network: str, channels: int, classes: int, initial: str | None = None) -> nn.Module:
     """A network with fresh weights from torch's global generator: images (B, C, H, W) in [-1, 1] → logits (B, classes).
 
-    Raises :class:`UserError` for an unknown network.
+    With ``initial``, a tag of timm, all but its last layer are those of a file. Raises :class:`UserError` for an
+    unknown network, and as :func:`grasp_bench.downstream.initial.load` does.
     """
+    if initial:
+        pretrained: nn.Module = initial_weights.load(_initialised(network, initial), initial, channels, classes)
+        return pretrained
     if network == SMALL:
         return small_cnn(channels, classes)
     import timm
@@ -44,6 +54,13 @@ def build(network: str, channels: int, classes: int) -> nn.Module:
         raise UserError(f"network {network!r}: expected {SMALL} or {TIMM}<model>, a model that timm has.{hint}")
     model: nn.Module = timm.create_model(name, pretrained=False, in_chans=channels, num_classes=classes)
     return model
+
+
+def _initialised(network: str, tag: str) -> str:
+    """The timm model of a network that starts from weights. Raises :class:`UserError` for the small network."""
+    if not network.startswith(TIMM):
+        raise UserError(f"network_weights={tag}: network {network!r} has no weights; choose network={TIMM}<model>.")
+    return network.removeprefix(TIMM)
 
 
 def scale(images: np.ndarray) -> torch.Tensor:

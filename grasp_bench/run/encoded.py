@@ -43,14 +43,14 @@ def encode_latents(
             for name, view in views.items()
         }
 
-    _write_shards(LATENTS, "encode images", len(split), IMAGES_PER_SHARD, shard, folder, processes, progress)
+    write_shards(LATENTS, "encode images", len(split), IMAGES_PER_SHARD, shard, folder, processes, progress)
 
 
 class Latents:
     """The latents of a split's images, read from the disk as they are used."""
 
     def __init__(self, folder: Path) -> None:
-        self.shards = _Shards(folder, LATENTS)
+        self.shards = Shards(folder, LATENTS)
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
         """Return latents (B, C, h, w) of images, or of their mirror images where ``mirrored`` (B,) is true."""
@@ -82,7 +82,7 @@ def encode_prompts(
     def shard(rows: range) -> dict[str, torch.Tensor]:
         return backbone.encode_prompts([prompts[row] for row in rows]).tensors()
 
-    _write_shards(PROMPTS, "encode prompts", len(prompts), PROMPTS_PER_SHARD, shard, folder, processes, progress)
+    write_shards(PROMPTS, "encode prompts", len(prompts), PROMPTS_PER_SHARD, shard, folder, processes, progress)
     if processes.is_first:
         write_json(folder / VOCABULARY, list(prompts))
 
@@ -91,7 +91,7 @@ class StoredPrompts:
     """Embeddings that :func:`encode_prompts` wrote, read from the disk as they are used."""
 
     def __init__(self, folder: Path) -> None:
-        self.shards = _Shards(folder, PROMPTS)
+        self.shards = Shards(folder, PROMPTS)
         self.rows = {prompt: row for row, prompt in enumerate(json.loads((folder / VOCABULARY).read_text()))}
 
     def __call__(self, prompts: Sequence[str]) -> PromptEmbeddings:
@@ -116,7 +116,7 @@ class KnownPrompts:
         return self.embeddings[torch.tensor([self.rows[prompt] for prompt in prompts])]
 
 
-def _write_shards(
+def write_shards(
     kind: str,
     name: str,
     count: int,
@@ -136,7 +136,7 @@ def _write_shards(
     processes.wait()
 
 
-class _Shards:
+class Shards:
     """Rows of tensors in consecutive shards."""
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -156,4 +156,12 @@ class _Shards:
         """Return one row of the tensor ``name``."""
         shard = bisect.bisect_right(self.starts, number) - 1
         found: np.ndarray = self._mapped(self.paths[shard], name)[number - self.starts[shard]]
+        return found
+
+    def rows(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """Return rows of the tensor ``name``: (k, ...)."""
+        first = self.row(name, 0)
+        found = np.empty((len(numbers), *first.shape), first.dtype)
+        for at, number in enumerate(numbers):
+            found[at] = self.row(name, int(number))
         return found

@@ -36,6 +36,7 @@ from grasp_bench.run.stages import (
     generate,
     guide,
     latents,
+    pixels,
     prepare,
     prompts,
     score,
@@ -59,6 +60,7 @@ STAGES: dict[str, Stage] = {
         guide.STAGE,
         generate.STAGE,
         *features.STAGES,
+        pixels.STAGE,
         *classify.STAGES,
         score.STAGE,
     )
@@ -145,7 +147,7 @@ class Pipeline(Context):
         from grasp_bench.downstream import networks
 
         recipe, (channels, height, _) = self.plan.recipe, self.plan.backbone.image_shape
-        networks.check(recipe.network, channels, recipe.resolution or height, len(self.classes))
+        networks.check(recipe.network, channels, recipe.resolution or height, len(self.classes), recipe.initial)
         _ = self.extractor
 
     def _cost(self, trained: Path, training: Mapping[str, Any], generation: Mapping[str, Any]) -> Cost:

@@ -19,7 +19,7 @@ from grasp_bench.cli import app
 from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.spec import STANDARD, budget, by_name
-from grasp_bench.contracts.task import ClassInfo, Dataset, Recipe, Split, Task, TaskSettings
+from grasp_bench.contracts.task import ClassifierRecipe, ClassInfo, Dataset, Split, Task, TaskSettings
 from grasp_bench.processes import ALONE
 from grasp_bench.run import scoring
 from grasp_bench.run.encoded import encode_latents, encode_prompts
@@ -47,7 +47,7 @@ class ManyClasses(Task[TaskSettings]):
     backbone = "tiny-sd3"
     guidance = "none"
     extractor = "a-blocks"
-    classifier = Recipe(epochs=1, batch_size=500, learning_rate=2e-3)
+    classifier = ClassifierRecipe(epochs=1, batch_size=500, learning_rate=2e-3)
     budgets = by_name(
         budget(STANDARD, steps=4, batch_size=8, warmup_steps=1, images_per_class=4, num_inference_steps=1)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from grasp_bench.contracts.progress import Advance
-from grasp_bench.contracts.task import Dataset, Split
+from grasp_bench.contracts.task import ClassifierRecipe, Dataset, Split
 from grasp_bench.io import read_tensors, write_tensors
 from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import PROBABILITIES
 from grasp_bench.run.plan import Plan
+from grasp_bench.run.stages import pixels
 
 if TYPE_CHECKING:
     import torch
@@ -29,20 +30,47 @@ def tested_on(data: Dataset) -> dict[str, Split]:
 
 
 def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
-    recipe: JsonValue = dict(vars(plan.recipe)) | {"augmentation": list(plan.recipe.augmentation)}
     # the stage generate refers to the seed
     seed: Inputs = {} if "generate" in upstream else {"seed": plan.spec.seed}
-    return {**upstream, "shape": plan.shape, "recipe": recipe} | seed
+    return {**upstream, "shape": plan.shape, "recipe": _recipe(plan.recipe)} | seed
 
 
-def _images(context: Context, source: str) -> Split:
+def _recipe(recipe: ClassifierRecipe) -> JsonValue:
+    """Return what decides a classifier but its data, as JSON."""
+    described: Inputs = vars(recipe) | {"augmentation": list(recipe.augmentation)}
+    if recipe.initial:
+        described["weights"] = _weights(recipe.network, recipe.initial)
+    else:
+        del described["initial"]  # which recipes did not have at first
+    return described
+
+
+def _weights(network: str, tag: str) -> str:
+    """Return the sha256 of the file of weights that classifiers start from; where it is missing, no run goes on."""
+    from grasp_bench.downstream.initial import weights_file
+    from grasp_bench.downstream.networks import TIMM
+    from grasp_bench.io import file_digest
+
+    path = weights_file(network.removeprefix(TIMM), tag)
+    return file_digest(path) if path.is_file() else "missing"
+
+
+def _as_read(context: Context, upstream: Mapping[str, Path]) -> tuple[Dataset, Callable[[], Split]]:
+    """Return the task's data, and what opens the generated images, as classifiers read both."""
+    if "pixels" not in upstream:
+        return context.data, lambda: context.images
+    side = pixels.side(context.plan)
+    return pixels.cached(context.data, upstream["pixels"]), lambda: pixels.at_side(context.images, side)
+
+
+def _images(data: Dataset, generated: Callable[[], Split], classes: int, source: str) -> Split:
     from grasp_bench.downstream.classifier import topped_up
 
     if source == "real":
-        return context.data.train
+        return data.train
     if source == "generated":
-        return context.images
-    return topped_up(context.data.train, context.images, len(context.classes))
+        return generated()
+    return topped_up(data.train, generated(), classes)
 
 
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path], source: str) -> None:
@@ -51,13 +79,14 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path], source:
 
     recipe, processes = context.plan.recipe, context.processes
     finished = [folder / f"classifier-{number}.safetensors" for number in range(recipe.seeds)]
-    images = _images(context, source)
+    data, generated = _as_read(context, upstream)
+    images = _images(data, generated, len(context.classes), source)
     with context.progress.task(f"classify ({source})", recipe.seeds * recipe.epochs) as advance:
         for number in processes.share(range(recipe.seeds)):
             if finished[number].exists():
                 advance(recipe.epochs)
             else:
-                write_tensors(finished[number], _predictions(context, folder, images, source, number, advance))
+                write_tensors(finished[number], _predictions(context, folder, data, images, source, number, advance))
     processes.wait()
     if processes.is_first:
         each = [read_tensors(path) for path in finished]
@@ -67,14 +96,14 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path], source:
 
 
 def _predictions(
-    context: Context, folder: Path, images: Split, source: str, number: int, advance: Advance
+    context: Context, folder: Path, data: Dataset, images: Split, source: str, number: int, advance: Advance
 ) -> dict[str, torch.Tensor]:
     """Return test set → probabilities (n, classes) of one classifier that is trained on ``images``."""
     import torch
 
     from grasp_bench.downstream import classifier
 
-    recipe, spec, data = context.plan.recipe, context.plan.spec, context.data
+    recipe, spec = context.plan.recipe, context.plan.spec
     model = classifier.train(
         images,
         data.validation,
@@ -93,7 +122,7 @@ def _predictions(
 
 
 def _stage(source: str) -> Stage:
-    after = ("prepare",) if source == "real" else ("prepare", "generate")
+    after = ("prepare", "pixels") if source == "real" else ("prepare", "pixels", "generate")
     return Stage(SOURCES[source], 2, after, _inputs, partial(_build, source=source))
 
 
