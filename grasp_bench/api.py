@@ -41,6 +41,7 @@ def run(
     allow_download: bool = False,
     results: FilePath = "results",
     work_dir: FilePath = ".grasp-bench",
+    cache_dir: FilePath | None = None,
     device: str = "auto",
     batch_size: int = 100,
     accumulate: int | Literal["auto"] = "auto",
@@ -69,6 +70,7 @@ def run(
         allow_download: Whether a backbone that is not on this machine may be fetched from the hub.
         results: Folder of the records.
         work_dir: Folder of stages and checkpoints, which later runs reuse.
+        cache_dir: Folder of caches, such as latents, which may vanish between runs; the work folder if None.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         batch_size: Images generated at a time; changes no image.
         accumulate: Forward and backward passes over which a training step's batch is split, which saves memory;
@@ -102,6 +104,7 @@ def run(
         gradient_checkpointing=gradient_checkpointing,
         accumulate=accumulate,
         compile=compile,
+        cache_dir=Path(cache_dir) if cache_dir is not None else None,
     )
     planned = plan(
         method=method,

@@ -50,6 +50,13 @@ RunDataRoot = Annotated[
 
 Results = Annotated[Path, typer.Option(help="Folder of the runs' records.")]
 WorkDir = Annotated[Path, typer.Option(help="Folder of stages and checkpoints, which runs reuse.")]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of caches (latents, prompts, resized images), such as a node's own disk: what is missing is made "
+        "again. If absent, the work folder."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")]
 Accumulate = Annotated[

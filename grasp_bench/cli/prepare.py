@@ -40,6 +40,7 @@ def prepare(
         bool, typer.Option("--allow-download", help="Download what is missing, if the publisher of the data allows it.")
     ] = False,
     work_dir: shared.WorkDir = shared.WORK_DIR,
+    cache_dir: shared.CacheDir = None,
 ) -> None:
     """Check a task's data, index it in a manifest, and remember where it is; `run` does the same when needed."""
     from grasp_bench.contracts.progress import Progress
@@ -79,11 +80,35 @@ def prepare(
             f"stages and results that used the images as they were are not recomputed by themselves: if any has "
             f"changed, remove {work_dir} and the task's results."
         )
-    if shape:
+    if shape and cache_dir:
+        _cache_apart(chosen, shape, folder, cache_dir.resolve() / "prepare" / folder.name, progress)
+    elif shape:
         chosen.cache(folder, shape, progress)
     if data_root and chosen.layout:
         progress.say(f"{remember(name, data_root)}: remembers {data_root} for {name}")
     progress.say(f"{name}: prepared in {folder}")
+
+
+def _cache_apart(
+    chosen: Task[TaskSettings], shape: tuple[int, int, int], folder: Path, apart: Path, progress: Progress
+) -> None:
+    """Keep the images that the prepared ``folder`` would keep in the folder ``apart``, which links in it lead to.
+
+    Where ``apart`` is not there any more, or not on this machine, images are read from the download again.
+    """
+    from grasp_bench.io import writing
+
+    prepared = [path for path in folder.iterdir() if not path.is_symlink()]
+    with writing(apart):
+        apart.mkdir(parents=True, exist_ok=True)
+        for path in prepared:
+            (apart / path.name).unlink(missing_ok=True)
+            (apart / path.name).symlink_to(path.resolve())
+    chosen.cache(apart, shape, progress)
+    for path in apart.iterdir():
+        if not path.is_symlink():
+            (folder / path.name).unlink(missing_ok=True)
+            (folder / path.name).symlink_to(path)
 
 
 def _download(name: str, chosen: Task[TaskSettings], progress: Progress) -> None:

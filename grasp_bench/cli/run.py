@@ -45,6 +45,7 @@ def run(
     data_root: shared.DataRoot = None,
     results: shared.Results = shared.RESULTS,
     work_dir: shared.WorkDir = shared.WORK_DIR,
+    cache_dir: shared.CacheDir = None,
     device: shared.Device = "auto",
     batch_size: shared.BatchSize = 100,
     log_every: Annotated[int, typer.Option(min=1, help="Training steps between two rows of the log.")] = 50,
@@ -107,6 +108,7 @@ def run(
         compile,
         verify_stages,
         tuple(dict.fromkeys(tracker)),
+        cache_dir,
     )
     plans = [
         plan(

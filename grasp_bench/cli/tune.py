@@ -41,6 +41,7 @@ def tune(
     data_root: shared.DataRoot = None,
     results: Annotated[Path, typer.Option(help="Folder of the searches: <task>/tuning.")] = Path("results"),
     work_dir: shared.WorkDir = shared.WORK_DIR,
+    cache_dir: shared.CacheDir = None,
     device: shared.Device = "auto",
     batch_size: shared.BatchSize = 100,
     gradient_checkpointing: shared.GradientCheckpointing = shared.AUTO,
@@ -72,6 +73,7 @@ def tune(
         batch_size,
         gradient_checkpointing=shared.checkpointing(gradient_checkpointing),
         accumulate=shared.parts(accumulate),
+        cache_dir=cache_dir,
     )
     of: Searched = "guidance" if guidance else "method"
     guidances: list[str | None] = [*dict.fromkeys(guidance)] if guidance else [None]

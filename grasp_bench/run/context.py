@@ -54,6 +54,8 @@ class Stage:
     compared: bool = True
     """Whether records compare only where they agree on the version; not so for what belongs to one backbone, method
     or guidance."""
+    cache: bool = False
+    """Whether the stage is large and only saves computing the same again, so that it may lie apart and vanish."""
     of_training: bool = False
     """Whether the stage belongs to the run that fine-tunes the backbone, which is another run where the task has a
     generator."""
@@ -93,6 +95,11 @@ class Context:
         self.plan, self.options, self.device, self.progress, self.processes = plan, options, device, progress, processes
         self.stages, self.inputs = stages, stage_inputs(stages, plan)
         self.store = Store(options.work_dir, progress.say, processes, options.verify_stages)
+        self.caches = (
+            Store(options.cache_dir, progress.say, processes, options.verify_stages)
+            if options.cache_dir
+            else self.store
+        )
         self.classes = plan.task.classes()
         self._folders: dict[str, Path] = {}
 
@@ -106,11 +113,11 @@ class Context:
         return self._folders[name]
 
     def _finished(self, stage: Stage) -> Path:
-        inputs = self.inputs[stage.name]
-        if self.store.is_finished(stage.name, inputs):
-            return self.store.folder(stage.name, inputs)
+        inputs, store = self.inputs[stage.name], self.caches if stage.cache else self.store
+        if store.is_finished(stage.name, inputs):
+            return store.folder(stage.name, inputs)
         upstream = {name: self.folder(name) for name in stage.after if self.has(name)}
-        return self.store.run(
+        return store.run(
             stage.name, inputs, lambda folder: stage.build(self, folder, upstream), together=not stage.alone
         )
 

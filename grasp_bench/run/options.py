@@ -32,3 +32,5 @@ class Options:
     """Whether files of finished stages are read and their hashes compared, also where size and time are as recorded."""
     trackers: tuple[str, ...] = ()
     """Experiment trackers beside the training log."""
+    cache_dir: Path | None = None
+    """Folder of the stages that are caches, on a quick disk of this machine, say; None for the work folder."""

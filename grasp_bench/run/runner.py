@@ -33,6 +33,11 @@ def check(plan: Plan, options: Options, count: int) -> None:
         )
     if options.shard and count == 1:
         raise UserError("--shard shares weights between processes, and there is one: add --processes, or leave it out.")
+    if options.cache_dir and (nodes := launched() // int(os.environ.get("LOCAL_WORLD_SIZE", launched()))) > 1:
+        raise UserError(
+            f"--cache-dir {options.cache_dir}: processes on {nodes} machines share the caches of a run, and one "
+            "machine's disk is not the others'. Leave it out: caches then lie in --work-dir, which all machines see."
+        )
     from grasp_bench.run.training.trackers import check_trackers
 
     check_trackers(options.trackers)

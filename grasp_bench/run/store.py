@@ -90,7 +90,7 @@ class Store:
             file = path.open("a+")
         except OSError as error:
             raise UserError(
-                f"{path.parent}: cannot be written ({error.strerror}); choose another --work-dir."
+                f"{path.parent}: cannot be written ({error.strerror}); choose another --work-dir or --cache-dir."
             ) from error
         with file:
             if not _try_lock(file.fileno()):

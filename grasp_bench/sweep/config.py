@@ -51,6 +51,8 @@ class Execution(Settings):
     """Where records go"""
     work_dir: Path = Path(".grasp-bench")
     """Where stages, checkpoints and the sweep's logs go"""
+    cache_dir: Path | None = None
+    """Where caches go that may vanish, such as a node's own disk; the work folder if absent"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The launcher says which of the GPUs"""
     batch_size: int = Field(default=100, ge=1)

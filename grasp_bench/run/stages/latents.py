@@ -25,4 +25,4 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
     backbone.release_encoders()
 
 
-STAGE = Stage("latents", 1, ("prepare",), _inputs, _build, compared=False, of_training=True)
+STAGE = Stage("latents", 1, ("prepare",), _inputs, _build, compared=False, cache=True, of_training=True)

@@ -91,4 +91,4 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
         )
 
 
-STAGE = Stage("pixels", 1, ("prepare",), _inputs, _build, compared=False)
+STAGE = Stage("pixels", 1, ("prepare",), _inputs, _build, compared=False, cache=True)
