@@ -165,6 +165,10 @@ def show(record: RunRecord, path: Path) -> None:
             rows.append([f"{label} {ARROWS[scores[0].direction]}", *(shown.get(group, "-") for group in groups)])
         title = f"{record.label} on {record.task_label}, seed {record.spec.seed}"
         out.print(table(title, ("score", *groups), rows, right=groups))
+        for score in record.scores:
+            if score.scope == "whole test set" and score.value is not None:
+                beside = "" if score.reference is None else f", training images {score.reference:.4g}"
+                out.print(f"{score.label}: {score.value:.4g} (n={score.n:,}{beside})", soft_wrap=True, markup=False)
         if record.cost:
             cost = record.cost
             out.print(

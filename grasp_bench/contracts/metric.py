@@ -114,6 +114,8 @@ class FeatureMetric(Metric):
     """Whether it divides features by their length, so that a row of zeros has no value."""
     resampled: ClassVar[bool] = True
     """Whether it may be bootstrapped: False where it counts different images, which resamples repeat."""
+    conventional: ClassVar[bool] = False
+    """Whether tasks that ask for it measure it over the whole test set, too, as papers do, without equal counts."""
     worse_with: ClassVar[Literal["noise", "collapse", "copies"]] = "noise"
     """Flaw of generated images that makes its value worse: noise, lost variety, or copies of training images."""
     draws_rows: ClassVar[bool] = False

@@ -66,15 +66,17 @@ class Score(Part):
     test_set: TestSet = "test"
     group: str
     """A group of the task, or "all"."""
-    scope: Literal["group", "class mean", "worst class"] = "group"
-    """Whether the value belongs to the group's images together, to the mean over its classes, or to its worst class."""
+    scope: Literal["group", "class mean", "worst class", "whole test set"] = "group"
+    """Whether the value belongs to the group's images together, to the mean over its classes, to its worst class, or to
+    all test images and as many generated ones, whatever their classes."""
     value: float | None
     """The score; None where there are too few images."""
     n: int = Field(ge=0)
     """Images behind the value (of each kind, where two sets are compared); without a value, as many as there are."""
     interval: Interval | None = None
     reference: float | None = None
-    """Score of real images against held-out real images, at the same count."""
+    """Score of real images against held-out real images, at the same count; over the whole test set, that of training
+    images."""
     worst: str | None = None
     """Name of the worst class."""
 

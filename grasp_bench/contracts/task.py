@@ -153,6 +153,8 @@ class Task(Generic[C_co]):
     """Whether :meth:`download` can fetch the data."""
     reads_files: ClassVar[bool] = False
     """Whether its images are files that take long to decode: classifiers then read them from a cache."""
+    whole_test: bool = False
+    """Whether conventional metrics are measured over the whole test set, too, beside groups at equal counts."""
     private: bool = False
     """Whether names of images and patients must not leave the data: messages that may name them are then not stored."""
     backbone: str

@@ -24,6 +24,7 @@ class FrechetDistance(FeatureMetric):
     label = "FD"
     names_extractor = True
     inception_label = "FID"
+    conventional = True
     direction = "lower"
     bounds = (0.0, math.inf)
     position = 10

@@ -44,7 +44,7 @@ cost columns                fields of :class:`~grasp_bench.contracts.record.Cost
 ``source``                  images that are scored, or that the scored classifier was trained on
 ``test_set``                "test" or "balanced-test"
 ``group``                   group of the task, or "all"; with ``scope`` "class", the name of the class
-``scope``                   "group", "class mean", "worst class" or "class"
+``scope``                   "group", "class mean", "worst class", "whole test set" or "class"
 ``value``                   the score; NaN where there are too few images
 ``n``                       images behind the value
 ``reference``               score of held-out real images; NaN where there is none

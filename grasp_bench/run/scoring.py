@@ -9,18 +9,19 @@ from typing import cast
 
 import numpy as np
 
-from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric
+from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Sets
 from grasp_bench.contracts.record import Interval, Score, Source, TestSet
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
 from grasp_bench.extractors.inception import is_fid
 from grasp_bench.io import as_csv
 from grasp_bench.metrics.classification import classification_intervals, classification_scores
-from grasp_bench.metrics.groups import group_members
+from grasp_bench.metrics.groups import ALL, group_members
 from grasp_bench.metrics.memorisation import NEAR, near_duplicates
 from grasp_bench.metrics.protocol import Measured, Protocol
 from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
-from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
+from grasp_bench.metrics.scoring import LabelledFeatures, group_scores, measure
 from grasp_bench.run.files import CLASSES, COPIES
+from grasp_bench.seeds import rng
 
 DRAWS = 20
 """Draws of equal counts behind the scores of a run: as many as ``grasp-bench score`` makes, so that the two agree."""
@@ -63,6 +64,8 @@ def score_run(
     classifying = classifier_metrics(only)
     inception = given.identity is not None and is_fid(given.identity)
     scores = fidelity_scores(measured, task.extractor, inception)
+    if task.whole_test:
+        scores += whole_scores(given, feature_metrics(only), task.extractor, inception)
     scores += downstream_scores(task, name, given.tests, given.probabilities, classifying)
     classes = class_table(task.classes(), measured, given.tests, given.probabilities, classifying)
     return scores, {CLASSES: classes, COPIES: copies_table(task.classes(), given.fake, given.train)}
@@ -100,6 +103,44 @@ def fidelity_scores(scores: Iterable[Measured], extractor: str, fid: bool = Fals
         )
         for score in scores
         if score.scope != "class"
+    ]
+
+
+def whole_scores(given: Evidence, metrics: Sequence[FeatureMetric], extractor: str, fid: bool = False) -> list[Score]:
+    """Scores of conventional metrics over all test images and as many generated ones, drawn whatever their classes.
+
+    Where one kind has fewer images, as many of the other are drawn. The classes of generated images are equally
+    frequent and those of test images are not, so no value is as low as that of training images, which is the reference
+    where there are enough of them.
+    """
+    real, fake, train = given.real.ordered(), given.fake.ordered(), given.train.ordered()
+    n = min(len(real.features), len(fake.features))
+    enough = [each for each in metrics if each.conventional and n >= each.minimum(Protocol(tuple(metrics)).k)]
+
+    def some(kind: str, each: LabelledFeatures) -> np.ndarray:
+        rows = rng("metric-whole", kind).permutation(len(each.features))[:n]
+        chosen: np.ndarray = each.features[np.sort(rows)]
+        return chosen
+
+    test, found, references = some("real", real), dict[str, float](), dict[str, float]()
+    if enough:
+        found = measure(Sets(test, some("fake", fake), test), enough)
+        if len(train.features) >= n:
+            references = measure(Sets(test, some("train", train), test), enough)
+    return [
+        Score(
+            metric=metric.name,
+            metric_version=metric.version,
+            label=f"{metric.title(extractor, fid)}, whole test set",
+            group=ALL,
+            scope="whole test set",
+            value=found.get(metric.name),
+            direction=metric.direction,
+            n=n,
+            reference=references.get(metric.name),
+        )
+        for metric in metrics
+        if metric.conventional
     ]
 
 

@@ -99,6 +99,8 @@ def test_adapters_for_each_view_of_the_patient(tmp_path: Path) -> None:
     composition = json.loads(partition.read_text())
     assert composition["clusters"] == ["AP", "PA"]
     assert sum(map(sum, composition["images"].values())) == 3 * 20
+    (whole,) = (score for score in record_of("nih-lt-gen")["scores"] if score.get("scope") == "whole test set")
+    assert (whole["label"], whole["n"]) == ("FD(pixels), whole test set", 40)  # a class has two test images
 
 
 @pytest.mark.slow

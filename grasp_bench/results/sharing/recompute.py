@@ -37,9 +37,9 @@ NO_TENSORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError
 class PackedTask(Task[TaskSettings]):
     """The part of a task that scores depend on."""
 
-    def __init__(self, classes: list[ClassInfo], extractor: str) -> None:
+    def __init__(self, classes: list[ClassInfo], extractor: str, whole_test: bool) -> None:
         super().__init__(TaskSettings())
-        self._classes, self.extractor = classes, extractor
+        self._classes, self.extractor, self.whole_test = classes, extractor, whole_test
 
     def classes(self) -> list[ClassInfo]:
         return self._classes
@@ -95,7 +95,9 @@ def recompute(inputs: Inputs, run: PackedRun, record: RunRecord) -> Recomputed:
     real, fake, train = (inputs.sets[role] for role in ("real", "fake", "train"))
     given = Evidence(real, fake, train, inputs.tests, inputs.probabilities, inputs.identity)
     recorded = {score.metric for score in record.scores}  # metrics that are installed here alone are not its fault
-    return Recomputed(*score_run(PackedTask(run.classes, run.extractor), record.spec.task.name, given, recorded))
+    whole = any(score.scope == "whole test set" for score in record.scores)
+    task = PackedTask(run.classes, run.extractor, whole)
+    return Recomputed(*score_run(task, record.spec.task.name, given, recorded))
 
 
 def score_differences(recorded: list[Score], found: list[Score]) -> tuple[list[str], float]:

@@ -22,7 +22,8 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
     keys: Inputs = {name.replace("-", "_"): upstream[name] for name in SCORED}
     scored_by = installed_versions() if plan.metrics is None else plan.metrics
     metrics: JsonValue = dict(beyond_the_first(scored_by))
-    return keys | ({"metrics": metrics} if metrics else {})
+    whole: Inputs = {"whole_test": True} if plan.task.whole_test else {}
+    return keys | whole | ({"metrics": metrics} if metrics else {})
 
 
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
