@@ -13,7 +13,7 @@ from helpers.runs import Listener, options, small
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
-from grasp_bench.contracts.task import Recipe
+from grasp_bench.contracts.task import ClassifierRecipe
 from grasp_bench.data.cache import Cache
 from grasp_bench.errors import UserError
 from grasp_bench.run.pipeline import STAGES, Pipeline
@@ -32,7 +32,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             write_image(tmp_path / "images" / label / f"{number}.png", 20, rng)
     path = tmp_path / "birds.toml"
     path.write_text('extractor = "pixels"\nbackbone = "tiny-sd3"\nhead_above = 5\ntail_below = 3\n')
-    monkeypatch.setattr(FolderTask, "classifier", Recipe(epochs=1, batch_size=8, learning_rate=1e-3))
+    monkeypatch.setattr(FolderTask, "classifier", ClassifierRecipe(epochs=1, batch_size=8, learning_rate=1e-3))
     return path
 
 
