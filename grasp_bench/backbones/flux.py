@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from grasp_bench.backbones.files import SavedPipeline
 
 PATCH = 2  # latents that are one token, each way
+DEV_TOKENS, SCHNELL_TOKENS = 512, 256  # of T5
 
 
 DEV = BackboneRecipe(
@@ -25,11 +26,13 @@ DEV = BackboneRecipe(
     source=(
         "Timesteps (uniform, not shifted, losses alike: the weighting scheme `none`), AdamW (betas 0.9 and 0.999, "
         "epsilon 1e-8, weight decay 1e-4, gradient norm 1) and the LoRA rate of 1e-4 are the defaults of diffusers' "
-        "examples/dreambooth/train_dreambooth_lora_flux.py; its README tells the transformer a guidance of 1 in "
-        "training and uses bf16. All weights have 1e-5, where train_dreambooth_flux.py has 1e-4 for 500 steps of one "
-        "subject. Warm-up is the script's argument of 500 steps, which its default schedule ignores. Sampling: "
-        "diffusers' FluxPipeline has 28 steps, an embedded guidance of 3.5, and no classifier-free guidance, which "
-        "would double the cost: its scale is 1 here. The sampler's shift follows the number of tokens."
+        "examples/dreambooth/train_dreambooth_lora_flux.py. Its default guidance in training is 3.5; every command of "
+        "its README has 1, as here, and bf16, but Prodigy instead of a rate. Our choice, without a source: 1e-5 for "
+        "all weights, where train_dreambooth_flux.py has 1e-4 by default and its example ends after 500 steps; LoRA's "
+        "rate for adapters and gates; all ranges of searches. Warm-up is the script's argument of 500 steps, which "
+        "its default schedule ignores. Sampling: diffusers' FluxPipeline has 28 steps, an embedded guidance of 3.5, "
+        "and no classifier-free guidance, which would double the cost: its scale is 1 here. The sampler's shift "
+        "follows the number of tokens. That README trains at 512 and 1024 pixels; 256 is our choice."
     ),
     resolutions=(1024, 512, 256),
     rates={
@@ -55,11 +58,16 @@ DEV = BackboneRecipe(
 SCHNELL = replace(
     DEV,
     name="flux-schnell",
-    source="As flux-dev, but it is told no guidance; 4 steps are those of the model card of FLUX.1-schnell.",
+    source=(
+        "As flux-dev, but it is told no guidance. 4 steps are those of the example in diffusers' FluxPipeline, and "
+        "256 tokens of T5 the most that diffusers' page on Flux allows it. No script is for it: fine-tuned so, it may "
+        "lose what its distillation to few steps gave it."
+    ),
     embedded_guidance=None,
     sampling_embedded_guidance=None,
     sampling_steps=4,
     sampler="Euler, not shifted",
+    prompt_length="77 of CLIP, 256 of T5",
     conditions="none",
 )
 
@@ -74,7 +82,7 @@ class Flux(DiffusersBackbone, SavedBackbone):
     A single block has no feed-forward module: its projections are fused with the attention's. So no adapter serves it;
     a method that replaces feed-forwards reaches the double blocks, 19 of 57. dev is told a guidance of 1 in
     fine-tuning and 3.5 in sampling, where classifier-free guidance on top, with the empty prompt as in the pipeline's
-    "true" guidance, is off unless it is asked for. schnell, too, reads 512 tokens of T5, the pipeline's default.
+    "true" guidance, is off unless it is asked for. Prompts have 512 tokens of T5 for dev and 256 for schnell.
     """
 
     attention_projections: ClassVar[tuple[str, ...]] = JOINT_ATTENTION  # single blocks have the first three alone
@@ -107,6 +115,10 @@ class Flux(DiffusersBackbone, SavedBackbone):
     def _patch(cls, saved: SavedPipeline) -> int:
         return PATCH
 
+    @classmethod
+    def _prompt_length(cls, saved: SavedPipeline) -> int | None:
+        return SCHNELL_TOKENS if cls._recipe_of(saved) is SCHNELL else None
+
     def prepare_sampling(self) -> None:
         """Tell the transformer the distilled guidance of sampling instead of that of training."""
         self.told = self.recipe.sampling_embedded_guidance
@@ -124,8 +136,9 @@ class Flux(DiffusersBackbone, SavedBackbone):
         return saved.setting("transformer", "in_channels") // PATCH**2, size, size
 
     def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Tokens (1, 512, D): the last hidden states of T5. Pooled (1, P): of CLIP-L."""
-        tokens, pooled, _ = self.text_pipeline.encode_prompt(prompt, device=self.device)
+        """Tokens (1, T, D): the last hidden states of T5, 512 for dev, 256 for schnell. Pooled (1, P): CLIP's."""
+        length = self._prompt_length(self.saved) or DEV_TOKENS
+        tokens, pooled, _ = self.text_pipeline.encode_prompt(prompt, device=self.device, max_sequence_length=length)
         return PromptEmbeddings(tokens, pooled)
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:

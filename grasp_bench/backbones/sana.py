@@ -42,13 +42,14 @@ SMALL = BackboneRecipe(
         "NVlabs/Sana, configs/sana_config/512ms/Sana_600M_img512.yaml; diffusers' "
         "examples/dreambooth/train_dreambooth_lora_sana.py draws them evenly. AdamW (betas 0.9 and 0.999, epsilon "
         "1e-8, weight decay 1e-4, gradient norm 1), the LoRA rate of 1e-4 and the warm-up's 500 steps are that "
-        "script's, whose default schedule ignores the latter. Pretraining has AdamW at 1e-4 "
-        "(configs/sana_config/1024ms/Sana_1600M_img1024_AdamW.yaml, with 2000 steps of warm-up and gradient norm 0.1)"
-        " or CAME at 2e-5 (configs/sana1-5_config); all weights have 1e-5 here, to stay near them. Precision is "
-        "bfloat16 where the configuration has fp16. Guidance 4.5 and 20 steps are the defaults of diffusers' "
-        "SanaPipeline. There are no position embeddings, so that weights serve several sizes: 512 and 1024 pixels are"
-        " published, each as weights of its own, and 256 is trained by "
-        "configs/sana_config/512ms/Sana_600M_img256.yaml."
+        "script's, whose default schedule ignores the latter. Pretraining has CAME at 1e-4 in that configuration, "
+        "AdamW at 1e-4 with weight decay 1e-2 in configs/sana_config/1024ms/Sana_1600M_img1024_AdamW.yaml and CAME at "
+        "2e-5 in configs/sana1-5_config, with 2000 steps of warm-up and gradient norm 0.1. Our choice, without a "
+        "source: 1e-5 for all weights, to stay near the pretrained ones; LoRA's rate for adapters and gates; all "
+        "ranges of searches. Precision is bfloat16 where the configuration has fp16. Guidance 4.5 and 20 steps are the "
+        "defaults of diffusers' SanaPipeline. There are no position embeddings, so that weights serve several sizes: "
+        "512 and 1024 pixels are published, each as weights of its own; 256 is our choice, since the publishers' "
+        "configuration of that size (Sana_600M_img256.yaml) is of a model with positions and T5."
     ),
     resolutions=(512, 1024, 256),
     rates={

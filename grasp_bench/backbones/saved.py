@@ -89,7 +89,9 @@ class SavedBackbone(Backbone):
         size, recipe = cls._size(saved, resolution), cls._recipe_of(saved)
         texts = [part for part in saved.parts if part.startswith(("text_encoder", "tokenizer"))]
         # the kind of pipeline, too: PixArt-α and PixArt-Σ have one encoder and read it at different lengths
-        encoding = [saved.index.get("_class_name"), saved.part_revision(texts)]
+        encoding: list[Any] = [saved.index.get("_class_name"), saved.part_revision(texts)]
+        if length := cls._prompt_length(saved):
+            encoding.append(length)
         return Description(
             saved.revision(),
             (3, size, size),
@@ -104,6 +106,11 @@ class SavedBackbone(Backbone):
     def _recipe_of(cls, saved: SavedPipeline) -> BackboneRecipe:
         """The recipe of a pipeline's own weights, told by its configuration."""
         return cls.recipe
+
+    @classmethod
+    def _prompt_length(cls, saved: SavedPipeline) -> int | None:
+        """Tokens of a prompt, where they are fewer than the pipeline's default; part of the text encoder's hash."""
+        return None
 
     @classmethod
     def _size(cls, saved: SavedPipeline, resolution: int | None) -> int:

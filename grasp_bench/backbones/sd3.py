@@ -25,14 +25,14 @@ MEDIUM = BackboneRecipe(
         "Timesteps (logit-normal with mean 0 and standard deviation 1, shift 3, the error of x_0), AdamW (betas 0.9 "
         "and 0.999, epsilon 1e-8, weight decay 1e-4, gradient norm 1) and the LoRA rate of 1e-4 are the defaults of "
         "diffusers' examples/dreambooth/train_dreambooth_lora_sd3.py and train_dreambooth_sd3.py, whose README takes "
-        "4e-4 for LoRA. Their full fine-tuning at 1e-4 is for 500 steps of one subject; runs here are many times "
-        "longer, so all weights have 1e-5. Fresh adapters have LoRA's rate; 3e-3 is the upper end, since on blocks of "
-        "this width 3e-2 ended worse than 3e-3 after 80 steps. Warm-up is the script's argument of 500 steps, which "
-        "its default schedule ignores and Adam's first steps need. Precision is bfloat16 where the README has fp16, "
-        "which needs a scaled loss. Guidance 4.5 and 40 steps are those of the model card of "
-        "stabilityai/stable-diffusion-3.5-medium; shift, scale and prompt length are the saved pipeline's. Positions "
-        "are cropped from the centre of a table, which the weights know from training at 256, 512 and 1024 pixels "
-        "(arXiv 2403.03206, section 5.3.2)."
+        "4e-4 for LoRA. Our choice, without a source: 1e-5 for all weights, where the README has 1e-4 for 500 steps of "
+        "one subject, since runs here are many times longer; LoRA's rate for adapters and gates; all ranges of "
+        "searches, of which 3e-3 is the upper end for adapters, since on random blocks of this width 3e-2 ended worse "
+        "than 3e-3 after 80 steps. Warm-up is the script's argument of 500 steps, which its default schedule ignores "
+        "and Adam's first steps need. Precision is bfloat16 where the README has fp16, which needs a scaled loss. "
+        "Guidance 4.5 and 40 steps are those of the model card of stabilityai/stable-diffusion-3.5-medium, which also "
+        "says that it was trained at 256, 512, 768, 1024 and 1440 pixels; shift, scale and prompt length are the saved "
+        "pipeline's. Positions are cropped from the centre of its table."
     ),
     resolutions=(1024, 512, 256),
     rates={

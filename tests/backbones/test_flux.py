@@ -110,6 +110,13 @@ def test_prompts_are_encoded_as_the_pipeline_does(backbone: Flux, pipeline: Flux
     assert len({tuple(row.tolist()) for row in found.pooled}) == 3
 
 
+def test_schnell_reads_fewer_tokens_and_has_embeddings_of_its_own(folders: dict[str, Path], tmp_path: Path) -> None:
+    assert Flux.load(str(folders["schnell"])).encode_prompts(PROMPTS).tokens.shape == (3, 256, 24)
+    folder = Path(shutil.copytree(folders["dev"], tmp_path / "copy"))
+    edit(folder / "transformer" / "config.json", guidance_embeds=False)  # the same encoders
+    assert Flux.describe(str(folder)).text_encoder != Flux.describe(str(folders["dev"])).text_encoder
+
+
 @pytest.mark.parametrize("name", ["dev", "schnell"])
 def test_predictions_are_the_transformers_own(folders: dict[str, Path], name: str) -> None:
     backbone, pipeline = Flux.load(str(folders[name])), diffusers_pipeline(folders[name])
@@ -121,7 +128,7 @@ def test_predictions_are_the_transformers_own(folders: dict[str, Path], name: st
             pooled_projections=prompts.pooled,
             timestep=timesteps,
             img_ids=FluxPipeline._prepare_latent_image_ids(3, 4, 4, CPU, torch.float32),
-            txt_ids=torch.zeros(512, 3),
+            txt_ids=torch.zeros(512 if name == "dev" else 256, 3),
             guidance=torch.ones(3) if name == "dev" else None,  # as in training
         ).sample
     found = backbone.predict(latents, timesteps, prompts)
@@ -142,6 +149,7 @@ def test_sampling_is_the_pipelines_own(folders: dict[str, Path], name: str, scal
     prompts = ["", ""] if scale == 0 else PROMPTS[:2]
     given = {"negative_prompt": ["", ""], "true_cfg_scale": max(1, scale)}
     options = {"height": 32, "width": 32, "num_inference_steps": 5, "output_type": "np"}
+    options["max_sequence_length"] = 512 if name == "dev" else 256
     expected = pipeline(prompts, **given, **options, latents=packed(start)).images
     assert np.abs(found.permute(0, 2, 3, 1).numpy() - expected * 255).max() < 0.51
     assert found.float().std() > 1

@@ -27,8 +27,8 @@ from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
 from grasp_bench.processes import ALONE
 from grasp_bench.run.plan import plan
+from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.batches import Batches
-from grasp_bench.run.training.loop import GroupLoss, _backward
 from grasp_bench.run.training.placement import Placement
 from grasp_bench.sampling import Sampler
 
@@ -84,15 +84,16 @@ def batch_of(backbone: SavedBackbone) -> Batch:
     names, classes = [f"image {number}" for number in range(SIZE)], np.arange(SIZE) % len(PROMPTS)
     split = Split(names, classes, [PROMPTS[each] for each in classes], lambda indices: indices)
     latents = torch.randn(SIZE, *backbone.latent_shape, generator=torch.Generator().manual_seed(3))
+    backbone.encode_prompts([*PROMPTS, ""])  # kept from here on, as two threads at once would confuse its tokenizer
     return Batches(spec, split, backbone, Given(latents), backbone.encode_prompts, CPU, None)(0)
 
 
 def our_loss(backbone: SavedBackbone, batch: Batch) -> float:
     """The loss of a step as the training loop has it."""
     backbone.transformer.requires_grad_(True)
-    method, groups = Method(MethodSettings()), GroupLoss(("all",), np.zeros(len(PROMPTS), int))
+    method, groups = Method(MethodSettings()), GroupLoss(("all",), np.zeros(len(PROMPTS), int), CPU)
     placement = Placement(backbone, [], set(), ALONE)
-    return _backward([batch], backbone, method, groups, "float32", placement, lambda part: None).item()
+    return backward([batch], backbone, method, groups, "float32", placement, lambda part: None).item()
 
 
 def sd3_loss(transformer: Any, batch: Batch) -> torch.Tensor:
