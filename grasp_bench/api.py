@@ -61,7 +61,8 @@ def run(
         guidance: Name of a guidance; the task's default if None.
         backbone: Name of a backbone, or ``NAME:FOLDER`` of its weights; the task's default if None.
         resolution: Pixels a side of images, of those that the backbone supports; the task's or its own if None.
-        budget: ``"standard"``, or ``"smoke"`` to see within seconds that everything runs.
+        budget: ``"standard"``, ``"lite"`` for about a twentieth of it, ``"smoke"`` to see that everything runs, or
+            the path of a TOML file.
         method_settings: Settings of the method that differ from their defaults (``--set``).
         guidance_settings: Settings of the guidance (``--guidance-set``).
         task_settings: Settings of the task (``--task-set``); they make a table of its own.

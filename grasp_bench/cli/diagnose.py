@@ -38,7 +38,7 @@ def diagnose(
         typer.Option(help="Backbone, or NAME:FOLDER of its weights; default: that of the run or of the task."),
     ] = None,
     resolution: shared.Resolution = None,
-    budget: Annotated[str, typer.Option(help="Budget of the task; not with --run.")] = STANDARD,
+    budget: Annotated[str, typer.Option(help="Budget of the task, or a TOML file; not with --run.")] = STANDARD,
     data_root: shared.DataRoot = None,
     results: Annotated[
         Path, typer.Option(help="Folder to write <task>/diagnose/<label>/seed-<n>@<step>.json, .png and .md to.")

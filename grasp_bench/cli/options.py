@@ -20,7 +20,13 @@ Resolution = Annotated[
         help="Pixels a side of images, of those that the backbone supports; the task's or else its own if absent.",
     ),
 ]
-Budget = Annotated[str, typer.Option(help="Budget of the task: standard, or smoke to see that everything runs.")]
+Budget = Annotated[
+    str,
+    typer.Option(
+        help="Budget of the task: standard, lite for about a twentieth of it, smoke to see that everything runs; or "
+        "the TOML file of your own."
+    ),
+]
 MethodSettings = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable.")
 ]

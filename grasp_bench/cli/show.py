@@ -180,13 +180,15 @@ def _plain(value: Any) -> str:
 def _budgets_table(task: Any) -> Table:
     from grasp_bench.cli.output import table
     from grasp_bench.contracts.spec import Budget
+    from grasp_bench.run.budgets import budgets_of
 
+    budgets = budgets_of(task)
     rows = [
-        (name, *(_plain(getattr(budget, name)) for budget in task.budgets.values()), field.description or "")
+        (name, *(_plain(getattr(budget, name)) for budget in budgets.values()), field.description or "")
         for name, field in Budget.model_fields.items()
-        if name != "name"
+        if name not in ("name", "described_by_file")
     ]
-    return table("budgets", ("budget", *task.budgets, ""), rows)
+    return table("budgets", ("budget", *budgets, ""), rows)
 
 
 def _classes(name: str) -> Table | str:

@@ -15,6 +15,8 @@ Changed = Mapping[str, Mapping[str, JsonValue]]
 """``task``, ``method`` and ``guidance`` → the settings of each that are not its defaults."""
 STANDARD = "standard"
 """Name of the budget that leaderboards are made with."""
+LITE = "lite"
+"""Name of the budget that costs a fraction of the standard one; see :func:`lite`."""
 SMOKE = "smoke"
 """Name of the budget that shows that everything runs: downstream classifiers are trained for two epochs then."""
 
@@ -27,7 +29,10 @@ class Budget(Settings):
     """What every method gets on a task: it belongs to the task, and no method may change it."""
 
     added: ClassVar[frozenset[str]] = frozenset(
-        {"horizontal_flip", "precision", "optimizer", "evaluations", "beta1", "beta2", "epsilon"}
+        {
+            *("horizontal_flip", "precision", "optimizer", "evaluations", "beta1", "beta2", "epsilon"),
+            *("classifier_epochs", "classifier_seeds", "described_by_file"),
+        }
     )
 
     name: str
@@ -62,6 +67,12 @@ class Budget(Settings):
     evaluations: int | None = Field(default=None, ge=1)
     """Most network function evaluations (NFE) per image; where set, every guidance takes as many sampling steps as they
     allow, whatever ``num_inference_steps`` says."""
+    classifier_epochs: int | None = Field(default=None, ge=1)
+    """Epochs of a downstream classifier; none: the task's."""
+    classifier_seeds: int | None = Field(default=None, ge=1)
+    """Downstream classifiers that scores are the mean of; none: the task's."""
+    described_by_file: bool = False
+    """Whether the budget is that of a TOML file (``--budget FILE.toml``) and not the task's."""
 
 
 def budget(
@@ -83,6 +94,25 @@ def budget(
 def smoke(batch_size: int = 8) -> Budget:
     """The budget that shows within seconds that everything runs."""
     return budget(SMOKE, steps=20, batch_size=batch_size, warmup_steps=2, images_per_class=8, num_inference_steps=4)
+
+
+def lite(standard: Budget, classifier_epochs: int) -> Budget:
+    """The budget of a first look on one GPU: about a twentieth of the standard training, and a quarter of the images.
+
+    A tenth of the steps, half the batch, a quarter of the images per class but no fewer than 50 unless ``standard`` has
+    fewer, and one downstream classifier of a quarter of the task's ``classifier_epochs``: our choice.
+    """
+    return standard.model_copy(
+        update={
+            "name": LITE,
+            "steps": max(1, standard.steps // 10),
+            "batch_size": max(1, standard.batch_size // 2),
+            "warmup_steps": standard.warmup_steps // 10,
+            "images_per_class": max(standard.images_per_class // 4, min(standard.images_per_class, 50)),
+            "classifier_epochs": max(1, classifier_epochs // 4),
+            "classifier_seeds": 1,
+        }
+    )
 
 
 def by_name(*budgets: Budget) -> dict[str, Budget]:
@@ -141,7 +171,7 @@ class RunSpec(BaseModel):
             guidance=self.guidance.name,
             backbone=f"{self.backbone.name}:FOLDER" if unnamed else backbone,
             resolution=size if backbone and isinstance(size, int) else None,
-            budget=self.budget.name,
+            budget="FILE.toml" if self.budget.described_by_file else self.budget.name,
             changed=changed,
             tuned=tuned,
         )

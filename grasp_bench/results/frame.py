@@ -13,6 +13,7 @@ Columns:
 ``task_label``, ``label``   names of the task's and the method's folder
 ``task``, ``task_version``  name and version of the task
 ``budget``                  name of the budget
+``own_budget``              whether a TOML file describes the budget
 ``backbone``                name of the backbone
 ``backbone_label``          what ``--backbone`` takes for it
 ``backbone_revision``       revision of its weights
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX_NAME = ".index.parquet"
-FORMAT = f"5 of grasp-bench {VERSION}"
+FORMAT = f"6 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
 PLACE = ("size", "mtime_ns")
 TEXTS = (
@@ -92,7 +93,7 @@ RECORDED = (
     *("division", "status", "reason", "rules", "streams", "started"),
 )
 """Columns that are fields of the record."""
-FLAGS = ("default_backbone", "default_guidance")
+FLAGS = ("default_backbone", "default_guidance", "own_budget")
 COSTS = tuple(Cost.model_fields)
 SCORE_TEXTS = (
     *("metric", "metric_version", "metric_label", "title", "direction", "source", "test_set", "group", "scope"),
@@ -156,6 +157,7 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
         **{f"{owner}_version": getattr(spec, owner).version for owner in ("task", "method", "guidance")},
         **{f"{owner}_settings": json.dumps(record.changed.get(owner, {})) for owner in ("task", "method", "guidance")},
         "folder": folder,
+        "own_budget": spec.budget.described_by_file,
         "backbone_revision": spec.backbone.version,
         "resolution": resolution,
         "settings": ", ".join(backbone + settings),

@@ -45,6 +45,7 @@ def missing_text(frame: pd.DataFrame, options: Options, results: Path) -> str:
     cells = broken = lacking = 0
     commands: list[str] = []
     for budget, of_budget in (found if len(found) else runs).groupby("budget", sort=False):
+        named = "FILE.toml" if of_budget["own_budget"].any() else str(budget)
         finished_last = of_budget.assign(there=of_budget["status"].isin(THERE)).sort_values("there", kind="stable")
         keys = finished_last[[*itertools.chain(*AXES.values()), "seed"]].itertuples(index=False, name=None)
         state = dict(zip(keys, finished_last["status"], strict=True))
@@ -55,7 +56,7 @@ def missing_text(frame: pd.DataFrame, options: Options, results: Path) -> str:
             cells, lacking = cells + len(seeds), lacking + len(without)
             broken += sum(each in BROKEN for each in status)
             if without:
-                commands.append(_command(parts, str(budget), without, results))
+                commands.append(_command(parts, named, without, results))
     lines = [f"# {lacking} of {cells} runs are missing"]
     if broken:
         lines.append(f"# {broken} more failed or ran out of memory: `grasp-bench report` says why")

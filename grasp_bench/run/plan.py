@@ -13,27 +13,14 @@ from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.extractor import Extractor
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
-from grasp_bench.contracts.recipe import BackboneRecipe
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSpec
 from grasp_bench.contracts.task import ClassifierRecipe, Task, TaskSettings
 from grasp_bench.errors import UserError
-from grasp_bench.run.recipes import (
-    budget_by_recipe,
-    guidance_defaults,
-    method_defaults,
-    task_by_recipe,
-    task_defaults,
-    with_defaults,
-)
+from grasp_bench.run.budgets import TRAINING, choose_budget
+from grasp_bench.run.recipes import guidance_defaults, method_defaults, task_by_recipe, task_defaults, with_defaults
 from grasp_bench.run.resolve import choose_backbone, choose_same_backbone, make_task, recorded_task, restored
-
-TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
-"""Settings of every task that become part of its budget and decide how a model is trained."""
-
-SAMPLING = ("images_per_class", "num_inference_steps", "evaluations")
-"""What of a budget decides images, and not how a model is trained."""
 
 RULES_VERSION = "1.0"
 """The version of the fairness rules; results under one Major.Minor are comparable."""
@@ -74,8 +61,11 @@ class Plan:
     @property
     def recipe(self) -> ClassifierRecipe:
         """How downstream classifiers are trained."""
-        recipe = self.task.classifier
-        return replace(recipe, epochs=2, seeds=1, patience=None) if self.spec.budget.name == SMOKE else recipe
+        recipe, budget = self.task.classifier, self.spec.budget
+        if budget.name == SMOKE:
+            return replace(recipe, epochs=2, seeds=1, patience=None)
+        epochs, seeds = budget.classifier_epochs or recipe.epochs, budget.classifier_seeds or recipe.seeds
+        return replace(recipe, epochs=epochs, seeds=seeds)
 
     @property
     def task_label(self) -> str:
@@ -172,8 +162,8 @@ def plan(
 ) -> Plan:
     """Return the plan of a run that is asked for by names and ``NAME=VALUE`` settings.
 
-    ``task`` may be the path of a TOML file that describes one; ``download`` and ``resolution`` are those of
-    :func:`choose_backbone`. Raises :class:`UserError` for whatever is unknown, out of bounds or absent.
+    ``task`` and ``budget`` may be the path of a TOML file that describes one; ``download`` and ``resolution`` are those
+    of :func:`choose_backbone`. Raises :class:`UserError` for whatever is unknown, out of bounds or absent.
     """
     method_class = plugins.load("methods", method)
     name, chosen = make_task(task, task_settings, data_root)
@@ -193,7 +183,7 @@ def plan(
         method=_component(method, method_class.version, method_config),
         backbone=Component(name=chosen_backbone.family, version=known.revision, settings=dict(known.settings)),
         guidance=_component(guidance_name, guidance_class.version, guidance_config),
-        budget=_budget(name, chosen, budget, recipe),
+        budget=choose_budget(name, chosen, budget, recipe),
         seed=seed,
     )
     _check_steps(spec, chosen_guidance)
@@ -248,17 +238,12 @@ def _assembled(
     other = open_task(task.generator, changed)
     other = task_by_recipe(other, backbone.recipe)
     component = _task_component(task.generator, other)
-    budget = _budget(task.generator, other, spec.budget.name, backbone.recipe)
+    budget = spec.budget  # a file is not at hand where the plan is that of a record, and trains the same on both tasks
+    if not budget.described_by_file:
+        budget = choose_budget(task.generator, other, budget.name, backbone.recipe)
     inner = spec.model_copy(update={"task": component, "budget": budget})
     fresh = type(method)(method.config)
     return replace(found, generator=_assembled(inner, other, fresh, guidance, backbone, open_task))
-
-
-def _budget(name: str, task: Task[TaskSettings], budget: str, recipe: BackboneRecipe) -> Budget:
-    if budget not in task.budgets:
-        raise UserError(f"task {name} has no budget {budget!r}. It has: {', '.join(task.budgets)}.")
-    settings = {name: getattr(task.config, name) for name in (*TRAINING, "evaluations")}
-    return budget_by_recipe(task.budgets[budget].model_copy(update=settings), recipe, task)
 
 
 def _check_steps(spec: RunSpec, guidance: Guidance[Settings]) -> None:

@@ -85,6 +85,7 @@ class SweepConfig(Settings):
     resolution: int | None = Field(default=None, ge=1)
     """Pixels a side of images, as `run --resolution`; the task's or the backbone's own if absent"""
     budget: str = STANDARD
+    """As `run --budget`: a name, or a TOML file"""
     evaluations: Values = Field(default_factory=list)
     """Network evaluations that an image gets at most, as `run --evaluations`; several make a table of each"""
     tuned: bool = False

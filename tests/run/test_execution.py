@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.method import MethodSettings
+from grasp_bench.contracts.spec import smoke
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
@@ -127,8 +128,9 @@ def test_a_missing_package_is_named_before_anything_is_loaded(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.optim", None)
     with pytest.raises(UserError, match=r"grasp-bench\[8bit\]"):
         eight_bit_adamw()
+    budget = smoke().model_copy(update={"optimizer": "adamw-8bit"})
     with pytest.raises(UserError, match=r"grasp-bench\[8bit\]"):
-        make_optimizer("adamw-8bit", [torch.nn.Parameter(torch.zeros(2))], MethodSettings())
+        make_optimizer(budget, [torch.nn.Parameter(torch.zeros(2))], MethodSettings())
 
 
 # Compilation

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from grasp_bench.checked import remove_checked
+from grasp_bench.run.budgets import SAMPLING, SCORING
 from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import LAYOUT, TRAIN_SUMMARY
-from grasp_bench.run.plan import SAMPLING, Plan
+from grasp_bench.run.plan import Plan
 from grasp_bench.run.stages import study
 
 
 def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
-    budget = plan.spec.budget.model_dump(mode="json", exclude={"name", *SAMPLING})
+    budget = plan.spec.budget.model_dump(mode="json", exclude={*SAMPLING, *SCORING})
     return {"budget": budget} | study.trained_parts(plan, upstream)
 
 
