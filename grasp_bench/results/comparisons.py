@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.results.board import COLUMN, ROW, Leaderboard
+from grasp_bench.results.board import COLUMN, ROW, Leaderboard, numbered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,15 +34,18 @@ def with_tiers(board: Leaderboard, test: Test) -> Leaderboard:
     """
     from grasp_bench.stats import tiers
 
+    scores = board.compared_scores()
+    columns = numbered(scores, COLUMN)
+    compared = _compared_by_column(columns, scores)
     found: dict[tuple[str, ...], int] = {}
-    compared = []
-    for key, (direction, values) in board.by_seed().items():
-        compared.append(_compared(values.notna().to_numpy()))
-        if not _can_separate(*compared[-1], test):
+    for number, comparisons in enumerate(compared):
+        if not _can_separate(*comparisons, test):
             continue
-        scores = {str(label): row.dropna().to_dict() for label, row in values.iterrows()}
-        each = tiers(scores, direction, test, ALPHA)  # type: ignore[arg-type] # seeds are integers
+        column = scores[columns == number].set_index("seed")
+        values: Any = {label: each.to_dict() for label, each in column.groupby("label")["value"]}
+        each = tiers(values, column["direction"].iloc[0], test, ALPHA)
         if each.can_separate:
+            key = column[COLUMN].iloc[0]
             found |= {(*key, label): tier for label, tier in each.tier.items()}
     if not found:
         return replace(board, tiers=_why_not(compared, test) if len(board.costs) > 1 and compared else "")
@@ -59,6 +62,20 @@ def _can_separate(comparisons: int, seeds: int, test: Test) -> bool:
     from grasp_bench.stats import least_p
 
     return comparisons > 0 and comparisons * least_p(seeds, test) < ALPHA
+
+
+def _compared_by_column(columns: np.ndarray, scores: pd.DataFrame) -> list[tuple[int, int]]:
+    """What :func:`_compared` says of each column, by the number of every score's column (scores,)."""
+    import pandas as pd
+
+    if not len(scores):
+        return []
+    places = (columns, *(pd.factorize(scores[name])[0] for name in ("label", "seed")))
+    there = np.zeros([each.max() + 1 for each in places], dtype=np.bool_)
+    there[places] = True
+    different = {each.tobytes(): each for each in there}  # few: methods mostly have the same seeds in every column
+    compared = {key: _compared(each) for key, each in different.items()}
+    return [compared[each.tobytes()] for each in there]
 
 
 def _compared(there: np.ndarray) -> tuple[int, int]:

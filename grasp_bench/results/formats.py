@@ -9,6 +9,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -236,17 +237,18 @@ def _lines(grid: Grid, width: int, bold: str, plain: str) -> list[str]:
     ]
     deepest = max(map(len, headings))
     above = list(zip(*([""] * (deepest - len(words)) + words for words in headings), strict=True))
-    widths = [max(map(_width, column)) for column in zip(*above, *rows, strict=True)]
-    widths = _fitted(widths, grid.names, width)
+    widest = [max(map(_width, column)) for column in zip(*above, *rows, strict=True)]
+    widths = _fitted(widest, grid.names, width)
     lines = [printable(grid.title), *(_line(level, widths, grid.names) for level in above)]
     lines.append("─" * (sum(widths) + len(GAP) * (len(widths) - 1)))
     for row, cells in zip(rows, grid.rows, strict=True):
         marks = [(bold, plain) if cell.bold else ("", "") for cell in cells] if bold else None
-        folded = [_folded(text, room) for text, room in zip(row, widths, strict=True)]
-        lines += [_line(each, widths, grid.names, marks) for each in zip_longest(*folded, fillvalue="")]
+        folded = [row] if widths == widest else zip_longest(*map(_folded, row, widths), fillvalue="")
+        lines += [_line(each, widths, grid.names, marks) for each in folded]
     return lines
 
 
+@lru_cache(maxsize=2**17)  # a cell is measured for its column, and again for its line
 def _width(text: str) -> int:
     """Columns that the text takes."""
     return len(text) if text.isascii() else cell_len(text)

@@ -234,13 +234,12 @@ def _read(path: Path) -> pd.DataFrame:
     import pandas as pd
     from pyarrow import ArrowException
 
-    empty = frame_of([]).assign(**dict.fromkeys(PLACE, 0))
-    try:
+    with contextlib.suppress(OSError, ArrowException, ValueError, TypeError, KeyError):
         frame = pd.read_parquet(io.BytesIO(path.read_bytes()))  # by path, a folder would be a data set of many files
         current = frame.attrs.pop("format", None) == FORMAT and [*frame.columns] == [*COLUMNS, *PLACE]
-        return _typed(frame) if current and frame["folder"].notna().all() else empty
-    except (OSError, ArrowException, ValueError, TypeError, KeyError):
-        return empty
+        if current and frame["folder"].notna().all():
+            return _typed(frame)
+    return frame_of([]).assign(**dict.fromkeys(PLACE, 0))
 
 
 def _without_copies(results: Path, frame: pd.DataFrame) -> pd.DataFrame:

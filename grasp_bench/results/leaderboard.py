@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grasp_bench.results.board import COLUMN, METRIC, ROW, SHARED, Leaderboard
+from grasp_bench.results.board import COLUMN, METRIC, ROW, SHARED, Leaderboard, numbered
 from grasp_bench.results.comparisons import with_tiers
 from grasp_bench.results.frame import COSTS
 from grasp_bench.results.options import check_known
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from grasp_bench.stats import Test
 
+CONDITIONS = ["task_label", "conditions"]
+"""Columns that are equal in all runs of a leaderboard."""
+SCORE = ("folder", "seed", *COLUMN, "title", "metric_label", "direction", "value", "n", "reference")
 WORDS = {"lower": "lowest", "higher": "highest"}
 
 
@@ -29,15 +32,23 @@ def leaderboards(frame: pd.DataFrame, test: Test = "permutation", sort: str | No
     ``sort`` is METRIC or METRIC:GROUP, by default the first metric in the tail. Raises
     :class:`~grasp_bench.errors.UserError` for a score that no leaderboard has.
     """
-    by_conditions: Any = frame.groupby(["task_label", "conditions"], sort=True, observed=True)
-    found = [(conditions, with_tiers(_leaderboard(runs), test)) for (_, conditions), runs in by_conditions]
+    runs = frame.drop_duplicates([*CONDITIONS, "folder"]).astype(
+        dict.fromkeys((*ROW, "variant", "streams", "reason"), object)
+    )
+    scores = frame.loc[frame["scope"] == "group", [*CONDITIONS, *SCORE]]
+    by_conditions: Any = runs.groupby(CONDITIONS, sort=True, observed=True)
+    of_board = scores.groupby(CONDITIONS, observed=True).indices
+    found = [
+        (key[1], with_tiers(_leaderboard(each, scores.iloc[of_board.get(key, [])]), test))
+        for key, each in by_conditions
+    ]
     metric, _, group = (sort or "").partition(":")
     if sort:
         _check_sort([board.cells for _, board in found], metric, group)
     alike = Counter(_heading(board) for _, board in found)
     return [
-        replace(_sorted(board, metric, group), protocol=conditions[:8] if alike[_heading(board)] > 1 else "")
-        for conditions, board in found
+        replace(_sorted(board, metric, group), protocol=shared[:8] if alike[_heading(board)] > 1 else "")
+        for shared, board in found
     ]
 
 
@@ -45,9 +56,8 @@ def _heading(board: Leaderboard) -> tuple[str, ...]:
     return tuple(getattr(board, name) for name in SHARED)
 
 
-def _leaderboard(frame: pd.DataFrame) -> Leaderboard:
-    """The leaderboard of runs under equal conditions, rows sorted by their labels."""
-    runs = frame.drop_duplicates("folder").astype(dict.fromkeys((*ROW, "variant", "streams", "reason"), object))
+def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
+    """The leaderboard of runs under equal conditions and of their groups' scores, rows sorted by their labels."""
     runs = runs.assign(label=_labels(runs)).sort_values(["label", "seed"], kind="stable")
     heading: Any = {name: str(runs[name].iloc[0]) for name in SHARED}
     finished = runs[runs["status"] == "finished"]
@@ -57,9 +67,9 @@ def _leaderboard(frame: pd.DataFrame) -> Leaderboard:
     costs["seeds"] = rows["seed"].agg(tuple)
     costs["provisional"] = costs["seeds"].map(len) == 1
     means, known = rows[[*COSTS]].mean(), rows[[*COSTS]].count()
-    costs[[*COSTS]] = means.where(known.eq(known.max(axis=1), axis=0))  # no mean of what some seed did not record
-    costs = costs.reset_index()
-    scores, names = _scores(frame, finished, costs)
+    means = means.where(known.eq(known.max(axis=1), axis=0))  # no mean of what some seed did not record
+    costs = costs.join(means).reset_index()
+    scores, names = _scores(scores, finished, costs)
     references = scores.groupby("column")["reference"].mean().dropna()
     what = names[[*COLUMN, "direction"]].iloc[scores["column"]].reset_index(drop=True)
     return Leaderboard(
@@ -84,21 +94,23 @@ def _labels(runs: pd.DataFrame) -> pd.Series:
     return runs["label"].where(~several, runs["label"] + " #" + runs["variant"].str[:8])
 
 
-def _scores(frame: pd.DataFrame, finished: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _scores(scores: pd.DataFrame, finished: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of groups, by the numbers of their ``column`` and ``row``, and what each column is.
 
     Columns are in order metric by metric as they first come, with all classes as the last group of each.
     """
     import pandas as pd
 
-    scores = frame[(frame["scope"] == "group") & frame["folder"].isin(finished["folder"])]
-    run = pd.Index(finished["folder"].astype(object)).get_indexer(scores["folder"].astype(object))
+    run_of = np.full(len(scores["folder"].cat.categories), -1)
+    run_of[finished["folder"].cat.codes] = np.arange(len(finished))
+    run = run_of[scores["folder"].cat.codes]
     row = pd.Index(rows["label"]).get_indexer(finished["label"])[run]
-    scores = scores.assign(run=run, row=row).sort_values("run", kind="stable")
-    names = scores[[*COLUMN, "title", "metric_label", "direction"]].drop_duplicates(COLUMN).astype(object)
-    order = np.lexsort((names["group"] == "all", names.groupby(METRIC, sort=False).ngroup()))
-    column = scores.groupby(COLUMN, sort=False, observed=True).ngroup().to_numpy()
-    scores = scores.assign(column=np.argsort(order)[column]).sort_values(["column", "row", "run"], kind="stable")
+    scores = scores.assign(run=run, row=row)[run >= 0].sort_values("run", kind="stable")  # and so by row
+    column = numbered(scores, COLUMN)
+    first = np.unique(column, return_index=True)[1]
+    names = scores.iloc[first][[*COLUMN, "title", "metric_label", "direction"]]
+    order = np.lexsort((names["group"] == "all", numbered(names, METRIC)))
+    scores = scores.assign(column=np.argsort(order)[column]).sort_values("column", kind="stable")
     return scores, names.iloc[order].reset_index(drop=True)
 
 
@@ -172,8 +184,8 @@ def _sorted(board: Leaderboard, metric: str, group: str) -> Leaderboard:
     means = table.set_index("label")["mean"].reindex(sorted(board.costs["label"]))
     means = means.sort_values(ascending=direction == "lower", na_position="last", kind="stable")
     place = pd.Series(range(len(means)), index=means.index)
-    metrics = board.cells.groupby(METRIC, sort=False).ngroup()
-    cells = board.cells.iloc[np.lexsort((board.cells["label"].map(place), metrics))].reset_index(drop=True)
+    order = np.lexsort((board.cells["label"].map(place), numbered(board.cells, METRIC)))
+    cells = board.cells.iloc[order].reset_index(drop=True)
     costs = board.costs.iloc[np.argsort(board.costs["label"].map(place))].reset_index(drop=True)
     words = f"{label}, {at}: {WORDS[direction]} first" if len(means) > 1 else ""
     return replace(board, cells=cells, costs=costs, sorted_by=words)

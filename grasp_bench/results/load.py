@@ -43,19 +43,18 @@ def find_records(results: Path) -> dict[str, tuple[int, int]]:
     if results.exists() and not results.is_dir():
         raise UserError(f"{results}: is no folder. Name the one that holds TASK/METHOD/seed-N/{RECORD_NAME}.")
     found = []
-    for path, folders, files in os.walk(results, onerror=left_out, followlinks=True):
+    for path, folders, _ in os.walk(results, onerror=left_out, followlinks=True):
         parts = Path(path).relative_to(results).parts
-        if len(parts) == 2:
-            folders[:] = [name for name in folders if name.startswith("seed-")]
-        if len(parts) == 3:
-            folders.clear()
-            if RECORD_NAME in files:
-                try:
-                    stat = os.stat(f"{path}/{RECORD_NAME}")  # noqa: PTH116 # a Path each is a third slower
-                except OSError as error:
-                    left_out(error)
-                    continue
-                found.append((parts, stat.st_size, stat.st_mtime_ns))
+        if len(parts) < 2:
+            continue
+        for name in (name for name in folders if name.startswith("seed-")):
+            try:
+                stat = os.stat(f"{path}/{name}/{RECORD_NAME}")  # noqa: PTH116 # a Path each is a third slower
+            except OSError as error:
+                left_out(error)
+            else:
+                found.append(((*parts, name), stat.st_size, stat.st_mtime_ns))
+        folders.clear()
     return {"/".join(parts): (size, mtime_ns) for parts, size, mtime_ns in sorted(found)}
 
 

@@ -40,6 +40,8 @@ COSTS = {
     "gflops_per_image": ("GFLOPs per image", ",.3g"),
 }
 """Column of the costs → its title and how its numbers are written."""
+References = dict[tuple[str, ...], dict[str, float]]
+"""Values of the columns :data:`METRIC` → group → real reference."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,10 @@ def _section(board: Leaderboard, compared: Differences | None) -> Section:
     if names:
         most = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
         caption = f"{heading}; {most}. {NOTE}"
-        grids += [_metric_grid(table, board, [*named], names, caption) for table in board.tables]
+        references: References = {}
+        for *metric, group, reference in board.references[[*METRIC, "group", "reference"]].itertuples(index=False):
+            references.setdefault(tuple(metric), {})[group] = reference
+        grids += [_metric_grid(table, references, [*named], names, caption) for table in board.tables]
     if compared and len(compared.found):
         grids.append(_difference_grid(compared, [*named], names, board.task_label))
     if names:
@@ -162,21 +167,20 @@ def _plain(*words: object) -> list[Text]:
 
 
 def _metric_grid(
-    table: pd.DataFrame, board: Leaderboard, named: list[str], names: dict[str, list[Text]], caption: str
+    table: pd.DataFrame, references: References, named: list[str], names: dict[str, list[Text]], caption: str
 ) -> Grid:
-    digits, groups, first = decimals(table["mean"]), list(dict.fromkeys(table["group"])), table.iloc[0]
+    digits, groups = decimals(table["mean"].to_list()), list(dict.fromkeys(table["group"]))
+    title, direction, *metric = (table[name].iloc[0] for name in ("title", "direction", *METRIC))
     by_row: dict[str, dict[str, Text]] = {}
-    columns = ("label", "group", "mean", "low", "high", "n", "best", "tier")
-    for label, group, mean, low, high, n, best, tier in zip(*(table[name] for name in columns), strict=True):
+    columns = (table[name].to_list() for name in ("label", "group", "mean", "low", "high", "n", "best", "tier"))
+    for label, group, mean, low, high, n, best, tier in zip(*columns, strict=True):
         text = f"n too small (n={n})" if mean != mean else f"{mean:.{digits}f}{_half(low, high, digits)}"
-        by_row.setdefault(label, {})[group] = Text(text, bool(best), None if tier != tier else int(tier))
+        by_row.setdefault(label, {})[group] = Text(text, best, None if tier != tier else int(tier))
     rows = [[*names[label], *(cells.get(group, Text(ABSENT)) for group in groups)] for label, cells in by_row.items()]
-    found = board.references.merge(table.iloc[:1][METRIC], on=METRIC).set_index("group")["reference"]
-    if len(found):
+    if found := references.get(tuple(metric)):
         real = [f"{found[group]:.{digits}f}" if group in found else ABSENT for group in groups]
         rows.append(_plain(REFERENCE, *[""] * (len(named) - 1), *real))
-    title = f"{first['title']} {ARROWS[first['direction']]}"
-    return Grid(title, (*named, *groups), rows, len(named), caption)
+    return Grid(f"{title} {ARROWS[direction]}", (*named, *groups), rows, len(named), caption)
 
 
 def _half(low: float, high: float, digits: int) -> str:
