@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from grasp_bench.contracts.spec import STANDARD, budget, by_name, smoke
-from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
+from grasp_bench.contracts.task import ClassifierRecipe, ClassInfo, TaskSettings
 from grasp_bench.data.fit import Fit
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 from grasp_bench.data.imagenet_lt import HEAD_ABOVE, TAIL_BELOW
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from grasp_bench.data.listing import Listing
 
 NAMES = "LOC_synset_mapping.txt"
+HEAD_CLASSES = 385
+AWAY_FROM_HEAD = {"medium": (479, 50), "tail": (136, 12)}
+"""Group → classes, as published (Liu et al. 2019, section 4.1: many, medium and few shot), and about their images."""
 
 
 class ImageNetSettings(ImageTaskSettings):
@@ -79,6 +82,18 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
 
     def counts(self) -> dict[str, int]:
         return dict(sorted(Counter(each.label for each in self._listing.entries if each.split == "train").items()))
+
+    def outline(self) -> list[ClassInfo]:
+        """The published number of classes of each group, and their images in all, alike within a group."""
+        from grasp_bench.data.imagenet_lt import SPLIT_TOTALS
+
+        rest = SPLIT_TOTALS["train"] - sum(classes * images for classes, images in AWAY_FROM_HEAD.values())
+        sizes = {"head": (HEAD_CLASSES, rest // HEAD_CLASSES)} | AWAY_FROM_HEAD
+        numbered = [(group, images) for group, (classes, images) in sizes.items() for _ in range(classes)]
+        return [
+            ClassInfo(f"class-{number:04}", f"a photo of class {number}", group, images)
+            for number, (group, images) in enumerate(numbered)
+        ]
 
     @cached_property
     def _names(self) -> dict[str, str]:

@@ -207,6 +207,13 @@ class Task(Generic[C_co]):
         """The classes in the order of their indices."""
         raise NotImplementedError
 
+    def outline(self) -> list[ClassInfo]:
+        """The classes as far as they are published: what an estimate goes by where :meth:`classes` needs the data.
+
+        Names and prompts may be stand-ins.
+        """
+        return self.classes()
+
     def download(self) -> None:
         """Fetch the data from its publisher into its folder; only ever called when the user allows it."""
         raise NotImplementedError
