@@ -62,6 +62,40 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class Shapes:
+    """What a backbone reads and makes."""
+
+    pixels: tuple[int, int, int]
+    """(C, H, W) of an image."""
+    latent: tuple[int, int, int]
+    """(C, h, w) of its latent."""
+    encoded: bool
+    """Whether an autoencoder makes latents of images."""
+    prompt: int
+    """Bytes of a prompt's embedding."""
+    tokens: int
+    """Tokens of a prompt."""
+    encoders: int
+    """Parameters of the text encoders."""
+
+
+def shapes(subject: Subject) -> Shapes:
+    """Return what the subject's backbone reads and makes."""
+    with SimulatedGpu():
+        backbone = _backbone(subject)
+        embedded = backbone.encode_prompts([""])
+        content = getattr(getattr(backbone, "saved", None), "content", {})
+        return Shapes(
+            _pixels(backbone),
+            backbone.latent_shape,
+            bool(content),
+            sum(each.numel() * each.element_size() for each in embedded.tensors().values()),
+            embedded.tokens.shape[1],
+            sum(content.get("text_encoders", {}).values()),
+        )
+
+
+@dataclass(frozen=True)
 class TrainingStep:
     """A training step of some images in one part."""
 

@@ -61,10 +61,11 @@ def keep(func: Any, args: tuple[Any, ...], known: Arguments | None, out: Any) ->
                     tensor.__dict__.pop(ATTRIBUTE, None)
         return
     made = [each for each in tree_leaves(out) if isinstance(each, torch.Tensor)]
-    if not made or any(tensor.numel() > KNOWN for tensor in made):
+    if any(tensor.numel() > KNOWN for tensor in made) or not (made or func._schema.is_mutable):
         return
     with real(), contextlib.suppress(Exception):  # some operations exist on a GPU alone
-        for tensor, value in zip(made, tree_leaves(func(*known[0], **known[1])), strict=True):
+        found = tree_leaves(func(*known[0], **known[1]))
+        for tensor, value in zip(made, found, strict=True):
             if tensor.shape == value.shape and tensor.dtype == value.dtype:
                 setattr(tensor, ATTRIBUTE, value)
 

@@ -1,0 +1,99 @@
+"""What a run takes of any GPU: its steps simulated at two sizes, from which every other follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from grasp_bench.estimate import steps
+from grasp_bench.estimate.subject import Subject
+
+SMALL, LARGE = 2, 4
+"""Images of the simulated training steps; of several groups, as all but a few real ones are."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The forward and backward pass of a training step of any number of images."""
+
+    fixed: float
+    """Bytes at its peak, whatever the number of images; without the optimiser's state."""
+    per_image: float
+    """Bytes at its peak per image."""
+    flops: float
+    """FLOPs per image."""
+    traffic: float
+    """Bytes read and written per step, whatever the number of images."""
+    traffic_per_image: float
+
+    @classmethod
+    def of(cls, small: steps.TrainingStep, large: steps.TrainingStep) -> Passes:
+        """Return the line through two steps."""
+        width = LARGE - SMALL
+        per_image, traffic = ((after - before) / width for before, after in _pairs(small, large))
+        return cls(
+            max(small.weights, small.passes.peak - SMALL * per_image),
+            per_image,
+            (large.passes.flops - small.passes.flops) / width,
+            max(0.0, small.passes.traffic - SMALL * traffic),
+            traffic,
+        )
+
+    def peak(self, images: int) -> float:
+        """Return the bytes at the peak, without the optimiser's state."""
+        return self.fixed + images * self.per_image
+
+
+def _pairs(small: steps.TrainingStep, large: steps.TrainingStep) -> list[tuple[int, int]]:
+    return [(small.passes.peak, large.passes.peak), (small.passes.traffic, large.passes.traffic)]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run's steps."""
+
+    shapes: steps.Shapes
+    step: steps.TrainingStep
+    """Of :data:`SMALL` images."""
+    passes: Passes
+    checkpointed: Passes
+    """The passes with gradient checkpointing."""
+    sampling: steps.SamplingStep
+    """Of :data:`SMALL` images."""
+    coding: steps.Coding | None
+    """Of one image; None where latents are images."""
+    classification: steps.Classification
+
+
+def measure(subject: Subject) -> Measured:
+    """Return what a run's steps take, simulated once for all its seeds.
+
+    It takes about a minute at the size of SD3.5-medium. Raises :class:`~.steps.SkippedError` where a run would be
+    skipped.
+    """
+    key = (subject.spec.id, repr(subject.method.config), repr(subject.guidance.config), subject.resolution)
+    if key not in _kept():
+        _kept()[key] = _measure(subject)
+    return _kept()[key]
+
+
+@cache
+def _kept() -> dict[tuple[object, ...], Measured]:
+    return {}
+
+
+def _measure(subject: Subject) -> Measured:
+    shapes = steps.shapes(subject)
+    plain, checkpointed = (
+        [steps.training_step(subject, images, checkpointing) for images in (SMALL, LARGE)]
+        for checkpointing in (False, True)
+    )
+    return Measured(
+        shapes,
+        plain[0],
+        Passes.of(*plain),
+        Passes.of(*checkpointed),
+        steps.sampling_step(subject, SMALL),
+        steps.coding(subject, 1) if shapes.encoded else None,
+        steps.classification(subject),
+    )
