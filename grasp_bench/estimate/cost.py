@@ -75,9 +75,7 @@ def stages(subject: Subject, measured: Measured, device: Device, utilisation: fl
     for name, seen in (("generated", generated), ("real", real), ("topped-up", real + generated)):
         batches = recipe.seeds * recipe.epochs * math.ceil(seen / recipe.batch_size)
         found.append(
-            stage(
-                f"classify-{name}", batches * classifier.flops, batches * classifier.traffic, data * (name == "real")
-            )
+            stage(f"classify-{name}", batches * classifier.flops, batches * classifier.traffic, data * (name == "real"))
         )
     return found
 

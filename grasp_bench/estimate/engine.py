@@ -40,8 +40,8 @@ class Engine:
         """Return what a node keeps in the place of ``tensor``."""
         return Saved(tensor)
 
-    def unpack(self, saved: Saved) -> torch.Tensor | None:
-        """Return the tensor that was kept."""
+    def unpack(self, saved: Saved) -> Any:
+        """Return the tensor that was kept; None once a backward pass has used it."""
         self._unpacked.append(saved)
         return saved.tensor
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from typing import TypeVar, cast
 
 from grasp_bench.estimate import steps
 from grasp_bench.estimate.subject import Subject
@@ -72,28 +73,33 @@ def measure(subject: Subject) -> Measured:
     skipped.
     """
     key = (subject.spec.id, repr(subject.method.config), repr(subject.guidance.config), subject.resolution)
-    if key not in _kept():
-        _kept()[key] = _measure(subject)
-    return _kept()[key]
-
-
-@cache
-def _kept() -> dict[tuple[object, ...], Measured]:
-    return {}
+    return once(lambda: _measure(subject), "run", *key)
 
 
 def _measure(subject: Subject) -> Measured:
-    shapes = steps.shapes(subject)
-    plain, checkpointed = (
-        [steps.training_step(subject, images, checkpointing) for images in (SMALL, LARGE)]
-        for checkpointing in (False, True)
+    small, large, *checkpointed = steps.training_steps(
+        subject, [(SMALL, False), (LARGE, False), (SMALL, True), (LARGE, True)]
     )
+    backbone, task = (subject.backbone, subject.resolution), subject.spec.task.name
+    shapes = once(lambda: steps.shapes(subject), "shapes", *backbone)
     return Measured(
         shapes,
-        plain[0],
-        Passes.of(*plain),
+        small,
+        Passes.of(small, large),
         Passes.of(*checkpointed),
         steps.sampling_step(subject, SMALL),
-        steps.coding(subject, 1) if shapes.encoded else None,
-        steps.classification(subject),
+        once(lambda: steps.coding(subject, 1), "coding", *backbone) if shapes.encoded else None,
+        once(lambda: steps.classification(subject), "classification", task, shapes.pixels),
     )
+
+
+_kept: dict[tuple[object, ...], object] = {}
+
+T = TypeVar("T")
+
+
+def once(make: Callable[[], T], *key: object) -> T:
+    """Return what ``make`` gives, made once in this process for each key."""
+    if key not in _kept:
+        _kept[key] = make()
+    return cast(T, _kept[key])

@@ -8,9 +8,11 @@ tensors that multi-tensor optimisers take. Values are those of :mod:`.values`.
 from __future__ import annotations
 
 import contextlib
+import math
 import traceback
 import weakref
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Self
 
@@ -35,6 +37,32 @@ FLASH_WIDTH = 256  # of a head, at most, in the flash kernel
 PACKAGES = ("/grasp_bench/", "/baselines/", "/tasks/", "/diffusers/")
 """Whose code a place is looked for in."""
 OWN = "/grasp_bench/estimate/"
+
+
+def _backward_of_convolution(
+    grad: Any,
+    images: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: Any,
+    outputs: Any,
+    groups: Any,
+    wanted: Sequence[bool],
+    out_val: Any = None,
+) -> int:
+    """Return the FLOPs of a convolution's gradients: those of images and of weights take as many as it does itself.
+
+    torch's own formula takes the weights' gradient of grouped convolutions to be of all channels by all.
+    """
+    places = images if transposed else grad  # (B, C, ...), where each weight is used once per place
+    once = 2 * math.prod(weight.shape) * len(places) * math.prod(places.shape[2:])
+    return int(once * sum(wanted[:2]))
+
+
+FORMULAS = flop_registry | {aten.convolution_backward: _backward_of_convolution}
 
 
 class DeviceError(Exception):
@@ -92,7 +120,7 @@ class SimulatedGpu(contextlib.AbstractContextManager["SimulatedGpu"]):
             self._note_memory(tensor)
         if not made or _is_view(func):
             return
-        if formula := flop_registry.get(func._overloadpacket):
+        if formula := FORMULAS.get(func._overloadpacket):
             self.flops += formula(*args, **kwargs, out_val=out)
         read = (each for each in tree_leaves((args, kwargs)) if isinstance(each, FakeTensor))
         self.traffic += sum(tensor.numel() * tensor.element_size() for tensor in (*read, *made))
@@ -135,7 +163,7 @@ class SimulatedGpu(contextlib.AbstractContextManager["SimulatedGpu"]):
         ):
             self._stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, stand_in)
-        multi_tensor.append(FakeTensor)  # type: ignore[arg-type] # so that they take as much memory as real ones
+        multi_tensor.append(FakeTensor)  # so that they take as much memory as real ones
         self._stack.callback(multi_tensor.remove, FakeTensor)
         self._stack.enter_context(torch.autograd.graph.saved_tensors_hooks(engine.pack, engine.unpack))
         self._stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from grasp_bench.downstream.networks import build
 from grasp_bench.estimate.configured import configured
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject
+from grasp_bench.estimate.values import KNOWN
 from grasp_bench.precision import store_frozen
 from grasp_bench.processes import ALONE
 from grasp_bench.run.training import loop
@@ -54,9 +54,7 @@ class Taken:
     @classmethod
     def by(cls, gpu: SimulatedGpu) -> Taken:
         """Return what was counted since the last reset, and count anew."""
-        found = cls(
-            gpu.peak, gpu.flops, gpu.traffic, Counter(gpu.syncs), Counter(gpu.uploads), Counter(gpu.float64)
-        )
+        found = cls(gpu.peak, gpu.flops, gpu.traffic, Counter(gpu.syncs), Counter(gpu.uploads), Counter(gpu.float64))
         gpu.reset()
         return found
 
@@ -117,43 +115,64 @@ class TrainingStep:
     """Clipping and the optimiser's step."""
 
 
-def training_step(subject: Subject, images: int, checkpointing: bool = False, large: int | None = None) -> TrainingStep:
+def training_step(subject: Subject, images: int, large: int = KNOWN) -> TrainingStep:
     """Return what a training step of ``images`` takes; ``large`` as of :class:`SimulatedGpu`."""
-    with _gpu(large) as gpu:
+    return next(training_steps(subject, [(images, False)], large))
+
+
+def training_steps(subject: Subject, ways: Sequence[tuple[int, bool]], large: int = KNOWN) -> Iterator[TrainingStep]:
+    """Yield what first training steps take, of as many images and with gradient checkpointing or not.
+
+    Once it is on, gradient checkpointing stays on.
+    """
+    with SimulatedGpu(large) as gpu:
         backbone, method = _attached(subject)
-        weights = gpu.live
-        if checkpointing:
-            backbone.enable_gradient_checkpointing()
-        named = method.parameters()
-        parameters = list(named.values())
-        optimizer = make_optimizer(subject.budget.optimizer, parameters, method.config)
-        placement = Placement(backbone, parameters, set(), ALONE)
-        groups = loop.GroupLoss(subject.task.groups, subject.task.group_indices())
         backbone.transformer.train()
-        batches = _batches(subject, backbone, method, images)
-        with routed_training(backbone, method.config.tread) as leave_tokens_out:
-            gpu.reset()
-            batch = batches._batch(0)
-            made = Taken.by(gpu)
-            loss = loop._backward(
-                [batch], backbone, method, groups, subject.budget.precision, placement, leave_tokens_out
-            )
-            passes, before = Taken.by(gpu), gpu.live
-            state = State(named, {}, optimizer)
-            loop._update(state, subject.budget, loss, 0, batch)
-            update = Taken.by(gpu)
-        trained = sum(parameter.numel() for parameter in parameters)
-        reached = sum(parameter.numel() for parameter in parameters if parameter.grad is not None)
-        return TrainingStep(
-            trained,
-            sum(parameter.numel() for parameter in backbone.transformer.parameters()),
-            weights,
-            sum(parameter.numel() * parameter.element_size() for parameter in parameters),
-            round((gpu.live - before) * trained / max(1, reached)),
-            made,
-            passes,
-            update,
-        )
+        groups = loop.GroupLoss(subject.task.groups, subject.task.group_indices())
+        placement = Placement(backbone, list(method.parameters().values()), set(), ALONE)
+        checkpointed = False
+        for images, checkpointing in ways:
+            if checkpointing and not checkpointed:
+                backbone.enable_gradient_checkpointing()
+                checkpointed = True
+            yield _step(gpu, subject, backbone, method, groups, placement, images)
+
+
+def _step(
+    gpu: SimulatedGpu,
+    subject: Subject,
+    backbone: Backbone,
+    method: Method[MethodSettings],
+    groups: loop.GroupLoss,
+    placement: Placement,
+    images: int,
+) -> TrainingStep:
+    """Take a first step, and let go of its gradients and of the optimiser."""
+    named, weights = method.parameters(), gpu.live
+    parameters = list(named.values())
+    optimizer = make_optimizer(subject.budget.optimizer, parameters, method.config)
+    batches = _batches(subject, backbone, method, images)
+    with routed_training(backbone, method.config.tread) as leave_tokens_out:
+        gpu.reset()
+        batch = batches._batch(0)
+        made = Taken.by(gpu)
+        loss = loop._backward([batch], backbone, method, groups, subject.budget.precision, placement, leave_tokens_out)
+        passes, before = Taken.by(gpu), gpu.live
+        loop._update(State(named, {}, optimizer), subject.budget, loss, 0, batch)
+        state, update = gpu.live - before, Taken.by(gpu)
+    sizes = [parameter.numel() for parameter in parameters]
+    reached = sum(parameter.numel() for parameter in parameters if parameter.grad is not None)
+    optimizer.zero_grad()
+    return TrainingStep(
+        sum(sizes),
+        sum(parameter.numel() for parameter in backbone.transformer.parameters()),
+        weights,
+        sum(parameter.numel() * parameter.element_size() for parameter in parameters),
+        round(state * sum(sizes) / max(1, reached)),
+        made,
+        passes,
+        update,
+    )
 
 
 @dataclass(frozen=True)
@@ -167,12 +186,12 @@ class SamplingStep:
     taken: Taken
 
 
-def sampling_step(subject: Subject, images: int, steps: int = 1, large: int | None = None) -> SamplingStep:
+def sampling_step(subject: Subject, images: int, steps: int = 1, large: int = KNOWN) -> SamplingStep:
     """Return what ``steps`` sampling steps of ``images`` take.
 
     What the guidance learns beforehand is not part of it, and has to be set by whoever calls this for such a one.
     """
-    with _gpu(large) as gpu:
+    with SimulatedGpu(large) as gpu:
         backbone, method = _attached(subject)
         guidance = subject.guidance
         sampler = Sampler(backbone, method, guidance, CUDA, subject.budget.precision)
@@ -198,7 +217,7 @@ class Coding:
 
 def coding(subject: Subject, images: int) -> Coding:
     """Return what encoding and decoding ``images`` takes, with the autoencoder alone on the GPU."""
-    with _gpu(None) as gpu:
+    with SimulatedGpu() as gpu:
         backbone = _backbone(subject)
         backbone.to(CUDA).transformer.to(HOST)  # the encoders follow the backbone, and are alone
         pixels = _pixels(backbone)
@@ -225,7 +244,7 @@ class Classification:
 def classification(subject: Subject) -> Classification:
     """Return what a training step of the task's downstream classifier takes."""
     recipe = subject.sampled.classifier
-    with _gpu(None) as gpu:
+    with SimulatedGpu() as gpu:
         channels, height, _ = _pixels(_backbone(subject))
         side, classes = recipe.resolution or height, len(subject.sampled.classes())
         network = build(recipe.network, channels, classes).to(CUDA).train()
@@ -235,12 +254,6 @@ def classification(subject: Subject) -> Classification:
         torch.nn.functional.cross_entropy(network(images), torch.zeros(recipe.batch_size).long().to(CUDA)).backward()
         optimizer.step()
         return Classification(sum(each.numel() for each in network.parameters()), side, Taken.by(gpu))
-
-
-@contextmanager
-def _gpu(large: int | None) -> Iterator[SimulatedGpu]:
-    with SimulatedGpu() if large is None else SimulatedGpu(large) as gpu:
-        yield gpu
 
 
 class SkippedError(Exception):

@@ -86,7 +86,7 @@ def of_any_shape(func: Any, args: tuple[Any, ...], known: Arguments | None, devi
     return tree_map(simulated, values)
 
 
-def _when_all_count(func: Any, args: tuple[Any, ...], device: torch.device) -> torch.Tensor:
+def _when_all_count(func: Any, args: tuple[Any, ...], device: torch.device) -> Any:
     tensor, aten = args[0], torch.ops.aten
     if func is aten.nonzero.default:
         return torch.empty(tensor.numel(), tensor.ndim, dtype=torch.int64, device=device)

@@ -1,0 +1,122 @@
+"""The estimate of a run, and of all the runs of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from grasp_bench.estimate import cost, memory
+from grasp_bench.estimate.devices import Device
+from grasp_bench.estimate.measure import Measured, measure
+from grasp_bench.estimate.subject import Subject
+
+UTILISATION = 0.4
+"""Share of a GPU's peak that products reach, unless stated; what well-written training of transformers does."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run takes on one GPU."""
+
+    subject: Subject
+    device: Device
+    utilisation: float
+    measured: Measured
+    training: tuple[memory.Training, memory.Training]
+    """Without gradient checkpointing, and with it."""
+    sampling: memory.Sampling
+    stages: tuple[cost.Stage, ...]
+    disk: dict[str, float]
+    """What stays in the work folder → bytes."""
+
+    @property
+    def way(self) -> memory.Training:
+        """How the run is trained: without gradient checkpointing where that fits."""
+        return cost.chosen_way(self.subject, self.measured, self.device)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run can be trained and sampled from on the GPU at all."""
+        return self.way.micro_batch > 0 and self.sampling.images > 0
+
+    @property
+    def hours(self) -> float:
+        """Hours of all stages together."""
+        return sum(stage.hours for stage in self.stages)
+
+    @property
+    def classifier(self) -> float:
+        """Bytes at the peak of training the downstream classifier."""
+        return self.measured.classification.step.peak
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON: bytes, FLOPs and hours."""
+        spec, shapes = self.subject.spec, self.measured.shapes
+        return {
+            "method": spec.method.name,
+            "method_settings": self.subject.method.config.changed(),
+            "task": spec.task.name,
+            "backbone": self.subject.backbone,
+            "guidance": spec.guidance.name,
+            "budget": spec.budget.model_dump(mode="json"),
+            "resolution": shapes.pixels[-1],
+            "gpu": asdict(self.device),
+            "utilisation": self.utilisation,
+            "trainable_parameters": self.measured.step.parameters,
+            "total_parameters": self.measured.step.total,
+            "flops_per_training_image": self.measured.passes.flops,
+            "training": [asdict(each) for each in self.training],
+            "sampling": asdict(self.sampling),
+            "encoding_peak": coding.encode.peak if (coding := self.measured.coding) else None,
+            "classifier_peak": self.classifier,
+            "fits": self.fits,
+            "stages": [{"name": each.name, "flops": each.flops, "hours": each.hours} for each in self.stages],
+            "hours": self.hours,
+            "disk": self.disk,
+        }
+
+
+def estimate(subject: Subject, device: Device, utilisation: float = UTILISATION) -> Estimate:
+    """Return what a run takes on a GPU whose products reach ``utilisation`` of its peak."""
+    measured = measure(subject)
+    plain, checkpointed = (memory.training(measured, subject.budget, device, each) for each in (False, True))
+    return Estimate(
+        subject,
+        device,
+        utilisation,
+        measured,
+        (plain, checkpointed),
+        memory.sampling(measured, device),
+        tuple(cost.stages(subject, measured, device, utilisation)),
+        cost.disk(subject, measured),
+    )
+
+
+@dataclass(frozen=True)
+class Total:
+    """What runs take together: a stage whose outcome several of them share is counted once."""
+
+    runs: int
+    hours: float
+    """GPU-hours."""
+
+    def money(self, rate: float) -> float:
+        """Return the price at ``rate`` per GPU-hour."""
+        return self.hours * rate
+
+
+def total(estimates: Iterable[tuple[Estimate, Sequence[str]]]) -> Total:
+    """Return the sum over runs: each with the seed and whatever else tells it from others of the same estimate."""
+    counted: dict[tuple[str, ...], float] = {}
+    runs = 0
+    for found, key in estimates:
+        runs += 1
+        for stage in found.stages:
+            own = (str(runs),) if not stage.shared else () if stage.name in SEEDLESS else tuple(key)
+            counted[stage.name, stage.shared, *own] = stage.hours
+    return Total(runs, sum(counted.values()))
+
+
+SEEDLESS = {"latents", "prompts"}
+"""Stages that no seed enters."""

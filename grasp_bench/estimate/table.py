@@ -1,0 +1,76 @@
+"""Estimates side by side, in Markdown: a row for each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+from grasp_bench.errors import UserError
+from grasp_bench.estimate.devices import DEVICES, GIB, Device
+from grasp_bench.estimate.estimate import UTILISATION, Estimate, estimate
+from grasp_bench.estimate.memory import Training
+from grasp_bench.estimate.steps import SkippedError
+from grasp_bench.estimate.subject import choose
+
+COLUMNS = (
+    "backbone",
+    "px",
+    "method",
+    "trainable",
+    "TFLOP/image",
+    "GiB: images at a time",
+    "with checkpointing",
+    "training",
+    "generating",
+    "all",
+)
+METHODS = ("grasp", "lora", "vanilla-ft", "moe")
+BACKBONES = ("sana-0.6b", "sd3.5-medium", "pixart-sigma", "flux-dev")
+RESOLUTIONS = (256, 512, 1024)
+TASK, GPU = "mimic-lt", "h100-80gb"
+"""What the documentation's table is of."""
+
+
+def row(found: Estimate) -> list[str]:
+    """Return the cells of :data:`COLUMNS`; hours are of GPUs on which the run fits."""
+    hours = {stage.name: stage.hours for stage in found.stages}
+    times = (hours["train"], hours["generate"] + hours.get("decode", 0), found.hours)
+    return [
+        found.subject.backbone,
+        str(found.measured.shapes.pixels[-1]),
+        found.subject.spec.method.name,
+        _millions(found.measured.step.parameters),
+        f"{found.measured.passes.flops / 1e12:.3g}",
+        *map(_memory, found.training),
+        *(f"{time:.1f} h" if found.fits else "-" for time in times),
+    ]
+
+
+def markdown(rows: Iterable[list[str]]) -> str:
+    """Return a table of rows."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * 3}{'---:|' * (len(COLUMNS) - 3)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)]) + "\n"
+
+
+def standard(device: Device = DEVICES[GPU], utilisation: float = UTILISATION) -> Iterator[list[str]]:
+    """Yield the rows of the documentation's table, in bfloat16."""
+    for backbone, side, method in itertools.product(BACKBONES, RESOLUTIONS, METHODS):
+        yield cells(method, backbone, side, device, utilisation)
+
+
+def cells(method: str, backbone: str, side: int, device: Device, utilisation: float = UTILISATION) -> list[str]:
+    """Return one row of the documentation's table."""
+    try:
+        subject = choose(method, TASK, backbone, resolution=side, precision="bfloat16")
+        return row(estimate(subject, device, utilisation))
+    except (SkippedError, UserError) as reason:
+        return [backbone, str(side), method, str(reason), *["-"] * (len(COLUMNS) - 4)]
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.1f} M" if count < 1e9 else f"{count / 1e9:.2f} B"
+
+
+def _memory(way: Training) -> str:
+    peak = f"{way.peak / GIB:.1f}"
+    return f"{peak}: {way.micro_batch}" if way.micro_batch else f"over {peak}: none"
