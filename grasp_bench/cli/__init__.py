@@ -12,6 +12,7 @@ import typer
 from grasp_bench.cli.check import check as check_plugin
 from grasp_bench.cli.compare import compare as compare_runs
 from grasp_bench.cli.diagnose import diagnose as diagnose_gradients
+from grasp_bench.cli.estimate import estimate as estimate_runs
 from grasp_bench.cli.export import export as export_run
 from grasp_bench.cli.list import list_plugins
 from grasp_bench.cli.migrate import migrate_results
@@ -118,6 +119,13 @@ COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
         "grasp-bench sweep sweep.toml --max-parallel 2 --retry-failed",
         "grasp-bench sweep sweep.toml --launcher print",
         "grasp-bench sweep sweep.toml --launcher slurm",
+    ),
+    "estimate": (
+        estimate_runs,
+        "grasp-bench estimate --method grasp --task mimic-lt --backbone sd3.5-medium --resolution 512",
+        "grasp-bench estimate -m lora -t mimic-lt --backbone sana-0.6b --gpu 48,181,960 --rate 1.2 --json lora.json",
+        "grasp-bench estimate sweep.toml --gpu a100-80gb --rate 2.5",
+        "grasp-bench estimate --table --method grasp --backbone sana-0.6b",
     ),
     "status": (show_status, "grasp-bench status sweep.toml", "grasp-bench status sweep.toml --watch"),
     "sample": (

@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from grasp_bench.contracts.spec import Precision
+from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.estimate.devices import Device
-from grasp_bench.estimate.measure import SMALL, Measured
+from grasp_bench.estimate.measure import Measured
 from grasp_bench.estimate.memory import Training, training
+from grasp_bench.estimate.steps import Taken
 from grasp_bench.estimate.subject import Subject
 
 FLOAT = 4  # bytes
@@ -28,56 +31,85 @@ class Stage:
     name: str
     flops: float
     hours: float
-    shared: str
-    """What its outcome serves beside this run, for the sum over a sweep; empty if nothing."""
+    shared: str = ""
+    """What decides its outcome beside the seed, where other runs may share it; empty where none can."""
+    of_seed: bool = True
+    """Whether the seed decides its outcome, too."""
 
 
 def stages(subject: Subject, measured: Measured, device: Device, utilisation: float) -> list[Stage]:
     """Return the stages in their order. Training goes as it fits, without gradient checkpointing where it does."""
-    budget, backbone = subject.budget, f"{subject.backbone}@{subject.resolution}"
-    images, classes = len_train(subject), len(subject.sampled.classes())
-    generated, evaluations = classes * budget.images_per_class, subject.guidance.evaluations(steps(subject))
-    method = f"{subject.spec.method.name} {subject.method.config!r} {budget!r}"
-    data = f"{subject.spec.task.name} {subject.task.config!r}"
 
-    def stage(name: str, flops: float, traffic: float, shared: str, half: bool = False) -> Stage:
-        seconds = device.seconds(flops, traffic, budget.precision if half else "float32", utilisation)
-        return Stage(name, flops, seconds / PER_HOUR, shared)
+    def hours(work: Work, precision: Precision = "float32") -> float:
+        return device.seconds(work.flops, work.traffic, precision, utilisation) / PER_HOUR
 
+    budget, spec, coding = subject.budget, subject.spec, measured.coding
+    data = f"{spec.task.name} {subject.sampled.config!r}"
+    encoded = f"{data} {subject.backbone} {subject.resolution}"
+    trained = f"{encoded} {spec.method.name} {subject.method.config!r} {budget!r}"
+    images, generated = _train_count(subject.task), len(subject.sampled.classes()) * budget.images_per_class
     found = []
-    if coding := measured.coding:
-        views = images * (1 + budget.horizontal_flip)
-        found.append(stage("latents", views * coding.encode.flops, views * coding.encode.traffic, f"{data} {backbone}"))
-        distinct, shapes = len(subject.task.classes()) + 1, measured.shapes
-        flops, weights = 2 * shapes.encoders * shapes.tokens, FLOAT * shapes.encoders
-        found.append(stage("prompts", distinct * flops, distinct * weights, f"{data} {backbone}"))
-    way = chosen_way(subject, measured, device)
-    passes = measured.checkpointed if way.checkpointing else measured.passes
-    traffic = budget.batch_size * passes.traffic_per_image + way.accumulate * passes.traffic
-    found.append(
-        stage(
-            "train",
-            budget.steps * budget.batch_size * passes.flops,
-            budget.steps * (traffic + measured.step.update.traffic),
-            f"{data} {backbone} {method}",
-            half=True,
-        )
-    )
-    step = measured.sampling
-    count = generated * evaluations
-    found.append(
-        stage("generate", count * step.taken.flops / step.evaluations, count * _traffic(measured), "", half=True)
-    )
     if coding:
-        found.append(stage("decode", generated * coding.decode.flops, generated * coding.decode.traffic, ""))
-    recipe, classifier = subject.sampled.classifier, measured.classification.step
-    real = len_train(subject, sampled=True)
+        views, prompts = images * (1 + budget.horizontal_flip), len(subject.task.classes()) + 1
+        latents, texts = Work.of(coding.encode) * views, _prompt(measured) * prompts
+        found.append(Stage("latents", latents.flops, hours(latents), encoded, of_seed=False))
+        found.append(Stage("prompts", texts.flops, hours(texts), encoded, of_seed=False))
+    training = _step(subject, measured, device) * budget.steps
+    found.append(Stage("train", training.flops, hours(training, budget.precision), trained))
+    evaluations = subject.guidance.evaluations(subject.guidance.steps(budget))
+    sampling = _evaluation(measured) * (generated * evaluations)
+    found.append(Stage("generate", sampling.flops, hours(sampling, budget.precision)))
+    if coding:
+        decoding = Work.of(coding.decode) * generated
+        found.append(Stage("decode", decoding.flops, hours(decoding)))
+    recipe, real = subject.sampled.classifier, _train_count(subject.sampled)
     for name, seen in (("generated", generated), ("real", real), ("topped-up", real + generated)):
         batches = recipe.seeds * recipe.epochs * math.ceil(seen / recipe.batch_size)
-        found.append(
-            stage(f"classify-{name}", batches * classifier.flops, batches * classifier.traffic, data * (name == "real"))
-        )
+        work = Work.of(measured.classification.step) * batches
+        found.append(Stage(f"classify-{name}", work.flops, hours(work), f"{data} classifier" if name == "real" else ""))
     return found
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the GPU does."""
+
+    flops: float
+    traffic: float
+    """Bytes read and written."""
+
+    @classmethod
+    def of(cls, taken: Taken) -> Work:
+        """Return the work of what was simulated."""
+        return cls(taken.flops, taken.traffic)
+
+    def __mul__(self, times: float) -> Work:
+        return Work(self.flops * times, self.traffic * times)
+
+
+def _prompt(measured: Measured) -> Work:
+    """Return the encoding of a prompt: two FLOPs per parameter and token, and all weights read once."""
+    shapes = measured.shapes
+    return Work(2 * shapes.encoders * shapes.tokens, FLOAT * shapes.encoders)
+
+
+def _step(subject: Subject, measured: Measured, device: Device) -> Work:
+    """Return a training step of the budget's batch."""
+    way, size = chosen_way(subject, measured, device), subject.budget.batch_size
+    passes = measured.checkpointed if way.checkpointing else measured.passes
+    traffic = size * passes.traffic_per_image + way.accumulate * passes.traffic + measured.step.update.traffic
+    return Work(size * passes.flops, traffic)
+
+
+def _evaluation(measured: Measured) -> Work:
+    """Return a network evaluation in a large batch, to which reading the weights adds next to nothing."""
+    step = measured.sampling
+    traffic = max(0, step.taken.traffic - step.weights) / step.evaluations
+    return Work(step.taken.flops / step.evaluations, traffic)
+
+
+def _train_count(task: Task[TaskSettings]) -> int:
+    return sum(info.train_count for info in task.classes())
 
 
 def chosen_way(subject: Subject, measured: Measured, device: Device) -> Training:
@@ -86,26 +118,9 @@ def chosen_way(subject: Subject, measured: Measured, device: Device) -> Training
     return plain if plain.micro_batch or not checkpointed.micro_batch else checkpointed
 
 
-def steps(subject: Subject) -> int:
-    """Return the sampling steps of an image."""
-    return subject.guidance.steps(subject.budget)
-
-
-def len_train(subject: Subject, sampled: bool = False) -> int:
-    """Return how many training images the method's task has, or that of the classifier."""
-    task = subject.sampled if sampled else subject.task
-    return sum(info.train_count for info in task.classes())
-
-
-def _traffic(measured: Measured) -> float:
-    """Return the bytes that an evaluation reads and writes in a large batch, to which weights add next to nothing."""
-    step = measured.sampling
-    return max(0.0, (step.taken.traffic - step.weights) / step.evaluations) if step.evaluations > SMALL else 0.0
-
-
 def disk(subject: Subject, measured: Measured) -> dict[str, float]:
     """Return what a run leaves in its work folder → bytes; checkpoints go when the training is done."""
-    images, shapes, parameters = len_train(subject), measured.shapes, measured.step.parameters
+    images, shapes, parameters = _train_count(subject.task), measured.shapes, measured.step.parameters
     generated = len(subject.sampled.classes()) * subject.budget.images_per_class
     latents = images * (1 + subject.budget.horizontal_flip) * math.prod(shapes.latent) * FLOAT
     return {

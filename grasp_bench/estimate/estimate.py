@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -106,17 +106,12 @@ class Total:
         return self.hours * rate
 
 
-def total(estimates: Iterable[tuple[Estimate, Sequence[str]]]) -> Total:
-    """Return the sum over runs: each with the seed and whatever else tells it from others of the same estimate."""
+def total(runs: Iterable[tuple[Estimate, str]]) -> Total:
+    """Return the sum over runs, each given with its seed."""
     counted: dict[tuple[str, ...], float] = {}
-    runs = 0
-    for found, key in estimates:
-        runs += 1
+    number = 0
+    for number, (found, seed) in enumerate(runs, 1):
         for stage in found.stages:
-            own = (str(runs),) if not stage.shared else () if stage.name in SEEDLESS else tuple(key)
+            own = (seed,) if stage.shared and stage.of_seed else () if stage.shared else (str(number),)
             counted[stage.name, stage.shared, *own] = stage.hours
-    return Total(runs, sum(counted.values()))
-
-
-SEEDLESS = {"latents", "prompts"}
-"""Stages that no seed enters."""
+    return Total(number, sum(counted.values()))

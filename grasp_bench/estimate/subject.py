@@ -18,6 +18,9 @@ from grasp_bench.errors import UserError
 from grasp_bench.run.plan import TRAINING
 from grasp_bench.run.resolve import make_task
 
+PRECISION: Precision = "bfloat16"
+"""What large backbones are fine-tuned in."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -62,12 +65,11 @@ def choose(
     guidance: str | None = None,
     budget: str = STANDARD,
     resolution: int | None = None,
-    precision: Precision | None = None,
     method_settings: Iterable[str] = (),
     task_settings: Iterable[str] = (),
     guidance_settings: Iterable[str] = (),
 ) -> Subject:
-    """Return the run of these names and ``NAME=VALUE`` settings.
+    """Return the run of these names and ``NAME=VALUE`` settings; its precision is bfloat16 unless they say otherwise.
 
     Raises :class:`UserError` for what is unknown or out of bounds, and for a method that has to look at the data
     before it can be attached.
@@ -89,7 +91,7 @@ def choose(
         method=Component(name=method, version=kind.version),
         backbone=Component(name=backbone or sampled.backbone, version="configuration"),
         guidance=Component(name=guide, version=guidance_kind.version),
-        budget=_budget(name, sampled, budget, precision),
+        budget=_budget(name, sampled, budget),
         seed=0,
     )
     return Subject(spec, chosen, guided, trained, sampled, backbone or sampled.backbone, resolution)
@@ -116,9 +118,10 @@ def _root(task: str) -> Path | None:
         return None
 
 
-def _budget(name: str, task: Task[TaskSettings], budget: str, precision: Precision | None) -> Budget:
+def _budget(name: str, task: Task[TaskSettings], budget: str) -> Budget:
     if budget not in task.budgets:
         raise UserError(f"task {name} has no budget {budget!r}. It has: {', '.join(task.budgets)}.")
     settings = {name: getattr(task.config, name) for name in (*TRAINING, "evaluations")}
-    changed = {} if precision is None else {"precision": precision}
-    return task.budgets[budget].model_copy(update=settings | changed)
+    if "precision" not in task.config.model_fields_set:
+        settings["precision"] = PRECISION
+    return task.budgets[budget].model_copy(update=settings)

@@ -46,25 +46,28 @@ def row(found: Estimate) -> list[str]:
     ]
 
 
-def markdown(rows: Iterable[list[str]]) -> str:
-    """Return a table of rows."""
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * 3}{'---:|' * (len(COLUMNS) - 3)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)]) + "\n"
+def rows(
+    methods: Iterable[str] = METHODS,
+    task: str = TASK,
+    backbones: Iterable[str] = BACKBONES,
+    resolutions: Iterable[int] = RESOLUTIONS,
+    device: Device = DEVICES[GPU],
+    utilisation: float = UTILISATION,
+) -> Iterator[list[str]]:
+    """Yield a row for each backbone, resolution and method; where one does not apply, why."""
+    for backbone, side, method in itertools.product(backbones, resolutions, methods):
+        try:
+            yield row(estimate(choose(method, task, backbone, resolution=side), device, utilisation))
+        except (SkippedError, UserError) as reason:
+            yield [backbone, str(side), method, str(reason), *["-"] * (len(COLUMNS) - 4)]
 
 
-def standard(device: Device = DEVICES[GPU], utilisation: float = UTILISATION) -> Iterator[list[str]]:
-    """Yield the rows of the documentation's table, in bfloat16."""
-    for backbone, side, method in itertools.product(BACKBONES, RESOLUTIONS, METHODS):
-        yield cells(method, backbone, side, device, utilisation)
-
-
-def cells(method: str, backbone: str, side: int, device: Device, utilisation: float = UTILISATION) -> list[str]:
-    """Return one row of the documentation's table."""
-    try:
-        subject = choose(method, TASK, backbone, resolution=side, precision="bfloat16")
-        return row(estimate(subject, device, utilisation))
-    except (SkippedError, UserError) as reason:
-        return [backbone, str(side), method, str(reason), *["-"] * (len(COLUMNS) - 4)]
+def lines(rows: Iterable[list[str]]) -> Iterator[str]:
+    """Yield the lines of a table in Markdown."""
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield f"|{'---|' * 3}{'---:|' * (len(COLUMNS) - 3)}"
+    for cells in rows:
+        yield f"| {' | '.join(cells)} |"
 
 
 def _millions(count: int) -> str:

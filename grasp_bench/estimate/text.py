@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from grasp_bench.estimate.cost import Stage
-from grasp_bench.estimate.devices import GIB, Device
+from grasp_bench.estimate.devices import GIB
 from grasp_bench.estimate.estimate import Estimate
 from grasp_bench.estimate.memory import Training
 
@@ -46,7 +46,7 @@ def tables(found: Estimate) -> Iterator[Table]:
     """Yield memory, hours and disk."""
     yield _memory(found)
     hours_table = Table("stage", "PFLOP", "hours", title=f"time at {found.utilisation:.0%} of the peak")
-    for stage in (*found.stages, Stage("all", sum(each.flops for each in found.stages), found.hours, "")):
+    for stage in (*found.stages, Stage("all", sum(each.flops for each in found.stages), found.hours)):
         hours_table.add_row(stage.name, f"{stage.flops / 1e15:,.1f}", f"{stage.hours:.2f}")
     disk = Table("on the disk", "GiB", title="work folder")
     for name, size in found.disk.items():
@@ -87,11 +87,6 @@ def _memory(found: Estimate) -> Table:
 def _way(way: Training) -> str:
     kept = "checkpointing" if way.checkpointing else "activations kept"
     return f"{kept}: {way.accumulate} of {way.micro_batch}" if way.micro_batch else f"{kept}: does not fit"
-
-
-def unusable(device: Device) -> str:
-    """Return why not all of a GPU's memory counts."""
-    return f"{device.memory:g} GiB less CUDA's context and 5 % for gaps"
 
 
 def gib(size: float) -> str:

@@ -84,8 +84,7 @@ def read_sweep(path: Path) -> Sweep:
     The first seed of every method comes before the second of any, so a sweep that is stopped early has compared them
     all. Raises :class:`UserError` that names the file and every cell that cannot be run.
     """
-    config = read_config(path)
-    choices = _without(path, config.exclude, list(_choices(config)))
+    config, choices = read_choices(path)
     cells: list[Cell] = []
     wrong: dict[str, list[Choice]] = {}
     for choice in choices:
@@ -99,6 +98,12 @@ def read_sweep(path: Path) -> Sweep:
         raise UserError("\n".join([f"{path}: {count} of {len(choices)} cells cannot be run.", *lines]))
     _check_distinct(path, cells, choices)
     return Sweep(path, config, tuple(cells))
+
+
+def read_choices(path: Path) -> tuple[SweepConfig, list[Choice]]:
+    """The file of a sweep and the points of its grid, of which none is looked at yet."""
+    config = read_config(path)
+    return config, _without(path, config.exclude, list(_choices(config)))
 
 
 def by_training(cells: Sequence[Cell]) -> list[list[Cell]]:

@@ -1,0 +1,168 @@
+"""``grasp-bench estimate``: what a run or a sweep takes, before it is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from grasp_bench.cli import options as shared
+from grasp_bench.contracts.spec import STANDARD
+from grasp_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from grasp_bench.estimate.devices import Device
+    from grasp_bench.estimate.estimate import Total
+
+
+def estimate(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[SWEEP.toml]", help="All runs of a sweep, instead of one.")
+    ] = None,
+    method: Annotated[list[str], typer.Option("--method", "-m", help="Method; repeatable with --table.")] = [],  # noqa: B006 # typer reads it, nothing changes it
+    task: Annotated[str, typer.Option("--task", "-t", help="Task, or its TOML file; its data need not be here.")] = "",
+    backbone: Annotated[
+        list[str],
+        typer.Option(help="Backbone, whose weights need not be here; NAME:FOLDER needs its JSON files alone."),
+    ] = [],  # noqa: B006 # as above
+    resolution: Annotated[
+        list[int], typer.Option(min=8, help="Pixels a side of the images; the backbone's own if absent.")
+    ] = [],  # noqa: B006 # as above
+    gpu: Annotated[
+        str, typer.Option(help="h100-80gb, a100-80gb, a100-40gb, rtx4090, or GiB,TFLOPs,GB/s of another.")
+    ] = "h100-80gb",
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that matrix products reach.")
+    ] = 0.4,
+    rate: Annotated[float | None, typer.Option(min=0, help="Price of a GPU-hour, in any currency.")] = None,
+    guidance: Annotated[str | None, typer.Option(help="Guidance for sampling; the task's default if absent.")] = None,
+    set_: shared.MethodSettings = [],  # noqa: B006 # as above
+    guidance_set: shared.GuidanceSettings = [],  # noqa: B006 # as above
+    task_set: shared.TaskSettings = [],  # noqa: B006 # as above
+    budget: shared.Budget = STANDARD,
+    table: Annotated[
+        bool,
+        typer.Option("--table", help="A row in Markdown for each method, backbone and resolution; takes a while."),
+    ] = False,
+    json: shared.Json = None,
+) -> None:
+    """Estimate parameters, memory, FLOPs, hours and disk on one GPU, by running the code on a simulated one.
+
+    Neither a GPU, weights nor data are needed; a minute of one CPU core is, at the size of SD3.5-medium. Precision is
+    bfloat16, unless --task-set precision=float32 says otherwise.
+    """
+    from grasp_bench.estimate.devices import parse_device
+
+    device = parse_device(gpu)
+    if file:
+        if method or task or backbone or table:
+            raise UserError(f"{file}: says itself which methods, tasks and backbones. Leave these options out.")
+        _sweep(file, device, utilisation, rate, _only(resolution, "--resolution"), json)
+    elif table:
+        _table(task, method, backbone, resolution, device, utilisation)
+    else:
+        if not task or not method:
+            raise UserError("--method and --task: what is to be estimated? Name both, or the TOML file of a sweep.")
+        settings = {
+            "guidance": guidance,
+            "budget": budget,
+            "resolution": _only(resolution, "--resolution"),
+            "method_settings": set_,
+            "task_settings": task_set,
+            "guidance_settings": guidance_set,
+        }
+        _one(_only(method, "--method"), task, _only(backbone, "--backbone"), settings, device, utilisation, rate, json)
+
+
+def _only(values: list[Any], option: str) -> Any:
+    """Return the value of an option that may be given once, None without one."""
+    if len(values) > 1:
+        raise UserError(f"{option} is given {len(values)} times; give it once, or add --table.")
+    return values[0] if values else None
+
+
+def _one(
+    method: str,
+    task: str,
+    backbone: str | None,
+    settings: dict[str, Any],
+    device: Device,
+    utilisation: float,
+    rate: float | None,
+    json: Path | None,
+) -> None:
+    from rich.markup import escape
+
+    from grasp_bench.cli.output import console
+    from grasp_bench.estimate import text
+    from grasp_bench.estimate.estimate import estimate as carry_out
+    from grasp_bench.estimate.steps import SkippedError
+    from grasp_bench.estimate.subject import choose
+    from grasp_bench.io import write_json
+
+    try:
+        found = carry_out(choose(method, task, backbone, **settings), device, utilisation)
+    except SkippedError as reason:
+        raise UserError(f"method {method}: does not apply here: {reason}") from reason
+    out = console()
+    out.print(escape(text.heading(found)), soft_wrap=True)
+    for each in text.tables(found):
+        out.print(each)
+    out.print(escape(text.short(found)), soft_wrap=True)
+    if rate is not None:
+        out.print(f"{found.hours * rate:,.2f} at {rate:g} per GPU-hour")
+    out.print(escape(text.LEFT_OUT), soft_wrap=True)
+    if json:
+        write_json(json, found.to_json() | ({} if rate is None else {"money": found.hours * rate}))
+
+
+def _table(
+    task: str, methods: list[str], backbones: list[str], resolutions: list[int], device: Device, utilisation: float
+) -> None:
+    from grasp_bench.estimate import table
+
+    rows = table.rows(
+        methods or table.METHODS,
+        task or table.TASK,
+        backbones or table.BACKBONES,
+        resolutions or table.RESOLUTIONS,
+        device,
+        utilisation,
+    )
+    for line in table.lines(rows):
+        typer.echo(line)
+
+
+def _sweep(
+    file: Path, device: Device, utilisation: float, rate: float | None, resolution: int | None, json: Path | None
+) -> None:
+    from rich.table import Table
+
+    from grasp_bench.cli.output import console
+    from grasp_bench.estimate import text
+    from grasp_bench.estimate.sweep import estimate_sweep
+    from grasp_bench.io import write_json
+
+    found = estimate_sweep(file, device, utilisation, resolution)
+    table = Table("runs", "method", "task", "backbone", "guidance", "hours each", "peak", title=f"on {device.name}")
+    for each, seeds in found.groups:
+        spec = each.subject.spec
+        fits = text.gib(each.way.peak) if each.fits else "does not fit"
+        names = (spec.method.name, spec.task.name, each.subject.backbone, spec.guidance.name)
+        table.add_row(str(len(seeds)), *names, f"{each.hours:.1f}", fits)
+    out = console()
+    out.print(table)
+    for reason in found.skipped:
+        out.print(f"skipped: {reason}", soft_wrap=True, markup=False)
+    out.print(_sum(found.total, rate))
+    out.print(text.LEFT_OUT, soft_wrap=True, markup=False)
+    if json:
+        content: dict[str, Any] = {"runs": found.total.runs, "gpu_hours": found.total.hours}
+        content |= {} if rate is None else {"money": found.total.money(rate)}
+        write_json(json, content | {"estimates": [each.to_json() | {"seeds": seeds} for each, seeds in found.groups]})
+
+
+def _sum(total: Total, rate: float | None) -> str:
+    money = "" if rate is None else f", {total.money(rate):,.2f} at {rate:g} each"
+    return f"{total.runs} runs: {total.hours:,.1f} GPU-hours in all{money}; what runs share is counted once"

@@ -1,0 +1,55 @@
+"""The estimate of all the runs of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from grasp_bench.estimate.devices import Device
+from grasp_bench.estimate.estimate import Estimate, Total, estimate, total
+from grasp_bench.estimate.steps import SkippedError
+from grasp_bench.estimate.subject import choose
+from grasp_bench.sweep.cells import Choice, read_choices
+
+
+@dataclass(frozen=True)
+class SweepEstimate:
+    """What a sweep takes."""
+
+    groups: list[tuple[Estimate, list[str]]]
+    """Estimates with the seeds that share them."""
+    skipped: list[str]
+    """Why runs that the sweep names would be skipped."""
+    total: Total
+
+
+def estimate_sweep(path: Path, device: Device, utilisation: float, resolution: int | None) -> SweepEstimate:
+    """Return the estimates of the runs that a TOML file asks for, finished ones included.
+
+    Settings that a search has found are not looked up: they hardly change what a run takes. Raises
+    :class:`~grasp_bench.errors.UserError` for what cannot be run or estimated.
+    """
+    config, choices = read_choices(path)
+    seeds: dict[Choice, list[str]] = {}
+    for choice in choices:
+        seeds.setdefault(replace(choice, seed=""), []).append(choice.seed)
+    groups: list[tuple[Estimate, list[str]]] = []
+    skipped: list[str] = []
+    for choice, of_choice in seeds.items():
+        subject = choose(
+            choice.method,
+            choice.task,
+            choice.backbone,
+            guidance=choice.guidance,
+            budget=config.budget,
+            resolution=resolution,
+            method_settings=choice.set,
+            task_settings=choice.task_set,
+            guidance_settings=choice.guidance_set,
+        )
+        try:
+            groups.append((estimate(subject, device, utilisation), of_choice))
+        except SkippedError as reason:
+            skipped.append(f"{str(choice).partition(', seed')[0]}: {reason}")
+    runs = [(found, seed) for found, of_choice in groups for seed in of_choice]
+    return SweepEstimate(groups, skipped, total(runs))
