@@ -49,8 +49,7 @@ def estimate(
 ) -> None:
     """Estimate parameters, memory, FLOPs, hours and disk on one GPU, by running the code on a simulated one.
 
-    Neither a GPU, weights nor data are needed; a minute of one CPU core is, at the size of SD3.5-medium. Precision is
-    bfloat16, unless --task-set precision=float32 says otherwise.
+    Needs neither a GPU nor weights nor data. Precision is bfloat16, unless --task-set precision=float32.
     """
     from grasp_bench.estimate.devices import parse_device
 
@@ -102,7 +101,7 @@ def _one(
     from grasp_bench.io import write_json
 
     try:
-        found = carry_out(choose(method, task, backbone, **settings), device, utilisation)
+        found = carry_out(choose(method, task, backbone, **settings), device, utilisation, both=True)
     except SkippedError as reason:
         raise UserError(f"method {method}: does not apply here: {reason}") from reason
     out = console()

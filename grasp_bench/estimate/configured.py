@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,10 @@ from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.errors import UserError
 
 SHIPPED = files("grasp_bench") / "estimate" / "configs"
+LAYERS, SINGLE, DUAL = "num_layers", "num_single_layers", "dual_attention_layers"
+"""What configurations call blocks, FLUX's single ones, and those of SD3.5-medium with a second attention."""
+Depths = Mapping[str, int]
+"""Kind of block, by its name in the configuration → how many there are."""
 PARTS = ("transformer", "vae", "scheduler")
 
 
@@ -52,8 +57,10 @@ class Configuration(SavedPipeline):
         return "configuration"
 
 
-def configured(name: str, resolution: int | None = None) -> Backbone:
+def configured(name: str, resolution: int | None = None, depths: Depths | None = None) -> Backbone:
     """Return a backbone without its weights, for images of ``resolution`` pixels a side, or of its own size.
+
+    With ``depths`` it has as many blocks of each kind.
 
     Inside a simulated GPU its parts take no memory. A backbone that ships its weights is loaded. Raises
     :class:`UserError` for a name or a source that is unknown, and for a resolution that the backbone does not have.
@@ -67,8 +74,29 @@ def configured(name: str, resolution: int | None = None) -> Backbone:
     native = kind._latent_shape(saved)[-1] * kind._latent_factor(saved)
     if resolution and resolution != native:
         content = _resized(content, resolution, kind._latent_factor(saved), name)
+    if depths:
+        content = content | {"transformer": _with_depths(content["transformer"], depths)}
     of_configuration = type(kind.__name__, (_WithoutWeights, kind), {"family": family})
     return cast(Backbone, of_configuration(Configuration(source, content)))
+
+
+def depths(name: str) -> Depths:
+    """Return how many blocks of each kind a backbone has; none where its configuration does not say."""
+    family, source = resolve(name)
+    kind = plugins.load("backbones", family)
+    if not issubclass(kind, SavedBackbone):
+        return {}
+    transformer = read_configuration(kind, source)["transformer"]
+    layers = transformer["num_layers"]
+    if transformer.get(DUAL):
+        return {DUAL: len(transformer[DUAL]), LAYERS: layers - len(transformer[DUAL])}
+    return {name: transformer[name] for name in (LAYERS, SINGLE) if name in transformer}
+
+
+def _with_depths(transformer: dict[str, Any], depths: Depths) -> dict[str, Any]:
+    if DUAL not in depths:
+        return {**transformer, **depths}
+    return transformer | {LAYERS: sum(depths.values()), DUAL: list(range(depths[DUAL]))}
 
 
 def read_configuration(kind: type[SavedBackbone], source: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from grasp_bench.contracts.spec import Precision
 from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.estimate.devices import Device
 from grasp_bench.estimate.measure import Measured
-from grasp_bench.estimate.memory import Training, training
+from grasp_bench.estimate.memory import Training
 from grasp_bench.estimate.steps import Taken
 from grasp_bench.estimate.subject import Subject
 
@@ -37,8 +37,8 @@ class Stage:
     """Whether the seed decides its outcome, too."""
 
 
-def stages(subject: Subject, measured: Measured, device: Device, utilisation: float) -> list[Stage]:
-    """Return the stages in their order. Training goes as it fits, without gradient checkpointing where it does."""
+def stages(subject: Subject, measured: Measured, way: Training, device: Device, utilisation: float) -> list[Stage]:
+    """Return the stages in their order; ``way`` is how the run is trained."""
 
     def hours(work: Work, precision: Precision = "float32") -> float:
         return device.seconds(work.flops, work.traffic, precision, utilisation) / PER_HOUR
@@ -54,7 +54,7 @@ def stages(subject: Subject, measured: Measured, device: Device, utilisation: fl
         latents, texts = Work.of(coding.encode) * views, _prompt(measured) * prompts
         found.append(Stage("latents", latents.flops, hours(latents), encoded, of_seed=False))
         found.append(Stage("prompts", texts.flops, hours(texts), encoded, of_seed=False))
-    training = _step(subject, measured, device) * budget.steps
+    training = _step(subject, measured, way) * budget.steps
     found.append(Stage("train", training.flops, hours(training, budget.precision), trained))
     evaluations = subject.guidance.evaluations(subject.guidance.steps(budget))
     sampling = _evaluation(measured) * (generated * evaluations)
@@ -93,10 +93,9 @@ def _prompt(measured: Measured) -> Work:
     return Work(2 * shapes.encoders * shapes.tokens, FLOAT * shapes.encoders)
 
 
-def _step(subject: Subject, measured: Measured, device: Device) -> Work:
+def _step(subject: Subject, measured: Measured, way: Training) -> Work:
     """Return a training step of the budget's batch."""
-    way, size = chosen_way(subject, measured, device), subject.budget.batch_size
-    passes = measured.checkpointed if way.checkpointing else measured.passes
+    passes, size = way.passes, subject.budget.batch_size
     traffic = size * passes.traffic_per_image + way.accumulate * passes.traffic + measured.step.update.traffic
     return Work(size * passes.flops, traffic)
 
@@ -110,12 +109,6 @@ def _evaluation(measured: Measured) -> Work:
 
 def _train_count(task: Task[TaskSettings]) -> int:
     return sum(info.train_count for info in task.classes())
-
-
-def chosen_way(subject: Subject, measured: Measured, device: Device) -> Training:
-    """Return how the run is trained: with gradient checkpointing where it does not fit without."""
-    plain, checkpointed = (training(measured, subject.budget, device, each) for each in (False, True))
-    return plain if plain.micro_batch or not checkpointed.micro_batch else checkpointed
 
 
 def disk(subject: Subject, measured: Measured) -> dict[str, float]:

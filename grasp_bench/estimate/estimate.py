@@ -8,7 +8,7 @@ from typing import Any
 
 from grasp_bench.estimate import cost, memory
 from grasp_bench.estimate.devices import Device
-from grasp_bench.estimate.measure import Measured, measure
+from grasp_bench.estimate.measure import Measured, checkpointed, measure
 from grasp_bench.estimate.subject import Subject
 
 UTILISATION = 0.4
@@ -23,8 +23,10 @@ class Estimate:
     device: Device
     utilisation: float
     measured: Measured
-    training: tuple[memory.Training, memory.Training]
-    """Without gradient checkpointing, and with it."""
+    training: memory.Training
+    """Without gradient checkpointing."""
+    checkpointed: memory.Training | None
+    """With it; None where it was not asked for and is not needed."""
     sampling: memory.Sampling
     stages: tuple[cost.Stage, ...]
     disk: dict[str, float]
@@ -32,8 +34,8 @@ class Estimate:
 
     @property
     def way(self) -> memory.Training:
-        """How the run is trained: without gradient checkpointing where that fits."""
-        return cost.chosen_way(self.subject, self.measured, self.device)
+        """How the run is trained: with gradient checkpointing where it does not fit without."""
+        return chosen(self.training, self.checkpointed)
 
     @property
     def fits(self) -> bool:
@@ -66,7 +68,8 @@ class Estimate:
             "trainable_parameters": self.measured.step.parameters,
             "total_parameters": self.measured.step.total,
             "flops_per_training_image": self.measured.passes.flops,
-            "training": [asdict(each) for each in self.training],
+            "training": asdict(self.training),
+            "training_checkpointed": asdict(self.checkpointed) if self.checkpointed else None,
             "sampling": asdict(self.sampling),
             "encoding_peak": coding.encode.peak if (coding := self.measured.coding) else None,
             "classifier_peak": self.classifier,
@@ -77,18 +80,31 @@ class Estimate:
         }
 
 
-def estimate(subject: Subject, device: Device, utilisation: float = UTILISATION) -> Estimate:
-    """Return what a run takes on a GPU whose products reach ``utilisation`` of its peak."""
+def chosen(plain: memory.Training, checkpointed: memory.Training | None) -> memory.Training:
+    """Return the way of training that is taken."""
+    return plain if plain.micro_batch or not checkpointed else checkpointed
+
+
+def estimate(subject: Subject, device: Device, utilisation: float = UTILISATION, both: bool = False) -> Estimate:
+    """Return what a run takes on a GPU whose products reach ``utilisation`` of its peak.
+
+    With ``both``, gradient checkpointing is looked at even where it is not needed. Raises
+    :class:`~.steps.SkippedError` where a run would be skipped.
+    """
     measured = measure(subject)
-    plain, checkpointed = (memory.training(measured, subject.budget, device, each) for each in (False, True))
+    plain = memory.training(measured, measured.passes, subject.budget, device)
+    other = None
+    if both or not plain.micro_batch:
+        other = memory.training(measured, checkpointed(subject), subject.budget, device, checkpointing=True)
     return Estimate(
         subject,
         device,
         utilisation,
         measured,
-        (plain, checkpointed),
+        plain,
+        other,
         memory.sampling(measured, device),
-        tuple(cost.stages(subject, measured, device, utilisation)),
+        tuple(cost.stages(subject, measured, chosen(plain, other), device, utilisation)),
         cost.disk(subject, measured),
     )
 

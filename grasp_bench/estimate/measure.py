@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from grasp_bench.estimate import steps
+from grasp_bench.estimate.depth import extrapolated
 from grasp_bench.estimate.subject import Subject
 
 SMALL, LARGE = 2, 4
@@ -55,10 +56,9 @@ class Measured:
 
     shapes: steps.Shapes
     step: steps.TrainingStep
-    """Of :data:`SMALL` images."""
+    """Of :data:`SMALL` images, without gradient checkpointing."""
     passes: Passes
-    checkpointed: Passes
-    """The passes with gradient checkpointing."""
+    """Of any number of images, without gradient checkpointing."""
     sampling: steps.SamplingStep
     """Of :data:`SMALL` images."""
     coding: steps.Coding | None
@@ -69,28 +69,39 @@ class Measured:
 def measure(subject: Subject) -> Measured:
     """Return what a run's steps take, simulated once for all its seeds.
 
-    It takes about a minute at the size of SD3.5-medium. Raises :class:`~.steps.SkippedError` where a run would be
-    skipped.
+    Raises :class:`~.steps.SkippedError` where a run would be skipped.
     """
-    key = (subject.spec.id, repr(subject.method.config), repr(subject.guidance.config), subject.resolution)
-    return once(lambda: _measure(subject), "run", *key)
-
-
-def _measure(subject: Subject) -> Measured:
-    small, large, *checkpointed = steps.training_steps(
-        subject, [(SMALL, False), (LARGE, False), (SMALL, True), (LARGE, True)]
-    )
     backbone, task = (subject.backbone, subject.resolution), subject.spec.task.name
     shapes = once(lambda: steps.shapes(subject), "shapes", *backbone)
+    small, large = _training(subject, checkpointing=False)
     return Measured(
         shapes,
         small,
         Passes.of(small, large),
-        Passes.of(*checkpointed),
-        steps.sampling_step(subject, SMALL),
+        once(lambda: extrapolated(lambda each: steps.sampling_step(each, SMALL), subject), "sampling", *_key(subject)),
         once(lambda: steps.coding(subject, 1), "coding", *backbone) if shapes.encoded else None,
         once(lambda: steps.classification(subject), "classification", task, shapes.pixels),
     )
+
+
+def checkpointed(subject: Subject) -> Passes:
+    """Return the passes with gradient checkpointing."""
+    return Passes.of(*_training(subject, checkpointing=True))
+
+
+def _training(subject: Subject, checkpointing: bool) -> list[steps.TrainingStep]:
+    """Return training steps of :data:`SMALL` and :data:`LARGE` images."""
+    ways = [(images, checkpointing) for images in (SMALL, LARGE)]
+    return once(
+        lambda: extrapolated(lambda each: list(steps.training_steps(each, ways)), subject, alike=not checkpointing),
+        "training",
+        checkpointing,
+        *_key(subject),
+    )
+
+
+def _key(subject: Subject) -> tuple[object, ...]:
+    return subject.spec.id, repr(subject.method.config), repr(subject.guidance.config), subject.resolution
 
 
 _kept: dict[tuple[object, ...], object] = {}

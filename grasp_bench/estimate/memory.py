@@ -35,11 +35,13 @@ class Training:
     """Of these, bytes that each further image adds."""
     peak: float
     """Bytes: the most that a step holds at once."""
+    passes: Passes
 
 
-def training(measured: Measured, budget: Budget, device: Device, checkpointing: bool) -> Training:
+def training(
+    measured: Measured, passes: Passes, budget: Budget, device: Device, checkpointing: bool = False
+) -> Training:
     """Return how a step of the budget's batch is worked on in the largest parts that fit."""
-    passes = measured.checkpointed if checkpointing else measured.passes
     fitting = [part for part in divisors(budget.batch_size) if peak(measured, passes, part) <= device.usable]
     part = fitting[0] if fitting else 0
     step, at = measured.step, max(1, part)
@@ -53,6 +55,7 @@ def training(measured: Measured, budget: Budget, device: Device, checkpointing: 
         passes.peak(at) - step.weights,
         passes.per_image,
         peak(measured, passes, at),
+        passes,
     )
 
 

@@ -154,6 +154,7 @@ class SimulatedGpu(contextlib.AbstractContextManager["SimulatedGpu"]):
             (torch.cuda, "is_bf16_supported", lambda *args, **kwargs: True),
             (torch.cuda, "empty_cache", lambda: None),
             (torch.nn.Module, "_apply", _apply),
+            (torch.nn.utils, "skip_init", lambda kind, *args, **kwargs: kind(*args, **kwargs)),
             (torch.Tensor, "backward", lambda root, *args, **kwargs: engine.backward(root, *args, **kwargs)),
             (torch.autograd, "grad", engine.grad),
             (torch.Tensor, "numpy", _numpy),

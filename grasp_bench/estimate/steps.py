@@ -275,7 +275,7 @@ def _attached(subject: Subject) -> tuple[Backbone, Method[MethodSettings]]:
 
 
 def _backbone(subject: Subject) -> Backbone:
-    backbone = configured(subject.backbone, subject.resolution)
+    backbone = configured(subject.backbone, subject.resolution, subject.depths)
     backbone.set_classes([info.prompt for info in subject.task.classes()])
     return backbone
 

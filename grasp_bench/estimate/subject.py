@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from grasp_bench import plugins
 from grasp_bench.contracts.guidance import Guidance
@@ -15,6 +17,7 @@ from grasp_bench.contracts.spec import STANDARD, Budget, Component, Precision, R
 from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
+from grasp_bench.estimate.configured import Depths
 from grasp_bench.run.plan import TRAINING
 from grasp_bench.run.resolve import make_task
 
@@ -37,6 +40,10 @@ class Subject:
     """As ``--backbone`` names it."""
     resolution: int | None
     """Pixels a side; None: the backbone's own."""
+    studied: dict[str, JsonValue] = field(default_factory=dict)
+    """What the method found out about the data, of one that has to."""
+    depths: Depths | None = None
+    """Blocks of each kind, where they are others than the backbone's."""
 
     @property
     def budget(self) -> Budget:
@@ -45,7 +52,9 @@ class Subject:
 
     def fresh(self) -> Method[MethodSettings]:
         """Return the method once more, not attached to anything."""
-        return type(self.method)(self.method.config)
+        method = type(self.method)(self.method.config)
+        method.studied = self.studied
+        return method
 
     def mixed(self, count: int) -> list[int]:
         """Return the class indices of ``count`` samples that are of as many groups as possible."""
@@ -65,6 +74,7 @@ def choose(
     guidance: str | None = None,
     budget: str = STANDARD,
     resolution: int | None = None,
+    studied: dict[str, JsonValue] | None = None,
     method_settings: Iterable[str] = (),
     task_settings: Iterable[str] = (),
     guidance_settings: Iterable[str] = (),
@@ -72,12 +82,12 @@ def choose(
     """Return the run of these names and ``NAME=VALUE`` settings; its precision is bfloat16 unless they say otherwise.
 
     Raises :class:`UserError` for what is unknown or out of bounds, and for a method that has to look at the data
-    before it can be attached.
+    before it can be attached and is not given what it finds there, ``studied``.
     """
     name, sampled = _task(task, task_settings)
     kind = plugins.load("methods", method)
     chosen = kind(parse_settings(kind.Config, method_settings, f"method {method}", {}))
-    if chosen.studies:
+    if chosen.studies and studied is None:
         raise UserError(
             f"method {method} {chosen.config.changed()}: looks at the task's images before it is attached, which an "
             "estimate cannot. Leave these settings out: what a training step takes hardly depends on them."
@@ -94,7 +104,7 @@ def choose(
         budget=_budget(name, sampled, budget),
         seed=0,
     )
-    return Subject(spec, chosen, guided, trained, sampled, backbone or sampled.backbone, resolution)
+    return Subject(spec, chosen, guided, trained, sampled, backbone or sampled.backbone, resolution, studied or {})
 
 
 def _task(name: str, assignments: Iterable[str]) -> tuple[str, Task[TaskSettings]]:

@@ -19,7 +19,6 @@ COLUMNS = (
     "trainable",
     "TFLOP/image",
     "GiB: images at a time",
-    "with checkpointing",
     "training",
     "generating",
     "all",
@@ -41,7 +40,7 @@ def row(found: Estimate) -> list[str]:
         found.subject.spec.method.name,
         _millions(found.measured.step.parameters),
         f"{found.measured.passes.flops / 1e12:.3g}",
-        *map(_memory, found.training),
+        _memory(found.way),
         *(f"{time:.1f} h" if found.fits else "-" for time in times),
     ]
 
@@ -76,4 +75,5 @@ def _millions(count: int) -> str:
 
 def _memory(way: Training) -> str:
     peak = f"{way.peak / GIB:.1f}"
-    return f"{peak}: {way.micro_batch}" if way.micro_batch else f"over {peak}: none"
+    fits = f"{peak}: {way.micro_batch}" if way.micro_batch else f"does not fit ({peak} for 1)"
+    return f"{fits}, recomputed" if way.checkpointing and way.micro_batch else fits

@@ -59,26 +59,27 @@ def tables(found: Estimate) -> Iterator[Table]:
 
 def _memory(found: Estimate) -> Table:
     sampling, coding = found.sampling, found.measured.coding
-    table = Table("GiB", *map(_way, found.training), title=f"training; {found.device.usable / GIB:.1f} GiB usable")
+    ways = [each for each in (found.training, found.checkpointed) if each]
+    table = Table("GiB", *map(_way, ways), title=f"training; {found.device.usable / GIB:.1f} GiB usable")
     rows = {
-        "weights": [each.weights for each in found.training],
-        "gradients": [each.gradients for each in found.training],
-        "optimiser state": [each.optimizer for each in found.training],
-        "activations at the peak": [each.activations for each in found.training],
-        "of these, each image": [each.per_image for each in found.training],
-        "peak": [each.peak for each in found.training],
+        "weights": [each.weights for each in ways],
+        "gradients": [each.gradients for each in ways],
+        "optimiser state": [each.optimizer for each in ways],
+        "activations at the peak": [each.activations for each in ways],
+        "of these, each image": [each.per_image for each in ways],
+        "peak": [each.peak for each in ways],
     }
     for name, values in rows.items():
         table.add_row(name, *(f"{value / GIB:.2f}" for value in values))
     table.add_section()
-    table.add_row(f"sampling, {sampling.images} at a time", f"{sampling.peak / GIB:.2f}", "")
-    table.add_row("  weights, activations", f"{sampling.weights / GIB:.2f}, {sampling.activations / GIB:.2f}", "")
+    table.add_row(f"sampling, {sampling.images} at a time", f"{sampling.peak / GIB:.2f}")
+    table.add_row("  weights, activations", f"{sampling.weights / GIB:.2f}, {sampling.activations / GIB:.2f}")
     if coding:
-        table.add_row("  decoding", f"{sampling.autoencoder / GIB:.2f} + {sampling.decoding / GIB:.2f}", "")
-        table.add_row("encoding images", f"{coding.encode.peak / GIB:.2f}", "")
-        table.add_row("encoding prompts", f"{4 * found.measured.shapes.encoders / GIB:.2f}", "")
+        table.add_row("  decoding", f"{sampling.autoencoder / GIB:.2f} + {sampling.decoding / GIB:.2f}")
+        table.add_row("encoding images", f"{coding.encode.peak / GIB:.2f}")
+        table.add_row("encoding prompts", f"{4 * found.measured.shapes.encoders / GIB:.2f}")
     side = found.measured.classification.pixels
-    table.add_row(f"classifier at {side} pixels", f"{found.classifier / GIB:.2f}", "")
+    table.add_row(f"classifier at {side} pixels", f"{found.classifier / GIB:.2f}")
     for column in table.columns[1:]:
         column.justify = "right"
     return table
@@ -86,7 +87,7 @@ def _memory(found: Estimate) -> Table:
 
 def _way(way: Training) -> str:
     kept = "checkpointing" if way.checkpointing else "activations kept"
-    return f"{kept}: {way.accumulate} of {way.micro_batch}" if way.micro_batch else f"{kept}: does not fit"
+    return f"{kept}: {way.micro_batch} images at a time" if way.micro_batch else f"{kept}: does not fit"
 
 
 def gib(size: float) -> str:
