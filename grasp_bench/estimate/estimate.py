@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from grasp_bench.errors import UserError
 from grasp_bench.estimate import cost, memory
 from grasp_bench.estimate.devices import Device
 from grasp_bench.estimate.measure import Measured, checkpointed, measure
@@ -89,8 +90,13 @@ def estimate(subject: Subject, device: Device, utilisation: float = UTILISATION,
     """Return what a run takes on a GPU whose products reach ``utilisation`` of its peak.
 
     With ``both``, gradient checkpointing is looked at even where it is not needed. Raises
-    :class:`~.steps.SkippedError` where a run would be skipped.
+    :class:`~.steps.SkippedError` where a run would be skipped, and :class:`UserError` for a guidance that learns.
     """
+    if subject.guidance.learns:
+        raise UserError(
+            f"guidance {subject.spec.guidance.name}: it learns before it guides, which an estimate does not cover. "
+            "Choose another, such as cfg."
+        )
     measured = measure(subject)
     plain = memory.training(measured, measured.passes, subject.budget, device)
     other = None

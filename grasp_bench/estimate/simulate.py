@@ -24,6 +24,8 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -147,9 +149,7 @@ class SimulatedGpu(contextlib.AbstractContextManager["SimulatedGpu"]):
         import torch.optim.optimizer as optimizers
 
         engine, multi_tensor = Engine(), optimizers._foreach_supported_types
-        self._attention = torch.nn.functional.scaled_dot_product_attention
         for owner, name, stand_in in (
-            (torch.nn.functional, "scaled_dot_product_attention", self._attend),
             (amp, "amp_definitely_not_available", lambda: False),
             (torch.cuda, "is_bf16_supported", lambda *args, **kwargs: True),
             (torch.cuda, "empty_cache", lambda: None),
@@ -169,6 +169,7 @@ class SimulatedGpu(contextlib.AbstractContextManager["SimulatedGpu"]):
         self._stack.enter_context(torch.autograd.graph.saved_tensors_hooks(engine.pack, engine.unpack))
         self._stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         self._stack.enter_context(_Watch(self))
+        self._stack.enter_context(_Attention())
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -178,44 +179,44 @@ class SimulatedGpu(contextlib.AbstractContextManager["SimulatedGpu"]):
         self.note_sync(tensor)
         return values.as_array(tensor).tolist()
 
-    def _attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attn_mask: torch.Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> torch.Tensor:
-        """Attend by the kernel that torch chooses on a GPU since Ampere: flash, or the memory-efficient one.
 
-        Flash takes half precision without a mask.
-        """
-        if query.device.type != "cuda":
-            return self._attention(
-                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-            )
-        if enable_gqa:
-            repeats = query.size(-3) // key.size(-3)
-            key, value = (each.repeat_interleave(repeats, -3) for each in (key, value))
-        found: torch.Tensor
-        half = query.dtype in (torch.float16, torch.bfloat16)
-        if attn_mask is None and half and query.shape[-1] <= FLASH_WIDTH:
-            found = aten._scaled_dot_product_flash_attention(
-                query, key, value, dropout_p, is_causal, False, scale=scale
-            )[0]
-            return found
-        if attn_mask is not None:
-            if attn_mask.dtype == torch.bool:
-                attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(~attn_mask, float("-inf"))
-            attn_mask = attn_mask.expand(*query.shape[:3], key.shape[2])
-        grad = torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value))
-        found = aten._scaled_dot_product_efficient_attention(
-            query, key, value, attn_mask, grad, dropout_p, is_causal, scale=scale
-        )[0]
+class _Attention(TorchFunctionMode):
+    """Attention by the kernel that torch chooses on a GPU since Ampere, which it would ask the driver for."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not scaled_dot_product_attention or args[0].device.type != "cuda":
+            return func(*args, **kwargs or {})
+        return _attend(*args, **kwargs or {})
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Attend by the flash kernel, or by the memory-efficient one: flash takes half precision without a mask."""
+    if enable_gqa:
+        repeats = query.size(-3) // key.size(-3)
+        key, value = (each.repeat_interleave(repeats, -3) for each in (key, value))
+    found: torch.Tensor
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    if attn_mask is None and half and query.shape[-1] <= FLASH_WIDTH:
+        found = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
         return found
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(~attn_mask, float("-inf"))
+        attn_mask = attn_mask.expand(*query.shape[:3], key.shape[2])
+    grad = torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value))
+    found = aten._scaled_dot_product_efficient_attention(
+        query, key, value, attn_mask, grad, dropout_p, is_causal, scale=scale
+    )[0]
+    return found
 
 
 class _Watch(TorchDispatchMode):

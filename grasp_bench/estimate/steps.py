@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.guidance import Workshop
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.task import Split
+from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.downstream.networks import build
 from grasp_bench.estimate.configured import configured
 from grasp_bench.estimate.simulate import SimulatedGpu
@@ -186,17 +186,16 @@ class SamplingStep:
     taken: Taken
 
 
-def sampling_step(subject: Subject, images: int, steps: int = 1, large: int = KNOWN) -> SamplingStep:
-    """Return what ``steps`` sampling steps of ``images`` take.
-
-    What the guidance learns beforehand is not part of it, and has to be set by whoever calls this for such a one.
-    """
+def sampling_step(
+    subject: Subject, images: int, steps: int = 1, large: int = KNOWN, learned: Path | None = None
+) -> SamplingStep:
+    """Return what ``steps`` sampling steps of ``images`` take; ``learned`` is the folder that the guidance left."""
     with SimulatedGpu(large) as gpu:
         backbone, method = _attached(subject)
         guidance = subject.guidance
         sampler = Sampler(backbone, method, guidance, CUDA, subject.budget.precision)
         sampler.place(backbone)
-        guidance.prepare(_workshop(subject, sampler), None)
+        guidance.prepare(_workshop(subject, sampler), learned)
         weights = gpu.live
         noise = torch.zeros(images, *backbone.latent_shape)
         labels, infos = subject.mixed(images), subject.task.classes()
@@ -288,9 +287,7 @@ def _pixels(backbone: Backbone) -> tuple[int, int, int]:
 
 def _batches(subject: Subject, backbone: Backbone, method: Method[MethodSettings], images: int) -> Batches:
     """Return what makes batches of ``images``, of as many groups as possible."""
-    labels, infos = np.array(subject.mixed(images)), subject.task.classes()
-    prompts = [infos[label].prompt for label in labels]
-    split = Split([str(number) for number in range(images)], labels, prompts, lambda indices: np.zeros(len(indices)))
+    infos, split = subject.task.classes(), _split(subject, backbone, images)
     counts = np.array([info.train_count for info in infos])
     budget = subject.budget.model_copy(update={"batch_size": images})
     return Batches(
@@ -302,6 +299,17 @@ def _batches(subject: Subject, backbone: Backbone, method: Method[MethodSettings
         CUDA,
         None,  # so that every image is in the batch
         loss_weights=method.loss_weights(counts),
+    )
+
+
+def _split(subject: Subject, backbone: Backbone, images: int) -> Split:
+    """Return black images, of as many groups as possible."""
+    labels, infos = np.array(subject.mixed(images)), subject.task.classes()
+    return Split(
+        [str(number) for number in range(images)],
+        labels,
+        [infos[label].prompt for label in labels],
+        lambda indices: np.zeros((len(indices), *_pixels(backbone)), np.uint8),
     )
 
 
@@ -317,9 +325,6 @@ class _Latents:
 
 def _workshop(subject: Subject, sampler: Sampler) -> Workshop:
     """Return what a guidance prepares itself with; a second network has the same weights as the first."""
-
-    def unknown(*_: Any) -> Any:
-        raise NotImplementedError("an estimate has no images and no weights of earlier steps")
 
     def second(weights: dict[str, torch.Tensor] | None) -> Network:
         backbone, method = _backbone(subject), Method[MethodSettings](subject.method.config)
@@ -339,7 +344,7 @@ def _workshop(subject: Subject, sampler: Sampler) -> Workshop:
         CUDA,
         sampler.embed,
         sampler.networks[0],
-        data=unknown,
+        data=lambda: Dataset(*[_split(subject, sampler.backbone, len(subject.task.classes()))] * 3),
         trained=lambda steps: {},
         second=second,
         progress=Progress(Console(quiet=True)),

@@ -89,8 +89,9 @@ def choose(
     chosen = kind(parse_settings(kind.Config, method_settings, f"method {method}", {}))
     if chosen.studies and studied is None:
         raise UserError(
-            f"method {method} {chosen.config.changed()}: looks at the task's images before it is attached, which an "
-            "estimate cannot. Leave these settings out: what a training step takes hardly depends on them."
+            f"method {method}, settings {chosen.config.changed()}: it looks at the task's images or prompts before it "
+            "is attached, which an estimate cannot. Estimate one that does not, such as lora or partition=group of "
+            "grasp: what a step takes hardly depends on it."
         )
     guide = guidance or sampled.guidance
     guidance_kind = plugins.load("guidance", guide)
