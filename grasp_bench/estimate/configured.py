@@ -173,7 +173,8 @@ def _resized(content: dict[str, Any], resolution: int, factor: int, name: str) -
         raise UserError(
             f"--resolution {resolution}: backbone {name} has places for {most * factor * patch} pixels a side at most."
         )
-    return content | {"transformer": transformer, "vae": content["vae"] | {"sample_size": resolution}}
+    vae = content["vae"] | ({"sample_size": resolution} if "sample_size" in content["vae"] else {})
+    return content | {"transformer": transformer, "vae": vae}
 
 
 def _loaded(kind: type[Backbone], name: str, source: str, resolution: int | None) -> Backbone:

@@ -14,9 +14,9 @@ OF_METHOD = {
     "timestep-experts": 4,  # likewise
 }
 """Method → how many more it may have."""
-BATCH_OF_DIFFUSION = 2
-"""Waits of making a batch under DDPM's diffusion, where the amplitudes of each timestep are looked up on the host."""
-BY_DIFFUSION = {"ccua": 2, "cbdm": 2, "cm": 6, "oc": 8}
+BATCH_OF_DIFFUSION = 1
+"""Waits of making a batch under DDPM's diffusion, where the amplitudes of timesteps are looked up on the host."""
+BY_DIFFUSION = {"oc": 3}
 """Method → how many more its losses have under DDPM's diffusion, for the same reason."""
 
 SAMPLING = 0
