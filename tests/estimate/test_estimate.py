@@ -1,0 +1,203 @@
+"""From what steps take to what fits, how long it lasts and what it costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from device.tiny import save
+from typer.testing import CliRunner
+
+from grasp_bench.cli import app
+from grasp_bench.errors import UserError
+from grasp_bench.estimate import cost, memory
+from grasp_bench.estimate.devices import DEVICES, GIB, Device, parse_device
+from grasp_bench.estimate.estimate import Estimate, estimate, total
+from grasp_bench.estimate.subject import Subject, choose
+
+H100 = DEVICES["h100-80gb"]
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save("pixart", tmp_path_factory.mktemp("pixart"))
+
+
+@pytest.fixture(scope="module")
+def subject(backbone: str) -> Subject:
+    return choose("grasp", "digits-lt", backbone)
+
+
+@pytest.fixture(scope="module")
+def found(subject: Subject) -> Estimate:
+    return estimate(subject, H100, both=True)
+
+
+def test_the_parts_of_a_step_are_as_large_as_fit(found: Estimate) -> None:
+    budget = found.subject.budget
+    assert found.fits
+    assert (found.training.micro_batch, found.training.accumulate) == (budget.batch_size, 1)
+    room = found.measured.passes.peak(8) + found.measured.step.optimizer
+    small = Device("small", (room / 0.95 + 0.6 * GIB / 0.95) / GIB, 100, 100)
+    assert small.usable == pytest.approx(room)
+    halved = memory.training(
+        found.measured, found.measured.passes, budget, Device("small", small.memory * 1.0001, 1, 1)
+    )
+    assert halved.micro_batch * halved.accumulate == budget.batch_size
+    assert halved.micro_batch == 8
+    nothing = memory.training(found.measured, found.measured.passes, budget, Device("none", 0.6, 1, 1))
+    assert nothing.micro_batch == 0
+
+
+def test_checkpointing_takes_another_forward_pass_and_is_left_out_where_there_is_memory(found: Estimate) -> None:
+    assert found.checkpointed is not None
+    assert found.checkpointed.passes.flops == pytest.approx(1.5 * found.training.passes.flops, rel=0.1)
+    assert found.way is found.training
+
+
+def test_the_parts_of_the_peak_are_its_sum(found: Estimate) -> None:
+    way = found.training
+    assert way.peak == way.weights + way.optimizer + way.activations
+    sampling = found.sampling
+    held = sampling.weights + sampling.autoencoder
+    assert sampling.peak == held + max(sampling.activations, sampling.decoding)
+
+
+def test_stages_follow_from_the_budget(found: Estimate) -> None:
+    budget, measured = found.subject.budget, found.measured
+    stages = {stage.name: stage for stage in found.stages}
+    assert stages["train"].flops == pytest.approx(budget.steps * budget.batch_size * measured.passes.flops)
+    evaluations = 10 * budget.images_per_class * 2 * budget.num_inference_steps  # cfg has two a step
+    sampling = measured.sampling
+    assert stages["generate"].flops == pytest.approx(evaluations * sampling.taken.flops / sampling.evaluations)
+    assert found.hours == pytest.approx(sum(stage.hours for stage in found.stages))
+    quick = cost.stages(found.subject, measured, found.way, Device("quick", 80, 1e9, 1e9), 0.4)
+    assert sum(stage.hours for stage in quick) < 1e-3 * found.hours
+
+
+def test_time_is_that_of_products_or_of_memory() -> None:
+    device = Device("round", 80, 100, 1000)
+    assert device.seconds(100e12, 0, "bfloat16", 0.5) == 2
+    assert device.seconds(100e12, 0, "float32", 0.5) == 4
+    assert device.seconds(100e12, 3e12, "bfloat16", 0.5) == 3
+
+
+def test_the_disk_holds_what_stages_leave(found: Estimate) -> None:
+    images = sum(info.train_count for info in found.subject.task.classes())
+    assert found.disk["latents"] == images * 4 * 16 * 16 * 4
+    assert found.disk["images"] == 10 * found.subject.budget.images_per_class * 3 * 128 * 128
+    assert found.disk["checkpoints"] == 2 * 12 * found.measured.step.parameters
+
+
+def test_what_runs_share_is_counted_once(found: Estimate) -> None:
+    hours = {stage.name: stage.hours for stage in found.stages}
+    assert total([(found, "0")]).hours == pytest.approx(found.hours)
+    once = hours["latents"] + hours["prompts"]
+    assert total([(found, "0"), (found, "1")]).hours == pytest.approx(2 * found.hours - once)
+    again = once + hours["train"] + hours["classify-real"]  # as of another guidance
+    assert total([(found, "0"), (found, "0")]).hours == pytest.approx(2 * found.hours - again)
+    assert total([(found, "0")]).money(2) == pytest.approx(2 * found.hours)
+
+
+@pytest.mark.parametrize("text", ["h100", "1,2", "80,989,fast", "80,0,1"])
+def test_a_gpu_that_is_not_known_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--gpu"):
+        parse_device(text)
+    assert parse_device("24,165,1008") == Device("24,165,1008", 24, 165, 1008)
+
+
+@pytest.mark.parametrize(("task", "classes", "images"), [("mimic-lt", 19, 87_493), ("nih-lt-gen", 20, 68_058)])
+def test_tasks_need_no_data(task: str, classes: int, images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRASP_BENCH_DATA", raising=False)
+    infos = choose("grasp", task).task.classes()
+    assert (len(infos), sum(info.train_count for info in infos)) == (classes, images)
+
+
+def test_a_task_whose_classes_come_with_its_data_goes_by_its_published_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRASP_BENCH_DATA", raising=False)
+    infos = choose("grasp", "imagenet-lt").task.classes()
+    assert len(infos) == 1000
+    assert sum(info.train_count for info in infos) == pytest.approx(115_846, rel=0.005)
+    assert [sum(info.group == group for info in infos) for group in ("head", "medium", "tail")] == [385, 479, 136]
+
+
+def test_a_task_with_a_generator_is_trained_on_that() -> None:
+    chosen = choose("grasp", "nih-lt")
+    assert (len(chosen.task.classes()), len(chosen.sampled.classes())) == (19, 13)
+
+
+def test_samples_are_of_as_many_groups_as_possible(subject: Subject) -> None:
+    infos = subject.task.classes()
+    assert {infos[label].group for label in subject.mixed(3)} == {"head", "medium", "tail"}
+    assert len(subject.mixed(25)) == 25
+
+
+# The command
+
+
+def run(*words: str) -> tuple[int, str, BaseException | None]:
+    shown = CliRunner().invoke(app, ["estimate", *words])
+    return shown.exit_code, shown.output, shown.exception
+
+
+def test_a_run_is_estimated_on_one_screen(backbone: str, tmp_path: Path) -> None:
+    words = ("-m", "grasp", "-t", "digits-lt", "--backbone", backbone, "--rate", "2.5")
+    code, shown, error = run(*words, "--json", str(tmp_path / "found.json"))
+    assert code == 0, error
+    for part in ("trainable parameters", "activations at the peak", "classify-real", "checkpoints", "per GPU-hour"):
+        assert part in shown
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert written["money"] == pytest.approx(2.5 * written["hours"])
+    assert written["training"]["micro_batch"] == 64
+    assert written["resolution"] == 128
+
+
+def test_a_sweep_is_estimated_with_its_price(backbone: str, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text(f'methods = ["grasp"]\ntasks = ["digits-lt"]\nseeds = [0, 1]\nbackbones = ["{backbone}"]\n')
+    code, shown, error = run(str(file), "--rate", "2", "--json", str(tmp_path / "found.json"))
+    assert code == 0, error
+    assert "2 runs" in shown
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert written["runs"] == 2
+    assert written["money"] == pytest.approx(2 * written["gpu_hours"])
+    assert written["estimates"][0]["seeds"] == ["0", "1"]
+
+
+def test_a_table_has_a_row_for_each(backbone: str) -> None:
+    words = ("--table", "-t", "digits-lt", "-m", "grasp", "-m", "lora", "--backbone", backbone, "--resolution", "128")
+    code, shown, error = run(*words)
+    assert code == 0, error
+    assert [line.split("|")[3].strip() for line in shown.splitlines()] == ["method", "---", "grasp", "lora"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-t", "digits-lt"), "--method and --task"),
+        (("-m", "grasp", "-m", "lora", "-t", "digits-lt"), "--method is given 2 times"),
+        (("sweep.toml", "-m", "grasp"), "Leave these options out"),
+        (("-m", "grasp", "-t", "digits-lt", "--gpu", "h101-80gb"), "Did you mean 'h100-80gb'"),
+        (("-m", "lora-attn", "-t", "digits-lt"), "before it is attached"),
+        (("-m", "grasp", "-t", "digits-lt", "--guidance", "distilled"), "learns before it guides"),
+        (("-m", "grasp", "-t", "digits-lt", "--resolution", "64"), "8 pixels and no others"),
+    ],
+)
+def test_mistakes_are_said(words: tuple[str, ...], message: str) -> None:
+    code, _, error = run(*words)
+    assert code != 0
+    assert isinstance(error, UserError)
+    assert message in str(error)
+
+
+def test_help_loads_neither_torch_nor_pandas() -> None:
+    code = (
+        "import sys\nfrom grasp_bench.cli import app\n"
+        "try: app(['estimate', '--help'])\n"
+        "except SystemExit: print([name for name in ('torch', 'pandas') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.endswith("[]\n")
