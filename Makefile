@@ -6,7 +6,7 @@ METHODS := vanilla-ft lora moe grasp
 QUICK := -n 2 --dist loadfile -m "not slow and not slurm"
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo test test-lowest test-slow test-slurm coverage docs graph bench bench-gpu clean
+.PHONY: demo test test-lowest test-slow test-slurm coverage docs graph estimates bench bench-gpu clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -46,6 +46,10 @@ docs: .venv/installed-test
 # What the documentation says of the code itself: the graph of packages, and what to read to add a plugin.
 graph: .venv/installed-test
 	PYTHONPATH=tests $(BIN)/python -m docs.generated
+
+# The table of estimates in docs/runs.md, from a simulated GPU; about half an hour on one core.
+estimates: .venv/installed-test
+	PYTHONPATH=tests HF_HUB_OFFLINE=1 $(BIN)/python -m docs.estimates
 
 # Speed and memory as ratios measured side by side in one run, into results/perf.
 bench: .venv/installed-bench

@@ -75,7 +75,7 @@ def _grasp_bench(arguments: list[str], folder: Path) -> None:
         return
     if arguments[0] == "report" and any(part in " ".join(words) for part in OF_COMMITTED_RUNS):
         words = (*words, "--results", str(ROOT / "results"))
-    if arguments[0] in ("sweep", "status") and "print" not in arguments:
+    if arguments[0] in ("sweep", "status", "estimate") and ".toml" in arguments[1] and "print" not in arguments:
         described = folder / arguments[1]
         described.parent.mkdir(parents=True, exist_ok=True)
         described.write_text(stand_ins.SWEEP)
