@@ -10,8 +10,9 @@ from grasp_bench.estimate import steps
 from grasp_bench.estimate.depth import extrapolated
 from grasp_bench.estimate.subject import Subject
 
-SMALL, LARGE = 2, 4
-"""Images of the simulated training steps; of several groups, as all but a few real ones are."""
+SMALL, LARGE = 16, 32
+"""Images of the simulated training steps: so many that the peak is where activations are most, and not where all
+gradients are there, which :func:`.memory.peak` looks at by itself."""
 
 
 @dataclass(frozen=True)

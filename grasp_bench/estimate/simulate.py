@@ -184,9 +184,10 @@ class _Attention(TorchFunctionMode):
     """Attention by the kernel that torch chooses on a GPU since Ampere, which it would ask the driver for."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not scaled_dot_product_attention or args[0].device.type != "cuda":
-            return func(*args, **kwargs or {})
-        return _attend(*args, **kwargs or {})
+        kwargs = kwargs or {}
+        if func is not scaled_dot_product_attention or (args or [kwargs["query"]])[0].device.type != "cuda":
+            return func(*args, **kwargs)
+        return _attend(*args, **kwargs)
 
 
 def _attend(

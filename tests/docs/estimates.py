@@ -10,19 +10,19 @@ from grasp_bench.estimate.table import lines, rows
 from .pages import ROOT
 
 PAGE = ROOT / "docs" / "runs.md"
-BETWEEN = re.compile(r"(?<=<!-- estimates -->\n\n).*?(?=\n<!-- end -->)", re.DOTALL)
+BETWEEN = re.compile(r"(?<=<!-- estimates -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def written() -> dict[tuple[str, ...], str]:
     """Backbone, pixels and method → the row that stands in the page."""
     found = BETWEEN.search(PAGE.read_text(encoding="utf-8"))
     assert found, f"{PAGE} has no markers"
-    return {tuple(cell.strip() for cell in line.split("|")[1:4]): line for line in found[0].splitlines()[2:]}
+    return {tuple(cell.strip() for cell in line.split("|")[1:4]): line for line in found[0].strip().splitlines()[2:]}
 
 
 def write(table: Iterable[list[str]]) -> None:
     """Put the rows between the markers."""
-    text = "\n".join(lines(table)) + "\n"
+    text = "\n" + "\n".join(lines(table)) + "\n\n"
     PAGE.write_text(BETWEEN.sub(lambda _: text, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
