@@ -96,7 +96,7 @@ def _one(
     from grasp_bench.cli.output import console
     from grasp_bench.estimate import text
     from grasp_bench.estimate.estimate import estimate as carry_out
-    from grasp_bench.estimate.steps import SkippedError
+    from grasp_bench.estimate.parts import SkippedError
     from grasp_bench.estimate.subject import choose
     from grasp_bench.io import write_json
 

@@ -26,6 +26,8 @@ LAYERS, SINGLE, DUAL = "num_layers", "num_single_layers", "dual_attention_layers
 """What configurations call blocks, FLUX's single ones, and those of SD3.5-medium with a second attention."""
 Depths = Mapping[str, int]
 """Kind of block, by its name in the configuration → how many there are."""
+LENGTHS = {"sd3": 77 + 256, "flux": 512}
+"""Family → tokens of a prompt that is read with a pooled embedding beside it."""
 PARTS = ("transformer", "vae", "scheduler")
 
 
@@ -153,7 +155,9 @@ class _WithoutWeights(SavedBackbone):
             length = getattr(self, "prompt_length", 300)
             mask = torch.ones(rows, length, dtype=torch.bool)
             return PromptEmbeddings(torch.zeros(rows, length, config["caption_channels"]), mask=mask)
-        length = {"sd3": 77 + 256, "flux": 512}[self.family]
+        if self.family not in LENGTHS:
+            raise UserError(f"backbone {self.family}: an estimate does not know how long its prompts are.")
+        length = LENGTHS[self.family]
         tokens = torch.zeros(rows, length, config["joint_attention_dim"])
         return PromptEmbeddings(tokens, torch.zeros(rows, config["pooled_projection_dim"]))
 

@@ -90,7 +90,7 @@ def estimate(subject: Subject, device: Device, utilisation: float = UTILISATION,
     """Return what a run takes on a GPU whose products reach ``utilisation`` of its peak.
 
     With ``both``, gradient checkpointing is looked at even where it is not needed. Raises
-    :class:`~.steps.SkippedError` where a run would be skipped, and :class:`UserError` for a guidance that learns.
+    :class:`~.parts.SkippedError` where a run would be skipped, and :class:`UserError` for a guidance that learns.
     """
     if subject.guidance.learns:
         raise UserError(

@@ -70,7 +70,7 @@ class Measured:
 def measure(subject: Subject) -> Measured:
     """Return what a run's steps take, simulated once for all its seeds.
 
-    Raises :class:`~.steps.SkippedError` where a run would be skipped.
+    Raises :class:`~.parts.SkippedError` where a run would be skipped.
     """
     backbone, task = (subject.backbone, subject.resolution), subject.spec.task.name
     shapes = once(lambda: steps.shapes(subject), "shapes", *backbone)
@@ -92,9 +92,12 @@ def checkpointed(subject: Subject) -> Passes:
 
 def _training(subject: Subject, checkpointing: bool) -> list[steps.TrainingStep]:
     """Return training steps of :data:`SMALL` and :data:`LARGE` images."""
-    ways = [(images, checkpointing) for images in (SMALL, LARGE)]
+
+    def make(each: Subject) -> list[steps.TrainingStep]:
+        return steps.training_steps(each, (SMALL, LARGE), checkpointing)
+
     return once(
-        lambda: extrapolated(lambda each: list(steps.training_steps(each, ways)), subject, alike=not checkpointing),
+        lambda: extrapolated(make, subject, alike=not checkpointing),
         "training",
         checkpointing,
         *_key(subject),

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from rich.console import Console
 
 from grasp_bench import seeds
-from grasp_bench.adapters.tread import refusal, routed_training
+from grasp_bench.adapters.tread import routed_training
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.contracts.guidance import Workshop
 from grasp_bench.contracts.method import Method, MethodSettings
-from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.downstream.networks import build
-from grasp_bench.estimate.configured import configured
+from grasp_bench.estimate.parts import CUDA, attached, batches, fresh_backbone, image_shape, workshop
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject
-from grasp_bench.estimate.values import KNOWN
-from grasp_bench.precision import store_frozen
+from grasp_bench.estimate.values import HOST, KNOWN
 from grasp_bench.processes import ALONE
 from grasp_bench.run.training import loop
-from grasp_bench.run.training.batches import Batches
 from grasp_bench.run.training.checkpoint import State
 from grasp_bench.run.training.optimizer import make_optimizer
 from grasp_bench.run.training.placement import Placement
-from grasp_bench.sampling import Network, Sampler
-
-CUDA, HOST = torch.device("cuda"), torch.device("cpu")
+from grasp_bench.sampling import Sampler
 
 
 @dataclass(frozen=True)
@@ -80,11 +71,11 @@ class Shapes:
 def shapes(subject: Subject) -> Shapes:
     """Return what the subject's backbone reads and makes."""
     with SimulatedGpu():
-        backbone = _backbone(subject)
+        backbone = fresh_backbone(subject)
         embedded = backbone.encode_prompts([""])
         content = getattr(getattr(backbone, "saved", None), "content", {})
         return Shapes(
-            _pixels(backbone),
+            image_shape(backbone),
             backbone.latent_shape,
             bool(content),
             sum(each.numel() * each.element_size() for each in embedded.tensors().values()),
@@ -117,25 +108,21 @@ class TrainingStep:
 
 def training_step(subject: Subject, images: int, large: int = KNOWN) -> TrainingStep:
     """Return what a training step of ``images`` takes; ``large`` as of :class:`SimulatedGpu`."""
-    return next(training_steps(subject, [(images, False)], large))
+    return training_steps(subject, [images], large=large)[0]
 
 
-def training_steps(subject: Subject, ways: Sequence[tuple[int, bool]], large: int = KNOWN) -> Iterator[TrainingStep]:
-    """Yield what first training steps take, of as many images and with gradient checkpointing or not.
-
-    Once it is on, gradient checkpointing stays on.
-    """
+def training_steps(
+    subject: Subject, sizes: Sequence[int], checkpointing: bool = False, large: int = KNOWN
+) -> list[TrainingStep]:
+    """Return what first training steps of so many images take, with gradient checkpointing or without."""
     with SimulatedGpu(large) as gpu:
-        backbone, method = _attached(subject)
+        backbone, method = attached(subject)
         backbone.transformer.train()
+        if checkpointing:
+            backbone.enable_gradient_checkpointing()
         groups = loop.GroupLoss(subject.task.groups, subject.task.group_indices())
         placement = Placement(backbone, list(method.parameters().values()), set(), ALONE)
-        checkpointed = False
-        for images, checkpointing in ways:
-            if checkpointing and not checkpointed:
-                backbone.enable_gradient_checkpointing()
-                checkpointed = True
-            yield _step(gpu, subject, backbone, method, groups, placement, images)
+        return [_step(gpu, subject, backbone, method, groups, placement, images) for images in sizes]
 
 
 def _step(
@@ -151,10 +138,10 @@ def _step(
     named, weights = method.parameters(), gpu.live
     parameters = list(named.values())
     optimizer = make_optimizer(subject.budget.optimizer, parameters, method.config)
-    batches = _batches(subject, backbone, method, images)
+    made_by = batches(subject, backbone, method, images)
     with routed_training(backbone, method.config.tread) as leave_tokens_out:
         gpu.reset()
-        batch = batches._batch(0)
+        batch = made_by._batch(0)
         made = Taken.by(gpu)
         loss = loop._backward([batch], backbone, method, groups, subject.budget.precision, placement, leave_tokens_out)
         passes, before = Taken.by(gpu), gpu.live
@@ -191,11 +178,11 @@ def sampling_step(
 ) -> SamplingStep:
     """Return what ``steps`` sampling steps of ``images`` take; ``learned`` is the folder that the guidance left."""
     with SimulatedGpu(large) as gpu:
-        backbone, method = _attached(subject)
+        backbone, method = attached(subject)
         guidance = subject.guidance
         sampler = Sampler(backbone, method, guidance, CUDA, subject.budget.precision)
         sampler.place(backbone)
-        guidance.prepare(_workshop(subject, sampler), learned)
+        guidance.prepare(workshop(subject, sampler), learned)
         weights = gpu.live
         noise = torch.zeros(images, *backbone.latent_shape)
         labels, infos = subject.mixed(images), subject.task.classes()
@@ -217,13 +204,13 @@ class Coding:
 def coding(subject: Subject, images: int) -> Coding:
     """Return what encoding and decoding ``images`` takes, with the autoencoder alone on the GPU."""
     with SimulatedGpu() as gpu:
-        backbone = _backbone(subject)
+        backbone = fresh_backbone(subject)
         backbone.to(CUDA).transformer.to(HOST)  # the encoders follow the backbone, and are alone
-        pixels = _pixels(backbone)
-        backbone.encode_images(torch.zeros(1, *pixels, dtype=torch.uint8))  # loads the autoencoder
+        shape = image_shape(backbone)
+        backbone.encode_images(torch.zeros(1, *shape, dtype=torch.uint8))  # loads the autoencoder
         weights = gpu.live
         gpu.reset()
-        backbone.encode_images(torch.zeros(images, *pixels, dtype=torch.uint8))
+        backbone.encode_images(torch.zeros(images, *shape, dtype=torch.uint8))
         encode = Taken.by(gpu)
         backbone.decode_latents(torch.zeros(images, *backbone.latent_shape, device=CUDA))
         return Coding(weights, encode, Taken.by(gpu))
@@ -244,7 +231,7 @@ def classification(subject: Subject) -> Classification:
     """Return what a training step of the task's downstream classifier takes."""
     recipe = subject.sampled.classifier
     with SimulatedGpu() as gpu:
-        channels, height, _ = _pixels(_backbone(subject))
+        channels, height, _ = image_shape(fresh_backbone(subject))
         side, classes = recipe.resolution or height, len(subject.sampled.classes())
         network = build(recipe.network, channels, classes).to(CUDA).train()
         optimizer = torch.optim.AdamW(network.parameters())
@@ -253,99 +240,3 @@ def classification(subject: Subject) -> Classification:
         torch.nn.functional.cross_entropy(network(images), torch.zeros(recipe.batch_size).long().to(CUDA)).backward()
         optimizer.step()
         return Classification(sum(each.numel() for each in network.parameters()), side, Taken.by(gpu))
-
-
-class SkippedError(Exception):
-    """The method or the guidance does not apply to the backbone; the message says why."""
-
-
-def _attached(subject: Subject) -> tuple[Backbone, Method[MethodSettings]]:
-    """Return the backbone on the GPU and the method on it, as a run has them; see ``Context.attach``.
-
-    Raises :class:`SkippedError` where a run would be skipped.
-    """
-    backbone, method = _backbone(subject), subject.fresh()
-    skip = method.supports(backbone, subject.task) or (refusal(backbone) if method.config.tread else None)
-    if skip := skip or subject.guidance.supports(backbone, method):
-        raise SkippedError(skip.reason)
-    method.attach(backbone, subject.task, seeds.generator("init", "estimate"))
-    store_frozen(backbone.transformer, subject.budget.precision)
-    return backbone.to(CUDA), method
-
-
-def _backbone(subject: Subject) -> Backbone:
-    backbone = configured(subject.backbone, subject.resolution, subject.depths)
-    backbone.set_classes([info.prompt for info in subject.task.classes()])
-    return backbone
-
-
-def _pixels(backbone: Backbone) -> tuple[int, int, int]:
-    """Return (C, H, W) of the images."""
-    shape: tuple[int, int, int] = getattr(backbone, "image_shape", None) or backbone.latent_shape
-    return shape
-
-
-def _batches(subject: Subject, backbone: Backbone, method: Method[MethodSettings], images: int) -> Batches:
-    """Return what makes batches of ``images``, of as many groups as possible."""
-    infos, split = subject.task.classes(), _split(subject, backbone, images)
-    counts = np.array([info.train_count for info in infos])
-    budget = subject.budget.model_copy(update={"batch_size": images})
-    return Batches(
-        subject.spec.model_copy(update={"budget": budget}),
-        split,
-        backbone,
-        _Latents(backbone.latent_shape),
-        lambda prompts: backbone.encode_prompts(list(prompts)),
-        CUDA,
-        None,  # so that every image is in the batch
-        loss_weights=method.loss_weights(counts),
-    )
-
-
-def _split(subject: Subject, backbone: Backbone, images: int) -> Split:
-    """Return black images, of as many groups as possible."""
-    labels, infos = np.array(subject.mixed(images)), subject.task.classes()
-    return Split(
-        [str(number) for number in range(images)],
-        labels,
-        [infos[label].prompt for label in labels],
-        lambda indices: np.zeros((len(indices), *_pixels(backbone)), np.uint8),
-    )
-
-
-@dataclass(frozen=True)
-class _Latents:
-    """Latents of images, all zero."""
-
-    shape: tuple[int, int, int]
-
-    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
-        return torch.zeros(len(indices), *self.shape)
-
-
-def _workshop(subject: Subject, sampler: Sampler) -> Workshop:
-    """Return what a guidance prepares itself with; a second network has the same weights as the first."""
-
-    def second(weights: dict[str, torch.Tensor] | None) -> Network:
-        backbone, method = _backbone(subject), Method[MethodSettings](subject.method.config)
-        if weights is not None:
-            method = subject.fresh()
-            method.attach(backbone, subject.task, seeds.generator("init", "estimate"))
-        store_frozen(backbone.transformer, sampler.precision)
-        sampler.place(backbone.to(CUDA))
-        sampler.networks.append(Network(backbone, method, CUDA, sampler.precision))
-        return sampler.networks[-1]
-
-    return Workshop(
-        subject.spec,
-        subject.task,
-        sampler.backbone,
-        sampler.method,
-        CUDA,
-        sampler.embed,
-        sampler.networks[0],
-        data=lambda: Dataset(*[_split(subject, sampler.backbone, len(subject.task.classes()))] * 3),
-        trained=lambda steps: {},
-        second=second,
-        progress=Progress(Console(quiet=True)),
-    )

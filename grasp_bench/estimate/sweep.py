@@ -7,7 +7,7 @@ from pathlib import Path
 
 from grasp_bench.estimate.devices import Device
 from grasp_bench.estimate.estimate import Estimate, Total, estimate, total
-from grasp_bench.estimate.steps import SkippedError
+from grasp_bench.estimate.parts import SkippedError
 from grasp_bench.estimate.subject import choose
 from grasp_bench.sweep.cells import Choice, read_choices
 

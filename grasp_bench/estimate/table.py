@@ -9,7 +9,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.estimate.devices import DEVICES, GIB, Device
 from grasp_bench.estimate.estimate import UTILISATION, Estimate, estimate
 from grasp_bench.estimate.memory import Training
-from grasp_bench.estimate.steps import SkippedError
+from grasp_bench.estimate.parts import SkippedError
 from grasp_bench.estimate.subject import choose
 
 COLUMNS = (

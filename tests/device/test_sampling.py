@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from grasp_bench.estimate.steps import SkippedError, sampling_step
+from grasp_bench.estimate.parts import SkippedError
+from grasp_bench.estimate.steps import sampling_step
 
 from . import limits
 from .cases import GUIDANCES, METHODS, PRECISIONS, learned, subject

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from grasp_bench.estimate.steps import SkippedError, TrainingStep, training_step
+from grasp_bench.estimate.parts import SkippedError
+from grasp_bench.estimate.steps import TrainingStep, training_step
 
 from . import limits
 from .cases import METHODS, PRECISIONS, subject

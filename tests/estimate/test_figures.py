@@ -92,9 +92,8 @@ def test_all_weights_with_gradients_and_moments_of_sd35_medium() -> None:
 )
 def test_few_blocks_tell_what_all_of_them_take(backbone: str, method: str, checkpointing: bool) -> None:
     subject = choose(method, "mimic-lt", backbone, resolution=256)
-    ways = [(measure.SMALL, checkpointing)]
-    (whole,) = training_steps(subject, ways)
-    (found,) = extrapolated(lambda each: list(training_steps(each, ways)), subject)
+    (whole,) = training_steps(subject, [measure.SMALL], checkpointing)
+    (found,) = extrapolated(lambda each: training_steps(each, [measure.SMALL], checkpointing), subject)
     for part in ("parameters", "total", "gradients"):
         assert getattr(found, part) == getattr(whole, part)
     assert found.passes.flops == whole.passes.flops
