@@ -80,10 +80,14 @@ def of_any_shape(func: Any, args: tuple[Any, ...], known: Arguments | None, devi
     with real():
         values = func(*known[0], **known[1])
 
-    def simulated(value: Any) -> Any:
-        return torch.empty_like(value, device=device) if isinstance(value, torch.Tensor) else value
+    return tree_map(lambda value: _simulated(value, device) if isinstance(value, torch.Tensor) else value, values)
 
-    return tree_map(simulated, values)
+
+def _simulated(value: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a simulated tensor of known values."""
+    tensor = torch.empty_like(value, device=device)
+    setattr(tensor, ATTRIBUTE, value)
+    return tensor
 
 
 def _when_all_count(func: Any, args: tuple[Any, ...], device: torch.device) -> Any:
@@ -94,6 +98,10 @@ def _when_all_count(func: Any, args: tuple[Any, ...], device: torch.device) -> A
         return torch.empty(args[2] if len(args) > 2 else 1, dtype=torch.int64, device=device)
     if func in (aten.masked_select.default, aten.index.Tensor):
         return tensor.clone()
+    if func is aten.unique_consecutive.default:
+        with real():
+            places, once = torch.arange(tensor.numel()), torch.ones(tensor.numel(), dtype=torch.int64)
+        return tensor.clone(), _simulated(places, device), _simulated(once, device)
     raise NotImplementedError(f"{func}: its shape depends on values that a simulation does not have")
 
 

@@ -23,8 +23,8 @@ SAMPLING = 0
 """Waits of a sampling step."""
 OF_ROUTE = 4
 """How many more each forward pass has under a method that routes."""
-OF_GUIDANCE = {"adaptive": 1, "cfg-interval": 1}
-"""Guidance → how many more: which samples of the batch it guides."""
+OF_GUIDANCE = {"adaptive": 1, "cfg-interval": 1, "gfcg": 2}
+"""Guidance → how many more: which samples of the batch it guides, or prompts of which classes it needs."""
 
 DOUBLE = {"oc", "apg"}
 """Methods and guidances that compute in double precision on purpose."""

@@ -36,12 +36,15 @@ def test_sampling_stays_on_the_device(
     family: str, method: str, guidance: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = subject(family, tmp_path, method, precision, guidance)
-    monkeypatch.setattr(type(chosen.guidance), "steps", lambda guidance, budget: STEPS)
+    found = []
     try:
         with learned(monkeypatch) as folder:
-            few, more = (sampling_step(chosen, IMAGES, steps, learned=folder) for steps in (STEPS - 1, STEPS))
+            for steps in (STEPS - 1, STEPS):
+                monkeypatch.setattr(type(chosen.guidance), "steps", lambda guidance, budget, steps=steps: steps)
+                found.append(sampling_step(chosen, IMAGES, steps, learned=folder))
     except SkippedError as reason:
         pytest.skip(str(reason))
+    few, more = found
     passes = -(-(more.evaluations - few.evaluations) // IMAGES)
     routed = limits.OF_ROUTE if limits.OF_METHOD.get(method) == limits.OF_ROUTE else 0
     waits = more.taken.syncs - few.taken.syncs
