@@ -126,7 +126,7 @@ def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on ``device``; neither the program nor the device waits for the copy of one that is in memory."""
     import torch
 
-    if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
+    if device.type == "cuda" and tensor.device.type == "cpu":
         with torch.cuda.device(device):  # a thread of its own begins with the first one
             return tensor.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned copy until it was read
     return tensor.to(device)

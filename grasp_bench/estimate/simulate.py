@@ -35,6 +35,7 @@ from grasp_bench.estimate.engine import Engine
 
 aten = torch.ops.aten
 GRAIN = 512  # bytes, to whose multiples torch's caching allocator rounds
+MEMORY = 80 * 2**30  # bytes, which a run chooses by whether embeddings of prompts stay on the GPU
 FLASH_WIDTH = 256  # of a head, at most, in the flash kernel
 PACKAGES = ("/grasp_bench/", "/baselines/", "/tasks/", "/diffusers/")
 """Whose code a place is looked for in."""
@@ -152,6 +153,8 @@ class SimulatedGpu(contextlib.AbstractContextManager["SimulatedGpu"]):
         for owner, name, stand_in in (
             (amp, "amp_definitely_not_available", lambda: False),
             (torch.cuda, "is_bf16_supported", lambda *args, **kwargs: True),
+            (torch.cuda, "device", contextlib.nullcontext),
+            (torch.cuda, "mem_get_info", lambda *args: (MEMORY, MEMORY)),
             (torch.cuda, "empty_cache", lambda: None),
             (torch.nn.Module, "_apply", _apply),
             (torch.nn.utils, "skip_init", lambda kind, *args, **kwargs: kind(*args, **kwargs)),

@@ -19,10 +19,12 @@ from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject
 from grasp_bench.estimate.values import HOST, KNOWN
 from grasp_bench.processes import ALONE
-from grasp_bench.run.training import loop
+from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.checkpoint import State
+from grasp_bench.run.training.finite import FiniteCheck
+from grasp_bench.run.training.loop import update
 from grasp_bench.run.training.optimizer import make_optimizer
-from grasp_bench.run.training.placement import Placement
+from grasp_bench.run.training.placement import Placement, clip_gradients
 from grasp_bench.sampling import Sampler
 
 
@@ -97,13 +99,13 @@ class TrainingStep:
     gradients: int
     """Bytes of the gradients of every trainable parameter, whether or not this batch reaches it."""
     optimizer: int
-    """Bytes of the optimiser's state of every trainable parameter."""
+    """Bytes of the optimiser's state of every trainable parameter, and of its running mean where there is one."""
     batch: Taken
     """Making the batch and sending it to the GPU."""
     passes: Taken
     """The forward and backward passes; its peak lacks the optimiser's state."""
     update: Taken
-    """Clipping and the optimiser's step."""
+    """Clipping, the check of loss and norm, and the optimiser's step."""
 
 
 def training_step(subject: Subject, images: int, large: int = KNOWN) -> TrainingStep:
@@ -120,7 +122,7 @@ def training_steps(
         backbone.transformer.train()
         if checkpointing:
             backbone.enable_gradient_checkpointing()
-        groups = loop.GroupLoss(subject.task.groups, subject.task.group_indices())
+        groups = GroupLoss(subject.task.groups, subject.task.group_indices(), CUDA)
         placement = Placement(backbone, list(method.parameters().values()), set(), ALONE)
         return [_step(gpu, subject, backbone, method, groups, placement, images) for images in sizes]
 
@@ -130,23 +132,27 @@ def _step(
     subject: Subject,
     backbone: Backbone,
     method: Method[MethodSettings],
-    groups: loop.GroupLoss,
+    groups: GroupLoss,
     placement: Placement,
     images: int,
 ) -> TrainingStep:
     """Take a first step, and let go of its gradients and of the optimiser."""
     named, weights = method.parameters(), gpu.live
     parameters = list(named.values())
-    optimizer = make_optimizer(subject.budget.optimizer, parameters, method.config)
+    optimizer = make_optimizer(subject.budget, parameters, method.config)
     made_by = batches(subject, backbone, method, images)
     with routed_training(backbone, method.config.tread) as leave_tokens_out:
         gpu.reset()
-        batch = made_by._batch(0)
+        batch = made_by.batch(0)
         made = Taken.by(gpu)
-        loss = loop._backward([batch], backbone, method, groups, subject.budget.precision, placement, leave_tokens_out)
-        passes, before = Taken.by(gpu), gpu.live
-        loop._update(State(named, {}, optimizer), subject.budget, loss, 0, batch)
-        state, update = gpu.live - before, Taken.by(gpu)
+        loss = backward([batch], backbone, method, groups, subject.budget.precision, placement, leave_tokens_out)
+        passes = Taken.by(gpu)
+        norm = clip_gradients(parameters, subject.budget.clip_norm)
+        FiniteCheck(CUDA).see(0, batch.ids, loss, norm)
+        averages = {name: each.detach().clone() for name, each in named.items()} if subject.budget.ema_decay else {}
+        before = gpu.live
+        update(State(named, averages, optimizer), subject.budget)
+        state, updated = gpu.live - before, Taken.by(gpu)
     sizes = [parameter.numel() for parameter in parameters]
     reached = sum(parameter.numel() for parameter in parameters if parameter.grad is not None)
     optimizer.zero_grad()
@@ -155,10 +161,10 @@ def _step(
         sum(parameter.numel() for parameter in backbone.transformer.parameters()),
         weights,
         sum(parameter.numel() * parameter.element_size() for parameter in parameters),
-        round(state * sum(sizes) / max(1, reached)),
+        round(state * sum(sizes) / max(1, reached)) + sum(each.nbytes for each in averages.values()),
         made,
         passes,
-        update,
+        updated,
     )
 
 

@@ -57,10 +57,11 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         """Return the batch of ``step``, counted from 0, and begin to read the next one in the background."""
         pending = self.ahead.pop(step, None)
-        self.ahead = {step + 1: self.reader.submit(self._batch, step + 1)}
-        return pending.result() if pending else self._batch(step)
+        self.ahead = {step + 1: self.reader.submit(self.batch, step + 1)}
+        return pending.result() if pending else self.batch(step)
 
-    def _batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> Batch:
+        """Return the batch of ``step``, made now; nothing is read ahead."""
         task, seed, size, rows = self.spec.task.name, self.spec.seed, self.spec.budget.batch_size, self.rows
         objective = self.backbone.objective
         indices = self.order(step)

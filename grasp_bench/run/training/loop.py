@@ -76,7 +76,7 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
             loss = _gradient(context, batch, state, fitting, group_loss, placement, leave_tokens_out)
             norm = clip_gradients(list(parameters.values()), budget.clip_norm)
             finite.see(history.step, batch.ids, loss, norm)
-            _update(state, budget)
+            update(state, budget)
             history.step += 1
             history.streams = hashlib.sha256(history.streams.encode() + batch.digest).hexdigest()
             advance(1)
@@ -176,7 +176,7 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, settings: MethodSetting
     return rate
 
 
-def _update(state: State, budget: Budget) -> None:
+def update(state: State, budget: Budget) -> None:
     """Step the parameters along their gradients, and their running means towards them."""
     state.optimizer.step()
     for name, average in state.averages.items():
