@@ -88,13 +88,14 @@ class Cm(OnTop[CmSettings]):
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
         from grasp_bench.adapters.residual import WITHOUT_EXPERT
         from grasp_bench.contracts.scope import scope
+        from grasp_bench.processes import sent
 
         losses, config = super().losses(batch, prediction), self.config
         if config.capacity_weight == 0:
             return losses
         with scope(WITHOUT_EXPERT):
             general = self.predict(batch, batch.condition)
-        weights = self.class_weights.to(losses)[batch.condition.labels]
+        weights = sent(self.class_weights.to(losses.dtype), losses.device)[batch.condition.labels]
         used = squared_distance(prediction, general)
         rewarded = weights < 0
         self.rewarded, self.limited = (each.to(rewarded.device) for each in (self.rewarded, self.limited))

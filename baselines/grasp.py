@@ -92,10 +92,11 @@ class ClusterAdapters(RoutedAdapters[ClusterAdapterSettings]):
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         from grasp_bench.adapters.residual import BASE_ONLY, Route
         from grasp_bench.contracts.scope import scope
+        from grasp_bench.processes import sent
 
         clusters = condition.clusters
         if clusters is None:
-            clusters = self.of_class.to(condition.labels.device)[condition.labels]
+            clusters = sent(self.of_class, condition.labels.device)[condition.labels]
         if self.config.null_route != "same":
             null = BASE_ONLY if self.config.null_route == "base" else len(self.map.clusters)
             clusters = clusters.masked_fill(condition.dropped, null)

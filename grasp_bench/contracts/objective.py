@@ -13,6 +13,7 @@ import torch
 
 from grasp_bench.contracts.recipe import PLAIN, BackboneRecipe
 from grasp_bench.errors import UserError
+from grasp_bench.processes import sent
 
 TIMESTEPS = 1000  # of diffusers' transformers, whose clocks run to 1000 and whose schedules have as many steps
 
@@ -195,4 +196,4 @@ class VariancePreserving(Objective):
 
 
 def _broadcast(timesteps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return timesteps.to(like).reshape(-1, *[1] * (like.ndim - 1))
+    return sent(timesteps.to(like.dtype), like.device).reshape(-1, *[1] * (like.ndim - 1))

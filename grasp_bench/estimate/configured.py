@@ -18,7 +18,7 @@ from grasp_bench import plugins
 from grasp_bench.backbones.aliases import resolve
 from grasp_bench.backbones.files import PIPELINE, SavedPipeline
 from grasp_bench.backbones.saved import SavedBackbone
-from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+from grasp_bench.contracts.backbone import Backbone, Description, PromptEmbeddings
 from grasp_bench.errors import UserError
 
 SHIPPED = files("grasp_bench") / "estimate" / "configs"
@@ -49,6 +49,9 @@ class Configuration(SavedPipeline):
             raise UserError(f"{self.folder}: the configuration of {part} has no {name!r}, which an estimate needs.")
         return self.content[part][name]
 
+    def config(self, part: str) -> dict[str, Any]:
+        return dict(self.content[part])
+
     def scheduler_config(self) -> dict[str, Any]:
         return dict(self.content["scheduler"])
 
@@ -72,14 +75,17 @@ def configured(name: str, resolution: int | None = None, depths: Depths | None =
     if not issubclass(kind, SavedBackbone):
         return _loaded(kind, name, source, resolution)
     content = read_configuration(kind, source)
-    saved = Configuration(source, content)
-    native = kind._latent_shape(saved)[-1] * kind._latent_factor(saved)
-    if resolution and resolution != native:
-        content = _resized(content, resolution, kind._latent_factor(saved), name)
     if depths:
         content = content | {"transformer": _with_depths(content["transformer"], depths)}
     of_configuration = type(kind.__name__, (_WithoutWeights, kind), {"family": family})
-    return cast(Backbone, of_configuration(Configuration(source, content)))
+    return cast(Backbone, of_configuration(Configuration(source, content), resolution))
+
+
+def describe(kind: type[Backbone], source: str, resolution: int | None) -> Description:
+    """Return what a backbone's configuration says of it; see :meth:`Backbone.describe`."""
+    if not issubclass(kind, SavedBackbone):
+        return kind.describe(source, resolution)
+    return kind._described(Configuration(source, read_configuration(kind, source)), resolution)
 
 
 def depths(name: str) -> Depths:
@@ -110,7 +116,7 @@ def read_configuration(kind: type[SavedBackbone], source: str) -> dict[str, Any]
     if shipped.is_file():
         content: dict[str, Any] = json.loads(shipped.read_text())
         return content | {"parts": list(PARTS)}
-    folder = Path(source).expanduser()
+    folder = _folder(kind, source)
     paths = [folder / PIPELINE, folder / "scheduler" / "scheduler_config.json"]
     paths += [folder / part / "config.json" for part in PARTS[:2]]
     if absent := [str(path.relative_to(folder)) for path in paths if not path.is_file()]:
@@ -130,6 +136,17 @@ def read_configuration(kind: type[SavedBackbone], source: str) -> dict[str, Any]
         "text_encoders": {part: size // 4 for part, size in sizes.items()},  # float32, as save_pretrained writes it
         "parts": list(PARTS),
     }
+
+
+def _folder(kind: type[SavedBackbone], source: str) -> Path:
+    """Return a folder, or where the hub's cache has a repository, or the folder that is not there."""
+    folder = Path(source).expanduser()
+    if not source or folder.is_dir():
+        return folder
+    try:
+        return kind._find(source).folder
+    except UserError:
+        return folder
 
 
 class _WithoutWeights(SavedBackbone):
@@ -157,28 +174,9 @@ class _WithoutWeights(SavedBackbone):
             return PromptEmbeddings(torch.zeros(rows, length, config["caption_channels"]), mask=mask)
         if self.family not in LENGTHS:
             raise UserError(f"backbone {self.family}: an estimate does not know how long its prompts are.")
-        length = LENGTHS[self.family]
+        length = self._prompt_length(self.saved) or LENGTHS[self.family]
         tokens = torch.zeros(rows, length, config["joint_attention_dim"])
         return PromptEmbeddings(tokens, torch.zeros(rows, config["pooled_projection_dim"]))
-
-
-def _resized(content: dict[str, Any], resolution: int, factor: int, name: str) -> dict[str, Any]:
-    """Return the configuration for images of another size. Raises :class:`UserError` for one that makes no tokens."""
-    patch = content["transformer"].get("patch_size", 1) * (2 if content["pipeline"] == "FluxPipeline" else 1)
-    if resolution % (factor * patch):
-        raise UserError(
-            f"--resolution {resolution}: backbone {name} makes a token of {factor * patch} pixels a side. Choose a "
-            f"multiple of {factor * patch}."
-        )
-    transformer = dict(content["transformer"])
-    if "sample_size" in transformer:
-        transformer["sample_size"] = resolution // factor
-    if (most := transformer.get("pos_embed_max_size")) and resolution // (factor * patch) > most:
-        raise UserError(
-            f"--resolution {resolution}: backbone {name} has places for {most * factor * patch} pixels a side at most."
-        )
-    vae = content["vae"] | ({"sample_size": resolution} if "sample_size" in content["vae"] else {})
-    return content | {"transformer": transformer, "vae": vae}
 
 
 def _loaded(kind: type[Backbone], name: str, source: str, resolution: int | None) -> Backbone:

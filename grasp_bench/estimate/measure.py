@@ -79,7 +79,7 @@ def measure(subject: Subject) -> Measured:
         shapes,
         small,
         Passes.of(small, large),
-        once(lambda: extrapolated(lambda each: steps.sampling_step(each, SMALL), subject), "sampling", *_key(subject)),
+        once(lambda: extrapolated(_sampling, subject), "sampling", *_key(subject)),
         once(lambda: steps.coding(subject, 1), "coding", *backbone) if shapes.encoded else None,
         once(lambda: steps.classification(subject), "classification", task, shapes.pixels),
     )
@@ -102,6 +102,10 @@ def _training(subject: Subject, checkpointing: bool) -> list[steps.TrainingStep]
         checkpointing,
         *_key(subject),
     )
+
+
+def _sampling(subject: Subject) -> steps.SamplingStep:
+    return steps.sampling_steps(subject, SMALL)[0]
 
 
 def _key(subject: Subject) -> tuple[object, ...]:

@@ -179,10 +179,10 @@ class SamplingStep:
     taken: Taken
 
 
-def sampling_step(
-    subject: Subject, images: int, steps: int = 1, large: int = KNOWN, learned: Path | None = None
-) -> SamplingStep:
-    """Return what ``steps`` sampling steps of ``images`` take; ``learned`` is the folder that the guidance left."""
+def sampling_steps(
+    subject: Subject, images: int, counts: Sequence[int] = (1,), large: int = KNOWN, learned: Path | None = None
+) -> list[SamplingStep]:
+    """Return what so many sampling steps of ``images`` take; ``learned`` is the folder that the guidance left."""
     with SimulatedGpu(large) as gpu:
         backbone, method = attached(subject)
         guidance = subject.guidance
@@ -192,10 +192,13 @@ def sampling_step(
         weights = gpu.live
         noise = torch.zeros(images, *backbone.latent_shape)
         labels, infos = subject.mixed(images), subject.task.classes()
-        streams = [seeds.generator("estimate", number) for number in range(images)]
-        gpu.reset()
-        sampler.denoise(noise, [infos[label].prompt for label in labels], torch.tensor(labels), steps, streams)
-        return SamplingStep(weights, sampler.evaluations, Taken.by(gpu))
+        found = []
+        for steps in counts:
+            streams, before = [seeds.generator("estimate", number) for number in range(images)], sampler.evaluations
+            gpu.reset()
+            sampler.denoise(noise, [infos[label].prompt for label in labels], torch.tensor(labels), steps, streams)
+            found.append(SamplingStep(weights, sampler.evaluations - before, Taken.by(gpu)))
+        return found
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from .tiny import save
 
 METHODS = sorted(plugins.entries("methods"))
 GUIDANCES = sorted(plugins.entries("guidance"))
-PRECISIONS = ("bfloat16", "float32")
 SETTINGS = {"sparse": ["tread=0.5"]}
 """Guidance → settings of the method without which it does not apply."""
 GUIDED = {"sg-minority": ["every=1"]}

@@ -1,30 +1,29 @@
-"""How often a step may wait for the GPU, and where it may work in double precision. Lower a number when it can be."""
+"""How often a step may wait for the GPU, and where it may work in double precision. Lower a number when it can be.
 
-TRAINING = 4
-"""Waits of a training step of any method: the loss and its norm are checked, and losses of groups are summed."""
-OF_METHOD = {
+A step waits where the host reads something from the GPU, and where it sends something there out of memory that is not
+pinned. What only the first step sends is not counted.
+"""
+
+TRAINING = {
     "cbdm": 1,  # other prompts for the same images
-    "cm": 2,  # what it rewarded and limited, for the log
     "grasp": 4,  # the segments of the route
     "grasp-timestep": 4,  # likewise
-    "moe": 2,  # the use of experts by group, for the log
-    "moe-sample": 2,  # likewise
-    "oc": 2,  # whose targets were transferred, for the log
-    "shared-adapter": 4,  # as grasp
+    "oc": 1,  # the classes' counts
+    "shared-adapter": 4,  # likewise
     "timestep-experts": 4,  # likewise
 }
-"""Method → how many more it may have."""
-BATCH_OF_DIFFUSION = 1
-"""Waits of making a batch under DDPM's diffusion, where the amplitudes of timesteps are looked up on the host."""
-BY_DIFFUSION = {"oc": 3}
-"""Method → how many more its losses have under DDPM's diffusion, for the same reason."""
+"""Method → waits of a training step; none of any other."""
 
-SAMPLING = 0
-"""Waits of a sampling step."""
 OF_ROUTE = 4
-"""How many more each forward pass has under a method that routes."""
-OF_GUIDANCE = {"adaptive": 1, "cfg-interval": 1, "gfcg": 2}
-"""Guidance → how many more: which samples of the batch it guides, or prompts of which classes it needs."""
+"""Waits of each forward pass in sampling under a method that routes."""
+SAMPLING = {
+    "adaptive": 1,  # which samples of the batch it guides
+    "cfg-interval": 1,  # likewise
+    "gfcg": 5,  # the classes that samples are taken for, and their prompts
+    "sg-minority": 2,  # whether the step is guided, and draws on the host
+    "sparse": 2,  # which tokens are left out, drawn on the host
+}
+"""Guidance → waits of a sampling step; none of any other."""
 
 DOUBLE = {"oc", "apg"}
 """Methods and guidances that compute in double precision on purpose."""

@@ -14,10 +14,9 @@ from grasp_bench.baselines.lora import Lora
 from grasp_bench.contracts.method import Batch
 from grasp_bench.contracts.objective import FlowMatching
 from grasp_bench.estimate.simulate import DeviceError
-from grasp_bench.estimate.steps import training_step
 
 from .cases import subject
-from .test_training import check
+from .test_training import check, second_step
 
 Losses = Callable[[Lora, Batch, torch.Tensor], torch.Tensor]
 
@@ -65,7 +64,7 @@ def test_a_mistake_in_a_loss_is_found(
 ) -> None:
     monkeypatch.setattr(Lora, "losses", losses)
     with pytest.raises(error):
-        check(training_step(subject("sd3", tmp_path, "lora", "bfloat16"), 4), "sd3", "lora")
+        check(second_step(subject("sd3", tmp_path, "lora", "bfloat16")), "lora")
 
 
 def test_noise_that_is_added_on_the_host_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +75,7 @@ def test_noise_that_is_added_on_the_host_is_found(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(FlowMatching, "add_noise", on_the_host)
     with pytest.raises(AssertionError):
-        check(training_step(subject("sd3", tmp_path, "lora", "bfloat16"), 4), "sd3", "lora")
+        check(second_step(subject("sd3", tmp_path, "lora", "bfloat16")), "lora")
 
 
 def test_a_weight_that_does_not_move_with_the_transformer_is_found(
@@ -89,4 +88,4 @@ def test_a_weight_that_does_not_move_with_the_transformer_is_found(
 
     monkeypatch.setattr(MMDiT, "predict", shifted)
     with pytest.raises(RuntimeError, match="device"):
-        training_step(subject("sd3", tmp_path, "lora", "bfloat16"), 4)
+        second_step(subject("sd3", tmp_path, "lora", "bfloat16"))

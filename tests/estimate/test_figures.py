@@ -56,7 +56,7 @@ def test_transformers_have_their_published_size(alias: str) -> None:
         assert gpu.live == 0
 
 
-@pytest.mark.parametrize(("resolution", "message"), [(100, "multiple of 16"), (8000, "at most")])
+@pytest.mark.parametrize(("resolution", "message"), [(100, "supports 256, 512, 1024"), (8000, "its own")])
 def test_a_size_that_a_backbone_has_no_places_for_is_refused(resolution: int, message: str) -> None:
     with SimulatedGpu(), pytest.raises(UserError, match=message):
         configured("sd3.5-medium", resolution)
