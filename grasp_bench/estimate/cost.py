@@ -2,7 +2,8 @@
 
 A stage takes as long as its products do at a stated share of the GPU's peak, or as reading and writing does at the full
 speed of its memory, whichever is longer. Left out is what a GPU has no part in: reading images from the disk, scores,
-pictures. So are features of images, which take seconds, and what a guidance learns beforehand.
+pictures. So are features of images, which take seconds, what a guidance learns beforehand, and on the disk the
+validation and test images that classifiers read.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from grasp_bench.estimate.measure import Measured
 from grasp_bench.estimate.memory import Training
 from grasp_bench.estimate.steps import Taken
 from grasp_bench.estimate.subject import Subject
+from grasp_bench.run.stages import pixels
+from grasp_bench.run.training.checkpoint import KEPT
 
 FLOAT = 4  # bytes
 MOMENTS = 2  # of AdamW, for each trainable parameter
-CHECKPOINTS = 2  # on the disk at once: the last one, and that which replaces it
 PER_HOUR = 3600
 
 
@@ -44,10 +46,11 @@ def stages(subject: Subject, measured: Measured, way: Training, device: Device, 
         return device.seconds(work.flops, work.traffic, precision, utilisation) / PER_HOUR
 
     budget, spec, coding = subject.budget, subject.spec, measured.coding
+    asked = spec.budget  # of images; the same, unless the task has a generator
     data = f"{spec.task.name} {subject.sampled.config!r}"
     encoded = f"{data} {subject.backbone} {subject.resolution}"
     trained = f"{encoded} {spec.method.name} {subject.method.config!r} {budget!r}"
-    images, generated = _train_count(subject.task), len(subject.sampled.classes()) * budget.images_per_class
+    images, generated = _train_count(subject.task), len(subject.sampled.classes()) * asked.images_per_class
     found = []
     if coding:
         views, prompts = images * (1 + budget.horizontal_flip), len(subject.task.classes()) + 1
@@ -56,13 +59,13 @@ def stages(subject: Subject, measured: Measured, way: Training, device: Device, 
         found.append(Stage("prompts", texts.flops, hours(texts), encoded, of_seed=False))
     training = _step(subject, measured, way) * budget.steps
     found.append(Stage("train", training.flops, hours(training, budget.precision), trained))
-    evaluations = subject.guidance.evaluations(subject.guidance.steps(budget))
+    evaluations = subject.guidance.evaluations(subject.guidance.steps(asked))
     sampling = _evaluation(measured) * (generated * evaluations)
-    found.append(Stage("generate", sampling.flops, hours(sampling, budget.precision)))
+    found.append(Stage("generate", sampling.flops, hours(sampling, asked.precision)))
     if coding:
         decoding = Work.of(coding.decode) * generated
         found.append(Stage("decode", decoding.flops, hours(decoding)))
-    recipe, real = subject.sampled.classifier, _train_count(subject.sampled)
+    recipe, real = subject.plan.recipe, _train_count(subject.sampled)
     for name, seen in (("generated", generated), ("real", real), ("topped-up", real + generated)):
         batches = recipe.seeds * recipe.epochs * math.ceil(seen / recipe.batch_size)
         work = Work.of(measured.classification.step) * batches
@@ -114,12 +117,14 @@ def _train_count(task: Task[TaskSettings]) -> int:
 def disk(subject: Subject, measured: Measured) -> dict[str, float]:
     """Return what a run leaves in its work folder → bytes; checkpoints go when the training is done."""
     images, shapes, parameters = _train_count(subject.task), measured.shapes, measured.step.parameters
-    generated = len(subject.sampled.classes()) * subject.budget.images_per_class
+    generated = len(subject.sampled.classes()) * subject.spec.budget.images_per_class
+    cached = subject.sampled.reads_files
     latents = images * (1 + subject.budget.horizontal_flip) * math.prod(shapes.latent) * FLOAT
     return {
         "latents": latents if shapes.encoded else 0,
         "prompts": (len(subject.task.classes()) + 1) * shapes.prompt if shapes.encoded else 0,
-        "checkpoints": CHECKPOINTS * parameters * FLOAT * (1 + MOMENTS),
+        "checkpoints": KEPT * parameters * FLOAT * (1 + MOMENTS),
         "weights": parameters * FLOAT,
         "images": generated * math.prod(shapes.pixels),
+        "pixels": _train_count(subject.sampled) * shapes.pixels[0] * pixels.side(subject.plan) ** 2 if cached else 0,
     }

@@ -11,6 +11,7 @@ from grasp_bench.estimate import cost, memory
 from grasp_bench.estimate.devices import Device
 from grasp_bench.estimate.measure import Measured, checkpointed, measure
 from grasp_bench.estimate.subject import Subject
+from grasp_bench.run.training.fitting import layouts
 
 UTILISATION = 0.4
 """Share of a GPU's peak that products reach, unless stated; what well-written training of transformers does."""
@@ -32,11 +33,12 @@ class Estimate:
     stages: tuple[cost.Stage, ...]
     disk: dict[str, float]
     """What stays in the work folder → bytes."""
+    manner: memory.Manner = memory.AUTOMATIC
 
     @property
     def way(self) -> memory.Training:
-        """How the run is trained: with gradient checkpointing where it does not fit without."""
-        return chosen(self.training, self.checkpointed)
+        """How the run is trained: as the training loop chooses."""
+        return chosen(self.training, self.checkpointed, self.manner)
 
     @property
     def fits(self) -> bool:
@@ -81,12 +83,22 @@ class Estimate:
         }
 
 
-def chosen(plain: memory.Training, checkpointed: memory.Training | None) -> memory.Training:
-    """Return the way of training that is taken."""
-    return plain if plain.micro_batch or not checkpointed else checkpointed
+def chosen(
+    plain: memory.Training, checkpointed: memory.Training | None, manner: memory.Manner = memory.AUTOMATIC
+) -> memory.Training:
+    """Return the way of training that is taken: gradient checkpointing where asked for, or where nothing else fits."""
+    if checkpointed is None or manner.checkpointing is False:
+        return plain
+    return checkpointed if manner.checkpointing is True or not plain.micro_batch else plain
 
 
-def estimate(subject: Subject, device: Device, utilisation: float = UTILISATION, both: bool = False) -> Estimate:
+def estimate(
+    subject: Subject,
+    device: Device,
+    utilisation: float = UTILISATION,
+    both: bool = False,
+    manner: memory.Manner = memory.AUTOMATIC,
+) -> Estimate:
     """Return what a run takes on a GPU whose products reach ``utilisation`` of its peak.
 
     With ``both``, gradient checkpointing is looked at even where it is not needed. Raises
@@ -98,10 +110,13 @@ def estimate(subject: Subject, device: Device, utilisation: float = UTILISATION,
             "Choose another, such as cfg."
         )
     measured = measure(subject)
-    plain = memory.training(measured, measured.passes, subject.budget, device)
+    rows = subject.budget.batch_size // manner.processes
+    tried = layouts(rows, manner.accumulate, False, whole=subject.method.needs_whole_batch is not None)
+    parts = [layout.parts for layout in tried]
+    plain = memory.training(measured, measured.passes, rows, parts, device)
     other = None
-    if both or not plain.micro_batch:
-        other = memory.training(measured, checkpointed(subject), subject.budget, device, checkpointing=True)
+    if both or manner.checkpointing is True or not (plain.micro_batch or manner.checkpointing is False):
+        other = memory.training(measured, checkpointed(subject), rows, parts, device, checkpointing=True)
     return Estimate(
         subject,
         device,
@@ -109,9 +124,10 @@ def estimate(subject: Subject, device: Device, utilisation: float = UTILISATION,
         measured,
         plain,
         other,
-        memory.sampling(measured, device),
-        tuple(cost.stages(subject, measured, chosen(plain, other), device, utilisation)),
+        memory.sampling(measured, device, manner.images_at_once),
+        tuple(cost.stages(subject, measured, chosen(plain, other, manner), device, utilisation)),
         cost.disk(subject, measured),
+        manner,
     )
 
 

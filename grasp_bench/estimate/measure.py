@@ -109,7 +109,8 @@ def _sampling(subject: Subject) -> steps.SamplingStep:
 
 
 def _key(subject: Subject) -> tuple[object, ...]:
-    return subject.spec.id, repr(subject.method.config), repr(subject.guidance.config), subject.resolution
+    spec = subject.spec.model_copy(update={"seed": 0})
+    return spec.id, subject.backbone, repr(subject.method.config), repr(subject.guidance.config), subject.resolution
 
 
 _kept: dict[tuple[object, ...], object] = {}

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grasp_bench.contracts.spec import Budget
 from grasp_bench.estimate.devices import Device
 from grasp_bench.estimate.measure import SMALL, Measured, Passes
+from grasp_bench.run.training.fitting import Auto
 
-IMAGES_AT_ONCE = 100
-"""What a run generates at a time where its memory suffices."""
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run is carried out, as far as it decides what fits: options of ``grasp-bench run``, and their defaults."""
+
+    accumulate: int | Auto = "auto"
+    checkpointing: bool | Auto = "auto"
+    processes: int = 1
+    """GPUs, each with a copy of all weights."""
+    images_at_once: int = 100
+    """Generated at a time, where the memory suffices."""
+
+
+AUTOMATIC = Manner()
+"""As a run is carried out where no option says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +33,7 @@ class Training:
 
     checkpointing: bool
     micro_batch: int
-    """Images of a part of a step: as many as fit, 0 where not one does."""
+    """Images of a part of a step on one GPU: of what the loop tries, the first that fits; 0 where nothing does."""
     accumulate: int
     """Parts of a step."""
     gradients: float
@@ -30,7 +44,7 @@ class Training:
     """Bytes of the transformer's weights."""
     activations: float
     """Bytes at the peak beside weights and optimiser: activations, what the passes make on their way, and gradients
-    that are there by then; of one image where not even that fits."""
+    that are there by then; of what was tried last where nothing fits."""
     per_image: float
     """Of these, bytes that each further image adds."""
     peak: float
@@ -39,16 +53,16 @@ class Training:
 
 
 def training(
-    measured: Measured, passes: Passes, budget: Budget, device: Device, checkpointing: bool = False
+    measured: Measured, passes: Passes, rows: int, tried: Sequence[int], device: Device, checkpointing: bool = False
 ) -> Training:
-    """Return how a step of the budget's batch is worked on in the largest parts that fit."""
-    fitting = [part for part in divisors(budget.batch_size) if peak(measured, passes, part) <= device.usable]
-    part = fitting[0] if fitting else 0
-    step, at = measured.step, max(1, part)
+    """Return how a step's ``rows`` images are worked on: in the first number of parts of ``tried`` that fits."""
+    parts = next((n for n in tried if peak(measured, passes, rows // n) <= device.usable), tried[-1])
+    step, at = measured.step, rows // parts
+    fits = peak(measured, passes, at) <= device.usable
     return Training(
         checkpointing,
-        part,
-        budget.batch_size // at,
+        at if fits else 0,
+        parts,
         step.gradients,
         step.optimizer,
         step.weights,
@@ -74,7 +88,7 @@ class Sampling:
     """Generating images."""
 
     images: int
-    """At a time: as many as fit, 100 at most; 0 where not one does."""
+    """At a time: as many as fit, or as were asked for; 0 where not one does."""
     weights: float
     """Bytes of the transformer's weights, and of another that the guidance compares it with."""
     activations: float
@@ -86,20 +100,14 @@ class Sampling:
     peak: float
 
 
-def sampling(measured: Measured, device: Device) -> Sampling:
-    """Return how images are generated as many at a time as fit."""
+def sampling(measured: Measured, device: Device, most: int) -> Sampling:
+    """Return how images are generated, as many at a time as fit and ``most`` at most."""
     step, coding = measured.sampling, measured.coding
     per_image = (step.taken.peak - step.weights) / SMALL
     autoencoder = coding.weights if coding else 0
     decoding = coding.decode.peak - coding.weights if coding else 0
     room = device.usable - step.weights - autoencoder
-    images = max(0, min(IMAGES_AT_ONCE, math.floor(room / per_image))) if room > decoding else 0
+    images = max(0, min(most, math.floor(room / per_image))) if room > decoding else 0
     activations = per_image * max(1, images)
     held = step.weights + autoencoder
     return Sampling(images, step.weights, activations, autoencoder, decoding, held + max(activations, decoding))
-
-
-def divisors(number: int) -> list[int]:
-    """Return the divisors of a number, descending."""
-    small = [each for each in range(1, math.isqrt(number) + 1) if number % each == 0]
-    return sorted({*small, *(number // each for each in small)}, reverse=True)

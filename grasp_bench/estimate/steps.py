@@ -19,6 +19,7 @@ from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject
 from grasp_bench.estimate.values import HOST, KNOWN
 from grasp_bench.processes import ALONE
+from grasp_bench.run.stages import pixels
 from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.checkpoint import State
 from grasp_bench.run.training.finite import FiniteCheck
@@ -186,7 +187,7 @@ def sampling_steps(
     with SimulatedGpu(large) as gpu:
         backbone, method = attached(subject)
         guidance = subject.guidance
-        sampler = Sampler(backbone, method, guidance, CUDA, subject.budget.precision)
+        sampler = Sampler(backbone, method, guidance, CUDA, subject.spec.budget.precision)
         sampler.place(backbone)
         guidance.prepare(workshop(subject, sampler), learned)
         weights = gpu.live
@@ -238,10 +239,10 @@ class Classification:
 
 def classification(subject: Subject) -> Classification:
     """Return what a training step of the task's downstream classifier takes."""
-    recipe = subject.sampled.classifier
+    recipe = subject.plan.recipe
     with SimulatedGpu() as gpu:
-        channels, height, _ = image_shape(fresh_backbone(subject))
-        side, classes = recipe.resolution or height, len(subject.sampled.classes())
+        channels, side = subject.plan.backbone.image_shape[0], pixels.side(subject.plan)
+        classes = len(subject.sampled.classes())
         network = build(recipe.network, channels, classes).to(CUDA).train()
         optimizer = torch.optim.AdamW(network.parameters())
         gpu.reset()

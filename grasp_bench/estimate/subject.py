@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -13,47 +14,70 @@ from grasp_bench import plugins
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.settings import Settings, parse_settings
-from grasp_bench.contracts.spec import STANDARD, Budget, Component, Precision, RunSpec
+from grasp_bench.contracts.spec import STANDARD, Budget, RunSpec
 from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
-from grasp_bench.estimate.configured import Depths
-from grasp_bench.run.plan import TRAINING
-from grasp_bench.run.resolve import make_task
-
-PRECISION: Precision = "bfloat16"
-"""What large backbones are fine-tuned in."""
+from grasp_bench.estimate.configured import Depths, describe
+from grasp_bench.run.plan import Plan, plan
+from grasp_bench.run.resolve import Opening, choose_backbone, make_task
 
 
 @dataclass(frozen=True)
 class Subject:
     """A run before anything of it is made."""
 
-    spec: RunSpec
-    method: Method[MethodSettings]
-    guidance: Guidance[Settings]
-    task: Task[TaskSettings]
-    """The task that the method is fine-tuned on."""
-    sampled: Task[TaskSettings]
-    """The task whose classes images are generated of; the same, unless that has a generator."""
-    backbone: str
-    """As ``--backbone`` names it."""
-    resolution: int | None
-    """Pixels a side; None: the backbone's own."""
-    studied: dict[str, JsonValue] = field(default_factory=dict)
+    plan: Plan
+    studied: Mapping[str, JsonValue] = field(default_factory=dict)
     """What the method found out about the data, of one that has to."""
     depths: Depths | None = None
     """Blocks of each kind, where they are others than the backbone's."""
 
     @property
+    def spec(self) -> RunSpec:
+        """What was asked for."""
+        return self.plan.spec
+
+    @property
     def budget(self) -> Budget:
-        """What every method gets on the task."""
-        return self.spec.budget
+        """What every method gets on the task that it is fine-tuned on."""
+        return self.plan.trained_on.spec.budget
+
+    @property
+    def method(self) -> Method[MethodSettings]:
+        """The method, not attached to anything."""
+        return self.plan.method
+
+    @property
+    def guidance(self) -> Guidance[Settings]:
+        """What images are sampled under."""
+        return self.plan.guidance
+
+    @property
+    def task(self) -> Task[TaskSettings]:
+        """The task that the method is fine-tuned on."""
+        return self.plan.trained_on.task
+
+    @property
+    def sampled(self) -> Task[TaskSettings]:
+        """The task whose classes images are generated of; the same, unless that has a generator."""
+        return self.plan.task
+
+    @property
+    def backbone(self) -> str:
+        """As ``--backbone`` may name it."""
+        chosen = self.plan.backbone
+        return f"{chosen.family}:{chosen.source}" if chosen.source else chosen.family
+
+    @property
+    def resolution(self) -> int | None:
+        """Pixels a side; None: the backbone's own."""
+        return self.plan.backbone.resolution
 
     def fresh(self) -> Method[MethodSettings]:
         """Return the method once more, not attached to anything."""
         method = type(self.method)(self.method.config)
-        method.studied = self.studied
+        method.studied = dict(self.studied)
         return method
 
     def mixed(self, count: int) -> list[int]:
@@ -61,7 +85,7 @@ class Subject:
         by_group: dict[str, list[int]] = {}
         for index, info in enumerate(self.task.classes()):
             by_group.setdefault(info.group, []).append(index)
-        rounds = chain.from_iterable(zip_longest(*by_group.values()))
+        rounds: Iterator[int | None] = chain.from_iterable(zip_longest(*by_group.values()))
         order = [index for index in rounds if index is not None]
         return [order[number % len(order)] for number in range(count)]
 
@@ -74,44 +98,49 @@ def choose(
     guidance: str | None = None,
     budget: str = STANDARD,
     resolution: int | None = None,
-    studied: dict[str, JsonValue] | None = None,
+    studied: Mapping[str, JsonValue] | None = None,
     method_settings: Iterable[str] = (),
     task_settings: Iterable[str] = (),
     guidance_settings: Iterable[str] = (),
 ) -> Subject:
-    """Return the run of these names and ``NAME=VALUE`` settings; its precision is bfloat16 unless they say otherwise.
+    """Return the run of these names and ``NAME=VALUE`` settings, planned as any run is, but without weights or data.
 
-    Raises :class:`UserError` for what is unknown or out of bounds, and for a method that has to look at the data
-    before it can be attached and is not given what it finds there, ``studied``.
+    Raises :class:`UserError` as :func:`~grasp_bench.run.plan.plan` and :func:`of_plan` do.
     """
-    name, sampled = _task(task, task_settings)
-    kind = plugins.load("methods", method)
-    chosen = kind(parse_settings(kind.Config, method_settings, f"method {method}", {}))
-    if chosen.studies and studied is None:
-        raise UserError(
-            f"method {method}, settings {chosen.config.changed()}: it looks at the task's images or prompts before it "
-            "is attached, which an estimate cannot. Estimate one that does not, such as lora or partition=group of "
-            "grasp: what a step takes hardly depends on it."
-        )
-    guide = guidance or sampled.guidance
-    guidance_kind = plugins.load("guidance", guide)
-    guided = guidance_kind(parse_settings(guidance_kind.Config, guidance_settings, f"guidance {guide}", {}))
-    trained = _task(sampled.generator, ())[1] if sampled.generator else sampled
-    spec = RunSpec(
-        task=Component(name=name, version=sampled.version),
-        method=Component(name=method, version=kind.version),
-        backbone=Component(name=backbone or sampled.backbone, version="configuration"),
-        guidance=Component(name=guide, version=guidance_kind.version),
-        budget=_budget(name, sampled, budget),
-        seed=0,
+    planned = plan(
+        method=method,
+        task=task,
+        guidance=guidance,
+        backbone=backbone,
+        resolution=resolution,
+        budget=budget,
+        method_settings=method_settings,
+        task_settings=task_settings,
+        guidance_settings=guidance_settings,
+        opening=WITHOUT_FILES,
     )
-    return Subject(spec, chosen, guided, trained, sampled, backbone or sampled.backbone, resolution, studied or {})
+    return of_plan(planned, studied)
 
 
-def _task(name: str, assignments: Iterable[str]) -> tuple[str, Task[TaskSettings]]:
+def of_plan(planned: Plan, studied: Mapping[str, JsonValue] | None = None) -> Subject:
+    """Return the run of a plan.
+
+    Raises :class:`UserError` for a method that has to look at the data before it can be attached and is not given what
+    it finds there, ``studied``.
+    """
+    if planned.method.studies and studied is None:
+        raise UserError(
+            f"method {planned.spec.method.name}, settings {planned.method.config.changed()}: it looks at the task's "
+            "images or prompts before it is attached, which an estimate cannot. Estimate one that does not, such as "
+            "lora or partition=group of grasp: what a step takes hardly depends on it."
+        )
+    return Subject(planned, studied or {})
+
+
+def _task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:
     """Return a task with the folder of its data where that is known, without it otherwise."""
     if name.endswith(".toml"):
-        return make_task(name, assignments, None)
+        return make_task(name, assignments, data_root)
     kind = plugins.load("tasks", name)
     config = parse_settings(kind.Config, assignments, f"task {name}", {})
     task: Task[TaskSettings] = kind(config, _root(name) if kind.layout else None)
@@ -129,10 +158,5 @@ def _root(task: str) -> Path | None:
         return None
 
 
-def _budget(name: str, task: Task[TaskSettings], budget: str) -> Budget:
-    if budget not in task.budgets:
-        raise UserError(f"task {name} has no budget {budget!r}. It has: {', '.join(task.budgets)}.")
-    settings = {name: getattr(task.config, name) for name in (*TRAINING, "evaluations")}
-    if "precision" not in task.config.model_fields_set:
-        settings["precision"] = PRECISION
-    return task.budgets[budget].model_copy(update=settings)
+WITHOUT_FILES = Opening(_task, partial(choose_backbone, describe=describe))
+"""Tasks by what is published of their data, and backbones by their configurations."""

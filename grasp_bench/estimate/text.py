@@ -12,8 +12,9 @@ from grasp_bench.estimate.estimate import Estimate
 from grasp_bench.estimate.memory import Training
 
 LEFT_OUT = (
-    "Not in it: reading images from the disk, features, scores, and what a guidance learns beforehand. Memory is the "
-    "allocator's, without fragmentation; classifiers may stop earlier."
+    "Not in it: reading images from the disk, features, scores, and what a guidance learns beforehand; on the disk, "
+    "validation and test images for classifiers. Memory is the allocator's, without fragmentation; classifiers may "
+    "stop earlier."
 )
 
 

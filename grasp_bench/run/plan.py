@@ -20,7 +20,7 @@ from grasp_bench.contracts.task import ClassifierRecipe, Task, TaskSettings
 from grasp_bench.errors import UserError
 from grasp_bench.run.budgets import TRAINING, choose_budget
 from grasp_bench.run.recipes import guidance_defaults, method_defaults, task_by_recipe, task_defaults, with_defaults
-from grasp_bench.run.resolve import choose_backbone, choose_same_backbone, make_task, recorded_task, restored
+from grasp_bench.run.resolve import INSTALLED, Opening, choose_same_backbone, recorded_task, restored
 
 RULES_VERSION = "1.0"
 """The version of the fairness rules; results under one Major.Minor are comparable."""
@@ -159,17 +159,19 @@ def plan(
     guidance_settings: Iterable[str] = (),
     data_root: Path | None = None,
     download: Callable[[str], None] | None = None,
+    opening: Opening = INSTALLED,
 ) -> Plan:
     """Return the plan of a run that is asked for by names and ``NAME=VALUE`` settings.
 
     ``task`` and ``budget`` may be the path of a TOML file that describes one; ``download`` and ``resolution`` are those
-    of :func:`choose_backbone`. Raises :class:`UserError` for whatever is unknown, out of bounds or absent.
+    of :func:`choose_backbone`, which is part of the ``opening``. Raises :class:`UserError` for whatever is unknown, out
+    of bounds or absent.
     """
     method_class = plugins.load("methods", method)
-    name, chosen = make_task(task, task_settings, data_root)
+    name, chosen = opening.task(task, task_settings, data_root)
     guidance_name = guidance or chosen.guidance
     guidance_class = plugins.load("guidance", guidance_name)
-    chosen_backbone = choose_backbone(backbone or chosen.backbone, download, resolution, chosen.resolution)
+    chosen_backbone = opening.backbone(backbone or chosen.backbone, download, resolution, chosen.resolution)
     known, recipe = chosen_backbone.description, chosen_backbone.recipe
     chosen = task_by_recipe(chosen, recipe)
     elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
@@ -189,7 +191,7 @@ def plan(
     _check_steps(spec, chosen_guidance)
 
     def with_data(name: str, settings: Mapping[str, JsonValue]) -> Task[TaskSettings]:
-        return make_task(name, [f"{key}={value}" for key, value in settings.items()], None)[1]
+        return opening.task(name, [f"{key}={value}" for key, value in settings.items()], None)[1]
 
     return _assembled(spec, chosen, method_class(method_config), chosen_guidance, chosen_backbone, with_data)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -10,7 +12,7 @@ from pydantic import ValidationError
 
 from grasp_bench import plugins
 from grasp_bench.backbones.aliases import available, resolve
-from grasp_bench.contracts.backbone import ChosenBackbone
+from grasp_bench.contracts.backbone import Backbone, ChosenBackbone, Description
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import Component
 from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
@@ -19,6 +21,8 @@ from grasp_bench.errors import UserError
 from grasp_bench.run.recipes import check_settings
 
 S = TypeVar("S", bound=Settings)
+Describe = Callable[[type[Backbone], str, int | None], Description]
+"""Backbone, source and resolution → its description."""
 
 
 def choose_backbone(
@@ -26,20 +30,23 @@ def choose_backbone(
     download: Callable[[str], None] | None = None,
     resolution: int | None = None,
     preferred: int | None = None,
+    describe: Describe | None = None,
 ) -> ChosenBackbone:
     """Return a backbone by its name or alias, or by its name, a colon and the source of its weights.
 
     With ``download``, which is told what is fetched, weights that are not here are fetched. ``resolution`` is in pixels
-    a side; without one it is the ``preferred`` one where the weights support that, and else their native one. Raises
-    :class:`UserError` for what is unknown, not there or not supported.
+    a side; without one it is the ``preferred`` one where the weights support that, and else their native one.
+    ``describe`` stands in for the backbone's own :meth:`~Backbone.describe`. Raises :class:`UserError` for what is
+    unknown, not there or not supported.
     """
     family, source = resolve(name)
     kind = plugins.load("backbones", family)
     if download:
         kind.download(source, download)
-    description = kind.describe(source, resolution)
+    described = partial(describe, kind) if describe else kind.describe
+    description = described(source, resolution)
     if resolution is None and preferred in description.recipe.resolutions and preferred != description.native:
-        resolution, description = preferred, kind.describe(source, preferred)
+        resolution, description = preferred, described(source, preferred)
     called = f"{family}-{description.revision[:8]}" if ":" in name else name
     return ChosenBackbone(family, kind, source, called, description, resolution)
 
@@ -62,6 +69,20 @@ def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> 
         raise UserError(f"--data-root {data_root}: task {name} reads no download. Leave it out.")
     config = parse_settings(task_class.Config, assignments, f"task {name}", {})
     return name, task_class(config, data_root_of(name, data_root) if task_class.layout else None)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How the parts of a plan are found by what a user names them."""
+
+    task: Callable[[str, Iterable[str], Path | None], tuple[str, Task[TaskSettings]]] = make_task
+    """As :func:`make_task`."""
+    backbone: Callable[[str, Callable[[str], None] | None, int | None, int | None], ChosenBackbone] = choose_backbone
+    """As :func:`choose_backbone`."""
+
+
+INSTALLED = Opening()
+"""Data and weights that are on this machine."""
 
 
 def choose_same_backbone(asked: Component, named: str | None) -> ChosenBackbone:

@@ -21,9 +21,16 @@ def written() -> dict[tuple[str, ...], str]:
 
 
 def write(table: Iterable[list[str]]) -> None:
-    """Put the rows between the markers."""
+    """Put the rows between the markers, once all are there; tell each as it comes."""
+    table = [told(row) for row in table]
     text = "\n" + "\n".join(lines(table)) + "\n\n"
     PAGE.write_text(BETWEEN.sub(lambda _: text, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def told(row: list[str]) -> list[str]:
+    """Print a row and return it."""
+    print(*row, sep=" | ", flush=True)
+    return row
 
 
 if __name__ == "__main__":

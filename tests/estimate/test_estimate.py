@@ -43,13 +43,22 @@ def test_the_parts_of_a_step_are_as_large_as_fit(found: Estimate) -> None:
     room = found.measured.passes.peak(8) + found.measured.step.optimizer
     small = Device("small", (room / 0.95 + 0.6 * GIB / 0.95) / GIB, 100, 100)
     assert small.usable == pytest.approx(room)
-    halved = memory.training(
-        found.measured, found.measured.passes, budget, Device("small", small.memory * 1.0001, 1, 1)
-    )
-    assert halved.micro_batch * halved.accumulate == budget.batch_size
-    assert halved.micro_batch == 8
-    nothing = memory.training(found.measured, found.measured.passes, budget, Device("none", 0.6, 1, 1))
-    assert nothing.micro_batch == 0
+
+    def way(memory_of: float, *tried: int) -> memory.Training:
+        measured = found.measured
+        return memory.training(measured, measured.passes, budget.batch_size, tried, Device("one", memory_of, 1, 1))
+
+    halved = way(small.memory * 1.0001, 1, 2, 4, 8, 16)
+    assert (halved.micro_batch, halved.accumulate) == (8, 8)
+    assert way(small.memory * 1.0001, 1).micro_batch == 0
+    assert way(0.6, 1, 2, 64).micro_batch == 0
+
+
+def test_what_options_of_a_run_say_is_estimated(subject: Subject, found: Estimate) -> None:
+    asked = estimate(subject, H100, manner=memory.Manner(4, True, processes=2, images_at_once=3))
+    assert asked.way.checkpointing
+    assert (asked.way.accumulate, asked.way.micro_batch) == (4, found.subject.budget.batch_size // 8)
+    assert asked.sampling.images == 3
 
 
 def test_checkpointing_takes_another_forward_pass_and_is_left_out_where_there_is_memory(found: Estimate) -> None:
@@ -129,6 +138,18 @@ def test_a_task_with_a_generator_is_trained_on_that() -> None:
     assert (len(chosen.task.classes()), len(chosen.sampled.classes())) == (19, 13)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "evaluations", "rate"),
+    [("sd3.5-medium", 2 * 40, 1e-4), ("flux-dev", 28, 1e-4), ("sana-0.6b", 2 * 20, 1e-4)],
+)
+def test_a_run_is_estimated_as_the_recipe_of_its_backbone_says(backbone: str, evaluations: int, rate: float) -> None:
+    chosen = choose("grasp", "mimic-lt", backbone)
+    guidance, budget = chosen.guidance, chosen.spec.budget
+    assert guidance.evaluations(guidance.steps(budget)) == evaluations
+    assert budget.precision == "bfloat16"
+    assert chosen.method.config.learning_rate == rate
+
+
 def test_samples_are_of_as_many_groups_as_possible(subject: Subject) -> None:
     infos = subject.task.classes()
     assert {infos[label].group for label in subject.mixed(3)} == {"head", "medium", "tail"}
@@ -183,7 +204,7 @@ def test_a_table_has_a_row_for_each(backbone: str) -> None:
         (("-m", "grasp", "-t", "digits-lt", "--gpu", "h101-80gb"), "Did you mean 'h100-80gb'"),
         (("-m", "lora-attn", "-t", "digits-lt"), "before it is attached"),
         (("-m", "grasp", "-t", "digits-lt", "--guidance", "distilled"), "learns before it guides"),
-        (("-m", "grasp", "-t", "digits-lt", "--resolution", "64"), "8 pixels and no others"),
+        (("-m", "grasp", "-t", "digits-lt", "--resolution", "64"), "makes images of 8 pixels"),
     ],
 )
 def test_mistakes_are_said(words: tuple[str, ...], message: str) -> None:
