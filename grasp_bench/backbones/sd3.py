@@ -58,7 +58,7 @@ LARGE = replace(
     name="sd3.5-large",
     source=(
         "As sd3.5-medium; guidance 3.5 and 28 steps are those of the model card of stabilityai/stable-diffusion-3.5-"
-        "large."
+        "large; 512 and 256 pixels are our choice, since that card names no sizes of training."
     ),
     guidance_scale=3.5,
     sampling_steps=28,
@@ -68,7 +68,8 @@ FIRST = replace(
     name="sd3-medium",
     source=(
         "As sd3.5-medium; guidance 7 and 28 steps are the defaults of diffusers' StableDiffusion3Pipeline and those of "
-        "the model card of stabilityai/stable-diffusion-3-medium-diffusers."
+        "the model card of stabilityai/stable-diffusion-3-medium-diffusers; its pretraining began at 256 pixels (arXiv "
+        "2403.03206, section 5.3.2)."
     ),
     guidance_scale=7.0,
     sampling_steps=28,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 from helpers import runs
+from helpers.tiny_pipelines import save_sd3
 from pydantic import Field
 from scipy.linalg import sqrtm
 
@@ -18,6 +19,7 @@ from grasp_bench.contracts.record import Sampler
 from grasp_bench.contracts.settings import Tuned
 from grasp_bench.errors import NonFiniteError, Skip, UserError
 from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.plan import plan
 from grasp_bench.tasks.digits_lt import DigitsLT
 from grasp_bench.tuning import search
 from grasp_bench.tuning.chosen import with_settings
@@ -283,3 +285,24 @@ def test_a_damaged_file_is_named(tmp_path: Path, scored: list[float], damage: An
 def told(found: TuningRecord) -> dict[str, Any]:
     """All but how long it took."""
     return found.model_dump(exclude={"trials": {"__all__": {"seconds", "environment"}}})
+
+
+@pytest.mark.parametrize("sampler", ["halton", "tpe"])
+def test_a_search_on_a_backbone_with_a_recipe_stays_in_its_range(
+    tmp_path: Path, scored: list[float], sampler: Sampler
+) -> None:
+    if sampler == "tpe":
+        pytest.importorskip("optuna", reason="optuna is not installed")
+    source = f"sd3:{save_sd3(tmp_path / 'pipeline', tmp_path / 'scratch')}"
+    chosen = plan(method="grasp", task="digits-lt", budget="smoke", backbone=source)
+    found = tune(chosen, 12, runs.options(tmp_path), runs.Listener(), sampler)
+    assert isinstance(found, TuningRecord)
+    searched = found.search.ranges["learning_rate"]
+    assert (searched.low, searched.high, searched.log) == (1e-5, 3e-3, True)
+    assert scored[0] == 1e-4  # the recipe's, where grasp's own default is 0.03
+    assert len(set(scored)) == 12
+    assert all(1e-5 <= rate <= 3e-3 for rate in scored)
+    assert min(scored) < 5e-5
+    assert max(scored) > 5e-4
+    assert tune(chosen, 12, runs.options(tmp_path), runs.Listener(), sampler) == found  # and goes on from it
+    assert len(scored) == 12
