@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 class CoralSettings(OnTopSettings):
     """Settings of CORAL; its weights are those of the U-Net's code, not tuned for transformers."""
 
-    contrast_weight: Annotated[float, Tuned(0.005, 0.5, log=True)] = Field(default=0.5, ge=0)
-    """Weight w of the contrastive loss at pure noise"""
+    contrast_weight: Annotated[float, Tuned(0.05, 5, log=True)] = Field(default=0.5, ge=0)
+    """Weight w of the contrastive loss at pure noise; the temperature multiplies it, as in the paper's code"""
     time_scale: float = Field(default=0.3, gt=0)
     """Time scale of the contrast's weight, which grows towards the data as exp((1 - t) / time_scale)"""
     temperature: float = Field(default=0.1, gt=0)
-    """Temperature that cosine similarities are divided by"""
+    """Temperature that cosine similarities are divided by, and that the contrastive loss is multiplied by"""
     features: int = Field(default=64, ge=1, le=4096)
     """Width of the projection that the contrast is made in"""
 
@@ -39,11 +39,12 @@ class Coral(OnBlock[CoralSettings]):
     """
 
     Config: ClassVar[type[MethodSettings]] = CoralSettings
-    version = "1"
+    version = "2"
     paper = (
-        "after CORAL, arXiv 2506.15933, as its code has it for a U-Net; on the image tokens of a transformer's middle "
-        "block, weighted by each sample's own timestep rather than by the batch's mean, with the loss of Khosla et al. "
-        "2020, arXiv 2004.11362, equation 2"
+        "after CORAL, arXiv 2506.15933, as its code has it for a U-Net, where the contrastive loss is multiplied by "
+        "its temperature on top of its weight (version 1 left that out, so that its contrast was ten times as strong); "
+        "on the image tokens of a transformer's middle block, weighted by each sample's own timestep rather than by "
+        "the batch's mean, with the loss of Khosla et al. 2020, arXiv 2004.11362, equation 2"
     )
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
@@ -79,7 +80,8 @@ class Coral(OnBlock[CoralSettings]):
             return losses
         condition, config = batch.condition, self.config
         contrast = supervised_contrast(features, condition.labels, ~condition.dropped, config.temperature)
-        return losses + config.contrast_weight * ((1 - condition.timesteps) / config.time_scale).exp() * contrast
+        weight = config.contrast_weight * config.temperature
+        return losses + weight * ((1 - condition.timesteps) / config.time_scale).exp() * contrast
 
 
 def supervised_contrast(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
 from grasp_bench.run.plan import plan
 
@@ -45,3 +46,26 @@ def test_labels_name_what_was_changed_and_nothing_else() -> None:
 def test_a_class_order_must_name_each_digit_once() -> None:
     with pytest.raises(UserError, match="each of the ten digits must appear once"):
         plan(method="grasp", task="digits-lt", task_settings=["class_order=0000000000"])
+
+
+class Base(Settings):
+    """What every one has."""
+
+    draws: str = "natural"
+    added = frozenset({"draws"})
+
+
+class Derived(Base):
+    """Another default of the same setting."""
+
+    draws: str = "balanced"
+
+
+def test_a_default_of_a_subclass_hides_no_setting() -> None:
+    assert Base().model_dump() == {}
+    assert Base(draws="balanced").model_dump() == {"draws": "balanced"}
+    for draws in ("natural", "balanced"):
+        assert Derived(draws=draws).model_dump() == {"draws": draws}
+        assert Derived.model_validate(Derived(draws=draws).model_dump()).draws == draws
+    assert Derived().changed() == {}
+    assert Derived(draws="natural").changed() == {"draws": "natural"}

@@ -186,6 +186,8 @@ class RunRecord(Part):
     """Name of the backbone on the command line, or its family and the start of its revision."""
     recipe: str | None = None
     """The backbone whose recipe gave defaults, which ``changed`` leaves out; None where it has none of its own."""
+    sampling: str | None = None
+    """How often training drew each class, by the method's setting; None in records written before it was kept."""
     default_backbone: bool = True
     """Whether the backbone is the one that the task asks for."""
     default_guidance: bool = True

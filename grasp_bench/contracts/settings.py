@@ -41,13 +41,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     added: ClassVar[frozenset[str]] = frozenset()
     """Settings added in later versions, stored only where they differ from their defaults, so that the identities of
-    earlier runs do not change."""
+    earlier runs do not change. One that a subclass gives another default is always stored there: a default of the
+    subclass's own hides nothing."""
 
     @model_serializer(mode="wrap")
     def _without_added_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         defaults = {name: type(self).model_fields[name].default for name in self.added}
+        defaults = {name: default for name, default in defaults.items() if default == self._first_default(name)}
         written: dict[str, Any] = dump(self)
         return {name: value for name, value in written.items() if name not in defaults or value != defaults[name]}
+
+    @classmethod
+    def _first_default(cls, name: str) -> Any:
+        """Return the default of a setting in the class that declares it first."""
+        declaring = [each for each in cls.mro() if issubclass(each, Settings) and name in each.model_fields]
+        return declaring[-1].model_fields[name].default
 
     def changed(self, recipe: Mapping[str, JsonValue] = MappingProxyType({})) -> dict[str, JsonValue]:
         """The settings that differ from their defaults, or from those of a ``recipe``, in order of declaration."""

@@ -15,8 +15,8 @@ METRIC = ["metric", "metric_version", "source", "test_set"]
 """Columns that tell one table of a leaderboard from another."""
 COLUMN = [*METRIC, "group"]
 """Columns that tell one column of these tables from another."""
-ROW = ["label", "method", "guidance", "settings", "tuned"]
-"""Columns that say what a row is."""
+ROW = ["label", "method", "guidance", "settings", "tuned", "versions"]
+"""Columns that say what a row is; ``versions`` names those of method and guidance that are not the installed ones."""
 SHARED = ["task_label", "task", "task_version", "budget", "backbone", "backbone_revision", "resolution"]
 PREFERRED_GROUP = "tail"
 """Group that rows are sorted by where nothing else is said: the benchmark is about it."""

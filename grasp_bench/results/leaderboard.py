@@ -13,6 +13,7 @@ from grasp_bench.results.board import COLUMN, METRIC, ROW, SHARED, Leaderboard, 
 from grasp_bench.results.comparisons import with_tiers
 from grasp_bench.results.frame import COSTS
 from grasp_bench.results.options import check_known
+from grasp_bench.results.versions import other_versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +33,9 @@ def leaderboards(frame: pd.DataFrame, test: Test = "permutation", sort: str | No
     ``sort`` is METRIC or METRIC:GROUP, by default the first metric in the tail. Raises
     :class:`~grasp_bench.errors.UserError` for a score that no leaderboard has.
     """
-    runs = frame.drop_duplicates([*CONDITIONS, "folder"]).astype(
-        dict.fromkeys((*ROW, "variant", "streams", "reason"), object)
-    )
+    runs = frame.drop_duplicates([*CONDITIONS, "folder"])
+    runs = runs.assign(versions=other_versions(runs))
+    runs = runs.astype(dict.fromkeys((*ROW, "variant", "streams", "reason"), object))
     scores = frame.loc[frame["scope"] == "group", [*CONDITIONS, *SCORE]]
     by_conditions: Any = runs.groupby(CONDITIONS, sort=True, observed=True)
     of_board = scores.groupby(CONDITIONS, observed=True).indices
@@ -63,7 +64,7 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
     finished = runs[runs["status"] == "finished"]
     problems = runs.loc[runs["status"] != "finished", [*ROW, "seed", "status", "reason"]]
     rows = finished.groupby("label", sort=True)
-    costs = rows[["method", "guidance", "settings", "tuned", "default_guidance"]].first()
+    costs = rows[[*ROW[1:], "default_guidance"]].first()
     costs["seeds"] = rows["seed"].agg(tuple)
     costs["provisional"] = costs["seeds"].map(len) == 1
     means, known = rows[[*COSTS]].mean(), rows[[*COSTS]].count()

@@ -156,7 +156,8 @@ def _names(rows: pd.DataFrame, tuned: str) -> pd.DataFrame:
     """
     search = rows["tuned"].map(lambda trials: f"tuned={trials}" if trials and not tuned else "")
     version = rows["label"].str.extract(r" (#[0-9a-f]{8})$")[0].fillna("")
-    settings = [", ".join(filter(None, each)) for each in zip(rows["settings"], search, version, strict=True)]
+    words = zip(rows["settings"], search, rows["versions"], version, strict=True)
+    settings = [", ".join(filter(None, each)) for each in words]
     seeds = [PROVISIONAL if len(each) == 1 else str(len(each)) for each in rows["seeds"]]
     names = rows[["method", "guidance"]].assign(settings=settings, seeds=seeds)
     return names if any(settings) else names.drop(columns="settings")

@@ -180,6 +180,7 @@ class RecordWriter:
             changed=self.plan.changed,
             backbone_label=self.plan.backbone.name,
             recipe=self.plan.backbone.recipe.name or None,
+            sampling=self.plan.method.config.sampling,
             default_backbone=self.plan.default_backbone,
             default_guidance=self.plan.default_guidance,
             tuned=self.plan.tuned,

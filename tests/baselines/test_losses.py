@@ -314,6 +314,48 @@ def test_oc_draws_by_the_posterior(objective) -> None:
     assert expected.softmax(1).max() < 1  # several images are possible
 
 
+def unit_latents(shape: tuple[int, int, int], backbone: TinySD3, batch: Batch) -> Batch:
+    """64 samples of independent latents of unit variance, at timesteps as training draws them."""
+    generator = torch.Generator().manual_seed(5)
+    latents, noise = torch.randn(2, 64, *shape, generator=generator)
+    timesteps = backbone.objective.timesteps(64, generator)
+    return replace(
+        batch,
+        latents=latents,
+        noisy=backbone.objective.add_noise(latents, noise, timesteps),
+        condition=replace(batch.condition, timesteps=timesteps),
+    )
+
+
+def of_another_image(shape: tuple[int, int, int], **settings: Any) -> float:
+    """The mean probability that another image of the batch explains a noisy one."""
+    backbone, method = attach(OrientedCalibration, **settings)
+    posterior = method.posterior(unit_latents(shape, backbone, sample(backbone)))
+    return (1 - posterior.diagonal()).mean().item()
+
+
+def test_oc_finds_other_images_in_latents_of_any_size() -> None:
+    assert of_another_image((1, 8, 8)) == of_another_image((1, 8, 8), flattening=0)  # as published
+    small = of_another_image((1, 8, 8))
+    for shape in ((4, 32, 32), (16, 64, 64)):
+        assert of_another_image(shape, flattening=0) < 0.02 * small
+        assert of_another_image(shape) > 0.3 * small
+
+
+def test_oc_draws_classes_as_they_come_unless_asked_and_says_what_it_does() -> None:
+    assert attach(OrientedCalibration)[1].sample_weights(torch.ones(3).numpy()) is None
+    asked = plan(method="oc", task="digits-lt", method_settings=["sampling=balanced"])
+    assert asked.spec.method.settings["sampling"] == "balanced"
+    assert asked.label == "oc~sampling=balanced"
+
+
+def test_oc_counts_an_image_that_the_batch_holds_twice_as_itself() -> None:
+    backbone, method = attach(OrientedCalibration)
+    batch = at(sample(backbone), backbone, torch.full((6,), 0.999))
+    method.losses(replace(batch, ids=["same"] * 6), forward(backbone, method))
+    assert set(method.diagnostics()["transferred"].values()) == {0}
+
+
 def test_oc_leads_to_images_of_classes_at_least_as_frequent() -> None:
     backbone, method = attach(OrientedCalibration)
     batch = at(sample(backbone), backbone, torch.full((6,), 0.99))
@@ -374,8 +416,10 @@ def test_the_supervised_contrast_is_finite_with_one_class_or_none(labels, presen
     assert features.grad.isfinite().all()
 
 
-def test_coral_weighs_the_contrast_by_time_and_trains_the_projection_and_the_network(monkeypatch) -> None:
-    _, method, batch, prediction = moved(Coral, contrast_weight=2.0, time_scale=0.5)
+def test_coral_weighs_the_contrast_by_time_and_temperature_and_trains_the_projection_and_the_network(
+    monkeypatch,
+) -> None:
+    _, method, batch, prediction = moved(Coral, contrast_weight=2.0, time_scale=0.5, temperature=0.2)
     taken = []
     contrast = supervised_contrast
 
@@ -385,7 +429,7 @@ def test_coral_weighs_the_contrast_by_time_and_trains_the_projection_and_the_net
 
     monkeypatch.setattr(coral, "supervised_contrast", recording)
     extra = method.losses(batch, prediction) - base_losses(batch, prediction)
-    expected = 2.0 * ((1 - batch.condition.timesteps) / 0.5).exp() * taken[0]
+    expected = 2.0 * 0.2 * ((1 - batch.condition.timesteps) / 0.5).exp() * taken[0]
     torch.testing.assert_close(extra, expected)
     assert extra[2] > 0  # the class of two samples
     assert extra[1] == extra[4] == 0  # without their prompts

@@ -12,9 +12,10 @@ from helpers import runs
 
 from grasp_bench import seeds
 from grasp_bench.backbones.tiny_sd3 import TinySD3
+from grasp_bench.baselines.lora import Lora
 from grasp_bench.contracts.task import Split
 from grasp_bench.data.order import DataOrder
-from grasp_bench.errors import UserError
+from grasp_bench.errors import Skip, UserError
 from grasp_bench.processes import ALONE, Processes
 from grasp_bench.run.context import Options
 from grasp_bench.run.encoded import KnownPrompts, Pixels
@@ -63,6 +64,14 @@ def test_defaults_enter_neither_identity_nor_name(method) -> None:
     assert changed.spec.id != spelled_out.spec.id
     assert changed.label == f"{method}~sampling=sqrt"
     assert spelled_out.method.sample_weights(COUNTS) is spelled_out.method.loss_weights(COUNTS) is None
+
+
+@pytest.mark.parametrize(("settings", "sampling"), [((), "natural"), (("sampling=balanced",), "balanced")])
+def test_a_record_says_how_classes_were_drawn_also_where_that_is_the_default(
+    settings, sampling, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(Lora, "supports", lambda self, backbone, task: Skip("for the test"))
+    assert runs.finish(tmp_path, planned(*settings)).sampling == sampling
 
 
 def test_a_beta_that_does_nothing_is_refused() -> None:

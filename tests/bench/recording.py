@@ -94,7 +94,7 @@ def record(name: str, measures: Sequence[Measure], packages: Iterable[str], fold
         path,
         {
             "command": _command(),
-            **_environment(packages),
+            **environment_of(packages),
             "all_met": all(measure.met for measure in measures),
             "measures": [measure.as_json() for measure in measures],
         },
@@ -104,7 +104,7 @@ def record(name: str, measures: Sequence[Measure], packages: Iterable[str], fold
     return path
 
 
-def _environment(packages: Iterable[str]) -> dict[str, Any]:
+def environment_of(packages: Iterable[str]) -> dict[str, Any]:
     """Machine, versions, threads and commit."""
     import torch
     from threadpoolctl import threadpool_info

@@ -121,7 +121,7 @@ class Step:
         self.batch = random_batch(self.backbone, sizes, classes, device)
         self.parameters = list(method.parameters().values())
         self.budget = chosen.spec.budget
-        self.optimizer = make_optimizer(self.budget.optimizer, self.parameters, method.config)
+        self.optimizer = make_optimizer(self.budget, self.parameters, method.config)
         self.gradient_seconds: list[float] = []
         """Of every step so far, how long it took until the backward pass had ended."""
 

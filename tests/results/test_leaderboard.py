@@ -2,8 +2,11 @@ import math
 
 import numpy as np
 import pytest
-from helpers.records import boards, cell, cost, metric, record
+from helpers.records import boards, cell, cost, metric, record, reported
 
+from grasp_bench.baselines.coral import Coral
+from grasp_bench.baselines.oc import OrientedCalibration
+from grasp_bench.results.tables import sections
 from grasp_bench.stats import mean_interval
 
 
@@ -121,6 +124,24 @@ def test_versions_of_a_method_are_rows_apart():
     )
     assert [label.partition(" #")[0] for label in board.costs["label"]] == ["grasp", "grasp"]
     assert board.costs["label"].nunique() == 2
+
+
+def test_runs_of_a_version_that_is_not_installed_say_so(monkeypatch):
+    monkeypatch.setattr(OrientedCalibration, "version", "7")
+    runs = [record("oc", 0, [metric("recall", "all", 0.5)], version="6", changed={"method": {"flattening": 0.5}})]
+    runs += [record("coral", 0, [metric("recall", "all", 0.5)], version=Coral.version)]
+    runs += [record("not-installed", 0, [metric("recall", "all", 0.5)])]
+    runs += [record("oc", 1, [metric("recall", "all", 0.5)], version="7", label="oc again")]
+    report = reported(runs)
+    (board,) = report.leaderboards
+    assert board.costs.set_index("label")["versions"].to_dict() == {
+        "coral": "",
+        "not-installed": "",
+        "oc": "version 6 of oc",
+        "oc again": "",
+    }
+    (grid, *_) = [each for each in sections(report)[0].grids if "recall" in each.title]
+    assert [row[2].text for row in grid.rows if row[0].text == "oc"] == ["flattening=0.5, version 6 of oc", ""]
 
 
 def test_versions_of_a_task_are_leaderboards_apart():

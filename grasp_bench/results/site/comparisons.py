@@ -64,7 +64,7 @@ def _against(compared: Differences, found: pd.DataFrame, caption: str) -> Chart:
         (
             each["method"],
             each["guidance"],
-            each["settings"],
+            ", ".join(filter(None, (each["settings"], each["versions"]))),
             each["group"],
             f"{each['difference']:+.4g}",
             ABSENT

@@ -89,7 +89,8 @@ class Entry:
 def _named(board: Board, label: str) -> Named:
     row = board.rows[label]
     variant = label.partition(" #")[2]  # of two versions of a method
-    settings = [f"tuned={row['tuned']}" if row["tuned"] else "", row["settings"], f"#{variant}" if variant else ""]
+    tuned = f"tuned={row['tuned']}" if row["tuned"] else ""
+    settings = [tuned, row["settings"], row["versions"], f"#{variant}" if variant else ""]
     return Named(row["method"], row["guidance"], ", ".join(filter(None, settings)))
 
 

@@ -1,0 +1,180 @@
+"""What learning rates do as the transformer gets wider: every method on SD3's blocks with random weights.
+
+``PYTHONPATH=tests python -m bench.bench_rates`` writes results/perf/rates.json after every method, and takes about two
+hours on one core, nearly all of them at width 1536; ``--width`` and ``--method`` choose some, and what was measured
+before stays. ``--quick`` tries it in a few steps. ``--table`` prints the table of docs/methods.md from that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grasp_bench import plugins, seeds
+from grasp_bench.backbones.sd3 import MEDIUM
+from grasp_bench.contracts.backbone import PromptEmbeddings
+from grasp_bench.contracts.method import Batch
+from grasp_bench.contracts.spec import Budget
+from grasp_bench.io import write_json
+from grasp_bench.run.plan import plan
+from grasp_bench.run.training.optimizer import make_optimizer
+
+from .recording import RESULTS, TRIALS, environment_of
+from .training import PROMPT_WIDTH, RandomSD3, Sizes, predict, random_batch
+
+WIDTHS = (64, 768, 1536)
+"""Of the transformer: tiny-sd3's, one in between, SD3.5-medium's."""
+STEPS = 80
+MEAN_OF = 10
+"""Steps at the start and at the end whose losses are averaged."""
+LABELS = (0, 0, 3, 3, 5, 5, 9, 9)
+"""Classes of ``digits-lt`` in the batch: of head, medium and tail, two samples each."""
+WITHOUT = {"lora-attn": "chooses its layers by a pass over real prompts; what it trains is LoRA"}
+"""Method → why it is left out."""
+
+
+def sizes(width: int) -> Sizes:
+    """Two blocks of SD3, 16 tokens of the image and 4 of the prompt, batch 8."""
+    return Sizes(width=width, blocks=2, latent_side=8, prompt_tokens=4, batch=len(LABELS))
+
+
+def rates(name: str) -> dict[str, float]:
+    """What is tried: the recipe's rate of what the method trains, a tenth and ten times of it, and the tiny default."""
+    method = plan(method=name, task="digits-lt").method
+    recipe = MEDIUM.rates[method.kind].value
+    named = {"recipe / 10": recipe / 10, "recipe": recipe, "recipe * 10": recipe * 10}
+    return named | {"default on tiny-sd3": method.config.learning_rate}
+
+
+def losses(name: str, width: int, rate: float, steps: int) -> list[float]:
+    """The mean squared error of every step on one batch; it ends with the first one that is not finite."""
+    chosen = plan(method=name, task="digits-lt", method_settings=[f"learning_rate={rate}"])
+    backbone, method = RandomSD3(sizes(width)), chosen.method
+    method.attach(backbone, chosen.task, seeds.generator("init", "rates"))
+    batch = labelled(random_batch(backbone, sizes(width), len(LABELS), torch.device("cpu")))
+    budget = chosen.spec.budget.model_copy(update={"steps": steps, "warmup_steps": steps // 10})
+    parameters = list(method.parameters().values())
+    optimizer = make_optimizer(budget, parameters, method.config)
+    found: list[float] = []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = warmed_up(rate, step, budget)
+        prediction = predict(backbone, method, batch)
+        found.append((prediction.detach() - batch.target).square().mean().item())
+        loss, auxiliary = method.losses(batch, prediction).mean(), method.auxiliary_loss(batch, prediction)
+        loss = loss if auxiliary is None else loss + auxiliary
+        if not math.isfinite(found[-1]) or not torch.isfinite(loss):
+            return found
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, budget.clip_norm)
+        optimizer.step()
+    return found
+
+
+def warmed_up(rate: float, step: int, budget: Budget) -> float:
+    """The rate at a step, as the harness has it: it rises linearly over a tenth of the steps."""
+    return rate * min(1.0, (step + 1) / max(1, budget.warmup_steps))
+
+
+def labelled(batch: Batch) -> Batch:
+    """The batch with two samples of each class, and embeddings of prompts that are noise of their own."""
+    batch.condition.labels.copy_(torch.tensor(LABELS))
+
+    def embed(prompts: Iterable[str]) -> PromptEmbeddings:
+        rows = [seeds.generator("prompt", each) for each in prompts]
+        tokens = torch.stack([torch.randn(sizes(WIDTHS[0]).prompt_tokens, PROMPT_WIDTH, generator=g) for g in rows])
+        return PromptEmbeddings(tokens, torch.stack([torch.randn(PROMPT_WIDTH, generator=g) for g in rows]))
+
+    object.__setattr__(batch, "embed", embed)
+    return batch
+
+
+def ratio(found: list[float], steps: int) -> float | None:
+    """The mean of the last losses over that of the first; None where one was not finite."""
+    if len(found) < steps or not math.isfinite(found[-1]):
+        return None
+    return (sum(found[-MEAN_OF:]) / MEAN_OF) / (sum(found[:MEAN_OF]) / MEAN_OF)
+
+
+def measured(name: str, width: int, steps: int) -> dict[str, Any]:
+    """Every rate of a method at a width."""
+    tried = rates(name)
+    return {
+        "kind": plan(method=name, task="digits-lt").method.kind,
+        "rates": tried,
+        "ratios": {words: ratio(losses(name, width, rate, steps), steps) for words, rate in tried.items()},
+    }
+
+
+def table(cells: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Markdown: a row per method and rate, a column per width."""
+    lines = ["| method | learning rate | " + " | ".join(f"width {width}" for width in WIDTHS) + " |"]
+    lines.append("|---|---|" + "---:|" * len(WIDTHS))
+    for name in dict.fromkeys(name for found in cells.values() for name in found):
+        first = next(found[name] for found in cells.values() if name in found)
+        for words, rate in first["rates"].items():
+            shown = [_cell(cells.get(str(width), {}).get(name), words) for width in WIDTHS]
+            lines.append(f"| `{name}` | {rate:g} ({words.replace('*', 'times')}) | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def _cell(found: dict[str, Any] | None, words: str) -> str:
+    if found is None:
+        return "not run"
+    value = found["ratios"][words]
+    return "not finite" if value is None else f"{value:.3g}"
+
+
+def main() -> None:
+    """Measure and write, one method at a time."""
+    parser = argparse.ArgumentParser(prog="bench.bench_rates", description="Learning rates by width.")
+    parser.add_argument("--width", type=int, action="append", choices=WIDTHS, help="one or several; all by default")
+    parser.add_argument("--method", action="append", help="one or several; all by default")
+    parser.add_argument("--quick", action="store_true", help="a few steps, which show that it works")
+    parser.add_argument("--table", action="store_true", help="print the table of what was measured, and do no more")
+    chosen = parser.parse_args()
+    steps = 2 * MEAN_OF if chosen.quick else STEPS
+    path = (TRIALS if chosen.quick else RESULTS) / "rates.json"
+    cells = json.loads(path.read_text())["widths"] if path.exists() else {}
+    if chosen.table:
+        print(table(cells))
+        return
+    names = chosen.method or [name for name in plugins.entries("methods") if name not in WITHOUT]
+    for width in chosen.width or WIDTHS:
+        for name in names:
+            cells.setdefault(str(width), {})[name] = measured(name, width, steps)
+            write(path, cells, steps)
+            print(f"{width} {name} {cells[str(width)][name]['ratios']}", flush=True)
+
+
+def write(path: Path, cells: dict[str, dict[str, Any]], steps: int) -> None:
+    """Write the file, with where it was measured and what is missing in it."""
+    every = plugins.entries("methods")
+    missing = {str(width): [name for name in every if name not in cells.get(str(width), {})] for width in WIDTHS}
+    write_json(
+        path,
+        {
+            "command": "PYTHONPATH=tests python -m bench.bench_rates",
+            **environment_of([]),
+            "method": (
+                f"{sizes(WIDTHS[0]).text.replace(f'of width {WIDTHS[0]}', 'of each width')}. One batch of noise, AdamW "
+                f"without decay, gradient norm 1, {steps} steps of which a tenth warm up. A ratio is the mean squared "
+                f"error of the prediction over the last {MEAN_OF} steps, relative to the first {MEAN_OF}; null where "
+                "it was not finite."
+            ),
+            "left_out": WITHOUT,
+            "not_run": missing,
+            "widths": cells,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
