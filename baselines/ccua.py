@@ -39,6 +39,9 @@ class Ccua(OnBlock[CcuaSettings]):
     Gradient reaches both predictions. The alignment draws them together, so the best guidance scale may differ
     from the one without it.
 
+    The paper couples the contrast with drawing rare classes more often. That is the setting ``sampling`` of every
+    method, and off by default: with sampling=balanced, compare with vanilla-ft of the same sampling.
+
     A batch method: a sample is contrasted with those that a process works on at a time, so results depend on the
     number of processes and of accumulated parts.
     """
@@ -47,7 +50,8 @@ class Ccua(OnBlock[CcuaSettings]):
     version = "1"
     paper = (
         "after CCUA, arXiv 2507.09052, with the weights of its code for SiT; the time weight is 1 at pure noise, as "
-        "the paper argues, where that code's is 1 at the data; the temperature, the cosine and the mean over "
+        "the paper argues, where that code's is 1 at the data; classes are drawn as they come unless sampling says "
+        "otherwise, where the abstract resamples batches; the temperature, the cosine and the mean over "
         "negatives, which makes the contrast independent of the batch's size, are our own choices"
     )
 

@@ -28,9 +28,9 @@ from grasp_bench.run.training.optimizer import make_optimizer
 from .recording import RESULTS, TRIALS, environment_of
 from .training import PROMPT_WIDTH, RandomSD3, Sizes, predict, random_batch
 
-WIDTHS = (64, 768, 1536)
-"""Of the transformer: tiny-sd3's, one in between, SD3.5-medium's."""
-STEPS = 80
+STEPS = {64: 80, 768: 80, 1536: 40}
+"""Width of the transformer (tiny-sd3's, one in between, SD3.5-medium's) → steps; fewer where each takes a second."""
+NARROWEST = min(STEPS)
 MEAN_OF = 10
 """Steps at the start and at the end whose losses are averaged."""
 LABELS = (0, 0, 3, 3, 5, 5, 9, 9)
@@ -89,7 +89,7 @@ def labelled(batch: Batch) -> Batch:
 
     def embed(prompts: Iterable[str]) -> PromptEmbeddings:
         rows = [seeds.generator("prompt", each) for each in prompts]
-        tokens = torch.stack([torch.randn(sizes(WIDTHS[0]).prompt_tokens, PROMPT_WIDTH, generator=g) for g in rows])
+        tokens = torch.stack([torch.randn(sizes(NARROWEST).prompt_tokens, PROMPT_WIDTH, generator=g) for g in rows])
         return PromptEmbeddings(tokens, torch.stack([torch.randn(PROMPT_WIDTH, generator=g) for g in rows]))
 
     object.__setattr__(batch, "embed", embed)
@@ -115,12 +115,16 @@ def measured(name: str, width: int, steps: int) -> dict[str, Any]:
 
 def table(cells: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Markdown: a row per method and rate, a column per width."""
-    lines = ["| method | learning rate | " + " | ".join(f"width {width}" for width in WIDTHS) + " |"]
-    lines.append("|---|---|" + "---:|" * len(WIDTHS))
+    lines = [
+        "| method | learning rate | "
+        + " | ".join(f"width {width}, {steps} steps" for width, steps in STEPS.items())
+        + " |"
+    ]
+    lines.append("|---|---|" + "---:|" * len(STEPS))
     for name in dict.fromkeys(name for found in cells.values() for name in found):
         first = next(found[name] for found in cells.values() if name in found)
         for words, rate in first["rates"].items():
-            shown = [_cell(cells.get(str(width), {}).get(name), words) for width in WIDTHS]
+            shown = [_cell(cells.get(str(width), {}).get(name), words) for width in STEPS]
             lines.append(f"| `{name}` | {rate:g} ({words.replace('*', 'times')}) | {' | '.join(shown)} |")
     return "\n".join(lines)
 
@@ -135,40 +139,44 @@ def _cell(found: dict[str, Any] | None, words: str) -> str:
 def main() -> None:
     """Measure and write, one method at a time."""
     parser = argparse.ArgumentParser(prog="bench.bench_rates", description="Learning rates by width.")
-    parser.add_argument("--width", type=int, action="append", choices=WIDTHS, help="one or several; all by default")
+    parser.add_argument(
+        "--width", type=int, action="append", choices=tuple(STEPS), help="one or several; all by default"
+    )
     parser.add_argument("--method", action="append", help="one or several; all by default")
     parser.add_argument("--quick", action="store_true", help="a few steps, which show that it works")
     parser.add_argument("--table", action="store_true", help="print the table of what was measured, and do no more")
     chosen = parser.parse_args()
-    steps = 2 * MEAN_OF if chosen.quick else STEPS
     path = (TRIALS if chosen.quick else RESULTS) / "rates.json"
     cells = json.loads(path.read_text())["widths"] if path.exists() else {}
     if chosen.table:
         print(table(cells))
         return
     names = chosen.method or [name for name in plugins.entries("methods") if name not in WITHOUT]
-    for width in chosen.width or WIDTHS:
+    for width in chosen.width or STEPS:
         for name in names:
-            cells.setdefault(str(width), {})[name] = measured(name, width, steps)
-            write(path, cells, steps)
+            cells.setdefault(str(width), {})[name] = measured(
+                name, width, 2 * MEAN_OF if chosen.quick else STEPS[width]
+            )
+            write(path, cells)
             print(f"{width} {name} {cells[str(width)][name]['ratios']}", flush=True)
 
 
-def write(path: Path, cells: dict[str, dict[str, Any]], steps: int) -> None:
+def write(path: Path, cells: dict[str, dict[str, Any]]) -> None:
     """Write the file, with where it was measured and what is missing in it."""
     every = plugins.entries("methods")
-    missing = {str(width): [name for name in every if name not in cells.get(str(width), {})] for width in WIDTHS}
+    missing = {str(width): [name for name in every if name not in cells.get(str(width), {})] for width in STEPS}
     write_json(
         path,
         {
             "command": "PYTHONPATH=tests python -m bench.bench_rates",
             **environment_of([]),
             "method": (
-                f"{sizes(WIDTHS[0]).text.replace(f'of width {WIDTHS[0]}', 'of each width')}. One batch of noise, AdamW "
-                f"without decay, gradient norm 1, {steps} steps of which a tenth warm up. A ratio is the mean squared "
+                f"{sizes(NARROWEST).text.replace(f'of width {NARROWEST}', 'of each width')}. One batch of noise, AdamW "
+                f"without decay, gradient norm 1, a tenth of the steps to warm up. A ratio is the mean squared "
                 f"error of the prediction over the last {MEAN_OF} steps, relative to the first {MEAN_OF}; null where "
                 "it was not finite."
             ),
+            "steps": {str(width): steps for width, steps in STEPS.items()},
             "left_out": WITHOUT,
             "not_run": missing,
             "widths": cells,

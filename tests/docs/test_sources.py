@@ -1,0 +1,35 @@
+"""The tables that say how close each method is to its source name all methods, and the defaults that they have."""
+
+import re
+
+import pytest
+
+from grasp_bench import plugins
+from grasp_bench.contracts.method import MethodSettings
+
+from .pages import ROOT
+
+PAGE = (ROOT / "docs/methods.md").read_text()
+SECTION = PAGE[PAGE.index("\n## How close to their sources\n") : PAGE.index("\n## Settings of every method\n")]
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if line.startswith("| ")]
+CLOSENESS = {"as published", "simplified", "after", "ours"}
+SHORT, LONG = 3, 6
+"""Columns of the two tables."""
+
+
+def test_every_method_says_how_close_it_is():
+    rows = [row for row in ROWS if len(row) == SHORT][1:]
+    assert sorted(row[0].strip("`") for row in rows) == sorted(
+        name for name, entry in plugins.entries("methods").items() if entry.dist and entry.dist.name == "grasp-bench"
+    )
+    assert {row[1] for row in rows} == CLOSENESS
+    assert all(row[2] for row in rows)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if len(row) == LONG][1:], ids=lambda row: f"{row[0]} {row[1]}")
+def test_a_default_is_the_one_that_the_method_has(row):
+    name, setting, here = row[0].strip("`"), row[1].strip("`"), re.match(r"`([^`]+)`", row[2])
+    config = MethodSettings if name == "every one" else plugins.load("methods", name).Config
+    assert here
+    assert here[1] == str(config.model_fields[setting].default)
+    assert all(row[3:])
