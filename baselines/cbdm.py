@@ -33,6 +33,10 @@ class Cbdm(OnTop[CbdmSettings]):
     The loss of a sample of class y at timestep t is ‖v(y) - target‖² + τ t (‖v(y) - sg v(y')‖² + γ ‖sg v(y) - v(y')‖²)
     with sg the stopped gradient, γ the ``commitment`` and y' drawn again in every step; each norm is the mean over
     elements. y' lends its prompt only: adapters are those of y. A sample whose prompt is dropped has no regulariser.
+
+    Means over elements do not depend on the size of the latents: on random weights (two of SD3's blocks, smooth latents
+    of 16 channels; `results/perf/sizes.json`) the regulariser's gradient is 0.024 of that of the squared error at 8×8,
+    0.021 at 32×32 and 0.026 at 64×64.
     """
 
     Config: ClassVar[type[MethodSettings]] = CbdmSettings

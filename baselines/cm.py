@@ -41,6 +41,8 @@ class Cm(OnTop[CmSettings]):
     the predictions with and without the expert, consistency_y = C n_y / Σ n and diversity_y = C / (n_y Σ 1/n) over C
     classes. It is negative for rare classes and would have no lower bound: there d counts up to ``reward_limit`` and
     has no gradient above it. How often that was so is in the diagnostics. Both predictions are moved.
+    Both d and its limit are means over elements, so that neither grows with the latents; how often the limit is reached
+    on a large backbone was not measured.
     """
 
     Config: ClassVar[type[MethodSettings]] = CmSettings

@@ -36,6 +36,12 @@ class Coral(OnBlock[CoralSettings]):
 
     A batch method: a sample is contrasted with those that a process works on at a time, so results depend on the
     number of processes and of accumulated parts. Samples whose prompt is dropped take no part in the contrast.
+
+    What is contrasted is pooled over the image's tokens and normalised, so nothing in the loss grows with the latents;
+    but pooling over more tokens makes samples more alike. On random weights (two of SD3's blocks, smooth latents of 16
+    channels; `results/perf/sizes.json`) the mean cosine is 0.970 at 8×8, 0.989 at 32×32 and 0.991 at 64×64, and the
+    contrast's gradient 0.13, 0.09 and 0.07 of that of the squared error: it still acts at 16×64×64, with about half
+    the strength. How alike the tokens of trained weights are was not measured.
     """
 
     Config: ClassVar[type[MethodSettings]] = CoralSettings

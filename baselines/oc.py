@@ -41,12 +41,12 @@ class OrientedCalibration(OnTop[OcSettings]):
     target is the prediction that leads from x_t to x_0j; the sample's prompt and adapters stay its own.
 
     With the published temperature T = 1 the posterior depends on the size of the latents: squared distances grow with
-    their d numbers, so the probability that another image of a batch of 64 explains a noisy one is on average 0.14 at
-    1×8×8, 0.001 at 4×32×32 and below 0.0001 at 16×64×64 (independent latents of unit variance, timesteps that are
-    logit-normal; with a shift of 3: 0.50, 0.03 and below 0.0001). The loss is plain training there. Here it is
-    T = (d / 64)^κ for d > 64, with κ the setting ``flattening``: at κ = 1 the same figures are 0.14, 0.09 and 0.09
-    (with a shift of 3: 0.50, 0.40 and 0.37). Such a posterior is not that of the noise that was added, but that of
-    latents which vary in 64 directions.
+    their d numbers, so the probability that another image of a batch of 64 explains a noisy one is on average 0.15 at
+    1×8×8, 0.002 at 4×32×32 and below 0.00001 at 16×64×64 (independent latents of unit variance, timesteps that are
+    logit-normal; with a shift of 3: 0.49, 0.01 and below 0.00001). The loss is plain training there. Here it is
+    T = (d / 64)^κ for d > 64, with κ the setting ``flattening``: at κ = 1 the same figures are 0.15, 0.06 and 0.09
+    (with a shift of 3: 0.49, 0.35 and 0.37; `results/perf/sizes.json`). Such a posterior is not that of the noise that
+    was added, but that of latents which vary in 64 directions.
 
     A batch method: which images a target may come from are those that a process works on at a time, so results
     depend on the number of processes and of accumulated parts.
@@ -124,7 +124,8 @@ class OrientedCalibration(OnTop[OcSettings]):
         # ‖x_t - a x_0‖², without ‖x_t‖², which is the same for all of a row
         distances = signal.square() * clean.square().sum(1) - 2 * signal * (noisy @ clean.T)
         temperature = max(1.0, clean.shape[1] / UNFLATTENED) ** self.config.flattening
-        return (-distances / (2 * noise.square() * temperature)).softmax(1)
+        posterior: torch.Tensor = (-distances / (2 * noise.square() * temperature)).softmax(1)
+        return posterior
 
     def counters(self) -> dict[str, torch.Tensor]:
         return super().counters() | {"seen": self.seen, "transferred": self.transferred}
