@@ -43,10 +43,10 @@ class Ccua(OnBlock[CcuaSettings]):
     method, and off by default: with sampling=balanced, compare with vanilla-ft of the same sampling.
 
     Neither term grows with the latents: the alignment is a mean over elements, and the contrast is between tokens that
-    are pooled and normalised. Pooling over more tokens makes samples more alike: on random weights (two of SD3's blocks,
-    smooth latents of 16 channels; `results/perf/sizes.json`) the mean cosine is 0.974 at 8×8, 0.991 at 32×32 and 0.993
-    at 64×64, and the gradient of both terms 0.012, 0.004 and 0.004 of that of the squared error. At 16×64×64 both act,
-    with a third of the strength. How alike the tokens of trained weights are was not measured.
+    are pooled and normalised. Pooling over more tokens makes samples more alike: on random weights (two of SD3's
+    blocks, smooth latents of 16 channels; `results/perf/sizes.json`) the mean cosine is 0.974 at 8×8, 0.991 at 32×32
+    and 0.993 at 64×64, and the gradient of both terms 0.012, 0.004 and 0.004 of that of the squared error. At 16×64×64
+    both act, with a third of the strength. How alike the tokens of trained weights are was not measured.
 
     A batch method: a sample is contrasted with those that a process works on at a time, so results depend on the
     number of processes and of accumulated parts.
