@@ -31,6 +31,7 @@ from grasp_bench.cli.tune import tune as tune_methods
 from grasp_bench.cli.verify import verify as verify_pack
 from grasp_bench.errors import UserError
 from grasp_bench.processes import CANCELLED
+from grasp_bench.text import printable
 from grasp_bench.version import VERSION
 
 app = typer.Typer(
@@ -170,7 +171,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {_plain(str(error))}", file=sys.stderr)
+        message = "\n".join(map(printable, str(error).split("\n")))  # it may quote a third-party file
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == CANCELLED:  # what typer makes of Ctrl-C
@@ -191,11 +193,6 @@ def _show_warning(
 ) -> None:
     """Print our warnings to the user in one line; those of other packages keep their origin."""
     if category.__module__.startswith("grasp_bench."):
-        print(f"warning: {_plain(' '.join(str(message).split()))}", file=sys.stderr)
+        print(f"warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
     else:
         _show_in_full(message, category, filename, lineno, file, line)
-
-
-def _plain(text: str) -> str:
-    """Escape control characters, since the text may quote a third-party file."""
-    return "".join(each if each.isprintable() or each == "\n" else f"\\u{ord(each):04x}" for each in text)

@@ -19,6 +19,7 @@ from grasp_bench.contracts.record import ARROWS, Cost
 from grasp_bench.results.board import COLUMN, ROW, SHARED, Leaderboard
 from grasp_bench.results.comparisons import MEASURES, Differences
 from grasp_bench.results.tables import MINUS, REFERENCE, Grid, Report, Section, Text, sections
+from grasp_bench.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,14 +70,6 @@ def rendered(report: Report, form: str, width: int = 100, styled: bool = False) 
     if form == "table":
         return terminal(sections(report), width, styled).encode()
     return {"markdown": markdown, "latex": latex}[form](sections(report)).encode()
-
-
-def printable(text: str) -> str:
-    """One line of text that cannot steer a terminal: what is not printable is shown as its escape."""
-    if text.isprintable():
-        return text
-    text = " ".join(text.split())
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def terminal(sections: Sequence[Section], width: int, styled: bool = False) -> str:

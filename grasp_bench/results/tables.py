@@ -140,7 +140,9 @@ def _section(board: Leaderboard, compared: Differences | None) -> Section:
         )
     if len(board.problems):
         shown = ("label", "seed", "status", "reason")
-        cells = [_plain(*row) for row in board.problems[[*shown]].itertuples(index=False)]
+        on_one_line = board.problems["reason"].str.split().str.join(" ")
+        problems = board.problems.assign(reason=on_one_line)[[*shown]]
+        cells = [_plain(*row) for row in problems.itertuples(index=False)]
         grids.append(Grid("without scores", shown, cells, names=4, caption=heading))
     search = tuned and f"Settings of every method were chosen by a search of {tuned} trials."
     order = board.sorted_by and f"Rows are sorted by {board.sorted_by}."

@@ -89,5 +89,13 @@ def test_autoguidance_asks_for_weights_of_its_share_of_the_training(share: float
     assert torch.equal(given[0]["a"], torch.arange(3.0))
 
 
-def test_nothing_is_trained_or_loaded_for_a_scale_of_1() -> None:
-    Autoguidance(AutoguidanceSettings(guidance_scale=1)).prepare(SimpleNamespace(), None)
+@pytest.mark.parametrize(("scale", "calls"), [(1.0, []), (2.0, ["trained", "second"])])
+def test_nothing_is_trained_or_loaded_for_a_scale_of_1(scale: float, calls: list[str]) -> None:
+    made: list[str] = []
+    workshop = SimpleNamespace(
+        spec=SimpleNamespace(budget=SimpleNamespace(steps=600)),
+        trained=lambda steps: made.append("trained"),
+        second=lambda weights: made.append("second"),
+    )
+    Autoguidance(AutoguidanceSettings(guidance_scale=scale)).prepare(workshop, None)
+    assert made == calls

@@ -51,7 +51,7 @@ def test_a_hostile_name_is_set_as_text():
     assert text.count("\\end{tabular}") == text.count("\\begin{tabular}")
     assert (
         "\\textbackslash{}input\\{/etc/passwd\\} 100\\% \\$x\\_1\\$ \\#1 a\\&b "
-        "\\{\\textasciitilde{}\\textasciicircum{}\\} \\textbackslash{}end\\{tabular\\}"
+        "\\{\\textasciitilde{}\\textasciicircum{}\\}\\textbackslash{}u000a\\textbackslash{}end\\{tabular\\}"
     ) in text
 
 

@@ -190,7 +190,7 @@ def test_what_other_users_write_cannot_steer_the_terminal():
     hostile = record("\x1b]0;owned\x07", 0, [metric("\x1b[2Jfd", "\x1b[5mtail", 1.0)], task="x\x1b[31m")
     shown = printed(compare(hostile, record("lora", 0, [])))
     assert "\x1b" not in shown
-    assert "\\x1b[2Jfd" in shown
+    assert "\\u001b[2Jfd" in shown
 
 
 def test_a_picture_made_to_fill_the_memory_is_one_message(tmp_path, monkeypatch):

@@ -12,16 +12,21 @@ import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import written_whole
 from grasp_bench.results.sharing.manifest import KINDS, MANIFEST, MEMBER
+from grasp_bench.text import printable
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip archive can hold
 TEXT_LIMIT = 64 * 2**20
 """Size in bytes of the largest JSON or CSV file that is read into memory."""
+
+escaped = partial(printable, also="<>&")
+"""Makes third-party text harmless on a terminal and in a page."""
 
 
 def write_archive(path: Path, members: Mapping[str, Path | bytes]) -> None:
@@ -122,8 +127,3 @@ def open_archive(path: Path) -> Iterator[Archive]:
         ) from error
     with archive:
         yield Archive(path, archive)
-
-
-def escaped(text: str) -> str:
-    r"""Return third-party text that is harmless on a terminal and in a page: other characters become \uXXXX."""
-    return "".join(each if each.isprintable() and each not in "<>&" else f"\\u{ord(each):04x}" for each in text)

@@ -27,8 +27,8 @@ class Comparison:
     fields: dict[str, list[Difference]]
     """Differences of the specification, the environment, the protocol and the cost."""
     scores: pd.DataFrame
-    """Rows of :func:`paired_scores` with ``label``, ``direction``, ``difference`` (B - A), ``better`` ("a" or "b",
-    missing where they are equal or one has no value), and ``b_inside_a`` and ``a_inside_b``: whether a value lies
+    """Rows of :func:`paired_scores` with ``metric_label``, ``direction``, ``difference`` (B - A), ``better`` ("a" or
+    "b", missing where they are equal or one has no value), and ``b_inside_a`` and ``a_inside_b``: whether a value lies
     within the interval that the other run records, missing where there is no such interval or value."""
 
     @property
@@ -84,7 +84,7 @@ def _scores(a: RunRecord, b: RunRecord) -> pd.DataFrame:
     direction = found["direction_a"].fillna(found["direction_b"])
     improved = (difference < 0) == (direction == "lower")
     return found.assign(
-        label=found["label_a"].fillna(found["label_b"]),
+        metric_label=found["metric_label_a"].fillna(found["metric_label_b"]),
         direction=direction,
         difference=difference,
         better=improved.map({True: "b", False: "a"}).where(difference.notna() & (difference != 0)),

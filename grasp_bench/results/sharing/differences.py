@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import JsonValue
 
-from grasp_bench.contracts.record import Interval, RunRecord, Score
+from grasp_bench.contracts.record import RunRecord
 from grasp_bench.io import flattened
+from grasp_bench.results.frame import SCORE_NUMBERS, SCORE_TEXTS, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PLACE = ["metric", "source", "test_set", "group", "scope"]
-"""Columns that identify a score within a run, in the order of :attr:`Score.place`."""
-NUMBERS = ["value", "n", "reference", "low", "high"]
+"""Columns that identify a score within a run, in the order of :attr:`~grasp_bench.contracts.record.Score.place`."""
 
 
 class Difference(NamedTuple):
@@ -50,21 +50,16 @@ def paired_scores(a: RunRecord, b: RunRecord) -> pd.DataFrame:
 
     Columns of A and B end in ``_a`` and ``_b``; they are missing where a run does not have the score.
     """
-    of_a, of_b = (scores_of(record).set_index(PLACE) for record in (a, b))
+    of_a, of_b = (_scores(record) for record in (a, b))
     index = of_a.index.append(of_b.index.difference(of_a.index, sort=False))
     return of_a.reindex(index).add_suffix("_a").join(of_b.reindex(index).add_suffix("_b"))
 
 
-def scores_of(record: RunRecord) -> pd.DataFrame:
-    """Return one row per score of a run, with the fields of the score and of its interval; absent ones are missing."""
-    import pandas as pd
-
-    rows = [
-        score.model_dump(exclude={"interval"}) | (score.interval.model_dump() if score.interval else {})
-        for score in record.scores
-    ]
-    columns = [name for name in (*Score.model_fields, *Interval.model_fields) if name != "interval"]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(NUMBERS, float))
+def _scores(record: RunRecord) -> pd.DataFrame:
+    """The columns of the frame of all runs that say what a score is, and the scores, by :data:`PLACE`."""
+    frame = frame_of([("", record)])
+    scores = frame.loc[frame["metric"].notna(), [*SCORE_TEXTS, *SCORE_NUMBERS]]
+    return scores.astype(dict.fromkeys(SCORE_TEXTS, object)).set_index(PLACE)
 
 
 def why_not_comparable(a: RunRecord, b: RunRecord) -> list[str]:

@@ -71,7 +71,7 @@ def _bars(axis: Any, scores: pd.DataFrame) -> None:
     axis.set_xticks(range(len(scores)), [_plain(group) for group in groups], fontsize=7)
     axis.tick_params(axis="y", labelsize=7)
     first = scores.iloc[0]
-    title = textwrap.fill(f"{_plain(first['label'])} ({first['direction']} is better)", TITLE)
+    title = textwrap.fill(f"{_plain(first['metric_label'])} ({first['direction']} is better)", TITLE)
     axis.set_title(title, fontsize=7)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts.record import ARROWS, RunRecord
-from grasp_bench.results.formats import printable
 from grasp_bench.results.sharing.compare import Comparison
 from grasp_bench.results.sharing.differences import Difference, shown
+from grasp_bench.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd

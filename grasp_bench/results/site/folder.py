@@ -15,12 +15,11 @@ import numpy as np
 
 from grasp_bench.adapters.partition import Partition
 from grasp_bench.contracts.record_v1 import class_table
-from grasp_bench.run.files import CLASSES, TRAIN_LOG
+from grasp_bench.run.files import CLASSES, PARTITION, TRAIN_LOG
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PARTITION = "partition.json"
 CLASS_COLUMNS = ["metric", "source", "test_set", "class", "train_images", "value", "reference"]
 LOG_COLUMNS = ["step", "group", "loss"]
 UNREADABLE = (
