@@ -173,13 +173,39 @@ def test_the_linear_attention_of_sana_and_no_attention_to_prompts() -> None:
     torch.testing.assert_close(got, layer.to_out[0](layer.to_v(image)))
 
 
+def test_every_attention_of_image_tokens_in_the_block_in_the_middle_is_perturbed() -> None:
+    """As on SD3.5-medium: the first 13 of its 24 blocks have two, so that the middle one of all 37 is of block 9."""
+    found = image_attentions(
+        SD3Transformer2DModel(
+            sample_size=4,
+            in_channels=4,
+            num_layers=24,
+            attention_head_dim=8,
+            num_attention_heads=1,
+            joint_attention_dim=8,
+            caption_projection_dim=8,
+            pooled_projection_dim=8,
+            dual_attention_layers=tuple(range(13)),
+        )
+    )
+    assert len(found) == 37
+    backbone = SimpleNamespace(image_attentions=lambda: found)
+    names = {layer: name for name, layer in found.items()}
+    chosen = [names[layer] for layer in guidance(backbone).layers]
+    assert chosen == ["transformer_blocks.12.attn", "transformer_blocks.12.attn2"]
+    asked = guidance(backbone, layers="transformer_blocks.1, transformer_blocks.10.attn2").layers
+    expected = ["transformer_blocks.1.attn", "transformer_blocks.1.attn2", "transformer_blocks.10.attn2"]
+    assert [names[layer] for layer in asked] == expected
+
+
 def test_layers_are_named_exactly(backbone: TinySD3) -> None:
     layers = backbone.image_attentions()
     assert guidance(backbone).layers == [layers["transformer_blocks.2.attn"]]
     named = guidance(backbone, layers="transformer_blocks.1.attn, transformer_blocks.3.attn").layers
     assert named == [layers["transformer_blocks.1.attn"], layers["transformer_blocks.3.attn"]]
-    with pytest.raises(UserError, match=r"no attention layer 'transformer_blocks\.1' .* Did you mean") as caught:
-        guidance(backbone, layers="transformer_blocks.1")
+    assert guidance(backbone, layers="transformer_blocks.1").layers == [layers["transformer_blocks.1.attn"]]
+    with pytest.raises(UserError, match=r"no attention layer 'transformer_blocks\.1\.at' .* Did you mean") as caught:
+        guidance(backbone, layers="transformer_blocks.1.at")
     assert "transformer_blocks.0.attn, transformer_blocks.1.attn" in str(caught.value)
 
 
