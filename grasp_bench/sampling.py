@@ -58,7 +58,7 @@ class Sampler:
         self.backbone, self.method, self.guidance, self.device = backbone, method, guidance, device
         self.precision, self.stored = precision, embed is not None
         self.embed = embed or (lambda prompts: backbone.encode_prompts(list(prompts)))
-        backbone.prepare_sampling()
+        self._prepare(backbone)
         self.networks = [Network(backbone, method, device, precision)]
         """The fine-tuned one, and others that a guidance compares it with."""
         # autocast leaves double precision alone
@@ -76,11 +76,16 @@ class Sampler:
 
     def place(self, backbone: Backbone) -> None:
         """Bring a transformer to the device, the precision and the mode of sampling."""
-        backbone.prepare_sampling()
+        self._prepare(backbone)
         transformer = backbone.transformer.eval()
         if self.precision == "float32":
             # not the transformer's own `to`, which warns of precision being lowered; this raises it
             torch.nn.Module.to(transformer, self.device, self.dtype)
+
+    def _prepare(self, backbone: Backbone) -> None:
+        backbone.prepare_sampling()
+        if not self.guidance.guides:
+            backbone.leave_out_guidance()
 
     def _near(self, prompts: Sequence[str], latents: torch.Tensor) -> PromptEmbeddings:
         """Embeddings of prompts beside the latents; of stored ones each distinct one is copied once."""

@@ -49,6 +49,7 @@ DEV = BackboneRecipe(
     guidance_scale=1.0,
     embedded_guidance=1.0,
     sampling_embedded_guidance=3.5,
+    unguided_embedded_guidance=1.0,
     sampling_steps=28,
     sampler="Euler, shifted by the number of tokens",
     prompt_length="77 of CLIP, 512 of T5",
@@ -65,6 +66,7 @@ SCHNELL = replace(
     ),
     embedded_guidance=None,
     sampling_embedded_guidance=None,
+    unguided_embedded_guidance=None,
     sampling_steps=4,
     sampler="Euler, not shifted",
     prompt_length="77 of CLIP, 256 of T5",
@@ -82,7 +84,9 @@ class Flux(DiffusersBackbone, SavedBackbone):
     A single block has no feed-forward module: its projections are fused with the attention's. So no adapter serves it;
     a method that replaces feed-forwards reaches the double blocks, 19 of 57. dev is told a guidance of 1 in
     fine-tuning and 3.5 in sampling, where classifier-free guidance on top, with the empty prompt as in the pipeline's
-    "true" guidance, is off unless it is asked for. Prompts have 512 tokens of T5 for dev and 256 for schnell.
+    "true" guidance, is off unless it is asked for: ``cfg`` with a scale above 1 guides twice. Under the guidance
+    ``none`` it is told 1, so that its images have no guidance at all. Prompts have 512 tokens of T5 for dev and 256 for
+    schnell.
     """
 
     attention_projections: ClassVar[tuple[str, ...]] = JOINT_ATTENTION  # single blocks have the first three alone
@@ -122,6 +126,10 @@ class Flux(DiffusersBackbone, SavedBackbone):
     def prepare_sampling(self) -> None:
         """Tell the transformer the distilled guidance of sampling instead of that of training."""
         self.told = self.recipe.sampling_embedded_guidance
+
+    def leave_out_guidance(self) -> None:
+        """Tell the transformer the distilled guidance that stands for none."""
+        self.told = self.recipe.unguided_embedded_guidance
 
     @classmethod
     def _latent_shape(cls, saved: SavedPipeline) -> tuple[int, int, int]:

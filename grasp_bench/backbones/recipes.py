@@ -58,7 +58,9 @@ def _timesteps(rule: Timesteps) -> str:
 def _conditions(recipe: BackboneRecipe) -> str:
     if recipe.embedded_guidance is None:
         return recipe.conditions
-    sampling = f"{recipe.sampling_embedded_guidance:g} in sampling"
+    sampling = (
+        f"{recipe.sampling_embedded_guidance:g} in sampling, {recipe.unguided_embedded_guidance:g} without guidance"
+    )
     return f"{recipe.conditions}: {recipe.embedded_guidance:g} in training, {sampling}"
 
 

@@ -183,6 +183,9 @@ class Backbone:
     def prepare_sampling(self) -> None:
         """Called before images are made; what a transformer is told may differ from training then."""
 
+    def leave_out_guidance(self) -> None:
+        """Called after :meth:`prepare_sampling` where no guidance is wanted, not even one distilled into weights."""
+
     def set_classes(self, prompts: Sequence[str]) -> None:
         """Learn the prompts of a task's classes, in order; only what is conditioned on classes needs to.
 

@@ -157,7 +157,12 @@ class Guidance(Generic[C_co]):
     learns: ClassVar[bool] = False
     """Whether :meth:`learn` has to be called before sampling."""
     classifier_free: ClassVar[bool] = False
-    """Whether its ``guidance_scale`` is that of classifier-free guidance, whose default a backbone's recipe gives."""
+    """Whether its ``guidance_scale`` is that of classifier-free guidance, whose default a backbone's recipe gives.
+
+    Otherwise the recipe gives it to a setting ``base_scale``, where there is one.
+    """
+    guides: ClassVar[bool] = True
+    """Whether it guides at all; if not, a transformer into which guidance was distilled is told to leave it out."""
 
     def __init__(self, config: C_co) -> None:
         self.config = config

@@ -82,6 +82,8 @@ class BackboneRecipe:
     """Scale that a guidance-distilled transformer is told in training; None where it reads none."""
     sampling_embedded_guidance: float | None = None
     """Scale that a guidance-distilled transformer is told in sampling."""
+    unguided_embedded_guidance: float | None = None
+    """Scale that a guidance-distilled transformer is told in sampling without guidance."""
     sampling_steps: int | None = None
     sampler: str = "by the backbone"
     """The sampler and its shift, which the saved pipeline states."""
@@ -101,7 +103,7 @@ class BackboneRecipe:
         changed: dict[str, JsonValue] = {
             name: value for name, value in vars(self.timesteps).items() if value != vars(timesteps)[name]
         }
-        names = ("weighting", "embedded_guidance", "sampling_embedded_guidance")
+        names = ("weighting", "embedded_guidance", "sampling_embedded_guidance", "unguided_embedded_guidance")
         return changed | {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
 
 

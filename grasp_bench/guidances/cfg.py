@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     import torch
 
 
+BaseScale = Annotated[
+    float,
+    Tuned(1, 6, log=True),
+    Field(
+        ge=0,
+        le=100,
+        description="w of the classifier-free guidance beneath, u + w (c - u), which takes the place of the "
+        "conditional prediction; 1: none (one NFE per step less)",
+    ),
+]
+"""The setting ``base_scale`` of a guidance that builds on the conditional prediction; its default is 1."""
+BASE_SCALE = frozenset({"base_scale"})
+"""What such settings have in ``added``."""
+
+
 class CfgSettings(Settings):
     """Settings of classifier-free guidance."""
 
@@ -43,14 +58,33 @@ class ClassifierFreeGuidance(Guidance[CfgSettings]):
 
 
 class NoGuidance(Guidance[Settings]):
-    """The conditional prediction alone, one network function evaluation per step"""
+    """The conditional prediction alone, one network function evaluation per step
+
+    A transformer into which guidance was distilled is told a scale of 1, as FLUX.1-dev in its fine-tuning; under any
+    other guidance it is told the scale of its recipe, beneath whatever the guidance adds.
+    """
 
     version = "1"
     paper = "none"
     evaluations_per_step = 1
+    guides = False
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         return model.conditional(latents, step.timesteps)
+
+
+def base_prediction(
+    model: Model, latents: torch.Tensor, timesteps: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The conditional prediction (B, ...), and that of classifier-free guidance with ``scale`` (B, ...).
+
+    At scale 1 the second is the first, from one evaluation.
+    """
+    if scale == 1:
+        conditional = model.conditional(latents, timesteps)
+        return conditional, conditional
+    conditional, unconditional = model.both(latents, timesteps)
+    return conditional, unconditional + scale * (conditional - unconditional)
 
 
 def both_where(

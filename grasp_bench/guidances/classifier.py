@@ -9,6 +9,7 @@ from pydantic import Field
 
 from grasp_bench.contracts.guidance import Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
+from grasp_bench.guidances.cfg import BASE_SCALE, BaseScale, base_prediction
 from grasp_bench.guidances.image_classifier import ClassifierGuided, ClassifierSettings
 
 if TYPE_CHECKING:
@@ -25,13 +26,16 @@ class ClassifierGuidanceSettings(ClassifierSettings):
     """Settings of classifier guidance."""
 
     guidance_scale: Annotated[float, Tuned(0.01, 3, log=True)] = Field(default=0.1, ge=0, le=10)
-    """Shift of the estimated image at t = 1, as a share of its root mean square; 0 is the conditional prediction"""
+    """Shift of the estimated image at t = 1, as a share of its root mean square; 0: none"""
     own_temperature: float = Field(default=1.0, ge=0, le=10)
     """Factor of the logit of the sample's own class"""
     other_temperature: float = Field(default=0.5, ge=0, le=10)
     """Factor of all logits in the term that takes them down together; 0 leaves it out"""
     softplus_beta: float = Field(default=3.0, gt=0, le=100)
     """Sharpness of the softplus that stands for every ReLU of the classifier, for a smooth gradient"""
+    base_scale: BaseScale = 1.0
+
+    added: ClassVar[frozenset[str]] = BASE_SCALE
 
 
 class ClassifierGuidance(ClassifierGuided[ClassifierGuidanceSettings]):
@@ -42,6 +46,7 @@ class ClassifierGuidance(ClassifierGuided[ClassifierGuidanceSettings]):
     moves by s(t) RMS(estimate) g / RMS(g) with s(t) = guidance_scale (t + 0.3 sin(π t)), each sample by itself, and the
     sampler follows the prediction that implies it. One NFE per step, and a backward pass of the classifier and,
     where there is one, the decoder. The estimate is not clipped to the range of images, which would stop gradients.
+    With classifier-free guidance beneath, the estimate that is moved is that of the guided prediction.
 
     The paper adds the gradient to the mean of a step with noise or to the estimate of an EDM; the schedule in t is our
     port. Its classifiers are pretrained ResNets, ours is trained on the task's own long-tailed images.
@@ -53,7 +58,10 @@ class ClassifierGuidance(ClassifierGuided[ClassifierGuidanceSettings]):
         "after Ma et al. 2023, Elucidating the Design Space of Classifier-Guided Diffusion Generation, arXiv "
         "2310.11311; the port to noise shares in [0, 1] and its scale are our own choices"
     )
-    evaluations_per_step = 1
+
+    @property
+    def evaluations_per_step(self) -> int:
+        return 1 + (self.config.base_scale != 1)
 
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:
         super().prepare(workshop, folder)
@@ -61,10 +69,10 @@ class ClassifierGuidance(ClassifierGuided[ClassifierGuidanceSettings]):
         self.decode = workshop.backbone.decode
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
-        conditional = model.conditional(latents, step.timesteps)
+        _, base = base_prediction(model, latents, step.timesteps, self.config.base_scale)
         if self.config.guidance_scale == 0:
-            return conditional
-        clean = model.objective.clean(latents, conditional, step.timesteps)
+            return base
+        clean = model.objective.clean(latents, base, step.timesteps)
         direction = self._gradient(clean, model.labels)
         t = step.timesteps
         schedule = self.config.guidance_scale * (t + BUMP * (math.pi * t).sin())

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from grasp_bench.contracts.guidance import Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
+from grasp_bench.guidances.cfg import BASE_SCALE, BaseScale, base_prediction
 from grasp_bench.guidances.image_classifier import ClassifierGuided, ClassifierSettings
 
 if TYPE_CHECKING:
@@ -22,9 +23,12 @@ class GfcgSettings(ClassifierSettings):
     """Settings of gradient-free classifier guidance."""
 
     max_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=3.0, ge=1, le=100)
-    """Scale where the classifier is sure of another class; 1 is the conditional prediction alone"""
+    """Scale where the classifier is sure of another class; 1: no reference class (one NFE per step less)"""
     from_timestep: float = Field(default=0.8, ge=0, le=1)
     """Noise share t below which it acts; above it the estimated image is too blurred to classify"""
+    base_scale: BaseScale = 1.0
+
+    added: ClassVar[frozenset[str]] = BASE_SCALE
 
 
 class GradientFreeClassifierGuidance(ClassifierGuided[GfcgSettings]):
@@ -33,10 +37,12 @@ class GradientFreeClassifierGuidance(ClassifierGuided[GfcgSettings]):
     Each step the classifier sees the decoded estimate of the clean image, without a gradient. With its probabilities
     p, the reference is the likeliest class r other than the sample's own y, the scale is
     w = 1 + (max_scale - 1) p_r / (p_r + p_y), and the prediction is v_r + w (v_y - v_r). It costs a second NFE
-    per step where it acts, and there is no unconditional one. Under r a method that routes uses the adapter of r.
+    per step where it acts. Under r a method that routes uses the adapter of r. With classifier-free guidance beneath,
+    the classifier sees the estimate of the guided prediction, and the two differences add:
+    v_y + (w - 1) (v_y - v_r) + (w_base - 1) (v_y - v_null).
 
     Only the abstract of the paper was at hand: that a classifier in inference mode chooses the reference class and the
-    scale is from there, and both formulas are ours. The combination with other guidances is left out, and the reference
+    scale is from there, and both formulas are ours. The combination with a weaker model is left out, and the reference
     classes that were chosen are not recorded.
     """
 
@@ -55,22 +61,25 @@ class GradientFreeClassifierGuidance(ClassifierGuided[GfcgSettings]):
     @property
     def evaluations_per_step(self) -> int:
         """NFE per step where it acts, below a t; how many steps that are is known only to the backbone's schedule."""
-        return 1 if self.config.max_scale == 1 or self.config.from_timestep == 0 else 2
+        acts = self.config.max_scale != 1 and self.config.from_timestep != 0
+        return 1 + acts + (self.config.base_scale != 1)
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
-        conditional = model.conditional(latents, step.timesteps)
+        conditional, base = base_prediction(model, latents, step.timesteps, self.config.base_scale)
         chosen = (step.timesteps < self.config.from_timestep).nonzero().squeeze(1)
         if self.config.max_scale == 1 or len(chosen) == 0:
-            return conditional
+            return base
         own, t = conditional[chosen], step.timesteps[chosen]
-        images = self.decode(model.objective.clean(latents[chosen], own, t))
+        images = self.decode(model.objective.clean(latents[chosen], base[chosen], t))
         probabilities = self.classify(images / 127.5 - 1).softmax(1)
         reference, scale = confusion(probabilities, model.labels[chosen], self.config.max_scale)
         prompts = self.prompts[reference.to(self.prompts.tokens.device)].to(latents)
         other = model.rows(chosen).of_classes(reference, prompts).conditional(latents[chosen], t)
         scale = scale.to(own).reshape(-1, *[1] * (own.ndim - 1))
-        guided = conditional.clone()
+        guided = base.clone()
         guided[chosen] = other + scale * (own - other)
+        if base is not conditional:
+            guided[chosen] += base[chosen] - own
         return guided
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
+from grasp_bench.guidances.cfg import BASE_SCALE, BaseScale, base_prediction
 
 if TYPE_CHECKING:
     import torch
@@ -17,11 +18,14 @@ class MinoritySettings(Settings):
     """Settings of self-guided minority sampling."""
 
     guidance_scale: Annotated[float, Tuned(0.04, 4, log=True)] = Field(default=0.4, ge=0, le=100)
-    """w: displacement in units of the variance that DDPM adds in the step; 0 is the conditional prediction"""
+    """w: displacement in units of the variance that DDPM adds in the step; 0: none"""
     every: int = Field(default=5, ge=1, le=1000)
     """Steps from one displacement to the next, of which the first step has one"""
     renoise_timestep: float = Field(default=0.96, gt=0, lt=1)
     """Noise share t that the estimate is noised to again; 0.96 is 0.8 T of DDPM's linear schedule"""
+    base_scale: BaseScale = 1.0
+
+    added: ClassVar[frozenset[str]] = BASE_SCALE
 
 
 class MinorityGuidance(Guidance[MinoritySettings]):
@@ -44,7 +48,8 @@ class MinorityGuidance(Guidance[MinoritySettings]):
     part of it back in the next step, so that w means less there.
 
     Simplified: the distance is the mean square of latents, not LPIPS; one draw of noise; and Σ is DDPM's, not learned.
-    A step that is displaced costs two NFE and a backward pass through the network.
+    A step that is displaced costs two NFE and a backward pass through the network. With classifier-free guidance
+    beneath, the gradient is still of the conditional estimate alone, and the estimate that is moved is the guided one.
     """
 
     Config = MinoritySettings
@@ -57,12 +62,12 @@ class MinorityGuidance(Guidance[MinoritySettings]):
     def evaluations(self, steps: int) -> int:
         """A second one every so many steps, except in the last, which leads into the image."""
         displaced = 0 if self.config.guidance_scale == 0 else -(-(steps - 1) // self.config.every)
-        return steps + displaced
+        return steps * (1 + (self.config.base_scale != 1)) + displaced
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         due = step.index % self.config.every == 0 and step.next_timesteps.any()
         if self.config.guidance_scale == 0 or not due:
-            return model.conditional(latents, step.timesteps)
+            return base_prediction(model, latents, step.timesteps, self.config.base_scale)[1]
         clean, direction = self._ascent(model, latents, step)
         t, following = step.timesteps, step.next_timesteps
         size = self.config.guidance_scale * displacement(t, following) * t / (t - following)
@@ -70,17 +75,23 @@ class MinorityGuidance(Guidance[MinoritySettings]):
         return model.objective.prediction(latents, shifted, t)
 
     def _ascent(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> tuple[torch.Tensor, torch.Tensor]:
-        """The estimate (B, ...) of clean latents, and the direction (B, ...) whose largest entry is 1 or -1."""
+        """The base's estimate (B, ...) of clean latents, and the direction (B, ...) whose largest entry is 1 or -1."""
         import torch
 
         with torch.enable_grad():
             noisy = latents.detach().requires_grad_()
-            clean = model.objective.clean(noisy, model.conditional(noisy, step.timesteps), step.timesteps)
+            conditional = model.conditional(noisy, step.timesteps)
+            clean = model.objective.clean(noisy, conditional, step.timesteps)
             again = self._estimate_again(model, clean.detach(), step)
             loss = (clean - again).square().flatten(1).mean(1)
             (gradient,) = torch.autograd.grad(loss.sum(), noisy)
         largest = gradient.abs().flatten(1).amax(1).clamp_min(1e-30)  # no direction to go in where it vanishes
-        return clean.detach(), gradient / largest.reshape(-1, *[1] * (gradient.ndim - 1))
+        direction = gradient / largest.reshape(-1, *[1] * (gradient.ndim - 1))
+        if self.config.base_scale == 1:
+            return clean.detach(), direction
+        unconditional = model.unconditional(latents, step.timesteps)
+        base = unconditional + self.config.base_scale * (conditional.detach() - unconditional)
+        return model.objective.clean(latents, base, step.timesteps), direction
 
     def _estimate_again(self, model: Model, clean: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         """The network's estimate (B, ...) after noising ``clean`` with a draw of each sample's own."""

@@ -78,9 +78,9 @@ class PerturbedAttentionGuidance(Guidance[PerturbedSettings]):
         names = [name.strip() for name in self.config.layers.split(",") if name.strip()]
         if unknown := next((name for name in names if name not in found and name not in blocks), None):
             raise UserError(
-                f"settings of guidance pag: layers={self.config.layers!r}: the transformer has no block and no attention "
-                f"layer {unknown!r} to perturb.{did_you_mean(unknown, [*blocks, *found])} Choose of the blocks "
-                f"{', '.join(blocks)}, or of the layers {', '.join(found)}."
+                f"settings of guidance pag: layers={self.config.layers!r}: the transformer has no block and no "
+                f"attention layer {unknown!r} to perturb.{did_you_mean(unknown, [*blocks, *found])} Choose of the "
+                f"blocks {', '.join(blocks)}, or of the layers {', '.join(found)}."
             )
         chosen = names or [list(blocks)[len(blocks) // 2]]
         return [layer for name, layer in found.items() if name in chosen or _block(name) in chosen]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import Skip
+from grasp_bench.guidances.cfg import BASE_SCALE, BaseScale, base_prediction
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -34,6 +37,9 @@ class SparseSettings(Settings):
     condition"""
     force: bool = False
     """Whether to guide a model that was trained with all tokens, too: a negative control"""
+    base_scale: BaseScale = 1.0
+
+    added: ClassVar[frozenset[str]] = BASE_SCALE
 
     @model_validator(mode="after")
     def _weak_is_weaker(self) -> Self:
@@ -50,7 +56,8 @@ class SparseGuidance(Guidance[SparseSettings]):
 
     Both predictions leave out tokens that are drawn again for each sample, step and prediction, from the sample's own
     stream; the blocks are those that ``tread`` skips in training. The NFE are two per step, each of them
-    cheaper than one with all tokens.
+    cheaper than one with all tokens. Classifier-free guidance beneath adds (w_base - 1) (strong - u), u being the
+    unconditional prediction that leaves out the same tokens as the strong one.
     """
 
     Config = SparseSettings
@@ -79,7 +86,9 @@ class SparseGuidance(Guidance[SparseSettings]):
 
     @property
     def evaluations_per_step(self) -> int:
-        return 1 if self.config.guidance_scale in (0, 1) or self._weak_is_strong else 2
+        if self.config.base_scale == 1:
+            return 1 if self.config.guidance_scale in (0, 1) or self._weak_is_strong else 2
+        return 2 + (self.config.guidance_scale != 1 and not self._weak_is_strong)
 
     @property
     def _weak_is_strong(self) -> bool:
@@ -88,27 +97,37 @@ class SparseGuidance(Guidance[SparseSettings]):
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         config = self.config
         scale, null = config.guidance_scale, config.weak_prompt == "null"
-        if scale == 0:
-            return self._routed(model, latents, step, config.weak_ratio, null)
-        strong = self._routed(model, latents, step, config.strong_ratio)
+        if scale == 0 and config.base_scale == 1:
+            return self._weak(model, latents, step, null)
+        with self._routed(latents, step, config.strong_ratio, 1 if config.base_scale == 1 else 2):
+            strong, base = base_prediction(model, latents, step.timesteps, config.base_scale)
         if scale == 1 or self._weak_is_strong:
-            return strong
-        weak = self._routed(model, latents, step, config.weak_ratio, null)
-        return weak + scale * (strong - weak)
+            return base
+        weak = self._weak(model, latents, step, null)
+        guided = weak + scale * (strong - weak)
+        return guided if config.base_scale == 1 else guided + (base - strong)
 
-    def _routed(
-        self, model: Model, latents: torch.Tensor, step: SamplingStep, ratio: float, null: bool = False
-    ) -> torch.Tensor:
-        """The prediction (B, ...) when a share ``ratio`` of each sample's tokens skips the middle blocks."""
+    def _weak(self, model: Model, latents: torch.Tensor, step: SamplingStep, null: bool) -> torch.Tensor:
+        """The prediction (B, ...) when most tokens skip the middle blocks."""
+        predict = model.unconditional if null else model.conditional
+        with self._routed(latents, step, self.config.weak_ratio):
+            return predict(latents, step.timesteps)
+
+    @contextmanager
+    def _routed(self, latents: torch.Tensor, step: SamplingStep, ratio: float, times: int = 1) -> Iterator[None]:
+        """Inside the block, a share ``ratio`` of each sample's tokens skips the middle blocks.
+
+        The samples go through the network ``times`` over at once, with the same tokens each time.
+        """
         import torch
 
         from grasp_bench.adapters.tread import draw_kept, token_routing
 
-        predict = model.unconditional if null else model.conditional
         if ratio == 0:
-            return predict(latents, step.timesteps)
+            yield
+            return
         tokens = self.backbone.image_tokens(latents)
         with token_routing(self.backbone.blocks()) as routing:
             kept = torch.cat([draw_kept(1, tokens, ratio, generator) for generator in step.generators])
-            routing.kept = kept.to(latents.device)
-            return predict(latents, step.timesteps)
+            routing.kept = kept.to(latents.device).repeat(times, 1)
+            yield

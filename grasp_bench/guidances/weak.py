@@ -8,6 +8,7 @@ from pydantic import Field
 
 from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
+from grasp_bench.guidances.cfg import BASE_SCALE, BaseScale, base_prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +24,21 @@ class WeakSettings(Settings):
     """Settings of guidance by a weaker network."""
 
     guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
-    """w in b + w (g - b), b being the weaker network; 1 is the fine-tuned network alone (one NFE per step)"""
+    """w in b + w (g - b), b being the weaker network; 1 is the fine-tuned network alone (one NFE per step less)"""
+    base_scale: BaseScale = 1.0
+
+    added: ClassVar[frozenset[str]] = BASE_SCALE
 
 
 C_co = TypeVar("C_co", bound=WeakSettings, covariant=True)
 
 
 class WeakNetworkGuidance(Guidance[C_co]):
-    """The fine-tuned network's conditional prediction, pushed away from a weaker network's under the same prompt."""
+    """The fine-tuned network's conditional prediction, pushed away from a weaker network's under the same prompt.
+
+    With classifier-free guidance beneath, the two differences add: g + (w - 1) (g - b) + (w_base - 1) (g - u), where
+    g, b and u are the conditional predictions of the two networks and the unconditional one of the fine-tuned one.
+    """
 
     weak: Callable[[torch.Tensor, Condition], torch.Tensor]
     """Set by :meth:`prepare`, unless the scale is 1."""
@@ -46,16 +54,20 @@ class WeakNetworkGuidance(Guidance[C_co]):
     @property
     def evaluations_per_step(self) -> int:
         """NFE per step, of both networks together."""
-        return 1 if self.config.guidance_scale in (0, 1) else 2
+        if self.config.base_scale == 1:
+            return 1 if self.config.guidance_scale in (0, 1) else 2
+        return 2 + (self.config.guidance_scale != 1)
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
-        scale = self.config.guidance_scale
+        scale, base_scale = self.config.guidance_scale, self.config.base_scale
         if scale == 1:
-            return model.conditional(latents, step.timesteps)
+            return base_prediction(model, latents, step.timesteps, base_scale)[1]
         weak = model.on(self.weak).conditional(latents, step.timesteps)
-        if scale == 0:
+        if scale == 0 and base_scale == 1:
             return weak
-        return weak + scale * (model.conditional(latents, step.timesteps) - weak)
+        conditional, base = base_prediction(model, latents, step.timesteps, base_scale)
+        guided = weak + scale * (conditional - weak)
+        return guided if base_scale == 1 else guided + (base - conditional)
 
 
 class AutoguidanceSettings(WeakSettings):

@@ -34,12 +34,13 @@ def method_defaults(recipe: BackboneRecipe, method: Method[MethodSettings]) -> d
 
 
 def guidance_defaults(recipe: BackboneRecipe, guidance: type[Guidance[Settings]]) -> dict[str, JsonValue]:
-    """Return the recipe's settings of a guidance: the scale, where it is that of classifier-free guidance."""
-    if recipe.guidance_scale is None or not guidance.classifier_free:
+    """Return the recipe's settings of a guidance: the scale of classifier-free guidance, its own or that beneath it."""
+    name = "guidance_scale" if guidance.classifier_free else "base_scale"
+    if recipe.guidance_scale is None or name not in guidance.Config.model_fields:
         return {}
-    scale = guidance.Config.model_fields["guidance_scale"]
+    scale = guidance.Config.model_fields[name]
     least = max((limit.ge for limit in scale.metadata if hasattr(limit, "ge")), default=0)
-    return {"guidance_scale": max(recipe.guidance_scale, least)}
+    return {name: max(recipe.guidance_scale, least)}
 
 
 def task_defaults(recipe: BackboneRecipe) -> dict[str, JsonValue]:
@@ -91,10 +92,12 @@ def searched_rates(
     """Return setting → the recipe's default of it and the range in which a search looks, in place of the declared."""
     if of == "method":
         return {"learning_rate": recipe.rates[method.kind]} if method.kind in recipe.rates else {}
-    scale = guidance_defaults(recipe, type(guidance)).get("guidance_scale")
-    if not isinstance(scale, float):
-        return {}
-    return {"guidance_scale": Rate(scale, 1.0, max(6.0, WIDENED * scale))} if scale >= 1 else {}
+    scales = guidance_defaults(recipe, type(guidance))
+    return {
+        name: Rate(scale, 1.0, max(6.0, WIDENED * scale))
+        for name, scale in scales.items()
+        if isinstance(scale, float) and scale >= 1
+    }
 
 
 def rate_warning(recipe: BackboneRecipe, method: Method[MethodSettings], name: str) -> str | None:

@@ -226,13 +226,20 @@ def test_other_densities_and_moments():
     assert torch.logit(moved).std().item() == pytest.approx(0.5, abs=0.05)
 
 
-def test_flux_is_told_another_guidance_in_sampling(folders):
+def test_flux_is_told_another_guidance_in_sampling_unless_there_is_to_be_none(folders):
     backbone = loaded("flux", folders("flux"))
     assert backbone.told == 1.0
-    chosen = plan(method="lora", task="digits-lt", guidance="none")
-    Sampler(backbone, chosen.method, chosen.guidance, CPU)
-    assert backbone.told == 3.5
-    assert loaded("flux-schnell", folders("flux-schnell")).told is None
+    for guidance, told in (("cfg", 3.5), ("none", 1.0), ("adapter-off", 3.5)):
+        chosen = plan(method="lora", task="digits-lt", guidance=guidance)
+        sampler = Sampler(backbone, chosen.method, chosen.guidance, CPU)
+        assert backbone.told == told
+        sampler.place(backbone)
+        assert backbone.told == told
+    schnell = loaded("flux-schnell", folders("flux-schnell"))
+    for guidance in ("cfg", "none"):
+        chosen = plan(method="lora", task="digits-lt", guidance=guidance)
+        Sampler(schnell, chosen.method, chosen.guidance, CPU)
+        assert schnell.told is None
 
 
 # Resolution

@@ -46,6 +46,14 @@ PER_STEP = [
     ("autoguidance", {"guidance_scale": 0}, 1),
     ("adapter-off", {}, 2),
     ("adapter-off", {"guidance_scale": 1}, 1),
+    ("adapter-off", {"base_scale": 2}, 3),
+    ("adapter-off", {"base_scale": 2, "guidance_scale": 0}, 3),
+    ("adapter-off", {"base_scale": 2, "guidance_scale": 1}, 2),
+    ("sparse", {"base_scale": 2}, 3),
+    ("sparse", {"base_scale": 2, "guidance_scale": 1}, 2),
+    ("classifier", {"base_scale": 2}, 2),
+    ("gfcg", {"base_scale": 2, "from_timestep": 1}, 3),
+    ("gfcg", {"base_scale": 2, "max_scale": 1}, 2),
     ("classifier", {}, 1),
     ("distilled", {}, 1),
     # at their worst: no two predictions are alike enough, every step is in the interval or late enough
@@ -65,6 +73,7 @@ UNEVEN = [
     ("sg-minority", {}, {1: 1, 2: 1, 3: 2, 10: 8}),
     ("sg-minority", {"every": 1}, {1: 1, 2: 1, 3: 2, 10: 5}),
     ("sg-minority", {"guidance_scale": 0}, {1: 1, 10: 10}),
+    ("sg-minority", {"base_scale": 2}, {2: 1, 3: 1, 5: 2, 10: 4}),
 ]
 """Guidance, settings, evaluations → steps."""
 EVERY = [(name, settings, {6: 6 // each, 10: 10 // each}) for name, settings, each in PER_STEP] + UNEVEN
