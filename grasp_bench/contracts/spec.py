@@ -31,7 +31,7 @@ class Budget(Settings):
     added: ClassVar[frozenset[str]] = frozenset(
         {
             *("horizontal_flip", "precision", "optimizer", "evaluations", "beta1", "beta2", "epsilon"),
-            *("classifier_epochs", "classifier_seeds", "described_by_file"),
+            *("classifier_epochs", "classifier_seeds", "described_by_file", "ema_warmup"),
         }
     )
 
@@ -48,6 +48,9 @@ class Budget(Settings):
     """Share of samples trained without their prompt, for classifier-free guidance."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of the running mean of the trainable parameters that images are sampled from; none: no mean."""
+    ema_warmup: bool = False
+    """Whether the decay after n steps is at most (1 + n) / (10 + n), so that the mean leaves the initial weights
+    behind; true of every new run with a mean, and not of those before it came."""
     horizontal_flip: bool = False
     """Mirror every training image with a chance of one half."""
     precision: Precision = "float32"

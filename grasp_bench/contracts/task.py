@@ -107,7 +107,8 @@ class TaskSettings(Settings):
     """Settings that every task has; a task may add its own."""
 
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Decay per step of the running mean of the trainable parameters, from which images are sampled; none: off"""
+    """Decay per step of the running mean of the trainable parameters, from which images are sampled, at most
+    (1 + n) / (10 + n) after n steps; none: off"""
     extractor: str | None = None
     """Feature extractor of distances and diversity scores; none: the task's own"""
     network: str | None = None

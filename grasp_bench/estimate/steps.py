@@ -152,7 +152,7 @@ def _step(
         FiniteCheck(CUDA).see(0, batch.ids, loss, norm)
         averages = {name: each.detach().clone() for name, each in named.items()} if subject.budget.ema_decay else {}
         before = gpu.live
-        update(State(named, averages, optimizer), subject.budget)
+        update(State(named, averages, optimizer), subject.budget, 0)
         state, updated = gpu.live - before, Taken.by(gpu)
     sizes = [parameter.numel() for parameter in parameters]
     reached = sum(parameter.numel() for parameter in parameters if parameter.grad is not None)

@@ -1,11 +1,9 @@
-"""Distillation of guidance: the predictions of guided trajectories, and adapters that learn to make them."""
+"""Distillation of guidance: adapters that learn the predictions of guided trajectories."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,12 +12,11 @@ from torch.nn import functional
 
 from grasp_bench.adapters.inject import channels_first, input_width, on_tokens, unwrap, wrap
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep, Workshop
+from grasp_bench.contracts.guidance import Model, Workshop
 from grasp_bench.contracts.progress import Advance
 from grasp_bench.contracts.scope import in_scope, scope
 from grasp_bench.errors import NonFiniteError
-from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.sampling import Sampler
+from grasp_bench.guidances.states import States, StoredStates
 
 WARMUP = 0.1  # share of the training steps over which the learning rate rises
 ACTIVE = "distilled guidance"
@@ -79,29 +76,6 @@ class Adapters:
         return scope(ACTIVE)
 
 
-@dataclass(frozen=True)
-class States:
-    """States on the way of guided sampling, and the prediction it followed at each; every field has length n."""
-
-    latents: torch.Tensor
-    """x_t, (n, ...)."""
-    timesteps: torch.Tensor
-    labels: torch.Tensor
-    """Class indices."""
-    guided: torch.Tensor
-    """The guided prediction, (n, ...)."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, rows: torch.Tensor) -> States:
-        return States(self.latents[rows], self.timesteps[rows], self.labels[rows], self.guided[rows])
-
-    def to(self, device: torch.device) -> States:
-        """The states on ``device``."""
-        return States(*(tensor.to(device) for tensor in vars(self).values()))
-
-
 class Prompts:
     """The prompts of a task's classes, embedded once."""
 
@@ -117,78 +91,30 @@ class Prompts:
         return Model(self.workshop.network, self.workshop.backbone.objective, labels, each, none)
 
 
-class Recorder(ClassifierFreeGuidance):
-    """Classifier-free guidance that keeps every state of its trajectories."""
-
-    def __init__(self, guidance_scale: float) -> None:
-        super().__init__(CfgSettings(guidance_scale=guidance_scale))
-        self.found: list[States] = []
-
-    def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
-        guided = super().predict(model, latents, step)
-        self.found.append(States(latents, step.timesteps, model.labels, guided).to(torch.device("cpu")))
-        return guided
-
-    @property
-    def states(self) -> States:
-        """All states that were kept, on the CPU."""
-        return States(*(torch.cat(each) for each in zip(*(vars(part).values() for part in self.found), strict=True)))
-
-
-def collect(
-    workshop: Workshop, guidance_scale: float, steps: int, numbers: Sequence[int], batch_size: int, advance: Advance
-) -> States:
-    """The states of one guided trajectory of ``steps`` for each class and each of ``numbers``."""
-    teacher = Recorder(guidance_scale)
-    keys = [(label, number) for number in numbers for label in range(len(workshop.task.classes()))]
-    trajectories(workshop, teacher, steps, [label for label, _ in keys], keys, batch_size, advance)
-    return teacher.states
-
-
-def trajectories(
-    workshop: Workshop,
-    guidance: Guidance[Any],
-    steps: int,
-    labels: Sequence[int],
-    keys: Sequence[tuple[int, ...]],
-    at_once: int,
-    advance: Advance,
-) -> None:
-    """Sample an image of each class in ``labels``, from the stream of its key, for what the guidance sees on the way.
-
-    ``at_once`` of them are sampled together.
-    """
-    precision, prompts = workshop.spec.budget.precision, [info.prompt for info in workshop.task.classes()]
-    sampler = Sampler(workshop.backbone, workshop.method, guidance, workshop.device, precision, workshop.embed)
-    for start in range(0, len(labels), at_once):
-        part = labels[start : start + at_once]
-        streams = [workshop.generator("trajectory", *key) for key in keys[start : start + at_once]]
-        noise = torch.stack([torch.randn(workshop.backbone.latent_shape, generator=stream) for stream in streams])
-        sampler.denoise(noise, [prompts[label] for label in part], torch.tensor(part), steps, streams)
-        advance(len(part))
+def draws(count: int, steps: int, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+    """Numbers, of ``count`` states, of those that each training step sees: int64 (steps, batch_size)."""
+    return torch.stack([torch.randint(count, (batch_size,), generator=generator) for _ in range(steps)])
 
 
 def fit(
     adapters: Adapters,
     prompts: Prompts,
-    states: States,
-    steps: int,
-    batch_size: int,
+    states: StoredStates,
+    order: torch.Tensor,
     learning_rate: float,
-    generator: torch.Generator,
     advance: Advance,
 ) -> None:
     """Train the adapters' conditional prediction towards the guided one: AdamW, warm-up, then a cosine to zero.
 
-    Raises :class:`NonFiniteError` when the loss is not finite.
+    ``order`` has the numbers of each step's states; see :func:`draws`. Raises :class:`NonFiniteError` when the loss is
+    not finite.
     """
     parameters = list(adapters.parameters().values())
     optimizer = torch.optim.AdamW(parameters, learning_rate, weight_decay=0.0)
-    for step in range(steps):
+    for step, rows in enumerate(order):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * _rate(step, steps)
-        batch = states[torch.randint(len(states), (batch_size,), generator=generator)]
-        loss = errors(adapters, prompts, batch).mean()
+            group["lr"] = learning_rate * _rate(step, len(order))
+        loss = errors(adapters, prompts, states[rows]).mean()
         if not loss.isfinite():
             raise NonFiniteError(f"the loss of the distilled guidance is {loss.item()} at step {step}")
         # of the adapters alone: what the method trained keeps neither gradient nor change
@@ -207,12 +133,16 @@ def errors(adapters: Adapters, prompts: Prompts, states: States) -> torch.Tensor
 
 
 @torch.no_grad()
-def class_errors(adapters: Adapters, prompts: Prompts, states: States, classes: int, batch_size: int) -> torch.Tensor:
+def class_errors(
+    adapters: Adapters, prompts: Prompts, states: StoredStates, classes: int, batch_size: int
+) -> torch.Tensor:
     """Mean of :func:`errors` over the states of each class: float64 (classes,)."""
-    rows = torch.arange(len(states)).split(batch_size)
-    each = torch.cat([errors(adapters, prompts, states[part]).double().cpu() for part in rows])
-    sums = torch.zeros(classes, dtype=torch.float64).index_add_(0, states.labels, each)
-    return sums / states.labels.bincount(minlength=classes)
+    sums, counts = (torch.zeros(classes, dtype=torch.float64) for _ in range(2))
+    for rows in torch.arange(len(states)).split(batch_size):
+        part = states[rows]
+        sums.index_add_(0, part.labels, errors(adapters, prompts, part).double().cpu())
+        counts += part.labels.bincount(minlength=classes)
+    return sums / counts
 
 
 def _rate(step: int, steps: int) -> float:

@@ -41,6 +41,14 @@ class GradientFreeClassifierGuidance(ClassifierGuided[GfcgSettings]):
     the classifier sees the estimate of the guided prediction, and the two differences add:
     v_y + (w - 1) (v_y - v_r) + (w_base - 1) (v_y - v_null).
 
+    **At other sizes of latents.** No distance is compared, so nothing in the rule has a size. But the more elements an
+    image has, the surer a classifier is and the less w differs from 1: for two classes whose means differ by 0.4
+    standard deviations in each element, Bayes' p_r / (p_r + p_y) is 0.08 on the mean over clean images of 1 × 8 × 8
+    and below 1e-6 on those of 16 × 64 × 64. There the guidance acts only where an image looks like another class, and
+    else costs an NFE for nothing: look at the validation recall that the classifier's report has. Estimates are also
+    sharper at the same t: at 0.8 they have 40 % of an image's energy at 16 × 64 × 64 and 13 % at 1 × 8 × 8, by the
+    1 / f² spectrum of natural images, so that ``from_timestep`` could be higher there.
+
     Only the abstract of the paper was at hand: that a classifier in inference mode chooses the reference class and the
     scale is from there, and both formulas are ours. The combination with a weaker model is left out, and the reference
     classes that were chosen are not recorded.

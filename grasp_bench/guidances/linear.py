@@ -73,7 +73,7 @@ class LinearAdaptiveGuidance(Guidance[LinearSettings]):
 
     def _products(self, workshop: Workshop, count: int) -> torch.Tensor:
         """Inner products of the predictions c_0, u_0, c_1, u_1, ... of the first half, summed over trajectories."""
-        from grasp_bench.guidances.distillation import trajectories
+        from grasp_bench.guidances.trajectories import trajectories
 
         recorder, each = Recorder(self.config), self.config.trajectories
         labels = [number * len(workshop.task.classes()) // each for number in range(each)]

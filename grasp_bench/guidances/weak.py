@@ -81,8 +81,9 @@ class Autoguidance(WeakNetworkGuidance[AutoguidanceSettings]):
     """Autoguidance: away from what the same run predicted early in its training
 
     The weaker network is the same method's, after fewer steps on the same data in the same order; where the run keeps a
-    running mean of its weights, so does the weaker one. Two networks are in memory. What diffusers calls autoguidance
-    is another method: it weakens the network itself by leaving out layers.
+    running mean of its weights, so does the weaker one, whose decay rises with its steps as the run's does. Two
+    networks are in memory. What diffusers calls autoguidance is another method: it weakens the network itself by
+    leaving out layers.
     """
 
     Config: ClassVar[type[Settings]] = AutoguidanceSettings

@@ -64,7 +64,7 @@ def choose_budget(name: str, task: Task[TaskSettings], asked: str, recipe: Backb
 
 
 def _set(task: Task[TaskSettings]) -> dict[str, JsonValue]:
-    return {each: getattr(task.config, each) for each in OF_TASK}
+    return {each: getattr(task.config, each) for each in OF_TASK} | {"ema_warmup": task.config.ema_decay is not None}
 
 
 def _from_file(path: Path, task: str, known: dict[str, Budget]) -> Budget:

@@ -83,6 +83,8 @@ def protocol(plan: Plan) -> dict[str, str]:
     versions = {stage.name.partition("-")[0]: str(stage.version) for stage in STAGES.values() if stage.compared}
     if plan.extractor.version != "1":  # a first version is not named in records
         versions["extractor"] += f", {plan.task.extractor}@{plan.extractor.version}"
+    if plan.trained_on.spec.budget.ema_warmup:
+        versions["running mean"] = "2"
     return {"rules": RULES_VERSION} | versions
 
 

@@ -243,6 +243,7 @@ def _assembled(
     budget = spec.budget  # a file is not at hand where the plan is that of a record, and trains the same on both tasks
     if not budget.described_by_file:
         budget = choose_budget(task.generator, other, budget.name, backbone.recipe)
+    budget = budget.model_copy(update={"ema_warmup": spec.budget.ema_warmup})  # which a recorded run may lack
     inner = spec.model_copy(update={"task": component, "budget": budget})
     fresh = type(method)(method.config)
     return replace(found, generator=_assembled(inner, other, fresh, guidance, backbone, open_task))

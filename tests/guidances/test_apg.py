@@ -24,6 +24,11 @@ def guidance(**settings: float) -> AdaptiveProjectedGuidance:
     return AdaptiveProjectedGuidance(ProjectedSettings(**settings))
 
 
+def at_reference(norm: float) -> float:
+    """The threshold for SDXL's latents that is ``norm`` for those of the Gaussian world."""
+    return norm * (65536 / NOISE[0].numel()) ** 0.5
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_with_nothing_taken_away_it_is_the_field_of_the_extrapolated_mean(name: str) -> None:
     world, step = World(OBJECTIVES[name]), step_at(OBJECTIVES[name])
@@ -45,7 +50,7 @@ def test_a_scale_of_1_is_conditional_at_one_evaluation() -> None:
 def test_what_it_adds_to_the_image_is_orthogonal_to_it_and_bounded(name: str) -> None:
     world, step = World(OBJECTIVES[name]), step_at(OBJECTIVES[name])
     t = step.timesteps
-    guided = guidance(guidance_scale=3, norm_threshold=0.1).predict(world.model(), NOISE, step)
+    guided = guidance(guidance_scale=3, norm_threshold=at_reference(0.1)).predict(world.model(), NOISE, step)
     conditional = world.objective.clean(NOISE, world.model().conditional(NOISE, t), t).flatten(1)
     added = (world.objective.clean(NOISE, guided, t).flatten(1) - conditional) / 2
     torch.testing.assert_close((added * conditional).sum(1), torch.zeros(5, dtype=torch.float64))
@@ -81,11 +86,11 @@ def test_a_way_of_several_steps_is_that_of_diffusers_guider(name: str) -> None:
             both = (objective.clean(latents, each, step.timesteps) for each in model.both(latents, step.timesteps))
             return objective.prediction(latents, theirs.forward(*both).pred, step.timesteps)
 
-    ours = guidance(guidance_scale=2.5, momentum=-0.5, norm_threshold=0.4, eta=0.3)
+    ours = guidance(guidance_scale=2.5, momentum=-0.5, norm_threshold=at_reference(0.4), eta=0.3)
     ways = [sample(each, World(objective).model()) for each in (ours, Theirs(ours.config))]
     for a, b in zip(*ways, strict=True):
         torch.testing.assert_close(a, b)
 
 
 def test_samples_are_independent() -> None:
-    assert_samples_are_independent(guidance(norm_threshold=0.5), OBJECTIVES["noise"])
+    assert_samples_are_independent(guidance(norm_threshold=at_reference(0.5)), OBJECTIVES["noise"])

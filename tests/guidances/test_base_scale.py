@@ -64,7 +64,7 @@ ACTIVE: dict[str, tuple[Callable[..., Guidance[Any]], dict[str, float], dict[str
     "gfcg": (gfcg, {"from_timestep": 1.0}, {"max_scale": 1}, 2 * SAMPLES - 1),
     "sg-minority": (minority, {}, {"guidance_scale": 0}, 2 * SAMPLES),
 }
-"""Guidance, settings with which it acts, settings with which it does not, and conditional evaluations with the first."""
+"""Guidance, settings with which it acts, settings with which it does not, conditional evaluations with the first."""
 
 
 def predicted(guidance: Guidance[Any], world: World) -> torch.Tensor:

@@ -4,15 +4,20 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from workshops import workshop
 
+from grasp_bench.adapters.inject import unwrap
 from grasp_bench.contracts.guidance import Model, SamplingStep, Workshop
+from grasp_bench.errors import UserError
+from grasp_bench.guidances import states as states_module
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.guidances.distillation import Adapters, Prompts, collect
+from grasp_bench.guidances.distillation import Adapters, DistilledAdapter, Prompts, draws
 from grasp_bench.guidances.distilled import REPORT, WEIGHTS, DistilledGuidance, DistilledSettings
+from grasp_bench.guidances.states import collect
 from grasp_bench.io import read_tensors, write_tensors
 
 LABELS = torch.tensor([0, 9, 4])
@@ -58,16 +63,68 @@ def test_fresh_adapters_change_nothing_and_leave_nothing(shop: Workshop) -> None
     assert list(shop.backbone.transformer.state_dict()) == names
 
 
-def test_trajectories_are_those_of_guidance_and_every_class_has_as_many(shop: Workshop) -> None:
-    states = collect(shop, 3.0, 4, range(2), 16, lambda count: None)
+def test_trajectories_are_those_of_guidance_and_every_class_has_as_many(shop: Workshop, tmp_path: Path) -> None:
+    states = collect(shop, 3.0, 4, range(2), 16, lambda count: None, tmp_path)
     assert len(states) == 10 * 2 * 4
-    assert set(states.labels.bincount().tolist()) == {2 * 4}
+    assert set(states[torch.arange(80)].labels.bincount().tolist()) == {2 * 4}
     rows = torch.tensor([3, 25, 79])
     some, teacher = states[rows], ClassifierFreeGuidance(CfgSettings(guidance_scale=3))
     step = SamplingStep(0, 4, some.timesteps, some.timesteps, {}, [])
     with torch.no_grad():
         model = Prompts(shop).model(some.labels, some.latents)
         torch.testing.assert_close(teacher.predict(model, some.latents, step), some.guided)
+
+
+def test_states_that_are_not_drawn_are_not_kept(shop: Workshop, tmp_path: Path) -> None:
+    order = draws(80, 3, 4, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(order, torch.stack([torch.randint(80, (4,), generator=generator) for _ in range(3)]))
+    every = collect(shop, 3.0, 4, range(2), 16, lambda count: None, tmp_path / "all")
+    drawn = collect(shop, 3.0, 4, range(2), 16, lambda count: None, tmp_path / "drawn", order)
+    kept = sum(len(read_tensors(path)["rows"]) for path in (tmp_path / "drawn").iterdir())
+    assert kept == len(order.unique()) < 80
+    assert len(drawn) == len(every) == 80
+    for rows in order:
+        for name, value in vars(every[rows]).items():
+            assert torch.equal(getattr(drawn[rows], name), value)
+
+
+def test_an_interrupted_collection_goes_on_and_states_leave_the_disk(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    settings = DistilledSettings(**SHORT)
+    guidance = DistilledGuidance(settings)
+    guidance.learn(shop, whole)
+    made: list[int] = []
+    sample = states_module.trajectories
+
+    def interrupted(*arguments: object) -> None:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(1)
+        sample(*arguments)
+
+    monkeypatch.setattr(states_module, "trajectories", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        DistilledGuidance(settings).learn(shop, broken)
+    unwrap(shop.backbone.transformer, DistilledAdapter)  # as in a process that begins anew
+    assert len(list((broken / "states/seen").iterdir())) == 2
+    made.clear()
+    monkeypatch.setattr(states_module, "trajectories", lambda *arguments: made.append(1) or sample(*arguments))
+    DistilledGuidance(settings).learn(shop, broken)
+    assert len(made) == 1  # 20 trajectories are two batches of 16 and 4, and 10 more are one
+    for name, value in read_tensors(whole / WEIGHTS).items():
+        assert torch.equal(read_tensors(broken / WEIGHTS)[name], value)
+    assert {path.name for path in broken.iterdir()} == {WEIGHTS, REPORT}
+
+
+def test_a_full_disk_is_told_before_anything_is_made(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match="states of guided trajectories need"):
+        collect(shop, 3.0, 4, range(2), 16, lambda count: None, tmp_path)
 
 
 def test_it_learns_the_guided_prediction_and_leaves_the_method_alone(shop: Workshop, tmp_path: Path) -> None:

@@ -55,10 +55,20 @@ def planned(source: str, method: str = "grasp", **more) -> Plan:
 # Nothing changes where there is no recipe
 
 
-def spread() -> list[Path]:
-    """Some 20 of the records in the repository, of as many methods and guidances as there are."""
-    found = sorted((ROOT / "results").rglob("record.json"))
-    return found[:: len(found) // 20]
+def of_this_version(path: Path) -> bool:
+    """Whether a record's method, what is beneath it, and guidance are of the versions that are installed."""
+    spec = json.loads(path.read_text())["spec"]
+    parts = {"methods": spec["method"], "guidance": spec["guidance"]}
+    beneath = spec["method"]["settings"]
+    same = all(plugins.load(kind, each["name"]).version == each["version"] for kind, each in parts.items())
+    below = plugins.load("methods", beneath["on"]).version if "on" in beneath else "1"
+    return same and beneath.get("on_version", "1") == below
+
+
+def spread(same: bool = True) -> list[Path]:
+    """Some 20 of the records in the repository that are of this version or not, of many methods and guidances."""
+    found = [path for path in sorted((ROOT / "results").rglob("record.json")) if of_this_version(path) == same]
+    return found[:: max(1, len(found) // 20)]
 
 
 @pytest.mark.parametrize("path", spread(), ids=lambda path: path.parent.relative_to(ROOT / "results").as_posix())
@@ -68,6 +78,16 @@ def test_committed_records_have_the_identity_and_stages_that_they_were_made_with
     assert stage_keys(found) == record.stages
     assert (found.spec.id, found.label, found.task_label) == (record.run_id, record.label, record.task_label)
     assert (found.changed, found.default_backbone) == (record.changed, record.default_backbone)
+
+
+@pytest.mark.parametrize(
+    "path", spread(False)[:5], ids=lambda path: path.parent.relative_to(ROOT / "results").as_posix()
+)
+def test_committed_records_of_other_versions_load_and_say_why_they_are_not_made_again(path):
+    record = read_record(path)
+    assert record.spec.id == record.run_id
+    with pytest.raises(UserError, match="version"):
+        plan_of(record)
 
 
 def test_tiny_backbones_leave_every_setting_as_it_is():

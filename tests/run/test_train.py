@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ from helpers import runs
 
 from grasp_bench import seeds
 from grasp_bench.contracts.record import RunRecord, read_record
+from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.errors import NonFiniteError, Skip
 from grasp_bench.io import read_tensors
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
-from grasp_bench.run.plan import Plan
-from grasp_bench.run.training.loop import GroupLoss
+from grasp_bench.run.pipeline import protocol
+from grasp_bench.run.plan import Plan, plan_of_spec
+from grasp_bench.run.training.loop import GroupLoss, averaging_decay
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -185,10 +188,35 @@ def test_the_running_mean_of_the_parameters_is_what_is_kept(tmp_path, monkeypatc
     kept = read_tensors(runs.train_only(tmp_path, chosen) / WEIGHTS)
     for position, name in enumerate(start):
         mean = start[name]
-        for parameters, _ in seen:
-            mean = 0.9 * mean + 0.1 * parameters[position]
+        for step, (parameters, _) in enumerate(seen):
+            decay = min(0.9, (1 + step) / (10 + step))
+            mean = decay * mean + (1 - decay) * parameters[position]
         torch.testing.assert_close(kept[name], mean)
     assert any(not torch.equal(kept[name], seen[-1][0][i]) for i, name in enumerate(start))
+
+
+@pytest.mark.parametrize("steps", [125, 2000])
+def test_little_of_the_initial_weights_is_left_in_a_running_mean(steps: int) -> None:
+    """Without the warm-up 99 % are in autoguidance's weaker network, of 125 steps, and 82 % in a run of 2,000."""
+    budget = runs.small(task_settings=["ema_decay=0.9999"]).spec.budget
+    left = math.prod(averaging_decay(budget, step) for step in range(steps))
+    assert left < 1e-12
+    before = budget.model_copy(update={"ema_warmup": False})
+    assert math.prod(averaging_decay(before, step) for step in range(steps)) > 0.8
+
+
+def test_runs_with_a_running_mean_have_an_identity_of_their_own_and_old_ones_keep_theirs() -> None:
+    chosen, without = runs.small(task_settings=["ema_decay=0.9"]), runs.small()
+    assert chosen.spec.budget.model_dump()["ema_warmup"] is True
+    assert "ema_warmup" not in without.spec.budget.model_dump()
+    old = chosen.spec.model_dump(mode="json")
+    del old["budget"]["ema_warmup"]
+    recorded = RunSpec.model_validate(old)
+    assert recorded.id != chosen.spec.id
+    replayed = plan_of_spec(recorded)
+    assert replayed.spec.id == recorded.id
+    assert averaging_decay(replayed.spec.budget, 0) == 0.9
+    assert protocol(replayed) == protocol(without) != protocol(chosen)
 
 
 def initial(chosen: Plan) -> dict[str, torch.Tensor]:
