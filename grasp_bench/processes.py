@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from grasp_bench.errors import UserError
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 CANCELLED = 130  # what a shell reports for Ctrl-C
 PATIENCE = timedelta(hours=1)  # whatever the first one does alone for longer is waited for by looking at files
+POLL_SECONDS = 0.5
+SECONDS_TO_END = 300  # which processes have to write a checkpoint once they are asked to end
 DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 T = TypeVar("T")
 
@@ -66,6 +72,24 @@ class Processes:
         with _patient(self.index):
             torch.distributed.broadcast_object_list(said)
         return said[0]  # type: ignore[return-value] # what the first process put there
+
+    @contextmanager
+    def apart(self, folder: Path) -> Iterator[None]:
+        """Let processes work at their own pace inside the block, at whose end each waits for the others.
+
+        They look at files in ``folder``, however long it takes, rather than keep a GPU busy with waiting: one may have
+        hours more to do than another. A launcher ends them all where one fails.
+        """
+        if self.count == 1:
+            yield
+            return
+        token = self.first_says(lambda: uuid.uuid4().hex)  # others may have been left by an attempt that was killed
+        yield
+        done = [folder / f".{token}.{index}.tmp" for index in range(self.count)]
+        done[self.index].touch()
+        while not all(path.exists() for path in done):
+            time.sleep(POLL_SECONDS)
+        self.wait()  # before the first one may rename the folder or remove the files
 
 
 @contextmanager
@@ -115,11 +139,20 @@ def join(device: str) -> tuple[Processes, torch.device]:
     import torch
     from accelerate import PartialState
 
+    _end_with_launcher()
     local, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if picked.type == "cuda" and local > there:
         raise UserError(f"{local} processes and {there} GPUs: each takes one. Start fewer, or use --device cpu.")
     state = PartialState(cpu=picked.type == "cpu", timeout=PATIENCE)
     return Processes(state.process_index, state.num_processes), state.device
+
+
+def _end_with_launcher() -> None:
+    """Let this process be killed when its launcher is: nobody would tell it to end. Linux has a call for that."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -146,6 +179,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     """Run ``grasp-bench`` with ``arguments`` in ``count`` processes here; the exit code of the first one to fail.
 
     Environment variables that bound threads are kept; unless one is set, each process gets its share of the cores.
+    What asks a run to end, SIGUSR1 or SIGTERM, asks every process by SIGUSR1, since SIGTERM ends one at once.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -160,7 +194,11 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         rdzv_endpoint="localhost:0",  # any free port
         max_restarts=0,
         monitor_interval=0.1,
+        signals_to_handle="SIGUSR1,SIGINT,SIGHUP,SIGQUIT",
+        shutdown_timeout=SECONDS_TO_END,
     )
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
     try:
         elastic_launch(config, sys.executable)("-P", "-m", "grasp_bench", *arguments)
     except SignalException:  # passed on to every process

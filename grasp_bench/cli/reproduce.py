@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -40,9 +39,10 @@ def reproduce(
     from grasp_bench.errors import NonFiniteError
     from grasp_bench.results.sharing.reproduce import recorded_plan
     from grasp_bench.results.sharing.reproduce import reproduce as rerun
+    from grasp_bench.run.interruption import listen
 
     plan, recorded = recorded_plan(record, task, backbone, data_root)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    listen()
     place = nullcontext(str(work_dir)) if work_dir else tempfile.TemporaryDirectory(prefix="grasp-bench-")
     with place as folder:
         work = Path(folder) / "work" if work_dir is None else work_dir

@@ -85,6 +85,7 @@ def run(
     from grasp_bench.errors import NonFiniteError
     from grasp_bench.processes import launch, launched, own_index
     from grasp_bench.run.context import Options
+    from grasp_bench.run.interruption import SIGNALS, listen
     from grasp_bench.run.plan import plan
     from grasp_bench.run.runner import check
     from grasp_bench.run.runner import run as carry_out
@@ -133,8 +134,8 @@ def run(
         check(each, options, max(processes or 1, launched()))
     if processes and processes > launched():
         raise typer.Exit(launch(processes, sys.argv[1:]))
-    if launched() == 1:  # a launcher ends the others with SIGTERM when one fails, and that one says why
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # a launcher ends the others with SIGTERM when one fails, and that one says why
+    listen(SIGNALS if launched() == 1 else (signal.SIGUSR1,))
     try:
         for each in plans:
             progress.say(each.title)

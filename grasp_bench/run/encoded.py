@@ -128,12 +128,12 @@ def write_shards(
 ) -> None:
     """Write the tensors that ``shard`` returns for each block of ``size`` rows that is not in ``folder`` yet."""
     done = processes.first_says(lambda: [number for number, _ in undamaged(folder, kind, progress.say)])
-    with progress.task(name, count, sum(min(size, count - start) for start in done)) as advance:
+    shown = progress.task(name, count, sum(min(size, count - start) for start in done))
+    with shown as advance, processes.apart(folder):
         for start in processes.share([start for start in range(0, count, size) if start not in done]):
             rows = range(start, min(start + size, count))
             save_checked(folder, kind, start, shard(rows))
             advance(len(rows))
-    processes.wait()
 
 
 class Shards:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from grasp_bench.processes import Processes
 from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.flops import FlopCount
+from grasp_bench.run.memory import has_room
 from grasp_bench.sampling import Sampler, noise_stream
 
 KIND = "batch"
@@ -41,7 +43,8 @@ def generate(
     ``subjects`` has each class's prompt, and its index among the classes that the method was fine-tuned on.
 
     Each image has a noise stream of its own, so neither the batch's size, the number of processes nor an interruption
-    changes what it is made from; batches that are done stay when the work is interrupted. Raises :class:`UserError`
+    changes what it is made from; batches that are done stay when the work is interrupted. Where memory runs out, a
+    process goes on with half as many images at a time, and tells. Raises :class:`UserError`
     where a guidance takes more network evaluations than it says.
     """
     each, steps = spec.budget.images_per_class, sampler.guidance.steps(spec.budget)
@@ -53,27 +56,50 @@ def generate(
     )
     missing = sorted(set(range(len(labels))).difference(made))
     batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-    with progress.task("generate", len(labels), len(made)) as advance:
+    make = partial(_make, spec, subjects, labels, steps, sampler, folder)
+    at_once = batch_size
+    with progress.task("generate", len(labels), len(made)) as advance, processes.apart(folder):
         for numbers in processes.share(batches):
-            started, evaluations, backward = time.perf_counter(), sampler.evaluations, sampler.backward_passes
-            operations = FlopCount()
-            with operations if numbers[0] == 0 else nullcontext():
-                images = _sample(spec, subjects, labels, steps, sampler, numbers)
-            spent = {
-                "seconds": time.perf_counter() - started,
-                "evaluations": sampler.evaluations - evaluations,
-                "backward_passes": sampler.backward_passes - backward,
-                "flops_per_image": operations.total / len(numbers),
-                "peak_memory_mib": peak_mib(sampler.device),
-            }
-            _check_spent(spec, steps, spent["evaluations"] / len(numbers))
-            batch = {"images": images, "numbers": torch.tensor(numbers)}
-            batch |= {name: torch.tensor(value, dtype=torch.float64) for name, value in spent.items()}
-            save_checked(folder, KIND, numbers[0], batch)
-            advance(len(images))
-    processes.wait()
+            left = numbers
+            while left:
+                part = left[:at_once]
+                if len(part) == 1:
+                    make(part)
+                elif not has_room(partial(make, part), sampler.device):
+                    at_once = len(part) // 2
+                    progress.say(f"memory ran out: from here on {at_once} images are generated at a time")
+                    continue
+                left = left[len(part) :]
+                advance(len(part))
     if processes.is_first:
         _collect(folder, labels, progress)
+
+
+def _make(
+    spec: RunSpec,
+    subjects: Sequence[tuple[str, int]],
+    labels: torch.Tensor,
+    steps: int,
+    sampler: Sampler,
+    folder: Path,
+    numbers: list[int],
+) -> None:
+    """Generate the images of those ``numbers``, and leave them and what they cost in ``folder``."""
+    started, evaluations, backward = time.perf_counter(), sampler.evaluations, sampler.backward_passes
+    operations = FlopCount()
+    with operations if numbers[0] == 0 else nullcontext():
+        images = _sample(spec, subjects, labels, steps, sampler, numbers)
+    spent = {
+        "seconds": time.perf_counter() - started,
+        "evaluations": sampler.evaluations - evaluations,
+        "backward_passes": sampler.backward_passes - backward,
+        "flops_per_image": operations.total / len(numbers),
+        "peak_memory_mib": peak_mib(sampler.device),
+    }
+    _check_spent(spec, steps, spent["evaluations"] / len(numbers))
+    batch = {"images": images, "numbers": torch.tensor(numbers)}
+    batch |= {name: torch.tensor(value, dtype=torch.float64) for name, value in spent.items()}
+    save_checked(folder, KIND, numbers[0], batch)
 
 
 def _sample(

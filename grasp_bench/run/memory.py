@@ -1,9 +1,12 @@
-"""Errors that say that memory ran out, and giving back what is held."""
+"""Errors that say that memory ran out, trying whether it does, and giving back what is held."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from grasp_bench.processes import alone
 
 if TYPE_CHECKING:
     import torch
@@ -24,3 +27,18 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def has_room(attempt: Callable[[], None], device: torch.device) -> bool:
+    """Return whether ``attempt`` ends without running out of memory, which is then given back."""
+    try:
+        with alone():
+            attempt()
+        fits = True
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        fits = False
+    if not fits:
+        release(device)  # not in the except block, where the error still holds every tensor of the attempt
+    return fits

@@ -13,6 +13,7 @@ from grasp_bench.errors import Skip, UserError
 from grasp_bench.io import move_aside, write_bytes
 from grasp_bench.processes import Processes, join, launched
 from grasp_bench.run.context import Options
+from grasp_bench.run.interruption import Ended
 from grasp_bench.run.memory import is_out_of_memory
 from grasp_bench.run.pipeline import Outcome, Pipeline, protocol, stage_keys
 from grasp_bench.run.plan import Plan
@@ -78,9 +79,12 @@ def _carry_out(plan: Plan, options: Options, progress: Progress, processes: Proc
         if processes.is_first:
             writer.keep(outcome)
         processes.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if processes.is_first:
-            writer.write_failure("cancelled", "interrupted; the same command goes on from here")
+            why = f"{interrupt}" if isinstance(interrupt, Ended) else "interrupted"
+            writer.write_failure("cancelled", f"{why}; the same command goes on from here")
+        if isinstance(interrupt, Ended):
+            processes.wait()  # whoever ends early may take the others with it
         raise
     except Exception as error:
         if not processes.is_first and writer.is_told():

@@ -14,10 +14,9 @@ from pydantic import JsonValue
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, file_digest, move_aside, sync_folder, write_json, writing
-from grasp_bench.processes import ALONE, Processes
+from grasp_bench.processes import ALONE, POLL_SECONDS, Processes
 
 MANIFEST = "stage.json"
-POLL_SECONDS = 0.5
 SETTLED = 2_000_000_000  # nanoseconds; some file systems count time in units of two seconds
 
 

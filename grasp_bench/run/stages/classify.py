@@ -81,13 +81,13 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path], source:
     finished = [folder / f"classifier-{number}.safetensors" for number in range(recipe.seeds)]
     data, generated = _as_read(context, upstream)
     images = _images(data, generated, len(context.classes), source)
-    with context.progress.task(f"classify ({source})", recipe.seeds * recipe.epochs) as advance:
+    shown = context.progress.task(f"classify ({source})", recipe.seeds * recipe.epochs)
+    with shown as advance, processes.apart(folder):
         for number in processes.share(range(recipe.seeds)):
             if finished[number].exists():
                 advance(recipe.epochs)
             else:
                 write_tensors(finished[number], _predictions(context, folder, data, images, source, number, advance))
-    processes.wait()
     if processes.is_first:
         each = [read_tensors(path) for path in finished]
         write_tensors(folder / PROBABILITIES, {name: torch.stack([one[name] for one in each]) for name in each[0]})

@@ -72,12 +72,12 @@ def _extract(context: Context, folder: Path, split: Split) -> None:
     with (
         on_device(context.extractor, context.device) as extractor,
         progress.task("features", len(split), sum(len(parts[number]) for number in done)) as advance,
+        processes.apart(folder),
     ):
         for number in processes.share([number for number in range(len(parts)) if number not in done]):
             features = extractor.features(split.read(parts[number]))
             save_checked(folder, PART, number, {"features": torch.from_numpy(np.ascontiguousarray(features))})
             advance(len(parts[number]))
-    processes.wait()
 
 
 def _stage(name: str, images: Callable[[Context], Split]) -> Stage:

@@ -26,9 +26,11 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
 
     workshop = context.workshop()
     _ = workshop.data()  # a stage of its own, which the first process may not open alone
-    if context.processes.is_first:
-        with quick_products(context.plan.trained_on.spec.budget.precision, context.device):
-            context.plan.guidance.learn(workshop, folder)
+    precision = context.plan.trained_on.spec.budget.precision
+    with context.processes.apart(folder):
+        if context.processes.is_first:
+            with quick_products(precision, context.device):
+                context.plan.guidance.learn(workshop, folder)
 
 
 STAGE = Stage("guide", 1, ("prepare", "prompts", "train"), _inputs, _build, compared=False)

@@ -25,7 +25,8 @@ from grasp_bench.run.training.placement import placed_like, whole
 
 KIND = "step"
 KEPT = 2
-AGREE_EVERY = 10  # steps after which several processes agree on whether the time has come
+AGREE_AFTER = 5.0  # seconds after which several processes agree on whether the time has come
+MOST_STEPS = 50  # until they do, however quick these are
 TOLD_FROM = 2**30  # bytes of a checkpoint from which on its size is told
 
 
@@ -60,10 +61,24 @@ class Checkpoints:
     All processes of a training use it alike; the first one writes.
     """
 
-    def __init__(self, folder: Path, processes: Processes = ALONE, minutes: float = 10) -> None:
-        """``minutes`` lie between two checkpoints; with 0 there is one with every row of the log."""
+    def __init__(
+        self,
+        folder: Path,
+        processes: Processes = ALONE,
+        minutes: float = 10,
+        must_end: Callable[[], bool] = lambda: False,
+        written: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``minutes`` lie between two checkpoints; with 0 there is one with every row of the log.
+
+        ``must_end`` says whether the training is to end after one more; ``written`` is called after each.
+        """
         self.folder, self.processes, self.seconds = folder, processes, 60 * minutes
+        self.must_end, self.written = must_end, written
+        self.ends = False
+        """Whether the training has to end after the checkpoint that is due."""
         self._begun = time.monotonic()
+        self._agreed_at, self._agreed_step, self._next = self._begun, 0, 0
         self._writer = ThreadPoolExecutor(1)
         self._unfinished: Future[None] | None = None
 
@@ -80,11 +95,20 @@ class Checkpoints:
 
         Several processes agree on it, all together, after some steps only.
         """
-        if last or self.seconds == 0:
-            return with_row or last
-        if self.processes.count > 1 and not with_row and step % AGREE_EVERY:
-            return False
-        return self.processes.first_says(lambda: time.monotonic() - self._begun >= self.seconds)
+        if last:
+            return True
+        by_clock = False
+        if self.processes.count == 1 or step >= self._next:
+            self.ends, by_clock, self._next = self.processes.first_says(lambda: self._decide(step))
+        return self.ends or (with_row if self.seconds == 0 else by_clock)
+
+    def _decide(self, step: int) -> tuple[bool, bool, int]:
+        """Return whether to end, whether the time has come, and the step after which to decide again."""
+        now = time.monotonic()
+        pace = (now - self._agreed_at) / max(1, step - self._agreed_step)
+        self._agreed_at, self._agreed_step = now, step
+        ahead = MOST_STEPS if pace * MOST_STEPS <= AGREE_AFTER else max(1, int(AGREE_AFTER / pace))
+        return self.must_end(), now - self._begun >= self.seconds, step + ahead
 
     def save(self, history: History, state: State) -> None:
         """Copy the state, once the checkpoint before this one is written, and begin to write it.
@@ -97,17 +121,22 @@ class Checkpoints:
         self._wait()
         tensors = _copied(history, state, self.processes)
         if self.processes.is_first:
-            self._unfinished = self._writer.submit(_write, self.folder, history.step, tensors)
+            self._unfinished = self._writer.submit(self._write, history.step, tensors)
+
+    def finish(self) -> None:
+        """Return once the last checkpoint is written, in every process."""
+        self._wait()
+        self.processes.wait()
 
     def _wait(self) -> None:
         if self._unfinished:
             self._unfinished.result()
 
-
-def _write(folder: Path, step: int, tensors: Tensors) -> None:
-    for _, path in find_checked(folder, KIND)[: 1 - KEPT]:
-        path.unlink()
-    save_checked(folder, KIND, step, tensors)
+    def _write(self, step: int, tensors: Tensors) -> None:
+        for _, path in find_checked(self.folder, KIND)[: 1 - KEPT]:
+            path.unlink()
+        save_checked(self.folder, KIND, step, tensors)
+        self.written()
 
 
 def check_space(folder: Path, state: State, optimizer: Optimizer, say: Callable[[str], None], minutes: float) -> None:

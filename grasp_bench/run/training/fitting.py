@@ -18,9 +18,9 @@ import torch
 
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.io import read_object, write_json
-from grasp_bench.processes import Processes, alone, largest
+from grasp_bench.processes import Processes, largest
 from grasp_bench.run.files import LAYOUT
-from grasp_bench.run.memory import is_out_of_memory, release
+from grasp_bench.run.memory import has_room, release
 
 Auto = Literal["auto"]
 
@@ -95,6 +95,7 @@ class Fitting:
         whole = self.left[0]
         fits = (n for n, layout in enumerate(self.left[:-1]) if has_room(partial(attempt, layout), device))
         self._go_to(largest(next(fits, len(self.left) - 1), device))
+        release(device)
         if self.layout != whole:
             self.say(f"a training step does not fit in memory {whole}: it is worked on {self.layout}{self._reason()}")
 
@@ -124,20 +125,6 @@ class Fitting:
         self.left = self.left[position:]
         if self.processes.is_first:
             write_json(self.path, asdict(self.layout))
-
-
-def has_room(attempt: Callable[[], None], device: torch.device) -> bool:
-    """Return whether ``attempt`` ends without running out of memory; whatever it held is given back."""
-    try:
-        with alone():
-            attempt()
-        fits = True
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        fits = False
-    release(device)  # not in the except block, where the error still holds every tensor of the step
-    return fits
 
 
 @contextmanager

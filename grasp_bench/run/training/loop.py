@@ -22,6 +22,7 @@ from grasp_bench.processes import Processes, mean
 from grasp_bench.run.context import Context
 from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
+from grasp_bench.run.interruption import Ended, postponed
 from grasp_bench.run.memory import is_out_of_memory, release
 from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.batches import Batches
@@ -67,7 +68,8 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
     with (
         progress.task("train", budget.steps, history.step) as advance,
         routing as leave_tokens_out,
-        Checkpoints(folder, processes, options.checkpoint_minutes) as checkpoints,
+        postponed() as must_end,
+        Checkpoints(folder, processes, options.checkpoint_minutes, must_end) as checkpoints,
     ):
         meter.start()
         while history.step < budget.steps:
@@ -95,6 +97,9 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
                 finite.settle()
                 with meter.paused():
                     checkpoints.save(history, state)
+            if checkpoints.ends:
+                checkpoints.finish()
+                raise Ended(f"ended by a signal after step {history.step}, of which there is a checkpoint")
     placement.release()
     backbone.transformer.eval()
     for name, average in averages.items():
