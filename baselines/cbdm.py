@@ -62,7 +62,9 @@ class Cbdm(OnTop[CbdmSettings]):
         """The condition of ``batch`` with the prompts of other classes, drawn for every sample."""
         import torch
 
+        from grasp_bench.known import on_host
+
         shares = self.counts.double() if self.config.prior == "train" else torch.ones(len(self.counts))
         labels = batch.draw(lambda count, generator: torch.multinomial(shares, count, True, generator=generator))
-        prompts = self.embed(batch, [self.prompts[label] for label in labels.tolist()])
+        prompts = self.embed(batch, [self.prompts[label] for label in on_host(labels).tolist()])
         return replace(batch.condition, prompts=prompts)

@@ -73,10 +73,11 @@ class TimestepExperts(RoutedAdapters[TimestepSettings]):
         """The route to expert cluster · intervals + interval; a dropped prompt changes neither."""
         from grasp_bench.adapters.residual import Route
         from grasp_bench.contracts.scope import scope
-        from grasp_bench.processes import sent
+        from grasp_bench.known import on_host
 
-        clusters = sent(self.of_class, condition.labels.device)[condition.labels]
-        return scope(Route.of(clusters * self.config.intervals + interval_of(condition.timesteps, self.cuts)))
+        clusters = self.of_class[on_host(condition.labels)]
+        experts = clusters * self.config.intervals + interval_of(on_host(condition.timesteps), self.cuts)
+        return scope(Route.of(experts, condition.labels.device))
 
     def artifacts(self) -> dict[str, JsonValue]:
         return super().artifacts() | {"intervals.json": {"cuts": list(self.cuts)}}
@@ -111,8 +112,6 @@ def interval_of(timesteps: torch.Tensor, cuts: tuple[float, ...]) -> torch.Tenso
     """Index of the interval of each timestep, int64 (B,); a cut belongs to the interval that it begins."""
     import torch
 
-    from grasp_bench.processes import sent
-
     # in single precision, as in training: the sampler's double must not round to the other side of a cut
-    bounds = sent(torch.tensor(cuts, dtype=torch.float32), timesteps.device)
+    bounds = torch.tensor(cuts, dtype=torch.float32, device=timesteps.device)
     return torch.bucketize(timesteps.float().contiguous(), bounds, right=True)

@@ -92,15 +92,14 @@ class ClusterAdapters(RoutedAdapters[ClusterAdapterSettings]):
     def condition(self, condition: Condition) -> AbstractContextManager[object]:
         from grasp_bench.adapters.residual import BASE_ONLY, Route
         from grasp_bench.contracts.scope import scope
-        from grasp_bench.processes import sent
+        from grasp_bench.known import on_host
 
-        clusters = condition.clusters
-        if clusters is None:
-            clusters = sent(self.of_class, condition.labels.device)[condition.labels]
+        device = condition.labels.device
+        own = self.of_class[on_host(condition.labels)] if condition.clusters is None else on_host(condition.clusters)
         if self.config.null_route != "same":
             null = BASE_ONLY if self.config.null_route == "base" else len(self.map.clusters)
-            clusters = clusters.masked_fill(condition.dropped, null)
-        return scope(Route.of(clusters))
+            own = own.masked_fill(on_host(condition.dropped), null)
+        return scope(Route.of(own, device))
 
 
 class GraspSettings(ClusterAdapterSettings):

@@ -106,7 +106,8 @@ class OrientedCalibration(OnTop[OcSettings]):
         cumulative = self.posterior(batch).cumsum(1)
         last = len(cumulative) - 1
         drawn = torch.searchsorted(cumulative, coins).squeeze(1).clamp(max=last)  # the sum may be a little under 1
-        counts = self.counts.to(drawn.device)[batch.condition.labels]
+        self.counts = self.counts.to(drawn.device)
+        counts = self.counts[batch.condition.labels]
         return torch.where(counts[drawn] >= counts, drawn, torch.arange(last + 1, device=drawn.device))
 
     def posterior(self, batch: Batch) -> torch.Tensor:

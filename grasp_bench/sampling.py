@@ -13,6 +13,7 @@ from grasp_bench.contracts.method import Condition, Method, MethodSettings
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import Precision
 from grasp_bench.errors import NonFiniteError
+from grasp_bench.known import known
 from grasp_bench.precision import autocast
 from grasp_bench.processes import sent
 
@@ -121,11 +122,11 @@ class Sampler:
     ) -> torch.Tensor:
         """The latents (B, ...) of the images, before they are decoded."""
         latents = noise.to(self.device, self.dtype)
-        labels = labels.to(self.device)
+        labels = known(labels, self.device)
         conditional, null = (self._near(each, latents) for each in (prompts, [""] * len(prompts)))
         model = Model(self.networks[0], self.backbone.objective, labels, conditional, null)
         scheduler = self.backbone.scheduler(steps, self.device)
-        times = self.backbone.objective.levels(scheduler).to(latents)[:, None]
+        times = known(self.backbone.objective.levels(scheduler).cpu().to(latents.dtype), self.device)[:, None]
         times = times.expand(-1, len(latents))  # descends from 1 to 0; (steps + 1, B)
         memory: dict[str, torch.Tensor] = {}
         for index, timestep in enumerate(scheduler.timesteps.cpu()):  # read once, rather than at every step

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from grasp_bench.adapters.inject import channels_first, input_width, on_tokens, wrap
 from grasp_bench.contracts.scope import current_scope, in_scope
+from grasp_bench.known import on_host
+from grasp_bench.processes import sent
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.backbone import Backbone
@@ -36,15 +38,21 @@ class Route:
     """(B,): index of each sample's segment."""
 
     @classmethod
-    def of(cls, clusters: torch.Tensor) -> Route:
-        """The route for cluster indices (B,); :data:`BASE_ONLY` leaves a sample to the base layer."""
+    def of(cls, clusters: torch.Tensor, device: torch.device | None = None) -> Route:
+        """The route for cluster indices (B,) of a forward pass on ``device``, by default theirs.
+
+        :data:`BASE_ONLY` leaves a sample to the base layer. Indices on the CPU, or that
+        :func:`~grasp_bench.known.on_host` knows, make nothing wait for the device.
+        """
+        device, clusters = device or clusters.device, on_host(clusters)
         order = torch.argsort(clusters, stable=True)
         present, counts = torch.unique_consecutive(clusters[order], return_counts=True)
         stops = counts.cumsum(0).tolist()
         starts = [0, *stops[:-1]]
         inverse = torch.argsort(order)
-        segment_of = torch.arange(len(present), device=clusters.device).repeat_interleave(counts)[inverse]
-        return cls(order, inverse, tuple(zip(present.tolist(), starts, stops, strict=True)), segment_of)
+        segment_of = torch.arange(len(present)).repeat_interleave(counts)[inverse]
+        segments = tuple(zip(present.tolist(), starts, stops, strict=True))
+        return cls(sent(order, device), sent(inverse, device), segments, sent(segment_of, device))
 
 
 def current_route(batch_size: int) -> Route:

@@ -33,7 +33,8 @@ def sweep(
     max_parallel: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Cells at a time; if absent, one per GPU, or one, and on a cluster as many as it allows."
+            min=1,
+            help="Cells at a time; if absent, as many as there are GPUs for, or one; on a cluster, what it allows.",
         ),
     ] = None,
     only_missing: Annotated[
@@ -104,8 +105,9 @@ def _run_here(asked: Sweep, cells: list[Cell], max_parallel: int | None, progres
     from grasp_bench.sweep.slurm import find_jobs
     from grasp_bench.sweep.state import counted, states
 
+    options = asked.config.options
     if cells:
-        run_cells(asked, cells, make_slots(max_parallel, asked.config.options.device), progress)
+        run_cells(asked, cells, make_slots(max_parallel, options.device, options.processes or 1), progress)
     found = states(asked, find_jobs(asked))
     progress.say(f"{len(found)} cells: {counted(found)}")
     if not all_well(found):

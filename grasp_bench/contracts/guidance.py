@@ -74,8 +74,9 @@ class Model:
         import torch
 
         from grasp_bench.contracts.method import Condition
+        from grasp_bench.known import noted
 
-        flags = torch.full_like(self.labels, dropped, dtype=torch.bool)
+        flags = noted(torch.full_like(self.labels, dropped, dtype=torch.bool), torch.full((len(self.labels),), dropped))
         return Condition(self.labels, flags, self.null if dropped else self.prompts, timesteps)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, model_validator
 from grasp_bench.contracts.recipe import ParameterKind
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import Skip
-from grasp_bench.processes import sent
+from grasp_bench.known import joined, known
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,14 +77,12 @@ class Condition:
 
     def cat(self, other: Condition) -> Condition:
         """The samples of ``self``, then those of ``other``."""
-        import torch
-
         return Condition(
-            torch.cat([self.labels, other.labels]),
-            torch.cat([self.dropped, other.dropped]),
+            joined(self.labels, other.labels),
+            joined(self.dropped, other.dropped),
             self.prompts.cat(other.prompts),
-            torch.cat([self.timesteps, other.timesteps]),
-            None if self.clusters is None or other.clusters is None else torch.cat([self.clusters, other.clusters]),
+            joined(self.timesteps, other.timesteps),
+            None if self.clusters is None or other.clusters is None else joined(self.clusters, other.clusters),
         )
 
 
@@ -126,7 +124,7 @@ class Batch:
         the device of the latents.
         """
         drawn = make(self.step_size or len(self.ids), self.generator.clone_state())
-        return sent(drawn[self.offset : self.offset + len(self.ids)], self.latents.device)
+        return known(drawn[self.offset : self.offset + len(self.ids)], self.latents.device)
 
     def split(self, parts: int) -> list[Batch]:
         """``parts`` batches of equal size, for a step whose gradient is accumulated."""

@@ -18,6 +18,7 @@ from grasp_bench.run.memory import is_out_of_memory
 from grasp_bench.run.pipeline import Outcome, Pipeline, protocol, stage_keys
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.recipes import rate_warning
+from grasp_bench.run.sharing import check_sharing
 
 if TYPE_CHECKING:
     import torch
@@ -25,15 +26,7 @@ if TYPE_CHECKING:
 
 def check(plan: Plan, options: Options, count: int) -> None:
     """Raise :class:`UserError` for what can be known to go wrong in ``count`` processes before anything is loaded."""
-    batch = plan.trained_on.spec.budget.batch_size
-    parts = 1 if options.accumulate == "auto" else options.accumulate
-    if batch % (count * parts):
-        raise UserError(
-            f"a step's {batch} images cannot be shared evenly by {count} processes with --accumulate "
-            f"{parts}: their product must divide {batch}."
-        )
-    if options.shard and count == 1:
-        raise UserError("--shard shares weights between processes, and there is one: add --processes, or leave it out.")
+    check_sharing(plan, options.accumulate, options.shard, count)
     if options.cache_dir and (nodes := launched() // int(os.environ.get("LOCAL_WORLD_SIZE", launched()))) > 1:
         raise UserError(
             f"--cache-dir {options.cache_dir}: processes on {nodes} machines share the caches of a run, and one "
@@ -117,7 +110,9 @@ def _advice(plan: Plan, options: Options, device: torch.device) -> str:
     in_parts = "which works on a step's images in parts" + (f" and changes numbers, since {reason}" if reason else "")
     tried = options.accumulate == "auto" and not reason and device.type in TRIED_ON
     ways = {
-        "--gradient-checkpointing on": options.gradient_checkpointing is False or device.type not in TRIED_ON,
+        "--gradient-checkpointing on": options.gradient_checkpointing is False
+        or device.type not in TRIED_ON
+        or (options.shard and options.gradient_checkpointing == "auto"),
         f"--accumulate {more}, {in_parts}": more is not None and not tried,
         "--task-set precision=bfloat16, which makes a table of its own": budget.precision == "float32",
         f"--batch-size {options.batch_size // 2}, if images were being generated": options.batch_size > 1,

@@ -13,6 +13,7 @@ from grasp_bench.contracts.spec import run_command
 from grasp_bench.errors import UserError
 from grasp_bench.run.pipeline import stage_keys
 from grasp_bench.run.plan import Plan, plan
+from grasp_bench.run.sharing import check_sharing
 from grasp_bench.sweep.config import Exclude, Grid, SweepConfig, read_config
 from grasp_bench.tuning.chosen import with_tuned
 
@@ -179,6 +180,8 @@ def _cell(path: Path, config: SweepConfig, choice: Choice) -> Cell:
     )
     if config.tuned:
         chosen = with_tuned(chosen, config.options.results)
+    options = config.options
+    check_sharing(chosen, options.accumulate, options.shard, options.processes or 1)
     return Cell(
         chosen,
         tuple(_arguments(config, choice, data_root)),

@@ -65,6 +65,10 @@ class Execution(Settings):
     """Trade training time for memory; auto: where a step does not fit on a GPU otherwise"""
     accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Parts in which a training step's batch is worked on; auto: as few as fit on a GPU"""
+    processes: Annotated[int, Field(ge=1)] | None = None
+    """Processes that share each cell, one GPU each; a job of a cluster must have as many"""
+    shard: bool = False
+    """Shard the pretrained weights over the processes"""
     compile: bool = False
     """Compile the transformer for training"""
     data_root: dict[str, Path] = Field(default_factory=dict)

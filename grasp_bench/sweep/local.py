@@ -15,13 +15,14 @@ from rich.live import Live
 from rich.table import Table
 
 from grasp_bench.contracts.progress import Progress
+from grasp_bench.errors import UserError
+from grasp_bench.processes import CANCELLED
 from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.process import last_line, send, start
 from grasp_bench.sweep.state import BROKEN, DONE, State, counted, recorded
 from grasp_bench.sweep.table import clock, sweep_table
 
 POLL_SECONDS = 0.2
-CANCELLED = 130  # exit status of a run after Ctrl-C
 PATIENCE = 60.0
 """Seconds that a cell has to stop after it was interrupted."""
 
@@ -29,13 +30,23 @@ Slot = dict[str, str]
 """The environment variables of whatever runs in it."""
 
 
-def make_slots(parallel: int | None, device: str) -> list[Slot]:
-    """As many slots as asked, or one a GPU, or one: each with its share of the cores, and a GPU where there are any."""
+def make_slots(parallel: int | None, device: str, processes: int = 1) -> list[Slot]:
+    """As many slots as asked, or as the GPUs are enough for, or one: each with its share of the cores and GPUs.
+
+    A slot has a GPU for each of a cell's ``processes``. Raises :class:`UserError` where there are GPUs, and fewer.
+    """
     gpus = [] if device == "cpu" else _gpus()
-    count = parallel or len(gpus) or 1
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // count))
+    if gpus and len(gpus) < processes:
+        raise UserError(
+            f"[options] processes = {processes}: each takes a GPU, and there are {len(gpus)} here. Give fewer, or "
+            'device = "cpu".'
+        )
+    places = [",".join(gpus[start : start + processes]) for start in range(0, len(gpus) - processes + 1, processes)]
+    count = parallel or len(places) or 1
+    share = len(os.sched_getaffinity(0)) // (count * processes)
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, share))
     return [
-        {"OMP_NUM_THREADS": threads} | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})
+        {"OMP_NUM_THREADS": threads} | ({"CUDA_VISIBLE_DEVICES": places[number % len(places)]} if places else {})
         for number in range(count)
     ]
 

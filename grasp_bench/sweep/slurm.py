@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_json
+from grasp_bench.processes import CANCELLED
 from grasp_bench.sweep.cells import Cell, Sweep, by_training
 from grasp_bench.sweep.process import send, start
 from grasp_bench.sweep.state import Job, recorded
@@ -47,7 +48,7 @@ class Runs:
     folder: Path
     """Where the commands run."""
     patience: float
-    """Seconds that a run has to stop after it was interrupted."""
+    """Seconds that a run has to end after it was asked to."""
     failed: list[str] = field(default_factory=list)
     """Logs of those that failed."""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
@@ -63,7 +64,7 @@ class Runs:
             raise RuntimeError(f"failed runs; see {', '.join(self.failed)}")
 
     def checkpoint(self) -> DelayedSubmission:
-        """Interrupt the run, which writes its record, and return what the job does when it starts again."""
+        """Let the run end, with a checkpoint and its record, and return what the job does when it starts again."""
         from submitit.helpers import DelayedSubmission
 
         if self.process:
@@ -71,7 +72,8 @@ class Runs:
         return DelayedSubmission(Runs(self.cells, self.folder, self.patience, self.failed))
 
     def _run(self, arguments: Sequence[str], log: Path) -> int:
-        # SLURM sends a job's signal to all of its processes; a run, which knows nothing of it, would die of it.
+        # SLURM sends a job's signal to all of its processes. A run answers SIGUSR1 alone, and once it can: it would
+        # die of the other one, and of either before that.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGUSR2])
         try:
             self.process = start(arguments, log, {}, self.folder)
@@ -79,14 +81,14 @@ class Runs:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         while (code := self.process.poll()) is None:
             time.sleep(POLL_SECONDS)
-        if code == -signal.SIGTERM:
+        if code in (-signal.SIGTERM, CANCELLED):
             # The job is being taken away. Whether it is to be queued again we are told next: by submitit's handler,
             # which does not return here; a job that is cancelled is killed in this sleep.
             time.sleep(self.patience)
         return code
 
     def _interrupt(self, process: subprocess.Popen[bytes]) -> None:
-        send(process, signal.SIGINT)
+        send(process, signal.SIGUSR1)
         deadline = time.monotonic() + self.patience
         while not _ended(process.pid) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)

@@ -116,3 +116,48 @@ def test_a_run_that_is_stopped_is_recorded_as_cancelled_and_goes_on(tmp_path, co
     assert record(tmp_path)["status"] == "cancelled"
     assert grasp_bench(tmp_path, "--task-set", "ema_decay=0.5", *shared).returncode == 0
     assert record(tmp_path)["status"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "number"), [(1, signal.SIGUSR1), (2, signal.SIGUSR1), (2, signal.SIGTERM)])
+def test_a_run_that_is_asked_to_end_writes_a_checkpoint_in_time_and_goes_on(tmp_path, count, number):
+    shared = ["--processes", str(count), "--log-every", "1"]
+    command = [sys.executable, "-m", "grasp_bench", *RUN, *shared]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(tmp_path.rglob("train.jsonl")):
+        time.sleep(0.01)
+        assert process.poll() is None
+    assert not list(tmp_path.rglob("step-*.safetensors"))
+    os.kill(process.pid, number)
+    assert process.wait() == 130
+    assert len(list(tmp_path.rglob("step-*.safetensors"))) == 1
+    assert record(tmp_path)["status"] == "cancelled"
+    assert "ended by a signal after step" in record(tmp_path)["reason"]
+    done = grasp_bench(tmp_path, *shared)
+    assert done.returncode == 0, done.stderr
+    assert "resuming after step" in done.stderr
+    assert record(tmp_path)["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_processes_do_not_outlive_their_launcher(tmp_path):
+    command = [sys.executable, "-m", "grasp_bench", *RUN, "--processes", "2", "--log-every", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(tmp_path.rglob("train.jsonl")):
+        time.sleep(0.01)
+    working = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(working) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(_lives(number) for number in working):
+        assert time.monotonic() < deadline, "a process outlives its launcher"
+        time.sleep(0.1)
+
+
+def _lives(number: str) -> bool:
+    try:
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

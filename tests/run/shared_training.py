@@ -14,16 +14,36 @@ import pytest
 import torch
 from helpers import runs
 
+from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.processes import join
 from grasp_bench.run.context import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
+from grasp_bench.run.training import trial
+
+
+def pretend_memory(patch: pytest.MonkeyPatch, samples: int) -> None:
+    """Let a step take memory by its samples, four times as little with checkpointing, of which there is for some."""
+    predict, seen = TinySD3.predict, [0.0]
+
+    def noted(backbone, latents, *arguments):
+        if torch.is_grad_enabled():
+            seen.append(len(latents) / (4 if backbone.transformer.is_gradient_checkpointing else 1))
+        return predict(backbone, latents, *arguments)
+
+    patch.setattr(TinySD3, "predict", noted)
+    patch.setattr(trial, "TRIED_ON", ("cpu",))
+    patch.setattr(trial, "reset_peak_memory", lambda device: seen.clear())
+    patch.setattr(trial, "peak", lambda device: 2**30 * max(seen))
+    patch.setattr(trial, "available", lambda device: 2**30 * (samples + 0.5) / trial.SAFE)
 
 
 def main() -> None:
     torch.set_num_threads(1)
     if "STOP_AT_STEP" in os.environ:
         runs.fail_at_step(pytest.MonkeyPatch(), int(os.environ["STOP_AT_STEP"]), runs.interrupt)
+    if "ROOM" in os.environ:
+        pretend_memory(pytest.MonkeyPatch(), int(os.environ["ROOM"]))
     processes, device = join("cpu")
     for name, (asked, options) in json.loads(sys.argv[1]).items():
         folder = Path(sys.argv[2]) / name

@@ -104,10 +104,25 @@ def test_several_processes_ask_each_other_only_now_and_then(tmp_path, monkeypatc
     asked, now = [], [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(Processes, "first_says", lambda self, decide: asked.append(1) or decide())
-    timed = Checkpoints(tmp_path, Processes(1, 2), minutes=1)
-    now[0] = 61
-    assert [number for number in range(1, 31) if timed.are_due(number, number == 25, False)] == [10, 20, 25, 30]
-    assert len(asked) == 4
+    due = []
+    timed = Checkpoints(tmp_path, Processes(1, 2), minutes=1, must_end=lambda: now[0] > 90)
+    for number in range(1, 201):
+        now[0] += 0.5
+        due += [number] if timed.are_due(number, number == 25, False) else []
+    assert due[:4] == [121, 131, 141, 151]  # every ten steps of half a second they ask, from the first one on
+    assert timed.ends
+    assert len(asked) == 20
+
+
+def test_quick_and_slow_steps_ask_in_good_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Processes, "first_says", lambda self, decide: decide())
+    for seconds, steps in ((0.001, 50), (1.0, 5), (60.0, 1)):
+        timed = Checkpoints(tmp_path, Processes(1, 2))
+        now[0] += seconds
+        timed.are_due(1, False, False)
+        assert timed._next == 1 + steps
 
 
 def test_counters_are_kept_and_go_on_in_the_first_process_alone(tmp_path):
@@ -176,19 +191,19 @@ def test_what_is_written_is_the_state_when_it_was_saved(tmp_path):
 
 
 def test_one_copy_is_in_memory_at_a_time(tmp_path, monkeypatch):
-    own, seen, copied, written = state(), [], checkpoint._copied, checkpoint._write
+    own, seen, copied, written = state(), [], checkpoint._copied, checkpoint.save_checked
 
     def copy(history, *others):
         seen.append(("copied", history.step))
         return copied(history, *others)
 
-    def write(folder, number, *others):
+    def write(folder, kind, number, tensors):
         time.sleep(0.05)  # longer than a copy takes
-        written(folder, number, *others)
         seen.append(("written", number))
+        return written(folder, kind, number, tensors)
 
     monkeypatch.setattr(checkpoint, "_copied", copy)
-    monkeypatch.setattr(checkpoint, "_write", write)
+    monkeypatch.setattr(checkpoint, "save_checked", write)
     with Checkpoints(tmp_path) as checkpoints:
         for number in (1, 2):
             checkpoints.save(History(number), own)

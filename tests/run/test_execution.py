@@ -125,6 +125,7 @@ def test_eight_bit_adamw_keeps_small_moments_and_resumes_exactly(tmp_path):
 
 
 def test_a_missing_package_is_named_before_anything_is_loaded(monkeypatch):
+    budget = runs.small(task_settings=["optimizer=adamw-8bit"]).spec.budget
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.optim", None)
     with pytest.raises(UserError, match=r"grasp-bench\[8bit\]"):
         eight_bit_adamw()

@@ -82,6 +82,33 @@ def test_batches_that_are_done_are_kept(finished, tmp_path, monkeypatch):
     assert sizes == [15, 5]
 
 
+@pytest.mark.parametrize(("room", "sizes"), [(12, [20, 10, *[10] * 7]), (1, [20, 10, 5, 2, 1])])
+def test_memory_that_runs_out_halves_the_batch_and_changes_no_image(finished, tmp_path, monkeypatch, room, sizes):
+    asked, sample = [], generate.Sampler.__call__
+
+    def limited(self, noise, *arguments):
+        asked.append(len(noise))
+        if len(noise) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return sample(self, noise, *arguments)
+
+    monkeypatch.setattr(generate.Sampler, "__call__", limited)
+    listener = runs.Listener()
+    pipeline = Pipeline(runs.small(), runs.options(with_trained(finished[0], tmp_path)), torch.device("cpu"), listener)
+    assert_same(read_tensors(pipeline.generated / IMAGES), finished[0])
+    assert asked[: len(sizes)] == sizes
+    assert f"memory ran out: from here on {min(10, room)} images are generated at a time" in listener.said
+
+
+def test_an_image_that_has_no_room_alone_ends_the_run(finished, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(generate.Sampler, "__call__", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        images(with_trained(finished[0], tmp_path), batch_size=2)
+
+
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 def test_interrupted_while_its_batches_are_removed(finished, tmp_path, monkeypatch, call):
     folder = with_trained(finished[0], tmp_path)

@@ -128,6 +128,19 @@ def test_expert_usage_is_that_of_all_samples(alone, two):
             assert found["expert_usage"][group] == pytest.approx(shares, abs=0.02)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("room", "parts", "checkpointing"), [(8, 1, False), (3, 4, False), (0, 8, True)])
+def test_a_step_with_shards_is_made_to_fit_by_what_few_samples_take(alone, tmp_path, room, parts, checkpointing):
+    """Each process has eight samples; without room for one, activations are recomputed."""
+    asked = {"fits": (ALIKE["grasp"][0], {"shard": True})}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROOM", str(room))
+        found = share(2, tmp_path, asked)["fits"]
+    summary = json.loads(next(tmp_path.rglob(TRAIN_SUMMARY)).read_text())
+    assert (summary["accumulate"], summary["gradient_checkpointing"]) == (parts, checkpointing)
+    assert_same(found, alone["grasp"])
+
+
 def test_parts_of_a_step_add_up_to_it(alone):
     assert_same(alone["grasp-parts"], alone["grasp"])
 

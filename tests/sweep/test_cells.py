@@ -83,6 +83,16 @@ def test_every_option_reaches_the_command(tmp_path):
     assert str(cell.log) == "work/sweep/one/digits-lt~ema_decay=0.9/grasp/seed-0.log"
 
 
+def test_cells_that_several_processes_share(tmp_path):
+    text = HEADER + "[options]\naccumulate = 2\n"
+    (cell,) = read_sweep(write(tmp_path / "two.toml", text + "processes = 2\nshard = true\n")).cells
+    assert shlex.join(cell.arguments).endswith("--accumulate 2 --processes 2 --shard")
+    with pytest.raises(UserError, match="64 images cannot be shared evenly by 3 processes with --accumulate 2"):
+        read_sweep(write(tmp_path / "three.toml", text + "processes = 3\n"))
+    with pytest.raises(UserError, match="--shard shares weights between processes, and there is one"):
+        read_sweep(write(tmp_path / "one.toml", text + "shard = true\n"))
+
+
 def test_numbers_of_evaluations_make_a_table_each(tmp_path):
     head = HEADER + 'guidances = ["none", "cfg"]\nevaluations = [20, 40]\n'
     sweep = read_sweep(write(tmp_path / "equal.toml", head + "[task_set.digits-lt]\nema_decay = 0.9\n"))

@@ -84,6 +84,18 @@ def test_slots_share_the_cores_and_take_a_gpu_each(monkeypatch, parallel, gpus, 
     assert [(slot["OMP_NUM_THREADS"], slot.get("CUDA_VISIBLE_DEVICES")) for slot in slots] == expected
 
 
+def test_cells_of_several_processes_have_a_gpu_for_each(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    monkeypatch.setattr(local, "_gpus", lambda: list("01234"))
+    slots = local.make_slots(None, "auto", 2)
+    assert [(slot["OMP_NUM_THREADS"], slot["CUDA_VISIBLE_DEVICES"]) for slot in slots] == [("4", "0,1"), ("4", "2,3")]
+    assert len(local.make_slots(3, "auto", 4)) == 3
+    with pytest.raises(UserError, match="processes = 8: each takes a GPU, and there are 5 here"):
+        local.make_slots(None, "auto", 8)
+    assert local.make_slots(None, "cpu", 8) == [{"OMP_NUM_THREADS": "2"}]
+
+
 def test_on_a_cpu_no_slot_has_a_gpu_and_the_users_threads_stand(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.setattr(local, "_gpus", lambda: ["0"])

@@ -16,6 +16,7 @@ from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.contracts.study import LatentSource
 from grasp_bench.contracts.task import Split
 from grasp_bench.data.order import DataOrder
+from grasp_bench.known import known
 from grasp_bench.processes import ALONE, Processes, sent
 from grasp_bench.run.training.prompts import NearPrompts
 
@@ -93,11 +94,11 @@ class Batches:
             noisy=objective.add_noise(latents, noise, timesteps),  # timesteps that are on the CPU can be looked up
             target=objective.target(latents, noise, timesteps),
             condition=Condition(
-                labels=self._sent(labels),
-                dropped=self._sent(dropped),
+                labels=known(labels, self.device),
+                dropped=known(dropped, self.device),
                 prompts=self.prompts(prompts, dtype),
-                timesteps=self._sent(timesteps),
-                clusters=None if self.clusters is None else self._sent(self.clusters[indices[rows]]),
+                timesteps=known(timesteps, self.device),
+                clusters=None if self.clusters is None else known(self.clusters[indices[rows]], self.device),
             ),
             generator=seeds.generator("method", task, seed, step),
             digest=digest.digest(),

@@ -81,6 +81,11 @@ class Fitting:
         return self.left[0]
 
     @property
+    def kinds(self) -> set[bool]:
+        """Whether activations may be recomputed: what is left to choose from."""
+        return {layout.checkpointing for layout in self.left}
+
+    @property
     def is_open(self) -> bool:
         """Whether there is another layout to try."""
         return len(self.left) > 1
@@ -90,11 +95,15 @@ class Fitting:
 
         Where none has, the last one stays, and the training says what to do.
         """
-        if not self.is_open or self._found_before():
+        if not self.is_open or self.found_before():
             return
-        whole = self.left[0]
         fits = (n for n, layout in enumerate(self.left[:-1]) if has_room(partial(attempt, layout), device))
-        self._go_to(largest(next(fits, len(self.left) - 1), device))
+        self.choose(next(fits, len(self.left) - 1), device)
+
+    def choose(self, position: int, device: torch.device) -> None:
+        """Go on to the layout at a position, or a later one where another process needs that, and tell which it is."""
+        whole = self.left[0]
+        self._go_to(largest(position, device))
         release(device)
         if self.layout != whole:
             self.say(f"a training step does not fit in memory {whole}: it is worked on {self.layout}{self._reason()}")
@@ -114,7 +123,8 @@ class Fitting:
         reason = self.method.needs_whole_batch
         return f", not in parts, since {reason}" if reason and self.layout.parts == 1 else ""
 
-    def _found_before(self) -> bool:
+    def found_before(self) -> bool:
+        """Go on to the layout that an interrupted training found, if there was one, and return whether there was."""
         known = self.processes.first_says(lambda: read_object(self.path) if self.path.exists() else None)
         if known is None or (layout := Layout(**known)) not in self.left:
             return False

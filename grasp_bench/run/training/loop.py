@@ -32,7 +32,7 @@ from grasp_bench.run.training.fitting import Fitting, Layout, set_counters
 from grasp_bench.run.training.optimizer import make_optimizer
 from grasp_bench.run.training.placement import Copies, Placement, Shards, clip_gradients, whole
 from grasp_bench.run.training.trackers import Log
-from grasp_bench.run.training.trial import fitted
+from grasp_bench.run.training.trial import fit_shards, fitted
 
 
 def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, folder: Path, log: Log) -> None:
@@ -51,6 +51,8 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
     kind = Placement if processes.count == 1 else Shards if options.shard else Copies
     routing = routed_training(backbone, method.config.tread)
     placement = kind(backbone, list(method.parameters().values()), added, processes)
+    if options.shard:
+        fit_shards(context, batches, fitting, placement)
     parameters = method.parameters()  # after the placement, which may put shards in the place of parameters
     optimizer = make_optimizer(budget, parameters.values(), method.config)
     averages = {name: value.detach().clone() for name, value in parameters.items()} if budget.ema_decay else {}
