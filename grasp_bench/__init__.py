@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from grasp_bench.errors import UserError as UserError
     from grasp_bench.io import read_tensors as read_tensors
     from grasp_bench.io import write_tensors as write_tensors
+    from grasp_bench.known import on_host as on_host
     from grasp_bench.results.frame import load_results as load_results
 
 __version__ = VERSION
@@ -104,6 +105,7 @@ _HOMES = {
     "data.decode": ("resized",),
     "errors": ("Skip", "UserError"),
     "io": ("read_tensors", "write_tensors"),
+    "known": ("on_host",),
     "results.frame": ("load_results",),
 }
 """Module of the package → the public names that it holds; the imports above are the same for type checkers."""

@@ -63,6 +63,13 @@ CacheDir = Annotated[
         "again. If absent, the work folder."
     ),
 ]
+SyncTo = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder where finished stages and checkpoints are kept as well, for a work folder that may vanish; what "
+        "the work folder lacks is taken from there."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")]
 Accumulate = Annotated[

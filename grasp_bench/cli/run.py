@@ -46,6 +46,7 @@ def run(
     results: shared.Results = shared.RESULTS,
     work_dir: shared.WorkDir = shared.WORK_DIR,
     cache_dir: shared.CacheDir = None,
+    sync_to: shared.SyncTo = None,
     device: shared.Device = "auto",
     batch_size: shared.BatchSize = 100,
     log_every: Annotated[int, typer.Option(min=1, help="Training steps between two rows of the log.")] = 50,
@@ -110,6 +111,7 @@ def run(
         verify_stages,
         tuple(dict.fromkeys(tracker)),
         cache_dir,
+        sync_to,
     )
     plans = [
         plan(

@@ -94,7 +94,7 @@ class Context:
     ) -> None:
         self.plan, self.options, self.device, self.progress, self.processes = plan, options, device, progress, processes
         self.stages, self.inputs = stages, stage_inputs(stages, plan)
-        self.store = Store(options.work_dir, progress.say, processes, options.verify_stages)
+        self.store = Store(options.work_dir, progress.say, processes, options.verify_stages, options.sync_to)
         self.caches = (
             Store(options.cache_dir, progress.say, processes, options.verify_stages)
             if options.cache_dir

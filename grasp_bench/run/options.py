@@ -34,3 +34,5 @@ class Options:
     """Experiment trackers beside the training log."""
     cache_dir: Path | None = None
     """Folder of the stages that are caches, on a quick disk of this machine, say; None for the work folder."""
+    sync_to: Path | None = None
+    """Folder where stages and checkpoints are kept as well, and taken from where the work folder lacks them."""

@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 def check(plan: Plan, options: Options, count: int) -> None:
     """Raise :class:`UserError` for what can be known to go wrong in ``count`` processes before anything is loaded."""
     check_sharing(plan, options.accumulate, options.shard, count)
-    if options.cache_dir and (nodes := launched() // int(os.environ.get("LOCAL_WORLD_SIZE", launched()))) > 1:
-        raise UserError(
-            f"--cache-dir {options.cache_dir}: processes on {nodes} machines share the caches of a run, and one "
-            "machine's disk is not the others'. Leave it out: caches then lie in --work-dir, which all machines see."
-        )
+    if (nodes := launched() // int(os.environ.get("LOCAL_WORLD_SIZE", launched()))) > 1:
+        _check_shared(options, nodes)
     from grasp_bench.run.training.trackers import check_trackers
 
     check_trackers(options.trackers)
@@ -39,6 +36,20 @@ def check(plan: Plan, options: Options, count: int) -> None:
         from grasp_bench.run.training.optimizer import eight_bit_adamw
 
         eight_bit_adamw()
+
+
+def _check_shared(options: Options, nodes: int) -> None:
+    """Raise :class:`UserError` where ``nodes`` machines are to share a folder that only one of them sees."""
+    if options.cache_dir:
+        raise UserError(
+            f"--cache-dir {options.cache_dir}: processes on {nodes} machines share the caches of a run, and one "
+            "machine's disk is not the others'. Leave it out: caches then lie in --work-dir, which all machines see."
+        )
+    if options.sync_to:
+        raise UserError(
+            f"--sync-to {options.sync_to}: it is for a --work-dir on the disk of one machine, and there are {nodes}. "
+            "Leave it out, with a --work-dir that all machines see."
+        )
 
 
 def run(plan: Plan, options: Options, progress: Progress) -> tuple[Path, RunRecord]:

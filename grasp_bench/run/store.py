@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, file_digest, move_aside, sync_folder, write_json, writing
 from grasp_bench.processes import ALONE, POLL_SECONDS, Processes
+from grasp_bench.run.mirror import UNFINISHED, Mirror
 
 MANIFEST = "stage.json"
 SETTLED = 2_000_000_000  # nanoseconds; some file systems count time in units of two seconds
@@ -26,13 +27,20 @@ class Store:
     ``say`` is told what a user should know: that another process is waited for, or that a damaged folder was moved
     aside. All ``processes`` of a run must call :meth:`run` for the same stages in the same order. With ``verify`` every
     file of a finished stage is read and its hash compared; otherwise only of files whose size, time of change or inode
-    are not those that were recorded when the stage was finished.
+    are not those that were recorded when the stage was finished. Stages are also kept in the folder ``sync_to``, and
+    taken from there where they are missing.
     """
 
     def __init__(
-        self, root: Path, say: Callable[[str], None], processes: Processes = ALONE, verify: bool = False
+        self,
+        root: Path,
+        say: Callable[[str], None],
+        processes: Processes = ALONE,
+        verify: bool = False,
+        sync_to: Path | None = None,
     ) -> None:
         self.root, self.say, self.processes, self.verify = root, say, processes, verify
+        self.mirror = Mirror(root, sync_to) if sync_to else None
 
     def run(
         self, name: str, inputs: dict[str, JsonValue], build: Callable[[Path], None], together: bool = False
@@ -49,11 +57,12 @@ class Store:
             return final
         with self._lock(final.with_suffix(".lock")) if self.processes.is_first else nullcontext():
             if self.processes.first_says(lambda: self._is_missing(final)):
-                partial = final.with_suffix(".partial")
+                partial = final.with_suffix(UNFINISHED)
                 if together or self.processes.is_first:
                     with writing(partial):
                         partial.mkdir(parents=True, exist_ok=True)
-                    build(partial)
+                    with self._kept_if_interrupted(partial):
+                        build(partial)
                 if together:
                     self.processes.wait()
                 if self.processes.is_first:
@@ -61,6 +70,7 @@ class Store:
                     with writing(final):
                         partial.replace(final)
                         sync_folder(final.parent)
+                    self.keep(final)
                 elif not together:
                     _wait_for(final)
         self.processes.wait()
@@ -68,10 +78,33 @@ class Store:
 
     def is_finished(self, name: str, inputs: dict[str, JsonValue]) -> bool:
         """Return whether the stage is finished and undamaged."""
-        return self.processes.first_says(lambda: _damaged(self.folder(name, inputs), self.verify) == [])
+        return self.processes.first_says(lambda: self._is_sound(self.folder(name, inputs)))
+
+    def keep(self, folder: Path) -> None:
+        """Make the second place's copy of a stage what the stage's folder is now, where there is a second place."""
+        if self.mirror and self.processes.is_first:
+            self.mirror.keep(folder)
+
+    @contextmanager
+    def _kept_if_interrupted(self, partial: Path) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.keep(partial)
+            raise
+
+    def _is_sound(self, final: Path) -> bool:
+        if self.mirror and self.mirror.fetch(final):
+            self.say(f"{final.parent.name}: taken from {self.mirror.copies}")
+        return _damaged(final, self.verify) == []
 
     def _is_missing(self, final: Path) -> bool:
-        """Move a damaged folder of the stage aside, and return whether the stage has to be built."""
+        """Move a damaged folder of the stage aside, and return whether the stage has to be built.
+
+        What was begun of it elsewhere is brought here first.
+        """
+        if self.mirror:
+            self.mirror.fetch(final.with_suffix(UNFINISHED))
         if damaged := _damaged(final, self.verify):
             aside = move_aside(final)
             self.say(f"{damaged[0]} is damaged; its folder was moved to {aside.name}, and the stage is recomputed")

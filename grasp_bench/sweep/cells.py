@@ -191,7 +191,7 @@ def _cell(path: Path, config: SweepConfig, choice: Choice) -> Cell:
 
 
 def _folder(path: Path, config: SweepConfig) -> Path:
-    return config.options.work_dir / "sweep" / path.stem
+    return config.options.kept / "sweep" / path.stem
 
 
 def _arguments(config: SweepConfig, choice: Choice, data_root: Path | None) -> Iterator[str]:

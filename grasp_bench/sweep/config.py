@@ -53,6 +53,8 @@ class Execution(Settings):
     """Where stages, checkpoints and the sweep's logs go"""
     cache_dir: Path | None = None
     """Where caches go that may vanish, such as a node's own disk; the work folder if absent"""
+    sync_to: Path | None = None
+    """Where stages and checkpoints are kept as well, with a work folder that may vanish"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The launcher says which of the GPUs"""
     batch_size: int = Field(default=100, ge=1)
@@ -73,6 +75,11 @@ class Execution(Settings):
     """Compile the transformer for training"""
     data_root: dict[str, Path] = Field(default_factory=dict)
     """Task → folder of its download"""
+
+    @property
+    def kept(self) -> Path:
+        """Where what is not to vanish lies: checkpoints, and the sweep's logs and jobs."""
+        return self.sync_to or self.work_dir
 
 
 class SweepConfig(Settings):

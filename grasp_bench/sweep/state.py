@@ -86,7 +86,7 @@ def current_record(cell: Cell) -> RunRecord | None:
 
 def step_of(cell: Cell, sweep: Sweep) -> int:
     """The training step of the cell's newest checkpoint; all of them once it is trained."""
-    final = Store(sweep.config.options.work_dir, print).folder("train", stage_inputs(cell.plan)["train"])
+    final = Store(sweep.config.options.kept, print).folder("train", stage_inputs(cell.plan)["train"])
     if final.exists():
         return cell.plan.spec.budget.steps
     partial = final.with_suffix(".partial")

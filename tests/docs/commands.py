@@ -23,9 +23,14 @@ class Command:
 
 
 def commands() -> list[Command]:
-    """Every command once. Loops are unrolled, lines that end in a backslash go on, && stands between two."""
+    """Every command once. Loops are unrolled, lines that end in a backslash go on, && stands between two.
+
+    A block that begins with #! is a file, whose test is of its own.
+    """
     found: dict[tuple[str, ...], Command] = {}
     for block in (block for path in pages() for block in blocks(path) if block.language in ("sh", "bash")):
+        if block.text.startswith("#!"):
+            continue
         for line in LOOP.sub(_unrolled, block.text).replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             while words:

@@ -18,7 +18,7 @@ from .pages import ROOT
 PICTURE = ROOT / "docs" / "images" / "packages.svg"
 TABLE = ROOT / "CONTRIBUTING.md"
 RECIPES = ROOT / "docs" / "backbones.md"
-BASE = {"checked", "errors", "io", "processes", "seeds", "version"}
+BASE = {"checked", "errors", "io", "known", "processes", "seeds", "version"}
 """Modules at the bottom, drawn as one."""
 ENTRIES = {"__main__"}
 WIDTH, ROW, BOX = 960, 74, (96, 32)

@@ -159,10 +159,14 @@ def test_site_settings_are_submitits():
     submitit = pytest.importorskip("submitit", reason="needs the extra grasp-bench[slurm]")
     import tomllib
 
+    from grasp_bench.sweep.config import Execution
     from grasp_bench.sweep.slurm import OF_THE_EXECUTOR
 
     known = submitit.AutoExecutor._typed_parameters().keys() | {
         f"slurm_{name}" for name in submitit.SlurmExecutor._valid_parameters()
     }
-    (site,) = [tomllib.loads(block.text) for block in blocks(DOCS / "slurm.md") if block.language == "toml"]
-    assert site["slurm"].keys() <= known | set(OF_THE_EXECUTOR)
+    sites = [tomllib.loads(block.text) for block in blocks(DOCS / "slurm.md") if block.language == "toml"]
+    assert len(sites) == 2
+    for site in sites:
+        assert site["slurm"].keys() <= known | set(OF_THE_EXECUTOR)
+        Execution.model_validate(site.get("options", {}))

@@ -71,7 +71,9 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
         progress.task("train", budget.steps, history.step) as advance,
         routing as leave_tokens_out,
         postponed() as must_end,
-        Checkpoints(folder, processes, options.checkpoint_minutes, must_end) as checkpoints,
+        Checkpoints(
+            folder, processes, options.checkpoint_minutes, must_end, lambda: context.store.keep(folder)
+        ) as checkpoints,
     ):
         meter.start()
         while history.step < budget.steps:
