@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.guidances.cfg import both_where
+from grasp_bench.known import on_host
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,7 @@ class IntervalGuidance(Guidance[IntervalSettings]):
         scale, t = self.config.guidance_scale, step.timesteps
         if scale == 1:
             return model.conditional(latents, t)
-        guided = (t > self.config.lower) & (t <= self.config.upper)  # (B,)
+        level = on_host(t)
+        guided = (level > self.config.lower) & (level <= self.config.upper)  # (B,)
         conditional, unconditional = both_where(model, latents, t, guided)
         return unconditional + scale * (conditional - unconditional)

@@ -9,6 +9,7 @@ from pydantic import Field
 from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.guidances.cfg import BASE_SCALE, BaseScale, base_prediction
+from grasp_bench.known import on_host
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,7 @@ class MinorityGuidance(Guidance[MinoritySettings]):
         return steps * (1 + (self.config.base_scale != 1)) + displaced
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
-        due = step.index % self.config.every == 0 and step.next_timesteps.any()
+        due = step.index % self.config.every == 0 and bool(on_host(step.next_timesteps).any())
         if self.config.guidance_scale == 0 or not due:
             return base_prediction(model, latents, step.timesteps, self.config.base_scale)[1]
         clean, direction = self._ascent(model, latents, step)
