@@ -29,24 +29,35 @@ ALL: list[Any] = []
 
 
 def report_runs(
-    task: Annotated[list[str], typer.Option(metavar="NAME", help="Only this task; may be given again.")] = ALL,
+    task: Annotated[list[str], typer.Option(metavar="NAME", help="Report only this task; may be given again.")] = ALL,
     method: Annotated[
         list[str],
-        typer.Option(metavar="NAME", help="Only this method, this row, or rows like 'grasp+*'; may be given again."),
+        typer.Option(
+            metavar="NAME", help="Report only this method, this row, or rows like 'grasp+*'; may be given again."
+        ),
     ] = ALL,
-    guidance: Annotated[list[str], typer.Option(metavar="NAME", help="Only this guidance; may be given again.")] = ALL,
-    status: Annotated[list[Status], typer.Option(help="Only runs that ended so; may be given again.")] = ALL,
+    guidance: Annotated[
+        list[str], typer.Option(metavar="NAME", help="Report only this guidance; may be given again.")
+    ] = ALL,
+    status: Annotated[
+        list[Status], typer.Option(help="Report only runs that ended in this way; may be given again.")
+    ] = ALL,
     metric: Annotated[
-        list[str], typer.Option(metavar="NAME", help="Only this metric, such as fd; may be given again.")
+        list[str], typer.Option(metavar="NAME", help="Report only this metric, such as fd; may be given again.")
     ] = ALL,
     source: Annotated[
         list[Source],
-        typer.Option(help="Only scores of these images, or of classifiers trained on them; may be given again."),
+        typer.Option(help="Report only scores of these images, or of classifiers trained on them; may be given again."),
     ] = ALL,
-    test_set: Annotated[list[TestSet], typer.Option(help="Only scores on this test set.")] = ALL,
+    test_set: Annotated[
+        list[TestSet], typer.Option(help="Report only scores on this test set; may be given again.")
+    ] = ALL,
     sort: Annotated[
         str | None,
-        typer.Option(metavar="METRIC[:GROUP]", help="Best rows first by this; else by the first metric, in the tail."),
+        typer.Option(
+            metavar="METRIC[:GROUP]",
+            help="Sort rows by this score, best first; by default the first metric in the tail.",
+        ),
     ] = None,
     baseline: Annotated[
         str | None,
@@ -54,15 +65,18 @@ def report_runs(
     ] = None,
     test: Annotated[
         Literal["permutation", "wilcoxon", "t"],
-        typer.Option(help="Test behind tiers and differences, paired over seeds."),
+        typer.Option(help="Paired test over seeds that tiers and differences are found by."),
     ] = "permutation",
     form: Annotated[
         Literal["table", "markdown", "csv", "json", "latex", "parquet"],
-        typer.Option("--format", help="What to print; parquet needs --out."),
+        typer.Option("--format", help="Format of the report; parquet needs --out."),
     ] = "table",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report to this file instead of printing it.")
+    ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the runs as a page to look through instead.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the runs as an HTML page in this folder instead of printing."),
     ] = None,
     update: Annotated[
         Path | None,
@@ -72,7 +86,7 @@ def report_runs(
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="With --update: change nothing, exit with 1 if a table is out of date.")
+        bool, typer.Option("--check", help="With --update: change nothing, and exit with 1 if a table is out of date.")
     ] = False,
     only_missing: Annotated[
         bool,
@@ -80,7 +94,7 @@ def report_runs(
     ] = False,
     results: shared.Results = shared.RESULTS,
 ) -> None:
-    """Print the leaderboard: mean and 95 % interval over seeds, one row per method; head, medium and tail apart."""
+    """Print the leaderboards: one row per method, means with 95 % intervals over seeds, in head, medium and tail."""
     from grasp_bench.results.frame import load_results
     from grasp_bench.results.options import DEFAULTS, Options
 

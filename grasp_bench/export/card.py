@@ -32,7 +32,7 @@ NOTES = (
 def model_card(
     manifest: Manifest, record: RunRecord, chosen: ChosenBackbone, source: str, other_formats: str, picture: bool
 ) -> str:
-    """The card; ``source`` says where the task's data come from, ``other_formats`` how else the weights load."""
+    """Return the card; ``source`` says where the task's data come from, ``other_formats`` how else the weights load."""
     spec = manifest.spec
     trained_on = "" if spec.task.name == record.spec.task.name else f" ({spec.task.name}'s generator)"
     return (
@@ -52,7 +52,7 @@ def model_card(
 
 
 def base_model(chosen: ChosenBackbone, name: str) -> str:
-    """The base model as the hub knows it, or else the backbone's name; never a folder."""
+    """Return the base model as the hub knows it, or else the backbone's name; never a folder."""
     on_hub = REPOSITORY.fullmatch(chosen.source) and not Path(chosen.source).expanduser().exists()
     return chosen.source if on_hub else name
 
@@ -90,7 +90,7 @@ def _class_rows(manifest: Manifest) -> list[list[str]]:
 
 
 def _scores(record: RunRecord) -> str:
-    """A row a metric, a column a group."""
+    """Return a Markdown table with a row per metric and a column per group."""
     pooled = [score for score in record.scores if score.scope == "group"]
     groups = list(dict.fromkeys(score.group for score in pooled))
     rows = []

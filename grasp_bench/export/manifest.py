@@ -1,4 +1,4 @@
-"""What an exported folder says of itself, so that it loads without the run, its task or its data."""
+"""The manifest of an exported folder, with which it loads without the run, its task or its data."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ class Manifest(Part):
     grasp_bench: str
     """Version of the package that trained it."""
     run_id: str
-    """Of the run whose record it was exported from."""
+    """Id of the run that was exported."""
     label: str
-    """Row of the run in its table."""
+    """Label of the run's row in the report."""
     task_label: str
-    """Table of the run."""
+    """Label of the run's task in the report."""
     spec: RunSpec
-    """Of the training: the task is the one that was fine-tuned on, and its classes those below."""
+    """Specification of the training; its task is the one that the weights were fine-tuned on, with ``classes``."""
     classes: list[ClassInfo]
-    """In the order of their indices."""
+    """Classes of the task, in the order of their indices."""
     artifacts: dict[str, JsonValue]
-    """What the method wrote of itself when it was trained, such as its partition."""
+    """File name → what the method wrote there when it was trained, such as its partition."""
     weights: str
     """sha256 of ``weights.safetensors``."""
     private: bool
-    """Whether the data were such that weights trained on them may not be shared."""
+    """Whether the data are private, so that weights trained on them may not be shared."""
 
 
 def manifest_of(plan: Plan, record: RunRecord, weights: Path) -> Manifest:
-    """The manifest of a run whose trained weights are in the train stage's folder."""
+    """Return the manifest of a run; ``weights`` is the file of its train stage."""
     trained_on, summary = plan.trained_on, json.loads((weights.parent / TRAIN_SUMMARY).read_text())
     assert record.weights
     return Manifest(
@@ -61,7 +61,7 @@ def manifest_of(plan: Plan, record: RunRecord, weights: Path) -> Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an exported folder, whose weights are as they were written.
+    """Return the manifest of an exported folder, after comparing the weights with their hash.
 
     Raises :class:`UserError` that names the file and its fault.
     """

@@ -43,7 +43,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
 
     @classmethod
     def assemble(cls, manifest: Manifest, weights: Path, chosen: ChosenBackbone) -> FineTunedPipeline:
-        """The pipeline on the CPU. Raises :class:`UserError` for weights that do not fit the method of the manifest."""
+        """Return the pipeline on the CPU. Raises :class:`UserError` for weights that do not fit the manifest."""
         spec, backbone = manifest.spec, chosen.load()
         backbone.set_classes([info.prompt for info in manifest.classes])
         method: Method[MethodSettings] = restored("methods", spec.method)
@@ -76,7 +76,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         guidance_settings: Mapping[str, Any] | None = None,
         batch_size: int = 100,
     ) -> ImagePipelineOutput:
-        """``num_images`` PIL images of one class; see :meth:`sample` for the arguments."""
+        """Return ``num_images`` PIL images of one class; see :meth:`sample` for the arguments."""
         arrays = self.sample(
             prompt, class_name, num_images, seed, num_inference_steps, guidance, guidance_settings, batch_size
         )
@@ -93,7 +93,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         guidance_settings: Mapping[str, Any] | None = None,
         batch_size: int = 100,
     ) -> torch.Tensor:
-        """uint8 images (num_images, C, H, W) of one class.
+        """Return uint8 images (num_images, C, H, W) of one class.
 
         The class may be left out only where the prompt is that of one class alone, and the prompt where it is the
         class's own: every class has its noise and, with methods that route, its route, so no other prompt says which.
@@ -120,7 +120,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         return torch.cat(images)
 
     def class_index(self, prompt: str | None, class_name: str | None) -> int:
-        """Index of the class that is asked for, by its name or by the prompt that is its own alone.
+        """Return the index of the class that is asked for, by its name or by the prompt that is its own alone.
 
         Raises :class:`UserError` where it is unknown, or where neither says which.
         """
@@ -143,7 +143,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         raise NotImplementedError("copy the folder that `grasp-bench export` wrote, which is what load reads")
 
     def _sampler(self, name: str | None, settings: Mapping[str, Any]) -> Sampler:
-        """The harness's sampler on the device where the transformer is, in the precision of the run."""
+        """Return the harness's sampler on the device where the transformer is, in the precision of the run."""
         precision, device = self.manifest.spec.budget.precision, self.transformer.device
         found = self._guidance(name, settings)
         if type(found).prepare is not Guidance.prepare:
@@ -157,7 +157,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         return sampler
 
     def _guidance(self, name: str | None, settings: Mapping[str, Any]) -> Guidance[Settings]:
-        """The run's guidance, with other settings or another one in its place."""
+        """Return the run's guidance with ``settings``, or another guidance in its place."""
         own = self.manifest.spec.guidance
         if name in (None, own.name) and not settings:
             return restored("guidance", own)  # type: ignore[no-any-return] # a plugin
@@ -181,12 +181,12 @@ class _KnownClasses(Task[TaskSettings]):
 
 
 def load(folder: Path, backbone: str | None = None, device: str = "auto") -> FineTunedPipeline:
-    """What ``grasp-bench export`` wrote; see :func:`grasp_bench.load`."""
+    """Return the pipeline that ``grasp-bench export`` wrote; see :func:`grasp_bench.load`."""
     where, manifest = pick_device(device), read_manifest(folder)
     chosen = choose_same_backbone(manifest.spec.backbone, backbone)
     return FineTunedPipeline.assemble(manifest, folder / WEIGHTS, chosen).to(where)  # type: ignore[no-any-return]
 
 
 def _pixels(image: torch.Tensor) -> Any:
-    """uint8 (C, H, W) → an array as PIL reads it: (H, W) of grey or (H, W, 3)."""
+    """Return a uint8 image (C, H, W) as PIL reads it: (H, W) if it is grey, else (H, W, 3)."""
     return image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()

@@ -21,7 +21,7 @@ CARD = "README.md"
 
 
 def export(plan: Plan, record: RunRecord, weights: Path, beside: Path, to: Path) -> list[Path]:
-    """Write what a run trained to the new folder ``to``; the files there.
+    """Write what a run trained to the new folder ``to``, and return the files there.
 
     ``weights`` is the file in the work folder; the picture of samples is taken from ``beside``, the record's folder,
     where it is there. A run on another task's generator exports that generator. Raises :class:`UserError` where ``to``
@@ -51,7 +51,7 @@ def check_free(to: Path) -> None:
 
 @contextmanager
 def _folder_written_whole(path: Path) -> Iterator[Path]:
-    """A folder to write to that becomes ``path`` when the block ends well, and leaves nothing otherwise."""
+    """Yield a folder that becomes ``path`` when the block ends well, and is removed otherwise."""
     temporary = path.absolute().with_name(f".{path.absolute().name}.{os.getpid()}.tmp")
     try:
         with writing(path):

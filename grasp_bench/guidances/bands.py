@@ -21,7 +21,8 @@ class BandSettings(Settings):
     low_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
     """w of classifier-free guidance for what is left of a latent at half its resolution"""
     high_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=3.0, ge=0, le=100)
-    """w for the rest; where both are 1, the prediction is the conditional one (one NFE per step)"""
+    """w of classifier-free guidance for the rest of a latent; if both scales are 1, the prediction is the conditional
+    one (one NFE per step)"""
 
 
 class FrequencyAwareGuidance(Guidance[BandSettings]):

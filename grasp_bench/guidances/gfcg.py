@@ -25,7 +25,7 @@ class GfcgSettings(ClassifierSettings):
     max_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=3.0, ge=1, le=100)
     """Scale where the classifier is sure of another class; 1: no reference class (one NFE per step less)"""
     from_timestep: float = Field(default=0.8, ge=0, le=1)
-    """Noise share t below which it acts; above it the estimated image is too blurred to classify"""
+    """Noise share t below which guidance acts; above it the estimated image is too blurred to classify"""
     base_scale: BaseScale = 1.0
 
     added: ClassVar[frozenset[str]] = BASE_SCALE

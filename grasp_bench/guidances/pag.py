@@ -26,7 +26,7 @@ class PerturbedSettings(Settings):
     guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
     """w of classifier-free guidance, u + w (c - u); 1: none (one NFE per step less)"""
     pag_scale: Annotated[float, Tuned(0.3, 6, log=True)] = Field(default=3.0, ge=0, le=100)
-    """s in s (c - p), which is added to it, p being perturbed; 0: none (one NFE per step less)"""
+    """s in s (c - p), added to the guided prediction; p is the perturbed one. 0: none (one NFE per step less)"""
     layers: str = ""
     """Names of the transformer's blocks, all of whose attentions of image tokens are perturbed, such as
     transformer_blocks.1, or of single attention layers, such as transformer_blocks.1.attn, separated by commas; empty:

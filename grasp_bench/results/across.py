@@ -28,7 +28,7 @@ class MethodAcross:
 
     label: str
     mean_rank: float
-    """1 is best."""
+    """Mean of its ranks over the tasks; 1 is best."""
     aggregate: Aggregate | None
     """Interquartile mean of its normalised scores; the interval resamples seeds within each task."""
 
@@ -42,7 +42,7 @@ class Across:
     direction: Literal["lower", "higher"]
     tasks: tuple[str, ...]
     methods: tuple[MethodAcross, ...] = ()
-    """By mean rank."""
+    """Methods, sorted by mean rank."""
     chi2: float = 0.0
     """Friedman's statistic."""
     p: float = 1.0
@@ -50,7 +50,7 @@ class Across:
     """Iman and Davenport's F; None where it is infinite because all tasks rank alike."""
     f_p: float = 1.0
     critical_difference: float = 0.0
-    """Nemenyi's, at 0.05."""
+    """Nemenyi's critical difference at 0.05."""
     cliques: tuple[tuple[str, ...], ...] = ()
     """Groups of methods whose mean ranks lie less than the critical difference apart."""
     normalised: str = ""
@@ -93,7 +93,7 @@ def across_tasks(boards: Sequence[Leaderboard], sort: str | None) -> Across | No
 
 
 def _ranked(unranked: Across, methods: Sequence[str], tables: Sequence[tuple[Leaderboard, pd.DataFrame]]) -> Across:
-    """Ranks and aggregates of ``methods`` from each task's leaderboard and its cells by method."""
+    """Return the ranks and aggregates of ``methods`` from each task's leaderboard and its cells by method."""
     from grasp_bench.stats import cliques, critical_difference, friedman, stratified_bootstrap
 
     found = friedman({each: [cells["mean"][each] for _, cells in tables] for each in methods}, unranked.direction)
@@ -121,7 +121,7 @@ def _ranked(unranked: Across, methods: Sequence[str], tables: Sequence[tuple[Lea
 def _normalised(
     tables: Sequence[tuple[Leaderboard, pd.DataFrame]], methods: Sequence[str], direction: str
 ) -> tuple[list[dict[str, np.ndarray]], str]:
-    """For each task, method → its runs on one scale, where that can be, and how."""
+    """Return, for each task, method → its runs on one scale, where there is one, and which scale it is in words."""
     runs: list[dict[str, np.ndarray]] = []
     references: list[float] = []
     for board, cells in tables:

@@ -25,7 +25,7 @@ MARGIN = 12
 
 
 def cd_diagram_svg(mean_ranks: Mapping[str, float], cd: float) -> str:
-    """Mean ranks on a line, the best at the right, and a bar over each group that lies within ``cd``.
+    """Return mean ranks on a line, the best at the right, with a bar over each group that lies within ``cd``.
 
     An <svg> element that needs nothing else: it takes the colour of the text around it, its names are escaped, and its
     description says in words what it shows. Raises ValueError for fewer than two methods, a rank outside [1, their
@@ -58,14 +58,14 @@ def cd_diagram_svg(mean_ranks: Mapping[str, float], cd: float) -> str:
 
 
 def _ruler(left: float, cd: float, unit: float) -> list[str]:
-    """How long the critical difference is, above the axis."""
+    """Return a ruler above the axis, as long as the critical difference."""
     right, y = left + cd * unit, 24
     ends = [_line(end, y - 4, end, y + 4) for end in (left, right)]
     return [_line(left, y, right, y), *ends, _text((left + right) / 2, y - 8, f"CD = {cd:.2f}", "middle")]
 
 
 def _axis(left: float, count: int, unit: float) -> list[str]:
-    """Ranks from ``count`` at the left to 1 at the right."""
+    """Return the axis of ranks, from ``count`` at the left to 1 at the right."""
     parts = [_line(left, AXIS_Y, left + (count - 1) * unit, AXIS_Y)]
     for rank in range(1, count + 1):
         tick = left + (count - rank) * unit
@@ -74,7 +74,7 @@ def _axis(left: float, count: int, unit: float) -> list[str]:
 
 
 def _label(text: str, x: float, y: float, end: float, anchor: str) -> list[str]:
-    """A line from the axis down to the row and out to the method's name at ``end``."""
+    """Return a line from the axis down to the row and out to the method's name at ``end``."""
     gap = 6 if anchor == "start" else -6
     path = f'<path d="M{x:.1f} {AXIS_Y}V{y:.1f}H{end:.1f}"/>'
     return [path, _text(end + gap, y + 4.5, text, anchor)]
@@ -115,5 +115,5 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """``text`` for XML, which cannot hold control characters and lone surrogates even when they are escaped."""
+    """Return ``text`` for XML, which cannot hold control characters and lone surrogates even when they are escaped."""
     return escape(UNPRINTABLE.sub("\ufffd", text))

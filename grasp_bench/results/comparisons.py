@@ -65,7 +65,7 @@ def _can_separate(comparisons: int, seeds: int, test: Test) -> bool:
 
 
 def _compared_by_column(columns: np.ndarray, scores: pd.DataFrame) -> list[tuple[int, int]]:
-    """What :func:`_compared` says of each column, by the number of every score's column (scores,)."""
+    """Return what :func:`_compared` finds in each column; ``columns`` (scores,) numbers the column of each score."""
     import pandas as pd
 
     if not len(scores):
@@ -79,7 +79,10 @@ def _compared_by_column(columns: np.ndarray, scores: pd.DataFrame) -> list[tuple
 
 
 def _compared(there: np.ndarray) -> tuple[int, int]:
-    """How many pairs of methods share enough seeds, and the most that any pair shares, by (methods, seeds) booleans."""
+    """Return how many pairs of methods share enough seeds, and the most that a pair shares.
+
+    ``there`` (methods, seeds) says which method has which seed.
+    """
     from grasp_bench.stats.tiers import FEWEST_SEEDS
 
     kinds, counts = np.unique(there, axis=0, return_counts=True)
@@ -90,7 +93,7 @@ def _compared(there: np.ndarray) -> tuple[int, int]:
 
 
 def _why_not(compared: Sequence[tuple[int, int]], test: Test) -> str:
-    """What the column that comes nearest to telling methods apart lacks."""
+    """Return what the column that comes nearest to telling methods apart lacks."""
     from grasp_bench.stats import least_p
 
     tested = [each for each in compared if each[0]]
@@ -137,7 +140,7 @@ def differences(boards: Sequence[Leaderboard], baseline: str, test: Test) -> lis
 
 
 def _row_of(board: Leaderboard, name: str) -> str | None:
-    """The label of the row that ``name``, a label or a method, means; None where there is no such row."""
+    """Return the label of the row that ``name``, a label or a method, means; None where there is no such row."""
     rows = board.costs
     if name in set(rows["label"]):
         return name
@@ -148,7 +151,7 @@ def _row_of(board: Leaderboard, name: str) -> str | None:
 
 
 def _differences(board: Leaderboard, row: str | None, asked: str, test: Test) -> Differences:
-    """The comparisons in the order of the cells.
+    """Return the comparisons in the order of the cells.
 
     Classifiers trained on real images are the same for all methods: comparing them would only dilute the correction.
     """

@@ -23,11 +23,11 @@ class Aggregate:
     high: float
     resamples: int
     unit: str = "run within task"
-    """What is resampled."""
+    """Unit that is resampled."""
 
 
 def interquartile_mean(values: ArrayLike) -> float:
-    """Mean of the middle half of ``values`` (any shape): a quarter of them, rounded down, is cut from either end.
+    """Return the mean of the middle half of ``values`` (any shape): a quarter, rounded down, is cut from either end.
 
     Raises ValueError for no values, NaN and infinity.
     """
@@ -42,7 +42,7 @@ def stratified_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Aggregate:
-    """``statistic`` over ``scores``, one array of runs a task, with the percentile interval over resampled runs.
+    """Return ``statistic`` of ``scores``, an array of runs per task, with its percentile interval over resampled runs.
 
     The unit is the run: each resample draws as many runs of every task as it has, with replacement, and ``statistic``
     gets those of all tasks as one array, so tasks count by their runs. The tasks stay: the interval says nothing of

@@ -26,11 +26,11 @@ class SeedInterval:
     low: float | None
     high: float | None
     n: int
-    """Seeds."""
+    """Number of seeds."""
 
 
 def mean_interval(values: Sequence[float]) -> SeedInterval:
-    """Mean and Student's t interval at 95 % of one value a seed: x̄ ± t(0.975, n − 1) s/√n.
+    """Return the mean and Student's t interval at 95 % of one value per seed: x̄ ± t(0.975, n − 1) s/√n.
 
     One seed gives a provisional value and two give no useful spread (t is 12.7): neither gets an interval.
     Raises ValueError for no values, NaN and infinity.
@@ -46,7 +46,7 @@ def mean_interval(values: Sequence[float]) -> SeedInterval:
 
 
 def half_width(deviation: ArrayLike, n: ArrayLike) -> np.ndarray:
-    """Half of Student's t interval at 95 %, t(0.975, n − 1) s/√n, of standard deviations s (…,) over n values (…,).
+    """Return half of Student's 95 % interval, t(0.975, n − 1) s/√n, for standard deviations s (…,) of n values (…,).
 
     NaN below three values, which give no useful interval.
     """
@@ -62,14 +62,14 @@ class PairedDifference:
 
     mean: float
     low: float | None
-    """Lower end of the 95 % interval (Student's t over pairs); none below three pairs."""
+    """Lower end of the 95 % interval (Student's t over pairs); None below three pairs."""
     high: float | None
     n: int
-    """Pairs."""
+    """Number of pairs."""
     p: float | None
-    """Two-sided; none below two pairs."""
+    """Two-sided p-value; None below two pairs."""
     smallest_p: float | None
-    """The least p that so many pairs can give with this test, whatever they hold: 2/2ⁿ for sign flips, 0 for t."""
+    """Smallest p that so many pairs can give with this test, whatever their values: 2/2ⁿ for sign flips, 0 for t."""
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], test: Test = "permutation") -> PairedDifference:
@@ -105,14 +105,14 @@ def paired_difference(a: Sequence[float], b: Sequence[float], test: Test = "perm
 
 
 def least_p(pairs: int, test: Test) -> float:
-    """The least p that so many pairs can give with ``test``, whatever they hold."""
+    """Return the smallest p that so many pairs can give with ``test``, whatever their values."""
     if test == "t":
         return 0.0
     return 2.0 / 2**pairs if pairs <= EXACT_PAIRS else 1.0 / (1 + SAMPLED_FLIPS)
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, float]:
-    """a − b (n,), with those that are only rounding as zero, and how large rounding may be."""
+    """Return a − b (n,), with zeros for differences within rounding, and how large rounding may be."""
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if left.ndim != 1 or left.shape != right.shape or not len(left):
         raise ValueError(f"expected one value a pair on either side, got shapes {left.shape} and {right.shape}")
@@ -125,7 +125,7 @@ def _differences(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, fl
 
 
 def _sign_flips(values: np.ndarray, tolerance: float) -> float:
-    """Two-sided p of the sum of ``values`` (n,) among its sums under flipped signs."""
+    """Return the two-sided p of the sum of ``values`` (n,) among its sums under flipped signs."""
     found = abs(values.sum()) - tolerance
     if len(values) > EXACT_PAIRS:
         stream, drawn = rng("sign-flips"), np.zeros(SAMPLED_FLIPS)
@@ -148,7 +148,7 @@ def _student(differences: np.ndarray, rounding: float) -> float:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted p-values, in the order of ``p_values``: below α where the step-down procedure rejects at α.
+    """Return adjusted p-values in the order of ``p_values``: below α where the step-down procedure rejects at α.
 
     With m p-values sorted upwards, the i-th becomes the largest of min(1, (m − j + 1) p_j) over j ≤ i (Holm, A simple
     sequentially rejective multiple test procedure, 1979). The chance of any false rejection is at most α, however the

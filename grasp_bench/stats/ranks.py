@@ -26,9 +26,9 @@ class Friedman:
     """Iman and Davenport's F, which is less conservative; infinite where every task ranks the methods alike."""
     f_p: float
     mean_ranks: dict[str, float]
-    """1 is best; ties share the mean of their ranks. In the order of the scores."""
+    """Method → mean rank, in the order of the scores; 1 is best, and ties share the mean of their ranks."""
     n: int
-    """Tasks."""
+    """Number of tasks."""
 
 
 def friedman(scores: Mapping[str, Sequence[float]], direction: Literal["lower", "higher"]) -> Friedman:
@@ -71,7 +71,7 @@ def friedman(scores: Mapping[str, Sequence[float]], direction: Literal["lower", 
 
 
 def critical_difference(methods: int, tasks: int, alpha: float = 0.05) -> float:
-    """Nemenyi's critical difference: mean ranks that lie at least so far apart differ at ``alpha``, over all pairs.
+    """Return Nemenyi's critical difference: mean ranks at least so far apart differ at ``alpha``, over all pairs.
 
     q √(k(k + 1)/(6n)) for k methods and n tasks, where q is the studentized range at infinite degrees of freedom over
     √2 (Demšar, section 3.2.2). Raises ValueError for fewer than two methods or tasks and for alpha outside (0, 1).
@@ -86,7 +86,7 @@ def critical_difference(methods: int, tasks: int, alpha: float = 0.05) -> float:
 
 
 def cliques(mean_ranks: Mapping[str, float], cd: float) -> list[tuple[str, ...]]:
-    """The largest groups of two and more methods whose mean ranks lie less than ``cd`` apart, best first.
+    """Return the largest groups of two and more methods whose mean ranks lie less than ``cd`` apart, best first.
 
     Groups may overlap: a method that differs from neither of two that differ from each other is in both. A method
     without a group differs from all others. Raises ValueError for a rank that is not finite and a ``cd`` that is not
@@ -106,7 +106,7 @@ def cliques(mean_ranks: Mapping[str, float], cd: float) -> list[tuple[str, ...]]
 
 
 def average_ranks(values: np.ndarray, tolerance: float) -> np.ndarray:
-    """Ranks of ``values`` (n,), 1 for the smallest; neighbours within ``tolerance`` share the mean of theirs."""
+    """Return the ranks of ``values`` (n,), 1 for the smallest; neighbours within ``tolerance`` share their mean."""
     order = np.argsort(values, kind="stable")
     tied = np.cumsum(np.diff(values[order], prepend=-np.inf) > tolerance) - 1
     sizes = np.bincount(tied)
@@ -116,7 +116,7 @@ def average_ranks(values: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def _iman_davenport(agreement: float, ranks: np.ndarray) -> tuple[float, float]:
-    """F and its p from Kendall's W and the ``ranks`` (n, k)."""
+    """Return F and its p from Kendall's W and the ``ranks`` (n, k)."""
     n, k = ranks.shape
     if 1 - agreement <= ROUNDING:
         ties = [math.factorial(count) for count in np.unique(ranks[0], return_counts=True)[1].tolist()]
@@ -128,7 +128,7 @@ def _iman_davenport(agreement: float, ranks: np.ndarray) -> tuple[float, float]:
 
 
 def sign(direction: str) -> int:
-    """1 where lower scores are better, −1 where higher ones are. Raises ValueError for an unknown direction."""
+    """Return 1 where lower scores are better, −1 where higher ones are. Raises ValueError for an unknown direction."""
     if direction not in ("lower", "higher"):
         raise ValueError(f"direction: expected lower or higher, got {direction!r}")
     return 1 if direction == "lower" else -1

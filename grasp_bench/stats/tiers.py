@@ -1,4 +1,4 @@
-"""Methods that the seeds at hand cannot tell apart share a tier."""
+"""Tiers: methods that the seeds at hand cannot tell apart share one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grasp_bench.stats.paired import PairedDifference, Test, holm, paired_differ
 from grasp_bench.stats.ranks import check_alpha, sign
 
 FEWEST_SEEDS = 3
-"""Fewer shared seeds separate nothing: the rules of the benchmark ask for three."""
+"""Smallest number of shared seeds that can separate two methods; the rules of the benchmark ask for three."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Tiers:
     tier: dict[str, int]
     """Method → tier, from 1."""
     comparisons: dict[tuple[str, str], PairedDifference]
-    """(better mean, worse mean) → the first minus the second, for every pair that shares a seed."""
+    """(method of better mean, method of worse mean) → the first minus the second, for every pair that shares a seed."""
     adjusted: dict[tuple[str, str], float | None]
-    """Pair of methods → p after Holm's correction; none below three shared seeds."""
+    """Pair of methods → p after Holm's correction; None below three shared seeds."""
     can_separate: bool
-    """Whether so many seeds and pairs could give any corrected p below alpha; if not, one tier says nothing."""
+    """Whether so many seeds and pairs could give any corrected p below alpha; if not, sharing a tier says nothing."""
 
 
 def tiers(

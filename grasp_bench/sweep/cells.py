@@ -1,4 +1,4 @@
-"""From a sweep's file to its cells: one run each, checked before any of them is started."""
+"""From a sweep's file to its cells: one run per cell, and all are checked before any is started."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ class Cell:
 
     plan: Plan
     arguments: tuple[str, ...]
-    """What follows `grasp-bench` on the command line that makes it."""
+    """Words that follow `grasp-bench` on the command line of the run."""
     record: Path
     log: Path
-    """What the command prints."""
+    """File with what the command prints."""
 
     @property
     def name(self) -> str:
-        """As tables call it; no two cells of a sweep share one."""
+        """Name of the cell in tables; no two cells of a sweep have the same."""
         return self.plan.title
 
     @cached_property
     def training(self) -> str:
-        """Key of the training stage: cells that differ in guidance alone share it."""
+        """Key of the training stage; cells that differ only in guidance have the same."""
         return stage_keys(self.plan)["train"]
 
 
@@ -70,17 +70,17 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """The file's, without its ending."""
+        """Name of the sweep: that of its file, without the ending."""
         return self.path.stem
 
     @property
     def folder(self) -> Path:
-        """Where the sweep keeps its logs."""
+        """Folder of the sweep's logs."""
         return _folder(self.path, self.config)
 
 
 def read_sweep(path: Path) -> Sweep:
-    """The cells of the sweep that a TOML file describes, by task, seed, backbone, method and guidance.
+    """Return the cells of the sweep that a TOML file describes, by task, seed, backbone, method and guidance.
 
     The first seed of every method comes before the second of any, so a sweep that is stopped early has compared them
     all. Raises :class:`UserError` that names the file and every cell that cannot be run.
@@ -102,13 +102,13 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def read_choices(path: Path) -> tuple[SweepConfig, list[Choice]]:
-    """The file of a sweep and the points of its grid, of which none is looked at yet."""
+    """Return the file of a sweep and the points of its grid, none of which is checked yet."""
     config = read_config(path)
     return config, _without(path, config.exclude, list(_choices(config)))
 
 
 def by_training(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """The cells in groups that share a training, in the order of each group's first."""
+    """Return the cells in groups that share a training, in the order of each group's first."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.training, []).append(cell)
@@ -138,7 +138,7 @@ def _points(grid: Grid) -> Iterator[tuple[str, ...]]:
 
 
 def _without(path: Path, excludes: list[Exclude], choices: list[Choice]) -> list[Choice]:
-    """The choices that no exclusion matches; one that matches nothing is a mistake."""
+    """Return the choices that no exclusion matches. Raises :class:`UserError` for an exclusion that matches nothing."""
     left = choices
     for number, exclude in enumerate(excludes, 1):
         matched = {choice for choice in choices if _matches(exclude, choice)}
@@ -219,7 +219,7 @@ def _arguments(config: SweepConfig, choice: Choice, data_root: Path | None) -> I
 
 
 def _check_distinct(path: Path, cells: list[Cell], choices: list[Choice]) -> None:
-    """Two cells of one record would overwrite each other."""
+    """Raise :class:`UserError` for two cells with the same record, which would overwrite each other."""
     first: dict[Path, Choice] = {}
     for cell, choice in zip(cells, choices, strict=True):
         if cell.record in first:

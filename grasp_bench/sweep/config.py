@@ -1,4 +1,4 @@
-"""The file that describes a sweep: which methods on which tasks, with which settings, and how to carry it out."""
+"""The file that describes a sweep: its methods, tasks and settings, and how it is carried out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grasp_bench.errors import UserError, did_you_mean
 
 
 def _values(found: Any) -> list[str]:
-    """A value or a list of values, as ``NAME=VALUE`` spells them on the command line."""
+    """Return a value or a list of values as strings, as the command line has them in ``NAME=VALUE``."""
     values = found if isinstance(found, list) else [found]
     if not values or not all(isinstance(value, str | int | float) for value in values):
         raise ValueError("expected a string, number or truth value, or a list of them with at least one")
@@ -32,7 +32,7 @@ Grid = dict[str, Values]
 
 
 class Exclude(Settings):
-    """Cells to leave out: those that match every key given."""
+    """Cells that are left out: those that match every key that is given."""
 
     method: Values | None = None
     task: Values | None = None
@@ -48,37 +48,37 @@ class Execution(Settings):
     """How every cell is carried out: the options of `grasp-bench run` that change no score."""
 
     results: Path = Path("results")
-    """Where records go"""
+    """Folder of the records"""
     work_dir: Path = Path(".grasp-bench")
-    """Where stages, checkpoints and the sweep's logs go"""
+    """Folder of stages, checkpoints and the sweep's logs"""
     cache_dir: Path | None = None
-    """Where caches go that may vanish, such as a node's own disk; the work folder if absent"""
+    """Folder of caches that may vanish, such as one on a node's own disk; the work folder if absent"""
     sync_to: Path | None = None
-    """Where stages and checkpoints are kept as well, with a work folder that may vanish"""
+    """Folder of copies of stages and checkpoints, for a work folder that may vanish"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """The launcher says which of the GPUs"""
+    """Device of every run; which of several GPUs is up to the launcher"""
     batch_size: int = Field(default=100, ge=1)
-    """Images generated at a time"""
+    """Number of images that are generated at a time"""
     log_every: int = Field(default=50, ge=1)
-    """Steps between log rows"""
+    """Training steps between two rows of the log"""
     checkpoint_minutes: float = Field(default=10, ge=0)
-    """Minutes between checkpoints; 0: one with every log row"""
+    """Minutes between checkpoints; with 0, every row of the log comes with one"""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
-    """Trade training time for memory; auto: where a step does not fit on a GPU otherwise"""
+    """Whether training takes longer and needs less memory; auto: where a step does not fit on the GPU otherwise"""
     accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Parts in which a training step's batch is worked on; auto: as few as fit on a GPU"""
+    """Number of parts in which the batch of a training step is processed; auto: the fewest that fit on the GPU"""
     processes: Annotated[int, Field(ge=1)] | None = None
-    """Processes that share each cell, one GPU each; a job of a cluster must have as many"""
+    """Number of processes that share each cell, with one GPU each; a job of a cluster must have as many"""
     shard: bool = False
-    """Shard the pretrained weights over the processes"""
+    """Whether the pretrained weights are sharded over the processes"""
     compile: bool = False
-    """Compile the transformer for training"""
+    """Whether the transformer is compiled for training"""
     data_root: dict[str, Path] = Field(default_factory=dict)
     """Task → folder of its download"""
 
     @property
     def kept(self) -> Path:
-        """Where what is not to vanish lies: checkpoints, and the sweep's logs and jobs."""
+        """Folder of what must not vanish: checkpoints, and the sweep's logs and jobs."""
         return self.sync_to or self.work_dir
 
 
@@ -87,30 +87,30 @@ class SweepConfig(Settings):
 
     methods: Values
     tasks: Values
-    """Names, or TOML files that describe one"""
+    """Names of tasks, or TOML files that describe one"""
     seeds: Values
     guidances: Values | None = None
-    """Each task's default if absent"""
+    """Names of guidances; each task's default if absent"""
     backbones: Values | None = None
-    """Each task's default if absent"""
+    """Names of backbones; each task's default if absent"""
     resolution: int | None = Field(default=None, ge=1)
-    """Pixels a side of images, as `run --resolution`; the task's or the backbone's own if absent"""
+    """Pixels a side of the images, as `run --resolution` takes it; the task's or the backbone's own if absent"""
     budget: str = STANDARD
-    """As `run --budget`: a name, or a TOML file"""
+    """Name of a budget, or a TOML file that describes one, as `run --budget` takes it"""
     evaluations: Values = Field(default_factory=list)
-    """Network evaluations that an image gets at most, as `run --evaluations`; several make a table of each"""
+    """Most network evaluations per image, as `run --evaluations` takes them; each value makes a table of its own"""
     tuned: bool = False
-    """Settings that `grasp-bench tune` found, as `run --tuned`"""
+    """Whether methods have the settings that `grasp-bench tune` found, as with `run --tuned`"""
     set: dict[str, Grid] = Field(default_factory=dict)
-    """Method → its settings"""
+    """Method → its settings, each with one value or several"""
     task_set: dict[str, Grid] = Field(default_factory=dict)
-    """Task → its settings"""
+    """Task → its settings, each with one value or several"""
     guidance_set: dict[str, Grid] = Field(default_factory=dict)
-    """Guidance → its settings"""
+    """Guidance → its settings, each with one value or several"""
     exclude: list[Exclude] = Field(default_factory=list)
     options: Execution = Execution()
     slurm: dict[str, Any] = Field(default_factory=dict)
-    """Handed to submitit's AutoExecutor as it is, such as timeout_min or slurm_partition"""
+    """Parameters of submitit's AutoExecutor, such as timeout_min and slurm_partition"""
 
 
 def read_config(path: Path) -> SweepConfig:
@@ -143,7 +143,7 @@ def _check_seeds(path: Path, config: SweepConfig) -> None:
 
 
 def _check_owners(path: Path, key: str, owners: Collection[str], known: list[str]) -> None:
-    """Settings of what the sweep does not name would be passed over without a word."""
+    """Raise :class:`UserError` for settings of what the sweep does not name, which would have no effect."""
     plural = {"set": "methods", "guidance_set": "guidances"}.get(key, "tasks")
     for owner in owners:
         if owner not in known:
@@ -166,6 +166,6 @@ def _problem(error: ErrorDetails) -> str:
 
 
 def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
-    """The model that an unknown key was given to."""
+    """Return the model that an unknown key was given to."""
     nested: dict[int | str, type[BaseModel]] = {"options": Execution, "exclude": Exclude}
     return nested[location[0]] if len(location) > 1 else SweepConfig

@@ -1,4 +1,4 @@
-"""Cells as processes of this machine, a slot each."""
+"""Cells as processes of this machine, each in a slot of its own."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from grasp_bench.sweep.table import clock, sweep_table
 
 POLL_SECONDS = 0.2
 PATIENCE = 60.0
-"""Seconds that a cell has to stop after it was interrupted."""
+"""Seconds that an interrupted cell has before it is killed."""
 
 Slot = dict[str, str]
-"""The environment variables of whatever runs in it."""
+"""Environment variables of the cell that runs in the slot."""
 
 
 def make_slots(parallel: int | None, device: str, processes: int = 1) -> list[Slot]:
-    """As many slots as asked, or as the GPUs are enough for, or one: each with its share of the cores and GPUs.
+    """Return ``parallel`` slots, or as many as there are GPUs for, or one; each has its share of the cores and GPUs.
 
     A slot has a GPU for each of a cell's ``processes``. Raises :class:`UserError` where there are GPUs, and fewer.
     """
@@ -78,7 +78,7 @@ def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], progre
 
 @contextmanager
 def counted_signals() -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and SIGHUP go into a list, so that none of them comes between two lines that belong together.
+    """Put Ctrl-C, SIGTERM and SIGHUP into a list, so that none of them comes between two lines that belong together.
 
     A SIGHUP that is ignored already (nohup) stays so.
     """
@@ -107,7 +107,7 @@ class _Running:
 
 
 class _Board:
-    """Tells the user of what runs: a line an event, and on a terminal a live table below them."""
+    """Tells the user what runs: one line per event and, on a terminal, a live table below them."""
 
     def __init__(self, sweep: Sweep, total: int, progress: Progress) -> None:
         self.sweep, self.total, self.progress = sweep, total, progress
@@ -126,7 +126,7 @@ class _Board:
         self.progress.say(message)
 
     def collect(self, interrupted: bool = False) -> list[_Running]:
-        """The cells whose process has ended since the last call."""
+        """Return the cells whose process has ended since the last call."""
         over = [each for each in self.running if each.process.poll() is not None]
         for each in over:
             self.running.remove(each)
@@ -149,7 +149,7 @@ class _Board:
 
 
 def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -157,13 +157,13 @@ def _gpus() -> list[str]:
 
 
 def _next(waiting: Sequence[Cell], running: Sequence[_Running]) -> Cell | None:
-    """The first cell whose training no running cell is at: it would only wait for it, and hold a slot."""
+    """Return the first cell whose training no running cell carries out, since it would only wait in its slot."""
     busy = {each.cell.training for each in running}
     return next((cell for cell in waiting if cell.training not in busy), None)
 
 
 def _outcome(ended: _Running, interrupted: bool) -> State:
-    """What became of a cell: its record tells, unless the process ended without writing one."""
+    """Return how a cell ended, by its record unless the process ended without writing one."""
     code, cell = ended.process.returncode, ended.cell
     found = recorded(cell)
     if interrupted and found.status not in DONE:
@@ -175,7 +175,7 @@ def _outcome(ended: _Running, interrupted: bool) -> State:
 
 
 def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
-    """Interrupt what runs and wait for it; whatever takes too long, or at the user's second Ctrl-C, is killed."""
+    """Interrupt what runs and wait for it; what takes too long is killed, as is everything at a second Ctrl-C."""
     for each in running:
         send(each.process, signal.SIGINT)
     asked, deadline = len(received), time.monotonic() + PATIENCE

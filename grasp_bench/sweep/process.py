@@ -14,7 +14,7 @@ from pathlib import Path
 from grasp_bench.io import writing
 
 COMMAND = (sys.executable, "-P", "-m", "grasp_bench")
-"""`grasp-bench` of this very installation; like it, and unlike a plain -m, it imports nothing from where it is run."""
+"""Command of `grasp-bench` of this installation; with -P, it imports nothing from the folder where it is run."""
 
 
 def start(
@@ -46,7 +46,7 @@ def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 def is_running(log: Path) -> bool:
-    """Whether a process writes to ``log``."""
+    """Return whether a process writes to ``log``."""
     try:
         with log.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -58,7 +58,7 @@ def is_running(log: Path) -> bool:
 
 
 def last_line(log: Path) -> str:
-    """What a process said last; empty where it said nothing."""
+    """Return the last line that a process printed; empty if there is none."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 JOBS = "jobs.json"
 SIGNAL_DELAY = 90
-"""Seconds before its end that a job is told, unless the user's file says otherwise; submitit's own default."""
+"""Seconds between a job's signal and its end, unless the user's file says otherwise; submitit's own default."""
 OF_THE_EXECUTOR = ("slurm_max_num_timeout", "slurm_max_pickle_size_gb", "slurm_python")
-"""Settings that submitit takes when the executor is made; all others go to its `update_parameters`."""
+"""Parameters that submitit takes when the executor is made; all others go to its `update_parameters`."""
 POLL_SECONDS = 0.2
 
 
@@ -44,13 +44,13 @@ class Runs:
     """
 
     cells: list[tuple[tuple[str, ...], Path]]
-    """Arguments and log of each run that is left."""
+    """Arguments and log of each run that is still to do."""
     folder: Path
-    """Where the commands run."""
+    """Folder in which the commands run."""
     patience: float
     """Seconds that a run has to end after it was asked to."""
     failed: list[str] = field(default_factory=list)
-    """Logs of those that failed."""
+    """Logs of the runs that failed."""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def __call__(self) -> None:
@@ -126,7 +126,7 @@ def submit(sweep: Sweep, cells: Sequence[Cell], parallel: int | None) -> dict[st
 
 
 def find_jobs(sweep: Sweep) -> dict[str, Job]:
-    """The jobs of the sweep's cells, by the cells' names; SLURM is asked only where a cell with a job is unfinished.
+    """Return cell's name → its job; SLURM is asked only where a cell with a job is unfinished.
 
     Raises :class:`UserError` where it cannot be asked.
     """
@@ -154,7 +154,7 @@ def _remembered(sweep: Sweep) -> dict[str, str]:
 
 
 def _queue(remembered: Path) -> dict[str, Job]:
-    """The user's jobs that wait or run, by their ids."""
+    """Return the user's jobs that wait or run, by their ids."""
     if not shutil.which("squeue"):
         raise UserError(
             f"{remembered}: this sweep has jobs on a SLURM cluster, and there is no squeue here to ask for them. Give "
@@ -173,7 +173,7 @@ def _queue(remembered: Path) -> dict[str, Job]:
 
 
 def _seconds(elapsed: str) -> int | None:
-    """Seconds of squeue's [[days-]hours:]minutes:seconds; None where it says something else."""
+    """Return the seconds of squeue's [[days-]hours:]minutes:seconds; None for any other text."""
     match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", elapsed)
     if not match:
         return None
@@ -182,7 +182,7 @@ def _seconds(elapsed: str) -> int | None:
 
 
 def _ended(process: int) -> bool:
-    """Whether a child has ended, asked without Popen, whose lock may be held by what the handler has interrupted."""
+    """Return whether a child has ended, without Popen, whose lock may be held by what the handler has interrupted."""
     try:
         return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

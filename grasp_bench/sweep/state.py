@@ -1,4 +1,4 @@
-"""How far the cells of a sweep are, as their records, logs and jobs tell."""
+"""How far the cells of a sweep are, by their records, logs and jobs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CHECKPOINT = re.compile(r"step-(\d+)\.[0-9a-f]+\.safetensors")
 
 @dataclass(frozen=True)
 class State:
-    """Where a cell is."""
+    """The state of a cell."""
 
     status: CellStatus
     seconds: int | None = None
-    """How long the run took, or has been going on."""
+    """Seconds that the run took, or has taken so far."""
     note: str = ""
-    """Why it did not finish, and where to look."""
+    """Why the run did not finish, and where to look."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Job:
 
 
 def states(sweep: Sweep, jobs: Mapping[str, Job]) -> list[State]:
-    """The state of every cell, given the jobs of cells by their names."""
+    """Return the state of every cell, given the jobs of cells by their names."""
     return [state_of(cell, jobs.get(cell.name)) for cell in sweep.cells]
 
 
 def state_of(cell: Cell, job: Job | None = None) -> State:
-    """The state of one cell: a finished record says all; else a process or job that is at it; else the record."""
+    """Return the state of one cell: by a finished record, else by its process or job, else by its record."""
     found = recorded(cell)
     if found.status in DONE:
         return found
@@ -65,7 +65,7 @@ def state_of(cell: Cell, job: Job | None = None) -> State:
 
 
 def recorded(cell: Cell) -> State:
-    """The state of one cell as its record alone tells it."""
+    """Return the state of one cell by its record alone."""
     record = current_record(cell)
     if record is None:
         return State("missing")
@@ -76,7 +76,7 @@ def recorded(cell: Cell) -> State:
 
 
 def current_record(cell: Cell) -> RunRecord | None:
-    """The cell's record, where it can be read, is of this very run, and nothing in it is stale or lost."""
+    """Return the cell's record if it can be read, is of this very run, and nothing in it is stale or lost."""
     try:
         record = read_record(cell.record)
     except UserError:
@@ -85,7 +85,7 @@ def current_record(cell: Cell) -> RunRecord | None:
 
 
 def step_of(cell: Cell, sweep: Sweep) -> int:
-    """The training step of the cell's newest checkpoint; all of them once it is trained."""
+    """Return the training step of the cell's newest checkpoint; the last step once it is trained."""
     final = Store(sweep.config.options.kept, print).folder("train", stage_inputs(cell.plan)["train"])
     if final.exists():
         return cell.plan.spec.budget.steps
@@ -95,5 +95,5 @@ def step_of(cell: Cell, sweep: Sweep) -> int:
 
 
 def counted(found: Iterable[State]) -> str:
-    """The counts in words, such as "3 finished, 1 failed"."""
+    """Return the counts in words, such as "3 finished, 1 failed"."""
     return ", ".join(f"{count} {status}" for status, count in Counter(each.status for each in found).items())

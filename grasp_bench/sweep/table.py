@@ -13,7 +13,7 @@ from grasp_bench.sweep.state import BROKEN, DONE, State, step_of
 
 
 def sweep_table(sweep: Sweep, rows: Iterable[tuple[Cell, State]], caption: str) -> Table:
-    """A row a cell: its state, the training step that it would resume from, how long it took, and why not."""
+    """Return one row per cell: its state, the training step that it resumes from, its time, and why it stopped."""
     table = Table("cell", "state", "step", "time", "note", caption=caption, caption_justify="left")
     table.columns[2].justify = table.columns[3].justify = "right"
     for cell, state in rows:
@@ -26,5 +26,5 @@ def sweep_table(sweep: Sweep, rows: Iterable[tuple[Cell, State]], caption: str) 
 
 
 def clock(seconds: float) -> str:
-    """The time as a clock shows it, such as "0:01:23"."""
+    """Return the time as a clock shows it, such as "0:01:23"."""
     return str(timedelta(seconds=round(seconds)))

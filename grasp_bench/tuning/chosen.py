@@ -18,7 +18,7 @@ from grasp_bench.tuning.trials import Searched, TuningRecord, read_tuning, tunin
 
 
 def with_tuned(plan: Plan, results: Path) -> Plan:
-    """The run with the best settings of its method's search on its task; those that were set by name stay.
+    """Return the run with the best settings of its method's search on its task; those that were set by name stay.
 
     The search is that of the run's own budget and number of evaluations or, where there is none, of the standard ones.
     Raises :class:`UserError` where there is no search, no trial of it has a score, or it was of another version of
@@ -41,7 +41,7 @@ def with_tuned(plan: Plan, results: Path) -> Plan:
 
 
 def with_settings(plan: Plan, settings: Mapping[str, JsonValue], of: Searched = "method") -> Plan:
-    """The run with other settings of its method or guidance. Raises ValidationError for what that does not take."""
+    """Return the run with other settings of its method or guidance. Raises ValidationError for invalid ones."""
     part = getattr(plan, of)
     config = type(part.config).model_validate(part.config.model_dump() | dict(settings))
     component = getattr(plan.spec, of).model_copy(update={"settings": config.model_dump(mode="json")})
@@ -67,7 +67,7 @@ def _find(plan: Plan, results: Path) -> Path:
 
 
 def _of_any_evaluations(plan: Plan) -> Plan:
-    """The run without a limit of network evaluations, which decides how images are sampled and nothing before."""
+    """Return the run without a limit of network evaluations, which only decides how images are sampled."""
     task = copy(plan.task)
     task.config = task.config.model_copy(update={"evaluations": None})
     return replace(plan, task=task)

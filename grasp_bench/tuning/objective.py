@@ -28,19 +28,19 @@ class Target:
     """The validation images that trials of a task are scored against."""
 
     features: np.ndarray
-    """(n, d)."""
+    """Features of the validation images (n, d)."""
     counts: np.ndarray
-    """Images of each class, (classes,)."""
+    """Number of images per class (classes,)."""
 
     def distance(self, pipeline: Pipeline) -> float:
-        """The distance of a trial's images; they are generated unless they are there already."""
+        """Return the distance of a trial's images; they are generated unless they are there already."""
         images = pipeline.images
         rows = [np.flatnonzero(images.labels == index)[:count] for index, count in enumerate(self.counts)]
         return frechet_distance(self.features, _features(pipeline.extractor, images, np.concatenate(rows)))
 
 
 def compared_counts(validation: Split, classes: int, at_most: int) -> np.ndarray:
-    """How many images of each class are compared: (classes,). Raises :class:`UserError` where they are too few."""
+    """Return how many images per class are compared (classes,). Raises :class:`UserError` where they are too few."""
     counts = np.bincount(validation.labels, minlength=classes).clip(max=at_most)
     if counts.sum() < 2:
         raise UserError(
@@ -51,7 +51,7 @@ def compared_counts(validation: Split, classes: int, at_most: int) -> np.ndarray
 
 
 def make_target(pipeline: Pipeline, counts: np.ndarray) -> Target:
-    """Features of validation images that are drawn once for the task, ``counts`` (classes,) of each class."""
+    """Return features of ``counts`` (classes,) validation images per class, which are drawn once for the task."""
     validation, name = pipeline.data.validation, pipeline.plan.spec.task.name
     rows = [
         np.sort(
@@ -63,6 +63,6 @@ def make_target(pipeline: Pipeline, counts: np.ndarray) -> Target:
 
 
 def _features(extractor: Extractor, split: Split, rows: np.ndarray) -> np.ndarray:
-    """The features (rows, d) of some of a split's images, of which a part is in memory at a time."""
+    """Return the features (rows, d) of some of a split's images, of which a part is in memory at a time."""
     parts = np.array_split(rows, -(-len(rows) // AT_ONCE))
     return np.concatenate([extractor.features(split.read(part)) for part in parts])

@@ -13,7 +13,7 @@ NONE: Mapping[str, Rate] = MappingProxyType({})
 
 
 def tuned_ranges(model: type[Settings], recipe: Mapping[str, Rate] = NONE) -> dict[str, Tuned]:
-    """Setting → its range, in the order of declaration; a range holds for subclasses that declare none of their own.
+    """Return setting → its range, in the order of declaration; subclasses that declare none inherit it.
 
     A range that the backbone's ``recipe`` has for a searched setting takes the place of the declared one.
     """
@@ -27,7 +27,7 @@ def tuned_ranges(model: type[Settings], recipe: Mapping[str, Rate] = NONE) -> di
 
 
 def candidate(model: type[Settings], number: int, task: str, recipe: Mapping[str, Rate] = NONE) -> dict[str, float]:
-    """The searched settings of a trial: trial 0 has the defaults, the others follow a quasi-random sequence.
+    """Return the searched settings of a trial: trial 0 has the defaults, the others follow a quasi-random sequence.
 
     Defaults and ranges are those of the backbone's ``recipe`` where it has any.
 
@@ -45,18 +45,18 @@ def candidate(model: type[Settings], number: int, task: str, recipe: Mapping[str
 
 
 def is_whole(model: type[Settings], name: str) -> bool:
-    """Whether a setting is a whole number."""
+    """Return whether a setting is a whole number."""
     return model.model_fields[name].annotation is int
 
 
 def rounded(value: float, searched: Tuned, whole: bool) -> float:
-    """A value to three significant digits or, where it is ``whole``, none after the point; inside the range."""
+    """Return a value inside the range, rounded to three significant digits or, if ``whole``, to a whole number."""
     inside = min(max(value, searched.low), searched.high)
     return round(inside) if whole else min(max(float(f"{inside:.3g}"), searched.low), searched.high)
 
 
 def point(index: int, dimensions: int, task: str) -> list[float]:
-    """Member ``index`` of the task's sequence: (dimensions,) in [0, 1)."""
+    """Return member ``index`` of the task's sequence: (dimensions,) in [0, 1)."""
     from scipy.stats import qmc
 
     sequence = qmc.Halton(dimensions, seed=seeds.rng("tune", task)).fast_forward(index)
@@ -64,7 +64,7 @@ def point(index: int, dimensions: int, task: str) -> list[float]:
 
 
 def _value(searched: Tuned, share: float, whole: bool) -> float:
-    """Where ``share`` of [0, 1) lies in the range; a whole number stands for all that rounds to it."""
+    """Return where ``share`` of [0, 1) lies in the range; a whole number stands for all that rounds to it."""
     half = 0.5 if whole else 0.0
     low, high = searched.low - half, searched.high + half
     value = low * (high / low) ** share if searched.log else low + (high - low) * share

@@ -39,7 +39,7 @@ from grasp_bench.tuning.trials import (
 )
 
 SEED = 1000
-"""Of every trial's training and images, and not one of a leaderboard's."""
+"""Seed of the training and the images of every trial; no run of a leaderboard has it."""
 DECIDING = ("extractor", "generate")
 """Stages whose inputs, and those of the stages before them, decide a score."""
 
@@ -90,13 +90,13 @@ def tune(
 
 
 def _seeded(plan: Plan) -> Plan:
-    """The run with the seed of searches."""
+    """Return the run with the seed of searches."""
     generator = _seeded(plan.generator) if plan.generator else None
     return replace(plan, spec=plan.spec.model_copy(update={"seed": SEED}), generator=generator)
 
 
 def _candidate(model: type[Settings], number: int, found: TuningRecord, recipe: Mapping[str, Rate]) -> dict[str, float]:
-    """The searched settings of trial ``number`` of a search that is ``found`` so far."""
+    """Return the searched settings of trial ``number``, given the trials that are ``found`` so far."""
     task = found.search.spec.task.name
     if found.search.sampler == "tpe":
         return proposed(model, number, task, found.trials, recipe)
@@ -120,7 +120,7 @@ def _described(first: Plan, ranges: dict[str, Tuned], images: int, sampler: Samp
 def _opened(
     path: Path, model: type[Settings], search: Search, progress: Progress, recipe: Mapping[str, Rate]
 ) -> TuningRecord:
-    """The search as far as it is made; one that was another, at the same place, is set aside."""
+    """Return the search as far as it has come; another search in the same file is set aside."""
     if not path.exists():
         return TuningRecord(search=search)
     found = read_tuning(path)
@@ -132,7 +132,7 @@ def _opened(
 
 
 def _is_asked(trial: Trial, model: type[Settings], found: TuningRecord, recipe: Mapping[str, Rate]) -> bool:
-    """Whether a trial has the settings that it would have now, as far as that does not depend on optuna's version."""
+    """Return whether a trial has the settings that it would have now; those of optuna may differ by its version."""
     depends = found.search.sampler == "tpe" and trial.number >= FIRST
     return depends or trial.settings == _candidate(model, trial.number, found, recipe)
 
@@ -146,7 +146,7 @@ def _carry_out(
     device: torch.device,
     progress: Progress,
 ) -> Trial:
-    """One trial, whatever becomes of it."""
+    """Carry out one trial, and return it whether it finished or not."""
     begun = time.monotonic()
     score = reason = None
     try:

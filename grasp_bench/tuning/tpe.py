@@ -14,11 +14,11 @@ from grasp_bench.tuning.ranges import NONE, candidate, is_whole, rounded, tuned_
 from grasp_bench.tuning.trials import Trial
 
 FIRST = 10
-"""Trials that are those of the quasi-random search: the estimator has to be told of some before it can say anything."""
+"""Number of trials that the quasi-random search chooses before the estimator, which needs some to learn from."""
 
 
 def load_optuna() -> ModuleType:
-    """The package. Raises :class:`UserError` where it is not installed."""
+    """Return optuna. Raises :class:`UserError` where it is not installed."""
     try:
         import optuna
     except ImportError as error:
@@ -32,7 +32,7 @@ def load_optuna() -> ModuleType:
 def proposed(
     model: type[Settings], number: int, task: str, trials: Sequence[Trial], recipe: Mapping[str, Rate] = NONE
 ) -> dict[str, float]:
-    """The searched settings of a trial: after the first, what the estimator expects most of (Bergstra et al. 2011).
+    """Return the searched settings of a trial: after the first ones, the estimator's choice (Bergstra et al. 2011).
 
     A trial is a function of its number, the ranges, the task and those of ``trials`` that have smaller numbers, so a
     search goes on from what is kept of it, and nothing is kept by optuna. Values have three significant digits. Trials
@@ -59,7 +59,7 @@ def _distribution(optuna: Any, searched: Tuned, whole: bool) -> Any:
 
 
 def _told(optuna: Any, trial: Trial, ranges: dict[str, Tuned], space: dict[str, Any]) -> Any:
-    """A trial as optuna has it; a default that lies outside its range says nothing of the range, and is left out."""
+    """Return a trial as optuna has it; a default outside its range tells nothing about the range, and is left out."""
     inside = {name for name, value in trial.settings.items() if ranges[name].low <= value <= ranges[name].high}
     scored = trial.score is not None
     return optuna.trial.create_trial(

@@ -15,14 +15,14 @@ from grasp_bench.errors import UserError
 from grasp_bench.run.plan import Plan
 
 Searched = Literal["method", "guidance"]
-"""Whose settings a search chooses."""
+"""The part of a run whose settings a search chooses."""
 
 
 class Search(Part):
-    """What was searched, and how; trials of searches that differ in any of it are never mixed."""
+    """What was searched, and how; trials of searches that differ in any field are never mixed."""
 
     spec: RunSpec
-    """Of trial 0, where what is searched has its defaults."""
+    """Specification of trial 0, in which the searched settings have their defaults."""
     stages: dict[str, str]
     """sha256 of what decides trial 0's images and the extractor, versions included."""
     sampler: Sampler = "halton"
@@ -30,27 +30,27 @@ class Search(Part):
     ranges: dict[str, Tuned]
     objective: str
     extractor: str
-    """Whose features the objective compares."""
+    """Feature extractor of the objective."""
     images: int
-    """Generated ones that are compared, with as many of the validation set."""
+    """Number of generated images that are compared with as many validation images."""
 
 
 class Trial(Part):
-    """One setting of the method, trained and scored, or of the guidance, sampled with and scored."""
+    """The scores of the method, trained with some settings, or of images sampled with some settings of the guidance."""
 
     number: int = Field(ge=0)
     settings: dict[str, int | float]
-    """The searched ones; the others have their defaults."""
+    """Values of the searched settings; all others have their defaults."""
     run_id: str
     """Identity of the run whose images were scored."""
     status: Literal["finished", "non-finite", "failed"]
-    """A failed one says nothing of its settings, and is made again when the search goes on."""
+    """How the trial ended; a failed one tells nothing about its settings, and is rerun when the search continues."""
     score: float | None = None
-    """The objective; lower is better."""
+    """Value of the objective; lower is better."""
     reason: str | None = None
-    """Why there is no score."""
+    """Why the trial has no score."""
     seconds: float
-    """That the attempt took, stages that were finished before it left out."""
+    """Seconds that the trial took, without stages that were finished before."""
     environment: Environment
 
 
@@ -60,17 +60,17 @@ class TuningRecord(Part):
     schema_version: Literal[1] = 1
     search: Search
     trials: list[Trial] = Field(default_factory=list)
-    """By their numbers."""
+    """Trials, sorted by their numbers."""
     best: int | None = None
-    """Number of the trial with the smallest score, the first of equal ones."""
+    """Number of the trial with the smallest score; the first of those that are equal."""
 
     @property
     def made(self) -> dict[int, Trial]:
-        """Number → trial, of those that did not fail."""
+        """Number → trial, without the trials that failed."""
         return {trial.number: trial for trial in self.trials if trial.status != "failed"}
 
     def with_trial(self, trial: Trial) -> TuningRecord:
-        """The search with one trial added or replaced."""
+        """Return the search with one trial added or replaced."""
         others = [each for each in self.trials if each.number != trial.number]
         trials = sorted([*others, trial], key=lambda each: each.number)
         return self.model_copy(update={"trials": trials, "best": _best(trials)})
@@ -88,13 +88,13 @@ def _best(trials: list[Trial]) -> int | None:
 
 
 def tuning_path(results: Path, plan: Plan, of: Searched = "method") -> Path:
-    """Where the search of the plan's method or guidance on its task is kept, for the plan's budget."""
+    """Return the file of the search of the plan's method or guidance on its task, for the plan's budget."""
     folder = results / plan.task_label / "tuning"
     return folder / f"{plan.model_label}.json" if of == "method" else folder / "guidance" / f"{name_of(plan, of)}.json"
 
 
 def name_of(plan: Plan, of: Searched) -> str:
-    """As messages and tables call what is searched."""
+    """Return the name of what is searched, for messages and tables."""
     return plan.model_label if of == "method" else plan.spec.guidance.name
 
 
@@ -123,5 +123,5 @@ def set_aside(path: Path) -> Path:
 
 
 def plain(settings: Mapping[str, JsonValue]) -> str:
-    """The settings in words, such as "learning_rate=0.01, scale=2"."""
+    """Return the settings in words, such as "learning_rate=0.01, scale=2"."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())

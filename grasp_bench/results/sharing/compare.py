@@ -23,7 +23,7 @@ class Comparison:
     streams: str
     """Whether both saw the same data order, noise, timesteps and dropped prompts, in words."""
     streams_equal: bool | None
-    """None where a record does not say."""
+    """Whether the two had equal streams; None where a record does not say."""
     fields: dict[str, list[Difference]]
     """Differences of the specification, the environment, the protocol and the cost."""
     scores: pd.DataFrame

@@ -56,7 +56,7 @@ def paired_scores(a: RunRecord, b: RunRecord) -> pd.DataFrame:
 
 
 def _scores(record: RunRecord) -> pd.DataFrame:
-    """The columns of the frame of all runs that say what a score is, and the scores, by :data:`PLACE`."""
+    """Return the scores of a run, with the columns that the frame of all runs has of them, indexed by :data:`PLACE`."""
     frame = frame_of([("", record)])
     scores = frame.loc[frame["metric"].notna(), [*SCORE_TEXTS, *SCORE_NUMBERS]]
     return scores.astype(dict.fromkeys(SCORE_TEXTS, object)).set_index(PLACE)

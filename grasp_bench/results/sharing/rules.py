@@ -21,7 +21,7 @@ class Check:
     """The outcome of one check."""
 
     outcome: Outcome
-    """Provisional: honest, but not for a leaderboard; unverifiable: it cannot be checked here, with the reason."""
+    """What the check found; "provisional": honest, not for a leaderboard; "unverifiable": it cannot be checked here."""
     of: str
     """The run, task or file of the pack that was checked."""
     what: str
