@@ -11,11 +11,13 @@ from helpers.datasets import make_nih, write_image
 from helpers.records import framed, metric, record
 from helpers.tiny_pipelines import save_sd3
 
+import grasp_bench
 from grasp_bench.contracts.spec import LITE, SMOKE, STANDARD, by_name
 from grasp_bench.errors import UserError
 from grasp_bench.results.missing import missing_text
 from grasp_bench.results.options import Options
 from grasp_bench.results.site.command import run_command
+from grasp_bench.run import runner
 from grasp_bench.run.budgets import IN_FILE, SCORING, budgets_of
 from grasp_bench.run.pipeline import stage_keys
 from grasp_bench.run.plan import Plan, plan, plan_of_spec
@@ -236,6 +238,13 @@ def test_sweeps_and_their_commands_take_a_file(cheap, tmp_path):
     (cell,) = read_sweep(written(tmp_path, config, "sweep.toml")).cells
     assert cell.plan.spec == planned(cheap).spec
     assert cell.arguments[cell.arguments.index("--budget") + 1] == str(cheap)
+
+
+def test_the_interface_takes_a_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "check", lambda chosen, options, processes: None)
+    monkeypatch.setattr(runner, "run", lambda chosen, options, progress: (None, chosen))
+    found = grasp_bench.run("lora", "digits-lt", budget=written(tmp_path, CHEAP), results=tmp_path, quiet=True)
+    assert found.spec == planned(tmp_path / "cheap.toml").spec
 
 
 @pytest.mark.slow
