@@ -34,6 +34,11 @@ class Cbdm(OnTop[CbdmSettings]):
     with sg the stopped gradient, γ the ``commitment`` and y' drawn again in every step; each norm is the mean over
     elements. y' lends its prompt only: adapters are those of y. A sample whose prompt is dropped has no regulariser.
 
+    The t that weighs the regulariser is the noise's share of the amplitude, on every backbone. The code weighs by the
+    step's number k / T, which is the same under flow matching without a shift. On PixArt and DiT, whose 1000 steps have
+    DDPM's linear schedule, the step at half of T has t = 0.77, and at a quarter 0.49: there the regulariser weighs more
+    than in the code.
+
     Means over elements do not depend on the size of the latents: on random weights (two of SD3's blocks, smooth latents
     of 16 channels; `results/perf/sizes.json`) the regulariser's gradient is 0.024 of that of the squared error at 8×8,
     0.021 at 32×32 and 0.026 at 64×64.

@@ -37,6 +37,10 @@ class Coral(OnBlock[CoralSettings]):
     A batch method: a sample is contrasted with those that a process works on at a time, so results depend on the
     number of processes and of accumulated parts. Samples whose prompt is dropped take no part in the contrast.
 
+    The t in exp((1 - t) / ``time_scale``) is the noise's share of the amplitude, where the code has the step's number
+    k / T. They are the same under flow matching without a shift. On PixArt and DiT, whose 1000 steps have DDPM's linear
+    schedule, the step at half of T has t = 0.77: there the contrast weighs less than in the code.
+
     What is contrasted is pooled over the image's tokens and normalised, so nothing in the loss grows with the latents;
     but pooling over more tokens makes samples more alike. On random weights (two of SD3's blocks, smooth latents of 16
     channels; `results/perf/sizes.json`) the mean cosine is 0.970 at 8×8, 0.989 at 32×32 and 0.991 at 64×64, and the

@@ -33,7 +33,7 @@ class MoeSettings(MethodSettings):
     scale: float = Field(default=1.0, gt=0)
     """Factor on what the experts add"""
     balance_weight: float = Field(default=0.01, ge=0)
-    """Weight of the load-balancing loss, averaged over layers"""
+    """Weight of the load-balancing loss over tokens that are no padding, averaged over layers"""
     z_weight: float = Field(default=0.0, ge=0)
     """Weight of the router's z-loss, the mean squared logsumexp of its logits, averaged over layers"""
 
@@ -58,11 +58,16 @@ class MoeSampleSettings(MoeSettings):
 
 
 class MixtureOfExperts(Method[MoeSettings]):
-    """Mixture of adapters in every feed-forward layer with a learned token-level top-k gate"""
+    """Mixture of adapters in every feed-forward layer with a learned token-level top-k gate
+
+    Loads are balanced over tokens that stand for something: the padding of prompts, which joint attention reads like
+    other tokens, is left out of the balance, the z-loss and the recorded usage, where version 1 counted it. On
+    SD3.5-medium that is most of a short prompt's 77 + 256 tokens.
+    """
 
     Config: ClassVar[type[MethodSettings]] = MoeSettings
     kind: ParameterKind = "gates"
-    version = "1"
+    version = "2"
     paper = (
         "after DiT-MoE (Fei et al. 2024, arXiv 2407.11633) and Switch Transformers (Fedus et al. 2021, arXiv "
         "2101.03961); the experts are residual adapters beside a frozen layer rather than copies of it, each of two "
@@ -84,8 +89,12 @@ class MixtureOfExperts(Method[MoeSettings]):
         self.usage = torch.zeros(len(task.groups), config.experts)
         shape, sample_width = (config.experts, config.top_k, config.rank, config.scale), self.sample_width(backbone)
 
+        of_prompts = backbone.prompt_feed_forwards()
+        prompt_layers = {id(layer) for name, layer in backbone.feed_forwards().items() if name in of_prompts}
+
         def gated(layer: nn.Module) -> GatedAdapters:
-            return GatedAdapters(layer, input_width(layer), *shape, generator, sample_width)
+            of_prompt = id(layer) in prompt_layers
+            return GatedAdapters(layer, input_width(layer), *shape, generator, sample_width, of_prompt)
 
         wrap(self.transformer, list(backbone.feed_forwards()), gated)
 
@@ -103,7 +112,7 @@ class MixtureOfExperts(Method[MoeSettings]):
         from grasp_bench.adapters.mixture import GateLog
         from grasp_bench.contracts.scope import scope
 
-        self.log = GateLog()
+        self.log = GateLog(padding=condition.prompts.padding)
         return scope(self.log)
 
     @property

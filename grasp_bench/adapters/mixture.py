@@ -27,12 +27,15 @@ class GateLog:
 
     samples: torch.Tensor | None = None
     """(B, F): what gates of samples read; see :func:`sample_features`."""
+    padding: torch.Tensor | None = None
+    """bool (B, T): tokens of prompts that stand for nothing, which layers of prompts leave out of what they record."""
     share: list[torch.Tensor] = field(default_factory=list)
-    """(E,) of each layer: mean number of choices of each expert, of a token or a sample."""
+    """(E,) of each layer: mean number of choices of each expert, of a token that is no padding, or of a sample."""
     probability: list[torch.Tensor] = field(default_factory=list)
     """(E,) of each layer: mean probability of each expert."""
     usage: list[torch.Tensor] = field(default_factory=list)
-    """(B, E) of each layer: how many of a sample's tokens chose each expert, or whether the sample did."""
+    """(B, E) of each layer: how many of a sample's tokens, padding left out, chose each expert, or whether the sample
+    did."""
     z: list[torch.Tensor] = field(default_factory=list)
     """Mean squared logsumexp of each layer's logits (Zoph et al. 2022, arXiv 2202.08906, equation 5)."""
 
@@ -55,14 +58,19 @@ class GatedAdapters(nn.Module):
         scale: float,
         generator: torch.Generator,
         sample_width: int | None = None,
+        of_prompts: bool = False,
     ) -> None:
-        """``sample_width`` is F, of a router that reads the features of samples; none: it reads tokens."""
+        """``sample_width`` is F, of a router that reads the features of samples; none: it reads tokens.
+
+        ``of_prompts`` says that the layer's tokens are those of prompts, some of which may be padding.
+        """
         super().__init__()
         self.base_layer = base_layer
         self.channels_first = channels_first(base_layer)
         self.scale = scale
         self.top_k = top_k
         self.of_samples = sample_width is not None
+        self.of_prompts = of_prompts and not self.of_samples
         self.router = nn.Parameter(torch.randn(sample_width or width, experts, generator=generator) * ROUTER_STD)
         self.down = nn.Parameter(torch.randn(experts, width, rank, generator=generator) * width**-0.5)
         self.up = nn.Parameter(torch.zeros(experts, rank, width))
@@ -82,13 +90,14 @@ class GatedAdapters(nn.Module):
         chosen = torch.zeros_like(probabilities).scatter(-1, probabilities.topk(self.top_k).indices, 1.0)
         log = current_scope()
         if isinstance(log, GateLog) and torch.is_grad_enabled():
-            probability = probabilities.flatten(0, -2).mean(0)  # also when recomputing, which must do the same work
-            z = logits.logsumexp(-1).square().mean()
+            weights = None if log.padding is None or not self.of_prompts else (~log.padding).to(chosen)[..., None]
+            probability = over_tokens(probabilities, weights)  # also when recomputing, which must do the same work
+            z = over_tokens(logits.logsumexp(-1, keepdim=True).square(), weights).mean()
             if not recomputing():
-                log.share.append(chosen.flatten(0, -2).mean(0))
+                log.share.append(over_tokens(chosen, weights))
                 log.probability.append(probability)
                 log.z.append(z)
-                log.usage.append(chosen.sum(1))
+                log.usage.append((chosen if weights is None else chosen * weights).sum(1))
         gates = (probabilities * chosen).to(hidden_states)
         hidden = functional.gelu(torch.einsum("bnd,edr->bner", hidden_states, self.down))
         return torch.einsum("bner,bne,erd->bnd", hidden, gates, self.up)
@@ -113,6 +122,13 @@ class GatedAdapters(nn.Module):
         if len(log.samples) != len(hidden_states):
             raise RuntimeError(f"features of {len(log.samples)} samples, but the forward pass has {len(hidden_states)}")
         return log.samples[:, None]
+
+
+def over_tokens(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Mean (E,) of values (B, N, E) over all tokens, weighted by (B, N, 1) where there are weights; 0 without any."""
+    if weights is None:
+        return values.flatten(0, -2).mean(0)
+    return (values * weights).sum((0, 1)) / weights.sum().clamp(min=1)
 
 
 def balance(log: GateLog, top_k: int) -> torch.Tensor:

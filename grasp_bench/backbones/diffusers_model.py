@@ -38,6 +38,10 @@ class DiffusersBackbone(Backbone):
     def blocks(self) -> list[Block]:
         return [Block(block) for block in self.transformer.transformer_blocks]
 
+    def prompt_feed_forwards(self) -> set[str]:
+        """Those of joint blocks' second stream."""
+        return {name for name in self.feed_forwards() if name.endswith("ff_context")}
+
     def output_norm(self) -> torch.nn.Module:
         return self.transformer.norm_out  # type: ignore[no-any-return] # untyped in diffusers
 
@@ -57,6 +61,13 @@ class DiffusersBackbone(Backbone):
 
     def prompt_width(self) -> int:
         return int(self.transformer.config[self.prompt_setting])
+
+
+def padding(tokenizer: Any, prompt: str, length: int) -> torch.Tensor:
+    """Which of the tokens that a prompt is padded or cut to are padding: bool (1, length)."""
+    found = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    is_padding: torch.Tensor = found.attention_mask == 0
+    return is_padding
 
 
 def place_patches(embed: Any, latent_shape: tuple[int, int, int]) -> None:

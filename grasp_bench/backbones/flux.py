@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.diffusers_model import JOINT_ATTENTION, DiffusersBackbone
+from grasp_bench.backbones.diffusers_model import JOINT_ATTENTION, DiffusersBackbone, padding
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import Block, PromptEmbeddings
 from grasp_bench.contracts.recipe import BackboneRecipe, Rate, Timesteps
@@ -144,10 +144,13 @@ class Flux(DiffusersBackbone, SavedBackbone):
         return saved.setting("transformer", "in_channels") // PATCH**2, size, size
 
     def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Tokens (1, T, D): the last hidden states of T5, 512 for dev, 256 for schnell. Pooled (1, P): CLIP's."""
+        """Tokens (1, T, D): the last hidden states of T5, 512 for dev, 256 for schnell. Pooled (1, P): CLIP's.
+
+        Padding (1, T), which the transformer attends to, too.
+        """
         length = self._prompt_length(self.saved) or DEV_TOKENS
         tokens, pooled, _ = self.text_pipeline.encode_prompt(prompt, device=self.device, max_sequence_length=length)
-        return PromptEmbeddings(tokens, pooled)
+        return PromptEmbeddings(tokens, pooled, padding=padding(self.text_pipeline.tokenizer_2, prompt, length))
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
         import torch

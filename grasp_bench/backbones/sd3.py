@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from grasp_bench.backbones.diffusers_model import JOINT_ATTENTION, SECOND_ATTENTION, DiffusersBackbone
+from grasp_bench.backbones.diffusers_model import JOINT_ATTENTION, SECOND_ATTENTION, DiffusersBackbone, padding
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import Block, PromptEmbeddings
 from grasp_bench.contracts.recipe import BackboneRecipe, Rate, Timesteps
@@ -150,15 +150,24 @@ class SD3(MMDiT, SavedBackbone):
         return size
 
     def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Tokens (1, 77 + 256, D) and the pooled embedding (1, P) of a prompt.
+        """Tokens (1, 77 + 256, D), the pooled embedding (1, P) and the padding (1, 77 + 256) of a prompt.
 
         Tokens are the last but one hidden states of CLIP-L and CLIP-G side by side, padded to T5's width D, then those
-        of T5, which are zeros without it. The pooled embedding is that of CLIP-L and CLIP-G.
+        of T5, which are zeros and all padding without it. The pooled embedding is that of CLIP-L and CLIP-G. The
+        transformer attends to padding, too.
         """
-        tokens, _, pooled, _ = self.text_pipeline.encode_prompt(
+        import torch
+
+        pipeline = self.text_pipeline
+        tokens, _, pooled, _ = pipeline.encode_prompt(
             prompt, prompt_2=None, prompt_3=None, device=self.device, do_classifier_free_guidance=False
         )
-        return PromptEmbeddings(tokens, pooled)
+        clip = padding(pipeline.tokenizer, prompt, pipeline.tokenizer_max_length)
+        length = tokens.shape[1] - clip.shape[1]
+        t5 = torch.ones(1, length, dtype=torch.bool)
+        if pipeline.tokenizer_3 is not None:
+            t5 = padding(pipeline.tokenizer_3, prompt, length)
+        return PromptEmbeddings(tokens, pooled, padding=torch.cat([clip, t5], 1))
 
     def scheduler(self, steps: int, device: torch.device) -> FlowMatchEulerDiscreteScheduler:
         from diffusers.schedulers import FlowMatchEulerDiscreteScheduler

@@ -30,17 +30,19 @@ class WordEncoder:
         return seeds.rng("words", kind, key).standard_normal(self.width).astype(np.float32)
 
     def __call__(self, prompts: list[str]) -> PromptEmbeddings:
-        """Tokens (B, length, width) and pooled (B, width). Raises UserError for a prompt of too many words."""
+        """Tokens (B, length, width), pooled (B, width) and padding. Raises UserError for a prompt of too many words."""
         tokens = np.zeros((len(prompts), self.length, self.width), np.float32)
         pooled = np.zeros((len(prompts), self.width), np.float32)
+        padding = np.ones((len(prompts), self.length), bool)
         for row, prompt in enumerate(prompts):
             words = re.findall(r"[\w']+", prompt.lower())
             if len(words) > self.length:
                 raise UserError(
                     f"prompt {prompt!r}: {len(words)} words, but this backbone reads at most {self.length}; shorten it."
                 )
+            padding[row, : len(words)] = False
             for position, word in enumerate(words):
                 vector = self._vector("word", word)
                 tokens[row, position] = vector + POSITION_WEIGHT * self._vector("position", position)
                 pooled[row] += vector / len(words)
-        return PromptEmbeddings(torch.from_numpy(tokens), torch.from_numpy(pooled))
+        return PromptEmbeddings(torch.from_numpy(tokens), torch.from_numpy(pooled), padding=torch.from_numpy(padding))

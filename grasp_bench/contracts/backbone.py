@@ -26,6 +26,9 @@ class PromptEmbeddings:
     """One vector for each prompt, (B, P); None where the transformer reads none."""
     mask: torch.Tensor | None = None
     """Which tokens the transformer attends to, bool (B, T); None where it attends to all."""
+    padding: torch.Tensor | None = None
+    """Which tokens stand for no part of the prompt, bool (B, T), though the transformer may attend to them; None where
+    that is unknown or the mask says it."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Name → tensor, without those that are None."""
@@ -220,6 +223,10 @@ class Backbone:
         from diffusers.models.attention import FeedForward
 
         return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FeedForward)}
+
+    def prompt_feed_forwards(self) -> set[str]:
+        """Names of those of :meth:`feed_forwards` that work on the prompt's tokens (B, T, D) alone."""
+        return set()
 
     def blocks(self) -> list[Block]:
         """The blocks in the order of the forward pass; empty where none is called as :class:`Block` says.

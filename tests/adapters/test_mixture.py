@@ -121,6 +121,33 @@ def test_assignments_sum_to_top_k_a_token() -> None:
     assert log.usage[0].sum(1).tolist() == [10.0, 10.0, 10.0]
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_padding_of_prompts_changes_nothing_that_is_recorded(checkpointed: bool) -> None:
+    """What is recorded of five tokens, of which the last two are padding in one sample, is that of the other tokens."""
+    generator, x = torch.Generator().manual_seed(0), tokens()
+    linear = make_mixture().base_layer
+    mixture = GatedAdapters(linear, WIDTH, EXPERTS, 2, 3, 2.0, generator, of_prompts=True)
+    padding = torch.zeros(3, 5, dtype=torch.bool)
+    padding[1, 3:] = True
+    other = x.clone()
+    other[1, 3:] = 100
+    logs = []
+    for each in (x, other):
+        logs.append(GateLog(padding=padding))
+        with scope(logs[-1]):
+            checkpoint(mixture, each) if checkpointed else mixture(each)
+    for name in ("share", "probability", "z", "usage"):
+        torch.testing.assert_close(getattr(logs[0], name)[0], getattr(logs[1], name)[0])
+    assert logs[0].usage[0].sum(1).tolist() == [10.0, 6.0, 10.0]
+    real = (x @ mixture.router).softmax(-1)[~padding]
+    torch.testing.assert_close(logs[0].probability[0], real.mean(0))
+    torch.testing.assert_close(logs[0].share[0].sum(), torch.tensor(2.0))
+    mixture.of_prompts = False  # a layer of the image's tokens, which may be as many
+    with scope(log := GateLog(padding=padding)):
+        mixture(x)
+    assert log.usage[0].sum(1).tolist() == [10.0, 10.0, 10.0]
+
+
 def test_checkpointing_records_each_layer_once_and_gives_the_same_gradients() -> None:
     gradients = []
     for checkpointed in (False, True):

@@ -107,6 +107,8 @@ def test_prompts_are_encoded_as_the_pipeline_does(backbone: Flux, pipeline: Flux
             tokens, pooled, _ = pipeline.encode_prompt(prompt)
             assert torch.equal(found.tokens[row : row + 1], tokens)
             assert torch.equal(found.pooled[row : row + 1], pooled)
+            words = len(pipeline.tokenizer_2(prompt).input_ids)
+            assert found.padding[row].tolist() == [place >= words for place in range(512)]
     assert len({tuple(row.tolist()) for row in found.pooled}) == 3
 
 
@@ -139,15 +141,20 @@ def test_predictions_are_the_transformers_own(folders: dict[str, Path], name: st
 # Sampling
 
 
-@pytest.mark.parametrize(("name", "scale"), [("dev", 0), ("dev", 1), ("dev", 4.5), ("schnell", 1)])
-def test_sampling_is_the_pipelines_own(folders: dict[str, Path], name: str, scale: float) -> None:
-    """Schedule with its shift, guidances and scaling: the same images from the same noise."""
+@pytest.mark.parametrize(("name", "scale"), [("dev", 0), ("dev", None), ("dev", 1), ("dev", 4.5), ("schnell", 1)])
+def test_sampling_is_the_pipelines_own(folders: dict[str, Path], name: str, scale: float | None) -> None:
+    """Schedule with its shift, guidances and scaling: the same images from the same noise.
+
+    A scale of None is without guidance, for which the pipeline is told a distilled one of 1.
+    """
     backbone, pipeline = Flux.load(str(folders[name])), diffusers_pipeline(folders[name])
-    guidance = NoGuidance(Settings()) if scale == 1 else ClassifierFreeGuidance(CfgSettings(guidance_scale=scale))
+    unguided = scale is None
+    guidance = NoGuidance(Settings()) if unguided else ClassifierFreeGuidance(CfgSettings(guidance_scale=scale))
     sampler, start = Sampler(backbone, Method(MethodSettings()), guidance, CPU), noise(2, 4, 8, 8)
     found = sampler(start, PROMPTS[:2], torch.tensor([0, 1]), 5)
     prompts = ["", ""] if scale == 0 else PROMPTS[:2]
-    given = {"negative_prompt": ["", ""], "true_cfg_scale": max(1, scale)}
+    given = {"negative_prompt": ["", ""], "true_cfg_scale": max(1, scale or 0)}
+    given["guidance_scale"] = 1.0 if unguided else 3.5
     options = {"height": 32, "width": 32, "num_inference_steps": 5, "output_type": "np"}
     options["max_sequence_length"] = 512 if name == "dev" else 256
     expected = pipeline(prompts, **given, **options, latents=packed(start)).images

@@ -327,6 +327,9 @@ def test_prompts_are_encoded_as_the_pipeline_does(backbone, pipeline):
             tokens, null, pooled, null_pooled = pipeline.encode_prompt(prompt, None, None)
             assert torch.equal(found.tokens[row : row + 1], tokens)
             assert torch.equal(found.pooled[row : row + 1], pooled)
+            words = [len(part(prompt).input_ids) for part in (pipeline.tokenizer, pipeline.tokenizer_3)]
+            expected = [*(place >= words[0] for place in range(77)), *(place >= words[1] for place in range(256))]
+            assert found.padding[row].tolist() == expected
         tokens, _, pooled, _ = pipeline.encode_prompt(PROMPTS, None, None)
     torch.testing.assert_close(found.tokens, tokens)
     torch.testing.assert_close(found.pooled, pooled)
@@ -351,7 +354,9 @@ def test_without_t5_its_tokens_are_zeros(tmp_path):
     folder = save_sd3(tmp_path / "sd3", tmp_path / "scratch", t5=False)
     assert json.loads((folder / "model_index.json").read_text())["text_encoder_3"] == [None, None]
     backbone = SD3.load(str(folder))
-    tokens = backbone.encode_prompts(["a dog"]).tokens
+    found = backbone.encode_prompts(["a dog"])
+    tokens = found.tokens
+    assert found.padding[:, 77:].all()
     assert tokens.shape == (1, 77 + 256, 64)
     assert tokens[:, :77].any()
     assert not tokens[:, 77:].any()

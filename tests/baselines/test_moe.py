@@ -51,6 +51,26 @@ def test_z_loss_draws_logits_towards_zero() -> None:
     assert after < before
 
 
+def test_usage_and_balance_leave_out_padding_of_prompts() -> None:
+    """Of 12 tokens of tiny-sd3's prompts, a prompt of three words fills three, and the empty one none."""
+    backbone, method = attach(MixtureOfExperts)
+    batch = sample(backbone)
+    prompts = backbone.encode_prompts(["a handwritten digit"] * (BATCH - 1) + [""])
+    assert prompts.padding is not None
+    assert prompts.padding.sum(1).tolist() == [9] * (BATCH - 1) + [12]
+    condition = replace(batch.condition, prompts=prompts)
+    with method.condition(condition):
+        backbone.predict(batch.noisy, condition.timesteps, condition.prompts)
+    counted = [usage.sum(1).tolist() for usage in method.log.usage]
+    image, prompt = [2.0 * 16] * BATCH, [2.0 * 3] * (BATCH - 1) + [0.0]
+    assert sorted(counted) == sorted([image] * 4 + [prompt] * 3)
+    without = replace(prompts, padding=torch.zeros_like(prompts.padding))
+    probability = torch.stack(method.log.probability)
+    with method.condition(replace(condition, prompts=without)):
+        backbone.predict(batch.noisy, condition.timesteps, without)
+    assert not torch.allclose(torch.stack(method.log.probability), probability)
+
+
 def test_a_gate_of_samples_sends_all_tokens_of_a_sample_to_the_same_experts() -> None:
     for top_k in (1, 2):
         backbone, method = attach(SampleMixture, top_k=top_k)
