@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from grasp_bench.export.pipeline import FineTunedPipeline
 
     FilePath = str | os.PathLike[str]
-    Values = Mapping[str, str | int | float | bool]
+    Values = Mapping[str, str | int | float | bool | Sequence[str]]
     Features = np.ndarray | FilePath
 
 
@@ -249,4 +249,7 @@ def _index(index: Mapping[str, int], group: str, name: str | int) -> int:
 
 
 def _assignments(settings: Values | None) -> list[str]:
-    return [f"{name}={value}" for name, value in (settings or {}).items()]
+    return [
+        f"{name}={','.join(value) if isinstance(value, list | tuple) else value}"
+        for name, value in (settings or {}).items()
+    ]

@@ -24,7 +24,7 @@ SINGULAR = dict(zip(KINDS, ("method", "task", "backbone", "guidance", "extractor
 
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
     "methods": ("version", "paper"),
-    "tasks": ("version", "source", "backbone", "guidance", "extractor", "classifier", "budgets"),
+    "tasks": ("version", "source", "backbone", "guidance", "extractors", "classifier", "budgets"),
     "backbones": ("attention_projections", "sampling_dtype"),
     "guidance": ("version", "paper"),
     "extractors": ("version",),

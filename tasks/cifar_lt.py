@@ -70,7 +70,7 @@ class CifarLT(Task[CifarSettings]):
     )
     backbone = "tiny-sd3-32"
     guidance = "cfg"
-    extractor = "inception"
+    extractors = ("inception",)
     classifier = ClassifierRecipe(
         network="small-cnn",
         epochs=60,

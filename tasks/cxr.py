@@ -12,6 +12,9 @@ from grasp_bench.data.cxr_lt import HEAD_ABOVE, TAIL_BELOW, phrase
 from grasp_bench.data.fit import Fit
 from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
 
+RAD_DINO = "hf:microsoft/rad-dino"
+"""Features of a network that was trained on chest X-rays alone (Pérez-García et al. 2024, arXiv 2401.10815)."""
+
 
 class CxrSettings(ImageTaskSettings):
     """Settings of the X-ray tasks."""

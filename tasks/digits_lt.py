@@ -51,7 +51,7 @@ class DigitsLT(Task[DigitsSettings]):
     )
     backbone = "tiny-sd3"
     guidance = "cfg"
-    extractor = "digits-cnn"
+    extractors = ("digits-cnn",)
     classifier = ClassifierRecipe(epochs=40, batch_size=64, learning_rate=2e-3)
     budgets = by_name(
         budget(STANDARD, steps=600, batch_size=64, warmup_steps=30, images_per_class=60, num_inference_steps=20),

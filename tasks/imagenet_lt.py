@@ -50,6 +50,7 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
     )
     backbone = "tiny-sd3-32"
     guidance = "cfg"
+    extractors = ("inception", "dinov2")
     fit = Fit(draft=True)
     classifier = ClassifierRecipe(
         network="timm:resnet50",

@@ -11,7 +11,7 @@ from pydantic import Field
 from grasp_bench.contracts.task import TaskSettings
 from grasp_bench.data.cxr_lt import MIMIC_TRAIN_COUNTS
 
-from .cxr import CxrTask, GeneratedCxrSettings
+from .cxr import RAD_DINO, CxrTask, GeneratedCxrSettings
 
 if TYPE_CHECKING:
     from grasp_bench.data.listing import Entry, Listing
@@ -57,6 +57,7 @@ class MimicLT(CxrTask[MimicSettings]):
         "mimic-cxr-2.0.0-metadata.csv there or beside files/"
     )
     private = True
+    extractors = ("inception", RAD_DINO)
 
     def listing(self) -> Listing:
         from grasp_bench.data.cxr_lt import MIMIC_COUNTS, read_mimic, with_mimic_views

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.data.cxr_lt import NIH_TRAIN_COUNTS, SHARED_CLASSES
 
-from .cxr import C_co, CxrSettings, CxrTask, GeneratedCxrSettings
+from .cxr import RAD_DINO, C_co, CxrSettings, CxrTask, GeneratedCxrSettings
 
 if TYPE_CHECKING:
     from grasp_bench.data.listing import Listing
@@ -41,6 +41,7 @@ class NihLTGen(NihTask[GeneratedCxrSettings]):
     """NIH-CXR-LT, single label: 68,058 training X-rays of 20 classes, from 45,439 images to 7; free to download"""
 
     Config: ClassVar[type[TaskSettings]] = GeneratedCxrSettings
+    extractors = ("inception", RAD_DINO)
     whole_test = True  # the rarest class leaves 67 images for every group
     version = "2"
     layout = f"{NihTask.layout}; for view=true, Data_Entry_2017_v2020.csv there"

@@ -18,9 +18,9 @@ def parsed(**fields):
 
 def test_what_both_schemas_have_stays_as_it_is():
     old, new = json.loads(OLD.read_text()), read_record(OLD).model_dump(mode="json")
-    shared = old.keys() - {"schema_version", "metrics"}
-    assert new["environment"].pop("gradient_checkpointing") is False  # not kept then
+    shared = old.keys() - {"schema_version", "metrics", "environment"}
     assert {name: new[name] for name in shared} == {name: old[name] for name in shared}
+    assert new["environment"] == old["environment"] | {"gradient_checkpointing": False}
     assert new["schema_version"] == 2
     assert read_record(OLD).spec.id == old["run_id"]
 
@@ -113,19 +113,22 @@ def test_an_unknown_schema_is_refused_by_name(tmp_path):
         read_record(path)
 
 
-def test_the_table_of_classes_gains_source_and_test_set():
+def test_the_table_of_classes_gains_source_test_set_and_extractor():
     old = (
         "class,group,train_images,metric,n,value,floor,low,high\n"
         "9,tail,8,fd,30,5.0,4.0,3.0,6.0\n"
         '"a, b",tail,8,f1_real_balanced,30,0.5,,,\n'
     )
     new = (
-        "class,group,train_images,metric,source,test_set,n,value,reference,low,high\n"
-        "9,tail,8,fd,generated,test,30,5.0,4.0,3.0,6.0\n"
-        '"a, b",tail,8,f1,real,balanced-test,30,0.5,,,\n'
+        "class,group,train_images,metric,source,test_set,extractor,n,value,reference,low,high\n"
+        "9,tail,8,fd,generated,test,,30,5.0,4.0,3.0,6.0\n"
+        '"a, b",tail,8,f1,real,balanced-test,,30,0.5,,,\n'
     )
     assert class_table(old) == new
     assert class_table(new) == new
+    of_one_extractor = new.replace("extractor,", "").replace("test,,", "test,")
+    assert "extractor" not in of_one_extractor
+    assert class_table(of_one_extractor) == new
 
 
 @pytest.mark.parametrize("text", ["", "class,value\n9,1.0\n", "class,metric,n\n9\n"])

@@ -117,7 +117,7 @@ def _task(plugin: Any) -> dict[str, str]:
         **({"folder of the download": plugin.layout} if plugin.layout else {}),
         "default backbone": plugin.backbone,
         "default guidance": plugin.guidance,
-        "extractor": plugin.extractor,
+        "extractors": ", ".join(plugin.extractors),
         "scores": ", ".join(metric.name for metric in (*feature_metrics(), *classifier_metrics())),
         "downstream classifier": ", ".join(f"{name} {value}" for name, value in asdict(plugin.classifier).items()),
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_json
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.task import Dataset
 
 IDENTITY = "identity.json"
+MOST = 4
+"""The most extractors of one run."""
 
 
 class Extractor:
@@ -41,7 +44,7 @@ class Extractor:
 class PretrainedExtractor(Extractor):
     """An extractor whose weights are there before any task: it serves images from anywhere.
 
-    A task may name one that takes no argument, too: then nothing is built, and the weights must not change later.
+    Where a task names one, nothing is built, and the weights must not change later.
     """
 
     argument: ClassVar[str] = ""
@@ -73,10 +76,62 @@ class PretrainedExtractor(Extractor):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        extractor, built = cls.from_weights(None), json.loads((folder / IDENTITY).read_text())
-        if changed := [key for key, value in extractor.identity.items() if built.get(key) != value]:
-            raise UserError(
-                f"{folder / IDENTITY}: the extractor {extractor.identity['extractor']} has changed since "
-                f"({', '.join(changed)}). Put the former weights back, or remove {folder} to score again."
-            )
-        return extractor
+        return unchanged(cls.from_weights(None), folder)
+
+
+E = TypeVar("E", bound=PretrainedExtractor)
+
+
+def unchanged(extractor: E, folder: Path) -> E:
+    """Return the extractor if it is the one whose identity is in ``folder``. Raises :class:`UserError` otherwise."""
+    built = json.loads((folder / IDENTITY).read_text())
+    if changed := [key for key, value in extractor.identity.items() if built.get(key) != value]:
+        raise UserError(
+            f"{folder / IDENTITY}: the extractor {extractor.identity['extractor']} has changed since "
+            f"({', '.join(changed)}). Put the former weights back, or remove {folder} to score again."
+        )
+    return extractor
+
+
+@dataclass(frozen=True)
+class ChosenExtractor:
+    """An extractor as a task names it: a class, with the argument that some of them take."""
+
+    name: str
+    """What a user writes, such as ``inception`` or ``hf:microsoft/rad-dino``."""
+    kind: type[Extractor]
+    argument: str = ""
+
+    @property
+    def label(self) -> str:
+        """What titles call it: the name, or the last part of the argument, as in ``rad-dino``."""
+        return extractor_label(self.name)
+
+    @property
+    def pretrained(self) -> type[PretrainedExtractor] | None:
+        """The class, if its weights are there before any task."""
+        own = self.kind.build.__func__ is not PretrainedExtractor.build.__func__  # type: ignore[attr-defined]
+        return None if own or not issubclass(self.kind, PretrainedExtractor) else self.kind
+
+    def check(self) -> None:
+        """Raise :class:`UserError` where weights that are not a task's are missing; images are not looked at."""
+        if self.pretrained:
+            self.pretrained.from_weights(None, self.argument)
+
+    def build(self, data: Dataset, classes: int, folder: Path) -> None:
+        """Write into ``folder`` what :meth:`load` reads."""
+        if self.argument and self.pretrained:
+            write_json(folder / IDENTITY, self.pretrained.from_weights(None, self.argument).identity)
+        else:
+            self.kind.build(data, classes, folder)
+
+    def load(self, folder: Path) -> Extractor:
+        """Return the extractor that :meth:`build` left in ``folder``. Raises :class:`UserError` where it changed."""
+        if self.argument and self.pretrained:
+            return unchanged(self.pretrained.from_weights(None, self.argument), folder)
+        return self.kind.load(folder)
+
+
+def extractor_label(name: str) -> str:
+    """What titles call an extractor that a user names: the last part of its argument, or the name itself."""
+    return name.partition(":")[2].rstrip("/").rpartition("/")[2] or name

@@ -64,6 +64,9 @@ class Score(Part):
     source: Source = "generated"
     """Images that are scored, or that the scored classifier was trained on."""
     test_set: TestSet = "test"
+    extractor: str | None = None
+    """Extractor of the features, such as "hf:microsoft/rad-dino"; None for the first one of the task, and for a metric
+    of a classifier."""
     group: str
     """A group of the task, or "all"."""
     scope: Literal["group", "class mean", "worst class", "whole test set"] = "group"
@@ -81,9 +84,9 @@ class Score(Part):
     """Name of the worst class."""
 
     @property
-    def place(self) -> tuple[str, str, str, str, str]:
+    def place(self) -> tuple[str, str, str, str, str, str]:
         """What tells the score from every other one of its run."""
-        return self.metric, self.source, self.test_set, self.group, self.scope
+        return self.metric, self.source, self.test_set, self.extractor or "", self.group, self.scope
 
 
 def titled(scores: Sequence[Score]) -> dict[str, list[Score]]:
@@ -239,7 +242,7 @@ class RunRecord(Part):
         keys = [score.place for score in self.scores]
         if len(set(keys)) < len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"the score {', '.join(twice)} is recorded twice")
+            raise ValueError(f"the score {', '.join(filter(None, twice))} is recorded twice")
         return self
 
 

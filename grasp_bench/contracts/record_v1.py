@@ -71,16 +71,24 @@ def _named(settings: Mapping[str, Any], named: str) -> dict[str, Any]:
 
 
 def class_table(text: str) -> str:
-    """The table of scores per class as it is written today, whichever schema its run had."""
+    """The table of scores per class as it is written today, whichever version its run had."""
     rows = list(csv.reader(io.StringIO(text, newline="")))
-    if not rows or "source" in rows[0] or "metric" not in rows[0]:
+    if not rows or "extractor" in rows[0] or "metric" not in rows[0]:
         return text
-    at = rows[0].index("metric")
-    rest = [RENAMED.get(name, name) for name in rows[0][at + 1 :]]
-    new = [[*rows[0][: at + 1], "source", "test_set", *rest]]
-    for row in rows[1:]:
-        if len(row) <= at:
-            return text
-        found = {"source": "generated", "test_set": "test"} | score({"name": row[at]})
-        new.append([*row[:at], found["metric"], found["source"], found["test_set"], *row[at + 1 :]])
-    return as_csv(new)
+    header, at = rows[0], rows[0].index("metric")
+    if any(len(row) <= at for row in rows[1:]):
+        return text
+    if "source" not in header:  # of schema 1
+        rest = [RENAMED.get(name, name) for name in header[at + 1 :]]
+        header = [*header[: at + 1], "source", "test_set", *rest]
+        rows[1:] = [[*row[:at], *_place(row[at]), *row[at + 1 :]] for row in rows[1:]]
+    column = header.index("test_set") + 1
+    cells = ["extractor", *[""] * len(rows[1:])]  # tables did not have it while runs had one extractor
+    table = zip([header, *rows[1:]], cells, strict=True)
+    return as_csv([[*row[:column], cell, *row[column:]] for row, cell in table])
+
+
+def _place(name: str) -> tuple[str, str, str]:
+    """The metric, source and test set that the name of a metric of schema 1 stands for."""
+    found = {"source": "generated", "test_set": "test"} | score({"name": name})
+    return found["metric"], found["source"], found["test_set"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import Budget, Optimizer, Precision
@@ -110,7 +110,7 @@ class TaskSettings(Settings):
     """Decay per step of the running mean of the trainable parameters, from which images are sampled, at most
     (1 + n) / (10 + n) after n steps; none: off"""
     extractor: str | None = None
-    """Feature extractor of distances and diversity scores; none: the task's own"""
+    """Feature extractors of distances and diversity scores, several separated by commas; none: the task's own"""
     network: str | None = None
     """Network of the downstream classifier, small-cnn or timm:<model>; none: the task's own"""
     network_weights: str | None = None
@@ -129,6 +129,19 @@ class TaskSettings(Settings):
     added: ClassVar[frozenset[str]] = frozenset(
         {"horizontal_flip", "precision", "optimizer", "evaluations", "network_weights"}
     )
+
+    @field_validator("extractor", mode="before")
+    @classmethod
+    def _joined(cls, given: object) -> object:
+        """A list of extractors, or names separated by commas, as names separated by single commas."""
+        if isinstance(given, str):
+            given = given.split(",")
+        if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+            return given
+        names = [each.strip() for each in given]
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError("expected names of extractors, each once")
+        return ",".join(names)
 
 
 C_co = TypeVar("C_co", bound=TaskSettings, covariant=True)
@@ -164,8 +177,9 @@ class Task(Generic[C_co]):
     """Pixels a side of images where the backbone has a choice that includes them; None: the backbone's native ones."""
     guidance: str
     """The default guidance's name."""
-    extractor: str
-    """Name of the feature extractor of distances and diversity scores."""
+    extractors: tuple[str, ...]
+    """Names of the feature extractors of distances and diversity scores; the first is the one that settings are chosen
+    by and copies are looked for in."""
     classifier: ClassifierRecipe
     """The recipe of downstream classifiers: equal for every method and every mixture of data."""
     budgets: dict[str, Budget]
@@ -174,7 +188,7 @@ class Task(Generic[C_co]):
     def __init__(self, config: C_co, root: Path | None = None) -> None:
         self.config, self.root = config, root
         if config.extractor:
-            self.extractor = config.extractor
+            self.extractors = tuple(config.extractor.split(","))
         if config.network:
             self.classifier = replace(self.classifier, network=config.network)
         if config.network_weights:

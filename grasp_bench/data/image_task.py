@@ -44,7 +44,7 @@ class ImageTask(Task[C_co]):
     """Base of tasks of image files: a subclass reads label files; everything else is here."""
 
     Config: ClassVar[type[TaskSettings]] = ImageTaskSettings
-    extractor = "inception"
+    extractors: tuple[str, ...] = ("inception",)
     reads_files = True
     published: ClassVar[bool] = True
     """Whether the splits are published: then equal images in two of them are reported, since users cannot fix them;

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from grasp_bench.errors import UserError
-
-VARIABLE = "GRASP_BENCH_WEIGHTS"
-"""Environment variable of the folder."""
-
-
-def weights_file(model: str, tag: str) -> Path:
-    """The file of a timm model's weights, which may not be there: ``<model>.<tag>.safetensors`` in the folder.
-
-    The folder is ``$GRASP_BENCH_WEIGHTS``, or else ``grasp-bench/weights`` in ``$XDG_DATA_HOME`` (``~/.local/share``).
-    """
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(os.environ.get(VARIABLE) or Path(data, "grasp-bench", "weights")) / f"{model}.{tag}.safetensors"
+from grasp_bench.weights import VARIABLE, how_to_fetch, timm_file
 
 
 def check(model: str, tag: str) -> None:
@@ -28,12 +15,11 @@ def check(model: str, tag: str) -> None:
     tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{model}.*")]
     if tag not in tags:
         raise UserError(f"network_weights={tag}: timm has no such weights of {model}. There are: {', '.join(tags)}.")
-    path, repository = weights_file(model, tag), f"timm/{model}.{tag}"
+    path, repository = timm_file(model, tag), f"timm/{model}.{tag}"
     if not path.is_file():
         raise UserError(
-            f"{path}: there is no such file, which network_weights={tag} asks for. It is model.safetensors of "
-            f"{repository} on the Hugging Face Hub: `hf download {repository} model.safetensors --local-dir .`, and "
-            f"rename it. The folder is that of ${VARIABLE}. Without network_weights, classifiers start from scratch."
+            f"{path}: there is no such file, which network_weights={tag} asks for. The folder is that of ${VARIABLE}. "
+            f"To fetch it: {how_to_fetch(model, tag, repository)}"
         )
 
 
@@ -48,7 +34,7 @@ def load(model: str, tag: str, channels: int, classes: int) -> Any:
     from torch import nn
 
     check(model, tag)
-    path = weights_file(model, tag)
+    path = timm_file(model, tag)
     try:
         network = timm.create_model(
             f"{model}.{tag}",

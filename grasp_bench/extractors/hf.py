@@ -9,6 +9,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.extractors.network import NetworkExtractor, Preprocessing
 from grasp_bench.extractors.weights import drawn_apart, refuse
 from grasp_bench.io import digest, file_digest, read_object
+from grasp_bench.weights import VARIABLE, weights_folder
 
 if TYPE_CHECKING:
     import torch
@@ -21,9 +22,10 @@ INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
 class HuggingFace(NetworkExtractor):
     """The class token of a transformers model's last layer, from a folder with config, preprocessor and safetensors
 
-    The argument is a folder, or the id of a repository that is in the local Hugging Face cache. A model without a class
-    token gives the mean of its last layer over all positions. Size, interpolation, mean and std are those of
-    ``preprocessor_config.json``; the whole image is resized, without a crop. No code from the folder is run.
+    The argument is the id of a repository, whose files are in ``$GRASP_BENCH_WEIGHTS/OWNER/NAME`` or in the local
+    Hugging Face cache, or else a folder. A model without a class token gives the mean of its last layer over all
+    positions. Size, interpolation, mean and std are those of ``preprocessor_config.json``; the whole image is resized,
+    without a crop. No code from the folder is run.
     """
 
     version = "1"
@@ -52,9 +54,11 @@ class HuggingFace(NetworkExtractor):
 
 
 def _folder(argument: str) -> Path:
-    folder = Path(argument).expanduser()
-    if folder.is_dir():
-        return folder
+    """Where the files are: in the folder of weights, at the path, or in the hub's cache. Raises :class:`UserError`."""
+    kept = weights_folder() / argument
+    for folder in (kept, Path(argument).expanduser()):
+        if folder.is_dir():
+            return folder
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -62,8 +66,9 @@ def _folder(argument: str) -> Path:
         return Path(snapshot_download(argument, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError) as error:
         raise UserError(
-            f"hf:{argument}: is neither a folder here nor a repository in {constants.HF_HUB_CACHE}. Expected {CONFIG}, "
-            f"{PREPROCESSING} and {WEIGHTS}. To fetch a repository: hf download OWNER/NAME --local-dir FOLDER"
+            f"hf:{argument}: its weights are missing. It is neither a folder in {weights_folder()} (${VARIABLE}) nor "
+            f"one here, nor a repository in {constants.HF_HUB_CACHE}. Expected {CONFIG}, {PREPROCESSING} and "
+            f"{WEIGHTS}. To fetch a repository: hf download {argument} --local-dir {kept}"
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.network import NetworkExtractor
 from grasp_bench.extractors.weights import drawn_apart, existing
+from grasp_bench.weights import VARIABLE, weights_folder
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,8 @@ class Inception(NetworkExtractor):
     """The 2,048 pooled values of torch-fidelity's Inception v3; with the 2015-12-05 weights, distances in them are FID
 
     The resize to 299×299 is that of the original network in TensorFlow 1: bilinear *without* antialiasing, since FID is
-    defined with it. Weights: ``--weights``, or torch-fidelity's (or pytorch-fid's) file in torch's hub cache.
+    defined with it. Weights: ``--weights``, or torch-fidelity's (or pytorch-fid's) file in
+    ``$GRASP_BENCH_WEIGHTS`` or in torch's hub cache.
     """
 
     version = "1"
@@ -57,14 +59,15 @@ def is_fid(identity: Mapping[str, str]) -> bool:
 def _find() -> Path:
     import torch
 
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    for name in FILES:
-        if (folder / name).is_file():
-            return existing(folder / name)
+    folder, cache = weights_folder(), Path(torch.hub.get_dir()) / "checkpoints"
+    for place in (folder, cache):
+        for name in FILES:
+            if (place / name).is_file():
+                return existing(place / name)
     raise UserError(
-        f"inception: its weights are missing. Expected {FILES[0]} (95,628,359 bytes, sha256 {SHA256}) in {folder}, "
-        f"where pytorch-fid's {FILES[1]} will do too, or anywhere with --weights. To fetch it: curl -L --create-dirs "
-        f"-o {folder / FILES[0]} {URL}"
+        f"inception: its weights are missing. Expected {FILES[0]} (95,628,359 bytes, sha256 {SHA256}) in {folder} "
+        f"(${VARIABLE}) or {cache}, where pytorch-fid's {FILES[1]} will do too, or anywhere with --weights. To fetch "
+        f"it: curl -L --create-dirs -o {folder / FILES[0]} {URL}"
     )
 
 

@@ -9,13 +9,16 @@ from typing import Any, Self
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.extractors.network import NetworkExtractor, Preprocessing
 from grasp_bench.extractors.weights import drawn_apart, fill, read_safetensors
+from grasp_bench.weights import VARIABLE, how_to_fetch, timm_file
 
 DINOV2 = "vit_large_patch14_dinov2.lvd142m"
 
 
 class Timm(NetworkExtractor):
-    """Features that a timm model passes to its classifier (``num_classes=0``), from ``--weights model.safetensors``
+    """Features that a timm model passes to its classifier (``num_classes=0``)
 
+    Weights: ``--weights``, or ``MODEL.TAG.safetensors`` in ``$GRASP_BENCH_WEIGHTS``, which is model.safetensors of
+    timm's repository; the tag is the model's first in timm where none is named.
     Input size, interpolation, mean and std are the model's own in timm; the whole image is resized, without a crop.
     """
 
@@ -28,9 +31,10 @@ class Timm(NetworkExtractor):
 
 
 class DinoV2(NetworkExtractor):
-    """The 1,024 values of DINOv2 ViT-L/14's class token at 224×224, from ``--weights model.safetensors`` of timm
+    """The 1,024 values of DINOv2 ViT-L/14's class token at 224×224, from timm's weights
 
-    The position embeddings are resampled from 37×37 to 16×16 by timm (bicubic, antialiased).
+    Weights: ``--weights``, or ``vit_large_patch14_dinov2.lvd142m.safetensors`` in ``$GRASP_BENCH_WEIGHTS``. The
+    position embeddings are resampled from 37×37 to 16×16 by timm (bicubic, antialiased).
     """
 
     version = "1"
@@ -49,12 +53,7 @@ def _load(
     from grasp_bench.io import file_digest
 
     model = _build(name, model_name, options)
-    if weights is None:
-        repository = model.pretrained_cfg.get("hf_hub_id") or f"timm/{model_name}"
-        raise UserError(
-            f"{name}: needs --weights model.safetensors, the file of that name in {repository} on the Hugging Face "
-            f"Hub; it is looked for nowhere else. To fetch it: hf download {repository} model.safetensors --local-dir ."
-        )
+    weights = weights or _find(name, model_name, model)
     _fill(model, weights, name)
     config = resolve_data_config(options, model=model)
     channels, height, width = config["input_size"]
@@ -69,6 +68,21 @@ def _load(
         "features": "what timm gives to the classifier",
     }
     return model.eval(), identity, preprocessing
+
+
+def _find(name: str, model_name: str, model: Any) -> Path:
+    """The file in the folder of weights. Raises :class:`UserError` that says how to get it."""
+    base, _, tag = model_name.partition(".")
+    tag = tag or model.pretrained_cfg.get("tag") or "no-tag"
+    path = timm_file(base, tag)
+    if path.is_file():
+        return path
+    repository = model.pretrained_cfg.get("hf_hub_id") or f"timm/{base}.{tag}"
+    raise UserError(
+        f"{name}: its weights are missing. Expected {path.name} in {path.parent} (${VARIABLE}), or anywhere with "
+        f"--weights: it is model.safetensors of {repository} on the Hugging Face Hub. To fetch it: "
+        f"{how_to_fetch(base, tag, repository)}"
+    )
 
 
 def _build(name: str, model_name: str, options: dict[str, int]) -> Any:

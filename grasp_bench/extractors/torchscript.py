@@ -9,13 +9,15 @@ from typing import Self
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.network import NetworkExtractor
 from grasp_bench.extractors.weights import existing, refuse
+from grasp_bench.weights import weights_folder
 
 
 class TorchScript(NetworkExtractor):
     """Output of a TorchScript module for uint8 images (n, 3, H, W) of any size: float (n, d)
 
-    The module does its own resizing and normalisation. A TorchScript file is a program that
-    `torch.jit.load` runs, and may hold pickles: use only files that you trust.
+    The argument is a file in ``$GRASP_BENCH_WEIGHTS``, or else a path. The module does its own resizing and
+    normalisation. A TorchScript file is a program that `torch.jit.load` runs, and may hold pickles: use only files that
+    you trust.
     """
 
     version = "1"
@@ -28,7 +30,8 @@ class TorchScript(NetworkExtractor):
         from grasp_bench.io import file_digest
 
         refuse(weights, "torchscript", f": they are in the file {argument}")
-        path = existing(Path(argument).expanduser())
+        kept = weights_folder() / argument
+        path = kept if kept.is_file() else existing(Path(argument).expanduser())
         warnings.warn(
             f"{path} is a TorchScript program and is run as it is; use only files that you trust", stacklevel=2
         )

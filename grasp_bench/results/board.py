@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-METRIC = ["metric", "metric_version", "source", "test_set"]
+METRIC = ["metric", "metric_version", "source", "test_set", "extractor"]
 """Columns that tell one table of a leaderboard from another."""
 COLUMN = [*METRIC, "group"]
 """Columns that tell one column of these tables from another."""

@@ -44,6 +44,7 @@ cost columns                fields of :class:`~grasp_bench.contracts.record.Cost
 ``direction``               "lower" or "higher": which way is better
 ``source``                  images that are scored, or that the scored classifier was trained on
 ``test_set``                "test" or "balanced-test"
+``extractor``               extractor of the features; empty for the task's first one and for a metric of a classifier
 ``group``                   group of the task, or "all"; with ``scope`` "class", the name of the class
 ``scope``                   "group", "class mean", "worst class", "whole test set" or "class"
 ``value``                   the score; NaN where there are too few images
@@ -96,9 +97,11 @@ RECORDED = (
 FLAGS = ("default_backbone", "default_guidance", "own_budget")
 COSTS = tuple(Cost.model_fields)
 SCORE_TEXTS = (
-    *("metric", "metric_version", "metric_label", "title", "direction", "source", "test_set", "group", "scope"),
+    *("metric", "metric_version", "metric_label", "title", "direction", "source", "test_set", "extractor", "group"),
+    "scope",
     *("unit", "worst"),
 )
+CLASS_KEY = ["metric", "source", "test_set", "extractor"]
 SCORE_NUMBERS = ("value", "n", "reference", "low", "high")
 COLUMNS = (*TEXTS, *FLAGS, "seed", *COSTS, *SCORE_TEXTS, *SCORE_NUMBERS)
 
@@ -183,7 +186,7 @@ def _scores(run: int, record: RunRecord) -> Iterable[tuple[Any, ...]]:
         source = score.source if len(sources[score.metric]) > 1 else None
         yield (
             *(run, score.metric, score.metric_version, score.label, title(score.label, source, score.test_set)),
-            *(score.direction, score.source, score.test_set, score.group, score.scope),
+            *(score.direction, score.source, score.test_set, score.extractor or "", score.group, score.scope),
             *(interval.unit if interval else None, score.worst, score.value, score.n, score.reference),
             *((interval.low, interval.high) if interval else (None, None)),
         )
@@ -261,7 +264,7 @@ def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """The scores of single classes, of runs that have them beside their record."""
     import pandas as pd
 
-    titles = frame.drop_duplicates(["metric", "source", "test_set"]).set_index(["metric", "source", "test_set"])
+    titles = frame.drop_duplicates(CLASS_KEY).set_index(CLASS_KEY)
     labels = titles[["metric_label", "title", "direction", "metric_version"]].astype(object)
     runs = frame.drop_duplicates("folder")[[*TEXTS, *FLAGS, "seed", *COSTS]].set_index("folder")
     found = []
@@ -271,7 +274,7 @@ def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
             text = class_table(path.read_text(encoding="utf-8"))
             table = pd.read_csv(
                 io.StringIO(text),
-                dtype={"class": str, "metric": str},
+                dtype={"class": str, "metric": str, "extractor": str},
                 keep_default_na=False,
                 na_values={name: [""] for name in ("value", "reference", "low", "high")},
             )
@@ -282,6 +285,6 @@ def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
             warnings.warn(f"left out: {path}: cannot be read: {error}", RecordWarning, stacklevel=3)
     if not found:
         return frame.iloc[:0]
-    scores = pd.concat(found, ignore_index=True).join(labels, on=["metric", "source", "test_set"])
+    scores = pd.concat(found, ignore_index=True).join(labels, on=CLASS_KEY)
     scores = scores.join(runs, on="folder").assign(scope="class", unit=None, worst=None)
     return _typed(scores[[*COLUMNS]])

@@ -61,6 +61,11 @@ class Stage:
     generator."""
 
 
+def numbered(name: str, position: int) -> str:
+    """Return the name of a stage that a run has for each of its extractors; the first one's has no number."""
+    return f"{name}-{position + 1}" if position else name
+
+
 def stage_inputs(stages: Mapping[str, Stage], plan: Plan) -> dict[str, Inputs]:
     """Return what decides the outcome of every stage of a run, in which stages are referred to by their keys."""
     trained = stage_inputs(stages, plan.generator) if plan.generator else {}
@@ -281,6 +286,12 @@ class Context:
         )
 
     @cached_property
+    def extractors(self) -> tuple[Extractor, ...]:
+        """The feature extractors behind fidelity and diversity."""
+        chosen = self.plan.extractors
+        return tuple(each.load(self.folder(numbered("extractor", at))) for at, each in enumerate(chosen))
+
+    @property
     def extractor(self) -> Extractor:
-        """The feature extractor behind fidelity and diversity."""
-        return self.plan.extractor.load(self.folder("extractor"))
+        """The first of the extractors, by which settings are chosen."""
+        return self.extractors[0]

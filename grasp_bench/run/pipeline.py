@@ -52,7 +52,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         prepare.STAGE,
-        extractor.STAGE,
+        *extractor.STAGES,
         latents.STAGE,
         prompts.STAGE,
         study.STAGE,
@@ -81,8 +81,9 @@ def stage_keys(plan: Plan) -> dict[str, str]:
 def protocol(plan: Plan) -> dict[str, str]:
     """Return the versions of whatever decides scores and is the same for every method, beyond the specification."""
     versions = {stage.name.partition("-")[0]: str(stage.version) for stage in STAGES.values() if stage.compared}
-    if plan.extractor.version != "1":  # a first version is not named in records
-        versions["extractor"] += f", {plan.task.extractor}@{plan.extractor.version}"
+    for chosen in plan.extractors:
+        if chosen.kind.version != "1":  # a first version is not named in records
+            versions["extractor"] += f", {chosen.name}@{chosen.kind.version}"
     if plan.trained_on.spec.budget.ema_warmup:
         versions["running mean"] = "2"
     return {"rules": RULES_VERSION} | versions
@@ -147,10 +148,12 @@ class Pipeline(Context):
     def _check(self) -> None:
         """Raise :class:`UserError` for what is missing, before anything is trained."""
         from grasp_bench.downstream import networks
+        from grasp_bench.extractors import check_weights
 
+        check_weights(self.plan.extractors)  # before the data are prepared, which takes long
         recipe, (channels, height, _) = self.plan.recipe, self.plan.backbone.image_shape
         networks.check(recipe.network, channels, recipe.resolution or height, len(self.classes), recipe.initial)
-        _ = self.extractor
+        _ = self.extractors
 
     def _cost(self, trained: Path, training: Mapping[str, Any], generation: Mapping[str, Any]) -> Cost:
         """Return the cost, from the summaries of training and generation; old ones lack some of it."""

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from grasp_bench import plugins
 from grasp_bench.contracts.backbone import ChosenBackbone
-from grasp_bench.contracts.extractor import Extractor
+from grasp_bench.contracts.extractor import ChosenExtractor
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.record import Tuning
@@ -18,6 +18,7 @@ from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSpec
 from grasp_bench.contracts.task import ClassifierRecipe, Task, TaskSettings
 from grasp_bench.errors import UserError
+from grasp_bench.extractors import choose_extractors
 from grasp_bench.run.budgets import TRAINING, choose_budget
 from grasp_bench.run.recipes import guidance_defaults, method_defaults, task_by_recipe, task_defaults, with_defaults
 from grasp_bench.run.resolve import INSTALLED, Opening, choose_same_backbone, recorded_task, restored
@@ -35,7 +36,8 @@ class Plan:
     method: Method[MethodSettings]
     guidance: Guidance[Settings]
     backbone: ChosenBackbone
-    extractor: type[Extractor]
+    extractors: tuple[ChosenExtractor, ...]
+    """What distances and diversity are measured in; the first decides where one alone can."""
     generator: Plan | None = None
     """The run whose training this one uses, of a task that asks what another task's generator is good for."""
     tuned: Tuning | None = None
@@ -233,7 +235,7 @@ def _assembled(
     open_task: Callable[[str, Mapping[str, JsonValue]], Task[TaskSettings]],
 ) -> Plan:
     """Return the plan of these parts; ``open_task`` makes the task's generator from its name and changed settings."""
-    found = Plan(spec, task, method, guidance, backbone, plugins.load("extractors", task.extractor))
+    found = Plan(spec, task, method, guidance, backbone, choose_extractors(task.extractors))
     if not task.generator:
         return found
     changed = {name: value for name, value in task.config.changed().items() if name in TRAINING}
@@ -282,4 +284,5 @@ def _component(name: str, version: str, config: Settings) -> Component:
 
 
 def _suffix(changed: dict[str, JsonValue]) -> str:
-    return f"~{','.join(f'{name}={value}' for name, value in changed.items())}" if changed else ""
+    named = ",".join(f"{name}={value}" for name, value in changed.items()).replace("/", "_")  # it names a folder
+    return f"~{named}" if changed else ""

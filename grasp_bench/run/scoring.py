@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from grasp_bench.contracts.extractor import extractor_label
 from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Sets
 from grasp_bench.contracts.record import Interval, Score, Source, TestSet
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
@@ -30,27 +31,69 @@ RESAMPLES = (100, 1000)
 MOST_WORK = 2_000_000_000  # probabilities looked at by all resamples: minutes
 COPY_COLUMNS = ("generated", "class", "training_image", "its_class", "distance", "ratio")
 CLASS_COLUMNS = (
-    *("class", "group", "train_images", "metric", "source", "test_set"),
+    *("class", "group", "train_images", "metric", "source", "test_set", "extractor"),
     *("n", "value", "reference", "low", "high"),
 )
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """All that the scores of a run are computed from."""
+class Seen:
+    """What one extractor sees in the images of a run."""
 
+    extractor: str
+    """Name of the extractor, as a task names it."""
+    identity: Mapping[str, str] | None
+    """What the extractor is, where the features say it."""
     real: LabelledFeatures
     """Features of test images."""
     fake: LabelledFeatures
     """Features of generated images."""
     train: LabelledFeatures
     """Features of training images."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the scores of a run are computed from."""
+
+    seen: Sequence[Seen]
+    """One for each extractor of the task, in its order."""
     tests: Mapping[str, Split]
     """Test set → its images."""
     probabilities: Mapping[str, Mapping[str, np.ndarray]]
     """What classifiers were trained on → test set → what they predict (classifiers, n, classes)."""
-    identity: Mapping[str, str] | None
-    """What the extractor is, where the features say it."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the scores in features of an extractor are called."""
+
+    label: str
+    """What titles call the extractor."""
+    fid: bool
+    """Whether distances may be called FID and KID."""
+    several: bool
+    """Whether a run has several extractors, so that every title has to name its own."""
+    recorded: str | None
+    """The extractor of scores; None for the task's first."""
+
+    def title(self, metric: FeatureMetric) -> str:
+        """Return the title of a metric."""
+        if self.several and not metric.names_extractor:
+            return f"{metric.label}({self.label})"
+        return metric.title(self.label, self.fid)
+
+
+def _named(seen: Sequence[Seen]) -> list[Named]:
+    return [
+        Named(
+            extractor_label(each.extractor),
+            each.identity is not None and is_fid(each.identity),
+            len(seen) > 1,
+            each.extractor if number else None,
+        )
+        for number, each in enumerate(seen)
+    ]
 
 
 def score_run(
@@ -60,15 +103,19 @@ def score_run(
 
     ``only`` names the metrics; by default all that are installed and not optional. Raises ValueError as they do.
     """
-    measured = fidelity_and_diversity(task, given.real, given.fake, given.train, feature_metrics(only))
-    classifying = classifier_metrics(only)
-    inception = given.identity is not None and is_fid(given.identity)
-    scores = fidelity_scores(measured, task.extractor, inception)
+    classifying, names = classifier_metrics(only), _named(given.seen)
+    by_extractor = [
+        fidelity_and_diversity(task, each.real, each.fake, each.train, feature_metrics(only)) for each in given.seen
+    ]
+    scores = [score for each in zip(by_extractor, names, strict=True) for score in fidelity_scores(*each)]
     if task.whole_test:
-        scores += whole_scores(given, feature_metrics(only), task.extractor, inception)
+        for seen, named in zip(given.seen, names, strict=True):
+            scores += whole_scores(seen, feature_metrics(only), named)
     scores += downstream_scores(task, name, given.tests, given.probabilities, classifying)
+    measured = [(each.recorded, found) for each, found in zip(names, by_extractor, strict=True)]
     classes = class_table(task.classes(), measured, given.tests, given.probabilities, classifying)
-    return scores, {CLASSES: classes, COPIES: copies_table(task.classes(), given.fake, given.train)}
+    first = given.seen[0]
+    return scores, {CLASSES: classes, COPIES: copies_table(task.classes(), first.fake, first.train)}
 
 
 def fidelity_and_diversity(
@@ -83,13 +130,14 @@ def fidelity_and_diversity(
     return group_scores(real, fake, names, group_members(task.class_groups(), task.groups), protocol, train)
 
 
-def fidelity_scores(scores: Iterable[Measured], extractor: str, fid: bool = False) -> list[Score]:
-    """The record's scores of groups; ``fid``: whether distances may be called FID and KID."""
+def fidelity_scores(scores: Iterable[Measured], named: Named) -> list[Score]:
+    """The record's scores of groups, in the features of one extractor."""
     return [
         Score(
             metric=score.metric.name,
             metric_version=score.metric.version,
-            label=score.metric.title(extractor, fid),
+            label=named.title(score.metric),
+            extractor=named.recorded,
             group=score.name,
             scope=score.scope,
             value=score.value,
@@ -106,7 +154,7 @@ def fidelity_scores(scores: Iterable[Measured], extractor: str, fid: bool = Fals
     ]
 
 
-def whole_scores(given: Evidence, metrics: Sequence[FeatureMetric], extractor: str, fid: bool = False) -> list[Score]:
+def whole_scores(given: Seen, metrics: Sequence[FeatureMetric], named: Named) -> list[Score]:
     """Scores of conventional metrics over all test images and as many generated ones, drawn whatever their classes.
 
     Where one kind has fewer images, as many of the other are drawn. The classes of generated images are equally
@@ -131,7 +179,8 @@ def whole_scores(given: Evidence, metrics: Sequence[FeatureMetric], extractor: s
         Score(
             metric=metric.name,
             metric_version=metric.version,
-            label=f"{metric.title(extractor, fid)}, whole test set",
+            label=f"{named.title(metric)}, whole test set",
+            extractor=named.recorded,
             group=ALL,
             scope="whole test set",
             value=found.get(metric.name),
@@ -206,18 +255,21 @@ def copies_table(classes: Sequence[ClassInfo], fake: LabelledFeatures, train: La
 
 def class_table(
     classes: Sequence[ClassInfo],
-    scores: Iterable[Measured],
+    measured: Iterable[tuple[str | None, Iterable[Measured]]],
     tests: Mapping[str, Split],
     probabilities: Mapping[str, Mapping[str, np.ndarray]],
     metrics: Sequence[ClassifierMetric],
 ) -> str:
-    """CSV: one line for each class and score; a value is empty where n is too small."""
+    """CSV: one line for each class and score; a value is empty where n is too small.
+
+    ``measured`` holds the scores in the features of each extractor, whose name is None for the task's first.
+    """
     known = {info.name: (info.name, info.group, info.train_count) for info in classes}
     rows: list[Sequence[object]] = [CLASS_COLUMNS]
-    for score in scores:
+    for extractor, score in ((extractor, score) for extractor, scores in measured for score in scores):
         if score.scope == "class":
             numbers = (score.n, score.value, score.reference, score.low, score.high)
-            rows.append((*known[score.name], score.metric.name, "generated", "test", *numbers))
+            rows.append((*known[score.name], score.metric.name, "generated", "test", extractor, *numbers))
     each_alone = np.array([f"class {index}" for index in range(len(classes))])
     metrics = [metric for metric in metrics if not metric.counts_classes]
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
@@ -225,5 +277,5 @@ def class_table(
         for (index, info), metric in itertools.product(enumerate(classes), metrics):
             mine = found[f"class {index}"]
             numbers = (mine.n, mine.values[metric.name], None, None, None)
-            rows.append((*known[info.name], metric.name, source, test, *numbers))
+            rows.append((*known[info.name], metric.name, source, test, None, *numbers))
     return as_csv(rows)

@@ -22,7 +22,7 @@ from grasp_bench.testing.checks import NotApplicable, require
 from grasp_bench.testing.compare import anatomy, changed_values, changes, close, differences, distance, equal, none
 from grasp_bench.testing.rig import STEPS, Interrupted, Interrupting, Subject, Watched, planned, predict
 
-OF_TASK = ("classifier", "extractor", "guidance", "backbone", "groups", "budgets")
+OF_TASK = ("classifier", "extractors", "guidance", "backbone", "groups", "budgets")
 """Attributes of a task that decide data, budget and scores, beside identity() and classes()."""
 PLACED = ("transformer", "device")
 """Parts of a backbone that attaching and placing it may change."""

@@ -18,6 +18,7 @@ from grasp_bench.contracts.spec import SMOKE, STANDARD
 from grasp_bench.contracts.task import GROUPS, Dataset, Split, Task, TaskSettings
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
+from grasp_bench.extractors import choose_extractor
 from grasp_bench.run.context import Options
 from grasp_bench.run.plan import plan
 from grasp_bench.run.resolve import choose_backbone, make_task
@@ -87,12 +88,13 @@ def classes(subject: Subject) -> None:
 
 
 def names(subject: Subject) -> None:
-    """The backbone, guidance and extractor that it names are installed."""
+    """The backbone, guidance and extractors that it names are installed."""
     task = subject.task
     try:
         resolve(task.backbone)
         plugins.load("guidance", task.guidance)
-        plugins.load("extractors", task.extractor)
+        for name in task.extractors:
+            choose_extractor(name)
     except UserError as error:
         raise AssertionError(str(error)) from error
 

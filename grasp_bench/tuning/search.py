@@ -112,7 +112,7 @@ def _described(first: Plan, ranges: dict[str, Tuned], images: int, sampler: Samp
         sampler_seed=seeds.stream("tune", task),
         ranges=ranges,
         objective=OBJECTIVE,
-        extractor=f"{first.task.extractor}@{first.extractor.version}",
+        extractor=f"{first.extractors[0].name}@{first.extractors[0].kind.version}",
         images=images,
     )
 

@@ -49,12 +49,12 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(task, "classifier", replace(task.classifier, **QUICK))
         patch.setattr(task, "budgets", task.budgets | by_name(standard))  # sweeps' processes have the smoke budget, too
     for task in (MimicLT, NihLTGen, NihLT, ImageNetLT, Cifar10LT):
-        patch.setattr(task, "extractor", "pixels")  # the weights of others are not here
+        patch.setattr(task, "extractors", ("pixels",))  # the weights of others are not here
         patch.setattr(task, "backbone", "tiny-sd3")
     for task in (MimicLT, NihLTGen, NihLT, ImageNetLT):
         patch.setattr(task, "official", False)
     patch.setattr(FolderTask, "classifier", replace(FolderTask.classifier, **QUICK))
-    patch.setattr(FolderTask, "extractor", "pixels")
+    patch.setattr(FolderTask, "extractors", ("pixels",))
     small = {"steps": 4, "batch_size": 8, "warmup_steps": 1, "images_per_class": 8, "num_inference_steps": 4}
     patch.setattr(FolderBudget, "model_dump", lambda self, **options: small)
     patch.setattr(cifar, "IMAGES", {"train": 1000, "test": 200})

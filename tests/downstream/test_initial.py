@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from grasp_bench.contracts.task import ClassifierRecipe
-from grasp_bench.downstream import initial, networks
+from grasp_bench.downstream import networks
 from grasp_bench.errors import UserError
 from grasp_bench.run.pipeline import stage_inputs, stage_keys
 from grasp_bench.run.plan import plan
+from grasp_bench.weights import VARIABLE, timm_file
 
 MODEL, TAG = "resnet18", "a1_in1k"
 NETWORK = f"timm:{MODEL}"
@@ -23,9 +24,9 @@ NETWORK = f"timm:{MODEL}"
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     """The state in the file that the tests' folder has."""
-    monkeypatch.setenv(initial.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     state = timm.create_model(MODEL).state_dict()
-    save_file(state, initial.weights_file(MODEL, TAG))
+    save_file(state, timm_file(MODEL, TAG))
     return state
 
 
@@ -55,7 +56,7 @@ def test_a_missing_file_and_a_wrong_one_are_told(weights: dict[str, torch.Tensor
         networks.check(NETWORK, 3, 32, 7, "a2_in1k")
     with pytest.raises(UserError, match="'small-cnn' has no weights"):
         networks.check("small-cnn", 1, 8, 7, TAG)
-    save_file({"conv1.weight": torch.zeros(3)}, path := initial.weights_file(MODEL, TAG))
+    save_file({"conv1.weight": torch.zeros(3)}, path := timm_file(MODEL, TAG))
     with pytest.raises(UserError, match=f"{path.name}: are not the weights of resnet18.a1_in1k"):
         networks.build(NETWORK, 3, 7, TAG)
 
@@ -71,7 +72,7 @@ def test_the_weights_are_part_of_what_a_run_and_its_classifiers_are(weights: dic
     before = stage_keys(started)
     changed = {name for name, key in stage_keys(scratch).items() if before[name] != key}
     assert changed == {"classify-generated", "classify-real", "classify-topped-up", "score"}
-    save_file({"conv1.weight": torch.zeros(3)}, initial.weights_file(MODEL, TAG))  # another file is another classifier
+    save_file({"conv1.weight": torch.zeros(3)}, timm_file(MODEL, TAG))  # another file is another classifier
     assert stage_keys(started)["classify-real"] != before["classify-real"]
     assert replace(scratch.task.classifier, initial=TAG) == started.task.classifier
     assert ClassifierRecipe(1, 1, 1.0).initial is None

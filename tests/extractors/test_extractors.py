@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 import transformers
+from helpers.extractors import make_dino, make_inception
 from helpers.plugin import register
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -21,18 +22,21 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
 from grasp_bench.downstream.networks import small_cnn
 from grasp_bench.errors import UserError
-from grasp_bench.extractors import resolve_extractor, timm_model
+from grasp_bench.extractors import check_weights, choose_extractor, resolve_extractor, timm_model
 from grasp_bench.extractors.digits_cnn import WEIGHTS, DigitsCNN
 from grasp_bench.extractors.hf import HuggingFace
 from grasp_bench.extractors.inception import FILES, SHA256, Inception, is_fid
 from grasp_bench.extractors.network import Preprocessing
 from grasp_bench.extractors.pixels import Pixels
 from grasp_bench.io import file_digest
+from grasp_bench.weights import VARIABLE
 
 RNG = np.random.default_rng(0)
 MIXED = [
     RNG.integers(0, 256, (3, *size)).astype(np.uint8) for size in [(40, 30), (20, 20), (40, 30), (64, 48), (20, 20)]
 ]
+
+FOUND = ("timm:resnet10t", "timm:resnet10t.c3_in1k", "hf:microsoft/rad-dino", "torchscript:means.pt", "inception")
 
 
 def same_for_any_batch(extractor: PretrainedExtractor, images: list[np.ndarray]) -> np.ndarray:
@@ -99,7 +103,7 @@ def test_dinov2_at_224_from_weights_at_518(tmp_path: Path, monkeypatch: pytest.M
 def test_dinov2_is_vit_large_and_says_how_to_get_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: nn.Module())
     monkeypatch.setattr(nn.Module, "pretrained_cfg", {"hf_hub_id": "timm/" + timm_model.DINOV2}, raising=False)
-    with pytest.raises(UserError, match=r"needs --weights .* hf download timm/vit_large_patch14_dinov2.lvd142m"):
+    with pytest.raises(UserError, match=r"weights are missing.* hf download timm/vit_large_patch14_dinov2.lvd142m"):
         resolve_extractor("dinov2")
 
 
@@ -111,7 +115,7 @@ def test_mistakes_with_timm(tmp_path: Path) -> None:
         resolve_extractor("timm:resnet10t.nope", weights)
     with pytest.raises(UserError, match=r"timm has no model 'hf-hub:timm/resnet10t'"):
         resolve_extractor("timm:hf-hub:timm/resnet10t", weights)
-    with pytest.raises(UserError, match=r"needs --weights model.safetensors.* hf download timm/resnet10t.c3_in1k"):
+    with pytest.raises(UserError, match=r"Expected resnet10t.c3_in1k.safetensors in .*hf download timm/resnet10t"):
         resolve_extractor("timm:resnet10t")
     with pytest.raises(UserError, match=r"are not the weights of timm:resnet18"):
         resolve_extractor("timm:resnet18", weights)
@@ -128,26 +132,45 @@ def test_mistakes_with_timm(tmp_path: Path) -> None:
         resolve_extractor("timm:resnet10t", tmp_path / "absent.safetensors")
 
 
+def test_weights_are_found_in_the_users_folder(
+    tmp_path: Path, dino: Path, inception_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(kept := tmp_path / "weights"))
+    (kept / "microsoft").mkdir(parents=True)
+    timm_weights(file := kept / "resnet10t.c3_in1k.safetensors", "resnet10t")
+    scripted(Means(), kept / "means.pt")
+    (kept / "microsoft" / "rad-dino").symlink_to(dino)
+    (kept / FILES[0]).symlink_to(inception_file)
+    with pytest.warns(UserWarning, match=r"TorchScript program"):
+        found = [resolve_extractor(name) for name in FOUND]
+    assert [each.identity["weights"] for each in found[:2]] == [file_digest(file)] * 2
+    assert found[2].identity == resolve_extractor(f"hf:{dino}").identity
+    assert found[3].identity["weights"] == file_digest(kept / "means.pt")
+    assert found[4].identity["weights"] == file_digest(inception_file)
+
+
+@pytest.mark.parametrize("name", ["hf:microsoft/rad-dino", "timm:resnet10t"])
+def test_one_with_an_argument_serves_as_a_tasks(
+    name: str, tmp_path: Path, dino: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(kept := tmp_path / "weights"))
+    (kept / "microsoft").mkdir(parents=True)
+    (kept / "microsoft" / "rad-dino").symlink_to(dino)
+    timm_weights(kept / "resnet10t.c3_in1k.safetensors", "resnet10t")
+    chosen = choose_extractor(name)
+    check_weights((chosen, choose_extractor("pixels")))
+    chosen.build(None, 10, tmp_path)  # type: ignore[arg-type] # nothing is built
+    assert chosen.load(tmp_path).features(np.stack(MIXED[1:2])).shape[0] == 1
+    path = dino / "model.safetensors" if name.startswith("hf") else kept / "resnet10t.c3_in1k.safetensors"
+    state = load_file(path)
+    save_file({key: value + 1 for key, value in state.items()}, path)
+    with pytest.raises(UserError, match=r"has changed since \(weights\)"):
+        chosen.load(tmp_path)
+
+
 @pytest.fixture
 def dino(tmp_path: Path) -> Path:
-    """A folder as of RAD-DINO, but tiny."""
-    torch.manual_seed(0)
-    config = transformers.Dinov2Config(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
-    )
-    transformers.Dinov2Model(config).save_pretrained(tmp_path / "dino")
-    processor = {
-        "crop_size": {"height": 28, "width": 28},
-        "do_center_crop": True,
-        "do_normalize": True,
-        "image_mean": [0.5307] * 3,
-        "image_std": [0.2583] * 3,
-        "resample": 3,
-        "rescale_factor": 0.00392156862745098,
-        "size": {"shortest_edge": 28},
-    }
-    (tmp_path / "dino" / "preprocessor_config.json").write_text(json.dumps(processor))
-    return tmp_path / "dino"
+    return make_dino(tmp_path / "dino")
 
 
 def test_hf(dino: Path) -> None:
@@ -203,7 +226,7 @@ def test_mistakes_with_hf(dino: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
         resolve_extractor(f"hf:{dino}", dino / "model.safetensors")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     for absent in ("microsoft/rad-dino-of-nobody", str(tmp_path / "absent")):
-        with pytest.raises(UserError, match=r"is neither a folder here nor a repository in"):
+        with pytest.raises(UserError, match=r"is neither a folder in .*nor one here, nor a repository in"):
             resolve_extractor(f"hf:{absent}")
     config = (dino / "config.json").read_text()
     (dino / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
@@ -284,15 +307,7 @@ def test_shrinking_is_antialiased() -> None:
 
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file as torch-fidelity's, with other numbers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nn.Module, "load_state_dict", lambda *args: None)
-        patch.setattr(torch, "load", lambda *args, **options: {})
-        torch.manual_seed(0)
-        network = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path="x")
-    path: Path = tmp_path_factory.mktemp("inception") / "x.pth"
-    torch.save(network.state_dict(), path)
-    return path
+    return make_inception(tmp_path_factory.mktemp("inception") / "x.pth")
 
 
 def test_inception_gives_what_torch_fidelity_gives(inception_file: Path) -> None:

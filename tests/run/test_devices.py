@@ -43,7 +43,7 @@ def test_an_extractor_of_a_task_alone_stays_where_it_is():
         assert same is extractor
 
 
-def test_the_stage_moves_the_extractor_of_the_run(tmp_path, monkeypatch):
+def test_the_stage_moves_the_extractor_of_the_run(tmp_path):
     from grasp_bench.run.pipeline import Pipeline
 
     moves = []
@@ -54,10 +54,10 @@ def test_the_stage_moves_the_extractor_of_the_run(tmp_path, monkeypatch):
             return np.stack([np.asarray(image, float).mean((1, 2)) for image in images])
 
     pipeline = Pipeline(runs.small(), runs.options(tmp_path), CPU, runs.Listener())
-    monkeypatch.setattr(pipeline, "extractor", Brightness(), raising=False)
-    features._extract(pipeline, tmp_path, pipeline.data.test)
+    extractor = Brightness()
+    features._extract(pipeline, tmp_path, pipeline.data.test, extractor)
     assert moves[0] == ["cpu"]
-    assert pipeline.extractor.moves == ["cpu", "cpu"]
+    assert extractor.moves == ["cpu", "cpu"]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class ManyClasses(Task[TaskSettings]):
     source = "drawn"
     backbone = "tiny-sd3"
     guidance = "none"
-    extractor = "a-blocks"
+    extractors = ("a-blocks",)
     classifier = ClassifierRecipe(epochs=1, batch_size=500, learning_rate=2e-3)
     budgets = by_name(
         budget(STANDARD, steps=4, batch_size=8, warmup_steps=1, images_per_class=4, num_inference_steps=1)

@@ -54,6 +54,7 @@ def test_committed_runs_of_an_earlier_version_are_read_and_their_search_is_refus
 
 def test_another_version_of_the_extractor_is_another_protocol() -> None:
     folder, chosen = committed("lora")
-    later = replace(chosen, extractor=type("Later", (chosen.extractor,), {"version": "2"}))
+    (own,) = chosen.extractors
+    later = replace(chosen, extractors=(replace(own, kind=type("Later", (own.kind,), {"version": "2"})),))
     with pytest.raises(UserError, match="extractor is of version 1, digits-cnn@2 here, the run was made with 1, so"):
         check_current(folder, later, read_record(folder / RECORD_NAME))

@@ -125,7 +125,10 @@ def test_what_is_missing_or_too_much_is_named(pack, tmp_path, unscored):
     ("change", "fault"),
     [
         (lambda m: m["runs"][0]["classes"][0].update(group="tail"), "classes, groups or counts are not those"),
-        (lambda m: m["runs"][0].update(extractor="inception"), "the extractor is inception, the task's is digits-cnn"),
+        (
+            lambda m: m["runs"][0].update(extractors=["pixels"]),
+            "the extractor is pixels, the task's is digits-cnn",
+        ),
         (lambda m: m["runs"][0]["inputs"].pop("tests"), "its features are not those of its stages"),
         (lambda m: m["runs"][0]["files"].pop("classes.csv"), "its files are not those of its record"),
         (lambda m: m["runs"][0].update(private=True, inputs={}), "the manifest says that its data are private"),

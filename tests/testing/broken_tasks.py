@@ -27,7 +27,7 @@ class OnePrompt(DigitsLT):
 class Misspelt(DigitsLT):
     """Digits that are scored by an extractor that there is not"""
 
-    extractor = "digit-cnn"
+    extractors = ("digit-cnn",)
 
 
 class RareHead(DigitsLT):

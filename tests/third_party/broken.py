@@ -167,7 +167,7 @@ class NoClasses(Task[TaskSettings]):
     source = "none"
     backbone = "tiny-sd3"
     guidance = "cfg"
-    extractor = "pixels"
+    extractors = ("pixels",)
     classifier = None
     budgets = None
 

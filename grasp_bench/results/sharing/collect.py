@@ -21,7 +21,6 @@ from grasp_bench.export.restore import command, finished_record, plan_of
 from grasp_bench.io import file_digest
 from grasp_bench.results.sharing.archive import write_archive
 from grasp_bench.results.sharing.manifest import (
-    FEATURES,
     KINDS,
     MANIFEST,
     MEMBER,
@@ -30,6 +29,7 @@ from grasp_bench.results.sharing.manifest import (
     Manifest,
     Member,
     PackedRun,
+    features_of,
     folder_of,
     input_name,
 )
@@ -100,7 +100,7 @@ def submit(
                 run_id=record.run_id,
                 private=private,
                 classes=plan.task.classes(),
-                extractor=plan.task.extractor,
+                extractors=list(plan.task.extractors),
                 files=places,
                 inputs=names,
             )
@@ -135,7 +135,8 @@ def _files(folder: Path, record: RunRecord, names: Iterable[str]) -> dict[str, C
 def _inputs(plan: Plan, path: Path, record: RunRecord, work_dir: Path) -> dict[str, Content]:
     """Return what the run's scores are computed from."""
     store, inputs = Store(work_dir, print), stage_inputs(plan)
-    needed = ["prepare", *FEATURES.values(), *PROBABILITIES.values(), "score"]
+    extracted = [stage for position in range(len(plan.extractors)) for stage in features_of(position).values()]
+    needed = ["prepare", *extracted, *PROBABILITIES.values(), "score"]
     if gone := [stage for stage in needed if not store.is_finished(stage, inputs[stage])]:
         raise UserError(
             f"{store.folder(gone[0], inputs[gone[0]])}: what the scores of {path.parent} were computed from is "
@@ -150,7 +151,7 @@ def _inputs(plan: Plan, path: Path, record: RunRecord, work_dir: Path) -> dict[s
             f"{command(plan, work_dir)}"
         )
     folders = {stage: store.folder(stage, inputs[stage]) for stage in needed}
-    features = {stage: folders[stage] / stage_files.FEATURES for stage in FEATURES.values()}
+    features = {stage: folders[stage] / stage_files.FEATURES for stage in extracted}
     probabilities = {stage: folders[stage] / stage_files.PROBABILITIES for stage in PROBABILITIES.values()}
     return {TESTS: _tests(plan, folders["prepare"]), **features, **probabilities}
 

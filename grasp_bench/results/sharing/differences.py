@@ -14,7 +14,7 @@ from grasp_bench.results.frame import SCORE_NUMBERS, SCORE_TEXTS, frame_of
 if TYPE_CHECKING:
     import pandas as pd
 
-PLACE = ["metric", "source", "test_set", "group", "scope"]
+PLACE = ["metric", "source", "test_set", "extractor", "group", "scope"]
 """Columns that identify a score within a run, in the order of :attr:`~grasp_bench.contracts.record.Score.place`."""
 
 

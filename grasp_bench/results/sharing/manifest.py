@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from grasp_bench.contracts.extractor import MOST
 from grasp_bench.contracts.record import Part
 from grasp_bench.contracts.task import ClassInfo
+from grasp_bench.run.context import numbered
 
 MANIFEST = "manifest.json"
 KINDS = ("json", "jsonl", "csv", "png", "safetensors")
@@ -17,12 +19,22 @@ KINDS = ("json", "jsonl", "csv", "png", "safetensors")
 MEMBER = re.compile(rf"(?:runs/[0-9a-f]{{12}}|stages)/[A-Za-z0-9][A-Za-z0-9_.-]*\.(?:{'|'.join(KINDS)})")
 """Pattern of the names of files in a pack, except its manifest."""
 FEATURES = {"real": "features-real", "fake": "features", "train": "features-train"}
-"""Images that the features are of → the stage that computed them."""
+"""Images that the features are of → the stage that computed them, with the task's first extractor."""
 PROBABILITIES = {"generated": "classify-generated", "real": "classify-real", "topped-up": "classify-topped-up"}
 """Training images of the classifiers → the stage that keeps their predictions for test images."""
 TESTS = "tests"
 """Labels and patients of the test images; the file is named after the stage that prepared the data."""
-INPUTS = (*FEATURES.values(), *PROBABILITIES.values(), TESTS)
+
+
+def features_of(position: int) -> dict[str, str]:
+    """Return what :data:`FEATURES` is for the extractor at a position, the first at 0."""
+    return {role: numbered(stage, position) for role, stage in FEATURES.items()}
+
+
+def inputs_of(extractors: int) -> list[str]:
+    """Return what the scores of a run with so many extractors are computed from."""
+    features = [stage for position in range(extractors) for stage in features_of(position).values()]
+    return [*features, *PROBABILITIES.values(), TESTS]
 
 
 class Member(Part):
@@ -40,12 +52,22 @@ class PackedRun(Part):
     """Whether features of its data may not be shared: then ``inputs`` is empty and few files are packed."""
     classes: list[ClassInfo] = Field(min_length=1)
     """Classes of the task, in the order of their indices."""
-    extractor: str
-    """Name of the feature extractor, which is part of the titles of distances."""
+    extractors: list[str] = Field(min_length=1, max_length=MOST)
+    """Names of the feature extractors, which are part of the titles of distances."""
     files: dict[str, str]
     """Name of the record and of each file beside it → name in the pack."""
     inputs: dict[str, str]
-    """Each of :data:`INPUTS`, from which scores are computed → name in the pack; runs share equal ones."""
+    """Each of :func:`inputs_of`, from which scores are computed → name in the pack; runs share equal ones."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_extractor(cls, given: Any) -> Any:
+        """What packs said when a run had one extractor."""
+        if isinstance(given, dict) and isinstance(given.get("extractor"), str) and "extractors" not in given:
+            given = {name: value for name, value in given.items() if name != "extractor"} | {
+                "extractors": [given["extractor"]]
+            }
+        return given
 
 
 class Manifest(Part):
@@ -67,5 +89,5 @@ def folder_of(run_id: str) -> str:
 
 
 def input_name(name: str, stages: Mapping[str, str]) -> str:
-    """Return the name in the pack of one of :data:`INPUTS` for a run with ``stages``; KeyError if they lack it."""
+    """Return the name in the pack of one of :func:`inputs_of` for a run with ``stages``; KeyError if they lack it."""
     return f"stages/{name}-{stages['prepare' if name == TESTS else name][:20]}.safetensors"

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -17,12 +18,13 @@ from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import Archive, escaped
 from grasp_bench.results.sharing.differences import differences
-from grasp_bench.results.sharing.manifest import FEATURES, PROBABILITIES, TESTS, PackedRun
+from grasp_bench.results.sharing.manifest import PROBABILITIES, TESTS, PackedRun, features_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from grasp_bench.metrics.scoring import LabelledFeatures
+    from grasp_bench.run.scoring import Seen
 
 ROUNDING = 1e-6
 """Largest relative difference that is attributed to another order of sums on another machine."""
@@ -37,9 +39,9 @@ NO_TENSORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError
 class PackedTask(Task[TaskSettings]):
     """The part of a task that scores depend on."""
 
-    def __init__(self, classes: list[ClassInfo], extractor: str, whole_test: bool) -> None:
+    def __init__(self, classes: list[ClassInfo], whole_test: bool) -> None:
         super().__init__(TaskSettings())
-        self._classes, self.extractor, self.whole_test = classes, extractor, whole_test
+        self._classes, self.whole_test = classes, whole_test
 
     def classes(self) -> list[ClassInfo]:
         return self._classes
@@ -49,10 +51,8 @@ class PackedTask(Task[TaskSettings]):
 class Inputs:
     """The inputs that the scores of a run are computed from."""
 
-    sets: dict[str, LabelledFeatures]
-    """Features under the keys "real", "fake" and "train"."""
-    identity: dict[str, str] | None
-    """Identity of the extractor, where the features carry it."""
+    seen: list[Seen]
+    """Features, of each extractor."""
     tests: dict[str, Split]
     probabilities: dict[str, dict[str, np.ndarray]]
     """Source → test set → (classifiers, n, classes)."""
@@ -72,31 +72,24 @@ def read_inputs(archive: Archive, run: PackedRun) -> Inputs:
 
     Raises :class:`UserError` that names the file if it does not fit the classes or the other files.
     """
-    with tempfile.TemporaryDirectory(prefix="grasp-bench-") as folder:
-        read = {role: _features(archive, run, role, Path(folder)) for role in FEATURES}
-    widths = {role: found.features.shape[1] for role, (found, _) in read.items()}
-    if len(set(widths.values())) > 1:
-        raise UserError(f"features are of different lengths: {widths}")
-    if any(identity != read["real"][1] for _, identity in read.values()):
-        raise UserError(f"the features are of different extractors or weights: {', '.join(FEATURES.values())}.")
-    sets = {role: found for role, (found, _) in read.items()}
+    seen = [_seen(archive, run, position) for position in range(len(run.extractors))]
+    _check_same_images(seen)
     tests = _tests(_tensors(archive, run.inputs[TESTS]), run.inputs[TESTS], len(run.classes))
     probabilities = {
         source: _probabilities(archive, run.inputs[stage], tests, len(run.classes))
         for source, stage in PROBABILITIES.items()
     }
-    return Inputs(sets, read["real"][1], tests, probabilities)
+    return Inputs(seen, tests, probabilities)
 
 
 def recompute(inputs: Inputs, run: PackedRun, record: RunRecord) -> Recomputed:
     """Return every score of a run, computed by :mod:`grasp_bench.run.scoring`. Raises ValueError like the metrics."""
     from grasp_bench.run.scoring import Evidence, score_run
 
-    real, fake, train = (inputs.sets[role] for role in ("real", "fake", "train"))
-    given = Evidence(real, fake, train, inputs.tests, inputs.probabilities, inputs.identity)
+    given = Evidence(inputs.seen, inputs.tests, inputs.probabilities)
     recorded = {score.metric for score in record.scores}  # metrics that are installed here alone are not its fault
     whole = any(score.scope == "whole test set" for score in record.scores)
-    task = PackedTask(run.classes, run.extractor, whole)
+    task = PackedTask(run.classes, whole)
     return Recomputed(*score_run(task, record.spec.task.name, given, recorded))
 
 
@@ -107,8 +100,9 @@ def score_differences(recorded: list[Score], found: list[Score]) -> tuple[list[s
     if len(before) < len(recorded):
         faults.append("a score is recorded twice")
     for place in {**before, **after}:
-        metric, source, test_set, group, scope = place
-        title = escaped(f"{metric} of {group} ({source}, {test_set}, {scope})")
+        metric, source, test_set, extractor, group, scope = place
+        where = ", ".join(filter(None, (source, test_set, extractor, scope)))
+        title = escaped(f"{metric} of {group} ({where})")
         if place not in before or place not in after:
             faults.append(f"{title} is not in the {'features' if place in before else 'record'}")
             continue
@@ -155,15 +149,41 @@ def _number(cell: str) -> str | float:
         return cell
 
 
+def _seen(archive: Archive, run: PackedRun, position: int) -> Seen:
+    """Return what the extractor at a position sees. Raises :class:`UserError` where its files do not fit together."""
+    from grasp_bench.run.scoring import Seen
+
+    stages = features_of(position)
+    with tempfile.TemporaryDirectory(prefix="grasp-bench-") as folder:
+        read = {role: _features(archive, run, stage, Path(folder)) for role, stage in stages.items()}
+    widths = {role: found.features.shape[1] for role, (found, _) in read.items()}
+    if len(set(widths.values())) > 1:
+        raise UserError(f"features are of different lengths: {widths}")
+    if any(identity != read["real"][1] for _, identity in read.values()):
+        raise UserError(f"the features are of different extractors or weights: {', '.join(stages.values())}.")
+    sets = {role: found for role, (found, _) in read.items()}
+    return Seen(run.extractors[position], read["real"][1], sets["real"], sets["fake"], sets["train"])
+
+
+def _check_same_images(seen: Sequence[Seen]) -> None:
+    """Raise :class:`UserError` unless all extractors saw the same images."""
+    for each in seen[1:]:
+        for role in ("real", "fake", "train"):
+            ours, theirs = getattr(seen[0], role), getattr(each, role)
+            if ours.ids != theirs.ids or ours.labels.tolist() != theirs.labels.tolist():
+                names = f"{escaped(each.extractor)} and {escaped(seen[0].extractor)}"
+                raise UserError(f"the features of {names} are of different images ({role}).")
+
+
 def _features(
-    archive: Archive, run: PackedRun, role: str, folder: Path
+    archive: Archive, run: PackedRun, stage: str, folder: Path
 ) -> tuple[LabelledFeatures, dict[str, str] | None]:
     import numpy as np
 
     from grasp_bench.data.features import read_features
     from grasp_bench.metrics.scoring import LabelledFeatures
 
-    name, path = run.inputs[FEATURES[role]], folder / f"{role}.safetensors"
+    name, path = run.inputs[stage], folder / f"{stage}.safetensors"
     archive.copy(name, path)
     try:
         found = read_features(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from grasp_bench.contracts.extractor import extractor_label
 from grasp_bench.contracts.record import ARROWS, RunRecord
 from grasp_bench.results.sharing.compare import Comparison
 from grasp_bench.results.sharing.differences import Difference, shown
@@ -78,11 +79,17 @@ def reproduction_table(scores: pd.DataFrame) -> Table:
     shown_scores = scores.reset_index()
     row: Any
     for row in shown_scores[(shown_scores["scope"] == "group") | (shown_scores["verdict"] == "outside")].itertuples():
-        name = row.metric if row.scope == "group" else f"{row.metric}, {row.scope}"
+        metric = _metric(row)
+        name = metric if row.scope == "group" else f"{metric}, {row.scope}"
         interval = ABSENT if row.low_a != row.low_a else f"{row.low_a:.4g} to {row.high_a:.4g} ({row.unit_a})"
         values = (_value(row.value_a, row.n_a), _value(row.value_b, row.n_b))
         _add_row(table, name, row.source, row.test_set, row.group, *values, WORDS[row.verdict], interval)
     return table
+
+
+def _metric(row: Any) -> str:
+    """Return the name of a metric, with the extractor where it is not the task's first."""
+    return f"{row.metric}({extractor_label(row.extractor)})" if row.extractor else str(row.metric)
 
 
 def _pooled(scores: pd.DataFrame) -> pd.DataFrame:
@@ -127,7 +134,7 @@ def _score_table(group: str, scores: pd.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     row: Any
     for row in scores.itertuples():
-        names = (f"{row.metric} {ARROWS[row.direction]}", row.source, row.test_set)
+        names = (f"{_metric(row)} {ARROWS[row.direction]}", row.source, row.test_set)
         a, b = _value(row.value_a, row.n_a), _value(row.value_b, row.n_b)
         difference = ABSENT if row.difference != row.difference else f"{row.difference:+.4g}"
         units = ", ".join(dict.fromkeys(each for each in (row.unit_a, row.unit_b) if isinstance(each, str))) or ABSENT

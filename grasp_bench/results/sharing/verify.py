@@ -14,7 +14,7 @@ from grasp_bench.contracts.record import RECORD_NAME, RunRecord, parse_record
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest
 from grasp_bench.results.sharing.archive import Archive, escaped, open_archive
-from grasp_bench.results.sharing.manifest import INPUTS, MANIFEST, Manifest, PackedRun, folder_of, input_name
+from grasp_bench.results.sharing.manifest import MANIFEST, Manifest, PackedRun, folder_of, input_name, inputs_of
 from grasp_bench.results.sharing.recompute import read_inputs, recompute, score_differences, table_difference
 from grasp_bench.results.sharing.rules import Check, Outcome, rule_checks, title_of
 from grasp_bench.run.pipeline import STAGES, protocol, stage_keys
@@ -148,7 +148,8 @@ def _read_record(archive: Archive, run: PackedRun, sound: set[str]) -> tuple[Run
     if wrong or (not run.private and run.files.keys() != expected.keys()):
         faults.append(f"its files are not those of its record: {escaped(', '.join(sorted(wrong) or expected))}")
     try:
-        inputs = {} if run.private else {each: input_name(each, record.stages) for each in INPUTS}
+        expected_inputs = [] if run.private else inputs_of(len(run.extractors))
+        inputs = {each: input_name(each, record.stages) for each in expected_inputs}
     except KeyError as error:
         inputs = {}
         faults.append(f"its record has no stage {error}")
@@ -180,8 +181,9 @@ def _identity_checks(
         != named.task_label,
         "the stages are not those of the specification": record.stages != stage_keys(plan),
         "classes, groups or counts are not those of the task": run.classes != classes,
-        f"the extractor is {escaped(run.extractor)}, the task's is {plan.task.extractor}": run.extractor
-        != plan.task.extractor,
+        f"the extractor is {escaped(', '.join(run.extractors))}, the task's is {', '.join(plan.task.extractors)}": (
+            run.extractors != list(plan.task.extractors)
+        ),
         f"the manifest says that its data are {'' if run.private else 'not '}private": run.private != private,
     }
     wrong = [fault for fault, holds in faults.items() if holds]
@@ -203,11 +205,11 @@ def _score_checks(archive: Archive, run: PackedRun, record: RunRecord, sound: se
         return [Check("unverifiable", title, what, "the data are private, and no features are in the pack")]
     if other:
         return [Check("unverifiable", title, what, f"they were made under {', '.join(other)}; here are {here}")]
-    if not set(INPUTS) <= run.inputs.keys() or not set(run.inputs.values()) <= sound:
+    if not set(inputs_of(len(run.extractors))) <= run.inputs.keys() or not set(run.inputs.values()) <= sound:
         return [Check("unverifiable", title, what, "not all of its features are there, or as the manifest lists them")]
     try:
         inputs = read_inputs(archive, run)
-        per_class = _images_per_class(inputs.sets["fake"].labels, len(run.classes))
+        per_class = _images_per_class(inputs.seen[0].fake.labels, len(run.classes))
         found = recompute(inputs, run, record)
     except (UserError, ValueError, ArithmeticError) as error:
         return [Check("failed", title, what, escaped(str(error)))]

@@ -23,7 +23,7 @@ MAIN = (
     *(("accuracy", "generated"), ("accuracy", "topped-up")),
 )
 """Metrics and sources that are drawn, and that a table starts with."""
-DEFAULTS = {"source": "generated", "test_set": "test", "metric_version": "1"}
+DEFAULTS = {"source": "generated", "test_set": "test", "metric_version": "1", "extractor": ""}
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,14 @@ class Metric:
 
     @cached_property
     def place(self) -> dict[str, str]:
-        """Metric, version, source and test set."""
+        """Metric, version, source, test set and extractor."""
         return {name: str(self._first(name)) for name in METRIC}
 
     @property
     def key(self) -> str:
-        """Name of the metric within the page: a source, test set or version is part of it unless it is usual."""
-        return ".".join([self.place["metric"], *(self.place[name] for name in DEFAULTS if self._unusual(name))])
+        """Name of the metric within the page; a source, test set, version or extractor is part of it unless usual."""
+        parts = [self.place["metric"], *(self.place[name] for name in DEFAULTS if self._unusual(name))]
+        return ".".join(parts).replace(" ", "_")  # the page lists keys between blanks
 
     def _unusual(self, name: str) -> bool:
         return self.place[name] != DEFAULTS[name]
@@ -122,8 +123,11 @@ class Board:
     @cached_property
     def main(self) -> list[Metric]:
         """The metrics that are drawn: those of :data:`MAIN` that there are, or else the first."""
-        known = {(each.place["metric"], each.place["source"], each.place["test_set"]): each for each in self.metrics}
-        return [known[*name, "test"] for name in MAIN if (*name, "test") in known] or self.metrics[:1]
+        known: dict[tuple[str, str], list[Metric]] = {}
+        for each in self.metrics:
+            if each.place["test_set"] == "test":
+                known.setdefault((each.place["metric"], each.place["source"]), []).append(each)
+        return [each for name in MAIN for each in known.get(name, [])] or self.metrics[:1]
 
     @cached_property
     def rows(self) -> dict[str, dict[Any, Any]]:
@@ -155,7 +159,7 @@ class Board:
     def classes(self, metric: Metric) -> pd.DataFrame:
         """Return the scores of single classes in ``metric`` of all finished runs."""
         found = self._class_scores
-        for name in ("metric", "source", "test_set"):
+        for name in ("metric", "source", "test_set", "extractor"):
             found = found[found[name] == metric.place[name]] if len(found) else found
         return found
 

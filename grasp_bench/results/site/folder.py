@@ -20,7 +20,7 @@ from grasp_bench.run.files import CLASSES, PARTITION, TRAIN_LOG
 if TYPE_CHECKING:
     import pandas as pd
 
-CLASS_COLUMNS = ["metric", "source", "test_set", "class", "train_images", "value", "reference"]
+CLASS_COLUMNS = ["metric", "source", "test_set", "extractor", "class", "train_images", "value", "reference"]
 LOG_COLUMNS = ["step", "group", "loss"]
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),

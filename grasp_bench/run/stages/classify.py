@@ -47,11 +47,11 @@ def _recipe(recipe: ClassifierRecipe) -> JsonValue:
 
 def _weights(network: str, tag: str) -> str:
     """Return the sha256 of the file of weights that classifiers start from; where it is missing, no run goes on."""
-    from grasp_bench.downstream.initial import weights_file
     from grasp_bench.downstream.networks import TIMM
     from grasp_bench.io import file_digest
+    from grasp_bench.weights import timm_file
 
-    path = weights_file(network.removeprefix(TIMM), tag)
+    path = timm_file(network.removeprefix(TIMM), tag)
     return file_digest(path) if path.is_file() else "missing"
 
 

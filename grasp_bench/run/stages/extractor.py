@@ -1,25 +1,40 @@
-"""The extractor stage: the feature extractor's weights, trained or fetched."""
+"""The extractor stages, one for each of the task's extractors: its weights, trained or identified."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from grasp_bench.run.context import Context, Inputs, Stage
+from grasp_bench.contracts.extractor import MOST
+from grasp_bench.run.context import Context, Inputs, Stage, numbered
 from grasp_bench.run.plan import Plan
 
 
-def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+def _inputs(plan: Plan, upstream: Mapping[str, str], position: int) -> Inputs | None:
+    if position >= len(plan.extractors):
+        return None
+    chosen = plan.extractors[position]
     return {
         "prepare": upstream["prepare"],
         "shape": plan.shape,
-        "name": plan.task.extractor,
-        "version": plan.extractor.version,
+        "name": chosen.name,
+        "version": chosen.kind.version,
     }
 
 
-def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
-    context.plan.extractor.build(context.data, len(context.classes), folder)
+def _build(context: Context, folder: Path, upstream: Mapping[str, Path], position: int) -> None:
+    context.plan.extractors[position].build(context.data, len(context.classes), folder)
 
 
-STAGE = Stage("extractor", 1, ("prepare",), _inputs, _build, alone=True)
+STAGES = tuple(
+    Stage(
+        numbered("extractor", position),
+        1,
+        ("prepare",),
+        partial(_inputs, position=position),
+        partial(_build, position=position),
+        alone=True,
+    )
+    for position in range(MOST)
+)

@@ -1,4 +1,4 @@
-"""The features stages: what the extractor sees in generated, test and training images."""
+"""The features stages, for each of the task's extractors: what it sees in generated, test and training images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_bench.checked import find_checked, remove_checked, save_checked, undamaged
-from grasp_bench.contracts.extractor import Extractor, PretrainedExtractor
+from grasp_bench.contracts.extractor import MOST, Extractor, PretrainedExtractor
 from grasp_bench.contracts.task import Split
 from grasp_bench.io import read_tensors
-from grasp_bench.run.context import Context, Inputs, Stage
+from grasp_bench.run.context import Context, Inputs, Stage, numbered
 from grasp_bench.run.files import FEATURES
 from grasp_bench.run.plan import Plan
 
@@ -23,24 +23,33 @@ AT_ONCE = 1000  # images whose features are extracted at a time
 PART = "part"
 
 
-def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
+def _inputs(plan: Plan, upstream: Mapping[str, str], position: int) -> Inputs | None:
+    extractor = upstream.get(numbered("extractor", position))
+    if extractor is None:
+        return None
     if "generate" in upstream:  # that stage refers to the data and the shape
-        return {"generate": upstream["generate"], "extractor": upstream["extractor"]}
-    return {**upstream, "shape": plan.shape}
+        return {"generate": upstream["generate"], "extractor": extractor}
+    return {"prepare": upstream["prepare"], "extractor": extractor, "shape": plan.shape}
 
 
-def _build(context: Context, folder: Path, upstream: Mapping[str, Path], images: Callable[[Context], Split]) -> None:
+def _build(
+    context: Context,
+    folder: Path,
+    upstream: Mapping[str, Path],
+    images: Callable[[Context], Split],
+    position: int,
+) -> None:
     """Leave the features of images in ``folder``, in a file that ``grasp-bench score`` reads too."""
     import numpy as np
 
     from grasp_bench.data.features import FeatureSet, write_features
 
-    split = images(context)
-    _extract(context, folder, split)
+    split, extractor = images(context), context.extractors[position]
+    _extract(context, folder, split, extractor)
     if context.processes.is_first:
         features = np.concatenate([read_tensors(path)["features"].numpy() for _, path in find_checked(folder, PART)])
         labels = [context.classes[label].name for label in split.labels]
-        write_features(folder / FEATURES, FeatureSet(features, labels, split.ids, identity(context.extractor)))
+        write_features(folder / FEATURES, FeatureSet(features, labels, split.ids, identity(extractor)))
         remove_checked(folder, PART)
 
 
@@ -61,7 +70,7 @@ def on_device(extractor: Extractor, device: torch.device) -> Iterator[Extractor]
         extractor.to("cpu")
 
 
-def _extract(context: Context, folder: Path, split: Split) -> None:
+def _extract(context: Context, folder: Path, split: Split, chosen: Extractor) -> None:
     """Leave the features of a split in ``folder``, in parts (n, d), of which one is in memory at a time."""
     import numpy as np
     import torch
@@ -70,7 +79,7 @@ def _extract(context: Context, folder: Path, split: Split) -> None:
     parts = np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE))
     done = processes.first_says(lambda: [number for number, _ in undamaged(folder, PART, progress.say)])
     with (
-        on_device(context.extractor, context.device) as extractor,
+        on_device(chosen, context.device) as extractor,
         progress.task("features", len(split), sum(len(parts[number]) for number in done)) as advance,
         processes.apart(folder),
     ):
@@ -80,13 +89,18 @@ def _extract(context: Context, folder: Path, split: Split) -> None:
             advance(len(parts[number]))
 
 
-def _stage(name: str, images: Callable[[Context], Split]) -> Stage:
-    after = ("prepare", "extractor", "generate") if name == "features" else ("prepare", "extractor")
-    return Stage(name, 2, after, _inputs, partial(_build, images=images))
+IMAGES: dict[str, Callable[[Context], Split]] = {
+    "features": lambda context: context.images,
+    "features-real": lambda context: context.data.test,
+    "features-train": lambda context: context.data.train,
+}
+"""Stage of the first extractor → the images whose features it keeps."""
 
 
-STAGES = (
-    _stage("features", lambda context: context.images),
-    _stage("features-real", lambda context: context.data.test),
-    _stage("features-train", lambda context: context.data.train),
-)
+def _stage(name: str, position: int) -> Stage:
+    after = ("prepare", numbered("extractor", position), *(("generate",) if name == "features" else ()))
+    inputs, build = partial(_inputs, position=position), partial(_build, images=IMAGES[name], position=position)
+    return Stage(numbered(name, position), 2, after, inputs, build)
+
+
+STAGES = tuple(_stage(name, position) for position in range(MOST) for name in IMAGES)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from grasp_bench.io import read_tensors, write_bytes, write_json
-from grasp_bench.run.context import Context, Inputs, Stage
+from grasp_bench.run.context import Context, Inputs, Stage, numbered
 from grasp_bench.run.files import FEATURES, GENERATED_SHEET, METRICS, PICTURE, PROBABILITIES, REAL_SHEET
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.stages import classify, features
@@ -19,7 +19,7 @@ SCORED = tuple(stage.name for stage in (*features.STAGES, *classify.STAGES))
 def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
     from grasp_bench.metrics.registry import beyond_the_first, installed_versions
 
-    keys: Inputs = {name.replace("-", "_"): upstream[name] for name in SCORED}
+    keys: Inputs = {name.replace("-", "_"): upstream[name] for name in SCORED if name in upstream}
     scored_by = installed_versions() if plan.metrics is None else plan.metrics
     metrics: JsonValue = dict(beyond_the_first(scored_by))
     whole: Inputs = {"whole_test": True} if plan.task.whole_test else {}
@@ -29,20 +29,23 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
     from grasp_bench.data.features import read_features
     from grasp_bench.metrics.scoring import LabelledFeatures
-    from grasp_bench.run.scoring import Evidence, score_run
+    from grasp_bench.run.scoring import Evidence, Seen, score_run
 
     plan, data = context.plan, context.data
     splits = {"features-real": data.test, "features": context.images, "features-train": data.train}
-    real, fake, train = (
-        LabelledFeatures(read_features(upstream[stage] / FEATURES).features, split.labels, split.ids)
-        for stage, split in splits.items()
-    )
+
+    def seen(position: int) -> Seen:
+        read = {name: read_features(upstream[numbered(name, position)] / FEATURES) for name in splits}
+        real, fake, train = (
+            LabelledFeatures(read[name].features, split.labels, split.ids) for name, split in splits.items()
+        )
+        return Seen(plan.extractors[position].name, read["features"].extractor, real, fake, train)
+
     probabilities = {
         source: {test: found.numpy() for test, found in read_tensors(upstream[stage] / PROBABILITIES).items()}
         for source, stage in classify.SOURCES.items()
     }
-    tests, identity = classify.tested_on(data), features.identity(context.extractor)
-    given = Evidence(real, fake, train, tests, probabilities, identity)
+    given = Evidence([seen(at) for at in range(len(plan.extractors))], classify.tested_on(data), probabilities)
     scores, tables = score_run(plan.task, plan.spec.task.name, given, plan.metrics)
     for name, table in tables.items():
         write_bytes(folder / name, table.encode())
