@@ -85,15 +85,15 @@ class SamplingStep:
     """Where the sampler is on its way from noise to images."""
 
     index: int
-    """From 0."""
+    """Number of the step, counted from 0."""
     count: int
-    """Steps in all."""
+    """Number of steps in all."""
     timesteps: torch.Tensor
-    """(B,), in [0, 1]; 1 is noise."""
+    """Timesteps t of the latents (B,), in [0, 1]; 1 is noise."""
     next_timesteps: torch.Tensor
-    """(B,), where the sampler goes next."""
+    """Timesteps (B,) that the sampler goes to."""
     memory: dict[str, torch.Tensor]
-    """Kept from step to step of one batch's way, empty at its start; for momentum and the like."""
+    """What a guidance keeps between the steps of one batch, such as momentum; empty at the first step."""
     generators: list[torch.Generator]
     """One a sample, for draws of the guidance's own: an image's draws depend on no other image."""
 

@@ -164,7 +164,7 @@ def _differences(board: Leaderboard, row: str | None, asked: str, test: Test) ->
     theirs = scores.loc[(scores["label"] == row) & (scores["source"] != "real"), [*COLUMN, "seed", "value"]]
     pairs = scores[scores["label"] != row].merge(theirs, on=[*COLUMN, "seed"], suffixes=("", "_baseline"))
     lines = []
-    for key, each in pairs.groupby([*COLUMN, "label"], sort=False):
+    for key, each in pairs.groupby([*COLUMN, "label"], sort=False, observed=True):
         one = paired_difference(each["value"].to_list(), each["value_baseline"].to_list(), test)
         lines.append((*key, one.mean, one.low, one.high, one.n, one.p))
     measured = pd.DataFrame(lines, columns=[*COLUMN, "label", *MEASURES[:-1]])

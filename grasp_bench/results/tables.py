@@ -193,7 +193,7 @@ def _half(low: float, high: float, digits: int) -> str:
 
 def _difference_grid(compared: Differences, named: list[str], names: dict[str, list[Text]], task_label: str) -> Grid:
     found = compared.found
-    digits = found.groupby(METRIC, sort=False)["difference"].transform(decimals)
+    digits = found.groupby(METRIC, sort=False, observed=True)["difference"].transform(decimals)
     rows = []
     for each, places in zip(found.to_dict("records"), digits, strict=True):
         difference = f"{each['difference']:+.{places}f}".replace("-", MINUS)

@@ -76,9 +76,9 @@ class Opening:
     """How the parts of a plan are found by what a user names them."""
 
     task: Callable[[str, Iterable[str], Path | None], tuple[str, Task[TaskSettings]]] = make_task
-    """As :func:`make_task`."""
+    """What finds a task, called like :func:`make_task`."""
     backbone: Callable[[str, Callable[[str], None] | None, int | None, int | None], ChosenBackbone] = choose_backbone
-    """As :func:`choose_backbone`."""
+    """What finds a backbone, called like :func:`choose_backbone`."""
 
 
 INSTALLED = Opening()
