@@ -98,7 +98,7 @@ class OnTop(Method[C_co]):
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         import torch
 
-        self.beneath.studied = self.studied
+        self.beneath.studied, self.beneath.detachable = self.studied, self.detachable
         self.beneath.attach(backbone, task, generator)
         self.backbone, self.transformer = backbone, backbone.transformer
         self.prompts = [info.prompt for info in task.classes()]

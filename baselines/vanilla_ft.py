@@ -33,9 +33,12 @@ class VanillaFineTuning(Method[VanillaSettings]):
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         self.transformer = backbone.transformer
-        self.base = {name: tensor.clone() for name, tensor in self.transformer.state_dict().items()}
+        kept = self.transformer.state_dict() if self.detachable else {}  # a copy of everything otherwise
+        self.base = {name: tensor.clone() for name, tensor in kept.items()}
         self.transformer.requires_grad_(True)
 
     def detach(self) -> None:
+        if not self.detachable:
+            raise RuntimeError("vanilla-ft was attached as undetachable: it has no copy of the pretrained weights")
         self.transformer.load_state_dict(self.base)
         self.transformer.requires_grad_(False)

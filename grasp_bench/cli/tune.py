@@ -56,6 +56,7 @@ def tune(
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.processes import launched
     from grasp_bench.run.context import Options
+    from grasp_bench.run.interruption import listen
     from grasp_bench.run.plan import plan
     from grasp_bench.run.runner import check
     from grasp_bench.tuning.search import tune as carry_out
@@ -95,6 +96,7 @@ def tune(
         plans = [_searchable(each, results) for each in plans]
     for each in plans:
         check(each, options, 1)
+    listen()
     sampler: Sampler = "tpe" if search == "tpe" else "halton"
     found = {name_of(each, of): carry_out(each, trials, options, progress, sampler, of) for each in plans}
     show(found, of)

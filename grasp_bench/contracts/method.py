@@ -160,6 +160,9 @@ class Method(Generic[C_co]):
     """What it trains, which decides the learning rate that a backbone's recipe gives it."""
     transformer: torch.nn.Module
     """Set by :meth:`attach`."""
+    detachable: bool = True
+    """Whether :meth:`detach` may be called, set before :meth:`attach`: false in runs, where nothing need be kept for
+    it."""
 
     def __init__(self, config: C_co) -> None:
         self.config = config

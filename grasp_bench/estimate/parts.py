@@ -37,6 +37,7 @@ def attached(subject: Subject) -> tuple[Backbone, Method[MethodSettings]]:
     skip = method.supports(backbone, subject.task) or (refusal(backbone) if method.config.tread else None)
     if skip := skip or subject.guidance.supports(backbone, method):
         raise SkippedError(skip.reason)
+    method.detachable = False
     method.attach(backbone, subject.task, seeds.generator("init", "estimate"))
     store_frozen(backbone.transformer, subject.budget.precision)
     return backbone.to(CUDA), method
@@ -100,6 +101,7 @@ def workshop(subject: Subject, sampler: Sampler) -> Workshop:
         backbone, method = fresh_backbone(subject), Method[MethodSettings](subject.method.config)
         if weights is not None:
             method = subject.fresh()
+            method.detachable = False
             method.attach(backbone, subject.task, seeds.generator("init", "estimate"))
         store_frozen(backbone.transformer, sampler.precision)
         sampler.place(backbone.to(CUDA))

@@ -49,6 +49,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         method: Method[MethodSettings] = restored("methods", spec.method)
         method.studied = manifest.artifacts
         generator = seeds.generator("init", spec.task.name, spec.seed, spec.method.name)
+        method.detachable = False
         method.attach(backbone, _KnownClasses(manifest), generator)
         store_frozen(backbone.transformer, spec.budget.precision)
         try:

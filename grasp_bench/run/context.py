@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import JsonValue
 
@@ -87,6 +87,9 @@ class Context:
 
     Several processes that share a run must ask for stages in the same order.
     """
+
+    detaches: ClassVar[bool] = False
+    """Whether methods are taken off their backbones again."""
 
     def __init__(
         self,
@@ -181,7 +184,7 @@ class Context:
         from grasp_bench.precision import store_frozen
 
         spec, task = self.plan.trained_on.spec, self.plan.trained_on.task
-        method.studied = self.studied
+        method.studied, method.detachable = self.studied, self.detaches
         method.attach(backbone, task, seeds.generator("init", spec.task.name, spec.seed, spec.method.name))
         store_frozen(backbone.transformer, spec.budget.precision)
 

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.errors import UserError
-from grasp_bench.processes import CANCELLED
+from grasp_bench.processes import CANCELLED, SECONDS_TO_END
+from grasp_bench.run.interruption import SIGNALS
 from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.process import last_line, send, start
 from grasp_bench.sweep.state import BROKEN, DONE, State, counted, recorded
@@ -54,8 +55,8 @@ def make_slots(parallel: int | None, device: str, processes: int = 1) -> list[Sl
 def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], progress: Progress) -> None:
     """Run every cell in the first free slot; a cell waits for one that runs the same training.
 
-    A cell that fails stops no other. Ctrl-C, SIGTERM and SIGHUP interrupt what runs, wait until it has stopped, and
-    raise KeyboardInterrupt; a second one does not wait.
+    A cell that fails stops no other. Ctrl-C and SIGHUP interrupt what runs, SIGUSR1 and SIGTERM let it write a
+    checkpoint; both wait until it has stopped, and raise KeyboardInterrupt. A second one does not wait.
     """
     board = _Board(sweep, len(cells), progress)
     waiting, free, running = list(cells), list(slots), board.running
@@ -78,7 +79,7 @@ def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], progre
 
 @contextmanager
 def counted_signals() -> Iterator[list[int]]:
-    """Put Ctrl-C, SIGTERM and SIGHUP into a list, so that none of them comes between two lines that belong together.
+    """Put Ctrl-C, SIGUSR1, SIGTERM and SIGHUP into a list: none comes between two lines that belong together.
 
     A SIGHUP that is ignored already (nohup) stays so.
     """
@@ -87,7 +88,7 @@ def counted_signals() -> Iterator[list[int]]:
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers = [signal.SIGINT, *SIGNALS]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     former = {number: signal.signal(number, note) for number in numbers}
@@ -176,9 +177,10 @@ def _outcome(ended: _Running, interrupted: bool) -> State:
 
 def _stop(running: Sequence[_Running], received: Sequence[int]) -> None:
     """Interrupt what runs and wait for it; what takes too long is killed, as is everything at a second Ctrl-C."""
+    ends = bool(received) and received[0] in SIGNALS
     for each in running:
-        send(each.process, signal.SIGINT)
-    asked, deadline = len(received), time.monotonic() + PATIENCE
+        send(each.process, signal.SIGUSR1 if ends else signal.SIGINT)
+    asked, deadline = len(received), time.monotonic() + (SECONDS_TO_END if ends else PATIENCE)
     while any(each.process.poll() is None for each in running):
         if len(received) > asked or time.monotonic() > deadline:
             for each in running:

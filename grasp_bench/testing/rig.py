@@ -107,6 +107,7 @@ class Watched(Pipeline):
 
     base: Anatomy
     start: Anatomy
+    detaches = True
     network: Backbone
     """The backbone that the method is attached to, also once training has let go of it."""
 

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from helpers import runs
 from helpers.attaching import attached, forward, sample, train
 
 from grasp_bench.adapters.residual import BASE_ONLY, RoutedAdapter
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.scope import current_scope
 from grasp_bench.errors import UserError
+from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 
 
@@ -30,6 +32,16 @@ def test_grasp_wraps_every_feed_forward_and_nothing_else() -> None:
     wrapped = [name for name, module in backbone.transformer.named_modules() if isinstance(module, RoutedAdapter)]
     blocks = [f"transformer_blocks.{i}.{stream}" for i in range(4) for stream in ("ff", "ff_context")]
     assert wrapped == blocks[:-1]  # the last block has no feed-forward on the prompt's side
+
+
+@pytest.mark.parametrize(("name", "on"), [("vanilla-ft", None), ("cbdm", "vanilla-ft")])
+def test_in_a_run_full_fine_tuning_keeps_no_copy_of_the_pretrained_weights(tmp_path, name, on) -> None:
+    pipeline = Pipeline(runs.small(name), runs.options(tmp_path), torch.device("cpu"), runs.Listener())
+    pipeline.attach()
+    method = pipeline.plan.method.beneath if on else pipeline.plan.method
+    assert method.base == {}
+    with pytest.raises(RuntimeError, match="no copy of the pretrained weights"):
+        method.detach()
 
 
 def test_a_dropped_prompt_keeps_its_cluster_unless_asked_otherwise() -> None:

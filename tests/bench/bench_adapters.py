@@ -147,9 +147,8 @@ def lora(sizes: Sizes, device: torch.device, rank: int) -> Step:
 def full(sizes: Sizes, device: torch.device) -> Step:
     """Full fine-tuning."""
     method = VanillaFineTuning(VanillaSettings(learning_rate=LEARNING_RATE))
-    step = Step(method, sizes, GROUPS, device)
-    method.base.clear()  # a copy that serves detach() alone: fine-tuning does without it
-    return step
+    method.detachable = False  # as in runs: no copy of the pretrained weights
+    return Step(method, sizes, GROUPS, device)
 
 
 def lora_rank(sizes: Sizes) -> int:

@@ -138,6 +138,35 @@ def test_a_cell_that_ignores_ctrl_c_is_killed_at_the_second(tmp_path, monkeypatc
     assert not is_running(cell.log)
 
 
+@pytest.mark.parametrize(("sent", "expected"), [("SIGTERM", "SIGUSR1"), ("SIGUSR1", "SIGUSR1"), ("SIGINT", "SIGINT")])
+def test_a_warning_is_passed_on_so_that_cells_write_a_checkpoint(tmp_path, monkeypatch, sent, expected):
+    script = (
+        "import signal, sys, time\n"
+        "for each in ('SIGUSR1', 'SIGINT'):\n"
+        "    signal.signal(getattr(signal, each), lambda n, _: (print(signal.Signals(n).name), sys.exit(130)))\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    monkeypatch.setattr("grasp_bench.sweep.process.COMMAND", (sys.executable, "-c", script))
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.05)
+    sweep = read_sweep(write(tmp_path / "s.toml", HEADER))
+    (cell,) = sweep.cells
+
+    def warn(*_):
+        if last_line(cell.log) == "up":
+            os.kill(os.getpid(), getattr(signal, sent))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    before = signal.signal(signal.SIGALRM, warn)
+    signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            local.run_cells(sweep, sweep.cells, [{}], silent())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert last_line(cell.log) == expected
+
+
 def test_the_flags_exclude_each_other(tmp_path):
     with pytest.raises(UserError, match="exclude each other"):
         call("sweep", write(tmp_path / "s.toml", HEADER), "--force", "--only-missing")
