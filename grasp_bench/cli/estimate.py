@@ -148,7 +148,7 @@ def _sweep(
     for each, seeds in found.groups:
         spec = each.subject.spec
         fits = text.gib(each.way.peak) if each.fits else "does not fit"
-        names = (spec.method.name, spec.task.name, each.subject.backbone, spec.guidance.name)
+        names = (spec.method.name, spec.task.name, each.subject.named, spec.guidance.name)
         table.add_row(str(len(seeds)), *names, f"{each.hours:.1f}", fits)
     out = console()
     out.print(table)

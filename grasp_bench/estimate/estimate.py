@@ -62,7 +62,7 @@ class Estimate:
             "method": spec.method.name,
             "method_settings": self.subject.method.config.changed(),
             "task": spec.task.name,
-            "backbone": self.subject.backbone,
+            "backbone": self.subject.named,
             "guidance": spec.guidance.name,
             "budget": spec.budget.model_dump(mode="json"),
             "resolution": shapes.pixels[-1],

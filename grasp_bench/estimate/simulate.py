@@ -8,11 +8,9 @@ tensors that multi-tensor optimisers take. Values are those of :mod:`.values`.
 from __future__ import annotations
 
 import contextlib
-import math
 import traceback
 import weakref
 from collections import Counter
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, Self
 
@@ -28,10 +26,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from grasp_bench.estimate import values
 from grasp_bench.estimate.engine import Engine
+from grasp_bench.run.flops import FORMULAS
 
 aten = torch.ops.aten
 GRAIN = 512  # bytes, to whose multiples torch's caching allocator rounds
@@ -40,32 +38,6 @@ FLASH_WIDTH = 256  # of a head, at most, in the flash kernel
 PACKAGES = ("/grasp_bench/", "/baselines/", "/tasks/", "/diffusers/")
 """Whose code a place is looked for in."""
 OWN = "/grasp_bench/estimate/"
-
-
-def _backward_of_convolution(
-    grad: Any,
-    images: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: Any,
-    outputs: Any,
-    groups: Any,
-    wanted: Sequence[bool],
-    out_val: Any = None,
-) -> int:
-    """Return the FLOPs of a convolution's gradients: those of images and of weights take as many as it does itself.
-
-    torch's own formula takes the weights' gradient of grouped convolutions to be of all channels by all.
-    """
-    places = images if transposed else grad  # (B, C, ...), where each weight is used once per place
-    once = 2 * math.prod(weight.shape) * len(places) * math.prod(places.shape[2:])
-    return int(once * sum(wanted[:2]))
-
-
-FORMULAS = flop_registry | {aten.convolution_backward: _backward_of_convolution}
 
 
 class DeviceError(Exception):

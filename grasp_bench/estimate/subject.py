@@ -65,9 +65,14 @@ class Subject:
 
     @property
     def backbone(self) -> str:
-        """As ``--backbone`` may name it."""
+        """Its family and the source of its weights, as ``--backbone`` may name it."""
         chosen = self.plan.backbone
         return f"{chosen.family}:{chosen.source}" if chosen.source else chosen.family
+
+    @property
+    def named(self) -> str:
+        """What results call the backbone."""
+        return self.plan.backbone.name
 
     @property
     def resolution(self) -> int | None:

@@ -35,7 +35,7 @@ def row(found: Estimate) -> list[str]:
     hours = {stage.name: stage.hours for stage in found.stages}
     times = (hours["train"], hours["generate"] + hours.get("decode", 0), found.hours)
     return [
-        found.subject.backbone,
+        found.subject.named,
         str(found.measured.shapes.pixels[-1]),
         found.subject.spec.method.name,
         _millions(found.measured.step.parameters),

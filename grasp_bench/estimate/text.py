@@ -36,7 +36,7 @@ def heading(found: Estimate) -> str:
     spec, side = found.subject.spec, found.measured.shapes.pixels[-1]
     step, passes, sampling = found.measured.step, found.measured.passes, found.measured.sampling
     return (
-        f"{spec.method.name} on {spec.task.name} with {found.subject.backbone} at {side} pixels, guidance "
+        f"{spec.method.name} on {spec.task.name} with {found.subject.named} at {side} pixels, guidance "
         f"{spec.guidance.name}, budget {spec.budget.name}, {spec.budget.precision}, on {found.device.name}\n"
         f"{step.parameters:,} trainable parameters of {step.total:,}; {passes.flops / 1e12:.3g} TFLOP per training "
         f"image, {sampling.taken.flops / sampling.evaluations / 1e12:.3g} per network evaluation"

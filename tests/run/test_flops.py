@@ -46,3 +46,23 @@ def test_the_backward_pass_of_attention_is_five_products_for_the_two_of_its_forw
         return functional.scaled_dot_product_attention(query, query, query).sum()
 
     assert flops(lambda: torch.autograd.grad(attend(), query)) == flops(attend) * 7 / 2
+
+
+@pytest.mark.parametrize(("transposed", "stride"), [(False, 1), (False, 2), (True, 1), (True, 2)])
+@pytest.mark.parametrize("wanted", ["both", "images", "weights"])
+def test_gradients_of_a_convolution_are_as_torch_counts_them_group_by_group(transposed, stride, wanted):
+    groups, channels = 4, 8
+    convolve = functional.conv_transpose2d if transposed else functional.conv2d
+    images = torch.ones(2, channels, 6, 6, requires_grad=wanted != "weights")
+    weight = torch.ones(channels, channels // groups, 3, 3, requires_grad=wanted != "images")
+
+    def whole() -> None:
+        convolve(images, weight, stride=stride, padding=1, groups=groups).sum().backward()
+
+    def in_groups() -> None:
+        for some, part in zip(images.chunk(groups, 1), weight.chunk(groups), strict=True):
+            convolve(some, part, stride=stride, padding=1).sum().backward()
+
+    with FlopCounterMode(display=False) as counter:
+        in_groups()
+    assert flops(whole) == flops(in_groups) == counter.get_total_flops() > 0
