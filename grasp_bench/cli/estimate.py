@@ -14,6 +14,7 @@ from grasp_bench.errors import UserError
 if TYPE_CHECKING:
     from grasp_bench.estimate.devices import Device
     from grasp_bench.estimate.estimate import Total
+    from grasp_bench.estimate.memory import Manner
 
 
 def estimate(
@@ -41,6 +42,11 @@ def estimate(
     guidance_set: shared.GuidanceSettings = [],  # noqa: B006 # as above
     task_set: shared.TaskSettings = [],  # noqa: B006 # as above
     budget: shared.Budget = STANDARD,
+    accumulate: shared.Accumulate = shared.AUTO,
+    gradient_checkpointing: shared.GradientCheckpointing = shared.AUTO,
+    batch_size: shared.BatchSize = 100,
+    processes: Annotated[int, typer.Option(min=1, help="GPUs that share the run.")] = 1,
+    short: Annotated[bool, typer.Option("--short", help="Print one line, as `run` does before it begins.")] = False,
     table: Annotated[
         bool,
         typer.Option("--table", help="A row in Markdown for each method, backbone and resolution; takes a while."),
@@ -49,15 +55,16 @@ def estimate(
 ) -> None:
     """Estimate parameters, memory, FLOPs, hours and disk on one GPU, by running the code on a simulated one.
 
-    Needs neither a GPU nor weights nor data. Precision is bfloat16, unless --task-set precision=float32.
+    Needs neither a GPU nor weights nor data.
     """
     from grasp_bench.estimate.devices import parse_device
+    from grasp_bench.estimate.memory import Manner
 
     device = parse_device(gpu)
     if file:
         if method or task or backbone or table:
             raise UserError(f"{file}: says itself which methods, tasks and backbones. Leave these options out.")
-        _sweep(file, device, utilisation, rate, _only(resolution, "--resolution"), json)
+        _sweep(file, device, utilisation, rate, _only(resolution, "--resolution"), short, json)
     elif table:
         _table(task, method, backbone, resolution, device, utilisation)
     else:
@@ -71,7 +78,9 @@ def estimate(
             "task_settings": task_set,
             "guidance_settings": guidance_set,
         }
-        _one(_only(method, "--method"), task, _only(backbone, "--backbone"), settings, device, utilisation, rate, json)
+        manner = Manner(shared.parts(accumulate), shared.checkpointing(gradient_checkpointing), processes, batch_size)
+        names = _only(method, "--method"), task, _only(backbone, "--backbone")
+        _one(names, settings, device, utilisation, manner, rate, short, json)
 
 
 def _only(values: list[Any], option: str) -> Any:
@@ -82,13 +91,13 @@ def _only(values: list[Any], option: str) -> Any:
 
 
 def _one(
-    method: str,
-    task: str,
-    backbone: str | None,
+    names: tuple[str, str, str | None],
     settings: dict[str, Any],
     device: Device,
     utilisation: float,
+    manner: Manner,
     rate: float | None,
+    short: bool,
     json: Path | None,
 ) -> None:
     from rich.markup import escape
@@ -101,17 +110,19 @@ def _one(
     from grasp_bench.io import write_json
 
     try:
-        found = carry_out(choose(method, task, backbone, **settings), device, utilisation, both=True)
+        found = carry_out(choose(*names, **settings), device, utilisation, both=not short, manner=manner)
     except SkippedError as reason:
-        raise UserError(f"method {method}: does not apply here: {reason}") from reason
+        raise UserError(f"method {names[0]}: does not apply here: {reason}") from reason
     out = console()
-    out.print(escape(text.heading(found)), soft_wrap=True)
-    for each in text.tables(found):
-        out.print(each)
+    if not short:
+        out.print(escape(text.heading(found)), soft_wrap=True)
+        for each in text.tables(found):
+            out.print(each)
     out.print(escape(text.short(found)), soft_wrap=True)
     if rate is not None:
         out.print(f"{found.hours * rate:,.2f} at {rate:g} per GPU-hour")
-    out.print(escape(text.LEFT_OUT), soft_wrap=True)
+    if not short:
+        out.print(escape(text.LEFT_OUT), soft_wrap=True)
     if json:
         write_json(json, found.to_json() | ({} if rate is None else {"money": found.hours * rate}))
 
@@ -134,7 +145,13 @@ def _table(
 
 
 def _sweep(
-    file: Path, device: Device, utilisation: float, rate: float | None, resolution: int | None, json: Path | None
+    file: Path,
+    device: Device,
+    utilisation: float,
+    rate: float | None,
+    resolution: int | None,
+    short: bool,
+    json: Path | None,
 ) -> None:
     from rich.table import Table
 
@@ -151,11 +168,13 @@ def _sweep(
         names = (spec.method.name, spec.task.name, each.subject.named, spec.guidance.name)
         table.add_row(str(len(seeds)), *names, f"{each.hours:.1f}", fits)
     out = console()
-    out.print(table)
-    for reason in found.skipped:
-        out.print(f"skipped: {reason}", soft_wrap=True, markup=False)
-    out.print(_sum(found.total, rate))
-    out.print(text.LEFT_OUT, soft_wrap=True, markup=False)
+    if not short:
+        out.print(table)
+        for reason in found.skipped:
+            out.print(f"skipped: {reason}", soft_wrap=True, markup=False)
+    out.print(_sum(found.total, rate), soft_wrap=True)
+    if not short:
+        out.print(text.LEFT_OUT, soft_wrap=True, markup=False)
     if json:
         content: dict[str, Any] = {"runs": found.total.runs, "gpu_hours": found.total.hours}
         content |= {} if rate is None else {"money": found.total.money(rate)}

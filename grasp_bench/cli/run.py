@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,12 @@ from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
+    from grasp_bench.contracts.progress import Progress
     from grasp_bench.contracts.record import RunRecord
+    from grasp_bench.run.options import Options
+    from grasp_bench.run.plan import Plan
 
 
 def run(
@@ -141,12 +147,22 @@ def run(
     try:
         for each in plans:
             progress.say(each.title)
-            path, record = carry_out(each, options, progress)
+            foretell = partial(_foretell, each, (task, budget), options, progress)
+            path, record = carry_out(each, options, progress, foretell)
             if own_index() == 0:
                 show(record, path)
     except NonFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
+
+
+def _foretell(plan: Plan, named: tuple[str, str], options: Options, progress: Progress, device: torch.device) -> None:
+    """Say what a run will take on a device; ``named`` are its task and its budget."""
+    from grasp_bench.estimate.ahead import before_run
+    from grasp_bench.processes import launched
+    from grasp_bench.run.environment import card
+
+    progress.say(before_run(plan, *named, options, launched(), card(device)))
 
 
 def show(record: RunRecord, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,17 +102,26 @@ def _submit(asked: Sweep, cells: list[Cell], max_parallel: int | None, progress:
 
 
 def _run_here(asked: Sweep, cells: list[Cell], max_parallel: int | None, progress: Progress) -> None:
+    from grasp_bench.estimate.ahead import before_sweep
     from grasp_bench.sweep.local import make_slots, run_cells
     from grasp_bench.sweep.slurm import find_jobs
     from grasp_bench.sweep.state import counted, states
 
     options = asked.config.options
     if cells:
+        progress.say(before_sweep(asked.path, [cell.plan for cell in asked.cells], partial(_card, options.device)))
         run_cells(asked, cells, make_slots(max_parallel, options.device, options.processes or 1), progress)
     found = states(asked, find_jobs(asked))
     progress.say(f"{len(found)} cells: {counted(found)}")
     if not all_well(found):
         raise typer.Exit(1)
+
+
+def _card(device: str) -> tuple[str, float] | None:
+    from grasp_bench.processes import pick_device
+    from grasp_bench.run.environment import card
+
+    return card(pick_device(device))
 
 
 def all_well(found: list[State]) -> bool:

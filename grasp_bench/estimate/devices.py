@@ -51,6 +51,33 @@ DEVICES = {
 }
 """The SXM cards and the GeForce, by NVIDIA's data sheets."""
 
+CARDS = {
+    "H200 NVL": (835, 4800),
+    "H200": (989, 4800),
+    "H100 NVL": (835, 3900),
+    "H100 PCIe": (756, 2000),
+    "H100": (989, 3350),
+    "A100": (312, 1555),
+    "RTX 4090": (165, 1008),
+}
+"""Part of a card's name as torch says it → TFLOP/s and GB/s by NVIDIA's data sheets; the first that fits counts."""
+A100_OF_80_GB = (60, 2039)
+"""GiB above which an A100 is the one whose memory is faster, and its GB/s."""
+
+
+def of_card(name: str, memory: float) -> Device | None:
+    """Return the card that torch names so, with ``memory`` GiB; None for one whose speed is not known here.
+
+    Its own name is what :func:`parse_device` takes.
+    """
+    known = next((rates for part, rates in CARDS.items() if part in name), None)
+    if known is None:
+        return None
+    tflops, bandwidth = known
+    if "A100" in name and memory > A100_OF_80_GB[0]:
+        bandwidth = A100_OF_80_GB[1]
+    return Device(f"{memory:.1f},{tflops},{bandwidth}", memory, tflops, bandwidth)
+
 
 def parse_device(text: str) -> Device:
     """Return the GPU that is named, or given as ``GiB,TFLOPs,GB/s``. Raises :class:`UserError` for neither."""

@@ -204,6 +204,8 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, gpu = kwargs or {}, self.gpu
+        if func.namespace == "prim":  # asks for a tensor's device, and does nothing
+            return func(*args, **kwargs)
         known = values.known_arguments(args, kwargs)
         if func is aten._local_scalar_dense.default:  # of item(), bool(), int() and float()
             gpu.note_sync(args[0])

@@ -24,10 +24,12 @@ def short(found: Estimate) -> str:
     how = (
         f"{way.micro_batch} of {found.subject.budget.batch_size} images at a time" if way.micro_batch else "NOT fitting"
     )
+    step, several = found.measured.step, found.manner.processes
+    shared = f" of GPU time, shared by {several} GPUs," if several > 1 else ""
     return (
-        f"about {hours(found.hours)} on {found.device.name} at {found.utilisation:.0%} of its peak, {gib(way.peak)} at "
-        f"the peak of training ({how}{', gradient checkpointing' if way.checkpointing else ''}), "
-        f"{gib(sum(found.disk.values()))} on the disk"
+        f"{step.parameters:,} of {step.total:,} parameters trained; about {hours(found.hours)}{shared} on "
+        f"{found.device.name} at {found.utilisation:.0%} of its peak, {gib(way.peak)} at the peak of training "
+        f"({how}{', gradient checkpointing' if way.checkpointing else ''}), {gib(sum(found.disk.values()))} on the disk"
     )
 
 

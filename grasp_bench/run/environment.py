@@ -37,6 +37,16 @@ def describe(device: torch.device, processes: int = 1, accumulate: int = 1) -> E
     )
 
 
+def card(device: torch.device) -> tuple[str, float] | None:
+    """Return a GPU's name and its memory in GiB; None for a CPU."""
+    import torch
+
+    if device.type != "cuda":
+        return None
+    found = torch.cuda.get_device_properties(device)
+    return found.name, found.total_memory / 2**30
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Begin to measure :func:`peak_mib` from here; on a CPU elsewhere than on Linux it stays that of the process."""
     import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +53,12 @@ def _check_shared(options: Options, nodes: int) -> None:
         )
 
 
-def run(plan: Plan, options: Options, progress: Progress) -> tuple[Path, RunRecord]:
+def run(
+    plan: Plan, options: Options, progress: Progress, before: Callable[[torch.device], None] | None = None
+) -> tuple[Path, RunRecord]:
     """Carry out ``plan`` as far as it is not done yet, and return the path of its record and the record.
+
+    ``before`` is called by the first process if there is anything to do, with the device that it is done on.
 
     A record is written whatever happens: those of status "failed", "oom" and "cancelled" say why, and the exception
     goes on to the caller. A finished run is not started again unless one of its stages is stale.
@@ -64,6 +69,8 @@ def run(plan: Plan, options: Options, progress: Progress) -> tuple[Path, RunReco
     processes, device = join(options.device)
     check(plan, options, processes.count)
     if not processes.first_says(lambda: _known_record(path, plan, progress) is not None):
+        if before and processes.is_first:
+            before(device)
         _carry_out(plan, options, progress, processes, device)
     return path, read_record(path)
 

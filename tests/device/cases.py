@@ -29,13 +29,14 @@ GUIDED = {"sg-minority": ["every=1"]}
 def subject(family: str, folder: Path, method: str, precision: str, guidance: str = "cfg") -> Subject:
     """A run on the tiny pipeline of a family; images are of the digits' classes and of the pipeline's size."""
     backbone = save(family, folder)
+    scale = ["guidance_scale=2"] if plugins.load("guidance", guidance).classifier_free else []  # FLUX's own is 1
     return choose(
         method,
         "digits-lt",
         backbone,
         guidance=guidance,
         method_settings=SETTINGS.get(guidance, []),
-        guidance_settings=GUIDED.get(guidance, []),
+        guidance_settings=[*scale, *GUIDED.get(guidance, [])],
         task_settings=[f"precision={precision}"],
         studied=localised(backbone) if method == "lora-attn" else {},
     )

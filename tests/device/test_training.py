@@ -20,7 +20,7 @@ from .tiny import PIPELINES
 IMAGES = 4
 QUICK = {("sd3", "grasp", "bfloat16"), ("pixart", "moe", "float32")}
 EVERYWHERE = [(family, method, "bfloat16") for family in PIPELINES for method in METHODS]
-IN_FLOAT32 = [("sana", method, "float32") for method in METHODS]
+IN_FLOAT32 = [("dit", method, "float32") for method in METHODS]
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow])
     for case in dict.fromkeys([*EVERYWHERE, *IN_FLOAT32, *sorted(QUICK)])

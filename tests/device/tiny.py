@@ -13,7 +13,7 @@ AUTOENCODER: dict[str, Any] = {"block_out_channels": [8, 8, 16, 16], "norm_num_g
 PIPELINES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "dit": (
         "facebook--DiT-XL-2-256",
-        {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "sample_size": SIDE},
+        {"num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 16, "sample_size": SIDE},
         AUTOENCODER,
     ),
     "flux": (
@@ -56,8 +56,8 @@ PIPELINES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
         {
             "attention_head_dim": 8,
-            "encoder_block_out_channels": [8, 8, 8, 8, 16, 16],
-            "decoder_block_out_channels": [8, 8, 8, 8, 16, 16],
+            "encoder_block_out_channels": [8, 8, 8, 8, 16, 32],
+            "decoder_block_out_channels": [8, 8, 8, 8, 16, 32],
             "encoder_layers_per_block": [1] * 6,
             "decoder_layers_per_block": [1] * 6,
         },

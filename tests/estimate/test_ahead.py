@@ -1,0 +1,127 @@
+"""What is said of a run before it begins: an estimate, or why there is none, and never an error."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from device.tiny import save
+from helpers.records import cost, record
+
+from grasp_bench.contracts.record import write_record
+from grasp_bench.contracts.spec import SMOKE, STANDARD
+from grasp_bench.estimate import ahead
+from grasp_bench.estimate.devices import DEVICES, of_card, parse_device
+from grasp_bench.estimate.subject import WITHOUT_FILES
+from grasp_bench.run.options import Options
+from grasp_bench.run.plan import Plan, plan
+
+
+def of(backbone: str | None, method: str = "grasp", budget: str = STANDARD) -> Plan:
+    return plan(method=method, task="digits-lt", backbone=backbone, budget=budget, opening=WITHOUT_FILES)
+
+
+def said(planned: Plan, folder: Path, card: tuple[str, float] | None = None) -> str:
+    options = Options(folder, folder)
+    return ahead.before_run(planned, "digits-lt", planned.spec.budget.name, options, 1, card)
+
+
+def test_a_run_on_a_saved_pipeline_is_estimated_in_one_line(tmp_path: Path) -> None:
+    told = said(of(save("pixart", tmp_path)), tmp_path)
+    assert told.startswith("estimate: ")
+    assert "parameters trained" in told
+    assert "at the peak of training" in told
+    assert told.endswith("here it runs on the CPU, which no estimate is made for")
+    assert "\n" not in told
+
+
+def test_what_cannot_be_estimated_is_said_in_one_line(tmp_path: Path) -> None:
+    told = said(of(save("pixart", tmp_path), "lora-attn"), tmp_path)
+    assert told.startswith("no estimate: method lora-attn")
+    assert "\n" not in told
+    told = said(of(save("pixart", tmp_path)), tmp_path, ("Voodoo 2", 0.01))
+    assert told.startswith("no estimate: the speed of Voodoo 2 is not known")
+
+
+def test_an_estimate_that_takes_too_long_or_dies_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = of(save("pixart", tmp_path))
+    monkeypatch.setattr(ahead, "PATIENCE", 0.01)
+    assert said(planned, tmp_path) == "no estimate: it took more than 0.01 s"
+    died = SimpleNamespace(returncode=-11, stdout="", stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: died)
+    assert said(planned, tmp_path).startswith("no estimate: exit code -11")
+
+
+@pytest.mark.parametrize(("backbone", "budget"), [(None, STANDARD), ("pixart", SMOKE)])
+def test_small_runs_are_not_simulated(
+    backbone: str | None, budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "run", None)
+    planned = of(backbone and save(backbone, tmp_path), budget=budget)
+    told = said(planned, tmp_path)
+    assert f"{planned.spec.budget.steps:,} steps of {planned.spec.budget.batch_size} images" in told
+    assert "no such run is recorded yet" in told
+    write_record(tmp_path / planned.folder.parent / "seed-3", record("grasp", 3, cost=cost()))
+    assert "; seed 3 took " in said(planned, tmp_path)
+
+
+def test_the_options_of_a_run_are_those_of_its_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def keep(command: list[str], **_: Any) -> SimpleNamespace:
+        asked.append(command)
+        return SimpleNamespace(returncode=0, stdout="all well\n", stderr="")
+
+    monkeypatch.setattr(subprocess, "run", keep)
+    planned = plan(
+        method="lora",
+        task="digits-lt",
+        backbone=save("sana", tmp_path),
+        guidance="apg",
+        resolution=512,
+        method_settings=["rank=3"],
+        guidance_settings=["eta=0.5"],
+        task_settings=["optimizer=adamw-fused"],
+        opening=WITHOUT_FILES,
+    )
+    options = Options(tmp_path, tmp_path, accumulate=4, gradient_checkpointing=True, batch_size=7)
+    told = ahead.before_run(planned, "digits-lt", STANDARD, options, 2, ("NVIDIA H100 80GB HBM3", 79.1))
+    assert told == "estimate: all well"
+    words = " ".join(asked[0])
+    for part in (
+        "--guidance apg",
+        "--gpu 79.1,989,3350",
+        "--processes 2",
+        "--accumulate 4",
+        "--gradient-checkpointing on",
+        "--batch-size 7",
+        "--set rank=3",
+        "--guidance-set eta=0.5",
+        "--task-set optimizer=adamw-fused",
+        "--resolution 512",
+    ):
+        assert part in words
+
+
+def test_a_sweep_of_small_runs_or_of_many_kinds_is_not_estimated(tmp_path: Path) -> None:
+    assert "too small" in ahead.before_sweep(tmp_path, [of(None)], lambda: None)
+    backbone = save("pixart", tmp_path)
+    many = [
+        plan(method="lora", task="digits-lt", backbone=backbone, method_settings=[f"rank={n}"], opening=WITHOUT_FILES)
+        for n in range(1, ahead.AT_MOST + 2)
+    ]
+    assert f"{len(many)} kinds" in ahead.before_sweep(tmp_path, many, lambda: None)
+
+
+def test_cards_are_known_by_the_names_that_torch_has_for_them() -> None:
+    found = of_card("NVIDIA A100-SXM4-80GB", 79.1)
+    assert found is not None
+    assert (found.tflops, found.bandwidth) == (312, DEVICES["a100-80gb"].bandwidth)
+    assert parse_device(found.name) == found
+    smaller = of_card("NVIDIA A100-SXM4-40GB", 39.4)
+    assert smaller is not None
+    assert smaller.bandwidth == DEVICES["a100-40gb"].bandwidth
+    assert of_card("Quadro", 8) is None
