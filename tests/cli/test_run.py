@@ -55,7 +55,7 @@ def assert_user_error(shown: tuple[int, str, str], *parts: str) -> None:
         (["--task", "digit-lt"], ["unknown task 'digit-lt'", "Did you mean 'digits-lt'?"]),
         (["--backbone", "tiny-sd"], ["unknown backbone 'tiny-sd'", "Did you mean 'tiny-sd3'?"]),
         (["--guidance", "cfgg"], ["unknown guidance 'cfgg'", "Did you mean 'cfg'?"]),
-        (["--budget", "huge"], ["no budget 'huge'", "standard, smoke"]),
+        (["--budget", "huge"], ["no budget 'huge'", "standard, lite, smoke"]),
         (["--set", "rnk=3"], ["method grasp has no setting 'rnk'", "Did you mean 'rank'?", "learning_rate"]),
         (["--set", "rank=0"], ["rank='0'", "greater than or equal to 1", "grasp-bench show grasp"]),
         (["--set", "rank=many"], ["rank='many'", "integer"]),
