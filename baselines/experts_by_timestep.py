@@ -90,7 +90,7 @@ class GraspTimestep(TimestepExperts):
     version = "1"
     paper = (
         "our crossing of GRASP (arXiv 2512.01675) with timestep experts after eDiff-I (Balaji et al. 2022, arXiv "
-        "2211.01324); a sample whose prompt is dropped keeps its cluster"
+        "2211.01324); a sample whose prompt is dropped keeps its cluster, which the unconditional branch so knows"
     )
 
     def partition(self, task: Task[TaskSettings]) -> Partition:

@@ -105,6 +105,10 @@ class ClusterAdapters(RoutedAdapters[ClusterAdapterSettings]):
 class GraspSettings(ClusterAdapterSettings):
     """Settings of GRASP."""
 
+    rank: int = Field(default=12, ge=1, le=4096)
+    """Bottleneck width of each adapter; three clusters and the one of dropped prompts are 48 wide together"""
+    null_route: Literal["same", "base", "null"] = "null"
+    """What serves a sample whose prompt is dropped: its own cluster, no adapter, or a cluster of all such samples"""
     partition: Literal["group", "class", "text", "metadata", "gradient", "random"] = "group"
     """What a cluster is: a reporting group (healthy classes apart, where the task names some), a class or neighbours by
     train count, classes of like prompts, images of one value of `column`, classes of like gradients, or chance"""
@@ -128,11 +132,14 @@ class GraspSettings(ClusterAdapterSettings):
 
 
 class Grasp(ClusterAdapters):
-    """GRASP: frozen backbone, one residual adapter per cluster in every feed-forward layer, static routing"""
+    """GRASP: frozen backbone, one residual adapter per cluster in every feed-forward layer, static routing
+
+    NULLDOC
+    """
 
     Config: ClassVar[type[MethodSettings]] = GraspSettings
     config: GraspSettings
-    version = "1"
+    version = "2"
     paper = (
         "GRASP, arXiv 2512.01675. We know its abstract: the static partition, the adapters in every feed-forward layer "
         "and the absence of a gate are the paper's; the adapter's shape (a parallel GELU bottleneck without biases), "

@@ -44,8 +44,9 @@ def test_in_a_run_full_fine_tuning_keeps_no_copy_of_the_pretrained_weights(tmp_p
         method.detach()
 
 
-def test_a_dropped_prompt_keeps_its_cluster_unless_asked_otherwise() -> None:
-    assert served_by("grasp") == [2, 2, 0]
+def test_a_dropped_prompt_has_an_adapter_of_its_own_unless_asked_otherwise() -> None:
+    assert served_by("grasp") == [2, 3, 0]
+    assert served_by("grasp", "null_route=same") == [2, 2, 0]
     assert served_by("grasp", "null_route=base") == [2, BASE_ONLY, 0]
     assert served_by("grasp", "null_route=null") == [2, 3, 0]
 
@@ -79,7 +80,7 @@ def test_a_cluster_that_was_never_trained_still_gives_the_base_models_output() -
     labels = torch.tensor([0, 1, 2])  # head only
     batch = sample(backbone)
     latents, condition = batch.noisy, batch.condition
-    head = Condition(labels, condition.dropped[:3], condition.prompts[:3], condition.timesteps[:3])
+    head = Condition(labels, torch.zeros(3, dtype=torch.bool), condition.prompts[:3], condition.timesteps[:3])
     optimizer = torch.optim.AdamW(method.parameters().values(), 1e-2)
     with method.condition(head):
         backbone.predict(latents[:3], head.timesteps, head.prompts).square().mean().backward()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from grasp_bench import plugins
 from grasp_bench.contracts.record import Cost, Environment, RunRecord, Score, write_record
 from grasp_bench.contracts.spec import Budget, Component, RunSpec
 from grasp_bench.results.board import Leaderboard
@@ -50,15 +51,16 @@ def record(
     seed: int = 0,
     metrics: Sequence[Score] = (),
     *,
-    version: str = "1",
+    version: str | None = None,
     task: str = "digits-lt",
     task_version: str = "1",
     **fields: Any,
 ) -> RunRecord:
-    """A finished run, unless ``fields`` say otherwise."""
+    """A finished run, unless ``fields`` say otherwise, of the installed version of the method where there is one."""
+    installed = plugins.load("methods", method).version if method in plugins.entries("methods") else "1"
     spec = RunSpec(
         task=Component(name=task, version=task_version),
-        method=Component(name=method, version=version),
+        method=Component(name=method, version=version or installed),
         backbone=Component(name="tiny-sd3", version="abc"),
         guidance=Component(name="cfg", version="1"),
         budget=BUDGET,

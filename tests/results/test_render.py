@@ -19,6 +19,7 @@ def test_json_round_trip():
         "method": "lora",
         "guidance": "cfg",
         "settings": "",
+        "versions": "",
         "tuned": None,
         "default_guidance": True,
         "seeds": [0],

@@ -128,7 +128,11 @@ def test_a_search_without_a_score_chooses_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "key", "message"),
     [
-        ("method", "version", "is a search of method grasp@0, and this is grasp@1"),
+        (
+            "method",
+            "version",
+            f"is a search of method grasp@0, and this is grasp@{plugins.load('methods', 'grasp').version}",
+        ),
         ("backbone", "version", "is a search of backbone tiny-sd3@0"),
         ("backbone", "name", "is a search of backbone 0@"),
         ("task", "version", "is a search of task digits-lt@0, and this is digits-lt@1"),
