@@ -39,6 +39,9 @@ class Ccua(OnBlock[CcuaSettings]):
     Gradient reaches both predictions. The alignment draws them together, so the best guidance scale may differ
     from the one without it.
 
+    The prediction without the prompt is made by the adapters of the sample's own class, also where the method beneath
+    has others for dropped prompts, as grasp has.
+
     The paper couples the contrast with drawing rare classes more often. That is the setting ``sampling`` of every
     method, and off by default: with sampling=balanced, compare with vanilla-ft of the same sampling.
 
@@ -77,15 +80,13 @@ class Ccua(OnBlock[CcuaSettings]):
         return "ccua contrasts the samples that are worked on together"
 
     def losses(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor:
-        import torch
 
         losses, config = super().losses(batch, prediction), self.config
         if config.alignment_weight == config.contrast_weight == 0:
             return losses
         condition = batch.condition
         null = self.embed(batch, [""] * len(batch.ids))
-        dropped = torch.ones_like(condition.dropped)
-        unconditional = self.predict(batch, replace(condition, prompts=null, dropped=dropped))
+        unconditional = self.predict(batch, replace(condition, prompts=null))
         alignment = squared_distance(prediction, unconditional)
         contrast = spread(self.tap.take(), config.temperature)
         return losses + condition.timesteps * (config.alignment_weight * alignment + config.contrast_weight * contrast)
