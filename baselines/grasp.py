@@ -134,7 +134,10 @@ class GraspSettings(ClusterAdapterSettings):
 class Grasp(ClusterAdapters):
     """GRASP: frozen backbone, one residual adapter per cluster in every feed-forward layer, static routing
 
-    NULLDOC
+    By default a sample whose prompt is dropped has an adapter of its own, so that the unconditional branch of guidance
+    is a model of all training images. With null_route=same, as in version 1, that branch knows the cluster, and
+    guidance amplifies less of what distinguishes clusters: without any prompt 62 % of its images were of their label's
+    group, 30 % with null and 36 % with base, whose images are the pretrained model's (one seed of digits-lt).
     """
 
     Config: ClassVar[type[MethodSettings]] = GraspSettings
@@ -143,7 +146,8 @@ class Grasp(ClusterAdapters):
     paper = (
         "GRASP, arXiv 2512.01675. We know its abstract: the static partition, the adapters in every feed-forward layer "
         "and the absence of a gate are the paper's; the adapter's shape (a parallel GELU bottleneck without biases), "
-        "the ways to partition, of which by reporting group is the default, and every default are our own choices"
+        "the ways to partition, of which by reporting group is the default, the adapter of dropped prompts and every "
+        "default are our own choices"
     )
 
     @property
