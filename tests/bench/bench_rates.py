@@ -37,6 +37,8 @@ LABELS = (0, 0, 3, 3, 5, 5, 9, 9)
 """Classes of ``digits-lt`` in the batch: of head, medium and tail, two samples each."""
 WITHOUT = {"lora-attn": "chooses its layers by a pass over real prompts; what it trains is LoRA"}
 """Method → why it is left out."""
+Cells = dict[str, dict[str, dict[str, Any]]]
+"""Width → method → what was measured."""
 
 
 def sizes(width: int) -> Sizes:
@@ -113,27 +115,28 @@ def measured(name: str, width: int, steps: int) -> dict[str, Any]:
     }
 
 
-def table(cells: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Markdown: a row per method and rate, a column per width."""
-    lines = [
-        "| method | learning rate | "
-        + " | ".join(f"width {width}, {steps} steps" for width, steps in STEPS.items())
-        + " |"
-    ]
-    lines.append("|---|---|" + "---:|" * len(STEPS))
+def table(cells: Cells) -> str:
+    """Markdown: a row per method, a column per width, in each the ratios at all rates."""
+    lines = ["| method | learning rates | " + " | ".join(f"width {width}" for width in STEPS) + " |"]
+    lines.append("|---|---|" + "---|" * len(STEPS))
     for name in dict.fromkeys(name for found in cells.values() for name in found):
         first = next(found[name] for found in cells.values() if name in found)
-        for words, rate in first["rates"].items():
-            shown = [_cell(cells.get(str(width), {}).get(name), words) for width in STEPS]
-            lines.append(f"| `{name}` | {rate:g} ({words.replace('*', 'times')}) | {' | '.join(shown)} |")
+        tried = ", ".join(f"{rate:g}" for rate in first["rates"].values())
+        shown = [_cell(cells.get(str(width), {}).get(name)) for width in STEPS]
+        lines.append(f"| `{name}` | {tried} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
-def _cell(found: dict[str, Any] | None, words: str) -> str:
+def _cell(found: dict[str, Any] | None) -> str:
     if found is None:
         return "not run"
-    value = found["ratios"][words]
-    return "not finite" if value is None else f"{value:.3g}"
+    return ", ".join("not finite" if each is None else f"{each:.2f}" for each in found["ratios"].values())
+
+
+def measured_before(path: Path) -> Cells:
+    """What the file holds."""
+    found: Cells = json.loads(path.read_text())["widths"] if path.exists() else {}
+    return found
 
 
 def main() -> None:
@@ -147,21 +150,20 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of what was measured, and do no more")
     chosen = parser.parse_args()
     path = (TRIALS if chosen.quick else RESULTS) / "rates.json"
-    cells = json.loads(path.read_text())["widths"] if path.exists() else {}
     if chosen.table:
-        print(table(cells))
+        print(table(measured_before(path)))
         return
     names = chosen.method or [name for name in plugins.entries("methods") if name not in WITHOUT]
     for width in chosen.width or STEPS:
         for name in names:
-            cells.setdefault(str(width), {})[name] = measured(
-                name, width, 2 * MEAN_OF if chosen.quick else STEPS[width]
-            )
+            found = measured(name, width, 2 * MEAN_OF if chosen.quick else STEPS[width])
+            cells = measured_before(path)  # another process may have measured others meanwhile
+            cells.setdefault(str(width), {})[name] = found
             write(path, cells)
-            print(f"{width} {name} {cells[str(width)][name]['ratios']}", flush=True)
+            print(f"{width} {name} {found['ratios']}", flush=True)
 
 
-def write(path: Path, cells: dict[str, dict[str, Any]]) -> None:
+def write(path: Path, cells: Cells) -> None:
     """Write the file, with where it was measured and what is missing in it."""
     every = plugins.entries("methods")
     missing = {str(width): [name for name in every if name not in cells.get(str(width), {})] for width in STEPS}
