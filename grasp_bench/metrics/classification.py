@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -27,20 +27,33 @@ class ClassificationScores:
     """Test images of the group's classes."""
 
 
-def classification_scores(
-    labels: np.ndarray, probabilities: np.ndarray, class_groups: np.ndarray, metrics: Sequence[ClassifierMetric]
-) -> dict[str, ClassificationScores]:
-    """Scores of every group and of "all", from ``labels`` (n,) and ``probabilities`` (classifiers, n, classes).
+def class_scores(
+    labels: np.ndarray, probabilities: np.ndarray, classes: int, metrics: Sequence[ClassifierMetric]
+) -> dict[str, np.ndarray]:
+    """Name of a metric → its value for every class by every classifier, (classifiers, classes).
 
-    ``class_groups`` (classes,) names the group of every class. A class without test images counts in no mean. Raises
-    ValueError for other shapes, NaN, and labels that are not of a class.
+    They are of ``labels`` (n,) and ``probabilities`` (classifiers, n, classes), and NaN for classes without test
+    images. Raises ValueError for other shapes, NaN, and labels that are not of a class.
     """
-    labels, probabilities, counts = _checked(labels, probabilities, class_groups)
+    labels, probabilities, counts = _checked(labels, probabilities, classes)
     given = [Predictions(labels, each) for each in probabilities]
-    values = {
+    return {
         metric.name: np.stack([np.where(counts > 0, metric.value(each), np.nan) for each in given])
         for metric in metrics
     }
+
+
+def classification_scores(
+    labels: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    class_groups: np.ndarray,
+    metrics: Sequence[ClassifierMetric],
+) -> dict[str, ClassificationScores]:
+    """Scores of every group and of "all", from ``labels`` (n,) and what :func:`class_scores` returns of them.
+
+    ``class_groups`` (classes,) names the group of every class. A class without test images counts in no mean.
+    """
+    counts = np.bincount(labels, minlength=len(class_groups))
     return {
         group: ClassificationScores(
             {metric.name: _mean(_pooled(metric, values[metric.name][:, classes])) for metric in metrics},
@@ -65,9 +78,9 @@ def classification_intervals(
     Test images are resampled within their class, so that no class is ever absent; or, where ``units`` (n,) says which
     come or go together, such as those of one patient, by these. A class of which a resample then holds no image
     counts in no mean of that resample; the ends are NaN where no class has one. The stream is ``key``'s. Other
-    arguments and errors are those of :func:`classification_scores`.
+    arguments and errors are those of :func:`class_scores`.
     """
-    labels, probabilities, counts = _checked(labels, probabilities, class_groups)
+    labels, probabilities, counts = _checked(labels, probabilities, len(class_groups))
     chunks: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
     for chunk in _weights(labels, counts, units, resamples, rng("bootstrap", *key)):
         given = [Predictions(labels, each, chunk) for each in probabilities]
@@ -119,11 +132,9 @@ def _percentiles(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _checked(
-    labels: np.ndarray, probabilities: np.ndarray, class_groups: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, probabilities and counts of test images per class: (n,), (classifiers, n, classes), (classes,)."""
-    n, classes = len(labels), len(class_groups)
+    n = len(labels)
     labels, probabilities = as_labels("labels", labels, n, classes), np.asarray(probabilities, dtype=np.float64)
     if probabilities.ndim != 3 or probabilities.shape[1:] != (n, classes) or not len(probabilities):
         raise ValueError(f"probabilities: expected shape (classifiers, {n}, {classes}), got {probabilities.shape}")

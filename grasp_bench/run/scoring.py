@@ -15,7 +15,7 @@ from grasp_bench.contracts.record import Interval, Score, Source, TestSet
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
 from grasp_bench.extractors.inception import is_fid
 from grasp_bench.io import as_csv
-from grasp_bench.metrics.classification import classification_intervals, classification_scores
+from grasp_bench.metrics.classification import class_scores, classification_intervals, classification_scores
 from grasp_bench.metrics.groups import ALL, group_members
 from grasp_bench.metrics.memorisation import NEAR, near_duplicates
 from grasp_bench.metrics.protocol import Measured, Protocol
@@ -34,6 +34,10 @@ CLASS_COLUMNS = (
     *("class", "group", "train_images", "metric", "source", "test_set", "extractor"),
     *("n", "value", "reference", "low", "high"),
 )
+
+
+ByClass = Mapping[tuple[str, str], Mapping[str, np.ndarray]]
+"""What classifiers were trained on and their test set → name of a metric → (classifiers, classes)."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,10 @@ def score_run(
     if task.whole_test:
         for seen, named in zip(given.seen, names, strict=True):
             scores += whole_scores(seen, feature_metrics(only), named)
-    scores += downstream_scores(task, name, given.tests, given.probabilities, classifying)
+    by_class = scores_of_classes(len(task.classes()), given.tests, given.probabilities, classifying)
+    scores += downstream_scores(task, name, given.tests, given.probabilities, classifying, by_class)
     measured = [(each.recorded, found) for each, found in zip(names, by_extractor, strict=True)]
-    classes = class_table(task.classes(), measured, given.tests, given.probabilities, classifying)
+    classes = class_table(task.classes(), measured, given.tests, classifying, by_class)
     first = given.seen[0]
     return scores, {CLASSES: classes, COPIES: copies_table(task.classes(), first.fake, first.train)}
 
@@ -193,23 +198,37 @@ def whole_scores(given: Seen, metrics: Sequence[FeatureMetric], named: Named) ->
     ]
 
 
+def scores_of_classes(
+    classes: int,
+    tests: Mapping[str, Split],
+    probabilities: Mapping[str, Mapping[str, np.ndarray]],
+    metrics: Sequence[ClassifierMetric],
+) -> ByClass:
+    """Return what :func:`class_scores` makes of what each kind of classifier predicts for each test set."""
+    return {
+        (source, test): class_scores(split.labels, by_test[test], classes, metrics)
+        for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items())
+    }
+
+
 def downstream_scores(
     task: Task[TaskSettings],
     name: str,
     tests: Mapping[str, Split],
     probabilities: Mapping[str, Mapping[str, np.ndarray]],
     metrics: Sequence[ClassifierMetric],
+    by_class: ByClass,
 ) -> list[Score]:
     """Scores on real test images of classifiers trained on generated images, real ones and both.
 
-    ``probabilities`` is source → test set → (classifiers, n, classes). Intervals resample patients where these are
-    known.
+    ``probabilities`` is source → test set → (classifiers, n, classes), and ``by_class`` is their scores. Intervals
+    resample patients where these are known.
     """
     scores = []
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
         members = group_members(task.class_groups())
         groups, key = task.class_groups(), (name, source, test)
-        by_group = classification_scores(split.labels, by_test[test], groups, metrics)
+        by_group = classification_scores(split.labels, by_class[source, test], groups, metrics)
         resamples = int(np.clip(MOST_WORK // by_test[test].size, *RESAMPLES))
         intervals = classification_intervals(
             split.labels, by_test[test], groups, metrics, key=key, units=split.patients, resamples=resamples
@@ -257,8 +276,8 @@ def class_table(
     classes: Sequence[ClassInfo],
     measured: Iterable[tuple[str | None, Iterable[Measured]]],
     tests: Mapping[str, Split],
-    probabilities: Mapping[str, Mapping[str, np.ndarray]],
     metrics: Sequence[ClassifierMetric],
+    by_class: ByClass,
 ) -> str:
     """CSV: one line for each class and score; a value is empty where n is too small.
 
@@ -272,8 +291,8 @@ def class_table(
             rows.append((*known[score.name], score.metric.name, "generated", "test", extractor, *numbers))
     each_alone = np.array([f"class {index}" for index in range(len(classes))])
     metrics = [metric for metric in metrics if not metric.counts_classes]
-    for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
-        found = classification_scores(split.labels, by_test[test], each_alone, metrics)
+    for (source, test), values in by_class.items():
+        found = classification_scores(tests[test].labels, values, each_alone, metrics)
         for (index, info), metric in itertools.product(enumerate(classes), metrics):
             mine = found[f"class {index}"]
             numbers = (mine.n, mine.values[metric.name], None, None, None)

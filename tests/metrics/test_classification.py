@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from grasp_bench.metrics.classification import classification_intervals, classification_scores
+from grasp_bench.metrics.classification import (
+    ClassificationScores,
+    class_scores,
+    classification_intervals,
+    classification_scores,
+)
 from grasp_bench.metrics.registry import classifier_metrics
 
 GROUPS = np.array(["head", "head", "tail"])
@@ -22,11 +27,16 @@ def doubtful(labels: np.ndarray, seed: int, classifiers: int = 1) -> np.ndarray:
     return raw / raw.sum(axis=2, keepdims=True)
 
 
+def scored(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, ClassificationScores]:
+    values = class_scores(labels, probabilities, len(GROUPS), METRICS)
+    return classification_scores(labels, values, GROUPS, METRICS)
+
+
 def test_a_case_by_hand():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
     predictions = np.array([0, 0, 0, 1, 1, 1, 0, 0])
     f1 = [2 * 3 / (4 + 5), 2 * 2 / (2 + 3), 0.0]
-    scores = classification_scores(labels, certain(predictions), GROUPS, METRICS)
+    scores = scored(labels, certain(predictions))
     assert list(scores) == ["head", "tail", "all"]
     head, tail, everything = scores.values()
     assert (head.values["accuracy"], head.values["f1"]) == pytest.approx((7 / 8, (f1[0] + f1[1]) / 2))
@@ -43,7 +53,7 @@ def test_a_case_by_hand():
 def test_ranking_scores_are_scikit_learns_and_several_classifiers_are_averaged():
     labels = np.repeat(np.arange(3), [20, 10, 5])
     probabilities = doubtful(labels, 0, classifiers=2)
-    scores = classification_scores(labels, probabilities, GROUPS, METRICS)
+    scores = scored(labels, probabilities)
     expected = np.array(
         [
             [
@@ -55,13 +65,13 @@ def test_ranking_scores_are_scikit_learns_and_several_classifiers_are_averaged()
     )
     assert scores["tail"].values["auroc"] == pytest.approx(expected[:, 2, 0].mean())
     assert scores["all"].values["average_precision"] == pytest.approx(expected[:, :, 1].mean())
-    single = [classification_scores(labels, each[None], GROUPS, METRICS)["all"].values["f1"] for each in probabilities]
+    single = [scored(labels, each[None])["all"].values["f1"] for each in probabilities]
     assert scores["all"].values["f1"] == pytest.approx(np.mean(single))
 
 
 def test_a_class_that_is_never_predicted_scores_zero_without_a_warning(recwarn: pytest.WarningsRecorder):
     labels = np.array([0, 1, 2])
-    assert classification_scores(labels, certain(np.array([0, 1, 1])), GROUPS, METRICS)["tail"].values["f1"] == 0
+    assert scored(labels, certain(np.array([0, 1, 1])))["tail"].values["f1"] == 0
     assert not recwarn.list
 
 
@@ -70,7 +80,7 @@ def test_the_interval_holds_the_score_and_matches_resampled_images():
     labels = np.repeat(np.arange(3), [40, 60, 20])
     probabilities = doubtful(labels, 1)
     intervals = classification_intervals(labels, probabilities, GROUPS, METRICS, key=("t", 0))
-    scores = classification_scores(labels, probabilities, GROUPS, METRICS)
+    scores = scored(labels, probabilities)
     for group, found in intervals.items():
         assert tuple(found) == SCORES
         for score, (low, high) in found.items():
@@ -81,7 +91,7 @@ def test_the_interval_holds_the_score_and_matches_resampled_images():
         chosen = np.concatenate(
             [state.choice(np.flatnonzero(labels == label), n) for label, n in enumerate([40, 60, 20])]
         )
-        resampled.append(classification_scores(labels[chosen], probabilities[:, chosen], GROUPS, METRICS))
+        resampled.append(scored(labels[chosen], probabilities[:, chosen]))
     for group in ("tail", "all"):
         for score in ("accuracy", "f1", "auroc", "average_precision"):
             expected = np.percentile([each[group].values[score] for each in resampled], [2.5, 97.5])
@@ -110,7 +120,7 @@ def test_a_class_whose_patients_were_not_drawn_counts_in_no_mean(recwarn: pytest
 
 def test_a_class_without_test_images_counts_in_no_mean(recwarn: pytest.WarningsRecorder):
     labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
-    scores = classification_scores(labels, certain(predictions), GROUPS, METRICS)
+    scores = scored(labels, certain(predictions))
     assert (scores["tail"].values["auroc"], scores["tail"].values["nonzero_f1"], scores["tail"].n) == (None, None, 0)
     assert scores["all"].values["accuracy"] == scores["head"].values["accuracy"] == 0.75
     intervals = classification_intervals(labels, certain(predictions), GROUPS, METRICS, key=(), resamples=20)
@@ -140,6 +150,6 @@ def test_the_interval_is_a_function_of_its_key_and_not_of_memory(monkeypatch: py
 )
 def test_bad_input(labels: list[int], probabilities: np.ndarray, message: str):
     with pytest.raises(ValueError, match=message):
-        classification_scores(np.array(labels), probabilities, GROUPS, METRICS)
+        scored(np.array(labels), probabilities)
     with pytest.raises(ValueError, match=message):
         classification_intervals(np.array(labels), probabilities, GROUPS, METRICS, key=())

@@ -22,7 +22,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.metrics.registry import classifier_metrics
 from grasp_bench.run.pipeline import stage_keys
 from grasp_bench.run.plan import plan
-from grasp_bench.run.scoring import downstream_scores
+from grasp_bench.run.scoring import downstream_scores, scores_of_classes
 from grasp_bench.tasks.imagenet_lt import ImageNetLT
 from grasp_bench.tasks.mimic_lt import MimicLT, MimicSettings
 from grasp_bench.tasks.nih_lt import NihLT, NihLTGen, NihSettings
@@ -261,7 +261,8 @@ def test_intervals_count_the_patients_of_their_group() -> None:
     patients = np.array([f"{label}-{row % 2}" if label < 7 else f"p{row}" for row, label in enumerate(labels)])
     split = Split([str(row) for row in range(80)], labels, [""] * 80, lambda rows: rows, patients)
     probabilities = np.random.RandomState(0).dirichlet(np.ones(20), (1, 80))
-    scores = downstream_scores(task, "t", {"test": split}, {"real": {"test": probabilities}}, classifier_metrics())
+    given = {"test": split}, {"real": {"test": probabilities}}, classifier_metrics()
+    scores = downstream_scores(task, "t", *given, scores_of_classes(20, *given))
     units = {score.group: score.interval.units for score in scores if score.metric == "accuracy"}
     assert units == {"head": 14, "medium": 36, "tail": 16, "all": 66}
 
