@@ -2,95 +2,35 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, JsonValue, ValidationError, field_validator
+from pydantic import JsonValue
 
-from grasp_bench.contracts.settings import Settings, parse_settings
+from grasp_bench.contracts.settings import parse_settings
 from grasp_bench.contracts.spec import STANDARD, Budget, by_name, smoke
 from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
-from grasp_bench.data.image_task import ImageTask, ImageTaskSettings
+from grasp_bench.data.image_task import ImageTask
 from grasp_bench.data.listing import place
 from grasp_bench.errors import UserError
+from grasp_bench.tasks.folder_settings import PATHS, FolderSettings, read_settings, validated
 
 if TYPE_CHECKING:
     from grasp_bench.data.images import ImageSet
     from grasp_bench.data.labels import Row
-    from grasp_bench.data.listing import Listing
+    from grasp_bench.data.listing import Entry, Listing
 
-NAME = r"^[a-z0-9][a-z0-9-]*$"
 SPLITS = ("train", "validation", "test")
-PATHS = ("images", "labels", "budget", "name")
-"""Settings that say where things are, or that the specification holds elsewhere."""
-
-
-class FolderBudget(Settings):
-    """The budget of a folder task; see `grasp-bench show digits-lt` for what the fields mean."""
-
-    steps: int = Field(default=2000, ge=1)
-    """Optimiser steps"""
-    batch_size: int = Field(default=64, ge=1)
-    """Training images per step"""
-    warmup_steps: int = Field(default=100, ge=0)
-    """Steps over which the learning rate rises"""
-    images_per_class: int = Field(default=50, ge=1)
-    """Generated images per class"""
-    num_inference_steps: int = Field(default=20, ge=1)
-    """Sampling steps per image"""
-
-
-class FolderSettings(ImageTaskSettings):
-    """What the TOML file of a folder task says."""
-
-    name: str = Field(default="", pattern=NAME)
-    """What the task is called in tables; the TOML file's own name if absent"""
-    images: str = "images"
-    """Folder of images, relative to the TOML file: one sub-folder per class, or flat with `labels`"""
-    labels: str | None = None
-    """CSV with the columns id and label, and what `split_column` and `patient_column` name"""
-    prompt: str = "a photo of {class}"
-    """Prompt of every class; {class} is its name with blanks for underscores"""
-    groups: dict[str, list[str]] | None = None
-    """Group → its classes, in place of `head_above` and `tail_below`"""
-    split_column: str | None = None
-    """Column that says train, validation or test; without it the split is drawn"""
-    patient_column: str | None = None
-    """Column of the patient: all images of a patient go into the same split"""
-    metadata_columns: list[str] = Field(default=[])
-    """Further columns to keep, which a method may go by, such as the view of an X-ray"""
-    test_share: float = Field(default=0.3, gt=0, lt=1)
-    """Share of each class, or of the patients, that is drawn for testing"""
-    validation_share: float = Field(default=0.1, ge=0, lt=1)
-    """Share of each class, or of the patients, that is drawn for validation"""
-    split_seed: int = Field(default=0, ge=0)
-    """Seed of the drawn split"""
-    backbone: str = "tiny-sd3-32"
-    """The default backbone"""
-    guidance: str = "cfg"
-    """The default guidance"""
-    budget: FolderBudget = FolderBudget()
-    """The standard budget"""
-
-    added: ClassVar[frozenset[str]] = ImageTaskSettings.added | {"metadata_columns"}
-
-    @field_validator("prompt", mode="after")
-    @classmethod
-    def _names_the_class(cls, prompt: str) -> str:
-        if "{class}" not in prompt:
-            raise ValueError("expected {class} somewhere in it, where the class's name goes")
-        return prompt
 
 
 class FolderTask(ImageTask[FolderSettings]):
     """Your own images, described by a TOML file: `grasp-bench new task`, then `--task ./mytask.toml`"""
 
     Config: ClassVar[type[TaskSettings]] = FolderSettings
-    version = "1"
+    version = "2"
     published = False
     described_by_file = True
     source = "yours; the file says what it is called"
@@ -123,10 +63,10 @@ class FolderTask(ImageTask[FolderSettings]):
         """
         from grasp_bench import plugins
 
-        config = _read(path)
+        config = read_settings(path)
         if assigned := list(assignments):
             found = parse_settings(FolderSettings, assigned, f"task {path}", {})
-            config = _validated(path, config.model_dump() | found.model_dump(include=found.model_fields_set))
+            config = validated(path, config.model_dump() | found.model_dump(include=found.model_fields_set))
         if config.name in plugins.entries("tasks"):
             raise UserError(f"{path}, name: {config.name!r} is a built-in or installed task; choose another name.")
         root, labels = path.parent / config.images, path.parent / config.labels if config.labels else None
@@ -146,28 +86,38 @@ class FolderTask(ImageTask[FolderSettings]):
     @cached_property
     def _digest(self) -> str:
         """sha256 of every image's bytes, path, class, split, patient and metadata: an edited file is another task."""
+        from grasp_bench.io import digest
+
+        rows: list[JsonValue] = [
+            [each.path, each.label, each.split, each.patient, self._hashes[each.path], *each.metadata.values()]
+            for each in self._listing.entries
+        ]
+        return digest(rows)
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        """Path of every image → sha256 of its bytes."""
         from grasp_bench.data.listing import readable
-        from grasp_bench.io import digest, file_digest
+        from grasp_bench.io import file_digest
 
         with readable():
-            rows: list[JsonValue] = [
-                [
-                    *(each.path, each.label, each.split, each.patient, file_digest(self.data / each.path)),
-                    *each.metadata.values(),
-                ]
-                for each in self._listing.entries
-            ]
-        return digest(rows)
+            return {name: file_digest(self.data / name) for name in self._found.ids}
+
+    @cached_property
+    def _found(self) -> ImageSet:
+        from grasp_bench.data.images import read_image_set
+
+        return read_image_set(self.data, self.labels)
 
     def listing(self) -> Listing:
         return self._listing
 
     @cached_property
     def _listing(self) -> Listing:
-        from grasp_bench.data.images import read_image_set
-        from grasp_bench.data.listing import Entry, Listing, consistency
+        from grasp_bench.data.labels import look_alikes
+        from grasp_bench.data.listing import Entry
 
-        found = read_image_set(self.data, self.labels)
+        found = self._found
         if found.labels is None:
             raise UserError(
                 f'{self.data}: has no class sub-folders. Name a labels file in the TOML: labels = "labels.csv".'
@@ -179,7 +129,25 @@ class FolderTask(ImageTask[FolderSettings]):
         for row, (name, label, split, patient) in enumerate(zip(found.ids, found.labels, splits, people, strict=True)):
             metadata = {column: values[row] for column, values in kept.items()}
             entries.append(Entry(name, name, label, split, self._where(name), patient, metadata=metadata))
-        return Listing(entries, consistency(entries))
+        noted = {f"files ignored, {reason}": names for reason, names in found.ignored.items()}
+        if alike := look_alikes(found.labels):
+            noted["class names that differ in their Unicode normal form alone"] = alike
+        return self._without_repeats(entries, noted)
+
+    def _without_repeats(self, entries: list[Entry], noted: dict[str, list[str]]) -> Listing:
+        """The listing of images, of which those of equal bytes are treated as the task says."""
+        from grasp_bench.data import equal
+        from grasp_bench.data.listing import Listing, consistency
+
+        again, chosen = equal.repeated(entries, self._hashes), self.config.duplicates
+        problems = equal.twice(entries, again) if chosen == "refuse" else []
+        if again and chosen != "refuse":
+            how = "dropped" if chosen == "drop" else "kept in one split"
+            noted[f"images of equal bytes, {how}"] = [f"{name} as {first.path}" for name, first in again.items()]
+        if chosen == "drop":
+            entries = [each for each in entries if each.path not in again]
+        hashes = [self._hashes[each.path] for each in entries]
+        return Listing(entries, [*consistency(entries), *problems, *equal.shared(entries, hashes)], noted)
 
     def _where(self, image: str) -> str:
         """The line of the labels file that names an image, or where there is none the image itself."""
@@ -217,24 +185,30 @@ class FolderTask(ImageTask[FolderSettings]):
         return given
 
     def _drawn(self, images: ImageSet) -> list[str]:
-        """A split by patients, or without them within each class, of which one image at least is for training."""
+        """A split by patients, or without them within each class, of which one image at least is for training.
+
+        Images of equal bytes, whatever their classes, are in one split, and so are patients who share one.
+        """
+        from grasp_bench.data.equal import joined
         from grasp_bench.seeds import rng
 
         test, validation = self.config.test_share, self.config.validation_share
+        assert images.labels is not None
         patients = self._column(images, self.config.patient_column)
         if patients is not None:
-            draws = {each: rng("folder-split", self.config.split_seed, each).random() for each in set(patients)}
-            self._keep_one_to_train(list(zip(images.labels or [], patients, strict=True)), draws)
-            return [_split_at(draws[each], test, validation) for each in patients]
-        assert images.labels is not None
-        splits = [""] * len(images)
+            people = joined(patients, [self._hashes[name] for name in images.ids])
+            draws = {each: rng("folder-split", self.config.split_seed, each).random() for each in set(people)}
+            self._keep_one_to_train(list(zip(images.labels, people, strict=True)), draws)
+            return [_split_at(draws[each], test, validation) for each in people]
+        splits: dict[str, str] = {}
         for label in sorted(set(images.labels)):
-            rows = [row for row, each in enumerate(images.labels) if each == label]
-            order = rng("folder-split", self.config.split_seed, label).permutation(len(rows))
+            mine = (self._hashes[name] for name, each in zip(images.ids, images.labels, strict=True) if each == label)
+            drawn = list(dict.fromkeys(each for each in mine if each not in splits))
+            order = rng("folder-split", self.config.split_seed, label).permutation(len(drawn))
             for number, index in enumerate(order):
-                position = 1.0 if number == 0 else 1 - (number + 1) / len(rows)
-                splits[rows[index]] = _split_at(position, test, validation)
-        return splits
+                position = 1.0 if number == 0 else 1 - (number + 1) / len(drawn)
+                splits[drawn[index]] = _split_at(position, test, validation)
+        return [splits[self._hashes[name]] for name in images.ids]
 
     def _keep_one_to_train(self, images: list[tuple[str, str]], draws: dict[str, float]) -> None:
         """Let one patient of every class be trained on, the one drawn last; ``images`` are (class, patient)."""
@@ -285,21 +259,3 @@ class FolderTask(ImageTask[FolderSettings]):
 
 def _split_at(position: float, test: float, validation: float) -> str:
     return "test" if position < test else "validation" if position < test + validation else "train"
-
-
-def _read(path: Path) -> FolderSettings:
-    try:
-        found: dict[str, Any] = {"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file. `grasp-bench new task` writes a template.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as TOML ({error}).") from error
-    return _validated(path, found)
-
-
-def _validated(path: Path, found: dict[str, Any]) -> FolderSettings:
-    try:
-        return FolderSettings.model_validate(found)
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise UserError(f"{path}: {'; '.join(lines)}. `grasp-bench show folder` lists what there is.") from error

@@ -33,9 +33,9 @@ class Source:
     held: ImageSet | FeatureSet
 
     @property
-    def ignored(self) -> list[str]:
-        """Files that are not images."""
-        return self.held.ignored if isinstance(self.held, ImageSet) else []
+    def ignored(self) -> dict[str, list[str]]:
+        """Why files of the folder are no images of the set → their paths."""
+        return self.held.ignored if isinstance(self.held, ImageSet) else {}
 
     def __str__(self) -> str:
         return f"{self.role} ({self.path})"

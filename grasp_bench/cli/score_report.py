@@ -13,7 +13,7 @@ from grasp_bench.cli.score_input import Source, draw_keys, indices_of, units_of
 from grasp_bench.contracts.metric import FeatureMetric
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.features import FeatureSet
-from grasp_bench.data.labels import some
+from grasp_bench.data.labels import look_alikes, some
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.inception import is_fid
 from grasp_bench.metrics.memorisation import near_duplicates
@@ -239,8 +239,10 @@ def _notes(comparison: Comparison, scores: Sequence[Measured], copies: Sequence[
             "are resampled each by itself, and the choice of the worst is not."
         )
     for source, found in zip(sources, comparison.sets, strict=True):
-        if source.ignored:
-            yield f"{source}: {len(source.ignored)} files are not images and were ignored: {some(source.ignored)}."
+        for reason, names in source.ignored.items():
+            yield f"{source}: {len(names)} files were ignored, {reason}: {some(names)}."
+        if alike := look_alikes(source.labels or ()):
+            yield f"{source}: class names that differ in their Unicode normal form alone: {some(alike)}."
         if (found.features == found.features[0]).all():
             yield f"{source}: all {len(found.features)} images have the same features."
     if copies:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
+from grasp_bench.data.formats import open_picture
 from grasp_bench.data.listing import Entry, Problem, leads_out
 from grasp_bench.errors import UserError
 
@@ -123,7 +124,7 @@ def _check_header(path: str) -> None:
     """
     with open(path, "rb", opener=_open_directly) as file:  # a Path for each of 100,000 images is slow
         try:
-            image = Image.open(file)
+            image = open_picture(file)
             # MPO is how cameras store a JPEG with a thumbnail behind it
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files

@@ -5,23 +5,26 @@ How files are read is stated here and nowhere else:
 - Greyscale becomes RGB by repetition, before the resize or after it, which is the same. 1-bit images become 0 and 255.
 - 16-bit greyscale is divided by 257 and rounded, so that 65535 becomes 255; there is no stretching to the range used.
 - Palettes are looked up. CMYK, YCbCr, LAB and HSV are converted by Pillow, without colour profiles.
+- TIFF's photometric 0, where zero is white, is inverted at any depth; its 12-bit greyscale is brought to 16 bits.
 - Transparency, from an alpha channel, a palette or a transparent colour, is composited on black.
-- 16-bit colour is read by Pillow as its high byte.
-- Orientation tags are not applied: the stored rows and columns count, as in torch-fidelity.
+- 16-bit colour is read by Pillow as its high byte, and so is a transparent colour of 16 bits.
+- An orientation in EXIF, or in XMP where EXIF has none, is applied, in every format; one that cannot be read is none.
 - 32-bit integers and floats have no stated range and are refused; so are files of several pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from grasp_bench.contracts.task import ClassInfo, Split
 from grasp_bench.data.fit import Fit
+from grasp_bench.data.formats import open_picture
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 SCALED_TO_SIXTEEN_BIT = ("PNG", "PPM")  # formats whose mode "I" holds 0 to 65535
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF's tag, and its value
+GREY_LEVELS = {"L;2": 4, "L;4": 16}
+"""How Pillow names few grey levels per sample → how many."""
 CROP = Fit()
 
 
@@ -56,14 +62,20 @@ def _decoded(path: Path, least: int | None) -> np.ndarray:
     try:
         if path.stat().st_size == 0:
             raise UnreadableError("has zero bytes")
-        with Image.open(path) as image:
+        # by a name, Pillow would map an uncompressed TIFF, and scramble one that lies on its side
+        with path.open("rb") as file, open_picture(file) as image:
             # MPO is how cameras store a JPEG with a thumbnail behind it
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise UnreadableError(f"holds {image.n_frames} pictures, expected one")
             if least and image.format == "JPEG":
                 image.draft(None, (least, least))
+            stored = (
+                str(image.tile[0].args) if image.tile else ""
+            )  # how samples lie in the file, known until it is read
             image.load()
-            return _pixels(image)
+            with suppress(Exception):  # which Pillow raises nearly any of for damaged EXIF, before or after it turns
+                ImageOps.exif_transpose(image, in_place=True)
+            return _pixels(image, stored)
     except UnreadableError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
@@ -85,18 +97,32 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
-def _pixels(image: Any) -> np.ndarray:
-    """What :func:`to_rgb` reads, of a loaded Pillow image."""
-    if image.mode in SIXTEEN_BIT:
-        return np.asarray(image).astype(np.uint16)
-    if image.mode == "I" and image.format in SCALED_TO_SIXTEEN_BIT:
-        return np.asarray(image).astype(np.uint16)
+def _pixels(image: Any, stored: str) -> np.ndarray:
+    """What :func:`to_rgb` reads, of a loaded Pillow image whose decoder was told how samples are ``stored``."""
+    if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format in SCALED_TO_SIXTEEN_BIT):
+        return _sixteen_bits(image, stored)
     if image.mode in ("I", "F"):
         kind = "integers" if image.mode == "I" else "floats"
         raise UnreadableError(f"holds 32-bit {kind}, whose range is not stated; save it with 8 or 16 bits")
     if image.mode in WITH_ALPHA or "transparency" in image.info:
+        key = image.info.get("transparency")
+        if image.format == "PNG" and image.mode == "L" and stored in GREY_LEVELS:  # which Pillow leaves as it is stored
+            image.info["transparency"] = key * 255 // (GREY_LEVELS[stored] - 1)
+        elif stored == "RGB;16B" and isinstance(key, tuple):
+            image.info["transparency"] = tuple(value >> 8 for value in key)
         return np.asarray(image.convert("RGBA"))
     return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+
+
+def _sixteen_bits(image: Any, stored: str) -> np.ndarray:
+    """Greyscale as uint16 (H, W), 65535 is white."""
+    grey = np.asarray(image).astype(np.uint16)
+    if "I;12" in stored:
+        grey = ((grey.astype(np.uint32) * 65535 + 2047) // 4095).astype(np.uint16)
+    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        grey = 65535 - grey
+    key = image.info.get("transparency")
+    return grey if key is None else np.where(grey == key, np.uint16(0), grey)
 
 
 def resize(image: np.ndarray, shape: tuple[int, int, int], fit: Fit = CROP) -> np.ndarray:

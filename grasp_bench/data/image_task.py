@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from grasp_bench.data.listing import Listing
     from grasp_bench.data.manifest import Manifest
 
+NOTED = "data.json"
+"""File of what is told of the data though nothing is wrong, such as ignored files, which is kept beside the record."""
 CACHE = "cache-{}x{}x{}"  # folder beside the manifest of images resized to (C, H, W)
 
 
@@ -90,6 +92,7 @@ class ImageTask(Task[C_co]):
         """The listing, if nothing is wrong with it or with the headers of its images."""
         from grasp_bench.data.check import check_images
         from grasp_bench.data.images import WORKERS
+        from grasp_bench.data.labels import some
         from grasp_bench.data.listing import describe, readable
 
         with readable():
@@ -98,11 +101,14 @@ class ImageTask(Task[C_co]):
             problems = [*listing.problems, *check_images(self.data, listing.entries, WORKERS, advance)]
         if problems:
             raise UserError(describe(self.data, problems))
+        for what, names in listing.noted.items():
+            progress.say(f"{self.data}: {what} ({len(names)}): {some(names)}")
         return listing
 
     def prepare(self, folder: Path, progress: Progress) -> None:
         from grasp_bench.data import manifest
         from grasp_bench.data.images import WORKERS
+        from grasp_bench.io import write_json
 
         listing = self._checked(progress)
         infos = {info.name: info for info in self.classes()}
@@ -110,6 +116,10 @@ class ImageTask(Task[C_co]):
         with progress.task("prepare", len(listing.entries)) as advance:
             about, tell = {"version": self.version}, progress.say if self.published else None
             manifest.build(self.data, listing.entries, groups, prompts, folder, WORKERS, advance, about, tell)
+        if listing.noted:  # beside the record, where nothing may name the images of a private task
+            noted = {what: [] if self.private else names for what, names in listing.noted.items()}
+            counts = {what: len(names) for what, names in listing.noted.items()}
+            write_json(folder / NOTED, {"images": len(listing.entries), "counts": counts, "names": noted})
 
     def cache(self, folder: Path, shape: tuple[int, int, int], progress: Progress) -> None:
         """Write the images, resized to ``shape`` (C, H, W), beside the manifest in ``folder``."""

@@ -18,12 +18,12 @@ import numpy as np
 
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.decode import UnreadableError, decode, to_rgb
+from grasp_bench.data.formats import Kind, kind_of, read_endings
 from grasp_bench.data.labels import SHOWN, align, read_labels, some
 from grasp_bench.errors import UserError
 
-SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"])
-NOT_READ = frozenset([".dcm", ".dicom", ".nii", ".svg", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".npy", ".pdf"])
-"""Pictures that would be missed if they were passed over like a text file."""
+HIDDEN, NO_PICTURE = "hidden", "not recognised as a picture"
+"""Why a file is ignored."""
 IMAGE_KEYS = ("images", "arr_0")
 CHUNK = 64  # images between two advances of the progress
 WORKERS = min(8, os.cpu_count() or 1)
@@ -42,8 +42,8 @@ class ImageSet:
     """Class name of each image, where classes are known."""
     columns: dict[str, list[str]]
     """The labels file's further columns, by name, in the order of ``ids``."""
-    ignored: list[str]
-    """Files of the folder that are not images, and hidden ones: to be told to the user."""
+    ignored: dict[str, list[str]]
+    """Why files of the folder are no images of the set → their paths: to be told to the user."""
     decode: Callable[[int], np.ndarray] = field(repr=False)
     """Index → uint8 (3, H, W); raises :class:`~grasp_bench.data.decode.UnreadableError`."""
 
@@ -98,6 +98,7 @@ def image_digest(image: np.ndarray) -> str:
 def read_image_set(path: Path, labels: Path | None = None) -> ImageSet:
     """The images of a folder, searched recursively, or of an ``.npz``.
 
+    A file is an image where it claims to be one by its ending, and any other where Pillow recognises it by content.
     Labels come from the CSV file ``labels`` where there is one (:func:`~grasp_bench.data.labels.read_labels`), else
     from the folder's sub-folders (the first part of each path) or the ``labels`` of the ``.npz``. Links to folders and
     files are followed. An ``.npz`` holds ``images`` (or ``arr_0``): uint8 (n, H, W) or (n, H, W, 1 | 3 | 4).
@@ -118,24 +119,54 @@ def read_image_set(path: Path, labels: Path | None = None) -> ImageSet:
 
 
 def _read_folder(root: Path, labels: Path | None) -> ImageSet:
-    kinds: dict[str, list[str]] = {"image": [], "not read": [], "ignored": []}
-    for file in _walk(root, root, (root.resolve(),)):
+    images: list[str] = []
+    not_read: list[str] = []
+    ignored: dict[str, list[str]] = {}
+    for file in sorted(_walk(root, root, (root.resolve(),))):
         if labels and (root / file).resolve() == labels.resolve():
             continue
-        parts, suffix = PurePosixPath(file).parts, PurePosixPath(file).suffix.lower()
-        shown = not any(part.startswith(".") for part in parts)
-        kind = "image" if suffix in SUFFIXES else "not read" if suffix in NOT_READ else "ignored"
-        kinds[kind if shown else "ignored"].append(file)
-    images, not_read, ignored = map(sorted, kinds.values())
+        if any(part.startswith(".") for part in PurePosixPath(file).parts):
+            ignored.setdefault(HIDDEN, []).append(file)
+        elif PurePosixPath(file).suffix.lower() in read_endings() or (kind := _kind(root / file)) == "read":
+            images.append(file)
+        elif kind == "not read":
+            not_read.append(file)
+        else:
+            ignored.setdefault(NO_PICTURE, []).append(file)
+    if odd := [name for name in images if not is_utf8(name)]:
+        raise UserError(
+            f"{root}: {len(odd)} names of images are no UTF-8: {some(map(escaped, odd))}. Rename the files or folders."
+        )
     if not_read:
         raise UserError(
-            f"{root}: {len(not_read)} files in formats that are not read: {some(not_read)}. Convert them to "
-            "PNG or move them out."
+            f"{root}: {len(not_read)} files in formats that are not read: {some(map(escaped, not_read))}. Convert them "
+            "to PNG or move them out."
         )
     if not images:
-        raise UserError(f"{root}: holds no image, nor do its sub-folders. Read are {', '.join(sorted(SUFFIXES))}.")
+        raise UserError(f"{root}: holds no image, nor do its sub-folders. Read is whatever Pillow recognises.")
     names = None if labels else _folder_labels(root, images)
     return ImageSet(root, images, names, {}, ignored, lambda index: decode(root / images[index]))
+
+
+def _kind(path: Path) -> Kind:
+    try:
+        return kind_of(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Make it readable or move it out.") from error
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether a name of a file, as Python gives it, is text that can be written elsewhere."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(name: str) -> str:
+    r"""Return a name of a file with the bytes that are no UTF-8 as ``\x..``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _walk(root: Path, folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
@@ -193,7 +224,7 @@ def _read_npz(path: Path) -> ImageSet:
         ids = names_of(path, arrays, "ids", len(images)) or [str(index) for index in range(len(images))]
     if repeated := sorted(name for name, count in Counter(ids).items() if count > 1):
         raise UserError(f"{path}: ids appear more than once: {some(repeated)}. Give every image its own.")
-    return ImageSet(path, ids, labels, {}, [], lambda index: to_rgb(images[index]))
+    return ImageSet(path, ids, labels, {}, {}, lambda index: to_rgb(images[index]))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,14 @@ def some(names: Iterable[str]) -> str:
     listed = list(names)
     rest = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
     return ", ".join(listed[:SHOWN]) + rest
+
+
+def look_alikes(names: Iterable[str]) -> list[str]:
+    """Names that differ in their Unicode normal form alone, which nobody can see, each group as one escaped text."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        alike[unicodedata.normalize("NFKC", name)].append(name)
+    return [" and ".join(map(ascii, each)) for each in alike.values() if len(each) > 1]
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ class Listing:
 
     entries: list[Entry]
     problems: list[Problem] = field(default_factory=list)
+    noted: dict[str, list[str]] = field(default_factory=dict)
+    """What is no problem and is told all the same, such as files that were ignored → their names."""
 
 
 @contextmanager

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from grasp_bench.data import equal
 from grasp_bench.data.check import Inspector
 from grasp_bench.data.decode import UnreadableError, decode
-from grasp_bench.data.listing import Entry, Problem, describe, in_two_splits
+from grasp_bench.data.listing import Entry, Problem, describe
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, file_digest, write_bytes
 
@@ -119,14 +120,7 @@ def build(
     facts = _read_images(root, entries, folder, workers, advance)
     row = {path: index for index, path in enumerate(facts["path"].to_pylist())}
     table = facts.take(pa.array([row[entry.path] for entry in entries], pa.int64()))
-    shared = [
-        Problem(
-            "same image in two splits",
-            entry.where,
-            f"{entry.path} in {entry.split} has the same bytes as {first.path} in {first.split} ({first.where})",
-        )
-        for entry, first in in_two_splits(entries, table["sha256"].to_pylist())
-    ]
+    shared = equal.shared(entries, table["sha256"].to_pylist())
     if tell is None:
         _refuse(root, shared)
     elif shared:

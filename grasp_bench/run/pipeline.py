@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import Cost, Score
+from grasp_bench.data.image_task import NOTED
 from grasp_bench.errors import Skip
 from grasp_bench.io import file_digest
 from grasp_bench.processes import ALONE, Processes
@@ -132,7 +133,7 @@ class Pipeline(Context):
                 scored / CLASSES,
                 scored / COPIES,
                 *(() if self.plan.private else (scored / PICTURE,)),  # generated images may be copies of real ones
-                *(path for path in sheets if path.exists()),
+                *(path for path in (*sheets, self.folder("prepare") / NOTED) if path.exists()),
             ],
             {name: training[name] for name in ("accumulate", "gradient_checkpointing") if name in training},
         )

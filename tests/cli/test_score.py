@@ -85,7 +85,7 @@ def test_folders_with_groups():
     assert "32x32" in payload["extractor"]["resize"]
     assert payload["n"] == 12
     assert payload["seed"] == 0
-    assert payload["real"]["ignored_files"] == ["notes.txt"]
+    assert payload["real"]["ignored_files"] == {"not recognised as a picture": ["notes.txt"]}
     assert {row["metric"] for row in payload["rows"]} == {
         *("fd", "kid", "precision", "recall", "density", "coverage", "vendi", "irs", "irs_adjusted")
     }

@@ -1,12 +1,17 @@
 """Image sets: what is read, by which rule, and what is refused."""
 
 import os
+import struct
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from grasp_bench.data.decode import read_image, resize
+from grasp_bench.data.fit import Fit
 from grasp_bench.data.images import read_image_set
 from grasp_bench.errors import UserError
 
@@ -68,13 +73,16 @@ def test_a_file_name_alone_finds_its_image_in_any_folder_and_labels_go_before_fo
     labels = written(root / "labels.csv", "id,label\n1.png,a\ncat/0.png,b\ndog/0.png,c\n")
     images = read_image_set(root, labels)
     assert images.labels == ["b", "a", "c"]
-    assert images.ignored == []
+    assert images.ignored == {}
 
 
 def test_what_is_no_image_is_told(root: Path) -> None:
     written(root / "readme.txt", "hello")
     save(root / "cat" / ".hidden.png")
-    assert read_image_set(root).ignored == ["cat/.hidden.png", "readme.txt"]
+    assert read_image_set(root).ignored == {
+        "hidden": ["cat/.hidden.png"],
+        "not recognised as a picture": ["readme.txt"],
+    }
 
 
 def test_links_are_followed(root: Path, tmp_path: Path) -> None:
@@ -237,6 +245,101 @@ def test_transparency_is_composited_on_black(tmp_path: Path) -> None:
     palette.putpalette([0, 0, 0, 200, 100, 50])
     assert first("palette", palette, transparency=1) == [0, 0, 0]
     assert first("opaque", palette) == [200, 100, 50]
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(depth: int, colour: int, samples: np.ndarray, clear: Sequence[int]) -> bytes:
+    """A PNG of ``samples`` (H, W) or (H, W, 3), of which those that equal ``clear`` are transparent."""
+    rows = samples.reshape(len(samples), -1)
+    if depth == 16:
+        lines = [row.astype(">u2").tobytes() for row in rows]
+    else:
+        bits = np.unpackbits(rows.astype(np.uint8)[..., None], axis=-1)[..., -depth:]
+        lines = [np.packbits(line).tobytes() for line in bits.reshape(len(rows), -1)]
+    header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], depth, colour, 0, 0, 0)
+    key, data = struct.pack(f">{len(clear)}H", *clear), zlib.compress(b"".join(b"\0" + line for line in lines))
+    parts = ((b"IHDR", header), (b"tRNS", key), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_a_transparent_grey_is_black_at_every_depth(tmp_path: Path, depth: int) -> None:
+    most = 2**depth - 1
+    written(tmp_path / "x.png", png(depth, 0, np.array([[0, most], [most, 0]]), [most]))
+    assert (only(tmp_path) == 0).all()
+    written(tmp_path / "x.png", png(depth, 0, np.array([[0, most], [most, 0]]), [0]))
+    assert only(tmp_path)[0].tolist() == [[0, 255], [255, 0]]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_colour_is_black_at_every_depth(tmp_path: Path, depth: int) -> None:
+    scale, low = (256, 7) if depth == 16 else (1, 0)
+    samples = np.array([[[200, 100, 50], [30, 20, 10]]]) * scale + low
+    written(tmp_path / "x.png", png(depth, 2, samples, samples[0, 0].tolist()))
+    assert only(tmp_path)[:, 0].T.tolist() == [[0, 0, 0], [30, 20, 10]]
+
+
+def tiff(bits: int, photometric: int, data: bytes, width: int, height: int, orientation: int = 1) -> bytes:
+    """A TIFF of one uncompressed grey strip."""
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 274: orientation, 277: 1}
+    tags |= {278: height, 279: len(data)}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_tiffs_whose_zero_is_white_are_inverted_at_every_depth(tmp_path: Path) -> None:
+    expected = np.array([[0, 64], [255, 128]])
+    for photometric in (0, 1):
+        right = 255 - expected if photometric == 0 else expected
+        data = {8: right.astype(np.uint8).tobytes(), 16: (right * 257).astype("<u2").tobytes()}
+        for bits, stored in data.items():
+            written(tmp_path / "x.tif", tiff(bits, photometric, stored, 2, 2))
+            assert only(tmp_path)[0].tolist() == expected.tolist(), (bits, photometric)
+
+
+def test_twelve_bits_are_as_bright_as_eight(tmp_path: Path) -> None:
+    written(tmp_path / "x.tif", tiff(12, 1, bytes([0xFF, 0xF0, 0x00, 0x80, 0x0F, 0xFF]), 2, 2))
+    assert only(tmp_path)[0].tolist() == [[255, 0], [128, 255]]
+
+
+TURNED = np.arange(48, dtype=np.uint8).reshape(2, 3, 8).repeat(8, 0).repeat(8, 1)[:, :, 0] * 5
+"""Grey blocks of eight by eight pixels: (16, 24)."""
+
+
+def stored_as(orientation: int) -> np.ndarray:
+    """What a camera stores of the upright picture that :data:`TURNED` is, by the table of the EXIF standard."""
+    seen = {
+        1: TURNED,
+        2: TURNED[:, ::-1],
+        3: TURNED[::-1, ::-1],
+        4: TURNED[::-1],
+        5: TURNED.T,
+        6: TURNED.T[::-1],
+        7: TURNED.T[::-1, ::-1],
+        8: TURNED.T[:, ::-1],
+    }
+    return np.ascontiguousarray(seen[orientation])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_an_orientation_is_applied_in_every_format(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(stored_as(orientation))
+    quality = {"jpg": {"quality": 100}, "webp": {"lossless": True}}.get(suffix, {})
+    picture.save(tmp_path / f"x.{suffix}", exif=exif, **quality)
+    assert abs(only(tmp_path)[0].astype(int) - TURNED).max() <= 2
+    small = read_image(tmp_path / f"x.{suffix}", (1, 8, 8), Fit("pad", draft=True)).astype(int)
+    assert abs(small - resize(TURNED[None], (1, 8, 8), Fit("pad"))).mean() < 3
+
+
+def test_an_orientation_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    Image.fromarray(TURNED).save(tmp_path / "x.jpg", exif=b"Exif\0\0no such thing", quality=100)
+    assert only(tmp_path).shape == (3, 16, 24)
 
 
 @pytest.mark.parametrize("key", ["images", "arr_0"])

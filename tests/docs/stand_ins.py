@@ -23,7 +23,8 @@ from grasp_bench.diagnose import findings
 from grasp_bench.run import scoring as score
 from grasp_bench.tasks.cifar_lt import Cifar10LT
 from grasp_bench.tasks.digits_lt import DigitsLT
-from grasp_bench.tasks.folder import FolderBudget, FolderTask
+from grasp_bench.tasks.folder import FolderTask
+from grasp_bench.tasks.folder_settings import FolderBudget
 from grasp_bench.tasks.imagenet_lt import ImageNetLT
 from grasp_bench.tasks.mimic_lt import MimicLT
 from grasp_bench.tasks.nih_lt import NihLT, NihLTGen

@@ -1,0 +1,97 @@
+"""What the TOML file of a folder task says."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from grasp_bench.contracts.settings import Settings
+from grasp_bench.data.image_task import ImageTaskSettings
+from grasp_bench.errors import UserError
+
+NAME = r"^[a-z0-9][a-z0-9-]*$"
+PATHS = ("images", "labels", "budget", "name")
+"""Settings that say where things are, or that the specification holds elsewhere."""
+
+
+class FolderBudget(Settings):
+    """The budget of a folder task; see `grasp-bench show digits-lt` for what the fields mean."""
+
+    steps: int = Field(default=2000, ge=1)
+    """Optimiser steps"""
+    batch_size: int = Field(default=64, ge=1)
+    """Training images per step"""
+    warmup_steps: int = Field(default=100, ge=0)
+    """Steps over which the learning rate rises"""
+    images_per_class: int = Field(default=50, ge=1)
+    """Generated images per class"""
+    num_inference_steps: int = Field(default=20, ge=1)
+    """Sampling steps per image"""
+
+
+class FolderSettings(ImageTaskSettings):
+    """What the TOML file of a folder task says."""
+
+    name: str = Field(default="", pattern=NAME)
+    """What the task is called in tables; the TOML file's own name if absent"""
+    images: str = "images"
+    """Folder of images, relative to the TOML file: one sub-folder per class, or flat with `labels`"""
+    labels: str | None = None
+    """CSV with the columns id and label, and what `split_column` and `patient_column` name"""
+    prompt: str = "a photo of {class}"
+    """Prompt of every class; {class} is its name with blanks for underscores"""
+    groups: dict[str, list[str]] | None = None
+    """Group → its classes, in place of `head_above` and `tail_below`"""
+    split_column: str | None = None
+    """Column that says train, validation or test; without it the split is drawn"""
+    patient_column: str | None = None
+    """Column of the patient: all images of a patient go into the same split"""
+    metadata_columns: list[str] = Field(default=[])
+    """Further columns to keep, which a method may go by, such as the view of an X-ray"""
+    test_share: float = Field(default=0.3, gt=0, lt=1)
+    """Share of each class, or of the patients, that is drawn for testing"""
+    validation_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of each class, or of the patients, that is drawn for validation"""
+    split_seed: int = Field(default=0, ge=0)
+    """Seed of the drawn split"""
+    backbone: str = "tiny-sd3-32"
+    """The default backbone"""
+    guidance: str = "cfg"
+    """The default guidance"""
+    budget: FolderBudget = FolderBudget()
+    """The standard budget"""
+
+    duplicates: Literal["together", "drop", "refuse"] = "together"
+    """Images of equal bytes: kept in one split, dropped but for the first of each, or refused"""
+
+    added: ClassVar[frozenset[str]] = ImageTaskSettings.added | {"metadata_columns", "duplicates"}
+
+    @field_validator("prompt", mode="after")
+    @classmethod
+    def _names_the_class(cls, prompt: str) -> str:
+        if "{class}" not in prompt:
+            raise ValueError("expected {class} somewhere in it, where the class's name goes")
+        return prompt
+
+
+def read_settings(path: Path) -> FolderSettings:
+    """The settings in a file. Raises :class:`UserError` with the file and the field."""
+    try:
+        found: dict[str, Any] = {"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file. `grasp-bench new task` writes a template.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as TOML ({error}).") from error
+    return validated(path, found)
+
+
+def validated(path: Path, found: dict[str, Any]) -> FolderSettings:
+    """Settings of ``path`` by name, checked. Raises :class:`UserError` with the file and the field."""
+    try:
+        return FolderSettings.model_validate(found)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise UserError(f"{path}: {'; '.join(lines)}. `grasp-bench show folder` lists what there is.") from error
