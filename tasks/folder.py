@@ -16,7 +16,8 @@ from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
 from grasp_bench.data.image_task import ImageTask
 from grasp_bench.data.listing import place
 from grasp_bench.errors import UserError
-from grasp_bench.tasks.folder_settings import PATHS, FolderSettings, read_settings, validated
+
+from .folder_settings import PATHS, FolderSettings, read_settings, validated
 
 if TYPE_CHECKING:
     from grasp_bench.data.images import ImageSet

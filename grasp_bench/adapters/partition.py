@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from grasp_bench.contracts.task import ClassInfo, Task, TaskSettings
 from grasp_bench.errors import UserError
 from grasp_bench.io import png
+from grasp_bench.literal import drawn_literally, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,6 +105,7 @@ def cluster_count(task: Task[TaskSettings], asked: int | None) -> int:
     return count
 
 
+@drawn_literally()
 def draw_partition(classes: Sequence[str], clusters: Sequence[str], counts: np.ndarray, title: str) -> bytes:
     """Return a PNG of the training images of every class (rows) in every cluster (columns).
 
@@ -112,6 +114,7 @@ def draw_partition(classes: Sequence[str], clusters: Sequence[str], counts: np.n
     """
     from matplotlib.figure import Figure
 
+    classes, clusters = ([*map(printable, each)] for each in (classes, clusters))
     named = counts.size <= NAMED
     cell = (0.62, 0.28) if named else (0.03, 0.03)  # inches
     margins = (0.3 + max(map(len, classes)) * LETTER, 0.6 + max(map(len, clusters)) * LETTER) if named else (0.6, 0.6)
@@ -126,5 +129,5 @@ def draw_partition(classes: Sequence[str], clusters: Sequence[str], counts: np.n
             axis.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8)
     else:
         axis.set(xticks=[], yticks=[], xlabel=f"{len(clusters)} clusters", ylabel=f"{len(classes)} classes")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(printable(title), fontsize=9)
     return png(figure)

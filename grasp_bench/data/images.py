@@ -126,13 +126,13 @@ def _read_folder(root: Path, labels: Path | None) -> ImageSet:
         if labels and (root / file).resolve() == labels.resolve():
             continue
         if any(part.startswith(".") for part in PurePosixPath(file).parts):
-            ignored.setdefault(HIDDEN, []).append(file)
+            ignored.setdefault(HIDDEN, []).append(escaped(file))
         elif PurePosixPath(file).suffix.lower() in read_endings() or (kind := _kind(root / file)) == "read":
             images.append(file)
         elif kind == "not read":
             not_read.append(file)
         else:
-            ignored.setdefault(NO_PICTURE, []).append(file)
+            ignored.setdefault(NO_PICTURE, []).append(escaped(file))
     if odd := [name for name in images if not is_utf8(name)]:
         raise UserError(
             f"{root}: {len(odd)} names of images are no UTF-8: {some(map(escaped, odd))}. Rename the files or folders."
@@ -196,13 +196,15 @@ def _folder_labels(root: Path, images: list[str]) -> list[str] | None:
         return None
     if loose:
         raise UserError(
-            f"{root}: {len(loose)} images without a label lie beside the class sub-folders: {some(loose)}. Move them "
-            "into one, or give a labels file."
+            f"{root}: {len(loose)} images without a label lie beside the class sub-folders: "
+            f"{some(map(escaped, loose))}. Move them into one, or give a labels file."
         )
     names = [image.split("/", 1)[0] for image in images]
     folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     if empty := sorted(folders - set(names)):
-        raise UserError(f"{root}: class sub-folders without an image: {some(empty)}. Add images or remove them.")
+        raise UserError(
+            f"{root}: class sub-folders without an image: {some(map(escaped, empty))}. Add images or remove them."
+        )
     return names
 
 

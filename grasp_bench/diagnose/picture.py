@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from grasp_bench.io import png
+from grasp_bench.literal import drawn_literally, printable
 
 NAMED = 30  # classes whose names can be read
 
 
+@drawn_literally()
 def draw_cosines(found: dict[str, Any]) -> bytes:
     """Return a PNG with one row per kind of layer and one column per noise level: groups, then classes.
 
@@ -31,7 +33,7 @@ def draw_cosines(found: dict[str, Any]) -> bytes:
             axis = axes[row, column]
             axis.set_facecolor("0.8")
             shown = axis.imshow(with_ceilings(cell), cmap="RdBu", vmin=-1, vmax=1)
-            names = block["names"] if len(block["names"]) <= NAMED else []
+            names = [*map(printable, block["names"])] if len(block["names"]) <= NAMED else []
             rows, columns = names if cell["level"] == 0 else [], names if row == len(kinds) - 1 else []
             axis.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
             axis.set_yticks(range(len(rows)), rows, fontsize=7)
@@ -42,7 +44,7 @@ def draw_cosines(found: dict[str, Any]) -> bytes:
                 axis.set_ylabel(cell["kind"], fontsize=8)
     figure.colorbar(shown, ax=axes, shrink=0.6, label="cosine; on the diagonal, with the mean of other images")
     title = f"{found['label']} on {found['task']}, seed {found['run_seed']}, step {found['step']}"
-    figure.suptitle(f"{title}: gradients of groups (left) and classes (right)", fontsize=9)
+    figure.suptitle(f"{printable(title)}: gradients of groups (left) and classes (right)", fontsize=9)
     return png(figure)
 
 

@@ -17,7 +17,7 @@ from grasp_bench.diagnose.findings import DRAWS, cells, findings
 from grasp_bench.diagnose.gradients import LEVELS, NOISES, WIDTH, Draws, Gradients, draw, measure
 from grasp_bench.diagnose.picture import draw_cosines
 from grasp_bench.diagnose.subject import Subject, training_log, weights_at
-from grasp_bench.diagnose.words import paragraph
+from grasp_bench.diagnose.words import document, paragraph
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors, write_bytes, write_json
 from grasp_bench.run.context import Context, Options
@@ -69,7 +69,7 @@ def diagnose(
         )
         done.append((file, paragraph(found)))
         write_bytes(file.with_suffix(".png"), draw_cosines(found))
-        write_bytes(file.with_suffix(".md"), done[-1][1].encode())
+        write_bytes(file.with_suffix(".md"), document(found).encode())
         write_json(file, found)
     return done
 

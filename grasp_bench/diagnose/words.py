@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from grasp_bench.literal import markdown_escaped
+
 LEVEL_OF_TEST = 0.05
 FEW = 10
 """Number of batches below which a bootstrap over them is too narrow."""
@@ -27,6 +29,12 @@ def paragraph(found: dict[str, Any]) -> str:
     ]
     title = f"{found['label']} on {found['task']}, seed {found['run_seed']}, step {found['step']}"
     return f"# Gradients of {title}\n\n{' '.join(sentences)}\n"
+
+
+def document(found: dict[str, Any]) -> str:
+    """Return what :func:`paragraph` returns, in which names are no Markdown."""
+    title, _, text = paragraph(found).partition("\n\n")
+    return f"# {markdown_escaped(title.removeprefix('# '))}\n\n{markdown_escaped(text.rstrip())}\n"
 
 
 def _measured(found: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.record import ARROWS, RunRecord, Score, titled
 from grasp_bench.export.manifest import Manifest
+from grasp_bench.literal import markdown_escaped
 from grasp_bench.run.files import PICTURE
 
 SAMPLES = f"![Generated images of each class]({PICTURE})\n\n"
@@ -37,7 +38,7 @@ def model_card(
     trained_on = "" if spec.task.name == record.spec.task.name else f" ({spec.task.name}'s generator)"
     return (
         f"{_front_matter(manifest, chosen)}\n"
-        f"# {manifest.label} on {manifest.task_label}{trained_on}\n\n"
+        f"# {markdown_escaped(f'{manifest.label} on {manifest.task_label}{trained_on}')}\n\n"
         f"{PRIVATE if manifest.private else ''}"
         f"Backbone `{spec.backbone.name}` (revision {spec.backbone.version}), fine-tuned by method "
         f"`{spec.method.name}` (version {spec.method.version}) of grasp-bench {manifest.grasp_bench} for "
@@ -99,8 +100,8 @@ def _scores(record: RunRecord) -> str:
         arrow = ARROWS[scores[0].direction]
         rows.append([f"{label} {arrow}", *(_value(values[group]) if group in values else "-" for group in groups)])
     return (
-        f"{_table(['score', *groups], rows)}\nOn {record.task_label}, {record.spec.budget.name} budget, one seed "
-        f"({record.spec.seed}), guidance {record.spec.guidance.name}. {NOTES}\n"
+        f"{_table(['score', *groups], rows)}\nOn {markdown_escaped(record.task_label)}, {record.spec.budget.name} "
+        f"budget, one seed ({record.spec.seed}), guidance {record.spec.guidance.name}. {NOTES}\n"
     )
 
 
@@ -112,9 +113,5 @@ def _value(score: Score) -> str:
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    lines = [map(markdown_escaped, head), ["---"] * len(head), *(map(markdown_escaped, row) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

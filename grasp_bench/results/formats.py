@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 
 from grasp_bench.contracts.record import ARROWS, Cost
+from grasp_bench.literal import markdown_escaped, printable, to_cell
 from grasp_bench.results.board import COLUMN, ROW, SHARED, Leaderboard
 from grasp_bench.results.comparisons import MEASURES, Differences
 from grasp_bench.results.tables import MINUS, REFERENCE, Grid, Report, Section, Text, sections
@@ -29,10 +30,6 @@ GAP = "  "
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 NARROWEST = 8
 """Columns of a terminal that a name keeps, however many numbers stand beside it."""
-MARKDOWN = "\\|*_<>`[]&"
-"""Signs that could end a cell, start a link or a tag, or change the type."""
-PAIRED = "~$"
-"""Signs that do so only in pairs: one tilde stands in the label of every method with changed settings."""
 PREAMBLE = r"% Needs \usepackage{booktabs} and UTF-8."
 WORDS = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
 SIGNS = {"±": r"\pm", MINUS: "-", "·": r"\cdot", "∞": r"\infty", "χ": r"\chi", "²": "^{2}"}
@@ -52,8 +49,6 @@ KINDS = {
     **dict.fromkeys(Cost.model_fields, "Float64"),
 }
 """Column of CSV and parquet → its type in pandas."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the start of a formula."""
 
 
 def rendered(report: Report, form: str, width: int = 100, styled: bool = False) -> bytes:
@@ -117,12 +112,6 @@ def latex(sections: Sequence[Section]) -> str:
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
-def markdown_escaped(text: str) -> str:
-    """Text that markdown shows as it is, on one line and within one cell."""
-    special = MARKDOWN + "".join(each for each in PAIRED if text.count(each) > 1)
-    return "".join(f"\\{each}" if each in special else each for each in printable(text))
-
-
 def latex_escaped(text: str) -> str:
     """Text that LaTeX sets as it is."""
     return printable(text).translate(str.maketrans(LATEX))
@@ -143,7 +132,7 @@ def csv_text(report: Report) -> str:
     """
     table = long(report)
     for name in (name for name, kind in KINDS.items() if kind == "string"):
-        table[name] = table[name].where(~table[name].str.startswith(FORMULA).fillna(False), "'" + table[name])
+        table[name] = table[name].map(to_cell, na_action="ignore")
     return table.to_csv(index=False, lineterminator="\n")
 
 

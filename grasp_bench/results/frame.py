@@ -72,6 +72,7 @@ from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
 from grasp_bench.contracts.record_v1 import class_table
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, write_bytes
+from grasp_bench.literal import from_cell
 from grasp_bench.results.load import RecordWarning, find_records, read_each
 from grasp_bench.run.files import CLASSES
 from grasp_bench.version import VERSION
@@ -278,6 +279,7 @@ def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
                 keep_default_na=False,
                 na_values={name: [""] for name in ("value", "reference", "low", "high")},
             )
+            table["class"] = table["class"].map(from_cell)
             found.append(table.drop(columns="group").rename(columns={"class": "group"}).assign(folder=folder))
         except FileNotFoundError:
             continue

@@ -16,6 +16,7 @@ import numpy as np
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_bytes
+from grasp_bench.literal import printable
 
 LAYOUT = "layout"
 """Key of the PNG text that holds the layout."""
@@ -40,6 +41,7 @@ def write_grid(path: Path, rows: Sequence[tuple[str, np.ndarray]], title: str) -
     from PIL import Image, ImageDraw
 
     font, heading = _font(LABEL_SIZE), _font(TITLE_SIZE)
+    rows, title = [(printable(label), images) for label, images in rows], printable(title)
     labels = MARGIN + max(math.ceil(font.getlength(label)) for label, _ in rows)
     columns = max(len(images) for _, images in rows)
     width = max(labels + columns * (EDGE + GAP), math.ceil(heading.getlength(title))) + 2 * MARGIN

@@ -1,7 +1,8 @@
 import pytest
 from helpers.records import example, metric, record, reported, separated
 
-from grasp_bench.results.formats import markdown, markdown_escaped
+from grasp_bench.literal import markdown_escaped
+from grasp_bench.results.formats import markdown
 from grasp_bench.results.tables import sections
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -213,6 +214,148 @@ def test_another_budget_is_another_row_and_a_name_alone_is_no_task(pets: Path) -
         labels.append(plan(method="grasp", task=str(pets)).task_label)
     assert labels[0] != labels[1]
     assert "`grasp-bench new task` writes one" in str(invoke("run", "-m", "grasp", "-t", "folder").exception)
+
+
+def files(path: Path) -> set[str]:
+    """Paths of the images that the task takes."""
+    return {entry.path for entry in FolderTask.from_file(path, [])[1].listing().entries}
+
+
+def test_pictures_are_taken_whatever_they_are_called_and_what_is_ignored_is_told(pets: Path) -> None:
+    folder = pets.parent / "images" / "eel"
+    picture = Image.open(folder / "00.png").convert("RGB")
+    before = files(pets)
+    for number, (name, kind) in enumerate({"a.jfif": "JPEG", "b.tga": "TGA", "c": "PNG", "d.photo": "WEBP"}.items()):
+        picture.putpixel((0, 0), (number, 0, 0))
+        picture.save(folder / name, format=kind)
+    (folder / "notes.txt").write_text("seen in May")
+    (folder / ".thumbs").write_text("")
+    assert files(pets) - before == {f"eel/{name}" for name in ("a.jfif", "b.tga", "c", "d.photo")}
+    result = invoke("prepare", "--task", pets, "--check")
+    assert result.exit_code == 0
+    told = " ".join(result.output.split())
+    assert "files ignored, hidden (1): eel/.thumbs" in told
+    assert "files ignored, not recognised as a picture (1): eel/notes.txt" in told
+    assert "68 images, no problems found" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scan", bytes(128) + b"DICM" + bytes(50)),
+        ("scan.dcm", b"no preamble"),
+        ("drawing.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        ("drawing", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+    ],
+)
+def test_pictures_in_formats_that_are_not_read_are_refused(pets: Path, name: str, content: bytes) -> None:
+    (pets.parent / "images" / "eel" / name).write_bytes(content)
+    assert f"1 files in formats that are not read: eel/{name}." in mistake(pets)
+
+
+def test_a_damaged_picture_is_a_problem_whatever_its_ending(pets: Path) -> None:
+    (pets.parent / "images" / "eel" / "x.jfif").write_bytes(b"cut")
+    (pets.parent / "images" / "eel" / "y.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")  # no program is to draw it
+    message = str(invoke("prepare", "--task", pets, "--check").exception)
+    assert "eel/x.jfif starts like no image format that is read" in message
+    assert "eel/y.png starts like no image format that is read" in message
+
+
+def copied(path: Path, **again: str) -> None:
+    """Copy images of the task: new path, with ``__`` for a slash → old one; both without their endings."""
+    images = path.parent / "images"
+    for new, old in again.items():
+        shutil.copy(images / f"{old}.png", images / f"{new.replace('__', '/')}.png")
+
+
+def splits_of(path: Path, *settings: str) -> dict[str, str]:
+    return {each.path: each.split for each in FolderTask.from_file(path, settings)[1].listing().entries}
+
+
+def test_images_of_equal_bytes_are_in_one_split_and_are_told(pets: Path) -> None:
+    without = splits_of(pets)
+    test = next(name for name, split in without.items() if split == "test" and name.startswith("cat"))
+    copied(pets, cat__aa=test.removesuffix(".png"), eel__aa="cat/01", eel__ab="eel/00")
+    found = splits_of(pets)
+    assert found["cat/aa.png"] == found[test]
+    assert found["eel/aa.png"] == found["cat/01.png"]
+    assert found["eel/ab.png"] == found["eel/00.png"]
+    result = invoke("prepare", "--task", pets)
+    assert result.exit_code == 0, result.exception
+    assert "images of equal bytes, kept in one split (3): " in result.output
+    (noted,) = Path(".grasp-bench/prepare").glob("*/data.json")
+    told = json.loads(noted.read_text())
+    assert told["images"] == 67
+    assert told["counts"] == {"images of equal bytes, kept in one split": 3}
+    assert told["names"]["images of equal bytes, kept in one split"][-1] == "eel/ab.png as eel/00.png"
+
+
+def test_images_of_equal_bytes_may_be_dropped_or_refused(pets: Path) -> None:
+    copied(pets, cat__aa="cat/00", eel__aa="cat/00")
+    assert splits_of(pets, "duplicates=drop").keys() == splits_of(pets).keys() - {"cat/aa.png", "eel/aa.png"}
+    settings = ["--task-set", "duplicates=drop"]
+    assert "images of equal bytes, dropped (2)" in invoke("prepare", "--task", pets, "--check", *settings).output
+    refused = invoke("prepare", "--task", pets, "--check", "--task-set", "duplicates=refuse")
+    assert "same image twice (2):" in str(refused.exception)
+    assert "eel/aa.png has the same bytes as cat/00.png" in str(refused.exception)
+
+
+def test_equal_images_in_two_splits_that_a_column_says_are_found_by_check(pets: Path) -> None:
+    copied(pets, eel__aa="cat/00")
+    labels_file(pets, part=lambda i: ("train", "test", "validation")[i % 3] if i != 60 else "test")
+    message = str(invoke("prepare", "--task", pets, "--check", "--task-set", "split_column=part").exception)
+    assert "same image in two splits (1):" in message
+    assert "eel/aa.png in test has the same bytes as cat/00.png in train" in message
+
+
+def test_patients_who_share_an_image_are_in_one_split(pets: Path) -> None:
+    copied(pets, eel__aa="cat/00", eel__ab="cat/30")
+    labels_file(pets, who=lambda i: f"p{i}")
+    for seed in range(10):
+        found = splits_of(pets, "patient_column=who", f"split_seed={seed}")
+        assert found["eel/aa.png"] == found["cat/00.png"]
+        assert found["eel/ab.png"] == found["cat/30.png"]
+
+
+def test_no_name_of_a_private_task_is_kept_beside_the_record(pets: Path) -> None:
+    copied(pets, eel__aa="cat/00")
+    labels_file(pets, who=lambda i: f"p{i // 2}")
+    assert invoke("prepare", "--task", pets, "--task-set", "patient_column=who").exit_code == 0
+    (noted,) = Path(".grasp-bench/prepare").glob("*/data.json")
+    assert "eel/" not in noted.read_text()
+    assert json.loads(noted.read_text())["counts"] == {"images of equal bytes, kept in one split": 1}
+
+
+def test_what_is_told_of_the_data_stands_beside_the_record(pets: Path) -> None:
+    (pets.parent / "images" / "eel" / "notes.txt").write_text("seen in May")
+    result = invoke("run", "-m", "lora", "-t", pets, "--budget", "smoke", "--backbone", "tiny-sd3")
+    assert result.exit_code == 0, result.exception
+    (record,) = Path("results").rglob("record.json")
+    assert "data.json" in json.loads(record.read_text())["files"]
+    told = json.loads(record.with_name("data.json").read_text())
+    assert told["names"] == {"files ignored, not recognised as a picture": ["eel/notes.txt"]}
+
+
+def test_class_names_that_look_alike_are_told(pets: Path) -> None:
+    names = ["caf\u00e9", "cafe\u0301"]
+    for name, old in zip(names, ("cat", "dog_big"), strict=True):
+        (pets.parent / "images" / old).rename(pets.parent / "images" / name)
+    result = invoke("prepare", "--task", pets, "--check")
+    assert result.exit_code == 0
+    expected = r"class names that differ in their Unicode normal form alone (1): 'cafe\u0301' and 'caf\xe9'"
+    assert expected in result.output
+
+
+def test_a_name_that_is_no_utf8_is_a_problem_like_any_other(pets: Path) -> None:
+    (pets.parent / "images" / "eel" / os.fsdecode(b"\xff\xe9.png")).write_bytes(b"")
+    result = invoke("prepare", "--task", pets, "--check")
+    assert r"1 names of images are no UTF-8: eel/\xff\xe9.png. Rename" in str(result.exception)
+    (pets.parent / "images" / "eel" / os.fsdecode(b"\xff\xe9.png")).rename(
+        pets.parent / "images" / "eel" / os.fsdecode(b"\xff.txt")
+    )
+    result = invoke("prepare", "--task", pets)
+    assert result.exit_code == 0, result.exception
+    assert r"not recognised as a picture (1): eel/\xff.txt" in result.output
 
 
 def test_mistakes_in_a_labels_file_name_the_line(pets: Path) -> None:

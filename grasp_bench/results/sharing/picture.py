@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import png, write_bytes
+from grasp_bench.literal import drawn_literally, printable
 from grasp_bench.results.sharing.compare import Comparison
 from grasp_bench.run.files import PICTURE
 
@@ -20,6 +21,7 @@ WIDTH = 0.38
 TITLE = 50  # letters in a line of a score's title
 
 
+@drawn_literally()
 def write_comparison(path: Path, found: Comparison, folders: tuple[Path, Path]) -> None:
     """Write a PNG of the sample grids in ``folders``, where there are any, and of the scores of whole groups.
 
@@ -39,7 +41,7 @@ def write_comparison(path: Path, found: Comparison, folders: tuple[Path, Path]) 
         above.subplots(1, 2), pictures, (("A", found.a), ("B", found.b)), strict=True
     ):
         axis.axis("off")
-        axis.set_title(f"{side}: {_plain(record.label)}, seed {record.spec.seed}", fontsize=10)
+        axis.set_title(f"{side}: {printable(record.label)}, seed {record.spec.seed}", fontsize=10)
         if picture is None:
             axis.text(0.5, 0.5, f"no {PICTURE} beside the record", ha="center", va="center")
         else:
@@ -52,7 +54,7 @@ def write_comparison(path: Path, found: Comparison, folders: tuple[Path, Path]) 
             axis.axis("off")
     verdict = "" if found.comparable else "NOT comparable. "
     legend = "whiskers: the recorded intervals; dashes: real reference"
-    figure.suptitle(f"{verdict}A (blue) and B (orange) on {_plain(found.a.task_label)}; {legend}", fontsize=11)
+    figure.suptitle(f"{verdict}A (blue) and B (orange) on {printable(found.a.task_label)}; {legend}", fontsize=11)
     write_bytes(path, png(figure))
 
 
@@ -68,16 +70,15 @@ def _bars(axis: Any, scores: pd.DataFrame) -> None:
             axis.vlines(where, low, high, color="black", linewidth=1)
             axis.hlines(reference, where - WIDTH / 2, where + WIDTH / 2, color="black", linestyle="--", linewidth=1)
     groups = scores.index.get_level_values("group")
-    axis.set_xticks(range(len(scores)), [_plain(group) for group in groups], fontsize=7)
+    axis.set_xticks(range(len(scores)), [printable(group) for group in groups], fontsize=7)
     axis.tick_params(axis="y", labelsize=7)
     first = scores.iloc[0]
+<<<<<<< HEAD
     title = textwrap.fill(f"{_plain(first['metric_label'])} ({first['direction']} is better)", TITLE)
+=======
+    title = textwrap.fill(f"{printable(first['label'])} ({first['direction']} is better)", TITLE)
+>>>>>>> 9cf0a4c (Show names as they are written in pictures, tables of classes, cards and diagnoses)
     axis.set_title(title, fontsize=7)
-
-
-def _plain(text: str) -> str:
-    """Return text that matplotlib does not take for a formula."""
-    return text.replace("$", r"\$")
 
 
 def _read(path: Path) -> Any:

@@ -15,7 +15,12 @@ import numpy as np
 
 from grasp_bench.adapters.partition import Partition
 from grasp_bench.contracts.record_v1 import class_table
+<<<<<<< HEAD
 from grasp_bench.run.files import CLASSES, PARTITION, TRAIN_LOG
+=======
+from grasp_bench.literal import from_cell
+from grasp_bench.run.files import CLASSES, TRAIN_LOG
+>>>>>>> 9cf0a4c (Show names as they are written in pictures, tables of classes, cards and diagnoses)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +91,7 @@ def _class_scores(content: str) -> pd.DataFrame:
     import pandas as pd
 
     text = pd.read_csv(io.StringIO(class_table(content)), dtype=str, keep_default_na=False)
-    found = text[CLASS_COLUMNS].astype({"train_images": np.int64})
+    found = text[CLASS_COLUMNS].map(from_cell).astype({"train_images": np.int64})
     for name in ("value", "reference"):
         found[name] = found[name].map(lambda written: _finite(written) if written else math.nan).astype(float)
     if not found["train_images"].between(0, MOST_IMAGES).all():
