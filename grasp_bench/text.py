@@ -1,4 +1,16 @@
-"""Text that others wrote, made harmless before it is shown."""
+"""Text that others wrote, made harmless before it is shown, and shown as it is written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the start of a formula."""
+MARKDOWN = "\\|*_<>`[]&"
+"""Signs that could end a cell, start a link or a tag, or change the type."""
+PAIRED = "~$"
+"""Signs that do so only in pairs: one tilde stands in the label of every method with changed settings."""
 
 
 def printable(text: str, also: str = "") -> str:
@@ -6,3 +18,33 @@ def printable(text: str, also: str = "") -> str:
     if text.isprintable() and not also:
         return text
     return "".join(each if each.isprintable() and each not in also else f"\\u{ord(each):04x}" for each in text)
+
+
+def markdown_escaped(text: str) -> str:
+    """Text that markdown shows as it is, on one line and within one cell."""
+    special = MARKDOWN + "".join(each for each in PAIRED if text.count(each) > 1)
+    return "".join(f"\\{each}" if each in special else each for each in printable(text))
+
+
+def to_cell(text: str) -> str:
+    """Text for a cell of CSV: an apostrophe goes before what a spreadsheet would take for a formula."""
+    return f"'{text}" if _needs_apostrophe(text) else text
+
+
+def from_cell(cell: str) -> str:
+    """The text that :func:`to_cell` was given."""
+    return cell[1:] if cell.startswith("'") and _needs_apostrophe(cell) else cell
+
+
+def _needs_apostrophe(text: str) -> bool:
+    """Whether text is a formula, or one behind apostrophes, from which an escaped one could not be told otherwise."""
+    return text.lstrip("'").startswith(FORMULA)
+
+
+@contextlib.contextmanager
+def drawn_literally() -> Iterator[None]:
+    """Let matplotlib draw text inside the block as it is written; it takes ``$...$`` for a formula otherwise."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield

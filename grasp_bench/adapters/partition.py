@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from grasp_bench.contracts.task import ClassInfo, Task, TaskSettings
 from grasp_bench.errors import UserError
 from grasp_bench.io import png
-from grasp_bench.literal import drawn_literally, printable
+from grasp_bench.text import drawn_literally, printable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,6 +21,7 @@ from grasp_bench.data.decode import UnreadableError, decode, to_rgb
 from grasp_bench.data.formats import Kind, kind_of, read_endings
 from grasp_bench.data.labels import SHOWN, align, read_labels, some
 from grasp_bench.errors import UserError
+from grasp_bench.text import printable
 
 HIDDEN, NO_PICTURE = "hidden", "not recognised as a picture"
 """Why a file is ignored."""
@@ -126,21 +127,21 @@ def _read_folder(root: Path, labels: Path | None) -> ImageSet:
         if labels and (root / file).resolve() == labels.resolve():
             continue
         if any(part.startswith(".") for part in PurePosixPath(file).parts):
-            ignored.setdefault(HIDDEN, []).append(escaped(file))
+            ignored.setdefault(HIDDEN, []).append(printable(file))
         elif PurePosixPath(file).suffix.lower() in read_endings() or (kind := _kind(root / file)) == "read":
             images.append(file)
         elif kind == "not read":
             not_read.append(file)
         else:
-            ignored.setdefault(NO_PICTURE, []).append(escaped(file))
+            ignored.setdefault(NO_PICTURE, []).append(printable(file))
     if odd := [name for name in images if not is_utf8(name)]:
         raise UserError(
-            f"{root}: {len(odd)} names of images are no UTF-8: {some(map(escaped, odd))}. Rename the files or folders."
+            f"{root}: {len(odd)} names of images are no UTF-8: {some(map(printable, odd))}. Rename files or folders."
         )
     if not_read:
         raise UserError(
-            f"{root}: {len(not_read)} files in formats that are not read: {some(map(escaped, not_read))}. Convert them "
-            "to PNG or move them out."
+            f"{root}: {len(not_read)} files in formats that are not read: {some(map(printable, not_read))}. Convert "
+            "them to PNG or move them out."
         )
     if not images:
         raise UserError(f"{root}: holds no image, nor do its sub-folders. Read is whatever Pillow recognises.")
@@ -162,11 +163,6 @@ def is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def escaped(name: str) -> str:
-    r"""Return a name of a file with the bytes that are no UTF-8 as ``\x..``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _walk(root: Path, folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
@@ -197,13 +193,13 @@ def _folder_labels(root: Path, images: list[str]) -> list[str] | None:
     if loose:
         raise UserError(
             f"{root}: {len(loose)} images without a label lie beside the class sub-folders: "
-            f"{some(map(escaped, loose))}. Move them into one, or give a labels file."
+            f"{some(map(printable, loose))}. Move them into one, or give a labels file."
         )
     names = [image.split("/", 1)[0] for image in images]
     folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     if empty := sorted(folders - set(names)):
         raise UserError(
-            f"{root}: class sub-folders without an image: {some(map(escaped, empty))}. Add images or remove them."
+            f"{root}: class sub-folders without an image: {some(map(printable, empty))}. Add images or remove them."
         )
     return names
 

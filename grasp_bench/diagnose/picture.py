@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from grasp_bench.io import png
-from grasp_bench.literal import drawn_literally, printable
+from grasp_bench.text import drawn_literally, printable
 
 NAMED = 30  # classes whose names can be read
 

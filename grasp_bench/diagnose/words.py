@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from grasp_bench.literal import markdown_escaped
+from grasp_bench.text import markdown_escaped
 
 LEVEL_OF_TEST = 0.05
 FEW = 10

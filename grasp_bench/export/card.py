@@ -10,8 +10,8 @@ from pathlib import Path
 from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.record import ARROWS, RunRecord, Score, titled
 from grasp_bench.export.manifest import Manifest
-from grasp_bench.literal import markdown_escaped
 from grasp_bench.run.files import PICTURE
+from grasp_bench.text import markdown_escaped
 
 SAMPLES = f"![Generated images of each class]({PICTURE})\n\n"
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")

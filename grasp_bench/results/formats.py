@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 
 from grasp_bench.contracts.record import ARROWS, Cost
-from grasp_bench.literal import markdown_escaped, printable, to_cell
 from grasp_bench.results.board import COLUMN, ROW, SHARED, Leaderboard
 from grasp_bench.results.comparisons import MEASURES, Differences
 from grasp_bench.results.tables import MINUS, REFERENCE, Grid, Report, Section, Text, sections
-from grasp_bench.text import printable
+from grasp_bench.text import markdown_escaped, printable, to_cell
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -72,9 +72,9 @@ from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
 from grasp_bench.contracts.record_v1 import class_table
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, write_bytes
-from grasp_bench.literal import from_cell
 from grasp_bench.results.load import RecordWarning, find_records, read_each
 from grasp_bench.run.files import CLASSES
+from grasp_bench.text import from_cell
 from grasp_bench.version import VERSION
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_bytes
-from grasp_bench.literal import printable
+from grasp_bench.text import printable
 
 LAYOUT = "layout"
 """Key of the PNG text that holds the layout."""

@@ -15,7 +15,6 @@ from grasp_bench.contracts.record import Interval, Score, Source, TestSet
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
 from grasp_bench.extractors.inception import is_fid
 from grasp_bench.io import as_csv
-from grasp_bench.literal import to_cell
 from grasp_bench.metrics.classification import class_scores, classification_intervals, classification_scores
 from grasp_bench.metrics.groups import ALL, group_members
 from grasp_bench.metrics.memorisation import NEAR, near_duplicates
@@ -24,6 +23,7 @@ from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
 from grasp_bench.metrics.scoring import LabelledFeatures, group_scores, measure
 from grasp_bench.run.files import CLASSES, COPIES
 from grasp_bench.seeds import rng
+from grasp_bench.text import to_cell
 
 DRAWS = 20
 """Draws of equal counts behind the scores of a run: as many as ``grasp-bench score`` makes, so that the two agree."""
@@ -268,8 +268,13 @@ def copies_table(classes: Sequence[ClassInfo], fake: LabelledFeatures, train: La
     assert train.ids is not None
     rows: list[Sequence[object]] = [COPY_COLUMNS]
     for made, original, *distances in zip(found.fake, found.train, found.distance, found.ratio, strict=True):
-        name, its_class = classes[fake.labels[made]].name, classes[train.labels[original]].name
-        rows.append((*map(to_cell, (fake.ids[made], name, train.ids[original], its_class)), *distances))
+        pair = (
+            fake.ids[made],
+            classes[fake.labels[made]].name,
+            train.ids[original],
+            classes[train.labels[original]].name,
+        )
+        rows.append((*map(to_cell, pair), *distances))
     return as_csv(rows)
 
 
@@ -280,16 +285,11 @@ def class_table(
     metrics: Sequence[ClassifierMetric],
     by_class: ByClass,
 ) -> str:
-<<<<<<< HEAD
     """CSV: one line for each class and score; a value is empty where n is too small.
 
     ``measured`` holds the scores in the features of each extractor, whose name is None for the task's first.
     """
-    known = {info.name: (info.name, info.group, info.train_count) for info in classes}
-=======
-    """CSV: one line for each class and score; a value is empty where n is too small."""
-    known = {info.name: (to_cell(info.name), to_cell(info.group), info.train_count) for info in classes}
->>>>>>> 9cf0a4c (Show names as they are written in pictures, tables of classes, cards and diagnoses)
+    known = {each.name: (to_cell(each.name), to_cell(each.group), each.train_count) for each in classes}
     rows: list[Sequence[object]] = [CLASS_COLUMNS]
     for extractor, score in ((extractor, score) for extractor, scores in measured for score in scores):
         if score.scope == "class":

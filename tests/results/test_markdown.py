@@ -1,9 +1,9 @@
 import pytest
 from helpers.records import example, metric, record, reported, separated
 
-from grasp_bench.literal import markdown_escaped
 from grasp_bench.results.formats import markdown
 from grasp_bench.results.tables import sections
+from grasp_bench.text import markdown_escaped
 
 
 def test_tables_headings_and_notes():

@@ -4,10 +4,6 @@ import pytest
 from helpers.records import example, metric, record, reported, separated
 from rich.cells import cell_len
 
-<<<<<<< HEAD
-=======
-from grasp_bench.literal import printable
->>>>>>> 9cf0a4c (Show names as they are written in pictures, tables of classes, cards and diagnoses)
 from grasp_bench.results.formats import terminal
 from grasp_bench.results.tables import Grid, Section, Text, sections
 

@@ -349,13 +349,13 @@ def test_class_names_that_look_alike_are_told(pets: Path) -> None:
 def test_a_name_that_is_no_utf8_is_a_problem_like_any_other(pets: Path) -> None:
     (pets.parent / "images" / "eel" / os.fsdecode(b"\xff\xe9.png")).write_bytes(b"")
     result = invoke("prepare", "--task", pets, "--check")
-    assert r"1 names of images are no UTF-8: eel/\xff\xe9.png. Rename" in str(result.exception)
+    assert r"1 names of images are no UTF-8: eel/\udcff\udce9.png. Rename" in str(result.exception)
     (pets.parent / "images" / "eel" / os.fsdecode(b"\xff\xe9.png")).rename(
         pets.parent / "images" / "eel" / os.fsdecode(b"\xff.txt")
     )
     result = invoke("prepare", "--task", pets)
     assert result.exit_code == 0, result.exception
-    assert r"not recognised as a picture (1): eel/\xff.txt" in result.output
+    assert r"not recognised as a picture (1): eel/\udcff.txt" in result.output
 
 
 def test_mistakes_in_a_labels_file_name_the_line(pets: Path) -> None:

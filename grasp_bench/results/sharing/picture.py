@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import png, write_bytes
-from grasp_bench.literal import drawn_literally, printable
 from grasp_bench.results.sharing.compare import Comparison
 from grasp_bench.run.files import PICTURE
+from grasp_bench.text import drawn_literally, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,11 +73,7 @@ def _bars(axis: Any, scores: pd.DataFrame) -> None:
     axis.set_xticks(range(len(scores)), [printable(group) for group in groups], fontsize=7)
     axis.tick_params(axis="y", labelsize=7)
     first = scores.iloc[0]
-<<<<<<< HEAD
-    title = textwrap.fill(f"{_plain(first['metric_label'])} ({first['direction']} is better)", TITLE)
-=======
-    title = textwrap.fill(f"{printable(first['label'])} ({first['direction']} is better)", TITLE)
->>>>>>> 9cf0a4c (Show names as they are written in pictures, tables of classes, cards and diagnoses)
+    title = textwrap.fill(f"{printable(first['metric_label'])} ({first['direction']} is better)", TITLE)
     axis.set_title(title, fontsize=7)
 
 

@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts.extractor import extractor_label
 from grasp_bench.contracts.record import ARROWS, RunRecord
-<<<<<<< HEAD
-=======
-from grasp_bench.literal import printable
->>>>>>> 9cf0a4c (Show names as they are written in pictures, tables of classes, cards and diagnoses)
 from grasp_bench.results.sharing.compare import Comparison
 from grasp_bench.results.sharing.differences import Difference, shown
 from grasp_bench.text import printable

@@ -15,12 +15,8 @@ import numpy as np
 
 from grasp_bench.adapters.partition import Partition
 from grasp_bench.contracts.record_v1 import class_table
-<<<<<<< HEAD
 from grasp_bench.run.files import CLASSES, PARTITION, TRAIN_LOG
-=======
-from grasp_bench.literal import from_cell
-from grasp_bench.run.files import CLASSES, TRAIN_LOG
->>>>>>> 9cf0a4c (Show names as they are written in pictures, tables of classes, cards and diagnoses)
+from grasp_bench.text import from_cell
 
 if TYPE_CHECKING:
     import pandas as pd

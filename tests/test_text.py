@@ -17,7 +17,7 @@ from grasp_bench.adapters.partition import draw_partition
 from grasp_bench.cli import app
 from grasp_bench.diagnose.picture import draw_cosines
 from grasp_bench.diagnose.words import document
-from grasp_bench.literal import FORMULA, from_cell, to_cell
+from grasp_bench.text import FORMULA, from_cell, to_cell
 
 HOSTILE = ("=1+1", "$\\frac{x$", "[red]a|b[/red]", "@<b>&amp;", "-9", "\\alpha_$x^")
 TOML = 'name = "pets"\nhead_above = 5\ntail_below = 3\nextractor = "pixels"\nbackbone = "tiny-sd3"\n'
