@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from grasp_bench.metrics.registry import feature_metrics
 from grasp_bench.metrics.scoring import LabelledFeatures
 from grasp_bench.run.pipeline import stage_inputs
 from grasp_bench.run.plan import plan
-from grasp_bench.run.scoring import Evidence, score_run, whole_scores
+from grasp_bench.run.scoring import Evidence, Named, Seen, score_run, whole_scores
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 from grasp_bench.tasks.nih_lt import NihLTGen
 
@@ -28,30 +30,29 @@ def evidence(real: int, fake: int, train: int) -> Evidence:
     tests = {"test": Split([], np.arange(real) % 10, [], lambda indices: indices)}
     sets = features("real", real), features("made", fake, 1.0), features("train", train)
     probabilities = {"real": {"test": np.full((1, real, 10), 0.1)}}
-    return Evidence(*sets, tests, probabilities, None)
+    return Evidence([Seen("inception", None, *sets)], tests, probabilities)
 
 
 def test_all_test_images_and_as_many_generated_ones_are_compared() -> None:
-    given = evidence(80, 80, 80)
-    (score,) = whole_scores(given, METRICS, "inception", fid=True)
+    (given,) = evidence(80, 80, 80).seen
+    (score,) = whole_scores(given, METRICS, Named("inception", True, False, None))
     assert (score.metric, score.group, score.scope, score.n) == ("fd", "all", "whole test set", 80)
     assert score.label == "FID, whole test set"
     assert score.value == pytest.approx(frechet_distance(given.real.features, given.fake.features))
     assert score.reference == pytest.approx(frechet_distance(given.real.features, given.train.features))
     assert score.value > score.reference
-    assert whole_scores(given, METRICS, "dinov2")[0].label == "FD(dinov2), whole test set"
+    assert whole_scores(given, METRICS, Named("dinov2", False, False, None))[0].label == "FD(dinov2), whole test set"
 
 
 def test_of_the_kind_with_more_images_as_many_are_drawn_whatever_the_order_of_rows() -> None:
-    given = evidence(200, 60, 50)
-    (score,) = whole_scores(given, METRICS, "inception")
+    (given,), named = evidence(200, 60, 50).seen, Named("inception", False, False, None)
+    (score,) = whole_scores(given, METRICS, named)
     assert (score.n, score.reference) == (60, None)
     order = np.random.default_rng(3).permutation(200)
     real = given.real
     mixed = LabelledFeatures(real.features[order], real.labels[order], [real.ids[row] for row in order])
-    again = Evidence(mixed, given.fake, given.train, given.tests, given.probabilities, None)
-    assert whole_scores(again, METRICS, "inception") == [score]
-    assert whole_scores(evidence(200, 1, 50), METRICS, "inception")[0].value is None
+    assert whole_scores(replace(given, real=mixed), METRICS, named) == [score]
+    assert whole_scores(evidence(200, 1, 50).seen[0], METRICS, named)[0].value is None
 
 
 def test_only_tasks_that_ask_for_it_have_it_and_their_other_scores_are_the_same(
