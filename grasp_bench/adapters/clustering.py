@@ -20,6 +20,8 @@ from grasp_bench.contracts.scope import scope
 from grasp_bench.contracts.study import Study
 from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
+from grasp_bench.memory import is_out_of_memory, release
+from grasp_bench.precision import autocast
 
 STREAM = "partition"
 MOST_VALUES = 64  # of a column: each is a cluster, with adapters of its own in every layer
@@ -130,7 +132,9 @@ def class_gradients(study: Study) -> np.ndarray:
 
     It is that of the output projections U of one adapter gelu(x D) U beside every feed-forward layer, with U = 0 and
     one random D for all classes: what the first step of training would move, of the unchanged base model. Every class
-    meets the same noise and timesteps, with 64 of its own images; a class that has fewer repeats them.
+    meets the same noise and timesteps, with 64 of its own images; a class that has fewer repeats them. They are worked
+    on 16 at a time or, where memory runs out, in halves of that, which changes the sums by rounding alone; the
+    transformer computes in the run's precision.
     """
     train, latents, embed = study.data().train, study.latents(), study.embed()
     objective, shape = study.backbone.objective, study.backbone.latent_shape
@@ -138,22 +142,37 @@ def class_gradients(study: Study) -> np.ndarray:
     timesteps = objective.timesteps(BATCHES * BATCH_SIZE, _generator(study, "timesteps")).to(study.device)
     timesteps = timesteps.reshape(BATCHES, BATCH_SIZE)
 
-    def gradient(label: int, ups: list[torch.nn.Parameter]) -> np.ndarray:
+    def gradient(label: int, ups: list[torch.nn.Parameter], at_once: int) -> np.ndarray:
         total = torch.zeros(sum(up.numel() for up in ups), device=study.device)
         for number, indices in enumerate(_images(study, train.labels, label)):
-            clean = latents.read(indices, np.zeros(BATCH_SIZE, bool)).to(study.device)
-            prompts = embed([train.prompts[index] for index in indices]).to(clean)
-            drawn, times = noise[number], timesteps[number].to(clean)
-            noisy, target = objective.add_noise(clean, drawn, times), objective.target(clean, drawn, times)
-            prediction = study.backbone.predict(noisy, times, prompts)
-            loss = (prediction - target).square().mean()
-            parts = torch.autograd.grad(loss, ups, materialize_grads=True)  # a layer may reach no output
-            total += torch.cat([part.flatten() for part in parts])
+            for rows in torch.arange(BATCH_SIZE).split(at_once):
+                part = indices[rows.numpy()]
+                clean = latents.read(part, np.zeros(len(part), bool)).to(study.device)
+                prompts = embed([train.prompts[index] for index in part]).to(clean)
+                drawn, times = noise[number, rows], timesteps[number, rows].to(clean)
+                noisy, target = objective.add_noise(clean, drawn, times), objective.target(clean, drawn, times)
+                route = Route.of(torch.zeros(len(part), dtype=torch.long, device=study.device))
+                with scope(route), autocast(study.precision, study.device):
+                    prediction = study.backbone.predict(noisy, times, prompts)
+                    loss = (prediction.to(target) - target).square().mean() * (len(part) / BATCH_SIZE)
+                    # also in the scope: checkpointing runs blocks again; a layer may reach no output
+                    parts = torch.autograd.grad(loss, ups, materialize_grads=True)
+                total += torch.cat([each.flatten() for each in parts])
         found: np.ndarray = total.cpu().numpy()
         return found
 
+    at_once, found = BATCH_SIZE, list[np.ndarray]()
     with _adapters(study) as ups:
-        return np.stack([gradient(label, ups) for label in range(len(study.task.classes()))])
+        while len(found) < len(study.task.classes()):
+            try:
+                found.append(gradient(len(found), ups, at_once))
+                continue
+            except Exception as error:
+                if not is_out_of_memory(error) or at_once == 1:
+                    raise
+            at_once //= 2
+            release(study.device)  # not in the except block, where the error still holds every tensor
+    return np.stack(found)
 
 
 @contextmanager
@@ -161,12 +180,14 @@ def _adapters(study: Study) -> Iterator[list[torch.nn.Parameter]]:
     """The output projections of the adapters that the backbone has inside the block, in the order of its layers."""
     backbone = study.backbone
     add_adapters(backbone, 1, RANK, 1.0, _generator(study, "adapters"))
+    if study.checkpointing:
+        backbone.enable_gradient_checkpointing()
     try:
         backbone.to(study.device)
-        adapters = [module for module in backbone.transformer.modules() if isinstance(module, RoutedAdapter)]
-        with scope(Route.of(torch.zeros(BATCH_SIZE, dtype=torch.long, device=study.device))):
-            yield [adapter.up[0] for adapter in adapters]
+        yield [module.up[0] for module in backbone.transformer.modules() if isinstance(module, RoutedAdapter)]
     finally:
+        if study.checkpointing:
+            backbone.transformer.disable_gradient_checkpointing()  # type: ignore[operator] # diffusers' models have it
         unwrap(backbone.transformer, RoutedAdapter)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from grasp_bench import seeds
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+from grasp_bench.contracts.spec import Precision
 from grasp_bench.contracts.task import Dataset, Task, TaskSettings
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Study:
     """Latents of the training images."""
     embed: Callable[[], Callable[[Sequence[str]], PromptEmbeddings]]
     """Embeddings, on the CPU, of the prompts of training images and classes."""
+    precision: Precision = "float32"
+    """Precision that the transformer computes in, as in the run's training."""
+    checkpointing: bool = False
+    """Whether gradients are taken with gradient checkpointing, as memory may need."""
 
     def stream(self, purpose: str, *keys: str | int) -> int:
         """A seed of the run's own for ``purpose``, the same for every method."""

@@ -192,7 +192,10 @@ class Context:
         """Return what the method may look at before it is attached to the backbone."""
         spec, backbone = self.plan.spec, self.backbone.to(self.device)
         opened = (lambda: self.data, lambda: self.latents, lambda: self.embed)
-        return Study(spec.task.name, self.plan.task, spec.seed, backbone, self.device, *opened)
+        asked = self.options.gradient_checkpointing
+        checkpointing = self.device.type == "cuda" if asked == "auto" else asked
+        how = (spec.budget.precision, checkpointing)
+        return Study(spec.task.name, self.plan.task, spec.seed, backbone, self.device, *opened, *how)
 
     @cached_property
     def studied(self) -> dict[str, JsonValue]:

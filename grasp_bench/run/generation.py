@@ -17,11 +17,11 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_json, written_whole
+from grasp_bench.memory import has_room
 from grasp_bench.processes import Processes
 from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.flops import FlopCount
-from grasp_bench.run.memory import has_room
 from grasp_bench.sampling import Sampler, noise_stream
 
 KIND = "batch"

@@ -180,6 +180,47 @@ def test_classes_of_the_same_image_have_the_same_gradient_however_many_they_have
     assert not np.allclose(first, third, rtol=1e-2)
 
 
+@pytest.fixture
+def small(backbone: TinySD3) -> Study:
+    return study(backbone, made_up(["a thing"] * 2), shades(2, 3, lambda label: 200 * label))
+
+
+def test_where_memory_runs_out_gradients_are_those_of_fewer_images_at_a_time(
+    small: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, seen, predict = clustering.class_gradients(small), list[int](), small.backbone.predict
+
+    def with_room_for_four(latents: torch.Tensor, *more: object) -> torch.Tensor:
+        seen.append(len(latents))
+        if len(latents) > 4:
+            raise torch.cuda.OutOfMemoryError
+        return predict(latents, *more)
+
+    monkeypatch.setattr(small.backbone, "predict", with_room_for_four)
+    parts = clustering.class_gradients(small)
+    assert seen == [16, 8, *[4] * (2 * 4 * 4)]
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
+
+    def without_room(*anything: object) -> None:
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(small.backbone, "predict", without_room)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        clustering.class_gradients(small)
+
+
+def test_gradients_are_in_the_runs_precision_and_with_checkpointing_the_same(small: Study) -> None:
+    expected = clustering.class_gradients(small)
+    recomputed = clustering.class_gradients(replace(small, checkpointing=True))
+    np.testing.assert_allclose(recomputed, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+    assert not small.backbone.transformer.is_gradient_checkpointing
+    rounded = clustering.class_gradients(replace(small, precision="bfloat16"))
+    assert rounded.dtype == np.float32
+    assert not np.array_equal(rounded, expected)
+    cosines = [(a @ b) / np.sqrt((a @ a) * (b @ b)) for a, b in zip(rounded, expected, strict=True)]
+    assert min(cosines) > 0.99
+
+
 def views(values: list[str], labels: list[int]) -> Split:
     ids, found = [str(row) for row in range(len(labels))], np.array(labels)
     return Split(ids, found, ids, lambda rows: rows, metadata={"view": np.array(values), "site": np.array(ids)})

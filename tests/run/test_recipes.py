@@ -90,6 +90,14 @@ def test_committed_records_of_other_versions_load_and_say_why_they_are_not_made_
         plan_of(record)
 
 
+def test_a_partition_by_gradients_belongs_to_the_precision_that_they_are_taken_in():
+    settings = {"method": "grasp", "task": "digits-lt", "method_settings": ["partition=gradient"]}
+    keys = [
+        stage_keys(plan(**settings, task_settings=[f"precision={each}"]))["study"] for each in ("float32", "bfloat16")
+    ]
+    assert keys[0] != keys[1]
+
+
 def test_tiny_backbones_leave_every_setting_as_it_is():
     for method in plugins.entries("methods"):
         chosen = plan(method=method, task="digits-lt")

@@ -24,7 +24,10 @@ def trained_parts(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
 
 
 def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs | None:
-    return trained_parts(plan, upstream) if plan.method.studies else None
+    if not plan.method.studies:
+        return None
+    precision = plan.spec.budget.precision
+    return trained_parts(plan, upstream) | ({} if precision == "float32" else {"precision": precision})
 
 
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:

@@ -18,9 +18,9 @@ import torch
 
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.io import read_object, write_json
+from grasp_bench.memory import has_room, release
 from grasp_bench.processes import Processes, largest
 from grasp_bench.run.files import LAYOUT
-from grasp_bench.run.memory import has_room, release
 
 Auto = Literal["auto"]
 

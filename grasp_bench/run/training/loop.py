@@ -18,12 +18,12 @@ from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.spec import Budget
 from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
+from grasp_bench.memory import is_out_of_memory, release
 from grasp_bench.processes import Processes, mean
 from grasp_bench.run.context import Context
 from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.interruption import Ended, postponed
-from grasp_bench.run.memory import is_out_of_memory, release
 from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.batches import Batches
 from grasp_bench.run.training.checkpoint import Checkpoints, History, State, check_space, restore_checkpoint
