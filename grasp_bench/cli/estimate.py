@@ -103,7 +103,7 @@ def _one(
     from rich.markup import escape
 
     from grasp_bench.cli.output import console
-    from grasp_bench.estimate import text
+    from grasp_bench.estimate import measured_errors, text
     from grasp_bench.estimate.estimate import estimate as carry_out
     from grasp_bench.estimate.parts import SkippedError
     from grasp_bench.estimate.subject import choose
@@ -123,6 +123,7 @@ def _one(
         out.print(f"{found.hours * rate:,.2f} at {rate:g} per GPU-hour")
     if not short:
         out.print(escape(text.LEFT_OUT), soft_wrap=True)
+        out.print(escape(measured_errors.said()), soft_wrap=True)
     if json:
         write_json(json, found.to_json() | ({} if rate is None else {"money": found.hours * rate}))
 
@@ -156,7 +157,7 @@ def _sweep(
     from rich.table import Table
 
     from grasp_bench.cli.output import console
-    from grasp_bench.estimate import text
+    from grasp_bench.estimate import measured_errors, text
     from grasp_bench.estimate.sweep import estimate_sweep
     from grasp_bench.io import write_json
 
@@ -175,6 +176,7 @@ def _sweep(
     out.print(_sum(found.total, rate), soft_wrap=True)
     if not short:
         out.print(text.LEFT_OUT, soft_wrap=True, markup=False)
+        out.print(measured_errors.said(), soft_wrap=True, markup=False)
     if json:
         content: dict[str, Any] = {"runs": found.total.runs, "gpu_hours": found.total.hours}
         content |= {} if rate is None else {"money": found.total.money(rate)}

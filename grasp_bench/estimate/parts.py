@@ -28,8 +28,8 @@ class SkippedError(Exception):
     """The method or the guidance does not apply to the backbone; the message says why."""
 
 
-def attached(subject: Subject) -> tuple[Backbone, Method[MethodSettings]]:
-    """Return the backbone on the GPU and the method on it, as a run has them; see ``Context.attach``.
+def attached(subject: Subject, device: torch.device = CUDA) -> tuple[Backbone, Method[MethodSettings]]:
+    """Return the backbone on a device and the method on it, as a run has them; see ``Context.attach``.
 
     Raises :class:`SkippedError` where a run would be skipped.
     """
@@ -40,7 +40,7 @@ def attached(subject: Subject) -> tuple[Backbone, Method[MethodSettings]]:
     method.detachable = False
     method.attach(backbone, subject.task, seeds.generator("init", "estimate"))
     store_frozen(backbone.transformer, subject.budget.precision)
-    return backbone.to(CUDA), method
+    return backbone.to(device), method
 
 
 def fresh_backbone(subject: Subject) -> Backbone:
@@ -56,7 +56,9 @@ def image_shape(backbone: Backbone) -> tuple[int, int, int]:
     return shape
 
 
-def batches(subject: Subject, backbone: Backbone, method: Method[MethodSettings], images: int) -> Batches:
+def batches(
+    subject: Subject, backbone: Backbone, method: Method[MethodSettings], images: int, device: torch.device = CUDA
+) -> Batches:
     """Return what makes batches of ``images``, of as many groups as possible."""
     infos, split = subject.task.classes(), black_images(subject, backbone, images)
     counts = np.array([info.train_count for info in infos])
@@ -67,7 +69,7 @@ def batches(subject: Subject, backbone: Backbone, method: Method[MethodSettings]
         backbone,
         Black(backbone.latent_shape),
         lambda prompts: backbone.encode_prompts(list(prompts)),
-        CUDA,
+        device,
         None,  # so that every image is in the batch
         loss_weights=method.loss_weights(counts),
     )

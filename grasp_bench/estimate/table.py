@@ -40,7 +40,7 @@ def row(found: Estimate) -> list[str]:
         found.subject.spec.method.name,
         _millions(found.measured.step.parameters),
         f"{found.measured.passes.flops / 1e12:.3g}",
-        _memory(found.way),
+        _memory(found.way, found.subject.budget.batch_size),
         *(f"{time:.1f} h" if found.fits else "-" for time in times),
     ]
 
@@ -73,7 +73,7 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:,.1f} M" if count < 1e9 else f"{count / 1e9:.2f} B"
 
 
-def _memory(way: Training) -> str:
+def _memory(way: Training, rows: int) -> str:
     peak = f"{way.peak / GIB:.1f}"
-    fits = f"{peak}: {way.micro_batch}" if way.micro_batch else f"does not fit ({peak} for 1)"
+    fits = f"{peak}: {way.micro_batch}" if way.micro_batch else f"does not fit ({peak} for {rows // way.accumulate})"
     return f"{fits}, recomputed" if way.checkpointing and way.micro_batch else fits

@@ -130,7 +130,7 @@ class Training:
         self.method.attach(self.backbone, self.chosen.task, seeds.generator("init", "encoding"))
         self.backbone.transformer.train()
         self.parameters = list(self.method.parameters().values())
-        self.optimizer = make_optimizer(budget.optimizer, self.parameters, self.method.config)
+        self.optimizer = make_optimizer(budget, self.parameters, self.method.config)
         self.stored = self._batches(Latents(work / "latents"), StoredPrompts(work / "prompts"))
         self.encoded = self._batches(Pixels(self.split, self.backbone), self.encode_together)
 

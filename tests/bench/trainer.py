@@ -37,7 +37,8 @@ class Trainer:
         store_frozen(self.backbone.transformer, PRECISION)
         self.backbone.transformer.to(device)
         self.parameters = self.method.parameters()
-        self.optimizer = make_optimizer(OPTIMIZER, self.parameters.values(), self.method.config)
+        budget = chosen.spec.budget.model_copy(update={"optimizer": OPTIMIZER})
+        self.optimizer = make_optimizer(budget, self.parameters.values(), self.method.config)
 
     @property
     def trainable(self) -> int:

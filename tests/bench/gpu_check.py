@@ -1,0 +1,353 @@
+"""Whether the harness does on a GPU what it does on a CPU, and what a simulated GPU says: four parts in ten minutes.
+
+``PYTHONPATH=tests python -m bench.gpu_check`` writes results/perf/gpu-check.json, after each part anew, and begins none
+once ``--minutes`` have passed; ``grasp-bench estimate`` shows the errors that it finds. ``--tiny`` tries it at a toy
+size, also with ``--device cpu``, where memory is the whole process's and nothing of it says anything of a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from device.tiny import save
+
+from grasp_bench import api
+from grasp_bench.contracts.record import read_record
+from grasp_bench.estimate.parts import attached, batches
+from grasp_bench.estimate.subject import Subject, choose
+from grasp_bench.processes import ALONE
+from grasp_bench.run.environment import card, peak_mib, reset_peak_memory
+from grasp_bench.run.training.backward import GroupLoss, backward
+from grasp_bench.run.training.checkpoint import Checkpoints, History, State, restore_checkpoint
+from grasp_bench.run.training.loop import update
+from grasp_bench.run.training.optimizer import make_optimizer
+from grasp_bench.run.training.placement import Placement, clip_gradients
+
+from .bench_gpu import release
+from .recording import RESULTS, ROOT, TRIALS, Measure, record, timed
+
+NAME = "gpu-check"
+GIB, ROOM = 2**30, 9.0  # GiB of the card that estimates leave, for their error
+MEMORY, TIME = 0.1, 0.3  # errors of an estimate that are taken
+REPEATS = 3
+GRADIENTS = 0.05  # bfloat16, and sums in any order
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is checked at which size."""
+
+    backbones: tuple[str, ...]
+    resolution: int | None
+    methods: tuple[str, ...]
+    task: str
+    small: tuple[str, str]
+    """Task and backbone of the run whose images are counted."""
+    whole: str
+    """Budget of the run from end to end."""
+
+
+TRUE = Sizes(
+    ("sd3.5-medium", "sana-0.6b"),
+    512,
+    ("grasp", "lora", "vanilla-ft", "moe"),
+    "mimic-lt",
+    ("cifar10-lt", "tiny-sd3-32"),
+    "standard",
+)
+
+
+class Steps:
+    """Training steps of a run on a device, on black images, with random weights of the transformer's true size."""
+
+    def __init__(self, subject: Subject, device: torch.device, parts: int = 1) -> None:
+        self.subject, self.device, self.parts = subject, device, parts
+        with torch.device(device):
+            self.backbone, self.method = attached(subject, device)
+        self.backbone.transformer.train()
+        self.parameters = self.method.parameters()
+        self.optimizer = make_optimizer(subject.budget, self.parameters.values(), self.method.config)
+        self.group_loss = GroupLoss(subject.task.groups, subject.task.group_indices(), device)
+        self.placement = Placement(self.backbone, list(self.parameters.values()), set(), ALONE)
+        self.size = subject.budget.batch_size
+        self.batches = batches(subject, self.backbone, self.method, self.size, device)
+
+    @property
+    def state(self) -> State:
+        """What a checkpoint keeps."""
+        return State(self.parameters, {}, self.optimizer)
+
+    def gradients(self, step: int = 0) -> dict[str, torch.Tensor]:
+        """The gradients of a step, of the parameters that it reaches."""
+        self.optimizer.zero_grad()
+        shared = (self.group_loss, self.subject.budget.precision, self.placement, lambda batch: None)
+        backward(self.batches.batch(step).split(self.parts), self.backbone, self.method, *shared)
+        return {name: each.grad for name, each in self.parameters.items() if each.grad is not None}
+
+    def __call__(self, step: int = 0) -> None:
+        """Forward and backward passes, clipping and AdamW; done when it returns."""
+        self.gradients(step)
+        clip_gradients(list(self.parameters.values()), self.subject.budget.clip_norm)
+        update(self.state, self.subject.budget)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self) -> float:
+        """The median of some steps, after one to warm up."""
+        reset_peak_memory(self.device)
+        self(0)
+        return statistics.median(timed(lambda: self(1))[0] for _ in range(REPEATS))
+
+
+def estimated(words: list[str]) -> dict[str, Any]:
+    """What ``grasp-bench estimate`` says, in a process that sees no GPU."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "found.json")
+        command = [sys.executable, "-P", "-m", "grasp_bench", "estimate", *words, "--json", str(path)]
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+        found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+class Check:
+    """The four parts."""
+
+    def __init__(self, sizes: Sizes, device: torch.device, folder: Path) -> None:
+        self.sizes, self.device, self.folder = sizes, device, folder
+        self.card = card(device)
+        name, memory = self.card or ("cpu", 16.0)
+        self.details = {"device": name}
+        self.gpu = f"{memory - ROOM:.1f},989,3350"
+        self.estimates: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def estimate_all(self) -> None:
+        """Make all estimates, several at a time."""
+        pairs = [(self.sizes.backbones[0], method) for method in self.sizes.methods]
+        pairs += [(backbone, self.sizes.methods[0]) for backbone in self.sizes.backbones[1:]]
+
+        def make(pair: tuple[str, str]) -> dict[str, Any]:
+            words = ["-t", self.sizes.task, "--backbone", pair[0], "-m", pair[1], "--gpu", self.gpu]
+            return estimated(words + (["--resolution", str(self.sizes.resolution)] if self.sizes.resolution else []))
+
+        with ThreadPoolExecutor(4) as pool:
+            self.estimates = dict(zip(pairs, pool.map(make, pairs), strict=True))
+
+    def subject(self, backbone: str, method: str) -> Subject:
+        """The run that is estimated."""
+        return choose(method, self.sizes.task, backbone, resolution=self.sizes.resolution)
+
+    def equality(self) -> Iterator[Measure]:
+        """Gradients with and without checkpointing, and a training that is resumed, on the device."""
+        steps = Steps(self.subject(self.sizes.backbones[-1], "grasp"), self.device)
+        steps.size = len(steps.subject.task.groups)
+        plain = {name: each.clone() for name, each in steps.gradients().items()}
+        steps.backbone.enable_gradient_checkpointing()
+        again = steps.gradients()
+        farthest = max(
+            ((again[name] - each).norm() / each.norm().clamp(min=1e-12)).item() for name, each in plain.items()
+        )
+        yield Measure(
+            name="gradients of grasp's routes with checkpointing against those without",
+            value=farthest,
+            unit="of their norm",
+            at_most=GRADIENTS,
+            method="The largest difference of a parameter's gradient in one step.",
+            details=self.details,
+        )
+        steps(0)
+        with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder)) as checkpoints:
+            checkpoints.save(History(step=1), steps.state)
+            checkpoints.save(History(step=1), steps.state)  # waits for the first
+            steps(1)
+            expected = {name: each.detach().clone() for name, each in steps.parameters.items()}
+            restore_checkpoint(Path(folder), steps.state, lambda message: None, ALONE)
+            steps(1)
+        same = all(torch.equal(each, steps.parameters[name]) for name, each in expected.items())
+        yield Measure(
+            name="a step after a checkpoint is read has the bits of the same step before",
+            value=float(same),
+            unit="",
+            at_least=1,
+            method="All parameters after the step are compared.",
+            details=self.details,
+        )
+
+    def against_estimates(self) -> Iterator[Measure]:
+        """One step of each method at true size, against what the simulated GPU says of it."""
+        for method in self.sizes.methods:
+            found = self.estimates[self.sizes.backbones[0], method]
+            layout = found["training"] if found["training"]["micro_batch"] else found["training_checkpointed"]
+            steps = Steps(self.subject(self.sizes.backbones[0], method), self.device, layout["accumulate"])
+            if layout["checkpointing"]:
+                steps.backbone.enable_gradient_checkpointing()
+            seconds, peak = steps.seconds(), 0.0
+            peak = peak_mib(self.device) * 2**20
+            stage = next(each for each in found["stages"] if each["name"] == "train")
+            told = stage["hours"] * 3600 / steps.subject.budget.steps
+            on_gpu = self.device.type == "cuda"
+            for name, value, most, unit in (
+                ("memory", peak / layout["peak"] - 1, MEMORY, "of the estimate"),
+                ("time", seconds / told - 1, TIME, "of the estimate"),
+            ):
+                yield Measure(
+                    name=f"{self.sizes.backbones[0]}, {method}: {name} against the estimate",
+                    value=value,
+                    unit=unit,
+                    at_least=-most if on_gpu else None,
+                    at_most=most if on_gpu else None,
+                    method=f"A step of {steps.size} images in {steps.parts} parts; the median of {REPEATS}.",
+                    details=self.details | {"kind": name, "seconds": seconds, "peak": peak, "estimated_seconds": told},
+                )
+            del steps
+            release()
+
+    def speed(self) -> Iterator[Measure]:
+        """Share of the peak, with torch.compile and without, and where the time goes."""
+        for backbone, compiled in itertools.product(self.sizes.backbones, (False, True)):
+            method = self.sizes.methods[0]
+            found = self.estimates[backbone, method]
+            steps = Steps(self.subject(backbone, method), self.device, found["training"]["accumulate"])
+            if compiled:
+                steps.backbone.transformer.compile()
+            seconds = steps.seconds()
+            rate = steps.size * found["flops_per_training_image"] / seconds
+            details = self.details | {"seconds": seconds, "images_per_second": steps.size / seconds}
+            if not compiled:
+                details |= {"top_ten": top_ten(lambda steps=steps: steps(2))}
+            yield Measure(
+                name=f"{backbone}, {method}{', compiled' if compiled else ''}: products",
+                value=rate / 1e12,
+                unit="TFLOP/s",
+                method=f"FLOPs of the estimate over the median of {REPEATS} steps, one to warm up.",
+                details=details,
+            )
+            del steps
+            release()
+
+    def whole(self) -> Iterator[Measure]:
+        """digits-lt from end to end on the device, against the record that a CPU made."""
+        with tempfile.TemporaryDirectory() as work:
+            options = {"results": Path(work, "results"), "work_dir": Path(work, "work"), "device": str(self.device)}
+            seconds, made = timed(lambda: api.run("grasp", "digits-lt", budget=self.sizes.whole, **options))
+        yield Measure(
+            name="digits-lt, grasp, from end to end",
+            value=seconds,
+            unit="s",
+            method=f"Budget {self.sizes.whole}, seed 0.",
+            details=self.details,
+        )
+        known = ROOT / "results" / made.task_label / "grasp" / "seed-0" / "record.json"
+        if not known.exists():
+            return
+        there = {(each.metric, each.source, each.group): each.value for each in read_record(known).scores}
+        for each in made.scores:
+            before = there.get((each.metric, each.source, each.group))
+            if each.metric == "fd" and each.value is not None and before:
+                yield Measure(
+                    name=f"digits-lt, grasp: {each.label} of {each.group} against the CPU's record",
+                    value=each.value / before - 1,
+                    unit="of it",
+                    method="Other bits and the same distribution: no target.",
+                    details=self.details,
+                )
+
+    def small(self) -> Iterator[Measure]:
+        """Images per second of a small transformer, whose batches are made as those of cifar10-lt are."""
+        task, backbone = self.sizes.small
+        steps = Steps(choose("grasp", task, backbone), self.device)
+        yield Measure(
+            name=f"{backbone} on images as of {task}, grasp: training",
+            value=steps.size / steps.seconds(),
+            unit="images/s",
+            method=f"The median of {REPEATS} steps of {steps.size} black images.",
+            details=self.details,
+        )
+
+
+def top_ten(call: Callable[[], None]) -> list[dict[str, Any]]:
+    """The operations that most of the time goes into."""
+    from torch.profiler import ProfilerActivity, profile
+
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+    with profile(activities=kinds) as profiler:
+        call()
+    spent = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    found = sorted(profiler.key_averages(), key=lambda each: -getattr(each, spent))[:10]
+    return [{"name": each.key, "calls": each.count, "ms": getattr(each, spent) / 1000} for each in found]
+
+
+def check(sizes: Sizes, device: torch.device, minutes: float, folder: Path) -> list[Measure]:
+    """Every part that is begun within ``minutes``; what there is so far is written after each."""
+    deadline, made = time.monotonic() + 60 * minutes, list[Measure]()
+    asked = Check(sizes, device, folder)
+    asked.estimate_all()
+    left_out = []
+    for part in (asked.equality, asked.against_estimates, asked.speed, asked.whole, asked.small):
+        if time.monotonic() > deadline:
+            left_out.append(part.__name__)
+            continue
+        try:
+            made += part()
+        except (RuntimeError, ValueError) as error:  # the other parts are of use without this one
+            made.append(
+                Measure(
+                    f"{part.__name__} ended with an error", 1, "", str(error)[:300], at_most=0, details=asked.details
+                )
+            )
+        release()
+        record(NAME, made, [], folder)
+    made.append(
+        Measure(
+            name="parts left out",
+            value=len(left_out),
+            unit="",
+            at_most=0,
+            method=f"Those that were not begun within {minutes:g} minutes.",
+            details={"left_out": left_out},
+        )
+    )
+    record(NAME, made, [], folder)
+    return made
+
+
+def tiny(folder: Path) -> Sizes:
+    """The same on toy pipelines, which show that the script works."""
+    pipelines = tuple(save(family, folder / family) for family in ("pixart", "sana"))
+    return Sizes(pipelines, None, ("grasp", "lora"), "digits-lt", ("digits-lt", "tiny-sd3"), "smoke")
+
+
+def main() -> None:
+    """Check and write."""
+    parser = argparse.ArgumentParser(prog="bench.gpu_check", description="The harness on a GPU, and its estimates.")
+    parser.add_argument("--device", default="cuda", help="cuda (the default) or cuda:N; cpu with --tiny alone")
+    parser.add_argument("--tiny", action="store_true", help="toy sizes, which show that the script works")
+    parser.add_argument("--minutes", type=float, default=8, help="begin no part after so many (default 8)")
+    chosen = parser.parse_args()
+    device = torch.device(chosen.device)
+    if device.type != "cuda" and not chosen.tiny:
+        parser.error(f"--device {chosen.device}: true sizes need a GPU; use --device cuda, or add --tiny.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        parser.error(f"--device {chosen.device}: torch sees {torch.cuda.device_count()} CUDA devices here.")
+    if chosen.tiny:
+        with tempfile.TemporaryDirectory() as folder:
+            check(tiny(Path(folder)), device, chosen.minutes, TRIALS)
+    else:
+        check(TRUE, device, chosen.minutes, RESULTS)
+
+
+if __name__ == "__main__":
+    main()

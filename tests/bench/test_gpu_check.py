@@ -1,0 +1,67 @@
+"""The twin of the check of a GPU: the same script on a CPU at a toy size, part by part."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from . import gpu_check, recording
+from .gpu_check import Check, Measure, Steps, check, tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Check:
+    return Check(tiny(tmp_path), CPU, tmp_path)
+
+
+def test_routes_and_checkpoints_are_equal(asked: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients, resumed = asked.equality()
+    assert gradients.met
+    assert gradients.value < 1e-2
+    assert resumed.met
+    monkeypatch.setattr(gpu_check, "restore_checkpoint", lambda *_: None)
+    assert not list(asked.equality())[1].met
+
+
+def test_parts_that_are_not_begun_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "ROOT", tmp_path)
+    monkeypatch.setattr(Check, "estimate_all", lambda asked: None)
+    (last,) = check(tiny(tmp_path), CPU, -1, tmp_path)
+    assert not last.met
+    assert last.details["left_out"] == ["equality", "against_estimates", "speed", "whole", "small"]
+    assert json.loads((tmp_path / "gpu-check.json").read_text())["all_met"] is False
+
+
+def test_an_error_in_one_part_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(asked: Check) -> list[Measure]:
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr(recording, "ROOT", tmp_path)
+    monkeypatch.setattr(Check, "estimate_all", lambda asked: None)
+    for part in ("equality", "against_estimates", "speed", "whole"):
+        monkeypatch.setattr(Check, part, broken)
+    found = check(tiny(tmp_path), CPU, 60, tmp_path)
+    assert [each.met for each in found[:4]] == [False] * 4
+    assert found[4].unit == "images/s"
+    assert found[4].value > 0
+    assert found[-1].met
+
+
+def test_a_step_on_a_device_is_that_of_the_harness(asked: Check) -> None:
+    steps = Steps(asked.subject(asked.sizes.backbones[0], "lora"), CPU, parts=2)
+    before = {name: each.detach().clone() for name, each in steps.parameters.items()}
+    steps()
+    assert any(not torch.equal(each, steps.parameters[name]) for name, each in before.items())
+
+
+@pytest.mark.slow
+def test_the_whole_twin_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "ROOT", tmp_path)
+    found = {each.name.split(": ")[-1]: each for each in check(tiny(tmp_path), CPU, 60, tmp_path)}
+    assert all(each.met for each in found.values())
+    assert {"memory against the estimate", "time against the estimate", "products", "training"} <= found.keys()
