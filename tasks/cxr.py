@@ -38,12 +38,14 @@ C_co = TypeVar("C_co", bound=CxrSettings, covariant=True)
 
 
 class CxrTask(ImageTask[C_co]):
-    """Base of the tasks of chest X-rays; their classifier is DenseNet-121 from scratch, by settings of our choice."""
+    """Base of the tasks of chest X-rays; their classifier is DenseNet-121, by settings of our choice."""
 
     Config: ClassVar[type[TaskSettings]] = CxrSettings
     healthy = ("No Finding",)
     fit = Fit("pad", draft=True)  # a crop would cut off lungs
-    backbone = "tiny-sd3-32"
+    backbone = "sana-0.6b"
+    resolution = 512
+    network_weights = "ra_in1k"
     guidance = "cfg"
     classifier = ClassifierRecipe(
         network="timm:densenet121",

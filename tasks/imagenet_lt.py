@@ -48,7 +48,8 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
         f"FOLDER/ILSVRC/Data/CLS-LOC; FOLDER/{NAMES}; ImageNet_LT_{{train,val,test}}.txt in FOLDER or "
         "FOLDER/ImageNet_LT"
     )
-    backbone = "tiny-sd3-32"
+    backbone = "sana-0.6b"
+    resolution = 512
     guidance = "cfg"
     extractors = ("inception", "dinov2")
     fit = Fit(draft=True)
@@ -61,7 +62,7 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
         class_weights="balanced",
         patience=20,
         resolution=224,
-    )
+    )  # from scratch: weights of ImageNet were trained on what it is tested on
     budgets = by_name(
         budget(STANDARD, steps=50_000, batch_size=128, warmup_steps=500, images_per_class=50, num_inference_steps=30),
         smoke(),

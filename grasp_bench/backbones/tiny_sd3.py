@@ -120,6 +120,7 @@ class TinySD3(TinySD3Family):
     Made by ``python -m grasp_bench.backbones.pretrain tiny-sd3``. Prompts are any words, at most 12 of them.
     """
 
+    caution = "8×8, pretrained on glyphs: shows that the code runs"  # noqa: RUF001 # as it is written
     name: ClassVar[str] = "tiny-sd3"
     revision = "0b6966488a08"
     image_shape = (1, 8, 8)
@@ -139,6 +140,7 @@ class TinySD3At32(TinySD3Family):
     Made by ``python -m grasp_bench.backbones.pretrain tiny-sd3-32``. Prompts are any words, at most 24 of them.
     """
 
+    caution = "32×32, pretrained on drawings: shows that the code runs"  # noqa: RUF001 # as it is written
     name: ClassVar[str] = "tiny-sd3-32"
     revision = "c3f24179d8ff"
     image_shape = (3, 32, 32)

@@ -143,6 +143,8 @@ class Backbone:
     """Precision of latents while sampling, a torch dtype's name."""
     needs_all_tokens: ClassVar[str] = "its backbone does not say that blocks can work on some of an image's tokens"
     """Why :meth:`blocks` cannot be given a subset of each image's tokens, as a clause; empty where they can."""
+    caution: ClassVar[str] = ""
+    """What headings of tables say where the task asks for a real backbone; empty for a backbone that is one."""
 
     recipe: BackboneRecipe = PLAIN
     """How the family is fine-tuned and sampled from; an instance has that of its own weights."""

@@ -193,6 +193,8 @@ class RunRecord(Part):
     """How often training drew each class, by the method's setting; None in records written before it was kept."""
     default_backbone: bool = True
     """Whether the backbone is the one that the task asks for."""
+    caution: str = ""
+    """What headings say of a backbone that only shows that the code runs; empty where it is not so."""
     default_guidance: bool = True
     """Whether the guidance is the one that the task asks for, whatever its settings; False where a record of schema 1
     does not tell."""

@@ -114,8 +114,8 @@ class TaskSettings(Settings):
     network: str | None = None
     """Network of the downstream classifier, small-cnn or timm:<model>; none: the task's own"""
     network_weights: str | None = None
-    """Tag of timm's weights that the classifier starts from, such as ra_in1k, of a file in $GRASP_BENCH_WEIGHTS; none:
-    from scratch"""
+    """Tag of timm's weights that the classifier starts from, such as ra_in1k, of a file in $GRASP_BENCH_WEIGHTS, or
+    scratch; if absent, the task's own where their file is there, and else scratch"""
     horizontal_flip: bool = False
     """Mirror every training image with probability one half; not for images where left and right matter"""
     precision: Precision = "float32"
@@ -129,6 +129,11 @@ class TaskSettings(Settings):
     added: ClassVar[frozenset[str]] = frozenset(
         {"horizontal_flip", "precision", "optimizer", "evaluations", "network_weights"}
     )
+
+    @field_validator("network_weights", mode="before")
+    @classmethod
+    def _from_scratch(cls, given: object) -> object:
+        return None if given == "scratch" else given
 
     @field_validator("extractor", mode="before")
     @classmethod
@@ -173,6 +178,8 @@ class Task(Generic[C_co]):
     """Whether names of images and patients must not leave the data: messages that may name them are then not stored."""
     backbone: str
     """The default backbone's name."""
+    network_weights: str | None = None
+    """timm's tag of the weights that classifiers start from where their file is there; None: from scratch."""
     resolution: int | None = None
     """Pixels a side of images where the backbone has a choice that includes them; None: the backbone's native ones."""
     guidance: str

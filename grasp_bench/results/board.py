@@ -17,7 +17,7 @@ COLUMN = [*METRIC, "group"]
 """Columns that tell one column of these tables from another."""
 ROW = ["label", "method", "guidance", "settings", "tuned", "versions"]
 """Columns that say what a row is; ``versions`` names those of method and guidance that are not the installed ones."""
-SHARED = ["task_label", "task", "task_version", "budget", "backbone", "backbone_revision", "resolution"]
+SHARED = ["task_label", "task", "task_version", "budget", "backbone", "backbone_revision", "resolution", "caution"]
 PREFERRED_GROUP = "tail"
 """Group that rows are sorted by where nothing else is said: the benchmark is about it."""
 
@@ -45,6 +45,8 @@ class Leaderboard:
     backbone_revision: str
     resolution: str
     """Pixels a side of the images, where the backbone has a choice."""
+    caution: str
+    """What headings say of a backbone that only shows that the code runs."""
     cells: pd.DataFrame
     """One row per method, metric and group, in the order in which they are shown: :data:`ROW`, ``seeds``,
     ``provisional``, :data:`COLUMN`, ``title``, ``metric_label``, ``direction``; ``mean`` (NaN where some seed has too

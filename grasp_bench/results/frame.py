@@ -19,6 +19,7 @@ Columns:
 ``backbone_revision``       revision of its weights
 ``resolution``              pixels a side of its images, as text; empty where the backbone has no choice
 ``default_backbone``        whether the backbone is the one that the task asks for
+``caution``                 what headings say of a backbone that only shows that the code runs; empty for others
 ``method``, ``guidance``    names of the method and the guidance
 ``method_version``          version of the method
 ``guidance_version``        version of the guidance
@@ -81,17 +82,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX_NAME = ".index.parquet"
-FORMAT = f"6 of grasp-bench {VERSION}"
+FORMAT = f"7 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
 PLACE = ("size", "mtime_ns")
 TEXTS = (
     *("folder", "run_id", "task_label", "label", "task", "task_version", "budget", "backbone", "backbone_revision"),
     *("method", "method_version", "guidance", "guidance_version", "settings", "tuned"),
-    *("backbone_label", "resolution", "task_settings", "method_settings", "guidance_settings"),
+    *("backbone_label", "resolution", "caution", "task_settings", "method_settings", "guidance_settings"),
     *("division", "status", "reason", "rules", "conditions", "variant", "streams", "started"),
 )
 RECORDED = (
-    *("run_id", "task_label", "label", "backbone_label", "default_backbone", "default_guidance"),
+    *("run_id", "task_label", "label", "backbone_label", "caution", "default_backbone", "default_guidance"),
     *("division", "status", "reason", "rules", "streams", "started"),
 )
 """Columns that are fields of the record."""

@@ -109,7 +109,7 @@ def decimals(values: Iterable[float]) -> int:
 
 def _section(board: Leaderboard, compared: Differences | None) -> Section:
     protocol = f" · protocol {board.protocol}" if board.protocol else ""
-    pixels = f" · {board.pixels}" if board.pixels else ""
+    pixels = "".join(f" · {said}" for said in (board.pixels, board.caution) if said)
     heading = (
         f"{board.task_label} · version {board.task_version} · {board.budget} budget · "
         f"{board.backbone}@{board.backbone_revision}{pixels}{protocol}"

@@ -21,7 +21,14 @@ from grasp_bench.errors import UserError
 from grasp_bench.extractors import choose_extractors
 from grasp_bench.run.budgets import TRAINING, choose_budget
 from grasp_bench.run.recipes import guidance_defaults, method_defaults, task_by_recipe, task_defaults, with_defaults
-from grasp_bench.run.resolve import INSTALLED, Opening, choose_same_backbone, recorded_task, restored
+from grasp_bench.run.resolve import (
+    INSTALLED,
+    Opening,
+    choose_same_backbone,
+    recorded_task,
+    restored,
+    with_found_weights,
+)
 
 RULES_VERSION = "1.0"
 """The version of the fairness rules; results under one Major.Minor are comparable."""
@@ -173,9 +180,9 @@ def plan(
     name, chosen = opening.task(task, task_settings, data_root)
     guidance_name = guidance or chosen.guidance
     guidance_class = plugins.load("guidance", guidance_name)
-    chosen_backbone = opening.backbone(backbone or chosen.backbone, download, resolution, chosen.resolution)
+    chosen_backbone = opening.chosen(backbone, download, resolution, name, chosen)
     known, recipe = chosen_backbone.description, chosen_backbone.recipe
-    chosen = task_by_recipe(chosen, recipe)
+    chosen = task_by_recipe(with_found_weights(chosen), recipe)
     elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
     method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
     guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", {})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from grasp_bench import plugins
 from grasp_bench.backbones.aliases import available, resolve
+from grasp_bench.backbones.files import MissingFilesError
 from grasp_bench.contracts.backbone import Backbone, ChosenBackbone, Description
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import Component
@@ -19,8 +21,11 @@ from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
 from grasp_bench.run.recipes import check_settings
+from grasp_bench.weights import timm_file
 
 S = TypeVar("S", bound=Settings)
+SMALL = "tiny-sd3-32"
+"""The backbone with which everything can be tried without weights of others."""
 Describe = Callable[[type[Backbone], str, int | None], Description]
 """Backbone, source and resolution → its description."""
 
@@ -51,6 +56,30 @@ def choose_backbone(
     return ChosenBackbone(family, kind, source, called, description, resolution)
 
 
+def caution(backbone: ChosenBackbone, task: Task[TaskSettings]) -> str:
+    """Return what headings say of a backbone where the task asks for a real one; empty where nothing is to be said."""
+    own = plugins.load("backbones", resolve(task.backbone)[0])
+    return "" if own.caution else backbone.kind.caution
+
+
+def with_found_weights(task: Task[TaskSettings]) -> Task[TaskSettings]:
+    """Return the task with classifiers that start from its weights of ImageNet, if their file is here.
+
+    Settings that are given by hand stay, another network among them.
+    """
+    tag, network = task.network_weights, task.classifier.network
+    if tag is None or {"network", "network_weights"} & task.config.model_fields_set:
+        return task
+    if not timm_file(network.removeprefix("timm:"), tag).is_file():
+        return task
+    found = copy(task)
+    found.config = type(task.config).model_validate(
+        {name: getattr(task.config, name) for name in task.config.model_fields_set} | {"network_weights": tag}
+    )
+    found.classifier = replace(task.classifier, initial=tag)
+    return found
+
+
 def make_task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:
     """Return the name of a task and the task with its data's folder, given its name or the TOML file that describes it.
 
@@ -79,6 +108,28 @@ class Opening:
     """What finds a task, called like :func:`make_task`."""
     backbone: Callable[[str, Callable[[str], None] | None, int | None, int | None], ChosenBackbone] = choose_backbone
     """What finds a backbone, called like :func:`choose_backbone`."""
+
+    def chosen(
+        self,
+        named: str | None,
+        download: Callable[[str], None] | None,
+        resolution: int | None,
+        name: str,
+        task: Task[TaskSettings],
+    ) -> ChosenBackbone:
+        """Return the backbone that is named, or else the one that the task ``name`` asks for.
+
+        Raises :class:`UserError` as :func:`choose_backbone`, with a way to do without weights that the task asks for.
+        """
+        try:
+            return self.backbone(named or task.backbone, download, resolution, task.resolution)
+        except MissingFilesError as error:
+            if named:
+                raise
+            raise MissingFilesError(
+                f"{error} It is the backbone that {name} asks for ({task.backbone}). To try everything without its "
+                f"weights: --backbone {SMALL}, which ships with the package, and shows that the code runs."
+            ) from error
 
 
 INSTALLED = Opening()

@@ -19,6 +19,7 @@ from grasp_bench.run.interruption import Ended
 from grasp_bench.run.pipeline import Outcome, Pipeline, protocol, stage_keys
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.recipes import rate_warning
+from grasp_bench.run.resolve import caution
 from grasp_bench.run.sharing import check_sharing
 
 if TYPE_CHECKING:
@@ -83,6 +84,13 @@ def _carry_out(plan: Plan, options: Options, progress: Progress, processes: Proc
         _check_writable(folder)
         if said := rate_warning(plan.backbone.recipe, plan.method, plan.spec.method.name):
             progress.say(f"warning: {said}")
+        if said := caution(plan.backbone, plan.task):
+            progress.say(
+                f"warning: task {plan.spec.task.name} asks for backbone {plan.task.backbone}; this is "
+                f"{plan.backbone.name}: {said}. Its tables say so, too."
+            )
+        if said := _classifier(plan):
+            progress.say(said)
     environment = describe(device, processes.count, 1 if options.accumulate == "auto" else options.accumulate)
     writer = RecordWriter(plan, folder, environment, progress, processes.first_says(_now))
     try:
@@ -102,6 +110,20 @@ def _carry_out(plan: Plan, options: Options, progress: Progress, processes: Proc
             raise SystemExit(1) from error  # what ended this process is that another one failed, and that said why
         _record_failure(error, writer, options, device)
         raise
+
+
+def _classifier(plan: Plan) -> str | None:
+    """Return what downstream classifiers start from, in words; None where there is no choice."""
+    from grasp_bench.downstream.networks import TIMM
+    from grasp_bench.weights import timm_file
+
+    recipe, tag = plan.recipe, plan.task.network_weights
+    if recipe.initial:
+        return f"downstream classifiers: {recipe.network} from ImageNet's weights {recipe.initial}"
+    if tag is None:
+        return None
+    path = timm_file(recipe.network.removeprefix(TIMM), tag)
+    return f"downstream classifiers: {recipe.network} from scratch{'' if path.is_file() else f'; there is no {path}'}"
 
 
 def _record_failure(error: Exception, writer: RecordWriter, options: Options, device: torch.device) -> None:
@@ -199,6 +221,7 @@ class RecordWriter:
             recipe=self.plan.backbone.recipe.name or None,
             sampling=self.plan.method.config.sampling,
             default_backbone=self.plan.default_backbone,
+            caution=caution(self.plan.backbone, self.plan.task),
             default_guidance=self.plan.default_guidance,
             tuned=self.plan.tuned,
             status=status,

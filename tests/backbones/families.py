@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.tiny_pipelines import save_sd3
+from helpers.tiny_sana import save_sana
 from tiny_flux import save_flux
 from tiny_pixart import save_sigma
-from tiny_sana import save_sana
 
 from grasp_bench import plugins
 from grasp_bench.backbones.saved import SavedBackbone

@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import SanaPipeline
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
-from tiny_sana import save_sana
+from helpers.tiny_sana import save_sana
 
 from grasp_bench import plugins
 from grasp_bench.backbones.sana import Sana

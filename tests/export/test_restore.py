@@ -68,7 +68,7 @@ def test_classes_that_the_task_knows_need_no_data(tmp_path, monkeypatch, name):
     for each in (name, "mimic-lt"):
         (tmp_path / "data" / each).mkdir(parents=True, exist_ok=True)
     monkeypatch.setenv("GRASP_BENCH_DATA", str(tmp_path / "data"))
-    settings = {"task_settings": ["ema_decay=0.99"], "method_settings": ["rank=2"]}
+    settings = {"task_settings": ["ema_decay=0.99"], "method_settings": ["rank=2"], "backbone": "tiny-sd3-32"}
     record = record_of(plan_from_names(method="grasp", task=name, **settings))
     monkeypatch.setenv("GRASP_BENCH_DATA", str(tmp_path / "gone"))
     found = plan_of(record)

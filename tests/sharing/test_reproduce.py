@@ -113,7 +113,7 @@ def test_data_that_is_not_here_is_told_before_anything_is_loaded(tmp_path, monke
     (tmp_path / "nih-lt").mkdir()
     (tmp_path / "mimic-lt").mkdir()
     monkeypatch.setenv("GRASP_BENCH_DATA", str(tmp_path))
-    chosen = plan(method="lora", task="nih-lt")
+    chosen = plan(method="lora", task="nih-lt", backbone="tiny-sd3-32")
     rootless = type(chosen.task)(chosen.task.config)
     without = type(chosen)(**vars(chosen) | {"task": rootless})
     assert with_data(without, None).task.root == tmp_path / "nih-lt"

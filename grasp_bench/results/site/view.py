@@ -167,7 +167,7 @@ def title(table: Leaderboard) -> str:
 def conditions(table: Leaderboard) -> str:
     """Return the version, budget and backbone that all rows share."""
     backbone = f"{table.backbone} at revision {table.backbone_revision}"
-    parts = (f"version {table.task_version}", f"{table.budget} budget", backbone, table.pixels)
+    parts = (f"version {table.task_version}", f"{table.budget} budget", backbone, table.pixels, table.caution)
     return " · ".join(part for part in parts if part)
 
 
