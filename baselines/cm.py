@@ -27,7 +27,8 @@ class CmSettings(OnTopSettings):
     """Name of the method that trains the general weights, with its own defaults: LoRA updates frozen ones, and
     vanilla-ft all of the transformer's"""
     rank_ratio: float = Field(default=0.1, gt=0, le=1)
-    """Rank of the expert, as a share of the smaller side of each weight"""
+    """Rank of the expert, at least 1, as a share of that of the general weights: the ``rank`` of the method beneath, or
+    the smaller side of each weight where that has none"""
     capacity_weight: Annotated[float, Tuned(0.1, 10, log=True)] = Field(default=1.0, ge=0)
     """Weight λ of the loss on what the expert adds to predictions"""
     reward_limit: float = Field(default=0.1, gt=0)
@@ -41,12 +42,16 @@ class Cm(OnTop[CmSettings]):
     the predictions with and without the expert, consistency_y = C n_y / Σ n and diversity_y = C / (n_y Σ 1/n) over C
     classes. It is negative for rare classes and would have no lower bound: there d counts up to ``reward_limit`` and
     has no gradient above it. How often that was so is in the diagnostics. Both predictions are moved.
+
+    The general weights are of low rank where the method beneath has a rank, and the expert then has a share of that: 1
+    beside LoRA's 11. Version 1 took a share of the layer's width there, too, so that the expert had more parameters
+    than the general weights wherever layers are wide. Compare it with the method beneath, ``lora`` by default.
     Both d and its limit are means over elements, so that neither grows with the latents; how often the limit is reached
     on a large backbone was not measured.
     """
 
     Config: ClassVar[type[MethodSettings]] = CmSettings
-    version = "1"
+    version = "2"
     paper = (
         "after capacity manipulation (ICLR 2026, OpenReview wSGle6ag5I), of which we know notes and no code: the two "
         "weights, the rank and λ are the paper's, and so are both forms, of which that beside LoRA is the default; "
@@ -67,9 +72,11 @@ class Cm(OnTop[CmSettings]):
 
         super().attach(backbone, task, generator)
 
+        general = getattr(self.config.beneath().config, "rank", None)
+
         def expert(layer: Any) -> LowRankExpert:
-            rank = max(1, round(self.config.rank_ratio * min(widths(layer))))
-            return LowRankExpert(layer, rank, generator)
+            rank = min(widths(layer)) if general is None else general
+            return LowRankExpert(layer, max(1, round(self.config.rank_ratio * rank)), generator)
 
         names = [name for name, _ in self.transformer.named_modules()]
         wrap(self.transformer, [name for name in names if name.endswith(backbone.attention_projections)], expert)

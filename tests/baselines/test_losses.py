@@ -15,7 +15,7 @@ from helpers.plugin import register
 from pydantic import ValidationError
 
 from grasp_bench import plugins
-from grasp_bench.adapters.residual import WITHOUT_EXPERT
+from grasp_bench.adapters.residual import WITHOUT_EXPERT, LowRankExpert
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines import cm, coral
 from grasp_bench.baselines.cbdm import Cbdm
@@ -481,6 +481,16 @@ def test_ccua_contrasts_what_the_pass_without_prompts_holds() -> None:
     hook.remove()
     extra = method.losses(batch, prediction) - base_losses(batch, prediction)
     torch.testing.assert_close(extra, 0.5 * batch.condition.timesteps * spread(held[0], 0.1), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("settings", "rank"), [({}, 1), ({"rank_ratio": 0.5}, 6), ({"on": "vanilla-ft"}, 6)])
+def test_cms_expert_has_a_share_of_the_rank_of_the_general_weights(settings: dict[str, Any], rank: int) -> None:
+    """Of LoRA's 11, or of the 64 of each weight where all of them are trained."""
+    backbone, method = attach(Cm, **settings)
+    experts = [module for module in backbone.transformer.modules() if isinstance(module, LowRankExpert)]
+    assert {expert.down.shape[1] for expert in experts} == {rank}
+    own = sum(expert.down.numel() + expert.up.numel() for expert in experts)
+    assert own < sum(parameter.numel() for parameter in method.parameters().values()) - own
 
 
 def test_cm_has_no_weights_on_balanced_data() -> None:
