@@ -69,7 +69,7 @@ class ManyImages(Task[TaskSettings]):
     source = "drawn"
     backbone = "a-at64"
     guidance = "none"
-    extractor = "a-means"
+    extractors = ("a-means",)
     classifier = ClassifierRecipe(epochs=1, batch_size=100, learning_rate=2e-3, resolution=8, seeds=1)
     budgets = by_name()
 
