@@ -6,7 +6,7 @@ METHODS := vanilla-ft lora moe grasp
 QUICK := -n 2 --dist loadfile -m "not slow and not slurm"
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo test test-lowest test-slow test-slurm coverage docs graph estimates bench bench-gpu gpu-check clean
+.PHONY: demo test test-lowest test-slow test-slurm coverage docs graph estimates bench bench-rates bench-gpu gpu-check clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -60,6 +60,11 @@ bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_adapters
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_savings
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_training
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_sizes
+
+# What learning rates do by the width of the transformer, every method; about two hours on one core.
+bench-rates: .venv/installed-bench
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m bench.bench_rates
 
 # Training at the true sizes of SD3.5-medium and PixArt-Σ with random weights, on a GPU; about nine minutes.
 bench-gpu: .venv/installed-bench

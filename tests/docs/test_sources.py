@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from bench.bench_rates import measured_before, table
+from bench.recording import RESULTS
 
 from grasp_bench import plugins
 from grasp_bench.contracts.method import MethodSettings
@@ -33,3 +35,9 @@ def test_a_default_is_the_one_that_the_method_has(row):
     assert here
     assert here[1] == str(config.model_fields[setting].default)
     assert all(row[3:])
+
+
+def test_the_table_of_rates_is_what_was_measured():
+    page = (ROOT / "docs/backbones.md").read_text()
+    shown = page[page.index("<!-- rates -->\n") : page.index("<!-- end rates -->")].split("\n", 1)[1].strip()
+    assert shown == table(measured_before(RESULTS / "rates.json"))
