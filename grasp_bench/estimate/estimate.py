@@ -26,9 +26,9 @@ class Estimate:
     utilisation: float
     measured: Measured
     training: memory.Training
-    """Without gradient checkpointing."""
+    """Memory of a training step without gradient checkpointing."""
     checkpointed: memory.Training | None
-    """With it; None where it was not asked for and is not needed."""
+    """Memory of a step with gradient checkpointing; None where it was not asked for and is not needed."""
     sampling: memory.Sampling
     stages: tuple[cost.Stage, ...]
     disk: dict[str, float]

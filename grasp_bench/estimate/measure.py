@@ -57,13 +57,13 @@ class Measured:
 
     shapes: steps.Shapes
     step: steps.TrainingStep
-    """Of :data:`SMALL` images, without gradient checkpointing."""
+    """A training step of :data:`SMALL` images, without gradient checkpointing."""
     passes: Passes
-    """Of any number of images, without gradient checkpointing."""
+    """The passes of any number of images, without gradient checkpointing."""
     sampling: steps.SamplingStep
-    """Of :data:`SMALL` images."""
+    """A step of sampling :data:`SMALL` images."""
     coding: steps.Coding | None
-    """Of one image; None where latents are images."""
+    """Encoding and decoding of one image; None where latents are images."""
     classification: steps.Classification
 
 

@@ -46,7 +46,7 @@ class Training:
     """Bytes at the peak beside weights and optimiser: activations, what the passes make on their way, and gradients
     that are there by then; of what was tried last where nothing fits."""
     per_image: float
-    """Of these, bytes that each further image adds."""
+    """Bytes that each further image adds to the activations."""
     peak: float
     """Bytes: the most that a step holds at once."""
     passes: Passes

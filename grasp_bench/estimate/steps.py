@@ -234,7 +234,7 @@ class Classification:
     pixels: int
     """Pixels a side that it reads."""
     step: Taken
-    """Of the recipe's batch."""
+    """What a step of the recipe's batch takes."""
 
 
 def classification(subject: Subject) -> Classification:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -102,12 +102,9 @@ class Context:
     ) -> None:
         self.plan, self.options, self.device, self.progress, self.processes = plan, options, device, progress, processes
         self.stages, self.inputs = stages, stage_inputs(stages, plan)
-        self.store = Store(options.work_dir, progress.say, processes, options.verify_stages, options.sync_to)
-        self.caches = (
-            Store(options.cache_dir, progress.say, processes, options.verify_stages)
-            if options.cache_dir
-            else self.store
-        )
+        store = partial(Store, say=progress.say, processes=processes, verify=options.verify_stages)
+        self.store = store(options.work_dir, sync_to=options.sync_to)
+        self.caches = store(options.cache_dir) if options.cache_dir else self.store
         self.classes = plan.task.classes()
         self._folders: dict[str, Path] = {}
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from grasp_bench.cli import app
 from grasp_bench.metrics.registry import feature_metrics
 from grasp_bench.metrics.scoring import LabelledFeatures
-from grasp_bench.run.scoring import copies_table, fidelity_and_diversity, fidelity_scores
+from grasp_bench.run.scoring import fidelity_and_diversity, fidelity_scores
+from grasp_bench.run.tables import copies_table
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
 pytestmark = pytest.mark.usefixtures("quick")
