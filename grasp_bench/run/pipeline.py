@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import Cost, Score
-from grasp_bench.data.image_task import NOTED
 from grasp_bench.errors import Skip
 from grasp_bench.io import file_digest
 from grasp_bench.processes import ALONE, Processes
@@ -112,6 +111,8 @@ class Pipeline(Context):
 
     def outcome(self) -> Outcome | Skip:
         """Carry out the run up to its scores, or return why the method or the guidance does not apply here."""
+        from grasp_bench.data.image_task import NOTED
+
         if skip := self._skipped():
             return skip
         self._check()

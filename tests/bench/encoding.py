@@ -133,6 +133,7 @@ class Training:
         self.optimizer = make_optimizer(budget, self.parameters, self.method.config)
         self.stored = self._batches(Latents(work / "latents"), StoredPrompts(work / "prompts"))
         self.encoded = self._batches(Pixels(self.split, self.backbone), self.encode_together)
+        self.encoded.prompts = lambda prompts, dtype: self.encode_together(prompts)  # each time; a run keeps them
 
     def _store(self, work: Path) -> None:
         for name in ("latents", "prompts"):

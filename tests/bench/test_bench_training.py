@@ -72,6 +72,7 @@ def test_encoding_gives_what_is_stored(tmp_path):
     training = Training(pipeline, tmp_path, QUICK.pipeline)
     training.check_agreement()
     training.stored.latents = training.encoded.latents
-    training.encoded.embed = lambda prompts: training.stored.embed([""] * len(prompts))
+    embeddings = training.encoded.prompts
+    training.encoded.prompts = lambda prompts, dtype: embeddings([""] * len(prompts), dtype)
     with pytest.raises(AssertionError):
         training.check_agreement()

@@ -101,7 +101,7 @@ def settings(method: str, backbone: Backbone) -> list[str]:
     if method == "vanilla-ft":
         return []
     if method == "grasp":
-        return [f"rank={RANK}"]
+        return [f"rank={RANK}", "null_route=same"]  # no prompt of a batch is dropped
     clusters = len(plan(method="grasp", task="digits-lt").task.groups)
     adapters = clusters * 2 * RANK * sum(input_width(layer) for layer in backbone.feed_forwards().values())
     projections = (

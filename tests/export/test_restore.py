@@ -153,7 +153,7 @@ def test_the_command_makes_the_same_run(tmp_path, monkeypatch):
     record = record_of(runs.small(**CHANGED))
     asked = []
 
-    def instead(plan, options, progress):
+    def instead(plan, options, progress, foretell):
         asked.append((plan, options))
         raise UserError("far enough")
 

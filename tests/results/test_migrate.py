@@ -37,9 +37,9 @@ def test_record_and_scores_per_class_are_rewritten(old, tmp_path):
     assert '"schema_version": 2' in text
     assert '"metrics"' not in text
     assert read_record(old / "record.json") == before
-    assert (old / "classes.csv").read_text() == CLASSES.replace("metric,", "metric,source,test_set,").replace(
+    assert (old / "classes.csv").read_text() == CLASSES.replace("metric,", "metric,source,test_set,extractor,").replace(
         "floor", "reference"
-    ).replace("fd,", "fd,generated,test,")
+    ).replace("fd,", "fd,generated,test,,")
     assert (old / "train.jsonl").read_text() == "{}\n"
     assert len(contents(tmp_path)) == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ def in_turn(monkeypatch, count: int) -> list[Processes]:
     """Processes that do their parts one after the other: nobody waits, and each sees for itself what is done."""
     monkeypatch.setattr(Processes, "wait", lambda self: None)
     monkeypatch.setattr(Processes, "first_says", lambda self, decide: [])
+    monkeypatch.setattr(Processes, "apart", lambda self, folder: nullcontext())
     return [Processes(index, count) for index in range(count)]
 
 

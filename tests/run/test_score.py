@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from grasp_bench.cli import app
 from grasp_bench.metrics.registry import feature_metrics
 from grasp_bench.metrics.scoring import LabelledFeatures
-from grasp_bench.run.scoring import fidelity_and_diversity, fidelity_scores
+from grasp_bench.run.scoring import Named, fidelity_and_diversity, fidelity_scores
 from grasp_bench.run.tables import copies_table
 from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 
@@ -99,7 +99,8 @@ def test_groups_of_too_few_images_have_no_value():
 
     real = features([20] * 7 + [2] * 3)
     metrics = fidelity_scores(
-        fidelity_and_diversity(task, real, features([9] * 10), features([5] * 10), feature_metrics()), "pixels"
+        fidelity_and_diversity(task, real, features([9] * 10), features([5] * 10), feature_metrics()),
+        Named("pixels", fid=False, several=False, recorded=None),
     )
     tail = [metric for metric in metrics if metric.group == "tail"]
     assert {metric.value for metric in tail} == {None}
@@ -114,7 +115,7 @@ def test_distances_are_called_fid_with_its_weights_alone():
         DigitsLT(DigitsSettings()), *(random_features(seed) for seed in range(3)), feature_metrics()
     )
     for fid, labels in ((True, {"FID", "KID"}), (False, {"FD(inception)", "KD(inception)"})):
-        found = fidelity_scores(scores, "inception", fid)
+        found = fidelity_scores(scores, Named("inception", fid, several=False, recorded=None))
         assert {metric.label for metric in found if metric.metric in ("fd", "kid")} == labels
 
 

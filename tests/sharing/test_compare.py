@@ -31,11 +31,11 @@ def printed(found) -> str:
 
 
 def test_runs_under_equal_conditions_are_comparable():
-    found = compare(scored("grasp", 0.5, streams="a" * 64), scored("lora", 0.55, streams="a" * 64))
+    found = compare(scored("dora", 0.5, streams="a" * 64), scored("lora", 0.55, streams="a" * 64))
     assert found.comparable
     assert found.streams_equal
     assert found.fields == {
-        "spec": [("method.name", "grasp", "lora")],
+        "spec": [("method.name", "dora", "lora")],
         "environment": [],
         "protocol": [],
         "cost": [],

@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 METHODS = tomllib.loads((RESULTS / "digits-lt/sweeps/methods.toml").read_text())["methods"]
 
 
-EARLIER = {"grasp": "1", "oc": "1", "coral": "1"}
+EARLIER = {"grasp": "1", "oc": "1", "coral": "1", "moe": "1", "cm": "1"}
 """Method → version of its committed records, of methods that compute something else since and were not run again."""
 
 

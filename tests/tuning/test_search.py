@@ -215,7 +215,7 @@ class Wider(Grasp):
 
 
 class Newer(Grasp):
-    version = "2"
+    version = f"{Grasp.version} and later"
 
 
 @pytest.mark.parametrize("changed", [Wider, Newer])
