@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -51,7 +52,7 @@ def test_a_run_is_diagnosed_at_its_end_and_the_same_from_its_export(finished, tm
     found = json.loads(path.read_text())
     assert path.name == f"seed-0@{found['step']}.json"
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert path.with_suffix(".md").read_text() in shown.stdout
+    assert re.sub(r"\\(.)", r"\1", path.with_suffix(".md").read_text()) in shown.stdout
     log = runs.log_rows(record(finished).with_name("train.jsonl"))
     assert found["training"] == [{name: row[name] for name in ("step", "group_loss", "method")} for row in log]
     assert found["step"] == log[-1]["step"]
