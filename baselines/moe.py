@@ -117,21 +117,21 @@ class MixtureOfExperts(Method[MoeSettings]):
 
     @property
     def needs_whole_batch(self) -> str | None:
-        if self.config.balance_weight == 0:
+        if self.config.balance_weight == self.config.z_weight == 0:
             return None
         return "the experts' loads are balanced over the samples that are worked on together"
 
     def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
         import torch
 
-        from grasp_bench.adapters.mixture import balance
+        from grasp_bench.adapters.mixture import balance, z_loss
 
         usage = torch.stack(self.log.usage).sum(0)
         self.usage, self.group_of_class = (each.to(usage.device) for each in (self.usage, self.group_of_class))
         self.usage.index_add_(0, self.group_of_class[batch.condition.labels], usage)
         loss = self.config.balance_weight * balance(self.log, self.config.top_k)
         if self.config.z_weight:
-            loss = loss + self.config.z_weight * torch.stack(self.log.z).mean()
+            loss = loss + self.config.z_weight * z_loss(self.log)
         return loss
 
     def counters(self) -> dict[str, torch.Tensor]:

@@ -30,14 +30,16 @@ class GateLog:
     padding: torch.Tensor | None = None
     """bool (B, T): tokens of prompts that stand for nothing, which layers of prompts leave out of what they record."""
     share: list[torch.Tensor] = field(default_factory=list)
-    """(E,) of each layer: mean number of choices of each expert, of a token that is no padding, or of a sample."""
+    """(E,) of each layer: mean number of choices of each expert, of a token, or of a sample; 0 of padding."""
     probability: list[torch.Tensor] = field(default_factory=list)
-    """(E,) of each layer: mean probability of each expert."""
+    """(E,) of each layer: mean probability of each expert; 0 of padding."""
     usage: list[torch.Tensor] = field(default_factory=list)
     """(B, E) of each layer: how many of a sample's tokens, padding left out, chose each expert, or whether the sample
     did."""
     z: list[torch.Tensor] = field(default_factory=list)
-    """Mean squared logsumexp of each layer's logits (Zoph et al. 2022, arXiv 2202.08906, equation 5)."""
+    """Mean squared logsumexp of each layer's logits, 0 of padding (Zoph et al. 2022, arXiv 2202.08906, equation 5)."""
+    kept: list[torch.Tensor] = field(default_factory=list)
+    """Share of each layer's tokens that are no padding."""
 
 
 class GatedAdapters(nn.Module):
@@ -97,6 +99,7 @@ class GatedAdapters(nn.Module):
                 log.share.append(over_tokens(chosen, weights))
                 log.probability.append(probability)
                 log.z.append(z)
+                log.kept.append(z.new_ones(()) if weights is None else weights.mean())
                 log.usage.append((chosen if weights is None else chosen * weights).sum(1))
         gates = (probabilities * chosen).to(hidden_states)
         hidden = functional.gelu(torch.einsum("bnd,edr->bner", hidden_states, self.down))
@@ -125,23 +128,33 @@ class GatedAdapters(nn.Module):
 
 
 def over_tokens(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    """Mean (E,) of values (B, N, E) over all tokens, weighted by (B, N, 1) where there are weights; 0 without any."""
-    if weights is None:
-        return values.flatten(0, -2).mean(0)
-    return (values * weights).sum((0, 1)) / weights.sum().clamp(min=1)
+    """Mean (E,) over all tokens of values (B, N, E) times weights (B, N, 1), where there are weights."""
+    return (values if weights is None else values * weights).flatten(0, -2).mean(0)
 
 
 def balance(log: GateLog, top_k: int) -> torch.Tensor:
     """Load-balancing loss Σ f_i P_i, averaged over layers; 1 where experts are used evenly.
 
-    It is equation 4 of Fedus et al. 2021, arXiv 2101.03961, for k choices per token. f_i is E times the share of
-    assignments to expert i, P_i its mean probability. The share is that of the samples of all processes, so each of
-    them has to ask at the same time.
+    It is equation 4 of Fedus et al. 2021, arXiv 2101.03961, for k choices per token that is no padding. f_i is E times
+    the share of assignments to expert i, P_i its mean probability. The share is that of the samples of all processes,
+    so each of them has to ask at the same time.
     """
-    shares = mean(torch.stack(log.share)) / top_k
-    experts = shares.shape[-1]
-    layers = zip(shares, log.probability, strict=True)
-    return torch.stack([experts * (share * probability).sum() for share, probability in layers]).mean()
+    kept = kept_tokens(log)[:, None]
+    shares, probabilities = mean(torch.stack(log.share)) / kept / top_k, torch.stack(log.probability) / kept
+    return shares.shape[-1] * (shares * probabilities).sum(1).mean()
+
+
+def z_loss(log: GateLog) -> torch.Tensor:
+    """Mean squared logsumexp of the logits of tokens that are no padding, averaged over layers.
+
+    Like :func:`balance`, it has to be asked for in all processes at the same time.
+    """
+    return (torch.stack(log.z) / kept_tokens(log)).mean()
+
+
+def kept_tokens(log: GateLog) -> torch.Tensor:
+    """Share of each layer's tokens that are no padding, (layers,), in all processes, whose samples are as many."""
+    return mean(torch.stack(log.kept)).clamp(min=1e-9)
 
 
 def sample_features(condition: Condition, width: int) -> torch.Tensor:

@@ -38,8 +38,8 @@ def listen(to: tuple[signal.Signals, ...] = SIGNALS) -> None:
 
 
 def _answer(number: int, frame: FrameType | None) -> None:
-    _state.asked = True
-    if not _state.waits:
+    again, _state.asked = _state.asked, True
+    if not _state.waits and not again:  # a launcher may send it twice, the second time while the record is written
         raise KeyboardInterrupt
 
 

@@ -96,10 +96,14 @@ def test_features_of_samples_are_normalised_and_tell_prompt_and_timestep() -> No
 
 def test_balance_is_one_when_even_and_the_number_of_experts_when_all_tokens_go_to_one() -> None:
     even, one = torch.full((EXPERTS,), 1 / EXPERTS), torch.eye(EXPERTS)[0]
-    assert balance(GateLog(share=[even], probability=[even]), 1).item() == pytest.approx(1.0)
-    assert balance(GateLog(share=[one], probability=[one]), 1).item() == pytest.approx(EXPERTS)
-    assert balance(GateLog(share=[2 * even], probability=[even]), 2).item() == pytest.approx(1.0)
-    both = GateLog(share=[even, one], probability=[even, one])
+    assert balance(GateLog(share=[even], probability=[even], kept=[torch.tensor(1.0)]), 1).item() == pytest.approx(1.0)
+    assert balance(GateLog(share=[one], probability=[one], kept=[torch.tensor(1.0)]), 1).item() == pytest.approx(
+        EXPERTS
+    )
+    assert balance(GateLog(share=[2 * even], probability=[even], kept=[torch.tensor(1.0)]), 2).item() == pytest.approx(
+        1.0
+    )
+    both = GateLog(share=[even, one], probability=[even, one], kept=[torch.tensor(1.0)])
     assert balance(both, 1).item() == pytest.approx((1 + EXPERTS) / 2)
 
 
@@ -140,8 +144,8 @@ def test_padding_of_prompts_changes_nothing_that_is_recorded(checkpointed: bool)
         torch.testing.assert_close(getattr(logs[0], name)[0], getattr(logs[1], name)[0])
     assert logs[0].usage[0].sum(1).tolist() == [10.0, 6.0, 10.0]
     real = (x @ mixture.router).softmax(-1)[~padding]
-    torch.testing.assert_close(logs[0].probability[0], real.mean(0))
-    torch.testing.assert_close(logs[0].share[0].sum(), torch.tensor(2.0))
+    torch.testing.assert_close(logs[0].probability[0] / logs[0].kept[0], real.mean(0))
+    torch.testing.assert_close(logs[0].share[0].sum() / logs[0].kept[0], torch.tensor(2.0))
     mixture.of_prompts = False  # a layer of the image's tokens, which may be as many
     with scope(log := GateLog(padding=padding)):
         mixture(x)

@@ -121,7 +121,8 @@ def test_a_run_that_is_stopped_is_recorded_as_cancelled_and_goes_on(tmp_path, co
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "number"), [(1, signal.SIGUSR1), (2, signal.SIGUSR1), (2, signal.SIGTERM)])
 def test_a_run_that_is_asked_to_end_writes_a_checkpoint_in_time_and_goes_on(tmp_path, count, number):
-    shared = ["--processes", str(count), "--log-every", "1"]
+    (tmp_path / "longer.toml").write_text('base = "smoke"\nsteps = 300\n')  # than a signal takes on a busy machine
+    shared = ["--budget", "longer.toml", "--processes", str(count), "--log-every", "1"]
     command = [sys.executable, "-m", "grasp_bench", *RUN, *shared]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not list(tmp_path.rglob("train.jsonl")):

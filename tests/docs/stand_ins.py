@@ -54,6 +54,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(task, "backbone", "tiny-sd3")
     for task in (MimicLT, NihLTGen, NihLT, ImageNetLT):
         patch.setattr(task, "official", False)
+        patch.setattr(task, "resolution", None)
     patch.setattr(FolderTask, "classifier", replace(FolderTask.classifier, **QUICK))
     patch.setattr(FolderTask, "extractors", ("pixels",))
     small = {"steps": 4, "batch_size": 8, "warmup_steps": 1, "images_per_class": 8, "num_inference_steps": 4}

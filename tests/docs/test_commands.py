@@ -26,6 +26,8 @@ NOT_HERE = {
     "--allow-download": "fetches from the network",
     "--weights": "needs weights that cannot be shipped",
     "sd3.5-medium": "needs the hub's cache",
+    "--cache sana-0.6b": "needs the hub's cache",
+    "hf:microsoft/rad-dino": "needs weights that cannot be shipped",
     "--launcher slurm": "needs a cluster; tests/sweep/test_slurm.py has one",
     "--processes": "starts processes; tests/cli/test_processes.py does",
     "--compile": "compiles for minutes",
@@ -64,7 +66,7 @@ def test_there_are_commands():
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_command(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch):
     program, *arguments = command.words
-    check = {"grasp-bench": _grasp_bench, "make": _make, "pip": _pip, "python": _python}[program]
+    check = {"grasp-bench": _grasp_bench, "make": _make, "pip": _pip, "python": _python, "hf": _hf, "mv": _mv}[program]
     check(arguments, folder)
 
 
@@ -119,6 +121,17 @@ def _pip(arguments: list[str], folder: Path) -> None:
             assert set((extras[1] or "").split(",")) - {""} <= PROJECT["optional-dependencies"].keys()
         case _:
             raise AssertionError(what)
+
+
+def _hf(arguments: list[str], folder: Path) -> None:
+    """Nothing is fetched: what is to be fetched must be named."""
+    assert arguments[0] == "download"
+    assert re.fullmatch(r"[\w.-]+/[\w.-]+", arguments[1])
+
+
+def _mv(arguments: list[str], folder: Path) -> None:
+    """What was not fetched cannot be moved."""
+    assert len(arguments) == 2
 
 
 def _python(arguments: list[str], folder: Path) -> None:

@@ -73,7 +73,7 @@ def test_training_takes_what_was_found_elsewhere(
     backbone: str, side: int, method: str, tflop: float, gib: float | None
 ) -> None:
     passes = measure.measure(choose(method, "mimic-lt", backbone, resolution=side)).passes
-    assert passes.flops / 1e12 == pytest.approx(tflop, rel=0.02)
+    assert passes.flops / 1e12 == pytest.approx(tflop, rel=0.03)  # of two digits
     if gib is not None:
         assert passes.per_image / GIB == pytest.approx(gib, rel=0.02)
 
