@@ -39,7 +39,7 @@ class DiffusersBackbone(Backbone):
         return [Block(block) for block in self.transformer.transformer_blocks]
 
     def prompt_feed_forwards(self) -> set[str]:
-        """Those of joint blocks' second stream."""
+        """Names of the feed-forward layers of joint blocks' second stream, which holds the prompt."""
         return {name for name in self.feed_forwards() if name.endswith("ff_context")}
 
     def output_norm(self) -> torch.nn.Module:

@@ -74,7 +74,7 @@ class Description:
     native: int | None = None
     """Pixels a side that its weights are made for; None where there is no choice."""
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
-    """What of the resolution and the recipe enters a run's identity as settings of the backbone."""
+    """Resolution and figures of the recipe that enter a run's identity as settings of the backbone."""
 
 
 @dataclass(frozen=True)

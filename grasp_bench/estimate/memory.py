@@ -1,4 +1,4 @@
-"""What of a run is in a GPU's memory at once, part by part, and how many images fit."""
+"""The parts of a run that are in a GPU's memory at once, and how many images fit."""
 
 from __future__ import annotations
 

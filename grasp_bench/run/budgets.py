@@ -20,19 +20,19 @@ TRAINING = ("ema_decay", "horizontal_flip", "precision", "optimizer")
 """Settings of every task that become part of its budget and decide how a model is trained."""
 
 SAMPLING = ("images_per_class", "num_inference_steps", "evaluations")
-"""What of a budget decides images, and not how a model is trained."""
+"""Fields of a budget that decide images, and not how a model is trained."""
 
 SCORING = ("name", "described_by_file", "classifier_epochs", "classifier_seeds")
-"""What of a budget decides neither a training nor images."""
+"""Fields of a budget that decide neither a training nor images."""
 
 IN_FILE = (
     *("steps", "batch_size", "warmup_steps", "clip_norm", "prompt_dropout"),
     *("images_per_class", "num_inference_steps", "classifier_epochs", "classifier_seeds"),
 )
-"""What a file may say, besides the ``base`` that gives the rest."""
+"""Fields that a file may set, besides the ``base`` that gives the rest."""
 
 OF_TASK = (*TRAINING, "evaluations")
-"""What of a budget is set by settings of the task."""
+"""Fields of a budget that settings of the task may set."""
 
 
 def budgets_of(task: Task[TaskSettings] | type[Task[TaskSettings]]) -> dict[str, Budget]:

@@ -147,7 +147,7 @@ def require(kept: object, found: str) -> None:
 
 
 def imported_by(code: str, names: tuple[str, ...]) -> str:
-    """Those of the modules ``names`` that running ``code`` in a process of its own imports, separated by commas.
+    """The modules among ``names`` that running ``code`` in a process of its own imports, separated by commas.
 
     Raises AssertionError where it fails.
     """

@@ -42,9 +42,10 @@ def test_a_training_goes_on_on_another_disk_to_the_same_bits(tmp_path, kept):
 
 
 def test_a_finished_training_is_not_done_again(tmp_path, kept, monkeypatch):
-    runs.train_only(tmp_path / "node", runs.small(), sync_to=kept)
+    trained = runs.train_only(tmp_path / "node", runs.small(), sync_to=kept)
     runs.fail_at_step(monkeypatch, 0, lambda output: pytest.fail("a step was made"))
-    runs.train_only(tmp_path / "another", runs.small(), sync_to=kept)
+    again = runs.train_only(tmp_path / "another", runs.small(), sync_to=kept)
+    assert (again / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()
 
 
 def test_a_copy_that_is_damaged_is_not_used(tmp_path, kept):
