@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grasp_bench.checked import save_checked, undamaged
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.images import ImageSet, image_digest, names_of, opened
 from grasp_bench.data.labels import some
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, write_bytes, write_json
+from grasp_bench.memory import Portion
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.extractor import PretrainedExtractor
@@ -69,6 +71,17 @@ def read_features(path: Path) -> FeatureSet:
     raise UserError(f"{path}: is not a file of features. Read are .npz and .safetensors.")
 
 
+def may_be_written_features(path: Path) -> bool:
+    """Return whether ``path`` is a file that :func:`write_features` may have written, by its header alone."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return KEY in file.keys()  # noqa: SIM118 # it is no mapping
+    except (OSError, SafetensorError):
+        return False
+
+
 def write_features(path: Path, found: FeatureSet) -> None:
     """Write a ``.safetensors`` that :func:`read_features` gives back."""
     from safetensors.numpy import save
@@ -96,32 +109,32 @@ def cached_features(
 
     Every image is decoded first; what identifies its features is the sha256 of its pixels together with the
     extractor's identity, so neither names nor folders nor times of change matter. What was computed before an
-    interruption is kept, and is not computed again. Raises :class:`UserError` for unreadable images, for features that
-    are not finite and for a damaged cache.
+    interruption is kept, and is not computed again; damaged parts of the cache are named, moved aside and computed
+    again. Raises :class:`UserError` for unreadable images and for features that are not finite.
     """
     if not len(images):
         raise UserError(f"{images.source}: holds no image.")
     keys = images.digests(progress)
-    cache = FeatureCache(cache_dir, extractor.identity)
+    cache = FeatureCache(cache_dir, extractor.identity, lambda message: (progress or Progress()).say(message))
     found = cache.find(set(keys))
     missing = {key: index for index, key in enumerate(keys) if key not in found}  # equal images are computed once
     items = sorted(missing.items(), key=lambda item: item[1])
     pending: dict[str, np.ndarray] = {}
+    say = progress.say if progress else lambda message: None
+    portion = Portion(batch_size, "images' features are extracted", say)
     bar = progress.task("features", len(items)) if progress and items else nullcontext(lambda count: None)
     try:  # what is done outlasts an error
         with bar as advance:
-            for start in range(0, len(items), batch_size):
-                batch = dict(items[start : start + batch_size])
-                pending |= _batch(images, batch, extractor)
-                advance(len(batch))
+            for found_now in portion.over(items, lambda part: _batch(images, dict(part), extractor)):
+                pending |= found_now
+                found |= found_now
+                advance(len(found_now))
                 if len(pending) >= SHARD:
                     cache.add(pending)
                     pending = {}
     finally:
         if pending:
             cache.add(pending)
-    if missing:
-        found |= cache.find(set(missing))
     return np.stack([found[key] for key in keys]).astype(np.float64)
 
 
@@ -129,41 +142,33 @@ class FeatureCache:
     """Features by the sha256 of the image, for one extractor.
 
     A folder named after the extractor's identity holds ``identity.json`` and shards: safetensors files with ``keys``
-    uint8 (n, 32), which are the index, and ``features`` (n, d). A shard is written whole under the hash of its keys and
-    never changed, so that an interruption leaves whole shards only and two processes may fill one folder.
+    uint8 (n, 32), which are the index, and ``features`` (n, d). A shard is written whole under the hash of its bytes,
+    which is compared whenever it is read, and never changed, so that an interruption leaves whole shards only and two
+    processes may fill one folder. ``say`` is told of a damaged shard, which is moved aside.
     """
 
-    def __init__(self, cache_dir: Path, identity: dict[str, str]) -> None:
-        self.folder = cache_dir / digest(identity)[:32]
+    def __init__(self, cache_dir: Path, identity: dict[str, str], say: Callable[[str], None]) -> None:
+        self.folder, self.say = cache_dir / digest(identity)[:32], say
         if not (self.folder / IDENTITY).exists():
             write_json(self.folder / IDENTITY, identity)
 
     def find(self, wanted: set[str]) -> dict[str, np.ndarray]:
         """Key → features (d,), of those that are there."""
-        from safetensors import SafetensorError, safe_open
-
         found: dict[str, np.ndarray] = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
-            try:
-                with safe_open(path, "numpy") as shard:
-                    keys = [row.tobytes().hex() for row in shard.get_tensor("keys")]
-                    rows = [row for row, key in enumerate(keys) if key in wanted and key not in found]
-                    if rows:
-                        found |= zip((keys[row] for row in rows), shard.get_tensor(KEY)[rows], strict=True)
-            except (SafetensorError, OSError) as error:
-                raise UserError(f"{path}: is damaged ({error}). Delete it; its features are computed again.") from error
+        for _, shard in undamaged(self.folder, KEY, self.say):
+            keys = [row.tobytes().hex() for row in shard["keys"].numpy()]
+            rows = [row for row, key in enumerate(keys) if key in wanted and key not in found]
+            if rows:
+                found |= zip((keys[row] for row in rows), shard[KEY].numpy()[rows], strict=True)
         return found
 
     def add(self, rows: dict[str, np.ndarray]) -> None:
         """Write ``rows``, key → features (d,), as one shard."""
-        from safetensors.numpy import save
+        import torch
 
-        keys = b"".join(map(bytes.fromhex, rows))
-        tensors = {
-            "keys": np.frombuffer(keys, np.uint8).reshape(len(rows), 32),
-            KEY: _narrow(np.stack(list(rows.values()))),
-        }
-        write_bytes(self.folder / f"{hashlib.sha256(keys).hexdigest()[:32]}.safetensors", save(tensors))
+        keys = np.frombuffer(b"".join(map(bytes.fromhex, rows)), np.uint8).reshape(len(rows), 32)
+        features = _narrow(np.stack(list(rows.values())))
+        save_checked(self.folder, KEY, len(rows), {"keys": torch.tensor(keys), KEY: torch.from_numpy(features)})
 
 
 def _batch(images: ImageSet, batch: dict[str, int], extractor: PretrainedExtractor) -> dict[str, np.ndarray]:
@@ -224,8 +229,10 @@ def _read_safetensors(path: Path) -> FeatureSet:
         if labels is not None and classes is not None:
             names = {str(index): name for index, name in enumerate(classes)}
             labels = [names[label] for label in labels]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: its metadata do not fit its tensors ({error}). Write it again.") from error
+    if ids is not None and not isinstance(ids, list):
+        raise UserError(f"{path}: its metadata do not fit its tensors (ids are no list). Write it again.")
     if ids is not None and len(ids) != len(features):
         raise UserError(f"{path}: {len(ids)} ids for {len(features)} rows. Write it again.")
     return FeatureSet(features, labels, ids, extractor)

@@ -105,7 +105,7 @@ def test_the_scores_of_classes_are_computed_again_too(pack, tmp_path):
     cells = lines[1].split(",")
     cells[5] = "0.5"
     changed = "".join([lines[0], ",".join(cells), *lines[2:]])
-    assert "classes.csv: follows from the features: line 2 is '0,head,80,fd," in only_fault(
+    assert "classes.csv: follows from the features: line 2 is '0,tail,7,fd," in only_fault(
         forged(pack, tmp_path / "p.zip", {name: changed.encode()})
     )
 
@@ -124,7 +124,7 @@ def test_what_is_missing_or_too_much_is_named(pack, tmp_path, unscored):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda m: m["runs"][0]["classes"][0].update(group="tail"), "classes, groups or counts are not those"),
+        (lambda m: m["runs"][0]["classes"][0].update(group="head"), "classes, groups or counts are not those"),
         (
             lambda m: m["runs"][0].update(extractors=["pixels"]),
             "the extractor is pixels, the task's is digits-cnn",
@@ -230,9 +230,9 @@ def test_predictions_that_fit_nothing_are_one_failed_check(pack, tmp_path, tenso
 @pytest.mark.parametrize(
     ("metadata", "fault"),
     [
-        ({"ids": "[" * 100_000}, "cannot be read as features"),
-        ({"ids": "5"}, "cannot be read as features"),
-        ({"ids": json.dumps(dict.fromkeys(map(str, range(600))))}, "has no labels, or no ids"),
+        ({"ids": "[" * 100_000}, "do not fit its tensors"),
+        ({"ids": "5"}, "do not fit its tensors (ids are no list)"),
+        ({"ids": json.dumps(dict.fromkeys(map(str, range(600))))}, "do not fit its tensors (ids are no list)"),
         ({"classes": json.dumps([[name] for name in range(10)])}, "has no labels, or no ids"),
         ({"extractor": json.dumps({"extractor": "another", "weights": "0"})}, "of different extractors or weights"),
     ],
@@ -311,7 +311,7 @@ def test_it_computes_with_the_functions_of_a_run(pack, monkeypatch):
         raise ValueError(f"asked of {len(real.features)}, {len(fake.features)} and {len(train.features)} images")
 
     monkeypatch.setattr(scoring, "fidelity_and_diversity", instead)
-    assert "asked of 600, 80 and 272 images" in only_fault(pack)
+    assert "asked of 600, 80 and 218 images" in only_fault(pack)
 
 
 def test_no_place_on_the_disk_is_told(pack):
