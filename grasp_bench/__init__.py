@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from grasp_bench.adapters.inject import wrap as wrap
     from grasp_bench.adapters.residual import Route as Route
     from grasp_bench.adapters.residual import RoutedAdapter as RoutedAdapter
+    from grasp_bench.api import evaluate as evaluate
     from grasp_bench.api import load as load
     from grasp_bench.api import run as run
     from grasp_bench.api import score as score
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.objective import FlowMatching as FlowMatching
     from grasp_bench.contracts.objective import Objective as Objective
     from grasp_bench.contracts.objective import VariancePreserving as VariancePreserving
+    from grasp_bench.contracts.primary import Primary as Primary
     from grasp_bench.contracts.progress import Progress as Progress
     from grasp_bench.contracts.recipe import BackboneRecipe as BackboneRecipe
     from grasp_bench.contracts.recipe import Rate as Rate
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.record import RunRecord as RunRecord
     from grasp_bench.contracts.scope import current_scope as current_scope
     from grasp_bench.contracts.scope import scope as scope
+    from grasp_bench.contracts.second_stage import SecondStage as SecondStage
     from grasp_bench.contracts.settings import Settings as Settings
     from grasp_bench.contracts.settings import Tuned as Tuned
     from grasp_bench.contracts.spec import Budget as Budget
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.spec import by_name as by_name
     from grasp_bench.contracts.spec import smoke as smoke
     from grasp_bench.contracts.study import Study as Study
+    from grasp_bench.contracts.surgery import Surgery as Surgery
     from grasp_bench.contracts.task import ClassifierRecipe as ClassifierRecipe
     from grasp_bench.contracts.task import ClassInfo as ClassInfo
     from grasp_bench.contracts.task import Dataset as Dataset
@@ -84,7 +88,7 @@ __version__ = VERSION
 _HOMES = {
     "adapters.inject": ("channels_first", "input_width", "on_tokens", "unwrap", "wrap"),
     "adapters.residual": ("Route", "RoutedAdapter"),
-    "api": ("load", "run", "score"),
+    "api": ("evaluate", "load", "run", "score"),
     "backbones.saved": ("SavedBackbone",),
     "contracts.backbone": ("Backbone", "Block", "Description", "PromptEmbeddings"),
     "contracts.extractor": ("Extractor", "PretrainedExtractor"),
@@ -92,13 +96,16 @@ _HOMES = {
     "contracts.method": ("Batch", "Condition", "Method", "MethodSettings"),
     "contracts.metric": ("ClassifierMetric", "FeatureMetric", "Metric", "Predictions", "Sets"),
     "contracts.objective": ("FlowMatching", "Objective", "VariancePreserving"),
+    "contracts.primary": ("Primary",),
     "contracts.progress": ("Progress",),
     "contracts.recipe": ("BackboneRecipe", "Rate", "Timesteps"),
     "contracts.record": ("RunRecord",),
     "contracts.scope": ("current_scope", "scope"),
+    "contracts.second_stage": ("SecondStage",),
     "contracts.settings": ("Settings", "Tuned"),
     "contracts.spec": ("Budget", "RunSpec", "by_name", "smoke"),
     "contracts.study": ("Study",),
+    "contracts.surgery": ("Surgery",),
     "contracts.task": ("ClassInfo", "Dataset", "ClassifierRecipe", "Split", "Task", "TaskSettings"),
     "data.image_task": ("ImageTask", "ImageTaskSettings"),
     "data.longtail": ("groups_by_count",),

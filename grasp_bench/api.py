@@ -1,12 +1,12 @@
-"""The functions behind ``grasp_bench.run``, ``score`` and ``load``: what the command line does, for scripts."""
+"""The functions behind ``grasp_bench.run``, ``evaluate``, ``score`` and ``load``: the command line, for scripts."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
@@ -127,6 +127,75 @@ def run(
     return carry_out(planned, options, progress)[1]
 
 
+def evaluate(
+    images: FilePath | Callable[[str, str, int, int], Any],
+    task: FilePath,
+    name: str,
+    *,
+    seed: int = 0,
+    labels: FilePath | None = None,
+    enlarge: bool = False,
+    declared: Mapping[str, str | int | float] | FilePath | None = None,
+    backbone: str | None = None,
+    resolution: int | None = None,
+    budget: FilePath = STANDARD,
+    task_settings: Values | None = None,
+    data_root: FilePath | None = None,
+    results: FilePath = "results",
+    work_dir: FilePath = ".grasp-bench",
+    device: str = "auto",
+    quiet: bool = False,
+) -> RunRecord:
+    """Score images that were made elsewhere like those of a run, and write and return a record of the open division.
+
+    Does what ``grasp-bench evaluate --images`` does.
+
+    Args:
+        images: Folder of images, as for ``--images``; or a function of a prompt, a class's name, a number n and the
+            seed that returns n images of the class: an array in uint8, (n, H, W) or (n, H, W, 3), or n pictures of
+            Pillow's. It is called once per class.
+        task: Name of a task, or the path of the TOML file that describes one.
+        name: Name of the row, as in ``"my-lora"``.
+        seed: Seed of the task's split, of classifiers, and of the choice among too many images.
+        labels: CSV file (id,label) with the class of every image, of a flat folder.
+        enlarge: Whether images smaller than those that are scored are accepted.
+        declared: Facts on how the images were made, or the TOML file that ``grasp-bench new entry`` wrote.
+        backbone: Whose table the row stands in; the task's default if None.
+        resolution: Pixels a side of the images that are scored, of those that the backbone supports.
+        budget: Name of the table's budget, or the path of a TOML file.
+        task_settings: Settings of the task (``--task-set``).
+        data_root: Folder of the task's download, of a task that needs one.
+        results: Folder of the records.
+        work_dir: Folder of stages, which later evaluations reuse.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        quiet: Whether to print no progress.
+
+    Returns:
+        The record, whose ``division`` is "open".
+
+    Raises:
+        UserError: With everything that is wrong with the images; the message says how to fix it.
+    """
+    from rich.console import Console
+
+    from grasp_bench.contracts.entry import facts_of
+    from grasp_bench.contracts.progress import Progress
+    from grasp_bench.run.entry.evaluate import Table, entry_of_images, evaluate_entry
+    from grasp_bench.run.entry.sampled import sampled
+    from grasp_bench.run.options import Options
+
+    progress = Progress(Console(quiet=True)) if quiet else Progress()
+    root = Path(data_root) if data_root is not None else None
+    table = Table(
+        os.fspath(task), seed, backbone, resolution, os.fspath(budget), tuple(_assignments(task_settings)), root
+    )
+    options = Options(Path(results), Path(work_dir), device)
+    facts = facts_of(declared)
+    with sampled(images, table, options.work_dir, progress) as folder:
+        entry = entry_of_images(name, folder, Path(labels) if labels is not None else None, enlarge, facts)
+        return evaluate_entry(entry, table, options, progress)[1]
+
+
 def score(
     real: Features,
     generated: Features,
@@ -172,9 +241,10 @@ def score(
     import numpy as np
     import pandas as pd
 
+    from grasp_bench.metrics.labelled import LabelledFeatures
     from grasp_bench.metrics.protocol import Protocol
     from grasp_bench.metrics.registry import chosen, feature_metrics
-    from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
+    from grasp_bench.metrics.scoring import group_scores
 
     sets = [_feature_set(real, real_labels), _feature_set(generated, generated_labels)]
     sets += [] if train is None else [_feature_set(train, train_labels)]

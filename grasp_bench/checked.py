@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from grasp_bench.io import file_digest, move_aside, read_tensors, written_whole
+from grasp_bench.io import has_digest, move_aside, read_tensors, remove, written_whole
+from grasp_bench.journal import NAMED
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,10 @@ def _parts(tensors: Tensors) -> list[bytes | memoryview]:
 
 
 def load_checked(path: Path, say: Callable[[str], None]) -> Tensors | None:
-    """The tensors, or None when the bytes are not those that were written: the file is named and moved aside."""
+    """The tensors, or None when the bytes are not those that were written: the file is named and moved aside.
+
+    Raises :class:`UserError` for a file that cannot be read, and where it cannot be moved.
+    """
     if is_sound(path):
         return read_tensors(path)
     aside = move_aside(path)
@@ -75,7 +79,9 @@ def load_checked(path: Path, say: Callable[[str], None]) -> Tensors | None:
 
 def is_sound(path: Path) -> bool:
     """Whether the bytes of a file are those that were written."""
-    return path.name.split(".")[1] == file_digest(path)[:16]
+    named = NAMED.fullmatch(path.name)
+    assert named
+    return has_digest(path, named[1])
 
 
 def find_checked(folder: Path, kind: str) -> list[tuple[int, Path]]:
@@ -94,7 +100,7 @@ def undamaged(folder: Path, kind: str, say: Callable[[str], None]) -> Iterator[t
 def remove_checked(folder: Path, kind: str) -> None:
     """Remove every file of a kind."""
     for _, path in find_checked(folder, kind):
-        path.unlink()
+        remove(path)
 
 
 def _digest(*parts: bytes | memoryview) -> str:

@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class AccessError(UserError):
+    """A file is there, and may not be read or the disk fails: no sign that the file is damaged."""
+
+
 class NonFiniteError(Exception):
     """A loss, gradient or image stopped being a number: the message names the step and the samples.
 

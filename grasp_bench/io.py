@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
+import platform
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from grasp_bench.errors import UserError
+from grasp_bench import journal
+from grasp_bench.errors import AccessError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 
 MAPPED_TYPES = {"BOOL": "?", "U8": "<u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
 """Types of safetensors files → numpy's names of them."""
+
+STREAMS = (("stdin",), ("stdout",), ("stderr",), ("fd",))
+"""Names in /dev of files that the process has open."""
 
 
 def canonical_json(value: Any) -> str:
@@ -50,13 +57,40 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames inside ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def has_digest(path: Path, *expected: str) -> bool:
+    """Return whether ``path`` is a file with bytes of one of these sha256 (hex), which may be cut short.
+
+    A file that is missing, or became a folder, has none. Raises :class:`AccessError` for one that cannot be read: what
+    may not be read, or a disk that fails for a moment, is no sign of damage.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        found = file_digest(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return any(found.startswith(each) for each in expected)
+
+
+def unreadable(path: Path, error: OSError) -> AccessError:
+    """The message for a file that is there and cannot be read."""
+    return AccessError(
+        f"{path}: cannot be read ({error.strerror}). If it is not yours, ask its owner for permission to read it, or "
+        "choose another folder; if the disk fails, repeat the command later."
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` survive a power cut, where the file system can.
+
+    Errors are passed over: the files are there, and SMB and some FUSE file systems know no fsync(2) of a folder.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -71,13 +105,58 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def temporary_name(path: Path) -> Path:
+    """The name beside ``path`` under which this process writes what becomes ``path``, a file or a folder.
+
+    What killed processes of this machine left beside it under such names is removed, once per folder and process.
+    """
+    sweep(path.parent)
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.tmp")
+
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_swept: set[tuple[int, Path]] = set()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine left half written in ``folder``, once per folder and process."""
+    folder = folder.absolute()
+    if (os.getpid(), folder) in _swept:
+        return
+    _swept.add((os.getpid(), folder))
+    with contextlib.suppress(OSError):  # a folder that is not there yet, or may only be read
+        for path in list(folder.glob(f".*.{_HOST}-*.tmp")):
+            number = path.name.rpartition("-")[2].removesuffix(".tmp")
+            if number.isdecimal() and not _is_running(int(number)):
+                remove(path)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there. Raises :class:`UserError` where that is refused."""
+    with writing(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that becomes ``path`` when the block ends well, and leaves nothing otherwise.
 
     Raises :class:`UserError` when the place cannot be written or is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +164,8 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if journal.needs_digest(path):
+                journal.write_down(path, file_digest(temporary))
             temporary.replace(path)
             sync_folder(path.parent)
     finally:
@@ -92,10 +173,76 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """A folder to fill that becomes ``path``, where nothing or an empty folder is, when the block ends well.
+
+    Nothing is left otherwise. Raises :class:`UserError` when the place cannot be written or is full.
+    """
+    temporary = temporary_name(path.absolute())
+    try:
+        with writing(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as opened:
+                        os.fsync(opened.fileno())
+            for folder in (*(each for each in temporary.rglob("*") if each.is_dir()), temporary):
+                sync_folder(folder)
+            temporary.replace(path)
+            sync_folder(path.absolute().parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raises :class:`UserError` when the place cannot be written or is full."""
+    """Write a file whole or not at all. Raises :class:`UserError` when the place cannot be written or is full.
+
+    What is no regular file, such as /dev/stdout or a pipe, is written to and not replaced.
+    """
+    if is_stream(path):
+        with writing(path), path.open("ab") as stream:
+            stream.write(data)
+        return
     with written_whole(path) as file:
         file.write(data)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is that of a pipe, a device or an open file of this process."""
+    return _is_open(path) or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def _is_open(path: Path) -> bool:
+    """Whether a path is that of an open file of this process, such as the shell's ``/dev/fd/63``."""
+    return path.parts[:2] == ("/", "proc") or (path.parts[:2] == ("/", "dev") and path.parts[2:3] in STREAMS)
+
+
+def check_file(path: Path) -> Path:
+    """Return ``path`` unless it is a pipe or a device, which would be waited for; then raise :class:`OSError`.
+
+    One that this process has open already may be read.
+    """
+    if is_stream(path) and not _is_open(path):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
+    return path
+
+
+def write_with_digest(path: Path, data: bytes) -> None:
+    """Write a file whose first line is the sha256 (hex) of what follows, and replace whatever is no folder there."""
+    with written_whole(path) as file:
+        file.write(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+
+
+def read_with_digest(path: Path) -> bytes:
+    """Read what :func:`write_with_digest` was given. Raises ValueError where that is not what the file holds."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is no file")  # a pipe would be waited for
+    known, _, data = path.read_bytes().partition(b"\n")
+    if known != hashlib.sha256(data).hexdigest().encode():
+        raise ValueError(f"{path}: its bytes are not those that were written")
+    return data
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -107,7 +254,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file that was fetched. Raises :class:`UserError` for anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error}). Fetch it again.") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object. Fetch it again.")
@@ -121,12 +268,12 @@ def as_csv(rows: Iterable[Iterable[object]]) -> str:
     return out.getvalue()
 
 
-def png(figure: Figure) -> bytes:
-    """A matplotlib figure as a PNG file whose bytes depend on what is drawn alone."""
+def png(figure: Figure, software: str | None = None) -> bytes:
+    """A matplotlib figure as a PNG file whose bytes depend on what is drawn, and on the ``software`` named in it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": software})
     return buffer.getvalue()
 
 
@@ -160,9 +307,13 @@ def mapped_tensor(path: Path, name: str) -> np.ndarray:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a damaged file or folder to ``<name>.corrupt-<k>`` and return the new path."""
+    """Rename a damaged file or folder to ``<name>.corrupt-<k>`` and return the new path.
+
+    Raises :class:`UserError` where that is refused.
+    """
     number = 1
-    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
+    while (aside := path.with_name(f"{path.name}{journal.ASIDE}{number}")).exists():
         number += 1
-    path.replace(aside)
+    with writing(path):
+        path.replace(aside)
     return aside

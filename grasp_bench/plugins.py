@@ -8,7 +8,7 @@ import inspect
 import traceback
 import warnings
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -53,7 +53,7 @@ class PluginWarning(UserWarning):
 
 
 class ContractError(Exception):
-    """A plugin is not what its kind has to be; the message says what was found and how to mend it."""
+    """A plugin does not keep the contract of its kind; the message says what was found and how to mend it."""
 
 
 def entries(kind: Kind) -> dict[str, EntryPoint]:
@@ -75,7 +75,8 @@ def load(kind: Kind, name: str) -> Any:
         raise UserError(_taken(kind, known[name], rivals[0]))
     try:
         return _loaded(kind, known[name])
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        _let_through(error)
         raise UserError(_broken(kind, known[name], error)) from error
 
 
@@ -87,21 +88,46 @@ def available(kind: Kind) -> dict[str, Any]:
             warnings.warn(_taken(kind, entry, rival), PluginWarning, stacklevel=2)
         try:
             loaded[name] = _loaded(kind, entry)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            _let_through(error)
             warnings.warn(_broken(kind, entry, error), PluginWarning, stacklevel=2)
     return loaded
+
+
+def _let_through(error: BaseException) -> None:
+    """Raise the error again if it is the user's Ctrl-C, and not a KeyboardInterrupt that a plugin's line raises."""
+    if isinstance(error, KeyboardInterrupt):
+        frames = traceback.extract_tb(error.__traceback__)
+        if not (frames and "KeyboardInterrupt" in (frames[-1].line or "")):
+            raise error
 
 
 @functools.cache
 def _claims(kind: Kind) -> dict[str, list[EntryPoint]]:
     """Name → the entry points that claim it, the built-in one first, then by package; sorted by name."""
     found: dict[str, list[EntryPoint]] = {}
-    group = entry_points(group=f"grasp_bench.{kind}")
-    for entry in sorted(group, key=lambda entry: (_origin(entry) != BUILT_IN, _origin(entry), entry.value)):
+    for entry in sorted(
+        _declared(f"grasp_bench.{kind}"), key=lambda entry: (_origin(entry) != BUILT_IN, _origin(entry), entry.value)
+    ):
         claims = found.setdefault(entry.name, [])
         if entry.value not in [claim.value for claim in claims]:
             claims.append(entry)
     return dict(sorted(found.items()))
+
+
+def _declared(group: str) -> list[EntryPoint]:
+    """The entry points of a group; an installed package of which they cannot be read is a warning."""
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # any package there may be broken, also one that has nothing to do with this
+        found: list[EntryPoint] = []
+        for package in distributions():
+            try:
+                found += package.entry_points.select(group=group)
+            except Exception as error:
+                what = f"an installed package in {package.locate_file('')} is broken and passed over: {error}"
+                warnings.warn(what, PluginWarning, stacklevel=2)
+        return found
 
 
 def _loaded(kind: Kind, entry: EntryPoint) -> Any:
@@ -150,6 +176,8 @@ def _odd_words(attributes: tuple[str, ...], plugin: type[Any]) -> Iterator[str]:
     """Attributes that should be text: a number would only be refused when a run is written down."""
     if "direction" in attributes and plugin.direction not in ("lower", "higher"):
         yield f"{plugin.__name__}.direction is {plugin.direction!r}, expected 'lower' or 'higher'"
+    if not isinstance(plugin.__doc__, str | None):
+        yield f"{plugin.__name__}.__doc__ is {plugin.__doc__!r}, expected text"
     for name in TEXTS:
         if name in attributes and not isinstance(value := getattr(plugin, name), str):
             yield f'{plugin.__name__}.{name} is {value!r}, expected text such as "1"'
@@ -204,6 +232,12 @@ def _odd_settings(kind: Kind, plugin: type[Any]) -> Iterator[str]:
     fields: dict[str, FieldInfo] = plugin.Config.model_fields
     if required := [name for name, field in fields.items() if field.is_required()]:
         yield f"{config.__name__} gives no default for {', '.join(required)}"
+    else:
+        try:
+            config()
+        except BaseException as error:
+            _let_through(error)
+            yield f"{config.__name__}() cannot be made of its defaults: {type(error).__name__}: {_words(error)}"
     if owned := [name for name in fields if name in _owned_elsewhere(kind)]:
         yield (
             f"{config.__name__} declares {', '.join(owned)}, which no {SINGULAR[kind]} may set: such things belong to "
@@ -228,7 +262,11 @@ def _owned_elsewhere(kind: Kind) -> set[str]:
 
 
 def _origin(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "an unknown package"
+    """The name of the package; another description where its metadata are missing or damaged."""
+    try:
+        return str(entry.dist.name) if entry.dist else "an unknown package"
+    except Exception:
+        return f"a package without metadata in {entry.dist.locate_file('') if entry.dist else 'an unknown place'}"
 
 
 def _taken(kind: Kind, entry: EntryPoint, rival: EntryPoint) -> str:
@@ -240,11 +278,19 @@ def _taken(kind: Kind, entry: EntryPoint, rival: EntryPoint) -> str:
 
 
 def _broken(kind: Kind, entry: EntryPoint, error: BaseException) -> str:
-    why = str(error) if isinstance(error, ContractError) else f"{type(error).__name__}: {error}{_place(error)}"
+    why = str(error) if isinstance(error, ContractError) else f"{type(error).__name__}: {_words(error)}{_place(error)}"
     return (
         f"{SINGULAR[kind]} {entry.name!r} of {_origin(entry)} ({entry.value}) cannot be used: {why}. "
         f"Mend that package, or pip uninstall {_origin(entry)}."
     )
+
+
+def _words(error: BaseException) -> str:
+    """The text of an exception, or that it has none: making it may raise another one."""
+    try:
+        return str(error)
+    except BaseException as another:
+        return f"(its text cannot be made: {type(another).__name__})"
 
 
 def _place(error: BaseException) -> str:

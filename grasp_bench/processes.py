@@ -10,13 +10,14 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 CANCELLED = 130  # what a shell reports for Ctrl-C
 PATIENCE = timedelta(hours=1)  # whatever the first one does alone for longer is waited for by looking at files
 POLL_SECONDS = 0.5
+TELL_SECONDS = 30
 SECONDS_TO_END = 300  # which processes have to write a checkpoint once they are asked to end
 DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 T = TypeVar("T")
@@ -59,7 +61,7 @@ class Processes:
         if self.count > 1:
             import torch.distributed
 
-            with _patient(self.index):
+            with patient(self.index):
                 torch.distributed.barrier()
 
     def first_says(self, decide: Callable[[], T]) -> T:
@@ -69,7 +71,7 @@ class Processes:
         import torch.distributed
 
         said = [decide() if self.is_first else None]
-        with _patient(self.index):
+        with patient(self.index):
             torch.distributed.broadcast_object_list(said)
         return said[0]  # type: ignore[return-value] # what the first process put there
 
@@ -77,23 +79,67 @@ class Processes:
     def apart(self, folder: Path) -> Iterator[None]:
         """Let processes work at their own pace inside the block, at whose end each waits for the others.
 
-        They look at files in ``folder``, however long it takes, rather than keep a GPU busy with waiting: one may have
-        hours more to do than another. A launcher ends them all where one fails.
+        They look at files in ``folder`` rather than keep a GPU busy with waiting: one may have hours more to do than
+        another. Who works says so by a file that changes as long as its main thread does something. Raises
+        :class:`UserError` for one that has not for :data:`PATIENCE`, and names the file that is missing.
         """
         if self.count == 1:
             yield
             return
         token = self.first_says(lambda: uuid.uuid4().hex)  # others may have been left by an attempt that was killed
-        yield
         done = [folder / f".{token}.{index}.tmp" for index in range(self.count)]
+        at_work = [path.with_suffix(".at-work.tmp") for path in done]
+        with _telling(at_work[self.index]):
+            yield
         done[self.index].touch()
-        while not all(path.exists() for path in done):
-            time.sleep(POLL_SECONDS)
+        for index, path in enumerate(done):
+            self._wait_for(index, path, at_work[index])
         self.wait()  # before the first one may rename the folder or remove the files
+
+    def _wait_for(self, index: int, done: Path, at_work: Path) -> None:
+        """Wait until process ``index`` has left the file ``done``, or has not changed ``at_work`` for too long."""
+        last, seen = time.monotonic(), -1.0
+        while not done.exists():
+            changed = at_work.stat().st_mtime if at_work.exists() else -1.0
+            if changed != seen:
+                last, seen = time.monotonic(), changed
+            if time.monotonic() - last > PATIENCE.total_seconds():
+                raise UserError(
+                    f"{done} is missing: process {index} has done nothing for {PATIENCE.total_seconds() / 60:g} "
+                    f"minutes, which process {self.index} has waited. It hangs, has ended, or writes to another "
+                    "folder than this. Its output says which; then repeat the command, which goes on from what is "
+                    "finished."
+                )
+            time.sleep(POLL_SECONDS)
 
 
 @contextmanager
-def _patient(index: int) -> Iterator[None]:
+def _telling(path: Path) -> Iterator[None]:
+    """Touch ``path`` now and then as long as the thread that runs the block spends time on a processor."""
+    ended = threading.Event()
+    clock = time.process_time  # macOS tells no thread's
+    if hasattr(time, "pthread_getcpuclockid"):
+        clock = partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
+
+    def touch() -> None:
+        spent = -1.0
+        while not ended.is_set():
+            if (now := clock()) > spent:
+                spent = now
+                path.touch()
+            ended.wait(TELL_SECONDS)
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def patient(index: int) -> Iterator[None]:
     """Turn a timeout inside the block into a :class:`UserError`; NCCL ends the process itself, with a message."""
     try:
         yield
@@ -123,6 +169,11 @@ def pick_device(name: str) -> torch.device:
         count = torch.cuda.device_count()
         raise UserError(f"--device {name}: torch sees {count} CUDA devices here; use --device cpu or auto.")
     return device
+
+
+def threads_of(asked: int | None, usual: int | None) -> int | None:
+    """Threads of a CPU for torch: ``asked``, else ``usual`` unless OMP_NUM_THREADS is set; None: its own number."""
+    return asked or (None if os.environ.get("OMP_NUM_THREADS") else usual)
 
 
 def join(device: str) -> tuple[Processes, torch.device]:
@@ -206,52 +257,3 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode
     return 0
-
-
-_alone: ContextVar[bool] = ContextVar("alone", default=False)
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Inside the block, :func:`total` and :func:`mean` are of this process alone, which may do what others do not."""
-    token = _alone.set(True)
-    try:
-        yield
-    finally:
-        _alone.reset(token)
-
-
-def _are_joined() -> bool:
-    import torch.distributed
-
-    return torch.distributed.is_available() and torch.distributed.is_initialized() and not _alone.get()
-
-
-def total(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum of every process's ``tensor``; no gradient passes through it."""
-    import torch.distributed
-
-    if not _are_joined():
-        return tensor
-    summed = tensor.detach().clone()
-    torch.distributed.all_reduce(summed)
-    return summed
-
-
-def mean(tensor: torch.Tensor) -> torch.Tensor:
-    """The mean of every process's ``tensor``; no gradient passes through it."""
-    import torch.distributed
-
-    summed = total(tensor)
-    return tensor if summed is tensor else summed / torch.distributed.get_world_size()
-
-
-def largest(number: int, device: torch.device) -> int:
-    """The largest of every process's ``number``, exchanged by way of ``device``."""
-    import torch.distributed
-
-    if not _are_joined():
-        return number
-    found = torch.tensor(number, device=device)
-    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-    return int(found.item())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -18,6 +19,21 @@ def printable(text: str, also: str = "") -> str:
     if text.isprintable() and not also:
         return text
     return "".join(each if each.isprintable() and each not in also else f"\\u{ord(each):04x}" for each in text)
+
+
+def printable_lines(text: str) -> str:
+    """Text in which line breaks alone are not escaped."""
+    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
+def printable_json(text: str) -> str:
+    """JSON of the same value in which line breaks alone are not printable."""
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something, such as ``1 run`` and ``1,000 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def markdown_escaped(text: str) -> str:

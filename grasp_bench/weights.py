@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from grasp_bench.errors import UserError
+from grasp_bench.io import read_object
+from grasp_bench.text import printable
+
 VARIABLE = "GRASP_BENCH_WEIGHTS"
 """Environment variable of the folder."""
 
@@ -13,6 +17,23 @@ def weights_folder() -> Path:
     """``$GRASP_BENCH_WEIGHTS``, or else ``grasp-bench/weights`` in ``$XDG_DATA_HOME`` (``~/.local/share``)."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(os.environ.get(VARIABLE) or Path(data, "grasp-bench", "weights")).expanduser()
+
+
+def shards(index: Path) -> list[str]:
+    """Names of the files of weights that an index of Hugging Face's lists, each once and sorted.
+
+    Raises :class:`UserError` for a name that is no safetensors file beside the index: a pickle can run any code.
+    """
+    found = read_object(index).get("weight_map")
+    names = set(found.values()) if isinstance(found, dict) and all(isinstance(x, str) for x in found.values()) else None
+    if names is None:
+        raise UserError(f"{index}: expected a mapping weight_map of weights to files. Fetch it again.")
+    if odd := sorted(name for name in names if not name.endswith(".safetensors") or "/" in name or "\\" in name):
+        raise UserError(
+            f"{index}: names {printable(odd[0])}, which is no safetensors file beside it; other kinds can run any code "
+            "and are not read. Fetch the repository's safetensors files."
+        )
+    return sorted(names)
 
 
 def timm_file(model: str, tag: str) -> Path:

@@ -1,6 +1,24 @@
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+OF_LIBRARIES = ("PYTEST_CURRENT_TEST", "KMP_", "TORCH")
+"""How variables begin that pytest sets for every test, and PyTorch where it is imported."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """A test leaves the environment and the working folder as they were, or the next ones would depend on it."""
+    before = surroundings()
+    yield
+    assert surroundings() ^ before == set()
+
+
+def surroundings() -> set[tuple[str, str]]:
+    variables = {(name, value) for name, value in os.environ.items() if not name.startswith(OF_LIBRARIES)}
+    return variables | {("working folder", str(Path.cwd()))}
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """Files are whole or absent, and one value has one spelling."""
 
 import errno
+import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,20 @@ import torch
 
 from grasp_bench import io
 from grasp_bench.errors import UserError
+from grasp_bench.io import folder_written_whole, remove, temporary_name, write_bytes
 
 
 def test_equal_values_have_one_digest_whatever_their_order() -> None:
     assert io.digest({"b": 1, "a": [1, "x"]}) == io.digest({"a": [1, "x"], "b": 1})
     assert io.digest({"a": 1}) != io.digest({"a": 1.5})
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "\udcff", "[1]"])
+def test_json_that_is_no_object_is_one_message(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "model_index.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"model_index\.json: .* Fetch it again"):
+        io.read_object(path)
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:
@@ -51,3 +62,78 @@ def test_a_mapped_tensor_is_the_one_that_was_written(tmp_path: Path) -> None:
         found = io.mapped_tensor(tmp_path / "t.safetensors", name)
         assert (found == tensor.numpy()).all()
         assert (found[[3, 1]] == tensor[[3, 1]].numpy()).all()
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        io.write_json(pipe, {"x": 1})
+        assert json.loads(os.read(reader, 100)) == {"x": 1}
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert [each.name for each in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_stream_by_its_path_is_written_to_and_not_replaced(tmp_path):
+    with (tmp_path / "redirected").open("wb") as file:
+        io.write_bytes(Path(f"/dev/fd/{file.fileno()}"), b"x")
+    assert (tmp_path / "redirected").read_bytes() == b"x"
+    io.write_bytes(Path("/dev/null"), b"x")
+    assert Path("/dev/null").is_char_device()
+
+
+def left_by_killed(path: Path) -> Path:
+    """What a process that was killed while it wrote ``path`` has left, under a number that no process has."""
+    name = temporary_name(path).name.replace(f"-{os.getpid()}.", "-99999999.")
+    return path.with_name(name)
+
+
+def test_what_killed_processes_left_is_swept_up_by_the_next_call(tmp_path, monkeypatch):
+    half, folder = left_by_killed(tmp_path / "page.html"), left_by_killed(tmp_path / "model")
+    running = temporary_name(tmp_path / "other")
+    half.write_bytes(b"half")
+    (folder / "weights").mkdir(parents=True)
+    running.write_bytes(b"being written")
+    elsewhere = tmp_path / ".page.html.0a0a0a0a-99999999.tmp"  # of another machine, which may be writing it now
+    elsewhere.write_bytes(b"half")
+    monkeypatch.setattr("grasp_bench.io._swept", set())
+    write_bytes(tmp_path / "page.html", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"page.html", running.name, elsewhere.name}
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO, errno.EOPNOTSUPP, errno.EACCES])
+def test_a_file_system_that_cannot_sync_folders_is_written_to(tmp_path, monkeypatch, code):
+    fsync = os.fsync
+
+    def sync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_bytes(tmp_path / "a", b"whole")
+    with folder_written_whole(tmp_path / "folder") as folder:
+        write_bytes(folder / "b", b"whole")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "folder" / "b").read_bytes() == b"whole"
+
+
+def test_what_is_removed_may_be_anything_or_nothing(tmp_path):
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("folder")
+    for name in ("link", "nothing", "folder"):
+        remove(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_removal_that_is_refused_is_one_message(tmp_path, monkeypatch):
+    (tmp_path / "a").touch()
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "unlink", refused)
+    with pytest.raises(UserError, match=r"a: cannot be written \(Read-only file system\)"):
+        remove(tmp_path / "a")

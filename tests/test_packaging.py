@@ -1,6 +1,8 @@
 """What is built and installed is whole: the wheel has all that the checkout has, and works without it."""
 
+import ast
 import configparser
+import importlib.metadata
 import os
 import re
 import shutil
@@ -108,7 +110,7 @@ def test_the_installed_package_is_used_and_lists_everything(site, tmp_path):
     for path in shown[:3]:
         assert Path(path).is_relative_to(site)
     for name in ("shared-adapter", "digits-lt", "tiny-sd3", "cfg", "digits-cnn"):
-        assert f" {name} " in listing
+        assert f"\n{name} " in listing
 
 
 @pytest.mark.slow
@@ -118,6 +120,36 @@ def test_the_installed_weights_load(site, tmp_path):
         "print(sum(p.numel() for p in backbone.transformer.parameters()))"
     )
     assert int(python(site, "-c", code, folder=tmp_path)) > 400_000
+
+
+# Parts of a package that is declared, which it re-exports in part only.
+PARTS = {"pydantic_core": "pydantic", "markupsafe": "jinja2"}
+
+
+def imported_modules() -> set[str]:
+    """The top-level modules that the package imports, anywhere in it, other than its own and the standard library's."""
+    names = set()
+    for file in (ROOT / "grasp_bench").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert node.module is not None
+                names.add(node.module.split(".")[0])
+    return names - sys.stdlib_module_names - {"grasp_bench"}
+
+
+def test_what_the_package_imports_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    declared = {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in project["dependencies"] + extras}
+    distributions = importlib.metadata.packages_distributions()
+    missing = {
+        name
+        for name in imported_modules()
+        if not declared & {one.lower().replace("_", "-") for one in distributions.get(PARTS.get(name, name), [name])}
+    }
+    assert missing == set()
 
 
 def test_the_citation_is_of_this_version():

@@ -11,13 +11,15 @@ from grasp_bench.contracts.method import Batch, Condition, Method, MethodSetting
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.run.resolve import make_task
 
+from .quick import QUICK
+
 BATCH = 6
 
 
 def attach(kind: type[Method[Any]], **settings: Any) -> tuple[TinySD3, Any]:
     """The backbone, and the method with its initial weights on it."""
     _, task = make_task("digits-lt", [], None)
-    backbone, method = TinySD3.load(), kind(kind.Config(**settings))
+    backbone, method = TinySD3.load(), kind(kind.Config(**QUICK.get(kind.__name__.lower(), {}) | settings))
     method.attach(backbone, task, seeds.generator("init", kind.__name__))
     return backbone, method
 

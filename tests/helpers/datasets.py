@@ -57,12 +57,17 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
 
 
 def make_nih(
-    root: Path, layout: str = "flat", per_class: int | Mapping[str, int] = 2, size: int = 16, seed: int = 0
+    root: Path,
+    layout: str = "flat",
+    per_class: int | Mapping[str, int] = 2,
+    size: int = 16,
+    seed: int = 0,
+    tested: int = 2,
 ) -> Path:
     """NIH-CXR-LT with ``per_class`` training images; ``layout`` is flat (images/) or folders (images_001/images/ …).
 
-    Each class has one validation and two test images besides, the first of which is in balanced-test; an image is its
-    own patient's.
+    Each class has one validation and ``tested`` test images besides, the first of which is in balanced-test; an image
+    is its own patient's.
     """
     rng = np.random.default_rng(seed)
     classes = sorted(NIH_TRAIN_COUNTS)  # the official columns are not sorted by count either
@@ -77,7 +82,7 @@ def make_nih(
             write_image(root / folder / name, size, rng)
         return [name, *_one_hot(classes, label), patient]
 
-    _write_splits(root, "nih-cxr-lt", ["id", *classes, "subject_id"], _rows(classes, per_class), row)
+    _write_splits(root, "nih-cxr-lt", ["id", *classes, "subject_id"], _rows(classes, per_class, tested), row)
     return root
 
 
@@ -88,6 +93,7 @@ def make_mimic(
     size: int = 16,
     seed: int = 0,
     reports: bool = False,
+    tested: int = 2,
 ) -> Path:
     """MIMIC-CXR-LT, split as in :func:`make_nih`; images, and ``reports`` if wanted, are in ``root``/``base``."""
     rng = np.random.default_rng(seed)
@@ -105,7 +111,7 @@ def make_mimic(
         return [subject, study, dicom, f"{folder}/{dicom}.jpg", *_one_hot(classes, label)]
 
     header = ["subject_id", "study_id", "dicom_id", "path", *classes]
-    _write_splits(root, "mimic-cxr-lt", header, _rows(classes, per_class), row)
+    _write_splits(root, "mimic-cxr-lt", header, _rows(classes, per_class, tested), row)
     return root
 
 
@@ -221,13 +227,13 @@ def _one_hot(classes: Sequence[str], label: str) -> list[str]:
     return [str(int(name == label)) for name in classes]
 
 
-def _rows(classes: Sequence[str], per_class: int | Mapping[str, int]) -> Rows:
+def _rows(classes: Sequence[str], per_class: int | Mapping[str, int], tested: int = 2) -> Rows:
     rows: Rows = {split: [] for split in CXR_FILES}
     for label in classes:
         train = per_class if isinstance(per_class, int) else per_class[label]
         rows["train"] += [(label, number) for number in range(train)]
         rows["validation"] += [(label, train)]
-        rows["test"] += [(label, train + 1), (label, train + 2)]
+        rows["test"] += [(label, train + 1 + number) for number in range(tested)]
         rows["balanced-test"] += [(label, train + 1)]
     return rows
 

@@ -7,15 +7,16 @@ from typing import Any
 import pandas as pd
 
 from grasp_bench import plugins
+from grasp_bench.contracts.entry import Entered, Facts
 from grasp_bench.contracts.record import Cost, Environment, RunRecord, Score, write_record
 from grasp_bench.contracts.spec import Budget, Component, RunSpec
 from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.frame import frame_of, load_results
+from grasp_bench.results.judging import Procedure
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.load import FoundRun, read_runs
 from grasp_bench.results.options import Options
 from grasp_bench.results.tables import Report, build
-from grasp_bench.stats import Test
 
 BUDGET = Budget(
     name="standard",
@@ -88,6 +89,14 @@ def record(
     )
 
 
+def opened(made: RunRecord, **declared: Any) -> RunRecord:
+    """The record as one of the open division, which declares those facts and has no cost."""
+    spec = made.spec.model_copy(update={"division": "open", "guidance": Component(name="external", version="1")})
+    entry = Entered(declared=Facts(**declared))
+    none = {"cost": None, "streams": None}
+    return made.model_copy(update={"spec": spec, "run_id": spec.id, "division": "open", "entry": entry, **none})
+
+
 def cost(seconds: float = 60.0, parameters: int = 1234) -> Cost:
     """What an invented run spent."""
     return Cost(
@@ -121,7 +130,7 @@ def framed(records: Iterable[RunRecord]) -> pd.DataFrame:
     return frame_of((f"{each.task_label}/{each.label}/seed-{each.spec.seed}", each) for each in records)
 
 
-def boards(records: Iterable[RunRecord], test: Test = "permutation", sort: str | None = None) -> list[Leaderboard]:
+def boards(records: Iterable[RunRecord], test: Procedure = "model", sort: str | None = None) -> list[Leaderboard]:
     """The leaderboards of records."""
     return leaderboards(framed(records), test, sort)
 
@@ -157,10 +166,10 @@ def example() -> list[RunRecord]:
     return runs
 
 
-def separated(seeds: int = 8, **fields: Any) -> list[RunRecord]:
-    """Three methods, of which the last is far behind the others, which are alike: tiers 1, 1 and 2 from 8 seeds on."""
+def separated(seeds: int = 8, name: str = "recall", **fields: Any) -> list[RunRecord]:
+    """Three methods, of which the last is far behind the others, which are alike."""
     return [
-        record(method, seed, [metric("recall", "tail", base + 0.01 * ((seed * 7) % 5))], **fields)
+        record(method, seed, [metric(name, "tail", base + 0.01 * ((seed * 7) % 5))], **fields)
         for seed in range(seeds)
         for method, base in (("alike", 0.8 + 0.001 * (-1) ** seed), ("best", 0.8005), ("last", 0.2))
     ]
