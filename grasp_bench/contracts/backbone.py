@@ -39,7 +39,12 @@ class PromptEmbeddings:
 
     def to(self, like: torch.Tensor) -> PromptEmbeddings:
         """The embeddings on the device of ``like``, and in its precision unless they are integers."""
-        return self._each(lambda name, tensor: tensor.to(like if tensor.is_floating_point() else like.device))
+        from grasp_bench.processes import sent
+
+        def near(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            return sent(tensor.to(like.dtype) if tensor.is_floating_point() else tensor, like.device)
+
+        return self._each(near)
 
     def cat(self, other: PromptEmbeddings) -> PromptEmbeddings:
         """The rows of ``self``, then those of ``other``."""
@@ -143,6 +148,8 @@ class Backbone:
     """Precision of latents while sampling, a torch dtype's name."""
     needs_all_tokens: ClassVar[str] = "its backbone does not say that blocks can work on some of an image's tokens"
     """Why :meth:`blocks` cannot be given a subset of each image's tokens, as a clause; empty where they can."""
+    threads: ClassVar[int | None] = None
+    """Threads of a CPU that a run takes unless it is told otherwise; None for as many as torch takes."""
     caution: ClassVar[str] = ""
     """What headings of tables say where the task asks for a real backbone; empty for a backbone that is one."""
 

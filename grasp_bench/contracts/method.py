@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import torch
 
     from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+    from grasp_bench.contracts.second_stage import SecondStage
     from grasp_bench.contracts.study import Study
+    from grasp_bench.contracts.surgery import Surgery
     from grasp_bench.contracts.task import Split, Task, TaskSettings
 
 
@@ -168,16 +170,23 @@ class Method(Generic[C_co]):
         self.config = config
         self.studied: dict[str, JsonValue] = {}
         """What :meth:`study` gave, set before :meth:`attach`."""
+        self.sizes: dict[str, int] = {}
+        """Name → size in force, such as a rank, which :meth:`attach` finds unless it was set before."""
 
     @property
     def studies(self) -> bool:
         """Whether :meth:`study` has to be called before :meth:`attach`."""
         return False
 
-    def study(self, study: Study) -> dict[str, JsonValue]:
-        """File name → JSON that :meth:`attach` needs of the data or the pretrained backbone; found once, and kept.
+    @property
+    def by_parameters(self) -> bool:
+        """Whether its size may follow from a number of trainable parameters, so that a recipe's holds."""
+        return False
 
-        All of it must be among :meth:`artifacts`, which is where an exported method has it from.
+    def study(self, study: Study) -> dict[str, JsonValue]:
+        """File name → JSON that the method needs of the data or the pretrained backbone; found once, and kept.
+
+        What sampling needs of it must be among :meth:`artifacts`, which is where an exported method has it from.
         """
         raise NotImplementedError
 
@@ -192,6 +201,14 @@ class Method(Generic[C_co]):
         """
         raise NotImplementedError
 
+    def find_sizes(self, backbone: Backbone, task: Task[TaskSettings]) -> dict[str, int]:
+        """``sizes`` on a backbone that is as it was loaded, by the settings or what they follow from."""
+        return {}
+
+    def active_parameters(self) -> int:
+        """Trainable parameters that one sample's forward pass uses once the method is attached, all by default."""
+        return sum(parameter.numel() for parameter in self.parameters().values())
+
     def detach(self) -> None:
         """Leave the backbone as it was before :meth:`attach`."""
         raise NotImplementedError
@@ -204,6 +221,10 @@ class Method(Generic[C_co]):
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Only what the method owns."""
         return {name: parameter.detach() for name, parameter in self.parameters().items()}
+
+    def finished(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What is kept of :meth:`state_dict` after the last step, all by default; :meth:`load_state_dict` takes it."""
+        return dict(state)
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Restore what :meth:`state_dict` gave; the names must match exactly."""
@@ -264,6 +285,20 @@ class Method(Generic[C_co]):
 
     def auxiliary_loss(self, batch: Batch, prediction: torch.Tensor) -> torch.Tensor | None:
         """A scalar added to the mean of :meth:`losses`, after the forward pass that gave ``prediction``."""
+        return None
+
+    def second_stage(self, steps: int, counts: np.ndarray) -> SecondStage | None:
+        """What the last of ``steps`` steps do differently, from the train counts (classes,); None: nothing.
+
+        It is called before :meth:`attach`, too.
+        """
+        return None
+
+    def surgery(self) -> Surgery | None:
+        """How a step's gradient is put together from those of groups of classes; None: it is that of the mean loss.
+
+        It is called after :meth:`attach`, and costs a backward pass for every group that has samples in a step.
+        """
         return None
 
     def export(self, folder: Path) -> str:

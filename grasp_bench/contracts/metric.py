@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
+from grasp_bench.contracts.task import membership
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -48,6 +50,9 @@ class Sets(Shared):
     seed: int = 0
     """Seed of whatever a metric draws, by :func:`grasp_bench.seeds.rng`."""
     found: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
+    strata: tuple[np.ndarray, np.ndarray] | None = None
+    """Classes of the rows of ``real`` (n,) and ``generated`` (m,), each of equal weight, where a standard error is
+    asked for; None elsewhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +60,11 @@ class Predictions(Shared):
     """What one classifier predicts for real test images. Not to be changed."""
 
     labels: np.ndarray
-    """Class indices (n,)."""
+    """Class indices (n,); of a task whose images may have several labels, which ones each has, bool (n, classes)."""
     probabilities: np.ndarray
-    """Probabilities of every class (n, classes)."""
+    """Probabilities of every class (n, classes). Where images may have several labels, each label's is moved along its
+    logarithmic odds so that 0.5 is the threshold that was chosen on validation images, which leaves ranks as they are.
+    """
     weights: np.ndarray | None = None
     """How often each image is in each resample of a bootstrap (r, n); None for the images themselves."""
     found: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
@@ -66,6 +73,11 @@ class Predictions(Shared):
     def classes(self) -> int:
         """Number of classes, with and without test images."""
         return int(self.probabilities.shape[1])
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """What is predicted, as ``labels`` are: the most probable class, or every label from its threshold on."""
+        return self.probabilities.argmax(axis=1) if self.labels.ndim == 1 else self.probabilities >= 0.5
 
 
 class Metric:
@@ -143,7 +155,11 @@ class FeatureMetric(Metric):
         return None
 
     def standard_error(self, given: Sets, key: tuple[str | int, ...]) -> float | None:
-        """Standard error for the images of one draw, if the metric knows it; what it draws is keyed by ``key``."""
+        """Standard error of the value if it were of all of ``given``, if the metric knows it.
+
+        Given are all images of a group, of which draws take equally many of every class (``given.strata``), and fewer
+        generated than real ones or more. What the metric draws is keyed by ``key``.
+        """
         return None
 
     @classmethod
@@ -163,6 +179,8 @@ class ClassifierMetric(Metric):
 
     counts_classes: ClassVar[bool] = False
     """Whether a group's value is the sum over its classes rather than the mean, and no class has one by itself."""
+    of_sets: ClassVar[bool] = False
+    """Whether it is defined where images may have several labels; it is left out of runs of such tasks otherwise."""
 
     @abstractmethod
     def value(self, given: Predictions) -> np.ndarray:
@@ -182,6 +200,6 @@ class ClassifierMetric(Metric):
         for weights in given.weights.astype(np.int64):
             rows = np.repeat(np.arange(len(weights)), weights)
             values = self.value(Predictions(given.labels[rows], given.probabilities[rows]))
-            present = np.bincount(given.labels[rows], minlength=given.classes) > 0
+            present = membership(given.labels[rows], given.classes).any(axis=0)
             found.append(np.where(present, values, np.nan))
         return np.stack(found)

@@ -62,6 +62,9 @@ class BackboneRecipe:
     """Pixels a side that the weights support; the first is the native one."""
     rates: Mapping[ParameterKind, Rate] = field(default_factory=dict)
     """Learning rate by what a method trains; without one the method's own default holds."""
+    parameters: int | None = None
+    """Parameter budget: trainable parameters that every method with a size is to have, as near as it gets. A recipe
+    without a name changes nothing: there methods have this size by their own defaults."""
     timesteps: Timesteps = Timesteps()
     """The draw of training timesteps; only flow matching reads it."""
     weighting: Literal["none", "squared noise share"] = "none"

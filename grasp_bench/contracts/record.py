@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import from_json, to_json
 
+from grasp_bench.bounds import LARGEST_INTEGER, Count, Number, kept
 from grasp_bench.contracts import record_v1
-from grasp_bench.contracts.spec import RunSpec
+from grasp_bench.contracts.entry import Entered
+from grasp_bench.contracts.spec import Division, RunSpec
 from grasp_bench.errors import UserError
-from grasp_bench.io import write_bytes
+from grasp_bench.io import check_file, unreadable, write_bytes
 
 RECORD_NAME = "record.json"
 
@@ -27,13 +29,18 @@ class Part(BaseModel):
 
 
 class Interval(Part):
-    """The 2.5th and 97.5th percentile over resamples."""
+    """A 95 % interval over images or patients; of equal-count draws only the 2.5th and 97.5th percentile of the scores.
 
-    low: float
-    high: float
+    Records made before 0.3 have percentiles of a bootstrap in place of the former, which are too narrow where a score
+    is near its bound or patients are few.
+    """
+
+    low: Number
+    high: Number
     unit: Literal["image", "equal-count draw", "patient", "seed"]
-    """What is resampled; "equal-count draw": the subsets of images that are compared, one per draw."""
-    units: int = Field(ge=2)
+    """What is resampled; "equal-count draw": the subsets of images that are compared, one per draw, which
+    is no interval of anything fixed but the spread over them."""
+    units: int = Field(ge=2, le=LARGEST_INTEGER)
     """Number of units that are resampled."""
 
 
@@ -72,12 +79,12 @@ class Score(Part):
     scope: Literal["group", "class mean", "worst class", "whole test set"] = "group"
     """Whether the value belongs to the group's images together, to the mean over its classes, to its worst class, or to
     all test images and as many generated ones, whatever their classes."""
-    value: float | None
+    value: Number | None
     """The score; None where there are too few images."""
-    n: int = Field(ge=0)
+    n: Count
     """Images behind the value (of each kind, where two sets are compared); without a value, as many as there are."""
     interval: Interval | None = None
-    reference: float | None = None
+    reference: Number | None = None
     """Score of real images against held-out real images, at the same count; over the whole test set, that of training
     images."""
     worst: str | None = None
@@ -110,25 +117,25 @@ def title(label: str, source: Source | None, test_set: TestSet) -> str:
 class Cost(Part):
     """What the run spent."""
 
-    trainable_parameters: int
-    total_parameters: int
+    trainable_parameters: Count
+    total_parameters: Count
     """Parameters of the backbone and of what the method adds."""
-    train_seconds: float
-    seconds_per_step: float
-    peak_memory_mib: float
+    train_seconds: Number
+    seconds_per_step: Number
+    peak_memory_mib: Number
     """Peak while training: of the GPU's allocations, or of the whole process on a CPU."""
-    checkpoint_mib: float
+    checkpoint_mib: Number
     """Size of the trained weights."""
-    generate_seconds: float
-    network_evaluations_per_image: float
+    generate_seconds: Number
+    network_evaluations_per_image: Number
     """Network function evaluations (NFE): forward passes per image."""
-    backward_passes_per_image: float | None = None
+    backward_passes_per_image: Number | None = None
     """Backward passes per image; None in records written before they were counted."""
-    gflops_per_image: float | None = None
+    gflops_per_image: Number | None = None
     """FLOPs per image in billions, forward and backward, a multiply-add counted as two, with the classifiers of a
     guidance and the decoder. Counted in the first batch and scaled by the network evaluations of all images; None in
     records written before they were counted."""
-    generate_peak_memory_mib: float | None = None
+    generate_peak_memory_mib: Number | None = None
     """Peak while generating, measured like the peak while training; None in records written before it was."""
 
 
@@ -139,11 +146,11 @@ class Environment(Part):
     """Python and the packages that decide numbers."""
     platform: str
     device: str
-    threads: int
+    threads: Count
     """Threads of each process."""
-    processes: int = 1
+    processes: Count = 1
     """Processes that shared the run."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Parts in which each process worked on a training step: methods that compare samples of a batch see one part's
     samples alone."""
     gradient_checkpointing: bool = False
@@ -161,13 +168,16 @@ Sampler = Literal["halton", "tpe"]
 class Tuning(Part):
     """The search that settings of a run come from; its file is kept in ``tuning``, beside the runs of the task."""
 
-    trials: int = Field(ge=1)
+    trials: int = Field(ge=1, le=LARGEST_INTEGER)
     """Trials that had been made, the defaults among them."""
-    best: int = Field(ge=0)
+    best: Count
     """Number of the trial whose settings are used; 0 is the defaults."""
-    settings: dict[str, JsonValue]
+    settings: Annotated[dict[str, JsonValue], AfterValidator(kept)]
     """Settings of the method that were taken from the search."""
     sampler: Sampler = "halton"
+    scale: Number | None = None
+    """The guidance scale that the search chose with the settings, which the run has unless another was given by hand;
+    None where the search chose none, or the run has another guidance."""
 
 
 class RunRecord(Part):
@@ -180,9 +190,10 @@ class RunRecord(Part):
     """Name of the task's folder under the results."""
     label: str
     """Name of the method's folder within that of the task."""
-    division: Literal["closed", "open"] = "closed"
-    """"closed": trained and sampled under this harness; "open": images made elsewhere, scored by the same protocol."""
-    changed: dict[str, dict[str, JsonValue]] = {}
+    division: Division = "closed"
+    entry: Entered | None = None
+    """What is declared and was found of the images of an open run; None for closed ones."""
+    changed: Annotated[dict[str, dict[str, JsonValue]], AfterValidator(kept)] = {}
     """``task``, ``method`` and ``guidance`` → the settings that differed from their defaults when the run was made,
     except those of ``tuned``."""
     backbone_label: str
@@ -217,7 +228,10 @@ class RunRecord(Part):
     """sha256 of the trained weights' file."""
     cost: Cost | None = None
     scores: list[Score] = []
-    diagnostics: list[dict[str, JsonValue]] = []
+    sizes: dict[str, int] = {}
+    """Size of what was trained by its setting, such as the rank that followed from the number of parameters; empty of
+    methods without a size, and in records written before it was kept."""
+    diagnostics: Annotated[list[dict[str, JsonValue]], AfterValidator(kept)] = []
     """What the method logs of itself over time, such as the expert usage of a mixture since the previous entry."""
     files: list[str] = []
     """Names of the files kept beside the record."""
@@ -236,6 +250,8 @@ class RunRecord(Part):
     def _identity(self) -> RunRecord:
         if self.run_id != self.spec.id:
             raise ValueError(f"run_id {self.run_id[:12]} is not the identity of the spec ({self.spec.id[:12]})")
+        if self.division != self.spec.division:
+            raise ValueError(f"division {self.division} is not that of the spec ({self.spec.division})")
         return self
 
     @model_validator(mode="after")
@@ -265,15 +281,20 @@ def write_record(folder: Path, record: RunRecord) -> Path:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read a record of any schema. Raises :class:`UserError` that names the file and its first fault."""
+    """Read a record of any schema. Raises :class:`UserError` that names the file and its first fault.
+
+    It is an :class:`AccessError` where the file cannot be read, which says nothing of what it holds.
+    """
     try:
-        return parse_record(path.read_bytes())
+        return parse_record(check_file(path).read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"{path}: not a record this version reads: {where}: {first['msg']}.") from error
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def parse_record(content: bytes) -> RunRecord:

@@ -7,7 +7,7 @@ context variable is empty: :func:`checkpoint` captures the scopes at forward tim
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -46,15 +46,19 @@ def checkpoint(function: Callable[..., Any], *arguments: Any) -> Any:
     """A ``gradient_checkpointing_func`` for diffusers that keeps the scopes of the first pass."""
     captured = _scopes.get()
     return torch.utils.checkpoint.checkpoint(
-        function, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), _again(captured))
+        function, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), _Again(captured))
     )
 
 
-@contextmanager
-def _again(captured: tuple[Any, ...]) -> Iterator[None]:
-    recomputing_token, scopes_token = _recomputing.set(True), _scopes.set(captured)
-    try:
-        yield
-    finally:
-        _scopes.reset(scopes_token)
-        _recomputing.reset(recomputing_token)
+class _Again:
+    """The scopes of the first pass, entered by every backward pass through it, of which there may be several."""
+
+    def __init__(self, captured: tuple[Any, ...]) -> None:
+        self.captured, self.stack = captured, ExitStack()
+
+    def __enter__(self) -> None:
+        self.stack.callback(_recomputing.reset, _recomputing.set(True))
+        self.stack.callback(_scopes.reset, _scopes.set(self.captured))
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()

@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 from pydantic_core import ErrorDetails
 
+from grasp_bench.bounds import kept
 from grasp_bench.errors import UserError, did_you_mean
 
 S = TypeVar("S", bound="Settings")
@@ -43,6 +52,12 @@ class Settings(BaseModel):
     """Settings added in later versions, stored only where they differ from their defaults, so that the identities of
     earlier runs do not change. One that a subclass gives another default is always stored there: a default of the
     subclass's own hides nothing."""
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_kept(cls, value: Any) -> Any:
+        """Refuse what no table or path holds: integers of more than 64 bits, NUL, and bytes that are no UTF-8."""
+        return kept(value)
 
     @model_serializer(mode="wrap")
     def _without_added_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

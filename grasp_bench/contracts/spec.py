@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
+from grasp_bench.bounds import Count, kept
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.io import digest
 
@@ -21,6 +30,11 @@ SMOKE = "smoke"
 """Name of the budget that shows that everything runs: downstream classifiers are trained for two epochs then."""
 
 
+MOST = 10**9
+"""Largest number of steps, images or classifiers of a budget."""
+
+Division = Literal["closed", "open"]
+""""closed": trained and sampled under this harness; "open": images made elsewhere, scored by the same protocol."""
 Precision = Literal["float32", "bfloat16"]
 Optimizer = Literal["adamw", "adamw-fused", "adamw-8bit"]
 
@@ -36,11 +50,11 @@ class Budget(Settings):
     )
 
     name: str
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=MOST)
     """Optimiser steps."""
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, le=MOST)
     """Training images per step."""
-    warmup_steps: int = Field(ge=0)
+    warmup_steps: int = Field(ge=0, le=MOST)
     """Steps over which the learning rate rises linearly from zero; it is constant afterwards."""
     clip_norm: float = Field(gt=0)
     """Largest global L2 norm of the gradient."""
@@ -63,16 +77,16 @@ class Budget(Settings):
     """Decay of AdamW's running mean of squared gradients."""
     epsilon: float = Field(default=1e-8, gt=0)
     """What AdamW adds to the denominator."""
-    images_per_class: int = Field(ge=1)
+    images_per_class: int = Field(ge=1, le=MOST)
     """Generated images per class."""
-    num_inference_steps: int = Field(ge=1)
+    num_inference_steps: int = Field(ge=1, le=MOST)
     """Sampling steps per image."""
-    evaluations: int | None = Field(default=None, ge=1)
+    evaluations: int | None = Field(default=None, ge=1, le=MOST)
     """Most network function evaluations (NFE) per image; where set, every guidance takes as many sampling steps as they
     allow, whatever ``num_inference_steps`` says."""
-    classifier_epochs: int | None = Field(default=None, ge=1)
+    classifier_epochs: int | None = Field(default=None, ge=1, le=MOST)
     """Epochs of a downstream classifier; none: the task's."""
-    classifier_seeds: int | None = Field(default=None, ge=1)
+    classifier_seeds: int | None = Field(default=None, ge=1, le=MOST)
     """Downstream classifiers that scores are the mean of; none: the task's."""
     described_by_file: bool = False
     """Whether the budget is that of a TOML file (``--budget FILE.toml``) and not the task's."""
@@ -130,7 +144,7 @@ class Component(BaseModel):
 
     name: str
     version: str
-    settings: dict[str, JsonValue] = {}
+    settings: Annotated[dict[str, JsonValue], AfterValidator(kept)] = {}
 
 
 class RunSpec(BaseModel):
@@ -144,7 +158,15 @@ class RunSpec(BaseModel):
     backbone: Component
     guidance: Component
     budget: Budget
-    seed: int = Field(ge=0)
+    seed: Count
+    division: Division = "closed"
+    """In the open division ``method`` is the entry, and ``backbone`` and ``budget`` say in which table it stands."""
+
+    @model_serializer(mode="wrap")
+    def _without_closed(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the division where it is closed, so that identities of earlier runs do not change."""
+        written: dict[str, Any] = dump(self)
+        return {name: value for name, value in written.items() if (name, value) != ("division", "closed")}
 
     @property
     def id(self) -> str:
@@ -166,6 +188,11 @@ class RunSpec(BaseModel):
         backbone's name, None for the task's own; ``seeds`` replaces the run's seed.
         """
         size = self.backbone.settings.get("resolution")
+        if self.division == "open":
+            words = ["grasp-bench", "evaluate", "--task", task or self.task.name, "--name", self.method.name]
+            source = ("--images", "DIR") if "images" in self.method.settings else ("--pipeline", "FOLDER")
+            chosen = [self.seed] if seeds is None else seeds
+            return [*words, *source, *(word for seed in chosen for word in ("--seed", str(seed)))]
         unnamed = backbone == f"{self.backbone.name}-{self.backbone.version[:8]}"  # weights of the user's own
         return run_command(
             self.method.name,

@@ -45,6 +45,8 @@ class Study:
     """Precision that the transformer computes in, as in the run's training."""
     checkpointing: bool = False
     """Whether gradients are taken with gradient checkpointing, as memory may need."""
+    say: Callable[[str], None] = lambda message: None
+    """Tells the user a line."""
 
     def stream(self, purpose: str, *keys: str | int) -> int:
         """A seed of the run's own for ``purpose``, the same for every method."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field, JsonValue, field_validator
 
+from grasp_bench.contracts.primary import TAIL_FIDELITY_AND_COVERAGE, Primary
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import Budget, Optimizer, Precision
 from grasp_bench.errors import UserError
@@ -24,6 +25,10 @@ class MissingDataError(Exception):
 
 
 GROUPS = ("head", "medium", "tail")
+ClassOf = Literal["rarest", "commonest", "drawn"]
+"""Which of an image's labels is its class: of the fewest or most training images, or drawn evenly by its id."""
+LabelSets = Literal["focus", "natural"]
+"""How label sets are drawn for generated images: as many with each label in focus, or as they occur in training."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,11 @@ class ClassifierRecipe:
     augmentation: tuple[Literal["flip", "crop", "rotate"], ...] = ()
     """Horizontal flips, crops of the image padded by an eighth, rotations by up to 10 degrees."""
     class_weights: Literal["none", "balanced"] = "none"
-    """"balanced" weights the loss of each image by the inverse of its class's number of images."""
+    """"balanced" weights the loss of each image by the inverse of its class's number of images; where images may have
+    several labels, that of an image which has a label by how many have not for each that has."""
     patience: int | None = None
-    """Epochs without a better balanced accuracy on validation images before training ends; the best epoch's weights
-    are kept then. Without it the last epoch's are."""
+    """Epochs without a better balanced accuracy, or mean average precision of labels, on validation images before
+    training ends; the best epoch's weights are kept then. Without it the last epoch's are."""
     seeds: int = 1
     """Classifiers trained, whose scores are averaged."""
     resolution: int | None = None
@@ -54,7 +60,7 @@ class ClassifierRecipe:
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """One class: its name, prompt, reporting group and number of training images."""
+    """One class: its name, prompt, reporting group and number of training images that have it."""
 
     name: str
     prompt: str
@@ -66,7 +72,11 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class Split:
-    """Images with labels and prompts: ``labels`` (n,) are class indices, ``read(indices)`` gives uint8 (k, C, H, W)."""
+    """Images with labels and prompts: ``labels`` (n,) are class indices, ``read(indices)`` gives uint8 (k, C, H, W).
+
+    Where an image may have several labels, ``sets`` has all of them, and ``labels`` is the one by which methods, groups
+    of a step and resampling see it, which the task's ``class_of`` chooses; for generated images, the label in focus.
+    """
 
     ids: list[str]
     labels: np.ndarray
@@ -76,6 +86,13 @@ class Split:
     """The patient of each image, (n,), where that is known: intervals then resample patients."""
     metadata: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     """Further columns of the task: name → one string per image, (n,)."""
+    sets: np.ndarray | None = field(default=None, repr=False)
+    """Which labels each image has, bool (n, classes), of a task whose images may have several; else None."""
+
+    @property
+    def truth(self) -> np.ndarray:
+        """All that each image shows: ``sets`` where there are such, else ``labels``."""
+        return self.labels if self.sets is None else self.sets
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -85,6 +102,13 @@ class Split:
         import numpy as np
 
         return self.read(np.arange(len(self)))
+
+
+def membership(truth: np.ndarray, classes: int) -> np.ndarray:
+    """Which labels each image has, bool (n, classes), from class indices (n,) or from such a matrix itself."""
+    import numpy as np
+
+    return truth if truth.ndim == 2 else truth[:, None] == np.arange(classes)
 
 
 @dataclass(frozen=True)
@@ -172,10 +196,19 @@ class Task(Generic[C_co]):
     """Whether :meth:`download` can fetch the data."""
     reads_files: ClassVar[bool] = False
     """Whether its images are files that take long to decode: classifiers then read them from a cache."""
+    primary: ClassVar[tuple[Primary, ...]] = TAIL_FIDELITY_AND_COVERAGE
+    """The metrics that decide between methods, declared in advance; whatever else is measured is secondary."""
     whole_test: bool = False
     """Whether conventional metrics are measured over the whole test set, too, beside groups at equal counts."""
     private: bool = False
     """Whether names of images and patients must not leave the data: messages that may name them are then not stored."""
+    multilabel: bool = False
+    """Whether an image may have several labels: counts, groups and scores are then those of labels."""
+    class_of: ClassOf = "rarest"
+    """Which of an image's labels is its class, by which methods route, weight and compare samples."""
+    label_sets: LabelSets = "focus"
+    """How label sets are drawn for generated images: with each label in focus, from the training images that have it,
+    or as they occur."""
     backbone: str
     """The default backbone's name."""
     network_weights: str | None = None
@@ -209,6 +242,17 @@ class Task(Generic[C_co]):
     def generator_classes(self, generator: Task[TaskSettings]) -> list[int]:
         """The index of the generator's class that stands for each class of this task."""
         raise NotImplementedError
+
+    def for_seed(self, seed: int) -> Task[TaskSettings]:
+        """The task as a run of this seed has it: a task may let the seed draw its split, or which classes are rare.
+
+        Settings and identity stay, so that all seeds belong to one row of a table; what was drawn is in :meth:`drawn`.
+        """
+        return self
+
+    def drawn(self) -> dict[str, JsonValue]:
+        """What the seed drew that decides the data, by name; empty where nothing depends on the seed."""
+        return {}
 
     def identity(self) -> dict[str, JsonValue]:
         """Settings and facts of the data that scores depend on; no paths."""

@@ -11,14 +11,13 @@ import importlib.util
 import keyword
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from string import Template
 
 from grasp_bench import plugins
 from grasp_bench.errors import UserError
-from grasp_bench.io import sync_folder, write_bytes, writing
+from grasp_bench.io import folder_written_whole, write_bytes
 from grasp_bench.version import VERSION
 
 FOLDER = Path(__file__).parent
@@ -38,15 +37,9 @@ def write_package(kind: str, name: str, parent: Path) -> Path:
     folder = parent / name
     if os.path.lexists(folder):
         raise UserError(f"{folder}: is there already. Choose another name, or another place with --dir.")
-    unfinished = parent / f".{name}.{os.getpid()}.tmp"
-    try:
+    with folder_written_whole(folder) as unfinished:
         for path, text in package(kind, name).items():
             write_bytes(unfinished / path, text.encode())
-        with writing(folder):
-            unfinished.rename(folder)
-            sync_folder(parent)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -54,7 +54,8 @@ def method_checks(name: str, settings: Sequence[str] = (), backbones: Sequence[s
     """
     plugin = plugins.load("methods", name)
     parse_settings(plugin.Config, settings, f"method {name}", {})
-    return _checks("methods", plugin, ["on_a_backbone"], *[(name, tuple(settings), each) for each in backbones])
+    subjects = [(name, tuple(settings), each) for each in backbones]
+    return _checks("methods", plugin, ["on_a_backbone", "on_steps"], *subjects)
 
 
 def guidance_checks(name: str, settings: Sequence[str] = (), backbones: Sequence[str] = BACKBONES) -> list[Check]:

@@ -177,7 +177,7 @@ def finite_images(subject: Subject) -> None:
 
 
 def deterministic(subject: Subject) -> None:
-    """The same noise and streams give the same images, bit for bit, whatever was drawn before."""
+    """Equal noise and streams give equal images, bit for bit, whatever was drawn before."""
     numbers, found = [0, 3, 9], []
     with torch.random.fork_rng(devices=[]):
         for seed in (1, 2):

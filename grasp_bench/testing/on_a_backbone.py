@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import random
 import re
 import tempfile
@@ -16,7 +17,7 @@ import torch
 
 from grasp_bench.contracts.method import Batch, Method
 from grasp_bench.contracts.task import Split, Task, TaskSettings
-from grasp_bench.io import read_tensors, write_tensors
+from grasp_bench.io import canonical_json, read_tensors, write_tensors
 from grasp_bench.run.files import WEIGHTS
 from grasp_bench.testing.checks import NotApplicable, require
 from grasp_bench.testing.compare import anatomy, changed_values, changes, close, differences, distance, equal, none
@@ -105,10 +106,12 @@ def trains_its_own(subject: Subject) -> None:
 
 @torch.no_grad()
 def round_trip(subject: Subject) -> None:
-    """What state_dict() gives, through a safetensors file into a fresh attach, gives equal outputs; it holds only what
-    the method owns.
+    """What state_dict() and artifacts() give, through files into a fresh attach, gives equal outputs and artifacts;
+    state_dict() holds only what the method owns.
     """
-    trained, fresh = subject.trained, subject.attach()
+    trained = subject.trained
+    kept = json.loads(canonical_json(trained.method.artifacts()))
+    fresh = subject.attach(kept)
     state = trained.method.state_dict()
     own = {id(parameter) for parameter in trained.method.parameters().values()}
     tensors = trained.base.tensors.values()
@@ -121,6 +124,9 @@ def round_trip(subject: Subject) -> None:
         fresh.method.load_state_dict(read_tensors(path))
     words = "the output differs by up to {} from that of the network whose weights they are"
     equal(fresh.predict(), trained.predict(), words)
+    again = json.loads(canonical_json(fresh.method.artifacts()))
+    others = {name for name in kept.keys() | again.keys() if kept.get(name) != again.get(name)}
+    none("artifacts() of a method that is attached with artifacts() differ", others)
 
 
 def foreign_weights(subject: Subject) -> None:
@@ -218,6 +224,8 @@ def equal_streams(subject: Subject) -> None:
     own, usual = run.method.sample_weights(counts), Method(config).sample_weights(counts)
     if not np.array_equal(np.asarray(own, float), np.asarray(usual, float), equal_nan=True):  # None is NaN
         raise NotApplicable("sample_weights() are its own, so it draws other images")
+    if run.method.second_stage(STEPS, counts) is not None:
+        raise NotApplicable("its second_stage() draws other images")
     found, expected = run.summary()["streams"], _usual_streams(subject.backbone, config.sampling)
     words = f"the hash of what {STEPS} steps saw is {found[:12]}, that of vanilla-ft {expected[:12]}"
     require(found == expected, words)
@@ -248,7 +256,7 @@ def _told(task: Task[TaskSettings]) -> dict[str, object]:
 
 
 def _drawn(split: Split) -> dict[str, object]:
-    """What of a split decides which images are drawn, and as what."""
+    """Return the parts of a split that decide which images are drawn, and with which labels and prompts."""
     return {"ids": list(split.ids), "labels": split.labels.tolist(), "prompts": list(split.prompts)}
 
 

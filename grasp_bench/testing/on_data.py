@@ -15,7 +15,7 @@ import numpy as np
 from grasp_bench import plugins
 from grasp_bench.backbones.aliases import resolve
 from grasp_bench.contracts.spec import SMOKE, STANDARD
-from grasp_bench.contracts.task import GROUPS, Dataset, Split, Task, TaskSettings
+from grasp_bench.contracts.task import GROUPS, Dataset, Split, Task, TaskSettings, membership
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
 from grasp_bench.extractors import choose_extractor
@@ -130,6 +130,7 @@ def prepare(subject: Subject) -> None:
     for name, split in first.items():
         other = second[name]
         same = split.ids == other.ids and split.prompts == other.prompts and np.array_equal(split.labels, other.labels)
+        same = same and np.array_equal(split.truth, other.truth)
         require(same, f"ids, labels or prompts of {name} differ")
         indices = _spaced(split)
         require(np.array_equal(split.read(indices), other.read(indices)), f"images of {name} differ")
@@ -140,7 +141,7 @@ def counts(subject: Subject) -> None:
     infos, data = subject.task.classes(), subject.data
     empty = [name for name, split in _splits(data).items() if not len(split)]
     require(not empty, f"there are no images in {some(empty)}")
-    found = np.bincount(data.train.labels, minlength=len(infos))
+    found = membership(data.train.truth, len(infos)).sum(axis=0)
     odd = [
         f"{info.name} says {info.train_count} and has {count}"
         for info, count in zip(infos, found.tolist(), strict=True)
@@ -150,7 +151,7 @@ def counts(subject: Subject) -> None:
 
 
 def labels(subject: Subject) -> None:
-    """Every image has the index of a class and a prompt that is not empty."""
+    """Every image has the index of a class, which is among its labels, and a prompt that is not empty."""
     number = len(subject.task.classes())
     for name, split in _splits(subject.data).items():
         kind = split.labels.dtype
@@ -160,6 +161,14 @@ def labels(subject: Subject) -> None:
         inside = (split.labels >= 0) & (split.labels < number)
         require(inside.all(), f"labels of {name} are not all from 0 to {number - 1}")
         require(all(split.prompts), f"an image of {name} has an empty prompt")
+        several = subject.task.multilabel
+        require((split.sets is not None) == several, f"multilabel is {several}, and {name} has sets: {not several}")
+        if split.sets is not None:
+            expected = (len(split), number)
+            require(split.sets.dtype == np.bool_, f"sets of {name} are {split.sets.dtype}, expected bool")
+            require(split.sets.shape == expected, f"sets of {name} are {split.sets.shape}, expected {expected}")
+            own = split.sets[np.arange(len(split)), split.labels]
+            require(own.all(), f"an image of {name} has a class that is not among its labels")
 
 
 def disjoint(subject: Subject) -> None:

@@ -31,7 +31,7 @@ class Subject:
 
     @functools.cached_property
     def data(self) -> Dataset:
-        """Of digits-lt, whose images are uint8 (n, 1, 8, 8)."""
+        """The data of digits-lt, whose images are uint8 (n, 1, 8, 8)."""
         return on_data.Subject("digits-lt", ()).data
 
     @functools.cached_property
@@ -60,7 +60,7 @@ class Subject:
 
     @functools.cached_property
     def features(self) -> np.ndarray:
-        """Of all images in one call: (n, d)."""
+        """The features (n, d) of all images, from one call."""
         return self.load().features(self.images)
 
 
@@ -75,7 +75,7 @@ def shape(subject: Subject) -> None:
 
 
 def deterministic(subject: Subject) -> None:
-    """The same images give the same features, bit for bit, loaded again and whatever was drawn before."""
+    """An extractor gives equal images equal features, bit for bit, loaded again and whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         again = subject.load().features(subject.images)

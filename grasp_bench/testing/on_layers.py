@@ -72,7 +72,7 @@ def blocks(subject: Subject) -> None:
 
 @torch.no_grad()
 def some_tokens(subject: Subject) -> None:
-    """With no reason in needs_all_tokens, the middle blocks can work on some of each image's tokens."""
+    """The middle blocks can work on some of each image's tokens, unless needs_all_tokens gives a reason."""
     backbone, expected = subject.backbone, subject.predict()
     if backbone.needs_all_tokens:
         raise NotApplicable(f"of an image's tokens it needs all: {backbone.needs_all_tokens}")

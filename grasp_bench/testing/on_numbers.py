@@ -9,8 +9,9 @@ import numpy as np
 
 from grasp_bench import plugins
 from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Predictions, Sets
+from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.protocol import Protocol
-from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
+from grasp_bench.metrics.scoring import group_scores
 from grasp_bench.testing.checks import NotApplicable, require
 
 IMAGES, WIDTH, CLASSES = 64, 6, 4

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 from rich.console import Console
 
 from grasp_bench.adapters.tread import refusal
@@ -210,9 +211,14 @@ class Subject:
         return run
 
     @torch.enable_grad()
-    def attach(self) -> Watched:
-        """The method with its initial weights on a fresh backbone, and the batch."""
+    def attach(self, studied: dict[str, JsonValue] | None = None) -> Watched:
+        """The method with its initial weights on a fresh backbone, and the batch.
+
+        ``studied`` is what the method found out before, in the place of a study of its own.
+        """
         run = self.run()
+        if studied is not None:
+            run.studied = studied
         run.attach()
         run.network.transformer.eval()
         _ = run.batch

@@ -14,7 +14,9 @@ from torch import nn
 from grasp_bench.baselines.lora import Lora, LoraSettings
 from grasp_bench.contracts.method import Condition, Method, MethodSettings
 from grasp_bench.contracts.objective import FlowMatching
+from grasp_bench.contracts.second_stage import SecondStage
 from grasp_bench.contracts.settings import Tuned
+from grasp_bench.contracts.surgery import Surgery
 
 
 class StartsElsewhere(Lora):
@@ -120,6 +122,13 @@ class ForgetsATensor(Lora):
     def load_state_dict(self, state):
         for name, tensor in state.items():
             self.parameters()[name].data.copy_(tensor)
+
+
+class ForgetsWhatItWasGiven(Lora):
+    """LoRA that keeps what it found out once, and not what it is given of it"""
+
+    def artifacts(self):
+        return {} if self.studied else {"found.json": 1}
 
 
 class SavesTheBackbone(Lora):
@@ -251,6 +260,58 @@ class Crashes(Lora):
 
     def attach(self, backbone, task, generator):
         raise RuntimeError("the wrong fuse")
+
+
+class Operates(Lora):
+    """LoRA whose step is the first group's gradient"""
+
+    def surgery(self):
+        return Surgery(torch.arange(10) % 3, self.combine)
+
+    def combine(self, gradients, stream):
+        return gradients[0]
+
+
+class ChangesGradients(Operates):
+    """A step that adds the groups up in place"""
+
+    def combine(self, gradients, stream):
+        return gradients[0].add_(gradients[1:].sum(0))
+
+
+class DrawsASurgery(Operates):
+    """A step by the group that chance chooses"""
+
+    def combine(self, gradients, stream):
+        return gradients[torch.randint(len(gradients), ())]
+
+
+class DividesByNothing(Operates):
+    """A step along unit gradients, that of absent groups too"""
+
+    def combine(self, gradients, stream):
+        return (gradients / gradients.norm(dim=1, keepdim=True)).sum(0)
+
+
+class NeverEnds(Lora):
+    """LoRA with a second stage after the last step"""
+
+    def second_stage(self, steps, counts):
+        return SecondStage(steps, None, lambda name: True)
+
+
+class DrawsNothing(Lora):
+    """LoRA whose second stage draws no class"""
+
+    def second_stage(self, steps, counts):
+        return SecondStage(steps - 1, 0.0 * counts, lambda name: True)
+
+
+class Rests(Lora):
+    """LoRA whose second stage trains the output layer, which LoRA does not"""
+
+    def second_stage(self, steps, counts):
+        return SecondStage(steps - 1, None, lambda name: name.startswith("proj_out"))
 
 
 class UndescribedSettings(LoraSettings):

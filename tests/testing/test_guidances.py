@@ -14,10 +14,13 @@ from . import broken_guidances as broken
 from .registered import register
 
 QUICK = {
+    "attribute": ["images=2", "noises=1"],
     "classifier": ["epochs=2"],
     "distilled": ["steps=5", "trajectories=1", "batch_size=16"],
     "gfcg": ["epochs=2"],
     "linear-ag": ["trajectories=10"],
+    "ltg": ["epochs=2", "classifiers=2"],
+    "ppap": ["epochs=2", "experts=2", "samples=1", "expert_steps=3"],
     "sg-minority": ["every=2"],
 }
 """Settings under which a guidance acts in four steps, and learns in a second."""

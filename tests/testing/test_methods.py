@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.quick import quick
 
 from grasp_bench import plugins
 from grasp_bench.contracts.method import Method
@@ -15,7 +16,9 @@ from . import broken_methods as broken
 from .registered import register
 
 KEEPING = [
-    pytest.param(check, id=f"{name}-{check}") for name in plugins.entries("methods") for check in method_checks(name)
+    pytest.param(check, id=f"{name}-{check}")
+    for name in plugins.entries("methods")
+    for check in method_checks(name, quick(name))
 ]
 
 
@@ -38,6 +41,7 @@ FAULTS = [
     (broken.Leaks, "trains-its-own", "not among parameters(): proj_out.bias"),
     (broken.LearnsNothing, "trains-its-own", "changed none of the"),
     (broken.ForgetsATensor, "round-trip", "from that of the network whose weights they are"),
+    (broken.ForgetsWhatItWasGiven, "round-trip", "artifacts() of a method that is attached with artifacts() differ"),
     (broken.SavesTheBackbone, "round-trip", "frozen weights of the backbone: theirs"),
     (broken.TakesAnything, "foreign-weights", "takes a state without"),
     (broken.Remembers, "resume", "interrupted after 2 of 3 steps"),
@@ -48,6 +52,12 @@ FAULTS = [
     (broken.SkipsTheRoute, "checkpointing", "the forward pass takes another way when it runs again"),
     (broken.DefaultRoute, "no-default-route", "a forward pass outside of condition() gives a prediction"),
     (broken.BatchMean, "mixed-batch", "samples of different classes are predicted otherwise by themselves"),
+    (broken.ChangesGradients, "surgery", "combine() changes the gradients"),
+    (broken.DrawsASurgery, "surgery", "combine() draws from torch's global generator"),
+    (broken.DividesByNothing, "surgery", "not finite with 1 of 3 groups without samples"),
+    (broken.NeverEnds, "second-stage", "it begins at step 3 of 3"),
+    (broken.DrawsNothing, "second-stage", "sample_weights leave no image"),
+    (broken.Rests, "second-stage", "trains() is false for all"),
     (broken.Crashes, "step-0", "RuntimeError: the wrong fuse (line "),
 ]
 
