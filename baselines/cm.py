@@ -34,6 +34,10 @@ class CmSettings(OnTopSettings):
     reward_limit: float = Field(default=0.1, gt=0)
     """Largest rewarded mean squared difference between a rare class's predictions with and without the expert"""
 
+    def beneath_size(self) -> dict[str, int]:
+        """The number of parameters without the share of it that the expert has."""
+        return {name: round(value / (1 + self.rank_ratio)) for name, value in super().beneath_size().items()}
+
 
 class Cm(OnTop[CmSettings]):
     """After capacity manipulation: general weights and a low-rank expert that is kept idle on all but rare classes
@@ -72,7 +76,7 @@ class Cm(OnTop[CmSettings]):
 
         super().attach(backbone, task, generator)
 
-        general = getattr(self.config.beneath().config, "rank", None)
+        general = self.sizes.get("rank")
 
         def expert(layer: Any) -> LowRankExpert:
             rank = min(widths(layer)) if general is None else general
@@ -118,7 +122,7 @@ class Cm(OnTop[CmSettings]):
 
     def diagnostics(self) -> dict[str, JsonValue]:
         """The share of rare classes' samples whose reward was at its limit."""
-        from grasp_bench.processes import total
+        from grasp_bench.exchange import total
 
         rewarded, limited = (total(each).item() for each in (self.rewarded, self.limited))
         self.rewarded.zero_()

@@ -9,8 +9,9 @@ from pydantic import Field, JsonValue
 
 from grasp_bench import seeds
 from grasp_bench.contracts.method import Condition, MethodSettings
+from grasp_bench.contracts.sized import SizedSettings
 
-from .grasp import RoutedAdapters
+from .routed import RoutedAdapters
 
 if TYPE_CHECKING:
     import torch
@@ -24,14 +25,14 @@ DRAWS = 2**18
 DIGITS = 6  # coarser than what another machine's rounding could change
 
 
-class TimestepSettings(MethodSettings):
+class TimestepSettings(SizedSettings):
     """Settings of timestep experts."""
 
     learning_rate: float = Field(default=3e-2, gt=0, le=1)
     """Peak learning rate of AdamW; GRASP's, not chosen for this method"""
     intervals: int = Field(default=3, ge=2, le=64)
     """Experts per cluster, each for an interval of timesteps that training draws as often as any other"""
-    rank: int = Field(default=16, ge=1, le=4096)
+    rank: int | None = Field(default=16, ge=1, le=4096)
     """Bottleneck width of each expert's adapter; three experts of 16 are as large as GRASP's three clusters"""
     scale: float = Field(default=1.0, gt=0)
     """Factor on what the adapters add"""
@@ -42,7 +43,7 @@ class GraspTimestepSettings(TimestepSettings):
 
     intervals: int = Field(default=2, ge=2, le=64)
     """Experts per cluster, each for an interval of timesteps that training draws as often as any other"""
-    rank: int = Field(default=8, ge=1, le=4096)
+    rank: int | None = Field(default=8, ge=1, le=4096)
     """Bottleneck width of each expert's adapter; 3 clusters by 2 intervals of 8 are as large as GRASP's defaults"""
 
 

@@ -2,209 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from grasp_bench.contracts.method import Condition, Method, MethodSettings
-from grasp_bench.contracts.recipe import ParameterKind
+from grasp_bench.contracts.method import MethodSettings
+
+from .routed import ClusterAdapters, ClusterAdapterSettings, PartitionedAdapters, PartitionSettings
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from grasp_bench.adapters.partition import Partition
     from grasp_bench.contracts.backbone import Backbone
-    from grasp_bench.contracts.study import Study
-    from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
-    from grasp_bench.errors import Skip
+    from grasp_bench.contracts.task import Task, TaskSettings
 
-MAP = "partition.json"
-PICTURE = "partition.png"
-COUNTED = ("class", "text", "gradient", "random")
-"""Partitions into a number of clusters that can be chosen."""
-OF_THE_TASK = ("group", "class")
-"""Partitions that follow from the task's classes alone."""
+RANKS = {"ff": 12, "attention": 3, "both": 2}
+"""Place of the adapters → rank by default: on tiny-sd3 each has about as many parameters as the others."""
 
 
-class ClusterAdapterSettings(MethodSettings):
-    """Settings of residual adapters, one per cluster."""
-
-    learning_rate: float = Field(default=3e-2, gt=0, le=1)
-    """Peak learning rate of AdamW; the best of six on validation images (`results/digits-lt/learning-rates.json`)"""
-    rank: int = Field(default=16, ge=1, le=4096)
-    """Bottleneck width of each cluster's adapter"""
-    scale: float = Field(default=1.0, gt=0)
-    """Factor on what the adapters add"""
-    null_route: Literal["same", "base", "null"] = "same"
-    """What serves a sample whose prompt is dropped: its own cluster, no adapter, or a cluster of all such samples"""
-
-
-C_co = TypeVar("C_co", bound=MethodSettings, covariant=True)
-
-
-class RoutedAdapters(Method[C_co]):
-    """Base of methods that route each sample to one of several residual adapters in every feed-forward layer.
-
-    The backbone is frozen; a subclass says what the clusters are, and has settings of a rank and a scale.
-    """
-
-    kind: ParameterKind = "adapters"
-
-    def partition(self, task: Task[TaskSettings]) -> Partition:
-        """Which cluster serves each class of the task, or each of its images."""
-        raise NotImplementedError
-
-    def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
-        import torch
-
-        from grasp_bench.adapters.residual import add_adapters
-
-        self.transformer = backbone.transformer
-        self.classes: Sequence[ClassInfo] = task.classes()
-        self.map = self.partition(task)
-        self.of_class = torch.tensor(list(self.map.classes.values()))
-        config: Any = self.config
-        add_adapters(backbone, self.adapters(), config.rank, config.scale, generator)
-
-    def adapters(self) -> int:
-        """Number of adapters in each layer."""
-        raise NotImplementedError
-
-    def detach(self) -> None:
-        from grasp_bench.adapters.inject import unwrap
-        from grasp_bench.adapters.residual import RoutedAdapter
-
-        unwrap(self.transformer, RoutedAdapter)
-
-    def artifacts(self) -> dict[str, JsonValue]:
-        return {MAP: self.map.to_json()}
-
-
-class ClusterAdapters(RoutedAdapters[ClusterAdapterSettings]):
-    """Base of methods with static routing to one residual adapter per cluster."""
-
-    def adapters(self) -> int:
-        return len(self.map.clusters) + (self.config.null_route == "null")
-
-    def condition(self, condition: Condition) -> AbstractContextManager[object]:
-        from grasp_bench.adapters.residual import BASE_ONLY, Route
-        from grasp_bench.contracts.scope import scope
-        from grasp_bench.known import on_host
-
-        device = condition.labels.device
-        own = self.of_class[on_host(condition.labels)] if condition.clusters is None else on_host(condition.clusters)
-        if self.config.null_route != "same":
-            null = BASE_ONLY if self.config.null_route == "base" else len(self.map.clusters)
-            own = own.masked_fill(on_host(condition.dropped), null)
-        return scope(Route.of(own, device))
-
-
-class GraspSettings(ClusterAdapterSettings):
+class GraspSettings(PartitionSettings):
     """Settings of GRASP."""
 
-    rank: int = Field(default=12, ge=1, le=4096)
-    """Bottleneck width of each adapter; three clusters and the one of dropped prompts are 48 wide together"""
-    null_route: Literal["same", "base", "null"] = "null"
-    """What serves a sample whose prompt is dropped: its own cluster, no adapter, or a cluster of all such samples"""
-    partition: Literal["group", "class", "text", "metadata", "gradient", "random"] = "group"
-    """What a cluster is: a reporting group (healthy classes apart, where the task names some), a class or neighbours by
-    train count, classes of like prompts, images of one value of `column`, classes of like gradients, or chance"""
-    clusters: int | None = Field(default=None, ge=1, le=4096)
-    """Clusters of partition class, text, gradient or random; none: one per class, or else as many as by group"""
-    column: str | None = Field(default=None, pattern=r"^[^/\\]+$")  # it is part of a folder's name
-    """What partition metadata goes by: a column that the task keeps of its training images, such as their view. Images
-    of a class are generated in the cluster that most of its training images are in"""
+    rank: int | None = Field(default=RANKS["ff"], ge=1, le=4096)
+    """Bottleneck width of each adapter; three clusters and the one of dropped prompts are 48 wide together. By default
+    3 with place=attention and 2 with both, which have 11 % more and 10 % fewer parameters on tiny-sd3"""
+    place: Literal["ff", "attention", "both"] = "ff"
+    """What the adapters stand beside: every feed-forward layer, every linear layer of the attention, or both"""
 
-    added: ClassVar[frozenset[str]] = ClusterAdapterSettings.added | {"partition", "clusters", "column"}
+    added: ClassVar[frozenset[str]] = PartitionSettings.added | {"place"}
+    searched_with: ClassVar[frozenset[str]] = frozenset({"place"})
 
-    @model_validator(mode="after")
-    def _of_the_partition(self) -> Self:
-        if self.clusters is not None and self.partition not in COUNTED:
-            raise ValueError(f"clusters={self.clusters}: partition {self.partition} decides on it; leave it out")
-        if self.partition == "metadata" and self.column is None:
-            raise ValueError("partition=metadata: expected the name of a column, as in column=view")
-        if self.column is not None and self.partition != "metadata":
-            raise ValueError(f"column={self.column}: partition {self.partition} reads none; set partition=metadata")
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _width_at_the_place(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Let the default of the rank be that of the place."""
+        if values.get("place") not in RANKS or {"rank", "parameters"} & values.keys():
+            return handler(values)
+        settings = handler({"rank": RANKS[values["place"]]} | values)
+        settings.model_fields_set.discard("rank")
+        return settings
 
 
-class Grasp(ClusterAdapters):
+class Grasp(PartitionedAdapters):
     """GRASP: frozen backbone, one residual adapter per cluster in every feed-forward layer, static routing
 
     By default a sample whose prompt is dropped has an adapter of its own, so that the unconditional branch of guidance
     is a model of all training images. With null_route=same, as in version 1, that branch knows the cluster, and
-    guidance amplifies less of what distinguishes clusters: without any prompt 62 % of its images were of their label's
-    group, 30 % with null and 36 % with base, whose images are the pretrained model's (one seed of digits-lt).
+    guidance amplifies less of what distinguishes clusters: without any prompt 76 % of its images were of their label's
+    group, 31 % with null and 33 % with base, whose images are the pretrained model's (three seeds of digits-lt).
+
+    With place=attention or both, adapters of the same shape stand beside every linear layer of the attention, with as
+    many parameters in all: against place=ff they tell what the place is worth, and against cluster-lora what the
+    bottleneck's nonlinearity is.
     """
 
     Config: ClassVar[type[MethodSettings]] = GraspSettings
     config: GraspSettings
     version = "2"
     paper = (
-        "GRASP, arXiv 2512.01675. We know its abstract: the static partition, the adapters in every feed-forward layer "
-        "and the absence of a gate are the paper's; the adapter's shape (a parallel GELU bottleneck without biases), "
-        "the ways to partition, of which by reporting group is the default, the adapter of dropped prompts and every "
-        "default are our own choices"
+        "GRASP, arXiv 2512.01675. We know the abstracts of both versions, and an account of the first: the static "
+        "partition, by priors and not by a gate, the parallel residual adapters in every feed-forward layer, the "
+        "frozen backbone and clusters of head, medium, tail and healthy samples are the paper's; the adapter's shape "
+        "(a GELU bottleneck without biases), all other ways to partition, the adapter of dropped prompts and every "
+        "default of sizes and rates are our own choices"
     )
 
-    @property
-    def studies(self) -> bool:
-        return self.config.partition not in OF_THE_TASK
+    def add(self, backbone: Backbone, rank: int, generator: torch.Generator) -> None:
+        from grasp_bench.adapters.residual import add_attention_adapters
 
-    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
-        """None. Raises :class:`UserError` for more clusters than classes, before anything is encoded or trained."""
-        from grasp_bench.adapters.partition import cluster_count
+        if self.config.place != "attention":
+            super().add(backbone, rank, generator)
+        if self.config.place != "ff":
+            add_attention_adapters(backbone, self.adapters(), rank, self.config.scale, generator)
 
-        if self.config.partition in COUNTED:
-            cluster_count(task, self.config.clusters)
-        return None
+    def widths(self, backbone: Backbone) -> int:
+        from grasp_bench.adapters.residual import attention_widths
 
-    def study(self, study: Study) -> dict[str, JsonValue]:
-        from grasp_bench.adapters import clustering
-
-        kind, count = self.config.partition, self.config.clusters
-        if kind == "metadata":
-            assert self.config.column is not None
-            found = clustering.by_metadata(study, self.config.column)
-        else:
-            ways = {"text": clustering.by_text, "gradient": clustering.by_gradient, "random": clustering.at_random}
-            found = ways[kind](study, count)
-        return {MAP: found.to_json()}
-
-    def partition(self, task: Task[TaskSettings]) -> Partition:
-        from grasp_bench.adapters.partition import Partition, by_class, by_group
-
-        if self.studies:
-            return Partition.from_json(self.studied[MAP])
-        return by_group(task) if self.config.partition == "group" else by_class(task, self.config.clusters)
-
-    def training_clusters(self, train: Split) -> np.ndarray | None:
-        from grasp_bench.adapters.clustering import image_clusters
-
-        return image_clusters(train, self.config.column)[0] if self.config.column is not None else None
-
-    def pictures(self) -> dict[str, bytes]:
-        from grasp_bench.adapters.partition import draw_partition
-
-        rows = [f"{info.name}  {info.group} ({info.train_count})" for info in self.classes]
-        title = f"partition by {self.config.partition}: training images of each class in each cluster"
-        return {PICTURE: draw_partition(rows, self.map.clusters, self.map.composition(self.classes), title)}
+        feed_forward = super().widths(backbone) if self.config.place != "attention" else 0
+        return feed_forward + (attention_widths(backbone) if self.config.place != "ff" else 0)
 
 
 class SharedAdapterSettings(ClusterAdapterSettings):
     """Settings of the shared adapter."""
 
-    rank: int = Field(default=48, ge=1, le=4096)
-    """Bottleneck width; 48 is the sum of GRASP's three clusters at their default"""
+    rank: int | None = Field(default=48, ge=1, le=4096)
+    """Bottleneck width; 48 is the sum of GRASP's four adapters at their default, 12 one of them, with control=active"""
+    control: Literal["total", "active"] = "total"
+    """What is equal to GRASP's by default: the width of all its adapters together, or of the one that a sample uses"""
+
+    added: ClassVar[frozenset[str]] = ClusterAdapterSettings.added | {"control"}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _width_of_one(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Let the default be GRASP's own with control=active."""
+        if values.get("control") != "active" or {"rank", "parameters"} & values.keys():
+            return handler(values)
+        settings = handler({"rank": GraspSettings().rank} | values)
+        settings.model_fields_set.discard("rank")
+        return settings
 
 
 class SharedAdapter(ClusterAdapters):
-    """GRASP without its partition: one residual adapter of the same total width serves every sample"""
+    """GRASP without its partition: one residual adapter of the same total width serves every sample
+
+    With control=active it is as wide as the one adapter of GRASP's that a sample uses: the former has as many trainable
+    parameters, the latter as many at work for each image.
+    """
 
     Config: ClassVar[type[MethodSettings]] = SharedAdapterSettings
+    config: SharedAdapterSettings
     version = "1"
     paper = "our ablation of GRASP (arXiv 2512.01675); a parallel adapter after He et al. 2021, arXiv 2110.04366"
 
@@ -212,3 +121,9 @@ class SharedAdapter(ClusterAdapters):
         from grasp_bench.adapters.partition import single
 
         return single(task)
+
+    def count(self, backbone: Backbone, task: Task[TaskSettings]) -> Callable[[int], int]:
+        """Its own or, with control=active, those of GRASP by default, whose adapters are then as wide as this one."""
+        if self.config.control == "total":
+            return super().count(backbone, task)
+        return Grasp(GraspSettings()).count(backbone, task)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.contracts.method import MethodSettings
 from grasp_bench.contracts.recipe import ParameterKind
+from grasp_bench.contracts.sized import SizedMethod, SizedSettings
 from grasp_bench.errors import Skip
 
 if TYPE_CHECKING:
@@ -17,17 +19,19 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.task import Task, TaskSettings
 
 
-class LadderSettings(MethodSettings):
+class LadderSettings(SizedSettings):
     """Settings of ladder side-tuning."""
+
+    size: ClassVar[str] = "side_width"
 
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
     """Peak learning rate of AdamW; the paper's, not chosen for this benchmark"""
-    side_width: int = Field(default=20, ge=4, le=4096, multiple_of=4)
+    side_width: int | None = Field(default=20, ge=4, le=4096, multiple_of=4)
     """Width of the side network's tokens, of 4 heads; 20 gives about as many parameters as GRASP's defaults on
     tiny-sd3. The paper has an eighth or a quarter of the transformer's"""
 
 
-class LadderSideTuning(Method[LadderSettings]):
+class LadderSideTuning(SizedMethod[LadderSettings]):
     """LST: a side network that reads the frozen transformer's blocks, through which no gradient goes, and corrects them
 
     The transformer runs forward only: of its blocks nothing is kept for the backward pass but what each of them gives,
@@ -55,15 +59,27 @@ class LadderSideTuning(Method[LadderSettings]):
         return None
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
-        from grasp_bench.adapters.inject import input_width
         from grasp_bench.adapters.ladder import Ladder, Rail, streams
 
         self.transformer = backbone.transformer
-        width = input_width(next(iter(backbone.feed_forwards().values())))
-        ladder = Ladder(width, self.config.side_width, streams(backbone.blocks()), generator)
+        side_width = self.find_size(backbone, task)
+        ladder = Ladder(_width(backbone), side_width, streams(backbone.blocks()), generator)
         self.transformer.add_module("ladder", ladder)  # where gradients are shared and weights saved
         self.rail = Rail(backbone, ladder)
+
+    def count(self, backbone: Backbone, task: Task[TaskSettings]) -> Callable[[int], int]:
+        from grasp_bench.adapters.ladder import count, streams
+
+        width, found = _width(backbone), streams(backbone.blocks())
+        return lambda side_width: count(width, side_width, found)
 
     def detach(self) -> None:
         self.rail.remove()
         del self.transformer.ladder
+
+
+def _width(backbone: Backbone) -> int:
+    """Width of the transformer's tokens."""
+    from grasp_bench.adapters.inject import input_width
+
+    return input_width(next(iter(backbone.feed_forwards().values())))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -10,6 +12,7 @@ from pydantic import Field
 from grasp_bench import seeds
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.recipe import ParameterKind
+from grasp_bench.contracts.sized import SizedMethod, SizedSettings
 
 if TYPE_CHECKING:
     import torch
@@ -36,16 +39,19 @@ transformer.load_lora_adapter("FOLDER", weight_name="{DIFFUSERS_FILE}")
 ```
 """
 
-C_co = TypeVar("C_co", bound=MethodSettings, covariant=True)
+Any_co = TypeVar("Any_co", bound=MethodSettings, covariant=True)
+C_co = TypeVar("C_co", bound=SizedSettings, covariant=True)
+Shapes = list[tuple[int, int]]
+"""Input and output width of each layer that is trained."""
 
 
-class PeftMethod(Method[C_co]):
-    """What is trained through peft: a subclass says how, and on which layers if not on every attention projection."""
+class ThroughPeft(Method[Any_co]):
+    """What peft adds to a transformer: a subclass says how, and where if not at every attention projection."""
 
     kind: ParameterKind = "low rank"
 
-    def peft_config(self, targets: list[str]) -> Any:
-        """peft's configuration, for the layers of these names."""
+    def configuration(self, backbone: Backbone, task: Task[TaskSettings]) -> Any:
+        """peft's configuration, with the layers that are trained."""
         raise NotImplementedError
 
     def targets(self, backbone: Backbone, task: Task[TaskSettings]) -> list[str]:
@@ -56,7 +62,7 @@ class PeftMethod(Method[C_co]):
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         from peft import get_peft_model
 
-        config = self.peft_config(self.targets(backbone, task))
+        config = self.configuration(backbone, task)
         self.transformer = backbone.transformer
         with seeds.global_seed(generator):
             self.peft_model = get_peft_model(backbone.transformer, config)
@@ -72,14 +78,48 @@ class PeftMethod(Method[C_co]):
         return PEFT
 
 
-class LoraSettings(MethodSettings):
+class PeftMethod(ThroughPeft[C_co], SizedMethod[C_co]):
+    """What is trained through peft and has a size, which a subclass gives to peft."""
+
+    def peft_config(self, targets: list[str], size: int) -> Any:
+        """peft's configuration, for the layers of these names."""
+        raise NotImplementedError
+
+    def count_of(self, shapes: Shapes, size: int) -> int:
+        """Number of parameters that are trained in layers of these shapes."""
+        raise NotImplementedError
+
+    def count(self, backbone: Backbone, task: Task[TaskSettings]) -> Callable[[int], int]:
+        from grasp_bench.adapters.residual import widths
+
+        shapes = [widths(backbone.transformer.get_submodule(name)) for name in self.targets(backbone, task)]
+        return lambda size: self.count_of(shapes, size)
+
+    def configuration(self, backbone: Backbone, task: Task[TaskSettings]) -> Any:
+        return self.peft_config(self.targets(backbone, task), self.find_size(backbone, task))
+
+
+class RankSettings(SizedSettings):
+    """Settings of updates that are multiplied by alpha / rank."""
+
+    alpha: float | None = Field(default=None, gt=0)
+    """Scale of the update, which is multiplied by alpha / rank"""
+
+    with_size: ClassVar[tuple[str, ...]] = ("alpha",)
+
+    def alpha_at(self, rank: int) -> float:
+        """Alpha as it is set, or the rank where that follows from the number of parameters."""
+        return float(rank) if self.alpha is None else self.alpha
+
+
+class LoraSettings(RankSettings):
     """Settings of LoRA."""
 
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     """Peak learning rate of AdamW; the best of six on validation images (`results/digits-lt/learning-rates.json`)"""
-    rank: int = Field(default=11, ge=1, le=1024)
+    rank: int | None = Field(default=11, ge=1, le=1024)
     """Width of the low-rank update; 11 gives about as many parameters as GRASP's defaults on tiny-sd3"""
-    alpha: float = Field(default=11.0, gt=0)
+    alpha: float | None = Field(default=11.0, gt=0)
     """Scale of the update, which is multiplied by alpha / rank"""
 
 
@@ -90,10 +130,13 @@ class Lora(PeftMethod[LoraSettings]):
     version = "1"
     paper = "Hu et al. 2021, LoRA, arXiv 2106.09685; peft's implementation, targets as in diffusers' SD3 recipe"
 
-    def peft_config(self, targets: list[str]) -> Any:
+    def peft_config(self, targets: list[str], size: int) -> Any:
         from peft import LoraConfig
 
-        return LoraConfig(r=self.config.rank, lora_alpha=self.config.alpha, target_modules=targets)
+        return LoraConfig(r=size, lora_alpha=self.config.alpha_at(size), target_modules=targets)
+
+    def count_of(self, shapes: Shapes, size: int) -> int:
+        return size * sum(inputs + outputs for inputs, outputs in shapes)
 
     def export(self, folder: Path) -> str:
         """peft's own two files, and the one that diffusers reads where its transformer can load it."""
@@ -104,7 +147,8 @@ class Lora(PeftMethod[LoraSettings]):
         loading = super().export(folder)
         if not hasattr(self.transformer, "load_lora_adapter"):
             return loading
-        prefix, scale = "base_model.model.", self.config.alpha / self.config.rank
+        rank = self.sizes["rank"]
+        prefix, scale = "base_model.model.", self.config.alpha_at(rank) / rank
         tensors = {
             f"transformer.{name.removeprefix(prefix)}": tensor * scale if ".lora_B." in name else tensor
             for name, tensor in get_peft_model_state_dict(self.peft_model, save_embedding_layers=False).items()
@@ -113,19 +157,19 @@ class Lora(PeftMethod[LoraSettings]):
         return loading + DIFFUSERS
 
 
-class BesideLoraSettings(MethodSettings):
+class BesideLoraSettings(SizedSettings):
     """Settings of what is compared with LoRA."""
 
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     """Peak learning rate of AdamW; LoRA's, not chosen for this method"""
 
 
-class DoraSettings(BesideLoraSettings):
+class DoraSettings(RankSettings, BesideLoraSettings):
     """Settings of DoRA."""
 
-    rank: int = Field(default=10, ge=1, le=1024)
+    rank: int | None = Field(default=10, ge=1, le=1024)
     """Width of the low-rank update; 10 gives 3 % fewer parameters than GRASP's defaults on tiny-sd3, magnitudes too"""
-    alpha: float = Field(default=10.0, gt=0)
+    alpha: float | None = Field(default=10.0, gt=0)
     """Scale of the update, which is multiplied by alpha / rank"""
 
 
@@ -140,18 +184,22 @@ class Dora(PeftMethod[DoraSettings]):
     version = "1"
     paper = "Liu et al. 2024, DoRA, arXiv 2402.09353; peft's implementation, on the targets of our LoRA"
 
-    def peft_config(self, targets: list[str]) -> Any:
+    def peft_config(self, targets: list[str], size: int) -> Any:
         from peft import LoraConfig
 
-        return LoraConfig(r=self.config.rank, lora_alpha=self.config.alpha, use_dora=True, target_modules=targets)
+        alpha = self.config.alpha_at(size)
+        return LoraConfig(r=size, lora_alpha=alpha, use_dora=True, target_modules=targets)
+
+    def count_of(self, shapes: Shapes, size: int) -> int:
+        return sum(size * (inputs + outputs) + outputs for inputs, outputs in shapes)
 
 
-class LohaSettings(BesideLoraSettings):
+class LohaSettings(RankSettings, BesideLoraSettings):
     """Settings of LoHa."""
 
-    rank: int = Field(default=5, ge=1, le=1024)
+    rank: int | None = Field(default=5, ge=1, le=1024)
     """Width of both low-rank factors; 5 gives 8 % fewer parameters than GRASP's defaults on tiny-sd3, 6 11 % more"""
-    alpha: float = Field(default=5.0, gt=0)
+    alpha: float | None = Field(default=5.0, gt=0)
     """Scale of the update, which is multiplied by alpha / rank"""
 
 
@@ -165,16 +213,21 @@ class Loha(PeftMethod[LohaSettings]):
         "2309.14859); peft's implementation, on the targets of our LoRA"
     )
 
-    def peft_config(self, targets: list[str]) -> Any:
+    def peft_config(self, targets: list[str], size: int) -> Any:
         from peft import LoHaConfig
 
-        return LoHaConfig(r=self.config.rank, alpha=self.config.alpha, target_modules=targets)
+        return LoHaConfig(r=size, alpha=self.config.alpha_at(size), target_modules=targets)
+
+    def count_of(self, shapes: Shapes, size: int) -> int:
+        return 2 * size * sum(inputs + outputs for inputs, outputs in shapes)
 
 
 class OftSettings(BesideLoraSettings):
     """Settings of OFT."""
 
-    block_size: int = Field(default=32, ge=2, le=4096)
+    size: ClassVar[str] = "block_size"
+
+    block_size: int | None = Field(default=32, ge=2, le=4096)
     """Input channels that each rotation mixes; 32 gives 28 % fewer parameters than GRASP's defaults on tiny-sd3, and
     the next size, 64, 45 % more. Where it does not divide a layer's width, peft warns and takes the nearest that does
     """
@@ -193,7 +246,19 @@ class Oft(PeftMethod[OftSettings]):
         "the exact Cayley transform and without the constraint of COFT; on the targets of our LoRA"
     )
 
-    def peft_config(self, targets: list[str]) -> Any:
+    def peft_config(self, targets: list[str], size: int) -> Any:
         from peft import OFTConfig
 
-        return OFTConfig(oft_block_size=self.config.block_size, use_cayley_neumann=False, target_modules=targets)
+        return OFTConfig(oft_block_size=size, use_cayley_neumann=False, target_modules=targets)
+
+    def count_of(self, shapes: Shapes, size: int) -> int:
+        return sum(inputs * (size - 1) // 2 for inputs, _ in shapes)
+
+    def possible_sizes(self, backbone: Backbone) -> Sequence[int]:
+        """The sizes of blocks that divide the width of every attention projection, so that peft takes them as given."""
+        from grasp_bench.adapters.residual import widths
+
+        named = backbone.transformer.named_modules()
+        inputs = [widths(layer)[0] for name, layer in named if name.endswith(backbone.attention_projections)]
+        common = math.gcd(*inputs)
+        return [size for size in super().possible_sizes(backbone) if common % size == 0]

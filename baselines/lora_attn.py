@@ -13,6 +13,7 @@ from grasp_bench import seeds
 from grasp_bench.contracts.method import MethodSettings
 from grasp_bench.errors import Skip, UserError
 
+from .base_model import sampled
 from .lora import Lora, LoraSettings
 
 if TYPE_CHECKING:
@@ -34,10 +35,13 @@ class LoraAttentionSettings(LoraSettings):
 
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     """Peak learning rate of AdamW; LoRA's, not chosen for this method"""
-    rank: int = Field(default=42, ge=1, le=1024)
-    """Width of the low-rank update; 42 in the one layer that is chosen on tiny-sd3 gives GRASP's size there"""
-    alpha: float = Field(default=42.0, gt=0)
-    """Scale of the update, which is multiplied by alpha / rank"""
+    parameters: int | None = Field(default=43_008, ge=1)
+    """Trainable parameters that the rank follows from, as near as it gets, since the number of layers that are chosen
+    is not known before; the default is GRASP's size on tiny-sd3"""
+    rank: int | None = Field(default=None, ge=1, le=1024)
+    """Width of the low-rank update; none where it follows from the number of parameters"""
+    alpha: float | None = Field(default=None, gt=0)
+    """Scale of the update, which is multiplied by alpha / rank; none: the rank"""
     share: float = Field(default=0.8, gt=0, le=1)
     """Share of the effect of all attention layers that those with an update must have together"""
     pairs: int = Field(default=4, ge=1, le=64)
@@ -172,13 +176,7 @@ class _Runs:
 
     def _sample(self, prompts: PromptEmbeddings) -> torch.Tensor:
         """Final latents (pairs, ...), without guidance."""
-        scheduler = self.backbone.scheduler(self.steps, self.noise.device)
-        times = self.backbone.objective.levels(scheduler).to(self.noise)
-        latents = self.noise
-        for index, timestep in enumerate(scheduler.timesteps):
-            prediction = self.backbone.predict(latents, times[index].expand(len(latents)), prompts)
-            latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0].to(latents)
-        return latents
+        return sampled(self.backbone, self.noise, prompts, self.steps)
 
 
 def _same_mask(prompts: PromptEmbeddings, other: PromptEmbeddings) -> PromptEmbeddings:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
+from grasp_bench.contracts.method import Batch, Condition, MethodSettings
 from grasp_bench.contracts.recipe import ParameterKind
+from grasp_bench.contracts.sized import SizedMethod, SizedSettings
 from grasp_bench.errors import Skip
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.task import Task, TaskSettings
 
 
-class MoeSettings(MethodSettings):
+class MoeSettings(SizedSettings):
     """Settings of the mixture."""
 
     learning_rate: float = Field(default=3e-2, gt=0, le=1)
@@ -28,7 +30,7 @@ class MoeSettings(MethodSettings):
     """Number of adapters in every feed-forward layer"""
     top_k: int = Field(default=2, ge=1)
     """Number of experts that each token is sent to"""
-    rank: int = Field(default=12, ge=1, le=4096)
+    rank: int | None = Field(default=12, ge=1, le=4096)
     """Bottleneck width of each expert; 4 experts of 12 are as wide as GRASP's three clusters of 16"""
     scale: float = Field(default=1.0, gt=0)
     """Factor on what the experts add"""
@@ -37,7 +39,7 @@ class MoeSettings(MethodSettings):
     z_weight: float = Field(default=0.0, ge=0)
     """Weight of the router's z-loss, the mean squared logsumexp of its logits, averaged over layers"""
 
-    added: ClassVar[frozenset[str]] = MethodSettings.added | {"z_weight"}
+    added: ClassVar[frozenset[str]] = SizedSettings.added | {"z_weight"}
 
     @model_validator(mode="after")
     def _top_k_at_most_experts(self) -> Self:
@@ -53,11 +55,11 @@ class MoeSampleSettings(MoeSettings):
     """Peak learning rate of AdamW; that of the other adapters, not chosen for this method"""
     top_k: int = Field(default=1, ge=1)
     """Number of experts that each sample is sent to, in every layer"""
-    rank: int = Field(default=11, ge=1, le=4096)
+    rank: int | None = Field(default=11, ge=1, le=4096)
     """Bottleneck width of each expert; 4 experts of 11 and their gates are as large as GRASP's defaults on tiny-sd3"""
 
 
-class MixtureOfExperts(Method[MoeSettings]):
+class MixtureOfExperts(SizedMethod[MoeSettings]):
     """Mixture of adapters in every feed-forward layer with a learned token-level top-k gate
 
     Loads are balanced over tokens that stand for something: the padding of prompts, which joint attention reads like
@@ -87,7 +89,8 @@ class MixtureOfExperts(Method[MoeSettings]):
         self.group_of_class = torch.from_numpy(task.group_indices())
         self.log = GateLog()
         self.usage = torch.zeros(len(task.groups), config.experts)
-        shape, sample_width = (config.experts, config.top_k, config.rank, config.scale), self.sample_width(backbone)
+        rank, sample_width = self.find_size(backbone, task), self.sample_width(backbone)
+        shape = (config.experts, config.top_k, rank, config.scale)
 
         of_prompts = backbone.prompt_feed_forwards()
         prompt_layers = {id(layer) for name, layer in backbone.feed_forwards().items() if name in of_prompts}
@@ -101,6 +104,22 @@ class MixtureOfExperts(Method[MoeSettings]):
     def sample_width(self, backbone: Backbone) -> int | None:
         """Width of the features of a sample that the gates read; None where they read tokens."""
         return None
+
+    def count(self, backbone: Backbone, task: Task[TaskSettings]) -> Callable[[int], int]:
+        from grasp_bench.adapters.inject import input_width
+
+        read, experts = self.sample_width(backbone), self.config.experts
+        layers = [input_width(layer) for layer in backbone.feed_forwards().values()]
+        gates = experts * sum(read or width for width in layers)
+        return lambda rank: gates + experts * 2 * sum(layers) * rank
+
+    def active_parameters(self) -> int:
+        """Return the parameters of the gates and of the experts that a token, or a sample, is sent to."""
+        from grasp_bench.adapters.mixture import GatedAdapters
+
+        layers = [each for each in self.transformer.modules() if isinstance(each, GatedAdapters)]
+        experts = sum(layer.down.numel() + layer.up.numel() for layer in layers)
+        return super().active_parameters() - experts + experts * self.config.top_k // self.config.experts
 
     def detach(self) -> None:
         from grasp_bench.adapters.inject import unwrap
@@ -138,7 +157,7 @@ class MixtureOfExperts(Method[MoeSettings]):
         return {"usage": self.usage}
 
     def diagnostics(self) -> dict[str, JsonValue]:
-        from grasp_bench.processes import total
+        from grasp_bench.exchange import total
 
         usage = total(self.usage).cpu()
         share = usage / usage.sum(1, keepdim=True).clamp(min=1)

@@ -133,7 +133,7 @@ class OrientedCalibration(OnTop[OcSettings]):
 
     def diagnostics(self) -> dict[str, JsonValue]:
         """The share of each group's samples whose target came from another image, by the images' ids."""
-        from grasp_bench.processes import total
+        from grasp_bench.exchange import total
 
         seen, transferred = (total(each).cpu() for each in (self.seen, self.transferred))
         shares = (transferred / seen.clamp(min=1)).tolist()

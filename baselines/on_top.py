@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from pydantic import JsonValue, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import Field, JsonValue, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from grasp_bench import plugins
 from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from grasp_bench.adapters.tap import Tap
     from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
+    from grasp_bench.contracts.second_stage import SecondStage
     from grasp_bench.contracts.study import Study
+    from grasp_bench.contracts.surgery import Surgery
     from grasp_bench.contracts.task import Split, Task, TaskSettings
 
 
@@ -32,8 +34,10 @@ class OnTopSettings(MethodSettings):
     except for the settings that every method has, which are those given here"""
     on_version: str = "1"
     """Version of the method beneath; it follows from what is installed and cannot be chosen"""
+    parameters: int | None = Field(default=None, ge=1)
+    """Trainable parameters that the size of the method beneath follows from; none: that size has its default"""
 
-    added: ClassVar[frozenset[str]] = MethodSettings.added | {"on_version"}
+    added: ClassVar[frozenset[str]] = MethodSettings.added | {"on_version", "parameters"}
     searched_with: ClassVar[frozenset[str]] = frozenset({"on"})
 
     @model_validator(mode="wrap")
@@ -47,6 +51,8 @@ class OnTopSettings(MethodSettings):
             raise ValueError(f"on={name}: {error}") from error
         if kind.Config is cls:
             raise ValueError(f"on={name}: a loss does not go on top of itself; choose the method that it trains")
+        if values.get("parameters") is not None and "parameters" not in kind.Config.model_fields:
+            raise ValueError(f"parameters={values['parameters']}: {name} has no size to choose; leave it out")
         if (asked := values.get("on_version", kind.version)) != kind.version:
             raise ValueError(
                 f"on={name}: version {kind.version} of it is installed, expected {asked}; install that version, or "
@@ -64,7 +70,12 @@ class OnTopSettings(MethodSettings):
     def beneath(self) -> Method[MethodSettings]:
         """The method beneath, with these settings where every method has them and its own defaults elsewhere."""
         kind: type[Method[MethodSettings]] = plugins.load("methods", self.on)
-        return kind(kind.Config(**{name: getattr(self, name) for name in MethodSettings.model_fields}))
+        given = {name: getattr(self, name) for name in MethodSettings.model_fields}
+        return kind(kind.Config(**given | self.beneath_size()))
+
+    def beneath_size(self) -> dict[str, int]:
+        """What the size of the method beneath follows from, where it does."""
+        return {} if self.parameters is None else {"parameters": self.parameters}
 
 
 C_co = TypeVar("C_co", bound=OnTopSettings, covariant=True)
@@ -89,6 +100,10 @@ class OnTop(Method[C_co]):
     def studies(self) -> bool:
         return self.beneath.studies
 
+    @property
+    def by_parameters(self) -> bool:
+        return self.beneath.by_parameters
+
     def study(self, study: Study) -> dict[str, JsonValue]:
         return self.beneath.study(study)
 
@@ -99,10 +114,19 @@ class OnTop(Method[C_co]):
         import torch
 
         self.beneath.studied, self.beneath.detachable = self.studied, self.detachable
+        self.find_sizes(backbone, task)
         self.beneath.attach(backbone, task, generator)
         self.backbone, self.transformer = backbone, backbone.transformer
         self.prompts = [info.prompt for info in task.classes()]
         self.counts = torch.tensor([info.train_count for info in task.classes()])  # (classes,)
+
+    def find_sizes(self, backbone: Backbone, task: Task[TaskSettings]) -> dict[str, int]:
+        self.beneath.studied, self.beneath.sizes = self.studied, self.sizes
+        self.sizes = self.beneath.find_sizes(backbone, task)
+        return self.sizes
+
+    def active_parameters(self) -> int:
+        return self.beneath.active_parameters() + sum(each.numel() for each in self._own_parameters().values())
 
     def detach(self) -> None:
         self.beneath.detach()
@@ -121,6 +145,10 @@ class OnTop(Method[C_co]):
         self.beneath.load_state_dict({name: tensor for name, tensor in state.items() if name not in own})
         for name, parameter in own.items():
             parameter.data.copy_(state[name])
+
+    def finished(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        own = {name: tensor for name, tensor in state.items() if name in self._own_parameters()}
+        return self.beneath.finished({name: state[name] for name in state if name not in own}) | own
 
     def _own_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Parameters that the loss added, where the method beneath does not find them in the transformer itself."""
@@ -158,6 +186,12 @@ class OnTop(Method[C_co]):
         """The auxiliary loss of the method beneath, as :meth:`losses` found it."""
         auxiliary, self.auxiliary = self.auxiliary, None
         return auxiliary
+
+    def second_stage(self, steps: int, counts: np.ndarray) -> SecondStage | None:
+        return self.beneath.second_stage(steps, counts)
+
+    def surgery(self) -> Surgery | None:
+        return self.beneath.surgery()
 
     def export(self, folder: Path) -> str:
         return self.beneath.export(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from grasp_bench.contracts.scope import scope
 from grasp_bench.contracts.study import Study
 from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
-from grasp_bench.memory import is_out_of_memory, release
+from grasp_bench.memory import Portion
 from grasp_bench.precision import autocast
 
 STREAM = "partition"
@@ -47,7 +48,7 @@ def by_text(study: Study, count: int | None) -> Partition:
     clusters.
     """
     infos, count = study.task.classes(), cluster_count(study.task, count)
-    vectors = _prompt_vectors(study.embed()([info.prompt for info in infos]))
+    vectors = prompt_vectors(study.embed()([info.prompt for info in infos]))
     return Partition.grouping(infos, _clusters(vectors, count, study, "prompts"), "text")
 
 
@@ -94,7 +95,7 @@ def image_clusters(train: Split, column: str) -> tuple[np.ndarray, tuple[str, ..
     return served.reshape(-1).astype(np.int64), tuple(names.tolist())
 
 
-def _prompt_vectors(prompts: PromptEmbeddings) -> np.ndarray:
+def prompt_vectors(prompts: PromptEmbeddings) -> np.ndarray:
     """(B, D): the pooled embedding, or without one the mean of the tokens that the transformer attends to."""
     tokens, mask = prompts.tokens, prompts.mask
     if not tokens.is_floating_point():
@@ -142,37 +143,32 @@ def class_gradients(study: Study) -> np.ndarray:
     timesteps = objective.timesteps(BATCHES * BATCH_SIZE, _generator(study, "timesteps")).to(study.device)
     timesteps = timesteps.reshape(BATCHES, BATCH_SIZE)
 
-    def gradient(label: int, ups: list[torch.nn.Parameter], at_once: int) -> np.ndarray:
-        total = torch.zeros(sum(up.numel() for up in ups), device=study.device)
-        for number, indices in enumerate(_images(study, train.labels, label)):
-            for rows in torch.arange(BATCH_SIZE).split(at_once):
-                part = indices[rows.numpy()]
-                clean = latents.read(part, np.zeros(len(part), bool)).to(study.device)
-                prompts = embed([train.prompts[index] for index in part]).to(clean)
-                drawn, times = noise[number, rows], timesteps[number, rows].to(clean)
-                noisy, target = objective.add_noise(clean, drawn, times), objective.target(clean, drawn, times)
-                route = Route.of(torch.zeros(len(part), dtype=torch.long, device=study.device))
-                with scope(route), autocast(study.precision, study.device):
-                    prediction = study.backbone.predict(noisy, times, prompts)
-                    loss = (prediction.to(target) - target).square().mean() * (len(part) / BATCH_SIZE)
-                    # also in the scope: checkpointing runs blocks again; a layer may reach no output
-                    parts = torch.autograd.grad(loss, ups, materialize_grads=True)
-                total += torch.cat([each.flatten() for each in parts])
-        found: np.ndarray = total.cpu().numpy()
-        return found
+    def of_part(indices: np.ndarray, number: int, ups: list[torch.nn.Parameter], rows: torch.Tensor) -> torch.Tensor:
+        part = indices[rows.numpy()]
+        clean = latents.read(part, np.zeros(len(part), bool)).to(study.device)
+        prompts = embed([train.prompts[index] for index in part]).to(clean)
+        drawn, times = noise[number, rows], timesteps[number, rows].to(clean)
+        noisy, target = objective.add_noise(clean, drawn, times), objective.target(clean, drawn, times)
+        route = Route.of(torch.zeros(len(part), dtype=torch.long, device=study.device))
+        with scope(route), autocast(study.precision, study.device):
+            prediction = study.backbone.predict(noisy, times, prompts)
+            loss = (prediction.to(target) - target).square().mean() * (len(part) / BATCH_SIZE)
+            # also in the scope: checkpointing runs blocks again; a layer may reach no output
+            parts = torch.autograd.grad(loss, ups, materialize_grads=True)
+        return torch.cat([each.flatten() for each in parts])
 
-    at_once, found = BATCH_SIZE, list[np.ndarray]()
+    portion = Portion(BATCH_SIZE, "images' gradients are taken", study.say)
+
+    def gradient(label: int, ups: list[torch.nn.Parameter]) -> np.ndarray:
+        total = torch.zeros(sum(up.numel() for up in ups), device=study.device)
+        for number, indices in enumerate(_images(study, train, label)):
+            for found in portion.over(torch.arange(BATCH_SIZE), partial(of_part, indices, number, ups)):
+                total += found
+        summed: np.ndarray = total.cpu().numpy()
+        return summed
+
     with _adapters(study) as ups:
-        while len(found) < len(study.task.classes()):
-            try:
-                found.append(gradient(len(found), ups, at_once))
-                continue
-            except Exception as error:
-                if not is_out_of_memory(error) or at_once == 1:
-                    raise
-            at_once //= 2
-            release(study.device)  # not in the except block, where the error still holds every tensor
-    return np.stack(found)
+        return np.stack([gradient(label, ups) for label in range(len(study.task.classes()))])
 
 
 @contextmanager
@@ -191,10 +187,15 @@ def _adapters(study: Study) -> Iterator[list[torch.nn.Parameter]]:
         unwrap(backbone.transformer, RoutedAdapter)
 
 
-def _images(study: Study, labels: np.ndarray, label: int) -> np.ndarray:
-    """Indices of training images of a class, (BATCHES, BATCH_SIZE), in an order of the run's own."""
-    rng = np.random.default_rng(study.stream(STREAM, "images", label))
-    return np.resize(rng.permutation(np.flatnonzero(labels == label)), (BATCHES, BATCH_SIZE))
+def _images(study: Study, train: Split, label: int) -> np.ndarray:
+    """Indices of training images of a class, (BATCHES, BATCH_SIZE), in an order of the run's own.
+
+    A label that is no image's class, since all that have it have a rarer one, is looked at in those.
+    """
+    rng, found = np.random.default_rng(study.stream(STREAM, "images", label)), np.flatnonzero(train.labels == label)
+    if not len(found) and train.sets is not None:
+        found = np.flatnonzero(train.sets[:, label])
+    return np.resize(rng.permutation(found), (BATCHES, BATCH_SIZE))
 
 
 def _generator(study: Study, purpose: str) -> torch.Generator:

@@ -141,6 +141,13 @@ def streams(blocks: list[Block]) -> list[tuple[str, ...]]:
     return [("prompt", "image") if prompt else ("image",) for prompt in found]
 
 
+def count(width: int, side_width: int, streams: list[tuple[str, ...]]) -> int:
+    """Return the number of parameters of a :class:`Ladder`: matrices and biases of its layers, and its gates."""
+    read = sum(map(len, streams)) + 1  # the condition, too, is projected down
+    block = (3 + 1 + 2 * MLP_RATIO + 4) * side_width**2 + (3 + 1 + MLP_RATIO + 1 + 4) * side_width
+    return read * (width + 1) * side_width + (len(streams) - 1) * (block + 1) + (side_width + 1) * width
+
+
 def _by_stream(prompt: torch.Tensor | None, image: torch.Tensor) -> dict[str, torch.Tensor]:
     """Name of a stream → its tokens (B, ·, D)."""
     return {"image": image} if prompt is None else {"prompt": prompt, "image": image}

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from grasp_bench.adapters.inject import channels_first, on_tokens
 from grasp_bench.contracts.scope import current_scope, recomputing
-from grasp_bench.processes import mean
+from grasp_bench.exchange import mean
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.method import Condition

@@ -69,7 +69,7 @@ def current_route(batch_size: int) -> Route:
 
 
 class RoutedAdapter(nn.Module):
-    """A feed-forward layer plus the bottleneck adapter of each sample's cluster: f(x) + scale · gelu(x D_k) U_k.
+    """A layer plus the bottleneck adapter of each sample's cluster: f(x) + scale · gelu(x D_k) U_k.
 
     ``U`` starts at zero, so the output starts equal to the base layer's. Every cluster has parameters of its own
     rather than a slice of a stacked tensor: a cluster that is absent from a batch then has no gradient at all, and
@@ -77,8 +77,16 @@ class RoutedAdapter(nn.Module):
     """
 
     def __init__(
-        self, base_layer: nn.Module, width: int, clusters: int, rank: int, scale: float, generator: torch.Generator
+        self,
+        base_layer: nn.Module,
+        width: int,
+        clusters: int,
+        rank: int,
+        scale: float,
+        generator: torch.Generator,
+        outputs: int | None = None,
     ) -> None:
+        """``width`` is what the layer reads, and ``outputs`` what it gives, where that differs."""
         super().__init__()
         self.base_layer = base_layer
         self.channels_first = channels_first(base_layer)
@@ -86,10 +94,14 @@ class RoutedAdapter(nn.Module):
         self.down = nn.ParameterList(
             nn.Parameter(torch.randn(width, rank, generator=generator) * width**-0.5) for _ in range(clusters)
         )
-        self.up = nn.ParameterList(nn.Parameter(torch.zeros(rank, width)) for _ in range(clusters))
+        self.up = nn.ParameterList(nn.Parameter(torch.zeros(rank, outputs or width)) for _ in range(clusters))
+
+    def activation(self, inner: torch.Tensor) -> torch.Tensor:
+        """What stands between both matrices, elementwise."""
+        return functional.gelu(inner)
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """(B, N, D) → (B, N, D), or (B, D, H, W) → (B, D, H, W) of a convolutional layer, under the current route."""
+        """(B, N, I) → (B, N, O), or (B, D, H, W) → (B, D, H, W) of a convolutional layer, under the current route."""
         output: torch.Tensor = self.base_layer(hidden_states, *args, **kwargs)
         return output + self.scale * on_tokens(self.residual, hidden_states, self.channels_first)
 
@@ -103,13 +115,27 @@ class RoutedAdapter(nn.Module):
         route = current_route(len(hidden_states))
         if len(route.segments) == 1:
             [(cluster, _, _)] = route.segments
-            return _product(functional.gelu(_product(hidden_states, self.down, cluster)), self.up, cluster)
+            return self._of_cluster(hidden_states, cluster)
         if len(route.segments) > MOST_GROUPED:
-            hidden = functional.gelu(torch.bmm(hidden_states, _gathered(self.down, route)))
+            hidden = self.activation(torch.bmm(hidden_states, _gathered(self.down, route)))
             return torch.bmm(hidden, _gathered(self.up, route))
-        grouped = hidden_states.index_select(0, route.order)
-        hidden = functional.gelu(_grouped_product(grouped, self.down, route))
-        return _grouped_product(hidden, self.up, route).index_select(0, route.inverse)
+        # split rather than sliced: the gradient of one slice is as large as the batch, and there are many clusters
+        parts = hidden_states.index_select(0, route.order).split([stop - start for _, start, stop in route.segments])
+        clusters = [cluster for cluster, _, _ in route.segments]
+        outputs = [self._of_cluster(part, cluster) for part, cluster in zip(parts, clusters, strict=True)]
+        return torch.cat(outputs).index_select(0, route.inverse)
+
+    def _of_cluster(self, hidden_states: torch.Tensor, cluster: int) -> torch.Tensor:
+        """(n, N, I) → (n, N, O), samples of one cluster; zeros without an adapter."""
+        return _product(self.activation(_product(hidden_states, self.down, cluster)), self.up, cluster)
+
+
+class RoutedLora(RoutedAdapter):
+    """W x plus the low-rank update of each sample's cluster, scale · x A_k B_k, for a linear layer W."""
+
+    def activation(self, inner: torch.Tensor) -> torch.Tensor:
+        """Nothing: the update is linear."""
+        return inner
 
 
 def add_adapters(backbone: Backbone, clusters: int, rank: int, scale: float, generator: torch.Generator) -> None:
@@ -121,12 +147,31 @@ def add_adapters(backbone: Backbone, clusters: int, rank: int, scale: float, gen
     wrap(backbone.transformer, list(backbone.feed_forwards()), adapted)
 
 
-def _grouped_product(grouped: torch.Tensor, weights: nn.ParameterList, route: Route) -> torch.Tensor:
-    """(B, N, I) in sorted order → (B, N, O): each sample times the matrix (I, O) of its cluster."""
-    # split rather than sliced: the gradient of one slice is as large as the batch, and there are many clusters
-    parts = grouped.split([stop - start for _, start, stop in route.segments])
-    clusters = [cluster for cluster, _, _ in route.segments]
-    return torch.cat([_product(part, weights, cluster) for part, cluster in zip(parts, clusters, strict=True)])
+def add_attention_adapters(
+    backbone: Backbone,
+    clusters: int,
+    rank: int,
+    scale: float,
+    generator: torch.Generator,
+    kind: type[RoutedAdapter] = RoutedAdapter,
+) -> None:
+    """Put a ``kind`` of adapter in the place of every linear layer of the transformer's attention."""
+
+    def adapted(layer: nn.Module) -> RoutedAdapter:
+        inputs, outputs = widths(layer)
+        return kind(layer, inputs, clusters, rank, scale, generator, outputs)
+
+    wrap(backbone.transformer, _attention_layers(backbone), adapted)
+
+
+def attention_widths(backbone: Backbone) -> int:
+    """Input and output widths of every linear layer of the attention, summed."""
+    return sum(sum(widths(backbone.transformer.get_submodule(name))) for name in _attention_layers(backbone))
+
+
+def _attention_layers(backbone: Backbone) -> list[str]:
+    names = [name for name, _ in backbone.transformer.named_modules()]
+    return [name for name in names if name.endswith(backbone.attention_projections)]
 
 
 def _gathered(weights: nn.ParameterList, route: Route) -> torch.Tensor:

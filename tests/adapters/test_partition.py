@@ -22,7 +22,7 @@ from grasp_bench.tasks.digits_lt import DigitsLT, DigitsSettings
 from grasp_bench.tasks.mimic_lt import MimicLT, MimicSettings
 from grasp_bench.tasks.nih_lt import NihLTGen
 
-DIGITS = DigitsLT(DigitsSettings())
+DIGITS = DigitsLT(DigitsSettings(class_order="0123456789"))
 
 
 class MadeUp(Task[TaskSettings]):

@@ -25,16 +25,19 @@ from grasp_bench.baselines.coral import Coral, supervised_contrast
 from grasp_bench.baselines.lora import Lora
 from grasp_bench.baselines.oc import OrientedCalibration
 from grasp_bench.baselines.on_top import OnTop, squared_distance
+from grasp_bench.baselines.pogdiff import Pogdiff
+from grasp_bench.baselines.prior import Prior
 from grasp_bench.contracts.method import Batch
 from grasp_bench.contracts.objective import VariancePreserving
 from grasp_bench.contracts.scope import current_scope, scope
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.run.plan import plan
 
-ALL: list[type[OnTop[Any]]] = [Cbdm, Ccua, Cm, Coral, OrientedCalibration]
+ALL: list[type[OnTop[Any]]] = [Cbdm, Ccua, Cm, Coral, OrientedCalibration, Pogdiff, Prior]
 BENEATH = [
     *((kind, on) for kind in ALL for on in ("lora", "grasp", "moe")),
-    *((Cbdm, on) for on in plugins.entries("methods") if on != "cbdm"),
+    *((Cbdm, on) for on in plugins.entries("methods") if on not in ("cbdm", "prior")),
+    pytest.param(Cbdm, "prior", marks=pytest.mark.slow),  # whose settings are its defaults there
     (Cm, "loha"),
 ]  # what the conformance suite, which takes defaults, does not see
 
@@ -62,6 +65,8 @@ def returning(other: torch.Tensor) -> Callable[..., torch.Tensor]:
     ("kind", "neutral"),
     [
         (Cbdm, {"tau": 0}),
+        (Pogdiff, {"neighbour_weight": 0}),
+        (Prior, {"prior_weight": 0}),
         (Ccua, {"alignment_weight": 0, "contrast_weight": 0}),
         (Coral, {"contrast_weight": 0}),
         (Cm, {"capacity_weight": 0}),
@@ -401,7 +406,18 @@ def test_the_supervised_contrast_is_its_formula() -> None:
             continue
         total = math.log(sum(math.exp(unit[i] @ unit[k] / 0.2) for k in others))
         expected = -sum((unit[i] @ unit[j]).item() / 0.2 - total for j in same) / len(same)
-        assert got[i].item() == pytest.approx(expected, rel=1e-4)
+        assert got[i].item() == pytest.approx(expected * 6 / 5, rel=1e-4)  # five of the six present have a mate
+
+
+def test_the_supervised_contrast_does_not_fade_where_most_classes_have_a_single_sample() -> None:
+    features = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    others = torch.eye(4).repeat(2, 1)  # eight samples whose classes have no other
+    labels, present = torch.tensor([0, 0, *range(1, 9)]), torch.ones(10, dtype=torch.bool)
+    got = supervised_contrast(torch.cat([features, others]), labels, present, 0.5)
+    unit = torch.nn.functional.normalize(torch.cat([features, others]), dim=1)
+    shares = (unit @ unit.T / 0.5).fill_diagonal_(-math.inf).log_softmax(1)
+    assert got.mean().item() == pytest.approx(-(shares[0, 1] + shares[1, 0]).item() / 2, rel=1e-5)
+    assert not got[2:].any()
 
 
 @pytest.mark.parametrize(
@@ -507,6 +523,7 @@ def test_cm_is_its_formula_up_to_the_limit_of_the_reward() -> None:
     step = torch.tensor([0.3, 0.3, 0.1, 0.3, 0.1, 0.1]).reshape(-1, 1, 1, 1)  # squared: 0.09 and 0.01
     other = (prediction.detach() - step).requires_grad_()
     method.predict = returning(other)
+    method.class_weights = method.class_weights.sort(descending=True).values  # as if class 9 were the rarest
     weights = method.class_weights[batch.condition.labels].float()
     assert (weights[0] > 0) & (weights[2] < 0) & (weights[3] < 0)
     used = torch.where(weights < 0, step.flatten().square().clamp(max=0.02), step.flatten().square())

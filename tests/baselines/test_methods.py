@@ -14,10 +14,14 @@ from grasp_bench.run.plan import plan
 
 
 def served_by(name: str, *settings: str) -> list[int]:
-    """The cluster of each of two samples of class 9 (tail), the second with its prompt dropped, and one of class 0."""
-    backbone, method, _ = attached(name, *settings)
+    """The clusters of two samples of the rarest class, the second with its prompt dropped, and one of the commonest."""
+    backbone, method, found = attached(name, *settings)
     dropped = torch.tensor([False, True, False])
-    condition = Condition(torch.tensor([9, 9, 0]), dropped, backbone.encode_prompts([""] * 3), torch.zeros(3))
+    counts = [info.train_count for info in found.task.classes()]
+    rarest, commonest = counts.index(min(counts)), counts.index(max(counts))
+    condition = Condition(
+        torch.tensor([rarest, rarest, commonest]), dropped, backbone.encode_prompts([""] * 3), torch.zeros(3)
+    )
     with method.condition(condition):
         route = current_scope()
     clusters = [0, 0, 0]
