@@ -19,7 +19,7 @@ GUIDED = "adaptive-guided"
 class AdaptiveSettings(Settings):
     """Settings of adaptive guidance."""
 
-    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in u + w (c - u) as long as a sample is guided; 1 never guides"""
     threshold: Annotated[float, Tuned(0.9, 1)] = Field(default=0.991, ge=-1, le=2)
     """Cosine of the two estimates of x_0 from which on a sample is no longer guided; above 1 it always is. Which value
@@ -34,6 +34,9 @@ class AdaptiveGuidance(Guidance[AdaptiveSettings]):
     predicted noise. Under flow matching that would end the guidance at once: at t = 1 the estimate of the noise is the
     noisy latent itself, whatever the prompt; and velocities need not come any closer on the way. Estimates of x_0 do,
     under every objective.
+
+    Which samples are guided decides what the network is given, so from the second step on the host waits once a step
+    for their cosines: to leave them on the device would cost both evaluations of every sample, which are to be saved.
     """
 
     Config = AdaptiveSettings
@@ -54,10 +57,12 @@ class AdaptiveGuidance(Guidance[AdaptiveSettings]):
         import torch
         from torch.nn.functional import cosine_similarity
 
+        from grasp_bench.known import known
+
         scale, t = self.config.guidance_scale, step.timesteps
         if scale == 1:
             return model.conditional(latents, t)
-        guided = step.memory.get(GUIDED, torch.ones_like(t, dtype=torch.bool))  # (B,)
+        guided = step.memory[GUIDED] if GUIDED in step.memory else known(torch.ones(len(t), dtype=torch.bool), t.device)
         conditional, unconditional = both_where(model, latents, t, guided)
         images = [model.objective.clean(latents, each, t).flatten(1) for each in (conditional, unconditional)]
         cosine = cosine_similarity(images[0], images[1])

@@ -20,7 +20,7 @@ REFERENCE = 4 * 128 * 128
 class ProjectedSettings(Settings):
     """Settings of adaptive projected guidance."""
 
-    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in c + (w - 1) times the update; 1 is the conditional prediction (one NFE per step)"""
     eta: float = Field(default=0.0, ge=0, le=1)
     """Share of the update's component along the conditional estimate of x_0 that is kept; 1 keeps all of it"""

@@ -18,9 +18,9 @@ RATIO = 2  # of the sides of a latent and of its coarse version
 class BandSettings(Settings):
     """Settings of frequency-aware guidance."""
 
-    low_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    low_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=2.0, ge=0, le=100)
     """w of classifier-free guidance for what is left of a latent at half its resolution"""
-    high_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=3.0, ge=0, le=100)
+    high_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=3.0, ge=0, le=100)
     """w of classifier-free guidance for the rest of a latent; if both scales are 1, the prediction is the conditional
     one (one NFE per step)"""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BaseScale = Annotated[
     float,
-    Tuned(1, 6, log=True),
+    Tuned(0.9, 3, log=True),
     Field(
         ge=0,
         le=100,
@@ -31,7 +31,7 @@ BASE_SCALE = frozenset({"base_scale"})
 class CfgSettings(Settings):
     """Settings of classifier-free guidance."""
 
-    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in u + w (c - u): 0 unconditional, 1 conditional (one NFE per step), more pushes towards the prompt"""
 
 
@@ -92,12 +92,17 @@ def both_where(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Conditional and unconditional predictions (B, ...); the second is evaluated where ``chosen`` (B,) is true.
 
-    Elsewhere the second repeats the first, so that their difference is exactly zero.
+    Elsewhere the second repeats the first, so that their difference is exactly zero. ``chosen`` decides what is
+    evaluated, so it is read once from the device, unless its values are known.
     """
-    if chosen.all():
+    from grasp_bench.known import known, on_host
+
+    here = on_host(chosen)
+    if here.all():
         return model.both(latents, timesteps)
     conditional = model.conditional(latents, timesteps)
     unconditional = conditional.clone()
-    if chosen.any():
-        unconditional[chosen] = model.rows(chosen).unconditional(latents[chosen], timesteps[chosen])
+    if here.any():
+        rows, times = known(here.nonzero().squeeze(1), latents.device), known(on_host(timesteps)[here], latents.device)
+        unconditional[rows] = model.rows(rows).unconditional(latents[rows], times)
     return conditional, unconditional

@@ -17,6 +17,7 @@ from grasp_bench.contracts.progress import Advance
 from grasp_bench.contracts.scope import in_scope, scope
 from grasp_bench.errors import NonFiniteError
 from grasp_bench.guidances.states import States, StoredStates
+from grasp_bench.memory import Portion
 
 WARMUP = 0.1  # share of the training steps over which the learning rate rises
 ACTIVE = "distilled guidance"
@@ -102,11 +103,13 @@ def fit(
     states: StoredStates,
     order: torch.Tensor,
     learning_rate: float,
+    portion: Portion,
     advance: Advance,
 ) -> None:
     """Train the adapters' conditional prediction towards the guided one: AdamW, warm-up, then a cosine to zero.
 
-    ``order`` has the numbers of each step's states; see :func:`draws`. Raises :class:`NonFiniteError` when the loss is
+    ``order`` has the numbers of each step's states; see :func:`draws`. A step's gradient is the sum over portions of
+    them. Raises :class:`NonFiniteError` when the loss is
     not finite.
     """
     parameters = list(adapters.parameters().values())
@@ -114,14 +117,25 @@ def fit(
     for step, rows in enumerate(order):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * _rate(step, len(order))
-        loss = errors(adapters, prompts, states[rows]).mean()
-        if not loss.isfinite():
-            raise NonFiniteError(f"the loss of the distilled guidance is {loss.item()} at step {step}")
-        # of the adapters alone: what the method trained keeps neither gradient nor change
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = gradient
+        found = list(portion.over(rows, lambda part: _gradients(adapters, prompts, states[part], order.shape[1])))
+        loss = sum(part for part, _ in found)
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"the loss of the distilled guidance is {loss} at step {step}")
+        for parameter, *gradients in zip(parameters, *(each for _, each in found), strict=True):
+            parameter.grad = torch.stack(gradients).sum(0) if gradients[1:] else gradients[0]
         optimizer.step()
         advance(1)
+
+
+def _gradients(
+    adapters: Adapters, prompts: Prompts, states: States, batch: int
+) -> tuple[float, tuple[torch.Tensor, ...]]:
+    """Return what some of the ``batch`` states of a step add to its loss, and to the gradient of the adapters.
+
+    Of the adapters alone: what the method trained keeps neither gradient nor change.
+    """
+    loss = errors(adapters, prompts, states).mean() * (len(states) / batch)
+    return loss.item(), torch.autograd.grad(loss, list(adapters.parameters().values()))
 
 
 def errors(adapters: Adapters, prompts: Prompts, states: States) -> torch.Tensor:
@@ -134,14 +148,18 @@ def errors(adapters: Adapters, prompts: Prompts, states: States) -> torch.Tensor
 
 @torch.no_grad()
 def class_errors(
-    adapters: Adapters, prompts: Prompts, states: StoredStates, classes: int, batch_size: int
+    adapters: Adapters, prompts: Prompts, states: StoredStates, classes: int, portion: Portion
 ) -> torch.Tensor:
     """Mean of :func:`errors` over the states of each class: float64 (classes,)."""
     sums, counts = (torch.zeros(classes, dtype=torch.float64) for _ in range(2))
-    for rows in torch.arange(len(states)).split(batch_size):
+
+    def of(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         part = states[rows]
-        sums.index_add_(0, part.labels, errors(adapters, prompts, part).double().cpu())
-        counts += part.labels.bincount(minlength=classes)
+        return part.labels, errors(adapters, prompts, part).double().cpu()
+
+    for labels, found in portion.over(torch.arange(len(states)), of):
+        sums.index_add_(0, labels, found)
+        counts += labels.bincount(minlength=classes)
     return sums / counts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shutil import rmtree
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -73,7 +72,7 @@ class DistilledGuidance(Guidance[DistilledSettings]):
         An error is relative to that of the conditional prediction: 0 is the guided prediction, 1 the error without
         adapters. At scale 1 both predictions are the same, and there are no errors to report.
         """
-        from grasp_bench.io import write_json, write_tensors
+        from grasp_bench.io import remove, write_json, write_tensors
 
         adapters = self._attach(workshop)
         states = folder / STATES
@@ -81,12 +80,13 @@ class DistilledGuidance(Guidance[DistilledSettings]):
         write_json(folder / REPORT, {"remaining_error": shares})
         write_tensors(folder / WEIGHTS, adapters.parameters())
         adapters.remove()
-        rmtree(states, ignore_errors=True)
+        remove(states)
 
     def _distil(self, workshop: Workshop, adapters: Adapters, folder: Path) -> dict[str, float]:
         """Train the adapters on states that ``folder`` keeps; class → error."""
         from grasp_bench.guidances import distillation
         from grasp_bench.guidances.states import collect
+        from grasp_bench.memory import Portion
 
         config, progress, names = self.config, workshop.progress, [info.name for info in workshop.task.classes()]
         prompts, steps = distillation.Prompts(workshop), self.steps(workshop.spec.budget)
@@ -102,10 +102,11 @@ class DistilledGuidance(Guidance[DistilledSettings]):
                     ("unseen", [config.trajectories], None),
                 )
             )
-        before = distillation.class_errors(adapters, prompts, unseen, len(names), config.batch_size)
+        portion = Portion(config.batch_size, "states are worked on", progress.say)
+        before = distillation.class_errors(adapters, prompts, unseen, len(names), portion)
         with progress.task("distil guidance", config.steps) as advance:
-            distillation.fit(adapters, prompts, seen, order, config.learning_rate, advance)
-        after = distillation.class_errors(adapters, prompts, unseen, len(names), config.batch_size)
+            distillation.fit(adapters, prompts, seen, order, config.learning_rate, portion, advance)
+        after = distillation.class_errors(adapters, prompts, unseen, len(names), portion)
         return dict(zip(names, (after / before.clamp_min(1e-30)).tolist(), strict=True))
 
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:

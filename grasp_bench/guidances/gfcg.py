@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class GfcgSettings(ClassifierSettings):
     """Settings of gradient-free classifier guidance."""
 
-    max_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=3.0, ge=1, le=100)
+    max_scale: Annotated[float, Tuned(1, 3, log=True)] = Field(default=3.0, ge=1, le=100)
     """Scale where the classifier is sure of another class; 1: no reference class (one NFE per step less)"""
     from_timestep: float = Field(default=0.8, ge=0, le=1)
     """Noise share t below which guidance acts; above it the estimated image is too blurred to classify"""
@@ -49,6 +49,9 @@ class GradientFreeClassifierGuidance(ClassifierGuided[GfcgSettings]):
     sharper at the same t: at 0.8 they have 40 % of an image's energy at 16 × 64 × 64 and 13 % at 1 × 8 × 8, by the
     1 / f² spectrum of natural images, so that ``from_timestep`` could be higher there.
 
+    Where it acts the host waits once a step for the reference classes: they decide whose prompts are sent to the
+    device, which need not have room for those of all classes, and which adapter a method that routes uses.
+
     Only the abstract of the paper was at hand: that a classifier in inference mode chooses the reference class and the
     scale is from there, and both formulas are ours. The combination with a weaker model is left out, and the reference
     classes that were chosen are not recorded.
@@ -73,15 +76,20 @@ class GradientFreeClassifierGuidance(ClassifierGuided[GfcgSettings]):
         return 1 + acts + (self.config.base_scale != 1)
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
+        from grasp_bench.known import known, on_host
+
         conditional, base = base_prediction(model, latents, step.timesteps, self.config.base_scale)
-        chosen = (step.timesteps < self.config.from_timestep).nonzero().squeeze(1)
-        if self.config.max_scale == 1 or len(chosen) == 0:
+        times = on_host(step.timesteps)
+        acts = times < self.config.from_timestep
+        if self.config.max_scale == 1 or not acts.any():
             return base
-        own, t = conditional[chosen], step.timesteps[chosen]
+        chosen, t = known(acts.nonzero().squeeze(1), latents.device), known(times[acts], latents.device)
+        own = conditional[chosen]
         images = self.decode(model.objective.clean(latents[chosen], base[chosen], t))
         probabilities = self.classify(images / 127.5 - 1).softmax(1)
         reference, scale = confusion(probabilities, model.labels[chosen], self.config.max_scale)
-        prompts = self.prompts[reference.to(self.prompts.tokens.device)].to(latents)
+        reference = known(reference.cpu(), latents.device)
+        prompts = self.prompts[on_host(reference)].to(latents)
         other = model.rows(chosen).of_classes(reference, prompts).conditional(latents[chosen], t)
         scale = scale.to(own).reshape(-1, *[1] * (own.ndim - 1))
         guided = base.clone()
@@ -98,5 +106,5 @@ def confusion(probabilities: torch.Tensor, labels: torch.Tensor, max_scale: floa
     """
     own = probabilities.gather(1, labels[:, None])[:, 0]
     other, reference = probabilities.scatter(1, labels[:, None], -1.0).max(1)
-    tiny = probabilities.new_tensor(1e-30)  # both may be 0, where a third class has been ruled out as well
-    return reference, 1 + (max_scale - 1) * other / (other + own).maximum(tiny)
+    both = (other + own).clamp_min(1e-30)  # both may be 0, where a third class has been ruled out as well
+    return reference, 1 + (max_scale - 1) * other / both

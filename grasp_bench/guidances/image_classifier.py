@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import Field
@@ -78,52 +78,78 @@ class ClassifierGuided(Guidance[C_co]):
 
     classify: ImageClassifier
     """On the device and in the precision of sampling; set by :meth:`prepare`."""
+    ensemble: list[ImageClassifier]
+    """The trained classifiers, :attr:`members` of them; ``classify`` is the first."""
+
+    @property
+    def members(self) -> int:
+        """Classifiers that are trained, on the same images from weights and in orders of their own."""
+        return 1
 
     def learn(self, workshop: Workshop, folder: Path) -> None:
         """Train on the task's training images; write the weights and the recall per class on validation images.
 
-        Both go into ``folder``; the recalls say how far the classifier is biased to the head. Raises
+        Both go into ``folder``; the recalls, of the mean of the members' probabilities, say how far the classifier is
+        biased to the head. Raises
         :class:`UserError` for a task with a single class or no validation images, and for a network that does not take
         its images.
         """
         from grasp_bench.downstream import classifier, networks
         from grasp_bench.io import write_json, write_tensors
 
-        data, names, recipe = workshop.data(), [info.name for info in workshop.task.classes()], self.config.recipe
+        names, recipe = [info.name for info in workshop.task.classes()], self.config.recipe
+        # an image of several labels counts as its class, which is what guidance leads towards
+        train, validation = (replace(each, sets=None) for each in (workshop.data().train, workshop.data().validation))
         task, device, say = workshop.spec.task.name, workshop.device, workshop.progress.say
         owner = f"guidance {workshop.spec.guidance.name} trains a classifier"
         if len(names) < 2:
             raise UserError(f"{owner}, and task {task} has a single class. Choose another guidance.")
-        if len(data.validation) == 0:
+        if len(validation) == 0:
             raise UserError(
                 f"{owner} and chooses its weights on validation images, and task {task} has none. Give it some (its "
                 "validation split, or a validation_share above 0), or choose another guidance."
             )
-        channels, height, _ = _image_shape(data.train)
+        channels, height, _ = _image_shape(train)
         networks.check(recipe.network, channels, recipe.resolution or height, len(names))
-        key = ("guide", task, workshop.spec.seed)  # one classifier, whichever guidance asks it
-        with workshop.progress.task("classifier for guidance", recipe.epochs) as advance:
-            model = classifier.train(
-                data.train, data.validation, len(names), recipe, key, folder / "training", device, advance, say
-            )
-        predicted = classifier.probabilities(model, data.validation, recipe, device).argmax(1)
-        right, labels = predicted == data.validation.labels, data.validation.labels
+        found = []
+        with workshop.progress.task("classifier for guidance", recipe.epochs * self.members) as advance:
+            for member in range(self.members):
+                own = (member,) if member else ()  # the first is the same, whichever guidance asks it
+                key = ("guide", task, workshop.spec.seed, *own)
+                model = classifier.train(
+                    train, validation, len(names), recipe, key, folder / "training", device, advance, say
+                )
+                found.append(classifier.probabilities(model, validation, recipe, device, say))
+                write_tensors(folder / weights_file(member), model.state_dict())
+        predicted, labels = sum(found[1:], found[0]).argmax(1), validation.labels
+        right = predicted == labels
         recall = {names[label]: float(right[labels == label].mean()) for label in sorted(set(labels.tolist()))}
         write_json(folder / REPORT, {"validation_recall": recall})
-        write_tensors(folder / WEIGHTS, model.state_dict())
 
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:
-        from grasp_bench import seeds
-        from grasp_bench.downstream.networks import build
-        from grasp_bench.io import read_tensors
-
         assert folder is not None  # it learns
-        channels, _, _ = _image_shape(workshop.data().train)
-        with seeds.global_seed(workshop.generator("classifier")):  # fresh weights, which the learned ones replace
-            network = build(self.config.network, channels, len(workshop.task.classes()))
-        network.load_state_dict(read_tensors(folder / WEIGHTS))
-        network.to(workshop.device, workshop.dtype).requires_grad_(False).eval()
-        self.classify = ImageClassifier(network, self.config.recipe)
+        names = [weights_file(member) for member in range(self.members)]
+        self.ensemble = [loaded(workshop, self.config.recipe, folder / name) for name in names]
+        self.classify = self.ensemble[0]
+
+
+def weights_file(member: int) -> str:
+    """Name of the file of a member's weights."""
+    return f"classifier-{member}.safetensors" if member else WEIGHTS
+
+
+def loaded(workshop: Workshop, recipe: ClassifierRecipe, path: Path) -> ImageClassifier:
+    """A classifier whose weights ``path`` has, frozen, on the device and in the precision of sampling."""
+    from grasp_bench import seeds
+    from grasp_bench.downstream.networks import build
+    from grasp_bench.io import read_tensors
+
+    channels, _, _ = _image_shape(workshop.data().train)
+    with seeds.global_seed(workshop.generator("classifier")):  # fresh weights, which the learned ones replace
+        network = build(recipe.network, channels, len(workshop.task.classes()))
+    network.load_state_dict(read_tensors(path))
+    network.to(workshop.device, workshop.dtype).requires_grad_(False).eval()
+    return ImageClassifier(network, recipe)
 
 
 def _image_shape(split: Split) -> tuple[int, int, int]:

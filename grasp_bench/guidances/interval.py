@@ -22,7 +22,7 @@ class IntervalSettings(Settings):
     up to 0.76: the defaults, rounded up.
     """
 
-    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in u + w (c - u) inside the interval; outside it is 1, at one NFE per step"""
     lower: float = Field(default=0.28, ge=0, le=1)
     """Lower end of the interval: steps that start at this t or below are not guided; t in [0, 1], 1 is noise"""

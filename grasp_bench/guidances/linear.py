@@ -27,7 +27,7 @@ RTOL = 1e-10  # predictions of neighbouring steps are nearly alike; below this t
 class LinearSettings(Settings):
     """Settings of linear adaptive guidance."""
 
-    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in u + w (c - u) in the first half of the steps, and of the trajectories that are learned from"""
     trajectories: int = Field(default=200, ge=1, le=100_000)
     """Images whose sampling is learned from, spread evenly over the classes"""
@@ -73,21 +73,28 @@ class LinearAdaptiveGuidance(Guidance[LinearSettings]):
 
     def _products(self, workshop: Workshop, count: int) -> torch.Tensor:
         """Inner products of the predictions c_0, u_0, c_1, u_1, ... of the first half, summed over trajectories."""
+        import torch
+
         from grasp_bench.guidances.trajectories import trajectories
 
-        recorder, each = Recorder(self.config), self.config.trajectories
+        each, known = self.config.trajectories, 2 * (count // 2)
+        total = torch.zeros(known, known, dtype=torch.float64)
         labels = [number * len(workshop.task.classes()) // each for number in range(each)]
         keys = [(number,) for number in range(each)]
         with workshop.progress.task("guide", each) as advance:
-            trajectories(workshop, recorder, count, labels, keys, AT_ONCE, advance)
-        return recorder.products
+            parts = trajectories(workshop, lambda _: Recorder(self.config), count, labels, keys, AT_ONCE, advance)
+            for recorder in parts:
+                for products in recorder.products:
+                    total = total + products
+        return total
 
     def prepare(self, workshop: Workshop, folder: Path | None) -> None:
         from grasp_bench.io import read_tensors
 
         assert folder is not None  # it learns
         self.count = self.steps(workshop.spec.budget)
-        self.coefficients = read_tensors(folder / COEFFICIENTS)["coefficients"]
+        learned = read_tensors(folder / COEFFICIENTS)["coefficients"]
+        self.coefficients = learned.to(workshop.device, workshop.dtype)
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         """Raises :class:`UserError` for another number of steps than was learned."""
@@ -116,12 +123,10 @@ class Recorder(Guidance[LinearSettings]):
     """Classifier-free guidance that keeps the inner products of its predictions in the first half of the steps."""
 
     def __init__(self, config: LinearSettings) -> None:
-        import torch
-
         super().__init__(config)
         self.seen: list[torch.Tensor] = []
-        self.products = torch.zeros(0, 0, dtype=torch.float64)
-        """(2 G, 2 G), of the predictions in the order c_0, u_0, c_1, u_1, ..."""
+        self.products: list[torch.Tensor] = []
+        """Scalar products (2 G, 2 G) of each trajectory's predictions, in the order c_0, u_0, c_1, u_1, ..."""
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         import torch
@@ -134,8 +139,7 @@ class Recorder(Guidance[LinearSettings]):
         if step.index == guided_steps - 1:
             for trajectory in torch.stack(self.seen, 1):  # one by one: in double precision they need not fit together
                 rows = trajectory.flatten(1).double()  # (2 G, D)
-                products = (rows @ rows.T).cpu()
-                self.products = self.products + products if len(self.products) else products
+                self.products.append((rows @ rows.T).cpu())
             self.seen = []
         return unconditional + self.config.guidance_scale * (conditional - unconditional)
 

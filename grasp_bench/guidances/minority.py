@@ -10,6 +10,7 @@ from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.guidances.cfg import BASE_SCALE, BaseScale, base_prediction
 from grasp_bench.known import on_host
+from grasp_bench.processes import sent
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +114,7 @@ class MinorityGuidance(Guidance[MinoritySettings]):
         with torch.no_grad():
             each = [torch.randn(clean.shape[1:], generator=generator) for generator in step.generators]
             timesteps = torch.full_like(step.timesteps, self.config.renoise_timestep)
-            noisy = model.objective.add_noise(clean, torch.stack(each).to(clean), timesteps)
+            noisy = model.objective.add_noise(clean, sent(torch.stack(each).to(clean.dtype), clean.device), timesteps)
             return model.objective.clean(noisy, model.conditional(noisy, timesteps), timesteps)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class PerturbedSettings(Settings):
     """Settings of perturbed-attention guidance."""
 
-    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=2.0, ge=0, le=100)
     """w of classifier-free guidance, u + w (c - u); 1: none (one NFE per step less)"""
     pag_scale: Annotated[float, Tuned(0.3, 6, log=True)] = Field(default=3.0, ge=0, le=100)
     """s in s (c - p), added to the guided prediction; p is the perturbed one. 0: none (one NFE per step less)"""

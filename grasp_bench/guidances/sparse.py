@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class SparseSettings(Settings):
     """Settings of sparse guidance."""
 
-    guidance_scale: Annotated[float, Tuned(1, 3, log=True)] = Field(default=1.5, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=1.5, ge=0, le=100)
     """w in weak + w (strong - weak); 1: strong alone and 0: weak alone (one NFE per step)"""
     strong_ratio: float = Field(default=0.3, ge=0, lt=1)
     """Share of the image's tokens that skip the middle blocks in the strong prediction"""
@@ -122,6 +122,7 @@ class SparseGuidance(Guidance[SparseSettings]):
         import torch
 
         from grasp_bench.adapters.tread import draw_kept, token_routing
+        from grasp_bench.processes import sent
 
         if ratio == 0:
             yield
@@ -129,5 +130,5 @@ class SparseGuidance(Guidance[SparseSettings]):
         tokens = self.backbone.image_tokens(latents)
         with token_routing(self.backbone.blocks()) as routing:
             kept = torch.cat([draw_kept(1, tokens, ratio, generator) for generator in step.generators])
-            routing.kept = kept.to(latents.device).repeat(times, 1)
+            routing.kept = sent(kept.repeat(times, 1), latents.device)
             yield

@@ -90,16 +90,21 @@ class StoredStates:
 class Recorder(ClassifierFreeGuidance):
     """Classifier-free guidance that keeps states of its trajectories."""
 
-    def __init__(self, guidance_scale: float, wanted: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """``wanted`` is given the numbers (n,) of states, from 0 on, and says of each whether it is kept."""
+    def __init__(
+        self, guidance_scale: float, part: range, batch: int, wanted: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        """``part`` are the places of the trajectories among the ``batch`` by which states are numbered.
+
+        ``wanted`` is given the numbers (n,) of states, from 0 on, and says of each whether it is kept.
+        """
         super().__init__(CfgSettings(guidance_scale=guidance_scale))
-        self.wanted = wanted
+        self.part, self.batch, self.wanted = torch.arange(part.start, part.stop), batch, wanted
         self.rows: list[torch.Tensor] = []
         self.found: list[States] = []
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         guided = super().predict(model, latents, step)
-        numbers = step.index * len(latents) + torch.arange(len(latents))
+        numbers = step.index * self.batch + self.part
         kept = self.wanted(numbers)
         states = States(latents, step.timesteps, model.labels, guided)
         self.rows.append(numbers[kept])
@@ -136,9 +141,14 @@ def collect(
         if path.exists():
             advance(len(part))
             continue
-        teacher = Recorder(guidance_scale, lambda rows, first=start * steps: keep[first + rows])  # type: ignore[misc]
-        trajectories(workshop, teacher, steps, [label for label, _ in part], part, batch_size, advance)
-        write_tensors(path, {ROWS: start * steps + torch.cat(teacher.rows), **vars(joined(teacher.found))})
+
+        def teacher(rows: range, batch: int = len(part), first: int = start * steps) -> Recorder:
+            return Recorder(guidance_scale, rows, batch, lambda numbers: keep[first + numbers])
+
+        teachers = list(trajectories(workshop, teacher, steps, [label for label, _ in part], part, batch_size, advance))
+        rows = torch.cat([rows for each in teachers for rows in each.rows])
+        states, order = joined([states for each in teachers for states in each.found]), rows.argsort()
+        write_tensors(path, {ROWS: start * steps + rows[order], **vars(states[order])})
     return StoredStates(paths, count)
 
 

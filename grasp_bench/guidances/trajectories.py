@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 
 from grasp_bench.contracts.guidance import Guidance, Workshop
 from grasp_bench.contracts.progress import Advance
+from grasp_bench.memory import Portion
 from grasp_bench.sampling import Sampler
+
+G = TypeVar("G", bound=Guidance[Any])
 
 
 def trajectories(
     workshop: Workshop,
-    guidance: Guidance[Any],
+    recorder: Callable[[range], G],
     steps: int,
     labels: Sequence[int],
     keys: Sequence[tuple[int, ...]],
     at_once: int,
     advance: Advance,
-) -> None:
-    """Sample an image of each class in ``labels``, from the stream of its key, for what the guidance sees on the way.
+) -> Iterator[G]:
+    """Sample an image of each class in ``labels``, from the stream of its key; yield the guidance of each part.
 
-    ``at_once`` of them are sampled together.
+    ``recorder`` makes a guidance for those of the images whose numbers it is given, which keeps what it sees on the
+    way. ``at_once`` images are sampled together, or fewer where memory runs out.
     """
     precision, prompts = workshop.spec.budget.precision, [info.prompt for info in workshop.task.classes()]
-    sampler = Sampler(workshop.backbone, workshop.method, guidance, workshop.device, precision, workshop.embed)
-    for start in range(0, len(labels), at_once):
-        part = labels[start : start + at_once]
-        streams = [workshop.generator("trajectory", *key) for key in keys[start : start + at_once]]
+    portion = Portion(at_once, "trajectories are sampled", workshop.progress.say)
+
+    def sampled(part: range) -> G:
+        guidance, classes = recorder(part), [labels[number] for number in part]
+        sampler = Sampler(workshop.backbone, workshop.method, guidance, workshop.device, precision, workshop.embed)
+        streams = [workshop.generator("trajectory", *keys[number]) for number in part]
         noise = torch.stack([torch.randn(workshop.backbone.latent_shape, generator=stream) for stream in streams])
-        sampler.denoise(noise, [prompts[label] for label in part], torch.tensor(part), steps, streams)
+        sampler.denoise(noise, [prompts[label] for label in classes], torch.tensor(classes), steps, streams)
         advance(len(part))
+        return guidance
+
+    return portion.over(range(len(labels)), sampled)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class WeakSettings(Settings):
     """Settings of guidance by a weaker network."""
 
-    guidance_scale: Annotated[float, Tuned(1, 6, log=True)] = Field(default=2.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=2.0, ge=0, le=100)
     """w in b + w (g - b), b being the weaker network; 1 is the fine-tuned network alone (one NFE per step less)"""
     base_scale: BaseScale = 1.0
 

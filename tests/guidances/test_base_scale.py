@@ -27,7 +27,7 @@ from grasp_bench.run.recipes import guidance_defaults, searched_rates
 from grasp_bench.sampling import Network
 from grasp_bench.tuning.ranges import tuned_ranges
 
-WITH_BASE = ("adapter-off", "autoguidance", "classifier", "gfcg", "sg-minority", "sparse")
+WITH_BASE = ("adapter-off", "autoguidance", "classifier", "gfcg", "ltg", "ppap", "sg-minority", "sparse")
 BASE = 2.5
 STEP = SamplingStep(0, 4, torch.tensor([0.9, 0.5, 0.2]), torch.tensor([0.8, 0.4, 0.1]), {}, [])
 
@@ -141,7 +141,7 @@ def test_sparse_predictions_with_and_without_a_prompt_leave_out_the_same_tokens(
 @pytest.mark.parametrize("name", WITH_BASE)
 def test_it_is_searched_and_on_by_default_where_the_recipe_has_a_scale(name: str) -> None:
     kind = plugins.load("guidance", name)
-    assert tuned_ranges(kind.Config)["base_scale"].low == 1
+    assert tuned_ranges(kind.Config)["base_scale"].low == 0.9
     assert list(tuned_ranges(kind.Config))[-1] == "base_scale"  # so that the values of others are what they were
     recipe, method = recipe_of("sd3.5-medium"), Method(MethodSettings())
     assert guidance_defaults(recipe, kind) == {"base_scale": recipe.guidance_scale}

@@ -23,7 +23,8 @@ from torch import nn
 
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.objective import FlowMatching
-from grasp_bench.guidances.classifier import ClassifierGuidance, ClassifierGuidanceSettings, smooth
+from grasp_bench.guidances.classifier import ClassifierGuidance, ClassifierGuidanceSettings
+from grasp_bench.guidances.moved_estimate import smooth
 
 EACH_OBJECTIVE = pytest.mark.parametrize("name", OBJECTIVES)
 

@@ -15,10 +15,12 @@ from grasp_bench.contracts.guidance import Model, SamplingStep, Workshop
 from grasp_bench.errors import UserError
 from grasp_bench.guidances import states as states_module
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
-from grasp_bench.guidances.distillation import Adapters, DistilledAdapter, Prompts, draws
+from grasp_bench.guidances.distillation import Adapters, DistilledAdapter, Prompts, draws, fit
 from grasp_bench.guidances.distilled import REPORT, WEIGHTS, DistilledGuidance, DistilledSettings
 from grasp_bench.guidances.states import collect
 from grasp_bench.io import read_tensors, write_tensors
+from grasp_bench.memory import Portion
+from grasp_bench.sampling import Sampler
 
 LABELS = torch.tensor([0, 9, 4])
 X = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -99,11 +101,11 @@ def test_an_interrupted_collection_goes_on_and_states_leave_the_disk(
     made: list[int] = []
     sample = states_module.trajectories
 
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object) -> Iterator[object]:
         if len(made) == 2:
             raise KeyboardInterrupt
         made.append(1)
-        sample(*arguments)
+        return sample(*arguments)
 
     monkeypatch.setattr(states_module, "trajectories", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -168,3 +170,38 @@ def test_weights_of_another_rank_do_not_load(shop: Workshop, tmp_path: Path) -> 
         assert set(read_tensors(tmp_path / WEIGHTS)) == set(adapters.parameters())
     with pytest.raises(RuntimeError, match="size"):
         DistilledGuidance(DistilledSettings(rank=8)).prepare(shop, tmp_path)
+
+
+def test_where_memory_runs_out_states_are_those_of_fewer_trajectories_at_a_time(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = draws(80, 3, 8, torch.Generator().manual_seed(0))
+    whole = collect(shop, 3.0, 4, range(2), 16, lambda count: None, tmp_path / "whole", order)
+    denoise, sizes = Sampler.denoise, list[int]()
+
+    def limited(self: Sampler, noise: torch.Tensor, *more: object) -> torch.Tensor:
+        sizes.append(len(noise))
+        if len(noise) > 4:
+            denoise(self, noise, *more)  # its states are thrown away
+            raise torch.cuda.OutOfMemoryError
+        return denoise(self, noise, *more)
+
+    monkeypatch.setattr(Sampler, "denoise", limited)
+    parts = collect(shop, 3.0, 4, range(2), 16, lambda count: None, tmp_path / "parts", order)
+    assert sizes == [16, 8, 4, 4, 4, 4, 4]
+    for rows in order:
+        for name, value in vars(whole[rows]).items():
+            torch.testing.assert_close(getattr(parts[rows], name), value)
+
+
+def test_where_memory_runs_out_gradients_are_those_of_fewer_states_at_a_time(shop: Workshop, tmp_path: Path) -> None:
+    prompts, order = Prompts(shop), draws(80, 3, 8, torch.Generator().manual_seed(0))
+    states = collect(shop, 3.0, 4, range(2), 16, lambda count: None, tmp_path, order)
+    found = []
+    for at_once in (8, 3):
+        with adapted(shop) as adapters:
+            fit(adapters, prompts, states, order, 1e-3, Portion(at_once, "", lambda line: None), lambda count: None)
+            found.append({name: value.detach().clone() for name, value in adapters.parameters().items()})
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-6)
+        assert name.endswith("down") or value.any()

@@ -14,10 +14,12 @@ from grasp_bench import plugins
 from grasp_bench.contracts.guidance import Guidance, Workshop
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.errors import UserError
-from grasp_bench.guidances.classifier import ClassifierGuidance
+from grasp_bench.guidances.attribute import AttributeGuidance
 from grasp_bench.guidances.distilled import DistilledGuidance
+from grasp_bench.guidances.experts import ExpertGuidance
 from grasp_bench.guidances.image_classifier import ImageClassifier
 from grasp_bench.guidances.linear import LinearAdaptiveGuidance
+from grasp_bench.guidances.moved_estimate import MovedEstimate
 from grasp_bench.guidances.weak import Autoguidance
 from grasp_bench.run.plan import plan
 from grasp_bench.sampling import Network, Sampler
@@ -55,6 +57,13 @@ PER_STEP = [
     ("gfcg", {"base_scale": 2, "from_timestep": 1}, 3),
     ("gfcg", {"base_scale": 2, "max_scale": 1}, 2),
     ("classifier", {}, 1),
+    ("attribute", {}, 2),
+    ("attribute", {"guidance_scale": 1}, 1),
+    ("cascade", {"stages": 1}, 2),
+    ("ppap", {}, 1),
+    ("ppap", {"base_scale": 2}, 2),
+    ("ltg", {}, 1),
+    ("ltg", {"base_scale": 2}, 2),
     ("distilled", {}, 1),
     # at their worst: no two predictions are alike enough, every step is in the interval or late enough
     ("adaptive", {"threshold": 2}, 2),
@@ -121,12 +130,16 @@ def get_ready(guidance: Guidance[Settings], shop: Workshop, steps: int) -> None:
         guidance.prepare(shop, None)
     elif isinstance(guidance, LinearAdaptiveGuidance):
         guidance.count, guidance.coefficients = steps, torch.zeros(steps // 2, 2 * (steps // 2))
+    elif isinstance(guidance, AttributeGuidance):
+        guidance.basis, guidance.sizes = torch.zeros(1, 64), torch.zeros(10)
     elif isinstance(guidance, DistilledGuidance):
         guidance.adapters = guidance._attach(shop)
     else:
         network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10, dtype=torch.float64))
         guidance.classify = ImageClassifier(network, guidance.config.recipe)
-        with_gradient = isinstance(guidance, ClassifierGuidance)
+        guidance.ensemble = [guidance.classify] * guidance.members
+        guidance.experts, guidance.above = guidance.ensemble, torch.tensor([])
+        with_gradient = isinstance(guidance, MovedEstimate | ExpertGuidance)
         guidance.decode = shop.backbone.decode if with_gradient else shop.backbone.decode_latents
         guidance.prompts = shop.embed([info.prompt for info in shop.task.classes()])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.guidances import distilled, image_classifier
+from grasp_bench.guidances import attribute, distilled, experts, image_classifier
 from grasp_bench.io import read_tensors
 from grasp_bench.run.context import Options
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
@@ -18,20 +18,37 @@ STEPS = 4  # of sampling, in the smoke budget
 ACTIVE = {
     "gfcg": ["epochs=2"],
     "classifier": ["epochs=2"],
+    "attribute": ["images=4", "noises=1", "guidance_scale=1"],
+    "ltg": ["epochs=2", "classifiers=2"],
+    "ppap": ["epochs=2", "experts=2", "samples=1", "expert_steps=3"],
     "sg-minority": ["every=2"],
     "distilled": ["steps=5", "trajectories=1", "batch_size=16"],
 }
 NEUTRAL = {
     "gfcg": ["epochs=2", "max_scale=1"],
     "classifier": ["epochs=2", "guidance_scale=0"],
+    "attribute": ["images=4", "noises=1", "guidance_scale=1", "strength=0"],
+    "ltg": ["epochs=2", "classifiers=2", "guidance_scale=0"],
+    "ppap": ["epochs=2", "experts=2", "samples=1", "expert_steps=3", "guidance_scale=0"],
     "sg-minority": ["guidance_scale=0"],
     "distilled": ["guidance_scale=1"],
 }
-EVALUATIONS = {"gfcg": 7, "classifier": STEPS, "sg-minority": 6, "distilled": STEPS}
+EVALUATIONS = {
+    "gfcg": 7,
+    "classifier": STEPS,
+    "attribute": STEPS,
+    "ltg": STEPS,
+    "ppap": STEPS,
+    "sg-minority": 6,
+    "distilled": STEPS,
+}
 """Of the network for each image; gfcg acts at t = 0.75, 0.5 and 0.25, sg-minority at steps 0 and 2."""
 LEARNED = {
     "gfcg": {image_classifier.WEIGHTS, image_classifier.REPORT},
     "classifier": {image_classifier.WEIGHTS, image_classifier.REPORT},
+    "attribute": {attribute.DIRECTIONS, attribute.REPORT},
+    "ppap": {image_classifier.WEIGHTS, "expert-0.safetensors", "expert-1.safetensors", experts.EXPERTS},
+    "ltg": {image_classifier.WEIGHTS, "classifier-1.safetensors", image_classifier.REPORT},
     "sg-minority": set(),
     "distilled": {distilled.WEIGHTS, distilled.REPORT},
 }

@@ -34,7 +34,8 @@ def learned(model: Model, steps: int = STEPS, **settings: float) -> LinearAdapti
     found = LinearAdaptiveGuidance(LinearSettings(**settings))
     recorder = Recorder(found.config)
     sample(recorder, model, steps)
-    found.coefficients, errors = regress(recorder.products)
+    known = 2 * (steps // 2)
+    found.coefficients, errors = regress(sum(recorder.products, torch.zeros(known, known, dtype=torch.float64)))
     found.count = steps
     assert len(errors) == steps // 2
     return found

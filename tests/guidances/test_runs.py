@@ -52,7 +52,7 @@ def test_images_are_its_own_at_its_own_cost(pipeline: Make, name: str) -> None:
     made = pipeline(name).generated
     spent = json.loads((made / GENERATE_SUMMARY).read_text())["network_evaluations_per_image"]
     if EVALUATIONS[name] is None:
-        assert STEPS < spent < 2 * STEPS
+        assert STEPS < spent <= 2 * STEPS
     else:
         assert spent == EVALUATIONS[name]
     images, unguided = (read_tensors(each / IMAGES)["images"] for each in (made, pipeline("none").generated))

@@ -1,0 +1,118 @@
+"""Guidance by experts: on a mixture of Gaussians, where Bayes' rule is known, and what an expert learns."""
+
+import pytest
+import torch
+from gaussian_world import (
+    COMPONENTS,
+    NOISE,
+    OBJECTIVES,
+    SAMPLES,
+    STD,
+    Mixture,
+    World,
+    assert_samples_are_independent,
+    draw,
+    step_at,
+)
+
+from grasp_bench.contracts.objective import FlowMatching
+from grasp_bench.guidances.experts import ExpertGuidance, PpapSettings, expert_of
+from grasp_bench.guidances.teaching import taught
+
+EACH_OBJECTIVE = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def guided_by(*experts, above: torch.Tensor, **settings: float) -> ExpertGuidance:
+    guidance = ExpertGuidance(PpapSettings(**settings))
+    guidance.experts, guidance.above, guidance.decode = list(experts), above, lambda latents: latents
+    return guidance
+
+
+def exact_experts(mixture: Mixture, timesteps: torch.Tensor, **settings: float) -> ExpertGuidance:
+    """With an expert for every timestep (B,), which says Bayes' probabilities."""
+    times = timesteps.sort().values
+    experts = [lambda x, t=t: mixture.posterior(x, t.expand(len(x))).log() for t in times]
+    return guided_by(*experts, above=times[1:], **settings)
+
+
+def clean_classifier() -> torch.nn.Module:
+    """Bayes' classifier of clean images, which is linear."""
+    classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).double()
+    with torch.no_grad():
+        classifier[1].weight.copy_(COMPONENTS.flatten(1) / STD**2)
+        classifier[1].bias.copy_(-COMPONENTS.flatten(1).square().sum(1) / (2 * STD**2))
+    return classifier.requires_grad_(False)
+
+
+def test_an_expert_is_found_by_the_range_of_the_timestep() -> None:
+    found = expert_of(torch.tensor([0.0, 0.29, 0.3, 0.5, 0.7, 1.0]), torch.tensor([0.3, 0.7]))
+    assert found.tolist() == [0, 0, 1, 1, 2, 2]
+    assert expert_of(torch.tensor([0.4]), torch.tensor([])).tolist() == [0]
+
+
+@EACH_OBJECTIVE
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_with_perfect_experts_the_field_without_a_condition_becomes_the_conditional_one(name: str, wanted: int) -> None:
+    mixture, step = Mixture(OBJECTIVES[name]), step_at(OBJECTIVES[name])
+    t = step.timesteps
+    found = exact_experts(mixture, t).predict(mixture.model(wanted), NOISE, step)
+    below = t < 1
+    torch.testing.assert_close(found[below], mixture.of_component(NOISE, t, wanted)[below], rtol=1e-5, atol=1e-5)
+
+
+@EACH_OBJECTIVE
+def test_the_shift_is_in_proportion_to_the_scale(name: str) -> None:
+    mixture, step = Mixture(OBJECTIVES[name]), step_at(OBJECTIVES[name])
+    t, model = step.timesteps, mixture.model()
+    plain = model.conditional(NOISE, t)
+    once, twice = (exact_experts(mixture, t, guidance_scale=each).predict(model, NOISE, step) for each in (1, 2))
+    torch.testing.assert_close(twice - plain, 2 * (once - plain))
+    assert torch.equal(exact_experts(mixture, t, guidance_scale=0).predict(model, NOISE, step), plain)
+
+
+@EACH_OBJECTIVE
+def test_an_expert_learns_what_the_classifier_of_clean_images_cannot_say(name: str) -> None:
+    """The posterior at one noise level is linear in x_t, too, but with other weights."""
+    objective, classifier = OBJECTIVES[name], clean_classifier()
+    mixture = Mixture(objective)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(2, (4096,), generator=generator)
+    clean = COMPONENTS[labels] + STD * torch.randn(4096, *COMPONENTS.shape[1:], generator=generator).double()
+    t = torch.tensor([0.6], dtype=torch.float64)
+    t = t if isinstance(objective, FlowMatching) else objective.shares[(objective.shares - t).abs().argmin()][None]
+    before = {key: value.clone() for key, value in classifier.state_dict().items()}
+    expert = taught(
+        classifier,
+        lambda network, noisy: network(noisy),
+        clean,
+        classifier(clean).softmax(1),
+        t,
+        objective,
+        rank=2,
+        steps=400,
+        batch_size=256,
+        learning_rate=0.02,
+        generator=generator,
+        advance=lambda count: None,
+    )
+    noisy = objective.add_noise(clean, draw(*clean.shape, seed=9), t.expand(len(clean)))[:500]
+    exact = torch.cat([mixture.posterior(part, t.expand(len(part))) for part in noisy.split(SAMPLES)])
+
+    def divergence(network: torch.nn.Module) -> float:
+        return (exact * (exact.log() - network(noisy).log_softmax(1))).sum(1).mean().item()
+
+    assert divergence(expert) < 0.1 * divergence(classifier)
+    assert expert.state_dict().keys() == before.keys()  # merged: nothing is left of the updates
+    assert all(torch.equal(value, before[key]) for key, value in classifier.state_dict().items())
+
+
+@EACH_OBJECTIVE
+def test_samples_are_independent_and_cost_one_evaluation(name: str) -> None:
+    objective = OBJECTIVES[name]
+    rows = draw(SAMPLES, 16, seed=3)
+    experts = [lambda x, k=k: k * x.flatten(1) @ rows.T for k in (1, 2)]
+    guidance = guided_by(*experts, above=torch.tensor([0.5]))
+    assert_samples_are_independent(guidance, objective)
+    world, step = World(objective), step_at(objective)
+    guidance.predict(world.model(), NOISE, step)
+    assert world.evaluations == {"c": SAMPLES, "u": 0}
