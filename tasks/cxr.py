@@ -41,7 +41,7 @@ class CxrTask(ImageTask[C_co]):
     """Base of the tasks of chest X-rays; their classifier is DenseNet-121, by settings of our choice."""
 
     Config: ClassVar[type[TaskSettings]] = CxrSettings
-    healthy = ("No Finding",)
+    healthy: ClassVar[tuple[str, ...]] = ("No Finding",)
     fit = Fit("pad", draft=True)  # a crop would cut off lungs
     backbone = "sana-0.6b"
     resolution = 512

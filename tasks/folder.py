@@ -53,6 +53,7 @@ class FolderTask(ImageTask[FolderSettings]):
         super().__init__(config, root)
         self.backbone, self.guidance, self.labels = config.backbone, config.guidance, labels
         self.private = config.patient_column is not None
+        self.multilabel = bool(config.label_separator or config.label_columns)
         standard = Budget(name=STANDARD, clip_norm=1.0, prompt_dropout=0.1, **config.budget.model_dump())
         self.budgets = by_name(standard, smoke())
 
@@ -90,7 +91,7 @@ class FolderTask(ImageTask[FolderSettings]):
         from grasp_bench.io import digest
 
         rows: list[JsonValue] = [
-            [each.path, each.label, each.split, each.patient, self._hashes[each.path], *each.metadata.values()]
+            [each.path, *each.labels, each.split, each.patient, self._hashes[each.path], *each.metadata.values()]
             for each in self._listing.entries
         ]
         return digest(rows)
@@ -107,8 +108,18 @@ class FolderTask(ImageTask[FolderSettings]):
     @cached_property
     def _found(self) -> ImageSet:
         from grasp_bench.data.images import read_image_set
+        from grasp_bench.data.labels import LABEL_COLUMNS
 
-        return read_image_set(self.data, self.labels)
+        return read_image_set(self.data, self.labels, () if self.config.label_columns else LABEL_COLUMNS)
+
+    @cached_property
+    def _sets(self) -> list[tuple[str, ...]]:
+        """The labels of every image, of which the rarest comes first."""
+        from .folder_labels import label_sets
+
+        sets = label_sets(self._found, self.config, self._where)
+        counts = Counter(label for labels in sets for label in labels)
+        return [tuple(sorted(labels, key=lambda name: (counts[name], name))) for labels in sets]
 
     def listing(self) -> Listing:
         return self._listing
@@ -127,11 +138,12 @@ class FolderTask(ImageTask[FolderSettings]):
         people: Sequence[str | None] = self._column(found, self.config.patient_column) or [None] * len(found)
         kept = {name: self._column(found, name) or [] for name in self.config.metadata_columns}
         entries = []
-        for row, (name, label, split, patient) in enumerate(zip(found.ids, found.labels, splits, people, strict=True)):
-            metadata = {column: values[row] for column, values in kept.items()}
-            entries.append(Entry(name, name, label, split, self._where(name), patient, metadata=metadata))
+        for row, (name, labels, split, patient) in enumerate(zip(found.ids, self._sets, splits, people, strict=True)):
+            metadata, (label, *beside) = {column: values[row] for column, values in kept.items()}, labels
+            where = self._where(name)
+            entries.append(Entry(name, name, label, split, where, patient, None, metadata, tuple(beside)))
         noted = {f"files ignored, {reason}": names for reason, names in found.ignored.items()}
-        if alike := look_alikes(found.labels):
+        if alike := look_alikes(label for labels in self._sets for label in labels):
             noted["class names that differ in their Unicode normal form alone"] = alike
         return self._without_repeats(entries, noted)
 
@@ -159,10 +171,10 @@ class FolderTask(ImageTask[FolderSettings]):
 
     @cached_property
     def _rows(self) -> dict[str, Row]:
-        from grasp_bench.data.labels import read_labels
+        from grasp_bench.data.labels import ID_COLUMNS, LABEL_COLUMNS, read_labels
 
         assert self.labels is not None
-        return read_labels(self.labels)
+        return read_labels(self.labels, ID_COLUMNS, () if self.config.label_columns else LABEL_COLUMNS)
 
     def _column(self, images: ImageSet, name: str | None) -> list[str] | None:
         if name is None:
@@ -188,22 +200,24 @@ class FolderTask(ImageTask[FolderSettings]):
     def _drawn(self, images: ImageSet) -> list[str]:
         """A split by patients, or without them within each class, of which one image at least is for training.
 
-        Images of equal bytes, whatever their classes, are in one split, and so are patients who share one.
+        The class of an image of several labels is the rarest of them here. Images of equal bytes, whatever their
+        classes, are in one split, and so are patients who share one.
         """
         from grasp_bench.data.equal import joined
         from grasp_bench.seeds import rng
 
         test, validation = self.config.test_share, self.config.validation_share
-        assert images.labels is not None
         patients = self._column(images, self.config.patient_column)
         if patients is not None:
             people = joined(patients, [self._hashes[name] for name in images.ids])
             draws = {each: rng("folder-split", self.config.split_seed, each).random() for each in set(people)}
-            self._keep_one_to_train(list(zip(images.labels, people, strict=True)), draws)
+            pairs = zip(self._sets, people, strict=True)
+            self._keep_one_to_train([(label, one) for labels, one in pairs for label in labels], draws)
             return [_split_at(draws[each], test, validation) for each in people]
         splits: dict[str, str] = {}
-        for label in sorted(set(images.labels)):
-            mine = (self._hashes[name] for name, each in zip(images.ids, images.labels, strict=True) if each == label)
+        rarest = [labels[0] for labels in self._sets]
+        for label in sorted(set(rarest)):
+            mine = (self._hashes[name] for name, each in zip(images.ids, rarest, strict=True) if each == label)
             drawn = list(dict.fromkeys(each for each in mine if each not in splits))
             order = rng("folder-split", self.config.split_seed, label).permutation(len(drawn))
             for number, index in enumerate(order):
@@ -222,8 +236,10 @@ class FolderTask(ImageTask[FolderSettings]):
                 draws[last] = 1.0
 
     def counts(self) -> dict[str, int]:
-        names = sorted({each.label for each in self._listing.entries})
-        found = Counter(each.label for each in self._listing.entries if each.split == "train")
+        from grasp_bench.data.label_sets import label_counts
+
+        names = sorted({label for each in self._listing.entries for label in each.labels})
+        found = label_counts(self._listing.entries)
         if absent := [name for name in names if not found[name]]:
             raise UserError(
                 f"{self.labels or self.data}: no training image of class {absent[0]!r}, as of {len(absent)} classes. "

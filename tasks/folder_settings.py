@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from grasp_bench.contracts.settings import Settings
-from grasp_bench.data.image_task import ImageTaskSettings
+from grasp_bench.contracts.spec import MOST
+from grasp_bench.data.image_task import LabelSetSettings
+from grasp_bench.documents import read_toml
 from grasp_bench.errors import UserError
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
@@ -20,19 +21,19 @@ PATHS = ("images", "labels", "budget", "name")
 class FolderBudget(Settings):
     """The budget of a folder task; see `grasp-bench show digits-lt` for what the fields mean."""
 
-    steps: int = Field(default=2000, ge=1)
+    steps: int = Field(default=2000, ge=1, le=MOST)
     """Optimiser steps"""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=MOST)
     """Training images per step"""
-    warmup_steps: int = Field(default=100, ge=0)
+    warmup_steps: int = Field(default=100, ge=0, le=MOST)
     """Steps over which the learning rate rises"""
-    images_per_class: int = Field(default=50, ge=1)
+    images_per_class: int = Field(default=50, ge=1, le=MOST)
     """Generated images per class"""
-    num_inference_steps: int = Field(default=20, ge=1)
+    num_inference_steps: int = Field(default=20, ge=1, le=MOST)
     """Sampling steps per image"""
 
 
-class FolderSettings(ImageTaskSettings):
+class FolderSettings(LabelSetSettings):
     """What the TOML file of a folder task says."""
 
     name: str = Field(default="", pattern=NAME)
@@ -42,7 +43,7 @@ class FolderSettings(ImageTaskSettings):
     labels: str | None = None
     """CSV with the columns id and label, and what `split_column` and `patient_column` name"""
     prompt: str = "a photo of {class}"
-    """Prompt of every class; {class} is its name with blanks for underscores"""
+    """Prompt of every class; {class} is its name with blanks for underscores, or several names: a, b and c"""
     groups: dict[str, list[str]] | None = None
     """Group → its classes, in place of `head_above` and `tail_below`"""
     split_column: str | None = None
@@ -67,7 +68,16 @@ class FolderSettings(ImageTaskSettings):
     duplicates: Literal["together", "drop", "refuse"] = "together"
     """Images of equal bytes: kept in one split, dropped but for the first of each, or refused"""
 
-    added: ClassVar[frozenset[str]] = ImageTaskSettings.added | {"metadata_columns", "duplicates"}
+    label_separator: str | None = Field(default=None, min_length=1)
+    """What stands between the labels of an image in the column label, such as |, where images may have several"""
+    label_columns: list[str] = Field(default=[])
+    """Columns of 0 and 1, one for each label, in place of the column label, where images may have several"""
+    no_label: str | None = Field(default=None, min_length=1)
+    """Class of images that have no label; none: each needs one"""
+
+    added: ClassVar[frozenset[str]] = LabelSetSettings.added | {
+        *("metadata_columns", "duplicates", "label_separator", "label_columns", "no_label")
+    }
 
     @field_validator("prompt", mode="after")
     @classmethod
@@ -79,19 +89,29 @@ class FolderSettings(ImageTaskSettings):
 
 def read_settings(path: Path) -> FolderSettings:
     """The settings in a file. Raises :class:`UserError` with the file and the field."""
-    try:
-        found: dict[str, Any] = {"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file. `grasp-bench new task` writes a template.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as TOML ({error}).") from error
-    return validated(path, found)
+    content = read_toml(path, "Name the TOML file of a task; `grasp-bench new task` writes a template.")
+    return validated(path, {"name": path.stem} | content)
 
 
 def validated(path: Path, found: dict[str, Any]) -> FolderSettings:
     """Settings of ``path`` by name, checked. Raises :class:`UserError` with the file and the field."""
     try:
-        return FolderSettings.model_validate(found)
+        settings = FolderSettings.model_validate(found)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise UserError(f"{path}: {'; '.join(lines)}. `grasp-bench show folder` lists what there is.") from error
+    several = settings.label_separator is not None or bool(settings.label_columns)
+    alone = settings.model_fields_set & {"no_label", "class_of", "label_sets"}
+    faults = {
+        "label_separator and label_columns are two forms of the same. Choose one": (
+            settings.label_separator is not None and bool(settings.label_columns)
+        ),
+        "several labels per image stand in a file. Name it as labels": several and settings.labels is None,
+        f"{', '.join(sorted(alone))}: only where label_separator or label_columns gives images several labels": (
+            not several and bool(alone)
+        ),
+    }
+    for fault, holds in faults.items():
+        if holds:
+            raise UserError(f"{path}: {fault}.")
+    return settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +20,11 @@ from grasp_bench.data.fit import Fit
 from grasp_bench.data.images import WORKERS
 from grasp_bench.data.manifest import Manifest
 from grasp_bench.errors import UserError
-from grasp_bench.io import sync_folder, write_json, writing, written_whole
+from grasp_bench.io import remove, sync_folder, write_json, writing, written_whole
+from grasp_bench.locks import held
 
 IDENTITY = "cache.json"
+FORMAT = 2
 SHARD = "pixels-{:05}.npy"
 SHARD_BYTES = 2**28  # of pixels in a file: what an interrupted build may have to do again
 
@@ -31,7 +33,10 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """The images of a manifest as uint8 ``shape`` (C, H, W), in memory-mapped files of ``shard_rows`` images each."""
+    """The images of a manifest as uint8 ``shape`` (C, H, W), in memory-mapped files of ``shard_rows`` images each.
+
+    Beside every image lies the CRC-32 of its row's number and its pixels, which is compared whenever it is read.
+    """
 
     folder: Path
     fingerprint: str
@@ -39,32 +44,49 @@ class Cache:
     shape: Shape
     shard_rows: int
     shards: list[np.ndarray]
-    """uint8 (k, C, H, W) each."""
+    """Records (k,) of :func:`_record` each."""
 
     @classmethod
     def open(cls, folder: Path) -> Cache:
         """The cache that :func:`build_cache` left in ``folder``. Raises :class:`UserError` when it is damaged."""
         try:
             identity = json.loads((folder / IDENTITY).read_text())
+            if identity.get("format") != FORMAT:
+                raise ValueError("it has no checksums, as those of earlier versions")
             shape, shard_rows = tuple(identity["shape"]), identity["shard_rows"]
             parts = _parts(identity["rows"], shard_rows)
             shards = [np.load(folder / SHARD.format(number), "r") for number in range(len(parts))]
-            if [shard.shape for shard in shards] != [(len(rows), *shape) for rows in parts]:
+            expected = [(len(rows), _record(shape)) for rows in parts]
+            if [(*shard.shape, shard.dtype) for shard in shards] != expected:
                 raise ValueError(f"its files do not hold {identity['rows']} images of {shape}")
             return cls(folder, identity["fingerprint"], shape, shard_rows, shards)
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{folder}: is damaged ({error}). Delete it and run `grasp-bench prepare` with --cache again."
             ) from error
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Images of these rows of the manifest: uint8 (k, C, H, W)."""
+        """Images of these rows of the manifest: uint8 (k, C, H, W). Raises :class:`UserError` for a damaged one."""
         images = np.empty((len(indices), *self.shape), np.uint8)
-        numbers, rows = np.divmod(indices, self.shard_rows)
-        for number in np.unique(numbers):
-            here = numbers == number
-            images[here] = self.shards[number][rows[here]]
+        for at, (index, number, row) in enumerate(zip(indices, *np.divmod(indices, self.shard_rows), strict=True)):
+            record = self.shards[number][row]
+            images[at] = record["pixels"]
+            if _checksum(images[at], int(index)) != record["crc32"]:
+                raise UserError(
+                    f"{self.folder / SHARD.format(number)}: is damaged: image {row} is not the one that was written. "
+                    f"Delete {self.folder} and run `grasp-bench prepare` with --cache again."
+                )
         return images
+
+
+def _record(shape: Shape) -> np.dtype:
+    """What a shard holds of each image."""
+    return np.dtype([("crc32", "<u4"), ("pixels", "|u1", shape)])
+
+
+def _checksum(image: np.ndarray, row: int) -> int:
+    """CRC-32 of the row's number (8 bytes, little-endian) and the image's pixels: an image of another row differs."""
+    return zlib.crc32(image.data, zlib.crc32(row.to_bytes(8, "little")))
 
 
 class PixelReader:
@@ -119,13 +141,31 @@ def build_cache(
     workers: int,
     advance: Callable[[int], None],
     fit: Fit = CROP,
+    say: Callable[[str], None] | None = None,
 ) -> Cache:
     """Write every image of ``manifest`` into ``folder``, resized to ``shape`` (C, H, W) by ``fit``, and open it.
 
     A whole cache of the same images is left as it is. The files are collected in ``folder``.partial, which becomes
     ``folder`` when all are there; what an interrupted call has finished is kept. ``advance`` is called with the number
-    of images done since its last call. Raises :class:`UserError` as :class:`PixelReader` does, and for a full disk.
+    of images done since its last call. Of several processes one fills a folder; ``say`` is told who is waited for.
+    Raises :class:`UserError` as :class:`PixelReader` does, and for a full disk.
     """
+    with held(
+        folder.with_name(f"{folder.name}.lock"), say and (lambda who: say(f"waiting for {who}, which fills {folder}"))
+    ):
+        return _build_alone(root, manifest, shape, folder, workers, advance, fit)
+
+
+def _build_alone(
+    root: Path,
+    manifest: Manifest,
+    shape: Shape,
+    folder: Path,
+    workers: int,
+    advance: Callable[[int], None],
+    fit: Fit,
+) -> Cache:
+    """Do what :func:`build_cache` does, while no other process does it in this folder."""
     if folder.exists():
         cache = Cache.open(folder)
         PixelReader(root, manifest, shape, cache)  # which refuses a cache of other images
@@ -134,6 +174,7 @@ def build_cache(
     partial = folder.with_name(f"{folder.name}.partial")
     shard_rows = max(1, SHARD_BYTES // prod(shape))
     identity: dict[str, JsonValue] = {
+        "format": FORMAT,
         "fingerprint": manifest.fingerprint,
         "shape": [*shape],
         "rows": len(manifest),
@@ -141,16 +182,13 @@ def build_cache(
     }
     try:  # an unfinished cache of the same images is continued; one of other images is of no use
         same = json.loads((partial / IDENTITY).read_text()) == identity
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         same = False
     if not same:
-        with writing(partial):
-            shutil.rmtree(partial, ignore_errors=True)
+        remove(partial)
         write_json(partial / IDENTITY, identity)
-    for path in partial.glob(".*.tmp"):  # of a call that was killed while it wrote
-        path.unlink()
     parts = {partial / SHARD.format(number): rows for number, rows in enumerate(_parts(len(manifest), shard_rows))}
-    missing = {path: rows for path, rows in parts.items() if not path.exists()}
+    missing = {path: rows for path, rows in parts.items() if not _is_sound(path, rows, shape)}
     left = sum(map(len, missing.values()))
     too_few_bytes(partial, left * prod(shape))
     advance(len(manifest) - left)
@@ -159,15 +197,27 @@ def build_cache(
         for path, rows in missing.items():
             # not through a memory map: where the disk is full, the system kills a process that writes through one
             with written_whole(path) as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *shape)}
-                npy.write_array_header_1_0(file, header)
-                for image in pool.map(reader.image, rows):
+                descr = npy.dtype_to_descr(_record(shape))
+                npy.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": (len(rows),)})
+                for row, image in zip(rows, pool.map(reader.image, rows), strict=True):
+                    file.write(_checksum(image, row).to_bytes(4, "little"))
                     file.write(image.data)
                     advance(1)
     with writing(folder):
         partial.replace(folder)
         sync_folder(folder.parent)
     return Cache.open(folder)
+
+
+def _is_sound(path: Path, rows: range, shape: Shape) -> bool:
+    """Whether a shard of an unfinished cache is there, and every image in it as it was written."""
+    try:
+        shard = np.load(path, "r")
+        return (*shard.shape, shard.dtype) == (len(rows), _record(shape)) and all(
+            _checksum(record["pixels"], row) == record["crc32"] for record, row in zip(shard, rows, strict=True)
+        )
+    except (OSError, EOFError, ValueError):
+        return False
 
 
 def _parts(rows: int, shard_rows: int) -> list[range]:

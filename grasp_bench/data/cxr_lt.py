@@ -100,6 +100,20 @@ def phrase(label: str) -> str:
     return label.replace("_", " ").lower()
 
 
+def nih_images(root: Path) -> dict[str, str] | None:
+    """Name of each image of ChestX-ray14 → its path relative to ``root``; None where there is no folder of images.
+
+    One pass over the folders is much quicker than asking for each file, above all over a network.
+    """
+    folders = [folder for folder in NIH_IMAGES if (root / folder).is_dir()]
+    index: dict[str, str] = {}
+    for folder in folders:
+        with os.scandir(root / folder) as files:
+            for file in files:
+                index.setdefault(file.name, f"{folder}/{file.name}")
+    return index if folders else None
+
+
 def read_nih(root: Path, counts: Counts | None = None) -> Listing:
     """NIH-CXR-LT: splits train, validation, test and balanced-test, the last a subset of test.
 
@@ -110,21 +124,17 @@ def read_nih(root: Path, counts: Counts | None = None) -> Listing:
     """
     if problem := mistaken(root, "nih-cxr-lt"):
         return Listing([], [problem])
-    folders = [folder for folder in NIH_IMAGES if (root / folder).is_dir()]
-    index: dict[str, str] = {}
-    for folder in folders:
-        # one pass over the folders is much quicker than asking for each of 88,637 files, above all over a network
-        with os.scandir(root / folder) as files:
-            for file in files:
-                index.setdefault(file.name, f"{folder}/{file.name}")
+    index = nih_images(root)
 
     def locate(row: Mapping[str, str], where: str) -> str | Problem | None:
         image, patient = row["id"], row["subject_id"]
         if not image.startswith(f"{patient}_"):
             return Problem("patient contradicts id", where, f"{image!r} of subject {patient!r}, expected {image[:8]!r}")
-        if image not in index and folders:
+        if index is None:
+            return None
+        if image not in index:
             return Problem("missing image", where, f"{image!r} is not in {root / 'images'} or {root}/images_*/images")
-        return index.get(image)
+        return index[image]
 
     return _read(
         root,
@@ -133,7 +143,7 @@ def read_nih(root: Path, counts: Counts | None = None) -> Listing:
         tuple(NIH_TRAIN_COUNTS),
         locate,
         counts,
-        () if folders else NIH_IMAGES[:2],
+        NIH_IMAGES[:2] if index is None else (),
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from grasp_bench.contracts.task import ClassInfo, Dataset, Split, Task, TaskSettings
+from grasp_bench.contracts.task import ClassInfo, ClassOf, Dataset, LabelSets, Split, Task, TaskSettings
 from grasp_bench.data.fit import Fit
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
@@ -16,7 +17,7 @@ from grasp_bench.errors import UserError
 if TYPE_CHECKING:
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.cache import PixelReader
-    from grasp_bench.data.listing import Listing
+    from grasp_bench.data.listing import Entry, Listing
     from grasp_bench.data.manifest import Manifest
 
 NOTED = "data.json"
@@ -39,6 +40,19 @@ class ImageTaskSettings(TaskSettings):
         return self
 
 
+class LabelSetSettings(ImageTaskSettings):
+    """Settings of a task whose images may have several labels."""
+
+    added: ClassVar[frozenset[str]] = ImageTaskSettings.added | {"class_of", "label_sets"}
+
+    class_of: ClassOf = "rarest"
+    """Which of an image's labels is its class, by which methods route, weight and resample it: the one of the fewest
+    (rarest) or most (commonest) training images, or one that is drawn by the image's id"""
+    label_sets: LabelSets = "focus"
+    """How label sets are drawn for generated images: focus takes as many for each label, from the training images that
+    have it; natural takes them as they occur"""
+
+
 C_co = TypeVar("C_co", bound=ImageTaskSettings, covariant=True)
 
 
@@ -57,6 +71,11 @@ class ImageTask(Task[C_co]):
     healthy: ClassVar[tuple[str, ...]] = ()
     """Classes in which the findings of the other classes are absent."""
 
+    def __init__(self, config: C_co, root: Path | None = None) -> None:
+        super().__init__(config, root)
+        if isinstance(config, LabelSetSettings):
+            self.class_of, self.label_sets = config.class_of, config.label_sets
+
     def listing(self) -> Listing:
         """Every image of the download, and whatever is wrong with its label files."""
         raise NotImplementedError
@@ -66,7 +85,7 @@ class ImageTask(Task[C_co]):
         raise NotImplementedError
 
     def prompt(self, name: str) -> str:
-        """The prompt of a class."""
+        """The prompt of a class, or of several whose names are listed in words."""
         raise NotImplementedError
 
     def class_group(self, counts: dict[str, int]) -> dict[str, str]:
@@ -96,7 +115,7 @@ class ImageTask(Task[C_co]):
         from grasp_bench.data.listing import describe, readable
 
         with readable():
-            listing = self.listing()
+            listing = self._with_classes(self.listing())
         with progress.task("check", len(listing.entries)) as advance:
             problems = [*listing.problems, *check_images(self.data, listing.entries, WORKERS, advance)]
         if problems:
@@ -104,6 +123,23 @@ class ImageTask(Task[C_co]):
         for what, names in listing.noted.items():
             progress.say(f"{self.data}: {what} ({len(names)}): {some(names)}")
         return listing
+
+    def _with_classes(self, listing: Listing) -> Listing:
+        """The listing, in which images of several labels have a class and a prompt of their set."""
+        from grasp_bench.data.label_sets import in_words, with_classes
+
+        if not self.multilabel or listing.problems:
+            return listing
+        counts = self.counts()
+
+        def prompted(entry: Entry) -> Entry:
+            if entry.prompt is not None or not entry.beside:
+                return entry
+            return replace(entry, prompt=self.prompt(in_words([name for name in counts if name in entry.labels])))
+
+        return replace(
+            listing, entries=[prompted(each) for each in with_classes(listing.entries, counts, self.class_of)]
+        )
 
     def prepare(self, folder: Path, progress: Progress) -> None:
         from grasp_bench.data import manifest
@@ -129,7 +165,9 @@ class ImageTask(Task[C_co]):
 
         found = manifest.read(folder)
         with progress.task("cache", len(found)) as advance:
-            build_cache(self.data, found, shape, folder / CACHE.format(*shape), WORKERS, advance, self.fit)
+            build_cache(
+                self.data, found, shape, folder / CACHE.format(*shape), WORKERS, advance, self.fit, progress.say
+            )
 
     def open(self, folder: Path, shape: tuple[int, int, int]) -> Dataset:
         from grasp_bench.data import manifest
@@ -146,9 +184,16 @@ class ImageTask(Task[C_co]):
         """One split. Its ids number the manifest's rows, so that no name of a patient's image leaves the manifest."""
         import numpy as np
 
+        from grasp_bench.data.label_sets import as_matrix
+
         rows = manifest.split(name)
         position = {info.name: index for index, info in enumerate(self.classes())}
         labels, prompts, patients = (manifest.column(each)[rows] for each in ("label", "prompt", "patient"))
+        sets = None
+        if self.multilabel:
+            beside = manifest.beside or [[]] * len(manifest)
+            named = ((label, *beside[row]) for row, label in zip(rows, labels, strict=True))
+            sets = as_matrix(([position[each] for each in names] for names in named), len(position))
         return Split(
             ids=[f"{name}/{row:07}" for row in rows],
             labels=np.array([position[label] for label in labels], dtype=np.int64),
@@ -156,4 +201,5 @@ class ImageTask(Task[C_co]):
             read=lambda indices: reader.read(rows[indices]),
             patients=patients if all(patients) else None,
             metadata={column: values[rows] for column, values in manifest.metadata.items()},
+            sets=sets,
         )

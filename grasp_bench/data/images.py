@@ -19,7 +19,7 @@ import numpy as np
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.decode import UnreadableError, decode, to_rgb
 from grasp_bench.data.formats import Kind, kind_of, read_endings
-from grasp_bench.data.labels import SHOWN, align, read_labels, some
+from grasp_bench.data.labels import ID_COLUMNS, LABEL_COLUMNS, SHOWN, align, read_labels, some
 from grasp_bench.errors import UserError
 from grasp_bench.text import printable
 
@@ -96,13 +96,14 @@ def image_digest(image: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def read_image_set(path: Path, labels: Path | None = None) -> ImageSet:
+def read_image_set(path: Path, labels: Path | None = None, columns: tuple[str, ...] = LABEL_COLUMNS) -> ImageSet:
     """The images of a folder, searched recursively, or of an ``.npz``.
 
     A file is an image where it claims to be one by its ending, and any other where Pillow recognises it by content.
-    Labels come from the CSV file ``labels`` where there is one (:func:`~grasp_bench.data.labels.read_labels`), else
-    from the folder's sub-folders (the first part of each path) or the ``labels`` of the ``.npz``. Links to folders and
-    files are followed. An ``.npz`` holds ``images`` (or ``arr_0``): uint8 (n, H, W) or (n, H, W, 1 | 3 | 4).
+    Labels come from the CSV file ``labels`` where there is one (:func:`~grasp_bench.data.labels.read_labels`; one of
+    ``columns`` is the label's), else from the folder's sub-folders (the first part of each path) or the ``labels`` of
+    the ``.npz``. Links to folders and files are followed. An ``.npz`` holds ``images`` (or ``arr_0``): uint8 (n, H, W)
+    or (n, H, W, 1 | 3 | 4).
 
     Raises :class:`UserError` when it is absent or empty, when images and labels do not match one to one, for a class
     folder without images, for links that are broken or lead in a circle, and for pictures in formats that are not read.
@@ -115,8 +116,8 @@ def read_image_set(path: Path, labels: Path | None = None) -> ImageSet:
     found = _read_folder(path, labels) if path.is_dir() else _read_npz(path)
     if labels is None:
         return found
-    names, columns = align(read_labels(labels), found.ids, labels, path)
-    return replace(found, labels=names, columns=columns)
+    names, further = align(read_labels(labels, ID_COLUMNS, columns), found.ids, labels, path)
+    return replace(found, labels=names, columns=further)
 
 
 def _read_folder(root: Path, labels: Path | None) -> ImageSet:

@@ -46,7 +46,8 @@ def read_labels(
     """Id → row of a CSV file (comma, UTF-8, a byte order mark is passed over), whose values are stripped.
 
     The first row names the columns: one of ``ids``, which are paths unless they are others than :data:`ID_COLUMNS`, one
-    of ``labels``, and further ones that are kept, such as ``patient_id``. Raises :class:`UserError` with the line.
+    of ``labels``, unless these are empty, and further ones that are kept, such as ``patient_id``. Raises
+    :class:`UserError` with the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -61,14 +62,14 @@ def read_labels(
     header = lines[0][1]
     if repeated := sorted({name for name in header if header.count(name) > 1}):
         raise UserError(f"{path}, line 1: the columns {some(map(repr, repeated))} appear more than once. Rename them.")
-    id_column, label_column = _column(path, header, ids), _column(path, header, labels)
+    id_column, label_column = _column(path, header, ids), _column(path, header, labels) if labels else None
     rows: dict[str, Row] = {}
     for line, values in lines[1:]:
         where = f"{path}, line {line}"
         if len(values) != len(header):
             raise UserError(f"{where}: {len(values)} values for {len(header)} columns ({', '.join(header)}).")
         record = dict(zip(header, values, strict=True))
-        name, label = record.pop(id_column), record.pop(label_column)
+        name, label = record.pop(id_column), record.pop(label_column) if label_column else ""
         if not name:
             raise UserError(f"{where}: the {ids[0]} is empty. Fill it in or remove the line.")
         if ids is ID_COLUMNS:
@@ -76,7 +77,7 @@ def read_labels(
             if relative.is_absolute() or ".." in relative.parts:
                 raise UserError(f"{where}: {name!r} leads out of the folder. Write paths relative to the folder.")
             name = str(relative)
-        if not label:
+        if label_column and not label:
             raise UserError(f"{where}: {name!r} has an empty {label_column}. Fill it in or remove the line.")
         first = rows.setdefault(name, Row(line, label, record))
         if first.line != line:

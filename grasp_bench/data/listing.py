@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from grasp_bench.errors import UserError
+from grasp_bench.io import check_file
 
 SHOWN = 5  # problems of a kind that a message lists
 LABELS = ("", "LongTailCXR/", "labels/")
@@ -48,6 +49,13 @@ class Entry:
     """Its own prompt, where it is not its class's."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What else is kept of it: name of a column → value; of all images of a task or of none."""
+    beside: tuple[str, ...] = ()
+    """Its labels beside ``label``, of a task whose images may have several."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All of its labels, its class first."""
+        return (self.label, *self.beside)
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ def consistency(entries: Sequence[Entry], counts: dict[str, dict[str, int]] | No
         found = f"the patient of {entry.id!r} in {entry.split} is in {first.split} too ({first.where})"
         shared.setdefault((entry.patient, entry.split), Problem("patient in two splits", entry.where, found))
     problems += shared.values()
-    images = Counter((entry.split, entry.label) for entry in entries)
+    images = Counter((entry.split, label) for entry in entries for label in entry.labels)
     for split, classes in (counts or {}).items():
         for label, expected in classes.items():
             if (count := images[split, label]) != expected:
@@ -119,8 +127,14 @@ def in_two_splits(entries: Iterable[Entry], keys: Iterable[str | None]) -> Itera
                 yield entry, first
 
 
-def describe(root: object, problems: Sequence[Problem]) -> str:
-    """All problems of the data at ``root`` as one message: by kind, the first few of each with file and line."""
+FIX = "Fix the download and start again; nothing was left out or changed."
+
+
+def describe(root: object, problems: Sequence[Problem], fix: str = FIX) -> str:
+    """All problems of the data at ``root`` as one message: by kind, the first few of each with file and line.
+
+    ``fix`` says what to do about them.
+    """
     by_kind: dict[str, list[Problem]] = {}
     for problem in problems:
         by_kind.setdefault(problem.kind, []).append(problem)
@@ -130,7 +144,7 @@ def describe(root: object, problems: Sequence[Problem]) -> str:
         lines += [f"    {problem.where}: {problem.found}" for problem in found[:SHOWN]]
         if len(found) > SHOWN:
             lines.append(f"    and {len(found) - SHOWN} more")
-    return "\n".join([*lines, "Fix the download and start again; nothing was left out or changed."])
+    return "\n".join([*lines, fix])
 
 
 @dataclass(frozen=True)
@@ -179,7 +193,7 @@ def read_text(path: Path) -> str:
     Line ends are left as they are. Raises :class:`UserError` when it cannot be read.
     """
     try:
-        data = path.read_bytes()
+        data = check_file(path).read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file.") from error

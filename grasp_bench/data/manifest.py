@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from grasp_bench.data.check import Inspector
 from grasp_bench.data.decode import UnreadableError, decode
 from grasp_bench.data.listing import Entry, Problem, describe
 from grasp_bench.errors import UserError
-from grasp_bench.io import digest, file_digest, write_bytes
+from grasp_bench.io import digest, file_digest, remove, write_bytes
 
 NAME = "manifest.parquet"
 PART = "part-{}.parquet"
@@ -38,6 +39,8 @@ LISTED = pa.schema(
     }
 )
 """Columns that come from the task and its label files; the task's further columns follow."""
+BESIDE = "beside"
+"""Column of the labels that an image has beside its class, as JSON, of a task whose images may have several."""
 METADATA = "metadata:"
 """What names of those columns begin with."""
 
@@ -75,6 +78,13 @@ class Manifest:
         """What else the task keeps of the images: name → strings."""
         names = [name for name in self.table.column_names if name.startswith(METADATA)]
         return {name.removeprefix(METADATA): self.column(name) for name in names}
+
+    @cached_property
+    def beside(self) -> list[list[str]] | None:
+        """The labels of each image beside its class; None where every image has one label."""
+        if BESIDE not in self.table.column_names:
+            return None
+        return [json.loads(each) for each in self.column(BESIDE)]
 
     @property
     def about(self) -> dict[str, str]:
@@ -115,8 +125,9 @@ def build(
     of training, validation and test, unless these are only to be passed to ``tell``; and for a class without a group or
     prompt.
     """
-    unknown = [entry for entry in entries if entry.label not in groups or entry.label not in prompts]
-    _refuse(root, [Problem("unknown class", entry.where, f"{entry.label!r} is not a class") for entry in unknown])
+    known_classes = groups.keys() & prompts.keys()
+    unknown = [(entry, label) for entry in entries for label in entry.labels if label not in known_classes]
+    _refuse(root, [Problem("unknown class", entry.where, f"{label!r} is not a class") for entry, label in unknown])
     facts = _read_images(root, entries, folder, workers, advance)
     row = {path: index for index, path in enumerate(facts["path"].to_pylist())}
     table = facts.take(pa.array([row[entry.path] for entry in entries], pa.int64()))
@@ -130,6 +141,7 @@ def build(
         "group": [groups[entry.label] for entry in entries],
         "prompt": [prompts[entry.label] if entry.prompt is None else entry.prompt for entry in entries],
         "where": [entry.where.removeprefix(f"{root}/") for entry in entries],
+        **({BESIDE: [json.dumps(entry.beside) for entry in entries]} if any(each.beside for each in entries) else {}),
         **{METADATA + name: [e.metadata[name] for e in entries] for name in (entries[0].metadata if entries else ())},
     }
     for name, values in listed.items():
@@ -140,7 +152,7 @@ def build(
     known = {"format": FORMAT, "fingerprint": fingerprint, **(about or {})}
     _write(folder / NAME, table.combine_chunks().replace_schema_metadata(known))
     for part in folder.glob(PART.format("*")):
-        part.unlink()
+        remove(part)
     return read(folder)
 
 

@@ -2,64 +2,96 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import write_bytes
+from grasp_bench.io import check_file, unreadable, write_bytes
+from grasp_bench.locks import held
 
 VARIABLE = "GRASP_BENCH_DATA"
 
 
 def config_path() -> Path:
-    """The user's config file, ``$XDG_CONFIG_HOME/grasp-bench/config.toml``."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "grasp-bench" / "config.toml"
+    """The user's config file, ``$XDG_CONFIG_HOME/grasp-bench/config.toml``; UserError where there is no home folder."""
+    if named := os.environ.get("XDG_CONFIG_HOME"):
+        return Path(named) / "grasp-bench" / "config.toml"
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise UserError(f"there is no home folder ({error}). Set HOME, or XDG_CONFIG_HOME to a folder.") from error
+    return home / ".config" / "grasp-bench" / "config.toml"
 
 
 def data_root(task: str, asked: Path | None) -> Path:
     """The folder of ``task``'s download: ``asked``, else ``$GRASP_BENCH_DATA/<task>``, else what is remembered.
 
-    Raises :class:`UserError` where none of these is there, or what is named is not a folder.
+    Only where neither of the first two is given is the config file read. Raises :class:`UserError` where none of these
+    is there, or what is named is not a folder.
     """
-    named = os.environ.get(VARIABLE)
-    remembered = _remembered()
-    candidates = {
-        "--data-root": asked,
-        f"${VARIABLE}": Path(named) / task if named else None,
-        str(config_path()): Path(remembered[task]) if task in remembered else None,
-    }
-    for origin, path in candidates.items():
-        if path is not None:
-            if not path.is_dir():
-                raise UserError(
-                    f"{path} (from {origin}): there is no such folder, but task {task} reads its data there."
-                )
-            return path.resolve()
+    for origin, path in _candidates(task, asked):
+        if not path.is_dir():
+            raise UserError(f"{path} (from {origin}): there is no such folder, but task {task} reads its data there.")
+        return path.resolve()
     raise UserError(
         f"task {task} needs data that you have to download yourself; `grasp-bench show {task}` says where from. Then: "
         f"grasp-bench prepare --task {task} --data-root FOLDER (or set {VARIABLE} to the folder that holds {task}/)."
     )
 
 
+def _candidates(task: str, asked: Path | None) -> Iterator[tuple[str, Path]]:
+    if asked is not None:
+        yield "--data-root", asked
+    if named := os.environ.get(VARIABLE):
+        yield f"${VARIABLE}", Path(named) / task
+    if place := _remembered(_config()).get(task):
+        yield str(config_path()), Path(place)
+
+
 def remember(task: str, root: Path) -> Path:
-    """Keep ``root`` as the place of ``task``'s download, and return the config file's path."""
-    path = config_path()
-    roots = _remembered() | {task: str(root.resolve())}
-    lines = [f"{json.dumps(name)} = {json.dumps(place)}" for name, place in sorted(roots.items())]
-    write_bytes(path, ("[data]\n" + "\n".join(lines) + "\n").encode())
+    """Keep ``root`` as the place of ``task``'s download, and return the config file's path.
+
+    What else the file holds stays. Raises :class:`UserError` where it cannot be read or written, and for a path that is
+    no UTF-8, which TOML cannot hold.
+    """
+    import tomli_w
+
+    path, place = config_path(), str(root.resolve())
+    with held(path.with_name(f".{path.name}.lock")):
+        config = _config()
+        config["data"] = dict(sorted((_remembered(config) | {task: place}).items()))
+        try:
+            text = tomli_w.dumps(config).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{place!r}: is no UTF-8, and {path} cannot hold it.") from error
+        write_bytes(path, text)
     return path
 
 
-def _remembered() -> dict[str, str]:
-    path = config_path()
+def _config() -> dict[str, Any]:
+    """What the config file says; nothing where there is none, or no home folder that it could lie in."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8")).get("data", {})
-    except FileNotFoundError:
+        path = config_path()
+    except UserError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    try:
+        return tomllib.loads(check_file(path).read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as TOML ({error}). Fix or delete it.") from error
+
+
+def _remembered(config: dict[str, Any]) -> dict[str, str]:
+    """Task → folder."""
+    found = config.get("data", {})
     if not isinstance(found, dict) or not all(isinstance(place, str) for place in found.values()):
-        raise UserError(f'{path}, [data]: expected lines such as "mimic-lt" = "/data/mimic". Fix or delete it.')
+        raise UserError(
+            f'{config_path()}, [data]: expected lines such as "mimic-lt" = "/data/mimic". Fix or delete it.'
+        )
     return found

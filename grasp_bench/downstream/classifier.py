@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -12,18 +11,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.metrics import average_precision_score
 from torch.nn import functional
 
 from grasp_bench import seeds
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
-from grasp_bench.contracts.task import ClassifierRecipe, Split
+from grasp_bench.contracts.task import ClassifierRecipe, Split, membership
 from grasp_bench.downstream.augment import augment
 from grasp_bench.downstream.networks import build
 from grasp_bench.errors import NonFiniteError, UserError
+from grasp_bench.io import remove
+from grasp_bench.memory import Portion, in_one_part
 
 KIND = "epoch"
 IN_MEMORY = 2**28  # bytes of images that are read once and kept
 PREDICTED_AT_ONCE = 500
+WHOLE = (
+    "A classifier's batch is never worked on in parts: its batch normalisation and the weights of its loss go by all "
+    "images of a batch. Choose a smaller network or resolution of the classifier, or a GPU with more memory"
+)
+"""Why less memory cannot be had, where it runs out in training."""
 
 Key = tuple[str | int, ...]
 
@@ -32,7 +39,7 @@ Key = tuple[str | int, ...]
 class _Progress:
     epoch: int = 0
     best: float = -1.0
-    """Balanced accuracy on validation images of the best epoch so far."""
+    """Score on validation images of the best epoch so far."""
     stale: int = 0
     """Epochs since the best one."""
 
@@ -51,7 +58,8 @@ def train(
     """A classifier in evaluation mode; everything random is a function of ``key`` and the epoch.
 
     ``folder`` keeps a checkpoint while training goes on, from which the same call resumes; ``advance(1)`` is called
-    after every epoch, and for all that are left when training ends early.
+    after every epoch, and for all that are left when training ends early. Images that may have several labels are
+    learnt with binary cross-entropy, a label each.
 
     Raises :class:`UserError` when the recipe has a ``patience`` and there are no validation images.
     """
@@ -65,7 +73,7 @@ def train(
         model = build(recipe.network, read(np.arange(1)).shape[1], classes, recipe.initial).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * -(-len(images) // recipe.batch_size)
-    weights = _class_weights(images.labels, classes, recipe).to(device)
+    weights = _class_weights(images.truth, classes, recipe).to(device)
     folder.mkdir(parents=True, exist_ok=True)
     best: Tensors = {}
     progress = _restore(folder, model, optimizer, best, say)
@@ -74,42 +82,67 @@ def train(
     while progress.epoch < recipe.epochs and (recipe.patience is None or progress.stale < recipe.patience):
         model.train()
         step = progress.epoch * (steps // recipe.epochs)
-        for pixels, labels, generator in _epoch(read, images.labels, recipe, (*key, progress.epoch), device):
+        for pixels, truth, generator in _epoch(read, images.truth, recipe, (*key, progress.epoch), device):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
             half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-            with seeds.global_seed(generator), half:  # dropout draws from the global generator
-                loss = functional.cross_entropy(model(pixels), labels, weights)
+            # dropout draws from the global generator
+            with in_one_part(WHOLE), seeds.global_seed(generator), half:
+                loss = _loss(model(pixels), truth, weights)
             if not loss.isfinite():
                 raise NonFiniteError(
                     f"the classifier's loss is {loss.item()} at step {step} (of {' '.join(map(str, key))})"
                 )
             optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            with in_one_part(WHOLE):
+                loss.backward()
+                optimizer.step()
             step += 1
         progress.epoch += 1
         if recipe.patience is not None:
-            accuracy = _balanced_accuracy(model.eval(), validation, recipe, device)
+            reached = _validated(model.eval(), validation, recipe, device, say)
             progress.stale += 1
-            if accuracy > progress.best:
-                progress.best, progress.stale = accuracy, 0
+            if reached > progress.best:
+                progress.best, progress.stale = reached, 0
                 best.update({name: value.detach().clone() for name, value in model.state_dict().items()})
         _save(folder, model, optimizer, best, progress)
         advance(1)
     advance(recipe.epochs - progress.epoch)
     if best:
         model.load_state_dict(best)
-    shutil.rmtree(folder)  # with what a kill left half written, and damaged checkpoints that were moved aside
+    remove(folder)  # with what a kill left half written, and damaged checkpoints that were moved aside
     return model.eval()
 
 
-@torch.inference_mode()
-def probabilities(model: torch.nn.Module, images: Split, recipe: ClassifierRecipe, device: torch.device) -> np.ndarray:
+def probabilities(
+    model: torch.nn.Module,
+    images: Split,
+    recipe: ClassifierRecipe,
+    device: torch.device,
+    say: Callable[[str], None] = lambda message: None,
+) -> np.ndarray:
     """Predicted class probabilities of every image, without augmentation: float32 (n, classes)."""
+    return predicted(model, images, recipe, device, say, lambda logits: logits.softmax(dim=1))
+
+
+@torch.inference_mode()
+def predicted(
+    model: torch.nn.Module,
+    images: Split,
+    recipe: ClassifierRecipe,
+    device: torch.device,
+    say: Callable[[str], None],
+    answer: Callable[[torch.Tensor], torch.Tensor],
+) -> np.ndarray:
+    """What ``answer`` makes of the logits of every image, without augmentation: float32 (n, classes)."""
+    portion = Portion(PREDICTED_AT_ONCE, "images are classified", say)
+
+    def of(rows: np.ndarray) -> torch.Tensor:
+        logits: torch.Tensor = model(_scaled(images.read(rows), recipe, device))
+        return answer(logits.float()).cpu()
+
     rows = np.array_split(np.arange(len(images)), max(1, -(-len(images) // PREDICTED_AT_ONCE)))
-    found = [model(_scaled(images.read(each), recipe, device)).float().softmax(dim=1).cpu() for each in rows]
-    return torch.cat(found).numpy()
+    return torch.cat([found for part in rows for found in portion.over(part, of)]).numpy()
 
 
 def _reader(images: Split) -> Callable[[np.ndarray], np.ndarray]:
@@ -123,13 +156,16 @@ def _reader(images: Split) -> Callable[[np.ndarray], np.ndarray]:
 
 def _epoch(
     read: Callable[[np.ndarray], np.ndarray],
-    labels: np.ndarray,
+    truth: np.ndarray,
     recipe: ClassifierRecipe,
     key: Key,
     device: torch.device,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Generator]]:
-    """Images, classes and a generator for every batch in the epoch's order, the next read while one is worked on."""
-    order = seeds.rng("classifier-order", *key).permutation(len(labels))
+    """Images, classes or label sets, and a generator for every batch in the epoch's order.
+
+    The next batch is read while one is worked on.
+    """
+    order = seeds.rng("classifier-order", *key).permutation(len(truth))
     # of sizes that differ by at most one: batch normalisation cannot work on a last batch of a single image
     batches = np.array_split(order, -(-len(order) // recipe.batch_size))
     with ThreadPoolExecutor(1) as executor:
@@ -140,7 +176,7 @@ def _epoch(
                 pending = executor.submit(read, batches[number + 1])
             generator = seeds.generator("classifier-batch", *key, number)
             scaled = augment(_scaled(pixels, recipe, device), recipe.augmentation, generator)
-            yield scaled, torch.from_numpy(labels[batch]).to(device), generator
+            yield scaled, torch.from_numpy(truth[batch]).to(device), generator
 
 
 def _scaled(pixels: np.ndarray, recipe: ClassifierRecipe, device: torch.device) -> torch.Tensor:
@@ -156,17 +192,37 @@ def resized(images: torch.Tensor, recipe: ClassifierRecipe) -> torch.Tensor:
     return functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
-def _class_weights(labels: np.ndarray, classes: int, recipe: ClassifierRecipe) -> torch.Tensor:
-    """Weights (classes,): n / (present classes · n of the class), and 0 for classes without images; or ones."""
+def _class_weights(truth: np.ndarray, classes: int, recipe: ClassifierRecipe) -> torch.Tensor:
+    """Weights (classes,): n / (present classes · n of the class), and 0 for classes without images; or ones.
+
+    Of label sets, those of images that have the label: images without it for each that has it, or 1 where none has.
+    """
     if recipe.class_weights == "none":
         return torch.ones(classes)
-    counts = np.bincount(labels, minlength=classes)
-    weights = np.divide(len(labels), counts * (counts > 0).sum(), out=np.zeros(classes), where=counts > 0)
+    counts, n = membership(truth, classes).sum(axis=0), len(truth)
+    if truth.ndim == 2:
+        weights = np.divide(n - counts, counts, out=np.ones(classes), where=counts > 0)
+    else:
+        weights = np.divide(n, counts * (counts > 0).sum(), out=np.zeros(classes), where=counts > 0)
     return torch.from_numpy(weights).float()
 
 
-def _balanced_accuracy(model: torch.nn.Module, images: Split, recipe: ClassifierRecipe, device: torch.device) -> float:
-    right = probabilities(model, images, recipe, device).argmax(1) == images.labels
+def _loss(logits: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of classes (n,), or mean binary cross-entropy of label sets, bool (n, classes)."""
+    if truth.ndim == 1:
+        return functional.cross_entropy(logits, truth, weights)
+    return functional.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), pos_weight=weights)
+
+
+def _validated(
+    model: torch.nn.Module, images: Split, recipe: ClassifierRecipe, device: torch.device, say: Callable[[str], None]
+) -> float:
+    """Balanced accuracy, or of label sets the mean over their labels of the average precision."""
+    if images.sets is not None:
+        scores = predicted(model, images, recipe, device, say, lambda logits: logits)
+        there = np.flatnonzero(images.sets.any(axis=0))
+        return float(average_precision_score(images.sets[:, there], scores[:, there], average="macro"))
+    right = probabilities(model, images, recipe, device, say).argmax(1) == images.labels
     return float(np.mean([right[images.labels == label].mean() for label in np.unique(images.labels)]))
 
 
@@ -182,7 +238,7 @@ def _save(
     written = save_checked(folder, KIND, progress.epoch, tensors)
     for _, path in find_checked(folder, KIND):
         if path != written:
-            path.unlink()
+            remove(path)
 
 
 def _restore(
@@ -212,7 +268,7 @@ def _restore(
 
 def topped_up(real: Split, generated: Split, classes: int) -> Split:
     """Real images, and per class as many generated ones as it lacks to the largest class, as far as there are."""
-    counts = np.bincount(real.labels, minlength=classes)
+    counts = membership(real.truth, classes).sum(axis=0)
     missing = counts.max() - counts
     rows = np.concatenate([np.flatnonzero(generated.labels == c)[: missing[c]] for c in range(classes)])
 
@@ -237,4 +293,5 @@ def topped_up(real: Split, generated: Split, classes: int) -> Split:
         labels=np.concatenate([real.labels, generated.labels[rows]]),
         prompts=[*real.prompts, *(generated.prompts[row] for row in rows)],
         read=read,
+        sets=None if real.sets is None else np.concatenate([real.sets, generated.truth[rows]]),
     )

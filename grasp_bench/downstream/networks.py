@@ -35,6 +35,18 @@ def check(network: str, channels: int, size: int, classes: int, initial: str | N
             ) from error
 
 
+def check_name(network: str) -> None:
+    """Raise :class:`UserError` for a network that is neither the small one nor one of timm's."""
+    if network == SMALL:
+        return
+    import timm
+
+    name = network.removeprefix(TIMM)
+    if not network.startswith(TIMM) or not timm.is_model(name):
+        hint = did_you_mean(name, timm.list_models())
+        raise UserError(f"network {network!r}: expected {SMALL} or {TIMM}<model>, a model that timm has.{hint}")
+
+
 def build(network: str, channels: int, classes: int, initial: str | None = None) -> nn.Module:
     """A network with fresh weights from torch's global generator: images (B, C, H, W) in [-1, 1] → logits (B, classes).
 
@@ -46,12 +58,10 @@ def build(network: str, channels: int, classes: int, initial: str | None = None)
         return pretrained
     if network == SMALL:
         return small_cnn(channels, classes)
+    check_name(network)
     import timm
 
     name = network.removeprefix(TIMM)
-    if not network.startswith(TIMM) or not timm.is_model(name):
-        hint = did_you_mean(name, timm.list_models())
-        raise UserError(f"network {network!r}: expected {SMALL} or {TIMM}<model>, a model that timm has.{hint}")
     model: nn.Module = timm.create_model(name, pretrained=False, in_chans=channels, num_classes=classes)
     return model
 

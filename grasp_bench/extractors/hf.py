@@ -9,7 +9,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.extractors.network import NetworkExtractor, Preprocessing
 from grasp_bench.extractors.weights import drawn_apart, refuse
 from grasp_bench.io import digest, file_digest, read_object
-from grasp_bench.weights import VARIABLE, weights_folder
+from grasp_bench.weights import VARIABLE, shards, weights_folder
 
 if TYPE_CHECKING:
     import torch
@@ -76,8 +76,7 @@ def _files(folder: Path) -> list[Path]:
     """The files that the features depend on. Raises :class:`UserError` for those that are missing."""
     weights = [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        parts = sorted(set(read_object(folder / INDEX)["weight_map"].values()))
-        weights = [folder / INDEX, *(folder / name for name in parts)]
+        weights = [folder / INDEX, *(folder / name for name in shards(folder / INDEX))]
     files = [folder / CONFIG, folder / PREPROCESSING, *weights]
     if missing := [path.name for path in files if not path.is_file()]:
         pickled = sorted(path.name for path in folder.glob("*.bin"))

@@ -3,12 +3,15 @@
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import runs
 from helpers.datasets import write_image
 from PIL import Image
 
@@ -17,6 +20,8 @@ from grasp_bench.data.cache import Cache, PixelReader, build_cache
 from grasp_bench.data.decode import decode, read_image, resize
 from grasp_bench.data.listing import Entry
 from grasp_bench.errors import UserError
+from grasp_bench.io import temporary_name
+from grasp_bench.locks import held
 
 SHAPE = (3, 8, 8)
 COUNT = 11
@@ -124,14 +129,17 @@ def test_a_killed_build_goes_on_where_it_was(
     assert not folder.exists()
     partial = tmp_path / "cache.partial"
     assert sorted(content(partial)) == ["cache.json", "pixels-00000.npy", "pixels-00001.npy"]
-    (partial / ".pixels-00002.npy.1.tmp").write_bytes(b"half of it")  # as a killed process leaves it
+    half = temporary_name(partial / "pixels-00002.npy").name.replace(f"-{os.getpid()}.", "-99999999.")
+    (partial / half).write_bytes(b"half of it")  # as a killed process leaves it
+    monkeypatch.setattr("grasp_bench.io._swept", set())
+    runs.flip_a_byte(partial / "pixels-00001.npy")
 
     resized = []
     monkeypatch.setattr(cache, "read_image", lambda *given: (resized.append(given[0].name), read_image(*given))[1])
     counts: list[int] = []
     build_cache(root, listed, SHAPE, folder, 2, counts.append)
-    assert sorted(resized) == listed.column("path")[6:].tolist()
-    assert counts == [6, 1, 1, 1, 1, 1]
+    assert sorted(resized) == listed.column("path")[3:].tolist()
+    assert counts == [3, 1, 1, 1, 1, 1, 1, 1, 1]
     assert not partial.exists()
     assert content(folder) == content(build_cache(root, listed, SHAPE, tmp_path / "whole", 1, quiet).folder)
 
@@ -245,3 +253,42 @@ def test_a_damaged_cache_is_refused(
     damage(tmp_path / "cache" / "pixels-00001.npy")
     with pytest.raises(UserError, match=r"cache: is damaged .* Delete it and run `grasp-bench prepare`"):
         Cache.open(tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_no_bit_of_a_cache_turns_unnoticed(root: Path, listed: manifest.Manifest, tmp_path: Path) -> None:
+    build_cache(root, listed, SHAPE, tmp_path / "cache", 2, quiet)
+    path = tmp_path / "cache" / "pixels-00001.npy"
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for place in rng.integers(whole.index(b"\n") + 1, len(whole), size=50):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match=r"pixels-00001\.npy: is damaged: image \d is not the one that was written"):
+            Cache.open(tmp_path / "cache").read(np.arange(COUNT))
+    path.write_bytes((tmp_path / "cache" / "pixels-00000.npy").read_bytes())
+    with pytest.raises(UserError, match="is damaged"):
+        Cache.open(tmp_path / "cache").read(np.array([4]))
+
+
+def test_a_cache_without_checksums_is_refused(root: Path, listed: manifest.Manifest, tmp_path: Path) -> None:
+    build_cache(root, listed, SHAPE, tmp_path / "cache", 2, quiet)
+    path = tmp_path / "cache" / "cache.json"
+    path.write_text(path.read_text().replace('"format": 2,', ""))
+    with pytest.raises(UserError, match=r"no checksums.*Delete it and run"):
+        Cache.open(tmp_path / "cache")
+
+
+def test_several_processes_fill_one_folder_in_turn(root: Path, listed: manifest.Manifest, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def fill(_: int) -> bytes:
+        build_cache(root, listed, SHAPE, tmp_path / "cache", 1, quiet, say=said.append)
+        return (tmp_path / "cache" / "pixels-00000.npy").read_bytes()
+
+    with ThreadPoolExecutor(3) as pool, held(tmp_path / "cache.lock"):
+        found = [pool.submit(fill, number) for number in range(3)]
+        while len(said) < 3:
+            time.sleep(0.01)
+        assert not (tmp_path / "cache.partial").exists()
+    assert len({each.result() for each in found}) == 1

@@ -1,12 +1,13 @@
 """Features from files, and the cache that is keyed by what they were computed from."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import runs
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -123,6 +124,9 @@ def test_progress_is_reported(tmp_path: Path) -> None:
         def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[object]:
             return nullcontext(lambda count: told.append((name, count)))
 
+        def say(self, message: str) -> None:
+            raise AssertionError(message)
+
     images = read_image_set(folder(tmp_path / "x", range(5)))
     cached_features(images, Counting(), tmp_path / "cache", 2, Report())  # type: ignore[arg-type]
     assert told == [("read", 5), ("features", 2), ("features", 2), ("features", 1)]
@@ -157,13 +161,20 @@ def test_an_image_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
         cached_features(images, Counting(), tmp_path / "cache")
 
 
-def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [runs.flip_a_byte, runs.truncate], ids=["flipped", "truncated"])
+def test_a_damaged_shard_is_named_and_computed_again(
+    tmp_path: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     images = read_image_set(folder(tmp_path / "x", range(3)))
-    cached_features(images, Counting(), tmp_path / "cache")
+    expected = cached_features(images, Counting(), tmp_path / "cache")
     [shard] = (tmp_path / "cache").rglob("*.safetensors")
-    shard.write_bytes(shard.read_bytes()[:-4])
-    with pytest.raises(UserError, match=rf"{shard.name}: is damaged .* Delete it"):
-        cached_features(images, Counting(), tmp_path / "cache")
+    damage(shard)
+    extractor = Counting()
+    np.testing.assert_array_equal(cached_features(images, extractor, tmp_path / "cache"), expected)
+    assert extractor.seen == 3
+    assert shard.name in "".join(capsys.readouterr())
+    cached_features(images, extractor, tmp_path / "cache")
+    assert extractor.seen == 3
 
 
 VALUES = np.random.default_rng(0).normal(size=(4, 3))

@@ -45,7 +45,7 @@ def weights(model: torch.nn.Module) -> bytes:
     return b"".join(value.numpy().tobytes() for value in model.state_dict().values())
 
 
-@pytest.mark.parametrize("network", ["small-cnn", "timm:resnet10t"])
+@pytest.mark.parametrize("network", ["small-cnn", pytest.param("timm:resnet10t", marks=pytest.mark.slow)])
 def test_it_learns_what_can_be_learnt(tmp_path: Path, network: str) -> None:
     recipe = replace(RECIPE, network=network, resolution=32 if "timm" in network else None, epochs=12)
     model = trained(tmp_path, stripes([40] * 3), recipe)
@@ -110,14 +110,14 @@ def test_it_stops_when_validation_gets_no_better_and_keeps_the_best(tmp_path: Pa
     shuffled = replace(stripes([20] * 3, 2), labels=np.random.RandomState(3).permutation(np.repeat([0, 1, 2], 20)))
     recipe = replace(RECIPE, epochs=40, patience=2, learning_rate=1e-2)
     seen: list[float] = []
-    measured = classifier._balanced_accuracy
+    measured = classifier._validated
 
     def watched(*arguments) -> float:
         seen.append(measured(*arguments))
         return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifier, "_balanced_accuracy", watched)
+        patch.setattr(classifier, "_validated", watched)
         model = trained(tmp_path, images, recipe, validation=shuffled)
     assert len(seen) < 40
     predicted = classifier.probabilities(model, shuffled, recipe, CPU).argmax(1)

@@ -176,7 +176,7 @@ def test_a_patient_in_two_splits_is_told_with_both_images(pets: Path) -> None:
         ('prompt = "a photo"', "expected {class}"),
         ("head_above = -1", "head_above: Input should be greater than or equal to 0"),
         ("[budget]\nsteps = 0", "budget.steps"),
-        ("name = ", "cannot be read as TOML"),
+        ("name = ", "is no TOML"),
         ("labels = 'none.csv'", "none.csv"),
     ],
 )

@@ -65,22 +65,22 @@ def record_of(task: str) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize("prompts", ["class", "report"])
 def test_mimic_from_prepare_to_report_without_a_name_of_a_patient(tmp_path: Path, prompts: str) -> None:
-    root = make_mimic(tmp_path / "mimic", per_class=3, reports=True)
+    root = make_mimic(tmp_path / "mimic", per_class=3, reports=True, tested=4)
     command("prepare", "--task", "mimic-lt", "--data-root", root, "--task-set", f"prompts={prompts}")
     command("run", "--task", "mimic-lt", *QUICK, "--task-set", f"prompts={prompts}")
     assert "mimic-lt" in command("report")
     record = record_of("mimic-lt")
     assert record["status"] == "finished"
     recall = {m["group"]: m["value"] for m in record["scores"] if (m["metric"], m["scope"]) == ("recall", "group")}
-    assert recall["tail"] is None  # a class has two test images
+    assert recall["tail"] is None  # a class has four test images
     assert recall["head"] is not None
     assert ("accuracy", "generated", "balanced-test") in {
         (score["metric"], score["source"], score["test_set"]) for score in record["scores"]
     }
-    units = {
-        score["interval"]["unit"] for score in record["scores"] if (score["metric"], score["source"]) == ("f1", "real")
-    }
-    assert units == {"patient"}
+    real = [score for score in record["scores"] if (score["metric"], score["source"]) == ("f1", "real")]
+    of_all = [score["interval"]["unit"] for score in real if score["test_set"] == "test"]
+    assert set(of_all) == {"patient"}
+    assert not any(score.get("interval") for score in real if score["test_set"] == "balanced-test")  # a patient a class
     written = b"".join(path.read_bytes() for path in Path("results").rglob("*") if path.is_file())
     with (root / "mimic-cxr-lt_single-label_train.csv").open() as file:
         for row in csv.DictReader(file):
@@ -106,7 +106,7 @@ def test_adapters_for_each_view_of_the_patient(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["flat", "folders"])
 def test_nih_generation_and_then_downstream_with_one_training(tmp_path: Path, layout: str) -> None:
-    root = make_nih(tmp_path / "nih", layout, per_class=3)
+    root = make_nih(tmp_path / "nih", layout, per_class=3, tested=4)
     command("run", "--task", "nih-lt-gen", "--data-root", root, *QUICK)
     trained = list(Path(".grasp-bench/train").glob("*/weights.safetensors"))
     command("prepare", "--task", "nih-lt-gen", "--data-root", root)  # is remembered, as for the generator of nih-lt
@@ -257,14 +257,14 @@ def test_long_reports_are_cut_and_without_any_there_is_nothing_to_train_on(tmp_p
 
 def test_intervals_count_the_patients_of_their_group() -> None:
     task = NihLTGen(NihLTGen.Config())
-    labels = np.repeat(np.arange(20), 4)
-    patients = np.array([f"{label}-{row % 2}" if label < 7 else f"p{row}" for row, label in enumerate(labels)])
-    split = Split([str(row) for row in range(80)], labels, [""] * 80, lambda rows: rows, patients)
-    probabilities = np.random.RandomState(0).dirichlet(np.ones(20), (1, 80))
+    labels = np.repeat(np.arange(20), 8)
+    patients = np.array([f"{label}-{row % 4}" if label < 7 else f"p{row}" for row, label in enumerate(labels)])
+    split = Split([str(row) for row in range(160)], labels, [""] * 160, lambda rows: rows, patients)
+    probabilities = np.random.RandomState(0).dirichlet(np.ones(20), (1, 160))
     given = {"test": split}, {"real": {"test": probabilities}}, classifier_metrics()
     scores = downstream_scores(task, "t", *given, scores_of_classes(20, *given))
     units = {score.group: score.interval.units for score in scores if score.metric == "accuracy"}
-    assert units == {"head": 14, "medium": 36, "tail": 16, "all": 66}
+    assert units == {"head": 28, "medium": 72, "tail": 32, "all": 132}
 
 
 def test_preparing_again_in_vain_keeps_what_there_was(tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""Chest X-rays with all of their labels: ChestX-ray14 by its own patient split, and CXR-LT of 2023 and 2024."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from grasp_bench.data.cxr_lt import FOLDERS, MIMIC_IMAGES, NIH_FILES, NIH_IMAGES, nih_images
+from grasp_bench.data.label_sets import label_counts
+from grasp_bench.data.listing import (
+    Entry,
+    Listing,
+    Problem,
+    consistency,
+    find_file,
+    leads_out,
+    mistaken,
+    place,
+    read_table,
+    read_text,
+)
+from grasp_bench.seeds import rng
+
+NIH_LABELS = {
+    "No Finding": (50500, 9861),
+    "Infiltration": (13782, 6112),
+    "Effusion": (8659, 4658),
+    "Atelectasis": (8280, 3279),
+    "Nodule": (4708, 1623),
+    "Mass": (4034, 1748),
+    "Pneumothorax": (2637, 2665),
+    "Consolidation": (2852, 1815),
+    "Pleural_Thickening": (2242, 1143),
+    "Cardiomegaly": (1707, 1069),
+    "Emphysema": (1423, 1093),
+    "Edema": (1378, 925),
+    "Fibrosis": (1251, 435),
+    "Pneumonia": (876, 555),
+    "Hernia": (141, 86),
+}
+"""Images of train_val_list and of test_list that have each label, as the literature gives them; their sums are those of
+Data_Entry_2017_v2020.csv."""
+NIH_LISTS = {"train": ("train_val_list.txt", 86_524), "test": ("test_list.txt", 25_596)}
+"""Split → the official list of images, and how many it names."""
+
+CXR_LT: dict[str, tuple[str, ...]] = {
+    "2023": (
+        *("Atelectasis", "Calcification of the Aorta", "Cardiomegaly", "Consolidation", "Edema", "Emphysema"),
+        *("Enlarged Cardiomediastinum", "Fibrosis", "Fracture", "Hernia", "Infiltration", "Lung Lesion"),
+        *("Lung Opacity", "Mass", "No Finding", "Nodule", "Pleural Effusion", "Pleural Other", "Pleural Thickening"),
+        *("Pneumomediastinum", "Pneumonia", "Pneumoperitoneum", "Pneumothorax", "Subcutaneous Emphysema"),
+        *("Support Devices", "Tortuous Aorta"),
+    ),
+}
+CXR_LT["2024"] = (
+    *(("Normal" if name == "No Finding" else name) for name in CXR_LT["2023"]),
+    *("Adenopathy", "Azygos Lobe", "Clavicle Fracture", "Fissure", "Granuloma", "Hydropneumothorax", "Infarction"),
+    *("Kyphosis", "Lobar Atelectasis", "Pulmonary Embolism", "Pulmonary Hypertension", "Rib Fracture"),
+    *("Round(ed) Atelectasis", "Tuberculosis"),
+)
+"""Edition → its labels: 26, and in 2024 40, those of the challenge's first task."""
+CXR_LT_FILES = {
+    "2023": {"train": ("train.csv", 264_849), "validation": ("development.csv", 36_769), "test": ("test.csv", 75_492)},
+    "2024": {
+        "train": ("train_labeled.csv", 258_871),
+        "validation": ("development_labeled_task1.csv", 39_293),
+        "test": ("test_labeled_task1.csv", 78_946),
+    },
+}
+"""Edition → split → its file, and how many images the publications give."""
+PROJECTS = (
+    *("", "cxr-lt-iccv-workshop-cvamd/2.0.0", "physionet.org/files/cxr-lt-iccv-workshop-cvamd/2.0.0"),
+    "cxr-lt-multi-label-long-tailed-classification-on-chest-x-rays-2.0.0",
+)
+"""Where below the data's root the folder of an edition is sought."""
+PHYSIONET = (*MIMIC_IMAGES, "physionet.org/files/mimic-cxr-jpg/2.0.0")
+
+
+def read_chestxray14(root: Path, validation_share: float, seed: int, official: bool = True) -> Listing:
+    """ChestX-ray14: test as its list has it, validation drawn by patients from the list for training.
+
+    Label files are sought in ``root``, ``root``/LongTailCXR and ``root``/labels, images as
+    :func:`~grasp_bench.data.cxr_lt.read_nih` does. Every problem is listed; ``official`` asks for the published numbers
+    of images in each list and with each label.
+    """
+    if problem := mistaken(root, "nih-cxr-lt"):
+        return Listing([], [problem])
+    index, problems = nih_images(root), []
+    if index is None:
+        sought = ", ".join(str(root / folder) for folder in NIH_IMAGES[:2])
+        problems.append(Problem("missing folder", str(root), f"no folder of images: none of {sought}"))
+    found = [find_file(root, FOLDERS, name) for name in NIH_FILES]
+    path = next((each for each in found if isinstance(each, Path)), found[0])
+    if isinstance(path, Problem):
+        return Listing([], [*problems, path])
+    table = read_table(path, ("Image Index", "Finding Labels", "Patient ID"))
+    splits, more = _nih_splits(root, official)
+    problems += [*table.problems, *more]
+    entries, seen = [], Counter[str]()
+    for row in table.rows:
+        values, where = dict(zip(table.header, row.values, strict=True)), place(path, row.line)
+        image, patient = values["Image Index"], values["Patient ID"].zfill(8)
+        labels = tuple(values["Finding Labels"].split("|"))
+        seen.update(labels)
+        if unknown := [name for name in labels if name not in NIH_LABELS]:
+            problems.append(Problem("unknown label", where, f"{unknown[0]!r} is not a label of ChestX-ray14"))
+        elif len(set(labels)) < len(labels):
+            problems.append(Problem("repeated label", where, f"{values['Finding Labels']!r} has a label twice"))
+        elif not image.startswith(f"{patient}_"):
+            problems.append(Problem("patient contradicts id", where, f"{image!r} of patient {values['Patient ID']!r}"))
+        elif image not in splits:
+            problems.append(Problem("in no list", where, f"{image!r} is neither in train_val_list nor in test_list"))
+        elif index is not None and image not in index:
+            problems.append(Problem("missing image", where, f"{image!r} is not in images or images_*/images"))
+        elif index is not None:
+            split = splits[image]
+            if split == "train" and rng("nih-lt-multi-validation", seed, patient).random() < validation_share:
+                split = "validation"
+            entries.append(Entry(image, index[image], labels[0], split, where, patient, beside=labels[1:]))
+    if official and not table.problems:
+        problems += [
+            Problem("wrong count", str(path), f"{seen[name]} images of {name!r}, expected {sum(parts)}")
+            for name, parts in NIH_LABELS.items()
+            if seen[name] != sum(parts)
+        ]
+    return Listing(entries, [*problems, *consistency(entries), *_untrained(root, entries)])
+
+
+def _nih_splits(root: Path, official: bool) -> tuple[dict[str, str], list[Problem]]:
+    """Image → train or test, as the official lists have it."""
+    splits: dict[str, str] = {}
+    problems = []
+    for split, (name, expected) in NIH_LISTS.items():
+        path = find_file(root, FOLDERS, name)
+        if isinstance(path, Problem):
+            problems.append(path)
+            continue
+        listed = read_text(path).split()
+        if official and len(listed) != expected:
+            problems.append(Problem("wrong count", str(path), f"{len(listed)} images, expected {expected}"))
+        for number, image in enumerate(listed, 1):
+            if image in splits:
+                problems.append(Problem("duplicate id", place(path, number), f"{image!r} is listed before"))
+            splits[image] = split
+    return splits, problems
+
+
+def read_cxr_lt(root: Path, edition: str, official: bool = True) -> Listing:
+    """CXR-LT of an edition, with images of MIMIC-CXR-JPG.
+
+    Label files are sought in the folder cxr-lt-``edition``, in ``root`` or in a folder of :data:`PROJECTS`; their
+    ``fpath`` (``files/p10/p10000032/s50414267/<dicom_id>.jpg``) is relative to ``root`` or to a folder of
+    :data:`PHYSIONET`, the first with a folder ``files``. Columns that are no labels are passed over. ``official`` asks
+    for the published numbers of images in each split.
+    """
+    if problem := mistaken(root, "mimic-cxr-lt"):
+        return Listing([], [problem])
+    base = next((folder for folder in PHYSIONET if (root / folder / "files").is_dir()), None)
+    problems, entries = [], []
+    if base is None:
+        sought = ", ".join(str(root / folder / "files") for folder in PHYSIONET)
+        problems.append(Problem("missing folder", str(root), f"no folder of images: none of {sought}"))
+    folders = [str(PurePosixPath(project) / f"cxr-lt-{edition}") for project in PROJECTS]
+    names = CXR_LT[edition]
+    for split, (name, expected) in CXR_LT_FILES[edition].items():
+        path = find_file(root, folders, name)
+        if isinstance(path, Problem):
+            problems.append(path)
+            continue
+        table = read_table(path, ("dicom_id", "subject_id", "fpath", *names))
+        problems += table.problems
+        if official and len(table.rows) != expected and not table.problems:
+            problems.append(Problem("wrong count", f"split {split}", f"{len(table.rows)} images, expected {expected}"))
+        for row in table.rows:
+            values, where = dict(zip(table.header, row.values, strict=True)), place(path, row.line)
+            labels = _ones(values, names, where)
+            image = "" if base is None else _image(root / base, values, where)
+            problems += [each for each in (labels, image) if isinstance(each, Problem)]
+            if isinstance(labels, tuple) and isinstance(image, str) and base is not None:
+                at = str(PurePosixPath(base) / image)
+                patient = values["subject_id"]
+                entries.append(Entry(values["dicom_id"], at, labels[0], split, where, patient, beside=labels[1:]))
+    return Listing(entries, [*problems, *consistency(entries), *_untrained(root, entries)])
+
+
+def _untrained(root: Path, entries: Sequence[Entry]) -> list[Problem]:
+    """A problem for each label that images have, and no training image does."""
+    absent = {label for entry in entries for label in entry.labels} - label_counts(entries).keys()
+    return [
+        Problem("no training image", str(root), f"{label!r} is a label of other splits alone")
+        for label in sorted(absent)
+    ]
+
+
+def _ones(row: Mapping[str, str], names: Sequence[str], where: str) -> tuple[str, ...] | Problem:
+    """The labels that are 1 in a row."""
+    if odd := [name for name in names if not re.fullmatch(r"[01](\.0*)?", row[name])]:
+        return Problem("bad label", where, f"{odd[0]!r} is {row[odd[0]]!r}, expected 0 or 1")
+    found = tuple(name for name in names if row[name].startswith("1"))
+    return found or Problem("no label", where, "no label is 1, expected one at least")
+
+
+def _image(base: Path, row: Mapping[str, str], where: str) -> str | Problem:
+    """The path of a row's image relative to ``base``."""
+    path, end = row["fpath"], f"/p{row['subject_id']}/"
+    if leads_out(path):
+        return Problem("path outside the data folder", where, f"{path!r}, expected files/p10{end}…")
+    if end not in path or not path.endswith(f"/{row['dicom_id']}.jpg"):
+        return Problem("path contradicts ids", where, f"{path!r}, expected files/p10{end}…/{row['dicom_id']}.jpg")
+    if not (base / path).is_file():
+        return Problem("missing image", where, f"{base / path} is not there")
+    return path
