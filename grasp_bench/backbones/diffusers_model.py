@@ -71,9 +71,9 @@ def padding(tokenizer: Any, prompt: str, length: int) -> torch.Tensor:
 
 
 def place_patches(embed: Any, latent_shape: tuple[int, int, int]) -> None:
-    """Give a ``PatchEmbed`` of diffusers' the position embeddings of latents (C, H, W), if it has a table of others.
+    """Put the position embeddings of latents (C, H, W) into a ``PatchEmbed`` whose table is of another size.
 
-    The same that its forward pass would compute anew in every step: positions are scaled so that they span what those
+    They are what its forward pass would compute anew in every step: positions are scaled so that they span what those
     of the native size do. Nothing is done where it has none (Sana), or where it crops a larger table (SD3).
     """
     import torch

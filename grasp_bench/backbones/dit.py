@@ -28,6 +28,7 @@ RECIPE = BackboneRecipe(
         "and a tenth of it for all weights; all ranges of searches; a gradient norm of 1; bfloat16. Guidance 4 and 50 "
         "steps are the defaults of diffusers' DiTPipeline. Each size has weights of its own, so that there is no "
         "choice of resolution."
+        " The parameter budget, our choice, is that of LoRA at rank 16."
     ),
     rates={
         "all weights": Rate(1e-5, 1e-6, 1e-4),
@@ -35,6 +36,7 @@ RECIPE = BackboneRecipe(
         "adapters": Rate(1e-4, 1e-5, 3e-3),
         "gates": Rate(1e-4, 1e-5, 3e-3),
     },
+    parameters=4_100_000,
     timesteps=Timesteps("uniform"),
     precision="bfloat16",
     weight_decay=0.0,

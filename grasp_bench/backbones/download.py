@@ -6,10 +6,11 @@ import contextlib
 import errno
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grasp_bench.backbones.files import PIPELINE, MissingFilesError, check_family, files_of, find_pipeline
+from grasp_bench.backbones.files import PIPELINE, MissingFilesError, check_family, files_of, find_folder, find_pipeline
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,6 +70,34 @@ def download_pipeline(
     say(f"fetching {len(left)} files of {source}, {filesize.decimal(size)}, into {constants.HF_HUB_CACHE}")
     with _explained(source):
         snapshot_download(source, allow_patterns=wanted)
+
+
+WHOLE = (PIPELINE, "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors")
+"""Patterns of the files that any pipeline is loaded from, none of which can run code."""
+
+
+def whole_pipeline(source: str, say: Callable[[str], None] | None) -> Path:
+    """Return the folder of a pipeline of any family: ``source`` itself, or the repository in the hub's cache.
+
+    With ``say``, which is told how many bytes that is, a repository is fetched first as far as it is not here. Raises
+    :class:`UserError` where it is not to be had.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from rich import filesize
+
+    if say is None or Path(source).expanduser().is_dir():
+        return find_folder(source)
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(f"--allow-download: {source} is not fetched while HF_HUB_OFFLINE is set. Unset it.")
+    with _explained(source):
+        siblings = HfApi().model_info(source, files_metadata=True).siblings or []
+    kept = [file for file in siblings if any(fnmatch(file.rfilename, pattern) for pattern in WHOLE)]
+    size, free = sum(file.size or 0 for file in kept), shutil.disk_usage(constants.HF_HUB_CACHE).free
+    if size > free:
+        raise UserError(f"{source}: takes {filesize.decimal(size)}, and {filesize.decimal(free)} are free.")
+    say(f"fetching {source}, at most {filesize.decimal(size)}, into {constants.HF_HUB_CACHE}")
+    with _explained(source):
+        return Path(snapshot_download(source, allow_patterns=[*WHOLE]))
 
 
 def _wanted(folder: Path, parts: Sequence[str], listed: Collection[str]) -> list[str]:

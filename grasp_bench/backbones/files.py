@@ -15,6 +15,7 @@ from typing import Any
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest, read_object
+from grasp_bench.weights import shards
 
 PIPELINE = "model_index.json"
 WEIGHTS = dict.fromkeys(("transformer", "vae"), "diffusion_pytorch_model.safetensors")
@@ -78,7 +79,7 @@ class SavedPipeline:
     def _digest(self, paths: Iterable[Path]) -> str:
         digest = hashlib.sha256()
         for path in sorted(paths):
-            content = _weights_digest(path) if path.suffix == ".safetensors" else file_digest(path)
+            content = weights_digest(path) if path.suffix == ".safetensors" else file_digest(path)
             digest.update(f"{path.relative_to(self.folder).as_posix()}\n{content}\n".encode())
         return digest.hexdigest()[:12]
 
@@ -97,7 +98,7 @@ def find_pipeline(
     family reads, beside the scheduler. Raises :class:`MissingFilesError`, with all that is missing, where it is not
     there or not whole, and :class:`UserError` where it is of another family.
     """
-    folder = _folder(source)
+    folder = find_folder(source)
     parts = check_family(folder, transformer, required, optional)
     present = {part: _names(folder / part) for part in parts}
     if missing := [
@@ -171,7 +172,7 @@ def _with_shards(folder: Path, name: str) -> list[str]:
     """A file of weights, or an index and the files it names."""
     if name.endswith(".safetensors"):
         return [name]
-    return [name, *sorted(set(read_object(folder / name).get("weight_map", {}).values()))]
+    return [name, *shards(folder / name)]
 
 
 def _names(folder: Path) -> set[str]:
@@ -185,7 +186,7 @@ def _classes(index: Path) -> dict[str, str]:
     return {part: name for part, (_, name) in named.items() if name is not None}
 
 
-def _folder(source: str) -> Path:
+def find_folder(source: str) -> Path:
     """Where ``source`` is. A folder comes before a repository of the same name."""
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -220,7 +221,7 @@ def _missing(source: str, names: list[str], searched: str, pickled: Sequence[str
     )
 
 
-def _weights_digest(path: Path) -> str:
+def weights_digest(path: Path) -> str:
     """sha256 (hex) over size, header and edges of a safetensors file. Raises :class:`UserError` where it is cut short.
 
     The format: the header's length as an unsigned 64-bit little-endian number, the header in JSON, and the data.
@@ -232,7 +233,7 @@ def _weights_digest(path: Path) -> str:
         try:
             tensors = json.loads(header)
             stop = start + max(entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: is no .safetensors file, of {size} bytes. Fetch it again.") from error
         if stop != size:
             raise UserError(f"{path}: has {size} bytes where its header says {stop}. Fetch it again.")

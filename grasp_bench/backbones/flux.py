@@ -33,6 +33,7 @@ DEV = BackboneRecipe(
         "its default schedule ignores. Sampling: diffusers' FluxPipeline has 28 steps, an embedded guidance of 3.5, "
         "and no classifier-free guidance, which would double the cost: its scale is 1 here. The sampler's shift "
         "follows the number of tokens. That README trains at 512 and 1024 pixels; 256 is our choice."
+        " The parameter budget, our choice, is that of LoRA at rank 16."
     ),
     resolutions=(1024, 512, 256),
     rates={
@@ -41,6 +42,7 @@ DEV = BackboneRecipe(
         "adapters": Rate(1e-4, 1e-5, 3e-3),
         "gates": Rate(1e-4, 1e-5, 3e-3),
     },
+    parameters=26_000_000,
     timesteps=Timesteps("uniform"),
     precision="bfloat16",
     weight_decay=1e-4,

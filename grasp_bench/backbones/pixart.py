@@ -44,6 +44,7 @@ SIGMA = BackboneRecipe(
         "gates; all ranges of searches. Precision is bfloat16 where the configurations have fp16. "
         "Guidance 4.5 and 20 steps are the defaults of diffusers' PixArtSigmaPipeline. Positions are scaled to span "
         "the native image's, as the publishers' weights for 256, 512 and 1024 pixels do."
+        " The parameter budget, our choice, is that of LoRA at rank 16."
     ),
     resolutions=(1024, 512, 256),
     rates={
@@ -52,6 +53,7 @@ SIGMA = BackboneRecipe(
         "adapters": Rate(1e-4, 1e-5, 3e-3),
         "gates": Rate(1e-4, 1e-5, 3e-3),
     },
+    parameters=8_300_000,
     timesteps=Timesteps("uniform"),
     precision="bfloat16",
     weight_decay=1e-2,

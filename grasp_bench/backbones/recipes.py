@@ -35,6 +35,7 @@ def described(recipe: BackboneRecipe) -> dict[str, str]:
     return {
         "resolutions": ", ".join(map(str, recipe.resolutions)) or "that of the weights",
         **rates,
+        "parameter budget": "the methods' own" if recipe.parameters is None else f"{recipe.parameters:,} trainable",
         "timesteps": _timesteps(recipe.timesteps),
         "losses weighted by": "t²" if recipe.weighting == "squared noise share" else "1",
         "AdamW": f"β {beta1:g} and {beta2:g}, ε {_number(recipe.epsilon)}",

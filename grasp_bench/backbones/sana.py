@@ -50,6 +50,7 @@ SMALL = BackboneRecipe(
         "defaults of diffusers' SanaPipeline. There are no position embeddings, so that weights serve several sizes: "
         "512 and 1024 pixels are published, each as weights of its own; 256 is our choice, since the publishers' "
         "configuration of that size (Sana_600M_img256.yaml) is of a model with positions and T5."
+        " The parameter budget, our choice, is that of LoRA at rank 16."
     ),
     resolutions=(512, 1024, 256),
     rates={
@@ -58,6 +59,7 @@ SMALL = BackboneRecipe(
         "adapters": Rate(1e-4, 1e-5, 3e-3),
         "gates": Rate(1e-4, 1e-5, 3e-3),
     },
+    parameters=8_300_000,
     timesteps=Timesteps("logit-normal", shift=3.0),
     precision="bfloat16",
     weight_decay=1e-4,
@@ -75,6 +77,7 @@ LARGE = replace(
     name="sana-1.6b",
     source="As sana-0.6b, in configs/sana_config/1024ms/Sana_1600M_img1024.yaml; its own size is 1024 pixels.",
     resolutions=(1024, 512, 256),
+    parameters=11_000_000,
 )
 
 

@@ -27,12 +27,13 @@ MEDIUM = BackboneRecipe(
         "diffusers' examples/dreambooth/train_dreambooth_lora_sd3.py and train_dreambooth_sd3.py, whose README takes "
         "4e-4 for LoRA. Our choice, without a source: 1e-5 for all weights, where the README has 1e-4 for 500 steps of "
         "one subject, since runs here are many times longer; LoRA's rate for adapters and gates; all ranges of "
-        "searches, of which 3e-3 is the upper end for adapters, since on random blocks of this width 3e-2 ended worse "
-        "than 3e-3 after 80 steps. Warm-up is the script's argument of 500 steps, which its default schedule ignores "
-        "and Adam's first steps need. Precision is bfloat16 where the README has fp16, which needs a scaled loss. "
+        "searches, 3e-3 being the upper end for adapters. Warm-up is the script's argument of 500 steps, which its "
+        "default schedule ignores and Adam's first steps need. Precision is bfloat16 where the README has fp16, which "
+        "needs a scaled loss. "
         "Guidance 4.5 and 40 steps are those of the model card of stabilityai/stable-diffusion-3.5-medium, which also "
         "says that it was trained at 256, 512, 768, 1024 and 1440 pixels; shift, scale and prompt length are the saved "
         "pipeline's. Positions are cropped from the centre of its table."
+        " The parameter budget, our choice, is that of LoRA at rank 16."
     ),
     resolutions=(1024, 512, 256),
     rates={
@@ -41,6 +42,7 @@ MEDIUM = BackboneRecipe(
         "adapters": Rate(1e-4, 1e-5, 3e-3),
         "gates": Rate(1e-4, 1e-5, 3e-3),
     },
+    parameters=12_000_000,
     timesteps=Timesteps("logit-normal", shift=3.0),
     weighting="squared noise share",
     precision="bfloat16",
@@ -60,6 +62,7 @@ LARGE = replace(
         "As sd3.5-medium; guidance 3.5 and 28 steps are those of the model card of stabilityai/stable-diffusion-3.5-"
         "large; 512 and 256 pixels are our choice, since that card names no sizes of training."
     ),
+    parameters=24_000_000,
     guidance_scale=3.5,
     sampling_steps=28,
 )
@@ -71,6 +74,7 @@ FIRST = replace(
         "the model card of stabilityai/stable-diffusion-3-medium-diffusers; its pretraining began at 256 pixels (arXiv "
         "2403.03206, section 5.3.2)."
     ),
+    parameters=9_400_000,
     guidance_scale=7.0,
     sampling_steps=28,
 )
@@ -139,7 +143,7 @@ class SD3(MMDiT, SavedBackbone):
 
     @classmethod
     def _size(cls, saved: SavedPipeline, resolution: int | None) -> int:
-        """As in every family, and no larger than the table of position embeddings that are cropped at its centre."""
+        """Return the size as every family does. Raise UserError where it exceeds the table of position embeddings."""
         size = super()._size(saved, resolution)
         token = cls._patch(saved) * cls._latent_factor(saved)
         if size > (largest := saved.setting("transformer", "pos_embed_max_size") * token):

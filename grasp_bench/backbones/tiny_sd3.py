@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from grasp_bench import seeds
 from grasp_bench.backbones.sd3 import MMDiT
 from grasp_bench.contracts.backbone import Description, PromptEmbeddings
+from grasp_bench.contracts.recipe import BackboneRecipe
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class TinySD3Family(MMDiT):
     """Arguments of ``SD3Transformer2DModel`` beyond those that follow from the image and the prompt."""
     prompt_length: ClassVar[int]
     """The most words that a prompt may have."""
+    threads = 1  # tensors are so small that threads wait for each other
     sampling_dtype: ClassVar[str] = "float64"  # cheap at this size, and images cannot depend on the batch's size
 
     transformer: SD3Transformer2DModel
@@ -123,6 +125,7 @@ class TinySD3(TinySD3Family):
     caution = "8×8, pretrained on glyphs: shows that the code runs"  # noqa: RUF001 # as it is written
     name: ClassVar[str] = "tiny-sd3"
     revision = "0b6966488a08"
+    recipe = BackboneRecipe(parameters=43_008)
     image_shape = (1, 8, 8)
     architecture: ClassVar[dict[str, Any]] = {
         "patch_size": 2,
@@ -143,6 +146,7 @@ class TinySD3At32(TinySD3Family):
     caution = "32×32, pretrained on drawings: shows that the code runs"  # noqa: RUF001 # as it is written
     name: ClassVar[str] = "tiny-sd3-32"
     revision = "c3f24179d8ff"
+    recipe = BackboneRecipe(parameters=64_512)
     image_shape = (3, 32, 32)
     architecture: ClassVar[dict[str, Any]] = {
         "patch_size": 4,

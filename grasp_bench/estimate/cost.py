@@ -69,7 +69,8 @@ def stages(subject: Subject, measured: Measured, way: Training, device: Device, 
     for name, seen in (("generated", generated), ("real", real), ("topped-up", real + generated)):
         batches = recipe.seeds * recipe.epochs * math.ceil(seen / recipe.batch_size)
         work = Work.of(measured.classification.step) * batches
-        found.append(Stage(f"classify-{name}", work.flops, hours(work), f"{data} classifier" if name == "real" else ""))
+        shared = f"{data} {subject.plan.shape} {recipe!r}" if name == "real" else ""
+        found.append(Stage(f"classify-{name}", work.flops, hours(work), shared))
     return found
 
 

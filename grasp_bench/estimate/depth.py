@@ -26,10 +26,20 @@ def extrapolated(make: Callable[[Subject], T], subject: Subject, alike: bool = T
     base = dict.fromkeys(full, 2 if len(full) == 1 else 1)
     if (len(full) > 1 and not alike) or subject.method.config.tread or not any(full[kind] > 3 for kind in full):
         return make(subject)
+    subject = replace(subject, sizes=sizes(subject))
     first = make(replace(subject, depths=base))
     deeper = [(make(replace(subject, depths=base | {kind: base[kind] + 1})), full[kind] - base[kind]) for kind in full]
     found: T = _extrapolated(first, deeper)
     return found
+
+
+def sizes(subject: Subject) -> dict[str, int]:
+    """Return the sizes of the subject's method at its full depth, with which those that follow from parameters fall."""
+    from grasp_bench.estimate.parts import fresh_backbone
+    from grasp_bench.estimate.simulate import SimulatedGpu
+
+    with SimulatedGpu():
+        return subject.fresh().find_sizes(fresh_backbone(subject), subject.task)
 
 
 def _extrapolated(first: Any, deeper: Sequence[tuple[Any, int]]) -> Any:

@@ -46,6 +46,11 @@ class Estimate:
         return self.way.micro_batch > 0 and self.sampling.images > 0
 
     @property
+    def whole_batch(self) -> str | None:
+        """Why a step is worked on in one part; None where it is not, or where the user chose the parts."""
+        return self.subject.method.needs_whole_batch if self.manner.accumulate == "auto" else None
+
+    @property
     def hours(self) -> float:
         """Hours of all stages together."""
         return sum(stage.hours for stage in self.stages)
@@ -77,6 +82,7 @@ class Estimate:
             "encoding_peak": coding.encode.peak if (coding := self.measured.coding) else None,
             "classifier_peak": self.classifier,
             "fits": self.fits,
+            "whole_batch": self.whole_batch,
             "stages": [{"name": each.name, "flops": each.flops, "hours": each.hours} for each in self.stages],
             "hours": self.hours,
             "disk": self.disk,

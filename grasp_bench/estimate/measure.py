@@ -72,7 +72,7 @@ def measure(subject: Subject) -> Measured:
 
     Raises :class:`~.parts.SkippedError` where a run would be skipped.
     """
-    backbone, task = (subject.backbone, subject.resolution), subject.spec.task.name
+    backbone = (subject.backbone, subject.resolution)
     shapes = once(lambda: steps.shapes(subject), "shapes", *backbone)
     small, large = _training(subject, checkpointing=False)
     return Measured(
@@ -81,7 +81,7 @@ def measure(subject: Subject) -> Measured:
         Passes.of(small, large),
         once(lambda: extrapolated(_sampling, subject), "sampling", *_key(subject)),
         once(lambda: steps.coding(subject, 1), "coding", *backbone) if shapes.encoded else None,
-        once(lambda: steps.classification(subject), "classification", task, shapes.pixels),
+        once(lambda: steps.classification(subject), "classification", *_classifier(subject, shapes)),
     )
 
 
@@ -111,6 +111,12 @@ def _sampling(subject: Subject) -> steps.SamplingStep:
 def _key(subject: Subject) -> tuple[object, ...]:
     spec = subject.spec.model_copy(update={"seed": 0})
     return spec.id, subject.backbone, repr(subject.method.config), repr(subject.guidance.config), subject.resolution
+
+
+def _classifier(subject: Subject, shapes: steps.Shapes) -> tuple[object, ...]:
+    """Return what decides a step of the downstream classifier: not the task's name, as its recipe is another's too."""
+    recipe = subject.plan.recipe
+    return recipe.network, recipe.batch_size, recipe.resolution, shapes.pixels, len(subject.sampled.classes())
 
 
 _kept: dict[tuple[object, ...], object] = {}

@@ -64,7 +64,7 @@ class SimulatedGpu(contextlib.AbstractContextManager["SimulatedGpu"]):
         self.reset()
 
     def reset(self) -> None:
-        """Count anew from what is live now."""
+        """Set all counters to zero, and the peak to the bytes that are live now."""
         self.peak = self.live
         """Most bytes that were live."""
         self.flops = 0

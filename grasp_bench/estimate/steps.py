@@ -47,7 +47,7 @@ class Taken:
 
     @classmethod
     def by(cls, gpu: SimulatedGpu) -> Taken:
-        """Return what was counted since the last reset, and count anew."""
+        """Return what ``gpu`` counted since its last reset, and reset it."""
         found = cls(gpu.peak, gpu.flops, gpu.traffic, Counter(gpu.syncs), Counter(gpu.uploads), Counter(gpu.float64))
         gpu.reset()
         return found

@@ -32,6 +32,8 @@ class Subject:
     """What the method found out about the data, of one that has to."""
     depths: Depths | None = None
     """Blocks of each kind, where they are others than the backbone's."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the method, such as a rank, where they are those that it has on another depth."""
 
     @property
     def spec(self) -> RunSpec:
@@ -82,7 +84,7 @@ class Subject:
     def fresh(self) -> Method[MethodSettings]:
         """Return the method once more, not attached to anything."""
         method = type(self.method)(self.method.config)
-        method.studied = dict(self.studied)
+        method.studied, method.sizes = dict(self.studied), dict(self.sizes)
         return method
 
     def mixed(self, count: int) -> list[int]:

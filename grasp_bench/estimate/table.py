@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from grasp_bench.errors import UserError
 from grasp_bench.estimate.devices import DEVICES, GIB, Device
 from grasp_bench.estimate.estimate import UTILISATION, Estimate, estimate
-from grasp_bench.estimate.memory import Training
 from grasp_bench.estimate.parts import SkippedError
 from grasp_bench.estimate.subject import choose
 
@@ -38,9 +37,9 @@ def row(found: Estimate) -> list[str]:
         found.subject.named,
         str(found.measured.shapes.pixels[-1]),
         found.subject.spec.method.name,
-        _millions(found.measured.step.parameters),
+        millions(found.measured.step.parameters),
         f"{found.measured.passes.flops / 1e12:.3g}",
-        _memory(found.way, found.subject.budget.batch_size),
+        _memory(found),
         *(f"{time:.1f} h" if found.fits else "-" for time in times),
     ]
 
@@ -69,11 +68,14 @@ def lines(rows: Iterable[list[str]]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _millions(count: int) -> str:
+def millions(count: int) -> str:
+    """Return a number of parameters in millions or billions."""
     return f"{count / 1e6:,.1f} M" if count < 1e9 else f"{count / 1e9:.2f} B"
 
 
-def _memory(way: Training, rows: int) -> str:
-    peak = f"{way.peak / GIB:.1f}"
-    fits = f"{peak}: {way.micro_batch}" if way.micro_batch else f"does not fit ({peak} for {rows // way.accumulate})"
+def _memory(found: Estimate) -> str:
+    way, rows = found.way, found.subject.budget.batch_size
+    peak, whole = f"{way.peak / GIB:.1f}", ", which stay together" if found.whole_batch else ""
+    refused = f"does not fit ({peak} for {rows // way.accumulate}{whole})"
+    fits = f"{peak}: {way.micro_batch}" if way.micro_batch else refused
     return f"{fits}, recomputed" if way.checkpointing and way.micro_batch else fits

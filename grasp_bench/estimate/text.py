@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.table import Table
-
 from grasp_bench.estimate.cost import Stage
 from grasp_bench.estimate.devices import GIB
 from grasp_bench.estimate.estimate import Estimate
 from grasp_bench.estimate.memory import Training
+from grasp_bench.screen import Sheet
 
 LEFT_OUT = (
     "Not in it: reading images from the disk, features, scores, and what a guidance learns beforehand; on the disk, "
@@ -21,15 +20,25 @@ LEFT_OUT = (
 def short(found: Estimate) -> str:
     """Return the estimate in one line."""
     way = found.way
-    how = (
-        f"{way.micro_batch} of {found.subject.budget.batch_size} images at a time" if way.micro_batch else "NOT fitting"
-    )
+    rows = found.subject.budget.batch_size
+    refused = f"NOT fitting{f': {said}' if (said := whole_batch(found)) else ''}"
+    how = f"{way.micro_batch} of {rows} images at a time" if way.micro_batch else refused
     step, several = found.measured.step, found.manner.processes
     shared = f" of GPU time, shared by {several} GPUs," if several > 1 else ""
     return (
         f"{step.parameters:,} of {step.total:,} parameters trained; about {hours(found.hours)}{shared} on "
         f"{found.device.name} at {found.utilisation:.0%} of its peak, {gib(way.peak)} at the peak of training "
         f"({how}{', gradient checkpointing' if way.checkpointing else ''}), {gib(sum(found.disk.values()))} on the disk"
+    )
+
+
+def whole_batch(found: Estimate) -> str:
+    """Return why a step's images stay together, and what parts them all the same; empty where they need not."""
+    if not (reason := found.whole_batch):
+        return ""
+    return (
+        f"a step's images are worked on together, since {reason}; --accumulate N works on them in N parts and changes "
+        "numbers"
     )
 
 
@@ -45,26 +54,20 @@ def heading(found: Estimate) -> str:
     )
 
 
-def tables(found: Estimate) -> Iterator[Table]:
+def tables(found: Estimate) -> Iterator[Sheet]:
     """Yield memory, hours and disk."""
     yield _memory(found)
-    hours_table = Table("stage", "PFLOP", "hours", title=f"time at {found.utilisation:.0%} of the peak")
-    for stage in (*found.stages, Stage("all", sum(each.flops for each in found.stages), found.hours)):
-        hours_table.add_row(stage.name, f"{stage.flops / 1e15:,.1f}", f"{stage.hours:.2f}")
-    disk = Table("on the disk", "GiB", title="work folder")
-    for name, size in found.disk.items():
-        disk.add_row(name, f"{size / GIB:.2f}")
-    for table in (hours_table, disk):
-        for column in table.columns[1:]:
-            column.justify = "right"
-        yield table
+    stages = (*found.stages, Stage("all", sum(each.flops for each in found.stages), found.hours))
+    rows = [(stage.name, f"{stage.flops / 1e15:,.1f}", f"{stage.hours:.2f}") for stage in stages]
+    yield Sheet(f"time at {found.utilisation:.0%} of the peak", ("stage", "PFLOP", "hours"), rows, frozenset({1, 2}))
+    disk = [(name, f"{size / GIB:.2f}") for name, size in found.disk.items()]
+    yield Sheet("work folder", ("on the disk", "GiB"), disk, frozenset({1}))
 
 
-def _memory(found: Estimate) -> Table:
+def _memory(found: Estimate) -> Sheet:
     sampling, coding = found.sampling, found.measured.coding
     ways = [each for each in (found.training, found.checkpointed) if each]
-    table = Table("GiB", *map(_way, ways), title=f"training; {found.device.usable / GIB:.1f} GiB usable")
-    rows = {
+    training = {
         "weights": [each.weights for each in ways],
         "gradients": [each.gradients for each in ways],
         "optimiser state": [each.optimizer for each in ways],
@@ -72,20 +75,21 @@ def _memory(found: Estimate) -> Table:
         "of these, each image": [each.per_image for each in ways],
         "peak": [each.peak for each in ways],
     }
-    for name, values in rows.items():
-        table.add_row(name, *(f"{value / GIB:.2f}" for value in values))
-    table.add_section()
-    table.add_row(f"sampling, {sampling.images} at a time", f"{sampling.peak / GIB:.2f}")
-    table.add_row("  weights, activations", f"{sampling.weights / GIB:.2f}, {sampling.activations / GIB:.2f}")
+    rows = [[name, *(f"{value / GIB:.2f}" for value in values)] for name, values in training.items()]
+    apart = {
+        f"sampling, {sampling.images} at a time": f"{sampling.peak / GIB:.2f}",
+        "  weights, activations": f"{sampling.weights / GIB:.2f}, {sampling.activations / GIB:.2f}",
+    }
     if coding:
-        table.add_row("  decoding", f"{sampling.autoencoder / GIB:.2f} + {sampling.decoding / GIB:.2f}")
-        table.add_row("encoding images", f"{coding.encode.peak / GIB:.2f}")
-        table.add_row("encoding prompts", f"{4 * found.measured.shapes.encoders / GIB:.2f}")
-    side = found.measured.classification.pixels
-    table.add_row(f"classifier at {side} pixels", f"{found.classifier / GIB:.2f}")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
+        apart |= {
+            "  decoding": f"{sampling.autoencoder / GIB:.2f} + {sampling.decoding / GIB:.2f}",
+            "encoding images": f"{coding.encode.peak / GIB:.2f}",
+            "encoding prompts": f"{4 * found.measured.shapes.encoders / GIB:.2f}",
+        }
+    apart[f"classifier at {found.measured.classification.pixels} pixels"] = f"{found.classifier / GIB:.2f}"
+    rows += [[name, size, *[""] * (len(ways) - 1)] for name, size in apart.items()]
+    title = f"training; {found.device.usable / GIB:.1f} GiB usable"
+    return Sheet(title, ("GiB", *map(_way, ways)), rows, frozenset(range(1, len(ways) + 1)), caption=whole_batch(found))
 
 
 def _way(way: Training) -> str:

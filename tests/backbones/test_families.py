@@ -15,6 +15,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from families import SAVE, save
+from helpers.quick import quick
 from tiny_flux import save_flux
 from tiny_pixart import save_alpha
 
@@ -200,7 +201,7 @@ def name_of(saved: Saved) -> str:
 
 def attach(saved: Saved, method: str) -> tuple[SavedBackbone, Method[MethodSettings]]:
     """The method with its initial weights; a test of one that does not apply to the family is skipped."""
-    found, backbone = plan(method=method, task="digits-lt"), saved.load()
+    found, backbone = plan(method=method, task="digits-lt", method_settings=quick(method)), saved.load()
     if skip := found.method.supports(backbone, found.task):
         pytest.skip(skip.reason)
     backbone.set_classes([info.prompt for info in found.task.classes()])

@@ -416,8 +416,8 @@ def test_the_harness_trains_and_samples_at_the_size_of_latents(backbone, tmp_pat
     batch = Batches(spec, split, backbone, latents, prompts, torch.device("cpu"), None)(0)
     assert batch.latents.shape == batch.noise.shape == batch.target.shape == (2, 16, 8, 8)
     assert batch.condition.prompts.tokens.shape == (2, 333, 64)
-    subjects = [("a dog", 0), ("a cat", 1)]
-    generate(spec, subjects, sampler(backbone), tmp_path, 3, ALONE, Progress())
+    subjects = [("a dog", 0), ("a dog", 0), ("a cat", 1), ("a cat", 1)]
+    generate(spec, subjects, torch.tensor([0, 0, 1, 1]), sampler(backbone), tmp_path, 3, ALONE, Progress())
     made = read_tensors(tmp_path / IMAGES)["images"]
     assert made.shape == (4, 3, 32, 32)
     assert len({image.numpy().tobytes() for image in made}) == 4

@@ -41,15 +41,15 @@ def transformer(**sizes: object) -> PixArtTransformer2DModel:
     )
 
 
-def save_sigma(folder: Path, scratch: Path) -> Path:
-    """Σ: latents of 8 and patches of 2."""
+def save_sigma(folder: Path, scratch: Path, sample_size: int = 8, patch_size: int = 2) -> Path:
+    """Σ: latents of 8 and patches of 2; its pipeline of diffusers' knows no latents of less than 32."""
     torch.manual_seed(0)
     words = t5_tokenizer(scratch / "t5")
     PixArtSigmaPipeline(
         tokenizer=words,
         text_encoder=t5_text_encoder(PROMPT_WIDTH, words),
         vae=autoencoder(0.13025),
-        transformer=transformer(sample_size=8, patch_size=2, use_additional_conditions=False),
+        transformer=transformer(sample_size=sample_size, patch_size=patch_size, use_additional_conditions=False),
         scheduler=DPMSolverMultistepScheduler(),
     ).save_pretrained(folder)
     return folder

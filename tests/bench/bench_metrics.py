@@ -128,7 +128,8 @@ def all_metrics(sizes: Sizes) -> Measure:
 
 def engine_scores(images: Images) -> list[Measured]:
     """What the harness and ``grasp-bench score`` call."""
-    from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
+    from grasp_bench.metrics.labelled import LabelledFeatures
+    from grasp_bench.metrics.scoring import group_scores
 
     real, fake = (LabelledFeatures(features, images.labels) for features in (images.real, images.fake))
     names = [f"class {index}" for index in range(images.labels.max() + 1)]

@@ -2,7 +2,7 @@
 
 ``PYTHONPATH=tests python -m bench.bench_rates`` writes results/perf/rates.json after every method, and takes about two
 hours on one core, nearly all of them at width 1536; ``--width`` and ``--method`` choose some, and what was measured
-before stays. ``--quick`` tries it in a few steps. ``--table`` prints the table of docs/methods.md from that file.
+before stays. ``--quick`` tries it in a few steps. ``--table`` prints the table of docs/backbones.md from that file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ MEAN_OF = 10
 """Steps at the start and at the end whose losses are averaged."""
 LABELS = (0, 0, 3, 3, 5, 5, 9, 9)
 """Classes of ``digits-lt`` in the batch: of head, medium and tail, two samples each."""
-WITHOUT = {"lora-attn": "chooses its layers by a pass over real prompts; what it trains is LoRA"}
+WITHOUT = {
+    "lora-attn": "chooses its layers by a pass over real prompts; what it trains is LoRA",
+    **dict.fromkeys(("pcgrad", "cagrad"), "combines gradients of groups; what it trains is vanilla-ft's"),
+    "prior": "learns from images of a pretrained model, which random weights are not; what it trains is vanilla-ft's",
+}
 """Method → why it is left out."""
 Cells = dict[str, dict[str, dict[str, Any]]]
 """Width → method → what was measured."""

@@ -12,6 +12,7 @@ import torch
 
 from grasp_bench import plugins
 from grasp_bench.baselines.lora_attn import FOUND
+from grasp_bench.baselines.prior import SAMPLES, packed
 from grasp_bench.estimate.configured import configured
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject, choose
@@ -38,7 +39,7 @@ def subject(family: str, folder: Path, method: str, precision: str, guidance: st
         method_settings=SETTINGS.get(guidance, []),
         guidance_settings=[*scale, *GUIDED.get(guidance, [])],
         task_settings=[f"precision={precision}"],
-        studied=localised(backbone) if method == "lora-attn" else {},
+        studied=STUDIED.get(method, lambda backbone: {})(backbone),
     )
 
 
@@ -49,11 +50,27 @@ def localised(backbone: str) -> dict[str, Any]:
     return {FOUND: {"effects": dict.fromkeys(layers, 1.0), "all_layers": 1.0, "chosen": layers[:1], "chosen_layers": 1}}
 
 
+def lent(backbone: str) -> dict[str, Any]:
+    """What prior has the base model make: empty images."""
+    with SimulatedGpu():
+        shape = configured(backbone).latent_shape
+    classes = len(plugins.load("tasks", "digits-lt")(plugins.load("tasks", "digits-lt").Config()).classes())
+    return {SAMPLES: packed(torch.zeros(classes, 1, *shape))}
+
+
+STUDIED = {"lora-attn": localised, "prior": lent}
+"""Method → what it finds out before it is attached, by the name of a backbone."""
+
+
+SHAPES = {"coefficients": (4, 8), "above": (4,), "directions": (1, 1), "values": (1,)}
+"""Name of what a guidance learned → its shape: coefficients are for as many steps as a test takes."""
+
+
 class Zeros(dict[str, torch.Tensor]):
-    """Weights of any name; of a regression's coefficients, for as many steps as a test takes."""
+    """Weights of any name, and what other guidances learn."""
 
     def __missing__(self, name: str) -> torch.Tensor:
-        return torch.zeros(4, 8) if name == "coefficients" else torch.zeros(())
+        return torch.zeros(SHAPES.get(name, ()))
 
 
 @contextmanager

@@ -6,12 +6,9 @@ pinned. What only the first step sends is not counted.
 
 SAMPLING = {
     "adaptive": 1,  # which samples of the batch it guides
-    "gfcg": 5,  # the classes that samples are taken for, and their prompts
-    "linear-ag": 1,  # the step's coefficients
-    "sg-minority": 1,  # draws on the host
-    "sparse": 2,  # which tokens are left out, drawn on the host
+    "gfcg": 1,  # the classes that samples are taken for
 }
 """Guidance → waits of a sampling step; none of any other."""
 
-DOUBLE = {"oc", "apg"}
+DOUBLE = {"oc", "apg", "pcgrad", "cagrad"}
 """Methods and guidances that compute in double precision on purpose."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from typer.testing import CliRunner
 
 from grasp_bench.cli import app
 from grasp_bench.errors import UserError
-from grasp_bench.estimate import cost, memory
+from grasp_bench.estimate import cost, memory, table, text
+from grasp_bench.estimate.depth import extrapolated
 from grasp_bench.estimate.devices import DEVICES, GIB, Device, parse_device
 from grasp_bench.estimate.estimate import Estimate, estimate, total
+from grasp_bench.estimate.parts import attached
+from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject, choose
 
 H100 = DEVICES["h100-80gb"]
@@ -28,7 +32,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def subject(backbone: str) -> Subject:
-    return choose("grasp", "digits-lt", backbone)
+    return choose("grasp", "digits-lt", backbone, method_settings=["rank=16"])
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,20 @@ def test_checkpointing_takes_another_forward_pass_and_is_left_out_where_there_is
     assert found.way is found.training
 
 
+def test_a_method_whose_batch_stays_whole_says_so_where_it_does_not_fit(backbone: str) -> None:
+    subject = choose("moe", "digits-lt", backbone)
+    narrow = Device("narrow", 0.63, 100, 100)
+    found = estimate(subject, narrow)
+    assert not found.way.micro_batch
+    reason = subject.method.needs_whole_batch
+    assert reason
+    assert f"NOT fitting: a step's images are worked on together, since {reason}; --accumulate N" in text.short(found)
+    assert ", which stay together)" in table.row(found)[5]
+    parted = estimate(subject, narrow, manner=memory.Manner(64))
+    assert parted.way.accumulate == 64
+    assert "together" not in text.short(parted)
+
+
 def test_the_parts_of_the_peak_are_its_sum(found: Estimate) -> None:
     way = found.training
     assert way.peak == way.weights + way.optimizer + way.activations
@@ -92,6 +110,18 @@ def test_time_is_that_of_products_or_of_memory() -> None:
     assert device.seconds(100e12, 0, "bfloat16", 0.5) == 2
     assert device.seconds(100e12, 0, "float32", 0.5) == 4
     assert device.seconds(100e12, 3e12, "bfloat16", 0.5) == 3
+
+
+def test_a_classifier_of_another_recipe_is_measured_and_counted_by_itself(
+    subject: Subject, found: Estimate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = subject.sampled.classifier
+    monkeypatch.setattr(type(subject.sampled), "classifier", replace(recipe, batch_size=4 * recipe.batch_size))
+    other = estimate(subject, H100)
+    assert other.classifier > 2 * found.classifier
+    real = next(stage for stage in other.stages if stage.name == "classify-real")
+    alone = replace(other, stages=(real,))
+    assert total([(found, "0"), (alone, "0")]).hours == pytest.approx(found.hours + real.hours)
 
 
 def test_the_disk_holds_what_stages_leave(found: Estimate) -> None:
@@ -222,3 +252,16 @@ def test_help_loads_neither_torch_nor_pandas() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.endswith("[]\n")
+
+
+@pytest.mark.slow
+def test_a_size_that_follows_from_a_number_of_parameters_is_that_of_the_full_depth() -> None:
+    """Extrapolation attaches methods to a few blocks, where the same number gives a larger rank."""
+    subject = choose("lora", "digits-lt", "sana-0.6b")
+
+    def counted(each: Subject) -> list[int]:
+        with SimulatedGpu():
+            _, method = attached(each)
+            return [sum(parameter.numel() for parameter in method.parameters().values())]
+
+    assert extrapolated(counted, subject) == [16 * 28 * 8 * (1152 + 1152)]

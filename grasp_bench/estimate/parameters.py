@@ -1,0 +1,76 @@
+"""Trainable and active parameters of methods on backbones at their true size, in Markdown: a row for each method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from grasp_bench import plugins, seeds
+from grasp_bench.backbones.recipes import recipe_of
+from grasp_bench.contracts.backbone import Backbone
+from grasp_bench.contracts.sized import MISSED
+from grasp_bench.errors import UserError
+from grasp_bench.estimate.parts import fresh_backbone
+from grasp_bench.estimate.simulate import SimulatedGpu
+from grasp_bench.estimate.subject import Subject, choose
+from grasp_bench.estimate.table import millions
+
+BACKBONES = ("tiny-sd3", "sd3.5-medium", "pixart-sigma", "sana-0.6b", "flux-dev")
+TASK = "digits-lt"
+OFF = "†"
+"""Mark of what misses the budget."""
+NOTE = (
+    f"Trainable parameters and, in parentheses where they are fewer, those that one image uses. {OFF}: more than "
+    f"{100 * MISSED:.0f} % from the budget."
+)
+ABSENT = "-"
+
+
+def rows(
+    methods: Iterable[tuple[str, Sequence[str]]] = (), task: str = TASK, backbones: Iterable[str] = BACKBONES
+) -> list[list[str]]:
+    """Return the table's rows, the heading first: methods with ``NAME=VALUE`` settings, by default all methods."""
+    asked = list(methods) or [(name, ()) for name in plugins.entries("methods")]
+    columns = [["method", *(" ".join([name, *settings]) for name, settings in asked)]]
+    for name in backbones:
+        budget = recipe_of(name).parameters
+        heading = name if budget is None else f"{name}, budget {_number(budget)}"
+        with SimulatedGpu():
+            backbone = fresh_backbone(choose(asked[0][0], task, name, studied={}))
+            cells = [_cell(method, settings, task, name, backbone, budget) for method, settings in asked]
+        columns.append([heading, *cells])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def lines(table: list[list[str]]) -> list[str]:
+    """Return the lines of the table in Markdown, and what its cells mean."""
+    heading, *body = table
+    rule = f"|{'---|' * len(heading)}"
+    return [f"| {' | '.join(heading)} |", rule, *(f"| {' | '.join(cells)} |" for cells in body), "", NOTE]
+
+
+def _cell(method: str, settings: Sequence[str], task: str, name: str, backbone: Backbone, budget: int | None) -> str:
+    try:
+        subject = choose(method, task, name, method_settings=settings)
+    except UserError:
+        if not settings and choose(method, task, name, studied={}).method.studies:
+            return "by its study"
+        raise
+    return _counted(subject, backbone, budget)
+
+
+def _counted(subject: Subject, backbone: Backbone, budget: int | None) -> str:
+    """Return a cell of the method on the backbone, which is left as it was."""
+    method = subject.fresh()
+    if method.supports(backbone, subject.task):
+        return ABSENT
+    method.attach(backbone, subject.task, seeds.generator("init", "estimate"))
+    trained, active = sum(each.numel() for each in method.parameters().values()), method.active_parameters()
+    method.detach()
+    sizes = "".join(f"{name} {size}: " for name, size in method.sizes.items())
+    used = f" ({_number(active)})" if active < trained else ""
+    off = budget is not None and abs(trained / budget - 1) > MISSED
+    return f"{sizes}{_number(trained)}{used}{f' {OFF}' * off}"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count < 1e6 else millions(count)
