@@ -22,6 +22,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors, write_bytes, write_json
 from grasp_bench.run.context import Context, Options
 from grasp_bench.run.files import TRAIN_LOG
+from grasp_bench.run.labels import label_path
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.sampling import Network
 
@@ -64,8 +65,8 @@ def diagnose(
         found |= findings(cells(gradients.values, gradients.apart), infos, groups, clusters, rng)
         found |= {"partitions": clusters, "no_partition": refused}
         found["training"] = _training(subject, weights, step)
-        file = (
-            options.results / subject.task_label / "diagnose" / subject.label / f"seed-{found['run_seed']}@{step}.json"
+        file = options.results / label_path(
+            subject.task_label, "diagnose", subject.label, f"seed-{found['run_seed']}@{step}.json"
         )
         done.append((file, paragraph(found)))
         write_bytes(file.with_suffix(".png"), draw_cosines(found))

@@ -110,6 +110,6 @@ def training_log(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             rows.append({name: row[name] for name in ("step", "group_loss", "method")})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not a row of a training log ({error}). Rerun the run.") from error
     return rows

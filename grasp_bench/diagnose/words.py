@@ -8,7 +8,7 @@ from typing import Any
 from grasp_bench.text import markdown_escaped
 
 LEVEL_OF_TEST = 0.05
-FEW = 10
+FEW = 16
 """Number of batches below which a bootstrap over them is too narrow."""
 CHANCE = {
     "images": "than if images had changed groups at random",
@@ -46,7 +46,7 @@ def _measured(found: dict[str, Any]) -> str:
     if batches < found["batches_asked"]:
         text += f" {found['batches_asked']} images were asked for; the rarest class has {batches}."
     if batches < FEW:
-        text += f" Intervals resample those {batches} batches, which are few: they are likely too narrow."
+        text += f" Intervals marked * resample those {batches} batches: below {FEW} they are too narrow."
     if found["left_out"]:
         text += f" Left out: {', '.join(found['left_out'])}."
     return text
@@ -64,18 +64,23 @@ def _alignment(found: dict[str, Any]) -> list[str]:
     shown = []
     for cell in whole:
         low, high = found["levels"][cell["level"]]
-        shown.append(f"{_number(cell, 0, last)} at t {low:g}-{high:g}")
+        shown.append(f"{_number(cell, 0, last, _mark(found['batches']))} at t {low:g}-{high:g}")
     return [
         f"The cosine of the whole gradient between {most} and {rarest}, corrected for sampling noise, is "
         f"{'; '.join(shown)} (95 % intervals over batches)."
     ]
 
 
-def _number(cell: dict[str, Any], row: int, column: int) -> str:
+def _number(cell: dict[str, Any], row: int, column: int, mark: str) -> str:
     value, low, high = (cell[name][row][column] for name in ("cosine", "low", "high"))
     if value is None:
         return "not measurable"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if low is not None else f"{value:.2f} [no interval]"
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]{mark}" if low is not None else f"{value:.2f} [no interval]"
+
+
+def _mark(batches: int) -> str:
+    """Return what stands behind intervals over so few batches that they are too narrow."""
+    return "*" if batches < FEW else ""
 
 
 def _verdict(test: dict[str, Any]) -> str:
@@ -96,17 +101,17 @@ def _partitions(found: dict[str, Any]) -> list[str]:
     lifts = [each for each in found["lifts"] if each["kind"] == found["whole"]]
     if not lifts:
         return ["How partitions compare is not measurable: some classes share no trained parameter."]
-    shown = [_lift(each) for each in lifts]
+    shown = [_lift(each, _mark(found["batches"])) for each in lifts]
     text = [f"Within-cluster alignment over random clusters of the same sizes: {'; '.join(shown)}."]
     if any(each["partition"] == "gradient" for each in lifts):
         text.append("The partition by gradient was found on images of the same training set, which favours it.")
     return text
 
 
-def _lift(each: dict[str, Any]) -> str:
+def _lift(each: dict[str, Any], mark: str) -> str:
     if each["p"] is None:
         return f"{each['partition']} not measurable"
-    interval = f"[{each['low']:+.3f}, {each['high']:+.3f}]" if each["low"] is not None else "[no interval]"
+    interval = f"[{each['low']:+.3f}, {each['high']:+.3f}]{mark}" if each["low"] is not None else "[no interval]"
     return f"{each['partition']} {each['within'] - each['random']:+.3f} {interval}, p = {each['p']:.3g}"
 
 

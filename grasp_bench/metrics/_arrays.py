@@ -1,4 +1,4 @@
-"""Checks of feature arrays, the blocks they are worked on in, and nearest neighbours in bounded memory."""
+"""Checks of feature arrays, and the blocks that they are worked on in."""
 
 from __future__ import annotations
 
@@ -44,37 +44,23 @@ def as_labels(name: str, values: np.ndarray, n: int, classes: int) -> np.ndarray
     return labels
 
 
+def as_truth(name: str, values: np.ndarray, n: int, classes: int) -> np.ndarray:
+    """``values`` as sets of labels, bool (n, classes), or through :func:`as_labels`. Raises ValueError as it does."""
+    truth = np.asarray(values)
+    if truth.ndim != 2:
+        return as_labels(name, truth, n, classes)
+    if truth.shape != (n, classes) or truth.dtype != np.bool_:
+        raise ValueError(f"{name}: expected bool ({n}, {classes}), got {truth.dtype} {truth.shape}")
+    return truth
+
+
+def size_of_blocks() -> int:
+    """How many numbers are held at a time."""
+    return _BLOCK
+
+
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
     """Slices that cover ``rows`` in order, each of as many rows of ``columns`` numbers as are held at a time."""
     size = max(1, _BLOCK // columns)
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
-
-
-def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of rows of ``x`` (n, d) with their squared Euclidean distances to all of ``y`` (m, d): (rows, m)."""
-    y_squares = np.square(y).sum(axis=1)
-    for rows in row_blocks(len(x), len(y)):
-        block = x[rows] @ y.T
-        block *= -2
-        block += np.square(x[rows]).sum(axis=1, keepdims=True)
-        block += y_squares
-        yield rows, np.maximum(block, 0, out=block)
-
-
-def nearest(queries: np.ndarray, reference: np.ndarray, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Index (n,) and Euclidean distance (n,) of the row of ``reference`` (m, d) nearest to each of ``queries`` (n, d).
-
-    Where queries are rows of ``reference`` themselves, ``own`` (n,) says which, and the nearest other row is found.
-    Among rows that are equally near, the first is taken. Neighbours are found among squared distances, with their
-    rounding errors; the distance is then that of the two rows' difference, so that equal rows are at exactly 0.
-    """
-    centre = reference.mean(axis=0)  # distances lose fewer digits about the centre
-    indices, distances = np.empty(len(queries), dtype=np.int64), np.empty(len(queries))
-    for rows, squares in squared_distances(queries - centre, reference - centre):
-        if own is not None:
-            squares[np.arange(len(squares)), own[rows]] = np.inf
-        indices[rows] = squares.argmin(axis=1)
-    for rows in row_blocks(len(queries), queries.shape[1]):
-        distances[rows] = np.linalg.norm(queries[rows] - reference[indices[rows]], axis=1)
-    return indices, distances

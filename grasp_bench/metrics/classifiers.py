@@ -9,6 +9,8 @@ import numpy as np
 
 from grasp_bench.contracts.metric import ClassifierMetric, Predictions
 
+_HELD = 2**17  # numbers that are summed at once, which fit into a processor's cache
+
 
 class _BuiltIn(ClassifierMetric):
     """What the built-in metrics declare alike."""
@@ -16,6 +18,7 @@ class _BuiltIn(ClassifierMetric):
     version = "1"
     direction = "higher"
     bounds = (0.0, 1.0)
+    of_sets = True
 
 
 class BalancedAccuracy(_BuiltIn):
@@ -23,6 +26,7 @@ class BalancedAccuracy(_BuiltIn):
 
     name = "accuracy"
     label = "Balanced accuracy"
+    of_sets = False  # by recall alone, who claims every label of every image would win
     position = 210
     definition = "Balanced accuracy on real test images, the mean of the classes' recalls, of a downstream classifier."
     misleads = (
@@ -132,12 +136,11 @@ class AveragePrecision(_BuiltIn):
 
 
 def _recall_and_f1(given: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and F1 of every class, (classes,) each; the most probable class is what is predicted."""
+    """Recall and F1 of every class, (classes,) each, of what is predicted."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    predicted, classes = given.probabilities.argmax(axis=1), np.arange(given.classes)
     _, recall, f1, _ = precision_recall_fscore_support(
-        given.labels, predicted, labels=classes, average=None, zero_division=0
+        given.labels, given.predicted, labels=np.arange(given.classes), average=None, zero_division=0
     )
     return recall, f1
 
@@ -145,27 +148,36 @@ def _recall_and_f1(given: Predictions) -> tuple[np.ndarray, np.ndarray]:
 def _of_each(given: Predictions, score: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
     """``score`` of every class that has images against all others, by its probability: (classes,)."""
     values = np.full(given.classes, np.nan)
-    for index in np.unique(given.labels):
-        values[index] = score(given.labels == index, given.probabilities[:, index])
+    for index in range(given.classes):
+        if (positive := _marked(given.labels, index)).any():
+            values[index] = score(positive, given.probabilities[:, index])
     return values
+
+
+def _marked(labels: np.ndarray, index: int) -> np.ndarray:
+    """Which images have a label, bool (n,), of class indices (n,) or of sets, bool (n, classes)."""
+    found: np.ndarray = labels[:, index] if labels.ndim == 2 else labels == index
+    return found
 
 
 def _counts(given: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weight of the images that are of a class, that are predicted to be, and both: (r, classes) each."""
     assert given.weights is not None
-    weights, predicted = given.weights, given.probabilities.argmax(axis=1)
+    weights, labels, predicted = given.weights, given.labels, given.predicted
 
     def total(classes: np.ndarray) -> np.ndarray:
-        return np.stack([weights[:, classes == index].sum(axis=1) for index in range(given.classes)], axis=1)
+        return np.stack([weights[:, _marked(classes, index)].sum(axis=1) for index in range(given.classes)], axis=1)
 
-    return total(given.labels), total(predicted), total(np.where(predicted == given.labels, predicted, -1))
+    correct = predicted & labels if labels.ndim == 2 else np.where(predicted == labels, predicted, -1)
+    return total(labels), total(predicted), total(correct)
 
 
 def _ranked(given: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Area under the ROC curve and average precision of every class in every resample: (r, classes) each."""
     assert given.weights is not None
+    weights = np.ascontiguousarray(given.weights.T)
     found = [
-        ranking(given.labels == index, given.probabilities[:, index], given.weights) for index in range(given.classes)
+        ranking(_marked(given.labels, index), given.probabilities[:, index], weights) for index in range(given.classes)
     ]
     areas, precisions = (np.stack(each, axis=1) for each in zip(*found, strict=True))
     return areas, precisions
@@ -174,21 +186,45 @@ def _ranked(given: Predictions) -> tuple[np.ndarray, np.ndarray]:
 def ranking(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Area under the ROC curve and average precision of ``scores`` (n,) for ``positive`` (n,) images: (r,) each.
 
-    The values are scikit-learn's with ``sample_weight``, for many ``weights`` (r, n) at once: a bootstrap needs
+    The values are scikit-learn's with ``sample_weight``, for many ``weights`` (n, r) at once: a bootstrap needs
     thousands. The area is the probability that a positive image scores above a negative one;
     equal scores count half (Hanley and McNeil, Radiology 1982). The average precision is Σ (Rₖ − Rₖ₋₁) Pₖ over the
     thresholds k, with recall R and precision P. NaN where no positive image has weight, and for the area where no
     negative one has.
+
+    Only thresholds at the score of a positive image add anything, so that weights are summed between those alone.
     """
     order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
-    ranked, hit = weights[:, order], positive[order]
-    # the weight of positive and of negative images at every different score, the highest first: (r, t) each
-    hits, misses = (np.add.reduceat(ranked * marked, starts, axis=1) for marked in (hit, ~hit))
-    below = misses[:, ::-1].cumsum(axis=1)[:, ::-1] - misses / 2
-    found = hits.cumsum(axis=1)
-    claimed = found + misses.cumsum(axis=1)
-    precision = np.divide(found, claimed, out=np.zeros_like(found), where=claimed > 0)
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))  # of every different score, the highest first
+    hit = positive[order]
     with np.errstate(invalid="ignore"):
-        area = (hits * below).sum(axis=1) / (hits.sum(axis=1) * misses.sum(axis=1))
-        return area, (hits * precision).sum(axis=1) / hits.sum(axis=1)
+        if not hit.any():
+            nothing = np.full(weights.shape[1], np.nan)
+            return nothing, nothing
+        at = np.unique(np.searchsorted(starts, np.flatnonzero(hit), side="right") - 1)  # thresholds of positive images
+        ends = np.append(starts, len(scores))[at + 1]
+        found = np.add.reduceat(weights[order[hit]], np.searchsorted(np.flatnonzero(hit), starts[at]), axis=0)
+        bounds = np.union1d([0], np.concatenate([starts[at], ends[ends < len(scores)]]))
+        sums = np.add.reduceat(weights[order], bounds, axis=0)  # of all images, between the bounds
+        here, whole = sums[np.searchsorted(bounds, starts[at])], sums.sum(axis=0)
+        claimed = sums.cumsum(axis=0)[np.searchsorted(bounds, starts[at])]
+        hits, above = found.sum(axis=0), found.cumsum(axis=0)  # (r,), (thresholds, r)
+        misses = here - found
+        below = whole - claimed - (hits - above) + misses / 2
+        area = (found * below).sum(axis=0) / (hits * (whole - hits))
+        precision = np.divide(above, claimed, out=np.zeros_like(above), where=claimed > 0)
+        return area, _sums(found * precision, at, len(starts)) / hits
+
+
+def _sums(values: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
+    """Sums (r,) of ``values`` (k, r) that are at the positions ``at`` (k,) of ``size``, and zero at all others.
+
+    Rounding is that of a sum over all positions, which scores of earlier records have.
+    """
+    rows = max(1, _HELD // size)
+    held, found = np.zeros((rows, size)), np.empty(values.shape[1])
+    for start in range(0, values.shape[1], rows):
+        part = values[:, start : start + rows]
+        held[: part.shape[1], at] = part.T
+        found[start : start + rows] = held[: part.shape[1]].sum(axis=1)
+    return found

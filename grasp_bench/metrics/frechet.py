@@ -10,6 +10,12 @@ from grasp_bench.contracts.metric import FeatureMetric, Sets
 from grasp_bench.metrics._arrays import as_pair
 from grasp_bench.seeds import rng
 
+SINGULAR = 1e-12
+"""Share of the largest eigenvalue up to which the smallest is taken for a rounding error.
+
+Above it the root of an eigenvalue is exact to 10⁻¹⁰ of the largest: the error is that of the eigenvalue, the machine's
+epsilon of the largest, over twice the root.
+"""
 SIZES = 15  # of subsets, through whose distances the line of FD∞ goes
 
 
@@ -119,10 +125,11 @@ def _distance(mean: np.ndarray, a: np.ndarray, fake: np.ndarray, root: np.ndarra
     """Distance of ``fake`` from the set with ``mean`` (d,) and covariance AᵀA, whose ``root`` (d, d) may be given."""
     means = np.square(mean - fake.mean(axis=0)).sum()
     b = _scaled(fake)
-    if min(len(a), len(b)) < a.shape[1]:
-        cross = _cross_by_product(a, b)
-    else:
+    cross = None
+    if min(len(a), len(b)) >= a.shape[1]:
         cross = _cross_by_root(_root(a) if root is None else root, b)
+    if cross is None:
+        cross = _cross_by_product(_few_rows(a), _few_rows(b))
     return max(0.0, float(means + np.square(a).sum() + np.square(b).sum() - 2 * cross))
 
 
@@ -137,13 +144,22 @@ def _cross_by_product(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
 
 
+def _few_rows(a: np.ndarray) -> np.ndarray:
+    """Rows (≤ d, d) with the same AᵀA as ``a`` (n, d)."""
+    return a if len(a) <= a.shape[1] else np.asarray(np.linalg.qr(a, mode="r"))
+
+
 def _root(a: np.ndarray) -> np.ndarray:
     """Σ^½ (d, d) of Σ = AᵀA."""
     values, vectors = np.linalg.eigh(a.T @ a)
     return np.asarray((vectors * np.sqrt(values.clip(min=0))) @ vectors.T)
 
 
-def _cross_by_root(root: np.ndarray, b: np.ndarray) -> float:
-    """tr (Σ₁Σ₂)^½ from the eigenvalues of Σ₁^½ Σ₂ Σ₁^½ (d, d), which is symmetric: its cost hardly grows with n."""
+def _cross_by_root(root: np.ndarray, b: np.ndarray) -> float | None:
+    """tr (Σ₁Σ₂)^½ from the eigenvalues of Σ₁^½ Σ₂ Σ₁^½ (d, d), which is symmetric: its cost hardly grows with n.
+
+    None where the eigenvalues of singular or nearly singular covariances are no more than rounding errors, whose roots
+    would add up to more than the digits that are asked for.
+    """
     squares = np.linalg.eigvalsh(root @ (b.T @ b) @ root)
-    return float(np.sqrt(squares.clip(min=0)).sum())
+    return float(np.sqrt(squares).sum()) if squares[0] > SINGULAR * squares[-1] else None

@@ -54,18 +54,15 @@ class Counts:
     """Images that are available per class (classes,)."""
 
 
-def plan_counts(
-    real_counts: np.ndarray, fake_counts: np.ndarray, members: Mapping[str, np.ndarray], protocol: Protocol
-) -> Counts:
-    """The counts for real and generated images (classes,), and groups' class indices ``members``.
+def plan_counts(available: np.ndarray, in_groups: Mapping[str, np.ndarray], protocol: Protocol) -> Counts:
+    """The counts for the images that each class gives alone (classes,), and each of a group's classes in the group.
 
     A class gives no more than half of its real images, since the other half is held out for the real reference. A group
     gives as many as its rarest class allows (:func:`equal_counts`); those that can give
     what the protocol needs are scored at the smallest number that they all can give, or at the protocol's. The counts
     of classes are found in the same way.
     """
-    available = np.minimum(real_counts // 2, fake_counts)
-    groups = {group: equal_counts(available[classes]) for group, classes in members.items()}
+    groups = {group: equal_counts(each) for group, each in in_groups.items()}
     needed = max(protocol.least, protocol.n or 0)
     enough = [n for n in groups.values() if n >= needed]
     large = available[available >= protocol.least]
@@ -79,7 +76,8 @@ def require(
     real: np.ndarray, fake: np.ndarray, names: Sequence[str], members: Mapping[str, np.ndarray], protocol: Protocol
 ) -> None:
     """Raise ValueError naming the class and its numbers, of ``real`` and ``fake`` (classes,), of a group too small."""
-    counts = plan_counts(real, fake, members, protocol)
+    each = np.minimum(real // 2, fake)
+    counts = plan_counts(each, {group: each[classes] for group, classes in members.items()}, protocol)
     available, needed = counts.available, max(protocol.least, protocol.n or 0)
 
     def found(index: int) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from grasp_bench.contracts.metric import FeatureMetric, Sets
-from grasp_bench.metrics._arrays import as_pair, nearest
+from grasp_bench.metrics._arrays import as_pair
+from grasp_bench.metrics._distances import nearest
 
 NEAR = 0.1
 """The ratio up to which a generated image is a near duplicate where nothing else is asked for: our own choice."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from grasp_bench.contracts.metric import FeatureMetric, Sets
-from grasp_bench.metrics._arrays import as_pair, squared_distances
+from grasp_bench.metrics._arrays import as_pair
+from grasp_bench.metrics._distances import neighbour_distances, within
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class _OfBalls(FeatureMetric):
 class Precision(_OfBalls):
     """Precision: generated images within the real ones
 
-    Share of generated images inside some real image's ball, which reaches to its k-th nearest other real one (k = 5).
+    Share of generated images in some real image's ball, which reaches to its k-th nearest other real one (k = 5) and
+    holds its edge.
     """
 
     name = "precision"
@@ -75,7 +77,7 @@ class Recall(_OfBalls):
 class Density(_OfBalls):
     """Density: real balls around a generated image
 
-    (1 / k m) Σⱼ #{i : yⱼ in the ball of xᵢ}: precision that no single outlier decides.
+    (1 / k m) Σⱼ #{i : yⱼ inside the ball of xᵢ, not on its edge}: precision that no single outlier decides.
     """
 
     name = "density"
@@ -92,7 +94,7 @@ class Density(_OfBalls):
 class Coverage(_OfBalls):
     """Coverage: real images with a generated one in their ball
 
-    Recall that outliers among the generated images cannot inflate.
+    Recall that outliers among the generated images cannot inflate. A ball does not hold its edge.
     """
 
     name = "coverage"
@@ -114,38 +116,30 @@ def _balls(sets: Sets) -> PRDC:
 def prdc(real: np.ndarray, fake: np.ndarray, k: int = 5) -> PRDC:
     """Compare ``real`` (n, d) and ``fake`` (m, d).
 
-    A row's ball reaches to, and excludes, its k-th nearest other row of its own set. Precision and recall are
-    those of Kynkäänniemi et al. (NeurIPS 2019), density and coverage those of Naeem et al. (ICML 2020).
-    Distances are held for a block of rows at a time; time grows with (n + m)² d.
+    A row's ball reaches to its k-th nearest other row of its own set. For precision and recall it holds its edge (≤),
+    as in equation 1 of Kynkäänniemi et al. (NeurIPS 2019); for density and coverage it does not (<), as in the code of
+    Naeem et al. (ICML 2020), so that the density of a set in itself is 1. That matters where distances are equal: in
+    features that are integers, and in sets with repeated rows, whose radius may be 0. No rounding error tells equal
+    distances apart (:mod:`grasp_bench.metrics._distances`). Distances are held for a block of rows at a time; time
+    grows with (n + m)² d.
 
     Raises ValueError for k < 1, fewer than k + 2 rows, widths that differ, NaN and infinity.
     """
     if k < 1:
         raise ValueError(f"k = {k}, expected at least 1")
     real, fake = as_pair(real, fake, minimum=k + 2)
-    centre = real.mean(axis=0)  # distances lose fewer digits about the centre
-    real, fake = real - centre, fake - centre
-    real_radii, fake_radii = _radii(real, k), _radii(fake, k)
+    real_radii, fake_radii = neighbour_distances(real, k), neighbour_distances(fake, k)
     balls = np.zeros(len(fake), dtype=np.int64)  # real balls that hold each fake row
+    precise = np.zeros(len(fake), dtype=bool)
     recalled = covered = 0
-    for rows, distances in squared_distances(real, fake):
-        inside = distances < real_radii[rows, None]
-        balls += inside.sum(axis=0)
-        covered += int(inside.any(axis=1).sum())
-        recalled += int((distances < fake_radii).any(axis=1).sum())
+    for in_real, inside_real, in_fake in within(real, fake, real_radii, fake_radii):
+        precise |= in_real.any(axis=0)
+        balls += inside_real.sum(axis=0)
+        covered += int(inside_real.any(axis=1).sum())
+        recalled += int(in_fake.any(axis=1).sum())
     return PRDC(
-        precision=float((balls > 0).mean()),
+        precision=float(precise.mean()),
         recall=recalled / len(real),
         density=float(balls.mean()) / k,
         coverage=covered / len(real),
     )
-
-
-def _radii(features: np.ndarray, k: int) -> np.ndarray:
-    """Squared distance of every row to its k-th nearest other row: (n,)."""
-    radii = np.empty(len(features))
-    for rows, distances in squared_distances(features, features):
-        distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = np.inf
-        distances.partition(k - 1, axis=1)
-        radii[rows] = distances[:, k - 1]
-    return radii

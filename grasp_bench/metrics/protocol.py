@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grasp_bench.contracts.metric import FeatureMetric
-from grasp_bench.metrics.resampling import Resampled
+from grasp_bench.metrics.resampling import Jackknifed
 
 Scope = Literal["group", "class mean", "worst class", "class"]
 
@@ -23,7 +23,7 @@ class Protocol:
     k: int = 5
     """Neighbours behind precision, recall, density and coverage."""
     resamples: int = 0
-    """Resamples of a bootstrap over units; 0 for none."""
+    """Resamples that leave out units, behind an interval; 0 for none."""
     seed: int = 0
 
     @property
@@ -50,12 +50,16 @@ class Measured:
     """2.5th percentile of the value over the draws."""
     high: float | None = None
     """97.5th percentile of the value over the draws."""
+    spread: float | None = None
+    """Standard deviation of the value over the draws, which share most of their images: no interval of anything. None
+    for a single draw."""
     draws: int = 0
     standard_error: float | None = None
-    """Standard error of a group's value for the images of one draw, where the metric knows it."""
+    """Standard error of a group's value, the mean over draws, for other images of the kind; None where unknown."""
     exact: tuple[float, float] | None = None
     """Mean of each end of the metric's own 95 % interval, where it has one."""
-    bootstrap: Resampled | None = None
+    bootstrap: Jackknifed | None = None
+    """95 % interval over units, where resamples were asked for."""
     classes: int | None = None
     """Number of classes of a group."""
     classes_scored: int | None = None

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from grasp_bench.contracts.metric import FeatureMetric, Sets
-from grasp_bench.metrics._arrays import as_pair, nearest
+from grasp_bench.metrics._arrays import as_pair
+from grasp_bench.metrics._distances import nearest
 
 _TAIL = 0.025  # probability beyond each end of an interval
 _NEGLIGIBLE = 1e-60  # probabilities below it are taken for zero
@@ -20,7 +21,8 @@ class ImageRetrievalScore(FeatureMetric):
 
     If n images fall on s training images at random, s (1 − (1 − 1/s)ⁿ) different ones are expected; the score is ŝ/N,
     with ŝ the s for which these are as many as were found. Without training images it is of the real images of a draw.
-    It has an exact interval of its own, of drawing alone.
+    Its own interval in JSON holds if endless generation reaches each of these training images equally often: it is no
+    interval of diversity.
     """
 
     name = "irs"
@@ -85,7 +87,7 @@ class RetrievalScore:
     irs_inf: float
     """The share that endless generation would reach, if it reached each image equally often: ŝ/N."""
     low: float
-    """Low end of the 95 % interval of ``irs_inf``."""
+    """Low end of the 95 % interval of ``irs_inf``, if endless generation reaches each of its images equally often."""
     high: float
     """High end of the 95 % interval of ``irs_inf``."""
     adjusted: float | None
@@ -107,8 +109,9 @@ def irs(train: np.ndarray, fake: np.ndarray, test: np.ndarray | None = None) -> 
     expectation over all its subsets of the smaller one's size (rarefaction; Hurlbert, Ecology 1971).
 
     The interval holds every s ≤ N under which neither k or fewer nor k or more different images have a probability
-    below 2.5 %, in the exact distribution of their number. It covers s in 95 % of cases or more, and knows of no
-    error but that of drawing. (Dombrowski et al., Image Generation Diversity Issues and How to Tame Them, CVPR 2025.)
+    below 2.5 %, in the exact distribution of their number. It covers s in 95 % of cases or more if all s are reached
+    equally often; otherwise in far fewer, down to none: it is no interval of diversity.
+    (Dombrowski et al., Image Generation Diversity Issues and How to Tame Them, CVPR 2025.)
 
     Of training images equally near, the first is retrieved, so of two equal ones never the second.
 

@@ -5,35 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 from grasp_bench.contracts.metric import FeatureMetric, Sets
+from grasp_bench.contracts.task import membership
 from grasp_bench.metrics._arrays import as_labels, as_pair
 from grasp_bench.metrics.groups import Counts, draw, plan_counts, split_halves
+from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.protocol import Measured, Protocol, Scope
-from grasp_bench.metrics.resampling import Resamples, mean_resamples, resample
+from grasp_bench.metrics.resampling import Jackknife, Side, jackknife, mean_jackknife
 from grasp_bench.seeds import rng
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledFeatures:
-    """Features (n, d) with their class indices (n,)."""
-
-    features: np.ndarray
-    labels: np.ndarray
-    ids: Sequence[str] | None = None
-    """Ids of the images (n,); with them, draws do not depend on the order of rows."""
-    units: np.ndarray | None = None
-    """Id of the unit that each image is resampled with (n,); by default every image is its own unit."""
-
-    def ordered(self) -> LabelledFeatures:
-        """These features in the order of their ids."""
-        if self.ids is None:
-            return self
-        order = np.argsort(np.asarray(self.ids), kind="stable")
-        units = None if self.units is None else self.units[order]
-        return LabelledFeatures(self.features[order], self.labels[order], None, units)
 
 
 def group_scores(
@@ -48,10 +31,12 @@ def group_scores(
     """Scores of the groups in ``members`` (group → class indices) and, of several classes, of each and together.
 
     Every draw splits the real images of each class into random halves A and B. Images of A are compared with as many
-    generated ones, and for the real reference with as many of B. Draws depend on the seed, the counts, the names of
-    classes and groups, and the images' ids: not on the order of either, and real references not on what was generated.
-    Metrics that look at training images get all ``train`` images of a group's classes. Groups and classes of which
-    there are too few images (:func:`~grasp_bench.metrics.groups.plan_counts`) have no value.
+    generated ones, and for the real reference with as many of B. An image that has several labels counts for each of
+    them where classes are scored, and once where they are scored together (:meth:`LabelledFeatures.among`). Draws
+    depend on the seed, the counts, the names of classes and groups, and the images' ids: not on the order of either,
+    and real references not on what was generated. Metrics that look at training images get all ``train`` images of a
+    group's classes. Groups and classes of which there are too few images
+    (:func:`~grasp_bench.metrics.groups.plan_counts`) have no value.
 
     ``advance(1)`` is called after every group and every class.
 
@@ -61,9 +46,9 @@ def group_scores(
     for title, each in (("real", real), ("fake", fake), ("train", train)):
         if each is not None:
             as_labels(f"{title} labels", each.labels, len(each.features), len(names))
-    real_counts, fake_counts = (np.bincount(each.labels, minlength=len(names)) for each in (real, fake))
-    counts = plan_counts(real_counts, fake_counts, members, protocol)
     sets = _Sets(real.ordered(), fake.ordered(), train.ordered() if train else None, names, protocol)
+    in_groups = {group: sets.available(classes) for group, classes in members.items()}
+    counts = plan_counts(sets.each_alone(), in_groups, protocol)
     several = len(names) > 1
     classes: dict[int, _Values] = {}
     for index, name in enumerate(names if several else []):
@@ -100,11 +85,51 @@ class _Sets:
         """Rows of either half of the real images, for every draw."""
         order = self.by_name(range(len(self.names)))
         streams = [rng("metric-halves", self.protocol.seed, number) for number in range(self.protocol.draws)]
-        return [split_halves(self.real.labels, order, stream) for stream in streams]
+        return [split_halves(self.real.among(order), order, stream) for stream in streams]
+
+    def available(self, classes: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Images of each of ``classes`` that every draw has of either kind, where these are scored together."""
+
+        def counted(labels: np.ndarray) -> np.ndarray:
+            found: np.ndarray = np.bincount(labels[labels >= 0], minlength=len(self.names))[classes]
+            return found
+
+        real, given = self.real.among(classes), [counted(self.fake.among(classes))]
+        if self.real.sets is None:
+            given.append(counted(real) // 2)
+        else:
+            given += [counted(real[half]) for half in chain.from_iterable(self.halves)]
+        least: np.ndarray = np.min(given, axis=0)
+        return least
+
+    def each_alone(self) -> np.ndarray:
+        """Images of each class that every draw has of either kind, where it is scored alone: (classes,)."""
+        everything = np.arange(len(self.names))
+        if self.real.sets is None and self.fake.sets is None:
+            return self.available(everything)
+        return np.concatenate([self.available(everything[index : index + 1]) for index in everything])
 
     def by_name(self, classes: Sequence[int] | np.ndarray) -> list[int]:
         """Class indices in the order of their names, whatever the order of the caller's."""
         return sorted(map(int, classes), key=lambda index: self.names[index])
+
+    def positions(self, classes: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Class index → its place among ``classes`` in the order of names; 0 for others."""
+        found = np.zeros(len(self.names), dtype=np.int64)
+        found[self.by_name(classes)] = np.arange(len(classes))
+        return found
+
+    def shares_units(self, classes: Sequence[int]) -> bool:
+        """Whether a unit of either kind, such as a patient, has images of several of ``classes``."""
+        for each in (self.real, self.fake):
+            if each.units is not None or each.sets is not None:
+                truth = each.labels if each.sets is None or each.in_focus else each.sets
+                images, labels = np.nonzero(membership(truth, len(self.names)))
+                own, units = np.isin(labels, classes), images if each.units is None else each.units[images]
+                pairs = set(zip(units[own].tolist(), labels[own].tolist(), strict=True))
+                if len(pairs) > len({unit for unit, _ in pairs}):
+                    return True
+        return False
 
     def rows(
         self, number: int, classes: list[int], key: tuple[str, ...], n: int
@@ -113,9 +138,10 @@ class _Sets:
         full: tuple[str | int, ...] = (self.protocol.seed, number, *key)
         a, b = self.halves[number]
         stream = rng("metric-real", *full)
-        reference = a[draw(self.real.labels[a], classes, n, stream)]
-        held_out = b[draw(self.real.labels[b], classes, n, stream)]
-        return reference, held_out, draw(self.fake.labels, classes, n, rng("metric-fake", *full))
+        real = self.real.among(classes)
+        reference = a[draw(real[a], classes, n, stream)]
+        held_out = b[draw(real[b], classes, n, stream)]
+        return reference, held_out, draw(self.fake.among(classes), classes, n, rng("metric-fake", *full))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +154,7 @@ class _Values:
     """Name of a metric → its value and real reference in every draw (draws, 2)."""
     exact: dict[str, tuple[float, float]]
     """Name of a metric → its own interval, the mean over the draws."""
-    resamples: Resamples | None
+    jackknife: Jackknife | None
 
     def measured(self, metric: FeatureMetric, scope: Scope, name: str) -> Measured:
         """What ``metric`` gives; without a value where there are none."""
@@ -137,12 +163,12 @@ class _Values:
         pairs = self.pairs[metric.name]
         value, reference = pairs.mean(axis=0).tolist()
         low, high = np.percentile(pairs[:, 0], [2.5, 97.5]).tolist()
-        exact, bootstrap = self.exact.get(metric.name), None
-        if self.resamples is not None and metric.resampled:
-            bootstrap = self.resamples.interval(metric, value)
-        return Measured(
-            metric, scope, name, self.n, value, reference, low, high, len(pairs), exact=exact, bootstrap=bootstrap
-        )
+        exact, resampled = self.exact.get(metric.name), None
+        if self.jackknife is not None and metric.resampled:
+            resampled = self.jackknife.interval(metric, value, pairs[:, 0])
+        spread = float(pairs[:, 0].std(ddof=1)) if len(pairs) > 1 else None
+        measured = Measured(metric, scope, name, self.n, value, reference, low, high, spread, len(pairs))
+        return replace(measured, exact=exact, bootstrap=resampled)
 
 
 def measure(sets: Sets, metrics: Sequence[FeatureMetric]) -> dict[str, float]:
@@ -156,7 +182,7 @@ def measure(sets: Sets, metrics: Sequence[FeatureMetric]) -> dict[str, float]:
 def _values(sets: _Sets, classes: Sequence[int] | np.ndarray, key: tuple[str, ...], n: int) -> _Values:
     """Scores of ``classes`` together, on ``n`` images of each kind in every draw."""
     protocol, real, fake, order = sets.protocol, sets.real.features, sets.fake.features, sets.by_name(classes)
-    train = None if sets.train is None else sets.train.features[np.isin(sets.train.labels, order)]
+    train = None if sets.train is None else sets.train.features[np.isin(sets.train.among(order), order)]
     pairs: dict[str, list[tuple[float, float]]] = {}
     ends: dict[str, list[tuple[float, float]]] = {}
     for number in range(protocol.draws):
@@ -176,32 +202,37 @@ def _values(sets: _Sets, classes: Sequence[int] | np.ndarray, key: tuple[str, ..
     for name, each in ends.items():
         low, high = np.mean(each, axis=0).tolist()
         exact[name] = (low, high)
-    resamples = _resamples(sets, order, key, n, train) if protocol.resamples else None
     return _Values(
         n,
         0 if train is None else len(train),
         {name: np.array(each) for name, each in pairs.items() if len(each) == protocol.draws},
         exact,
-        resamples,
+        _jackknife(sets, order, key, n, train) if protocol.resamples else None,
     )
 
 
-def _resamples(sets: _Sets, classes: list[int], key: tuple[str, ...], n: int, train: np.ndarray | None) -> Resamples:
-    """Resamples of the units of the first draw's images."""
-    reference, _, generated = sets.rows(0, classes, key, n)
-    real, fake, protocol = sets.real.features[reference], sets.fake.features[generated], sets.protocol
+def _jackknife(sets: _Sets, classes: list[int], key: tuple[str, ...], n: int, train: np.ndarray | None) -> Jackknife:
+    """Leave out units of all images of ``classes``, real and generated."""
+    protocol = sets.protocol
     part = replace(protocol, metrics=tuple(metric for metric in protocol.metrics if metric.resampled))
-    units = [
-        rows if each.units is None else each.units[rows]
-        for each, rows in ((sets.real, reference), (sets.fake, generated))
-    ]
+    counted = [each.among(classes) for each in (sets.real, sets.fake)]
+    rows = [np.flatnonzero(np.isin(each, classes)) for each in counted]
+    position = sets.positions(classes)
+    real, fake = (
+        Side(position[labels[own]], own if each.units is None else each.units[own])
+        for each, labels, own in zip((sets.real, sets.fake), counted, rows, strict=True)
+    )
 
     def values(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-        if min(len(a), len(b)) < part.least:
-            return {}
-        return measure(Sets(real[a], fake[b], real[a], train, part.k, part.seed), part.metrics)
+        reference = sets.real.features[rows[0][a]]
+        given = Sets(reference, sets.fake.features[rows[1][b]], reference, train, part.k, part.seed)
+        return measure(given, part.metrics)
 
-    return resample((units[0], units[1]), values, part.resamples, key=(part.seed, *key))
+    def chosen(among: np.ndarray, labels: np.ndarray, size: int, stream: np.random.Generator) -> np.ndarray:
+        picked: np.ndarray = among[draw(labels, range(len(classes)), size, stream)]
+        return picked
+
+    return jackknife(real, fake, n, values, chosen, part.least, part.resamples, key=(part.seed, *key))
 
 
 def _group(sets: _Sets, group: str, classes: np.ndarray, counts: Counts) -> list[Measured]:
@@ -210,17 +241,21 @@ def _group(sets: _Sets, group: str, classes: np.ndarray, counts: Counts) -> list
     if counts.groups[group] < n:
         return [Measured(each, "group", group, counts.groups[group], classes=len(classes)) for each in protocol.metrics]
     values = _values(sets, classes, (group,), n)
-    reference, held_out, generated = sets.rows(0, sets.by_name(classes), (group,), n)
-    real, fake = sets.real.features, sets.fake.features
-    first = Sets(real[reference], fake[generated], real[held_out], None, protocol.k, protocol.seed)
-    return [
-        replace(
-            values.measured(metric, "group", group),
-            classes=len(classes),
-            standard_error=metric.standard_error(first, (protocol.seed, group)),
-        )
-        for metric in protocol.metrics
-    ]
+    counted = [each.among(classes) for each in (sets.real, sets.fake)]
+    kept = [np.flatnonzero(np.isin(each, classes)) for each in counted]
+    real, fake = (each.features[rows] for each, rows in zip((sets.real, sets.fake), kept, strict=True))
+    position = sets.positions(classes)
+    strata = position[counted[0][kept[0]]], position[counted[1][kept[1]]]
+    whole = Sets(real, fake, real[:0], None, protocol.k, protocol.seed, strata=strata)
+    scores = []
+    alone = sets.real.units is None and sets.fake.units is None  # images of one patient, say, are not independent
+    for metric in protocol.metrics:
+        found = values.measured(metric, "group", group)
+        error = metric.standard_error(whole, (protocol.seed, group)) if alone else None
+        if error is not None and found.spread is not None:  # of all images, and of the choice of draws
+            error = float(np.hypot(error, found.spread / np.sqrt(found.draws)))
+        scores.append(replace(found, classes=len(classes), standard_error=error))
+    return scores
 
 
 def _together(
@@ -235,13 +270,13 @@ def _together(
             pairs = np.stack([part.pairs[metric.name] for part in parts])  # (classes, draws, 2)
             excess = (pairs[:, :, 0] - pairs[:, :, 1]).mean(axis=1)
             at = int(excess.argmax() if metric.direction == "lower" else excess.argmin())
-            resamples = [part.resamples for part in parts if part.resamples is not None]
+            jackknives = [part.jackknife for part in parts if part.jackknife is not None]
             together = _Values(
                 parts[0].n,
                 0,
                 {metric.name: pairs.mean(axis=0)},
                 {},
-                mean_resamples(resamples, metric) if resamples else None,
+                mean_jackknife(jackknives, metric, shared=sets.shares_units(scored)) if jackknives else None,
             )
             mean = together.measured(metric, "class mean", group)
             lowest = replace(parts[at].measured(metric, "worst class", group), worst=sets.names[scored[at]])

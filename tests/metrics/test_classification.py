@@ -1,30 +1,17 @@
 import numpy as np
 import pytest
+from helpers.predictions import certain, doubtful
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from grasp_bench.metrics.classification import (
     ClassificationScores,
     class_scores,
-    classification_intervals,
     classification_scores,
 )
 from grasp_bench.metrics.registry import classifier_metrics
 
 GROUPS = np.array(["head", "head", "tail"])
 METRICS = classifier_metrics()
-SCORES = ("accuracy", "f1", "nonzero_f1", "auroc", "average_precision")
-
-
-def certain(predictions: np.ndarray) -> np.ndarray:
-    """Probabilities (1, n, 3) of one classifier that knows no doubt."""
-    return np.eye(3)[predictions][None]
-
-
-def doubtful(labels: np.ndarray, seed: int, classifiers: int = 1) -> np.ndarray:
-    """Probabilities (classifiers, n, 3) that are right more often than not."""
-    state = np.random.RandomState(seed)
-    raw = state.gamma(1, size=(classifiers, len(labels), 3)) + np.eye(3)[labels]
-    return raw / raw.sum(axis=2, keepdims=True)
 
 
 def scored(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, ClassificationScores]:
@@ -75,67 +62,12 @@ def test_a_class_that_is_never_predicted_scores_zero_without_a_warning(recwarn: 
     assert not recwarn.list
 
 
-def test_the_interval_holds_the_score_and_matches_resampled_images():
-    state = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), [40, 60, 20])
-    probabilities = doubtful(labels, 1)
-    intervals = classification_intervals(labels, probabilities, GROUPS, METRICS, key=("t", 0))
-    scores = scored(labels, probabilities)
-    for group, found in intervals.items():
-        assert tuple(found) == SCORES
-        for score, (low, high) in found.items():
-            assert low <= scores[group].values[score] <= high
-
-    resampled = []
-    for _ in range(400):
-        chosen = np.concatenate(
-            [state.choice(np.flatnonzero(labels == label), n) for label, n in enumerate([40, 60, 20])]
-        )
-        resampled.append(scored(labels[chosen], probabilities[:, chosen]))
-    for group in ("tail", "all"):
-        for score in ("accuracy", "f1", "auroc", "average_precision"):
-            expected = np.percentile([each[group].values[score] for each in resampled], [2.5, 97.5])
-            assert intervals[group][score] == pytest.approx(tuple(expected), abs=0.04)
-
-
-def test_images_of_few_patients_make_wider_intervals():
-    labels = np.repeat(np.arange(3), 30)
-    patients = np.array([f"p{row // 10}" for row in range(90)])
-    sick = doubtful(labels, 2)
-    sick[:, ::1] = sick[:, (np.arange(90) // 10) * 10]  # every patient's images are alike
-    plain = classification_intervals(labels, sick, GROUPS, METRICS, key=())["all"]
-    clustered = classification_intervals(labels, sick, GROUPS, METRICS, key=(), units=patients)["all"]
-    for score in ("accuracy", "auroc"):
-        assert np.diff(clustered[score]) > 1.5 * np.diff(plain[score])
-
-
-def test_a_class_whose_patients_were_not_drawn_counts_in_no_mean(recwarn: pytest.WarningsRecorder):
-    labels = np.array([0] * 20 + [1] * 20 + [2])
-    patients = np.arange(41)
-    found = classification_intervals(labels, certain(labels), GROUPS, METRICS, key=(), units=patients, resamples=50)
-    assert found["tail"]["accuracy"] == (1, 1)
-    assert found["all"]["auroc"] == (1, 1)
-    assert not recwarn.list
-
-
 def test_a_class_without_test_images_counts_in_no_mean(recwarn: pytest.WarningsRecorder):
     labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
     scores = scored(labels, certain(predictions))
     assert (scores["tail"].values["auroc"], scores["tail"].values["nonzero_f1"], scores["tail"].n) == (None, None, 0)
     assert scores["all"].values["accuracy"] == scores["head"].values["accuracy"] == 0.75
-    intervals = classification_intervals(labels, certain(predictions), GROUPS, METRICS, key=(), resamples=20)
-    assert np.isnan(intervals["tail"]["f1"]).all()
-    assert intervals["all"]["f1"] == intervals["head"]["f1"]
     assert not recwarn.list
-
-
-def test_the_interval_is_a_function_of_its_key_and_not_of_memory(monkeypatch: pytest.MonkeyPatch):
-    labels = np.repeat(np.arange(3), 30)
-    probabilities = doubtful(labels, 3)
-    first = classification_intervals(labels, probabilities, GROUPS, METRICS, key=("run", 0), resamples=40)
-    assert classification_intervals(labels, probabilities, GROUPS, METRICS, key=("run", 1), resamples=40) != first
-    monkeypatch.setattr("grasp_bench.metrics.classification._CHUNK", 270)
-    assert classification_intervals(labels, probabilities, GROUPS, METRICS, key=("run", 0), resamples=40) == first
 
 
 @pytest.mark.parametrize(
@@ -151,5 +83,3 @@ def test_the_interval_is_a_function_of_its_key_and_not_of_memory(monkeypatch: py
 def test_bad_input(labels: list[int], probabilities: np.ndarray, message: str):
     with pytest.raises(ValueError, match=message):
         scored(np.array(labels), probabilities)
-    with pytest.raises(ValueError, match=message):
-        classification_intervals(np.array(labels), probabilities, GROUPS, METRICS, key=())

@@ -50,11 +50,23 @@ def test_agrees_with_torch_fidelity():
     assert frechet_distance(real, 2 * fake) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("n", [20, 33, 200])
+@pytest.mark.parametrize("n", [40, 200])
 def test_both_routes_agree(n: int):
     a, b = (_scaled(x) for x in normal_pair(4, n, 32))
-    # the covariance route takes roots of rounding errors where covariances are singular
-    assert _cross_by_root(_root(a), b) == pytest.approx(_cross_by_product(a, b), rel=1e-6)
+    assert _cross_by_root(_root(a), b) == pytest.approx(_cross_by_product(a, b), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m", "rank"), [(200, 150, 20), (33, 33, 31), (300, 60, 1)])
+def test_many_rows_of_a_deficient_rank(n: int, m: int, rank: int):
+    state = np.random.RandomState(9)
+    real, fake = (state.randn(rows, rank) @ state.randn(rank, 32) for rows in (n, m))
+    a, b = _scaled(real), _scaled(fake)
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()  # of all rows: exact, and slow
+    means = np.square(real.mean(axis=0) - fake.mean(axis=0)).sum()
+    assert _cross_by_root(_root(a), b) is None
+    assert frechet_distance(real, fake) == pytest.approx(
+        means + np.square(a).sum() + np.square(b).sum() - 2 * cross, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(("n", "m"), [(100, 100), (10, 10), (10, 100)])

@@ -3,7 +3,7 @@ import pytest
 
 from grasp_bench.contracts.metric import Sets
 from grasp_bench.metrics import _arrays, kernel_distance
-from grasp_bench.metrics.kernel import KernelDistance
+from grasp_bench.metrics.kernel import KernelDistance, kernel_variance
 
 
 def normal_pair(seed: int, n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,23 +68,31 @@ def test_constant_features():
     assert kernel_distance(np.ones((4, 3)), np.zeros((5, 3))) == pytest.approx(2**3 + 1 - 2)
 
 
-def standard_error(real: np.ndarray, fake: np.ndarray, *key: str | int) -> float | None:
-    return KernelDistance().standard_error(Sets(real, fake, real), key)
+def standard_error(real: np.ndarray, fake: np.ndarray) -> float | None:
+    return KernelDistance().standard_error(Sets(real, fake, real), ())
 
 
-def test_the_standard_error_is_a_function_of_its_key():
+@pytest.mark.parametrize(("n", "shift", "classes"), [(40, 0.0, 1), (80, 1.0, 1), (40, 0.3, 4)])
+def test_the_standard_error_is_the_spread_of_the_estimate(n: int, shift: float, classes: int):
+    """Also where the distance is 0, and of classes that lie far apart, which add nothing at equal counts."""
+    labels = np.arange(n) % classes
+    places = np.random.RandomState(7).randn(classes, 4) * 2 * (classes > 1)
+    estimates, variances = [], []
+    for seed in range(300):
+        real, fake = (each + places[labels] for each in normal_pair(seed, n, 4))
+        estimates.append(kernel_distance(real, fake + shift))
+        variances.append(kernel_variance(real, fake + shift, labels, labels))
+    assert np.sqrt(np.mean(variances)) == pytest.approx(np.std(estimates), rel=0.2)
+
+
+def test_blocks_and_the_order_of_rows_change_no_variance(monkeypatch: pytest.MonkeyPatch):
     real, fake = normal_pair(8, 60, 4)
-    assert standard_error(real, fake, "a") == standard_error(real, fake, "a")
-    assert standard_error(real, fake, "a") != standard_error(real, fake, "b")
-
-
-def test_the_standard_error_is_the_spread_of_the_estimate():
-    estimates, errors = [], []
-    for seed in range(200):
-        real, fake = normal_pair(seed, 80, 4)
-        estimates.append(kernel_distance(real, fake + 1))
-        errors.append(standard_error(real, fake + 1, seed))
-    assert np.mean(errors) == pytest.approx(np.std(estimates), rel=0.2)
+    labels = np.arange(60) % 3
+    whole = kernel_variance(real, fake, labels, labels)
+    order = np.random.RandomState(0).permutation(60)
+    assert kernel_variance(real[order], fake, labels[order], labels) == pytest.approx(whole, rel=1e-9)
+    monkeypatch.setattr(_arrays, "_BLOCK", 100)
+    assert kernel_variance(real, fake, labels, labels) == pytest.approx(whole, rel=1e-9)
 
 
 def test_fewer_than_four_images_have_no_standard_error():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from grasp_bench.metrics import _arrays
-from grasp_bench.metrics._arrays import nearest
+from grasp_bench.metrics._distances import nearest
 
 
 def normal_pair(seed: int, n: int, m: int, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +42,11 @@ def test_equal_rows_are_at_exactly_zero_far_from_the_origin():
     assert (distances == 0).all()
 
 
-def test_of_rows_equally_near_the_first():
-    reference = np.array([[1.0], [-1.0], [1.0]])
-    assert nearest(np.array([[0.0], [2.0]]), reference)[0].tolist() == [0, 0]
-    assert nearest(reference[[0, 2]], reference, np.array([0, 2]))[0].tolist() == [2, 0]
+def test_of_rows_equally_near_the_first_in_the_order_of_their_values():
+    reference = np.array([[1.0, 5], [1, -5], [1, 5], [9, 0]])
+    query = np.array([[1.0, 0]])
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]):
+        assert reference[order][nearest(query, reference[order])[0][0]].tolist() == [1, -5]
+    equal = np.array([[1.0], [-1.0], [1.0]])
+    assert nearest(np.array([[2.0]]), equal)[0].tolist() == [0]
+    assert nearest(equal[[0, 2]], equal, np.array([0, 2]))[0].tolist() == [2, 0]

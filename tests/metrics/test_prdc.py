@@ -26,8 +26,8 @@ def direct(real: np.ndarray, fake: np.ndarray, k: int) -> PRDC:
     cross = distances(real, fake)
     inside = cross < real_radii[:, None]
     return PRDC(
-        precision=inside.any(axis=0).mean(),
-        recall=(cross < fake_radii).any(axis=1).mean(),
+        precision=(cross <= real_radii[:, None]).any(axis=0).mean(),
+        recall=(cross <= fake_radii).any(axis=1).mean(),
         density=inside.sum(axis=0).mean() / k,
         coverage=(cross.min(axis=1) < real_radii).mean(),
     )
@@ -97,5 +97,9 @@ def test_bad_input(real: np.ndarray, fake: np.ndarray, message: str):
         prdc(real, fake)
 
 
-def test_balls_of_constant_features_are_empty():
-    assert rounded(prdc(np.ones((9, 3)), np.ones((9, 3)))) == (0, 0, 0, 0)  # nothing is nearer than the radius 0
+def test_identical_sets_with_repeated_rows_are_precise():
+    constant = np.ones((9, 3))
+    assert rounded(prdc(constant, constant)) == (1, 1, 0, 0)  # balls of radius 0 hold their edge, and nothing inside
+    rows = normal_pair(9, 10, 6)[0].repeat(6, axis=0)
+    scores = prdc(rows, rows)
+    assert (scores.precision, scores.recall) == (1, 1)

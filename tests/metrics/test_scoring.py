@@ -7,9 +7,10 @@ import pytest
 
 from grasp_bench.metrics import vendi_score
 from grasp_bench.metrics.groups import require
+from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.protocol import Protocol
 from grasp_bench.metrics.registry import chosen
-from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
+from grasp_bench.metrics.scoring import group_scores
 
 NAMES = [str(number) for number in range(4)]
 GROUPS = {"head": np.array([0, 1]), "tail": np.array([2, 3]), "all": np.arange(4)}
@@ -164,7 +165,7 @@ def test_training_images_are_what_is_retrieved_and_copied():
     assert classes["0", "authenticity"].reference > 0.2
 
 
-def test_bootstrap_holds_the_value_and_clusters_widen_it():
+def test_an_interval_holds_the_value_and_clusters_widen_it():
     real, fake = features(0, [40]), features(1, [20])
     protocol = Protocol(chosen(["fd", "kid", "prdc", "vendi", "irs"]), draws=2, resamples=60)
     units = np.arange(40) % 8
@@ -176,12 +177,13 @@ def test_bootstrap_holds_the_value_and_clusters_widen_it():
     for each in (plain, clustered):
         scores = by(group_scores(each, fake, ["all"], {"all": np.arange(1)}, protocol), "group")
         assert scores["all", "irs"].bootstrap is None
+        assert (scores["all", "kid"].standard_error is None) == (each is clustered)
         for metric in ("fd", "kid", "recall", "vendi"):
             score = scores["all", metric]
             assert score.bootstrap.low <= score.value <= score.bootstrap.high
         found = scores["all", "fd"].bootstrap
         widths.append(found.high - found.low)
-    assert found.real_units <= 8
+    assert found.real_units == 8
     assert found.fake_units == 20
     assert widths[1] > widths[0]
 
@@ -196,18 +198,18 @@ def test_classes_their_mean_and_the_worst_are_resampled_too():
         if score.metric.name == "fd":
             assert score.bootstrap.low < score.value < score.bootstrap.high
     found = mean["all", "fd"].bootstrap
-    assert (found.real_units, found.fake_units) == (60, 60)  # 15 of each kind of four classes
+    assert (found.real_units, found.fake_units) == (120, 80)  # all of four classes
     widths = [classes[name, "fd"].bootstrap.high - classes[name, "fd"].bootstrap.low for name in NAMES]
     assert found.high - found.low < np.mean(widths)
     assert mean["all", "irs"].bootstrap is None
 
 
-def test_a_bootstrap_of_one_unit_says_why_there_is_none():
+def test_an_interval_of_one_unit_says_why_there_is_none():
     real, fake = features(0, [40]), features(1, [20])
     one = LabelledFeatures(real.features, real.labels, units=np.zeros(40, dtype=int))
     scores = group_scores(one, fake, ["all"], {"all": np.arange(1)}, Protocol(chosen(["fd"]), draws=1, resamples=10))
     assert scores[0].bootstrap.low is None
-    assert "1 unit" in scores[0].bootstrap.reason
+    assert "1 units, at least 5" in scores[0].bootstrap.reason
 
 
 @pytest.mark.parametrize(

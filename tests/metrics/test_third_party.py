@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from docs.facts import metrics
 from helpers import runs
 from typer.testing import CliRunner
 
@@ -27,6 +28,7 @@ from grasp_bench.metrics.registry import (
 )
 from grasp_bench.run.pipeline import protocol, stage_inputs, stage_keys
 from grasp_bench.run.plan import plan_of_spec
+from grasp_bench.tasks.digits_lt import DigitsLT
 from grasp_bench.testing import metric_checks, run_checks
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +121,8 @@ def test_with_it_scores_are_stale_and_nothing_else_is(installed: None) -> None:
 
 def test_runs_of_before_are_still_shared_and_reproduced_as_they_were_scored(installed: None) -> None:
     record = read_record(ROOT / "results" / "digits-lt" / "vanilla-ft~tuned=8" / "seed-0" / "record.json")
+    if record.spec.task.version != DigitsLT.version:
+        pytest.skip("needs a record of the task's present version")
     assert stage_keys(plan_of(record)) == record.stages
     assert stage_keys(plan_of_spec(record.spec)) != record.stages
 
@@ -129,16 +133,12 @@ def test_it_keeps_the_contract(installed: None) -> None:
 
 
 def test_it_is_listed_and_shown(installed: None) -> None:
-    assert " cmmd " in grasp_bench("list", "metrics")
+    assert "\ncmmd " in grasp_bench("list", "metrics")
     assert "Jayasumana" in grasp_bench("show", "cmmd")
 
 
-def test_the_documentation_has_a_section_of_it(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mkdocs", reason="needs the extra grasp-bench[docs]")
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs")
-    import hooks
-
-    assert "## cmmd\n\n**CMMD: maximum mean discrepancy" in hooks.metrics()
+def test_the_documentation_would_have_a_section_of_it(installed: None) -> None:
+    assert "## cmmd\n\n**CMMD: maximum mean discrepancy" in metrics(["cmmd"])
 
 
 @pytest.mark.slow

@@ -1,0 +1,189 @@
+"""How often intervals hold the truth: ``PYTHONPATH=tests python -m calibration.coverage PART ...`` records it.
+
+Each part is one kind of interval at one size. The table of all that were recorded is written into docs/metrics.md,
+also without any part.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from grasp_bench.stats.paired import half_width
+
+from .classifiers import Classified
+from .gradients import Gradients
+from .worlds import Pair
+
+MEASURED = Path(__file__).with_name("coverage.json")
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+BETWEEN = re.compile(r"(?<=<!-- coverage -->\n).*?(?=<!-- end -->)", re.DOTALL)
+JACKKNIFE = "`score --bootstrap`"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One interval's coverage."""
+
+    interval: str
+    of: str
+    setting: str
+    repeats: int
+    inside: int
+    absent: int = 0
+    """Repeats in which there was no interval, and the output says so; they are not among ``repeats``."""
+
+    @property
+    def share(self) -> float:
+        """Share of the intervals that hold the truth."""
+        return self.inside / self.repeats
+
+    @property
+    def error(self) -> float:
+        """Monte-Carlo standard error of the share, by Laplace's rule so that it is not 0 at 100 %."""
+        share = (self.inside + 1) / (self.repeats + 2)
+        return float(np.sqrt(share * (1 - share) / self.repeats))
+
+
+def jackknife(world: Pair, repeats: int, sets: int, resamples: int, draws: int = 20) -> list[Row]:
+    """Coverage of the expected score of as many images, for every metric."""
+    truth = world.truth(sets, draws)
+    inside, absent = dict.fromkeys(truth, 0), dict.fromkeys(truth, 0)
+    for seed in range(repeats):
+        for score in world.scores(seed, draws, resamples):
+            found, name = score.bootstrap, score.metric.name
+            assert found is not None
+            if found.low is None or found.high is None:
+                absent[name] += 1
+            else:
+                inside[name] += found.low <= truth[name] <= found.high
+    units = "images" if world.per_cluster == 1 else f"images in {world.n // world.per_cluster} clusters"
+    return [
+        Row(JACKKNIFE, name, f"{world.n} {units}", repeats - absent[name], inside[name], absent[name]) for name in truth
+    ]
+
+
+def classifiers(world: Classified, setting: str, repeats: int, sets: int = 2000, resamples: int = 200) -> list[Row]:
+    """Coverage of the expected score of as many test images, for every metric of a classifier."""
+    truth = world.truth(sets)
+    inside = dict.fromkeys(truth, 0)
+    for found in world.intervals(repeats, resamples):
+        for name, expected in truth.items():
+            ends = found[name]
+            assert ends is not None
+            inside[name] += ends[0] <= expected <= ends[1]
+    return [
+        Row("classifier, in records", name, f"{setting} (score {truth[name]:.3f})", repeats, inside[name])
+        for name in truth
+    ]
+
+
+def kernel_error(world: Pair, repeats: int, sets: int, draws: int = 5) -> list[Row]:
+    """Coverage of the expected kernel distance by 1.96 standard errors, which are printed after ±."""
+    (truth,) = world.truth(sets, draws).values()
+    inside = 0
+    for seed in range(repeats):
+        (score,) = world.scores(seed, draws, 0)
+        assert score.value is not None
+        assert score.standard_error is not None
+        inside += abs(score.value - truth) <= 1.96 * score.standard_error
+    return [Row("`score`, 1.96 times ±", "kid", f"{world.n} images", repeats, int(inside))]
+
+
+SPREADS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
+    "normal": lambda stream, shape: stream.normal(size=shape),
+    "heavy tails, t with 3 df": lambda stream, shape: stream.standard_t(3, size=shape),
+    "log-normal, SD of logarithms 0.3": lambda stream, shape: stream.lognormal(0, 0.3, size=shape) - np.exp(0.045),
+}
+"""How a score spreads over seeds → values (repeats, seeds) of mean 0."""
+
+
+def over_seeds(seeds: int, repeats: int = 100_000) -> list[Row]:
+    """Coverage of the mean by Student's interval over so many seeds."""
+    rows = []
+    for name, drawn in SPREADS.items():
+        values = drawn(np.random.default_rng(seeds), (repeats, seeds))
+        inside = np.abs(values.mean(axis=1)) <= half_width(values.std(axis=1, ddof=1), seeds)
+        rows.append(Row("mean ± over seeds", "any score", f"{seeds} seeds, {name}", repeats, int(inside.sum())))
+    return rows
+
+
+def gradients(batches: int, repeats: int = 400) -> list[Row]:
+    """Coverage of the cosine of two groups' gradients."""
+    true, found = Gradients(batches).intervals(repeats)
+    there = [(low, high) for low, high in found if low == low]
+    inside = sum(low <= true <= high for low, high in there)
+    return [Row("`diagnose`", "cosine", f"{batches} batches", len(there), inside, repeats - len(there))]
+
+
+PARTS: dict[str, Callable[[], list[Row]]] = {
+    "images-30": lambda: jackknife(Pair(30, 1, ("fd", "kid", "vendi")), 150, 600, 120),
+    "images-30-prdc": lambda: jackknife(Pair(30, 1, ("prdc",)), 100, 300, 60, draws=10),
+    "images-100": lambda: jackknife(Pair(100, 1, ("fd", "kid", "vendi")), 150, 300, 100, draws=5),
+    "images-100-prdc": lambda: jackknife(Pair(100, 1, ("prdc",)), 60, 200, 100, draws=10),
+    "clusters-20": lambda: jackknife(Pair(100, 5, ("fd", "kid", "vendi")), 150, 300, 100, draws=5),
+    "clusters-20-prdc": lambda: jackknife(Pair(100, 5, ("prdc",)), 60, 200, 100, draws=10),
+    "classifier-4": lambda: classifiers(Classified((4,) * 3, 4), "3 classes of 4 test images", 400),
+    "classifier-10": lambda: classifiers(Classified((10,) * 10, 2), "10 classes of 10 test images", 400),
+    "classifier-ceiling": lambda: classifiers(Classified((10,) * 10, 5), "10 classes of 10 test images", 400),
+    "classifier-uneven": lambda: classifiers(
+        Classified((4, 4, 4, 10, 10, 30, 30, 60, 60, 60), 4), "10 classes of 4 to 60 test images", 400
+    ),
+    "classifier-patients": lambda: classifiers(Classified((25,) * 4, 2, 5), "4 classes of 5 patients of 5 images", 400),
+    "classifier-across": lambda: classifiers(
+        Classified((25,) * 4, 2, 5, True), "20 patients of 5 images of several of 4 classes", 400
+    ),
+    "images-1000": lambda: jackknife(Pair(1000, 1, ("fd", "kid", "vendi")), 60, 200, 60, draws=3),
+    "images-1000-prdc": lambda: jackknife(Pair(1000, 1, ("prdc",)), 25, 60, 40, draws=2),
+    "kid-30": lambda: kernel_error(Pair(30, 1, ("kid",)), 400, 1000),
+    "kid-100": lambda: kernel_error(Pair(100, 1, ("kid",)), 400, 1000),
+    "kid-1000": lambda: kernel_error(Pair(1000, 1, ("kid",)), 100, 200, draws=2),
+    "seeds-3": lambda: over_seeds(3),
+    "seeds-5": lambda: over_seeds(5),
+    "seeds-10": lambda: over_seeds(10),
+    "diagnose-4": lambda: gradients(4),
+    "diagnose-8": lambda: gradients(8),
+    "diagnose-16": lambda: gradients(16),
+}
+"""Part → its measurement; those of 1,000 images take the longest."""
+
+
+def measured() -> list[Row]:
+    """All rows that were recorded, in the order of the parts."""
+    found = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    return [Row(**row) for part in PARTS for row in found.get(part, [])]
+
+
+def table() -> str:
+    """The recorded rows as Markdown."""
+    lines = ["| interval | of | truth known for | holds it, % | repeats |", "|---|---|---|---|---|"]
+    for row in measured():
+        share = f"{100 * row.share:.1f} ± {100 * row.error:.1f}"
+        absent = f" ({row.absent} without)" if row.absent else ""
+        lines.append(f"| {row.interval} | `{row.of}` | {row.setting} | {share} | {row.repeats}{absent} |")
+    return "\n".join(lines) + "\n"
+
+
+def written(text: str) -> str:
+    """A page with the table of what is recorded."""
+    return BETWEEN.sub(lambda _: table(), text)
+
+
+def main(parts: list[str]) -> None:
+    """Measure and record parts, and write the table; without parts, write it alone."""
+    for part in parts:
+        rows = [vars(row) for row in PARTS[part]()]
+        found = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+        MEASURED.write_text(json.dumps(found | {part: rows}, indent=1) + "\n")
+        print(part, *(f"{row['of']} {row['inside']}/{row['repeats']}" for row in rows), sep="\n  ", flush=True)
+    PAGE.write_text(written(PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,49 @@
+"""Distributions whose scores are known, by simulation of many sets where there is no formula."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from grasp_bench.metrics.labelled import LabelledFeatures
+from grasp_bench.metrics.protocol import Measured, Protocol
+from grasp_bench.metrics.registry import chosen
+from grasp_bench.metrics.scoring import group_scores
+
+WIDTH = 8
+MIXED = np.random.default_rng(5).normal(size=(WIDTH, WIDTH)) * 0.4 + np.eye(WIDTH)
+"""Takes independent normal numbers to correlated features."""
+METRICS = ("fd", "kid", "prdc", "vendi")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Real and generated images, correlated normals that differ in mean and scale, alone or in clusters."""
+
+    n: int
+    """Images that are compared; there are as many generated ones, and twice as many real ones."""
+    per_cluster: int = 1
+    """Images of a cluster, such as a patient; half of the variance is between clusters."""
+    metrics: tuple[str, ...] = METRICS
+
+    def scores(self, seed: int, draws: int, resamples: int) -> list[Measured]:
+        """The scores of one pair of sets."""
+        stream = np.random.default_rng([self.n, self.per_cluster, seed])
+        real, fake = self._set(stream, 2 * self.n, 1.0, 0.0), self._set(stream, self.n, 0.85, 0.3)
+        protocol = Protocol(chosen(self.metrics), draws=draws, resamples=resamples)
+        return group_scores(real, fake, ["all"], {"all": np.arange(1)}, protocol)
+
+    def truth(self, sets: int, draws: int) -> dict[str, float]:
+        """Name of a metric → its expectation, the mean over ``sets`` others."""
+        found = [self.scores(10**6 + number, draws, 0) for number in range(sets)]
+        return {each[0].metric.name: float(np.mean([one.value for one in each])) for each in zip(*found, strict=True)}
+
+    def _set(self, stream: np.random.Generator, size: int, scale: float, shift: float) -> LabelledFeatures:
+        clusters = np.arange(size) // self.per_cluster
+        features = stream.normal(size=(size, WIDTH))
+        if self.per_cluster > 1:
+            between = stream.normal(size=(clusters[-1] + 1, WIDTH))[clusters]
+            features = (features + between) / np.sqrt(2)
+        units = clusters if self.per_cluster > 1 else None
+        return LabelledFeatures(features @ MIXED * scale + shift + 1, np.zeros(size, dtype=np.int64), None, units)
