@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
@@ -12,6 +11,7 @@ from grasp_bench.contracts.recipe import BackboneRecipe
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, by_name, lite
 from grasp_bench.contracts.task import Task, TaskSettings
+from grasp_bench.documents import read_toml
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.io import digest
 from grasp_bench.run.recipes import budget_by_recipe
@@ -98,14 +98,7 @@ def _read(path: Path) -> dict[str, JsonValue]:
             f"--budget {path}: the file's name becomes that of a folder. Let it have letters, digits, '-', '_' and '.' "
             "only."
         )
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"--budget {path}: cannot be read ({error.strerror}). Name the TOML file of a budget."
-        ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"--budget {path}: is no TOML ({error}).") from error
+    return read_toml(path, "Name the TOML file of a budget.")
 
 
 def _why_not(name: str) -> str:

@@ -24,9 +24,11 @@ from grasp_bench.processes import Processes
 from grasp_bench.run.files import IMAGES, STUDY, WEIGHTS
 from grasp_bench.run.options import Options as Options
 from grasp_bench.run.plan import Plan
-from grasp_bench.run.store import Store, stage_key
+from grasp_bench.run.seal import stage_key
+from grasp_bench.run.store import Store
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from grasp_bench.sampling import Network, Sampler
@@ -72,8 +74,8 @@ def stage_inputs(stages: Mapping[str, Stage], plan: Plan) -> dict[str, Inputs]:
     found: dict[str, Inputs] = {}
     keys: dict[str, str] = {}
     for name, stage in stages.items():
-        if stage.of_training and plan.generator:
-            inputs = trained[name] if name == "train" else None
+        if stage.of_training and (plan.generator or plan.entry):
+            inputs = trained.get(name) if name == "train" else None
         else:
             inputs = stage.inputs(plan, {before: keys[before] for before in stage.after if before in keys})
             inputs = None if inputs is None else {"stage_version": stage.version} | inputs
@@ -120,11 +122,15 @@ class Context:
     def _finished(self, stage: Stage) -> Path:
         inputs, store = self.inputs[stage.name], self.caches if stage.cache else self.store
         if store.is_finished(stage.name, inputs):
-            return store.folder(stage.name, inputs)
+            found = store.folder(stage.name, inputs)
+            self.progress.detail(f"{stage.name}: reused from {found}")
+            return found
         upstream = {name: self.folder(name) for name in stage.after if self.has(name)}
-        return store.run(
+        made = store.run(
             stage.name, inputs, lambda folder: stage.build(self, folder, upstream), together=not stage.alone
         )
+        self.progress.detail(f"{stage.name}: finished in {made}")
+        return made
 
     def has(self, name: str) -> bool:
         """Whether the run has a stage of this name."""
@@ -191,7 +197,7 @@ class Context:
         opened = (lambda: self.data, lambda: self.latents, lambda: self.embed)
         asked = self.options.gradient_checkpointing
         checkpointing = self.device.type == "cuda" if asked == "auto" else asked
-        how = (spec.budget.precision, checkpointing)
+        how = (spec.budget.precision, checkpointing, self.progress.say)
         return Study(spec.task.name, self.plan.task, spec.seed, backbone, self.device, *opened, *how)
 
     @cached_property
@@ -278,15 +284,30 @@ class Context:
         return self.folder("generate")
 
     @cached_property
+    def drawn(self) -> np.ndarray | None:
+        """Rows of the training images whose label sets generated images get, (n,); None with one label per image."""
+        from grasp_bench.data.label_sets import drawn_rows
+
+        task, spec = self.plan.task, self.plan.spec
+        if not task.multilabel:
+            return None
+        each, classes = spec.budget.images_per_class, len(self.classes)
+        return drawn_rows(self.data.train, classes, each, task.label_sets, spec.task.name, spec.seed)
+
+    @cached_property
     def images(self) -> Split:
         """The generated images."""
         images, labels = (mapped_tensor(self.generated / IMAGES, name) for name in ("images", "labels"))
-        return Split(
+        made = Split(
             ids=[f"generated/{number:08}" for number in range(len(labels))],
             labels=labels,
             prompts=[self.classes[label].prompt for label in labels],
             read=lambda indices: images[indices],
         )
+        if self.drawn is None:
+            return made
+        train = self.data.train
+        return replace(made, prompts=[train.prompts[row] for row in self.drawn], sets=train.truth[self.drawn])
 
     @cached_property
     def extractors(self) -> tuple[Extractor, ...]:

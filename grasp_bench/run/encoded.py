@@ -20,6 +20,7 @@ from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.task import Split
 from grasp_bench.io import mapped_tensor, write_json
+from grasp_bench.memory import Portion
 from grasp_bench.processes import Processes
 
 LATENTS = "latents"
@@ -34,12 +35,13 @@ def encode_latents(
     split: Split, backbone: Backbone, mirrored: bool, folder: Path, processes: Processes, progress: Progress
 ) -> None:
     """Write the latents of a split's images to ``folder``, and with ``mirrored`` also those of their mirror images."""
+    portion = Portion(IMAGES_AT_ONCE, "images are encoded", progress.say)
 
     def shard(rows: range) -> dict[str, torch.Tensor]:
         images = torch.from_numpy(split.read(np.arange(rows.start, rows.stop)))
         views = {"latents": images} | ({"mirrored": images.flip(-1)} if mirrored else {})
         return {
-            name: torch.cat([backbone.encode_images(part).cpu() for part in view.split(IMAGES_AT_ONCE)])
+            name: torch.cat(list(portion.over(view, lambda part: backbone.encode_images(part).cpu())))
             for name, view in views.items()
         }
 
@@ -78,9 +80,14 @@ def encode_prompts(
     prompts: Sequence[str], backbone: Backbone, folder: Path, processes: Processes, progress: Progress
 ) -> None:
     """Write the embeddings of ``prompts`` to ``folder``."""
+    portion = Portion(PROMPTS_PER_SHARD, "prompts are encoded", progress.say)
+
+    def encoded(rows: range) -> dict[str, torch.Tensor]:
+        return backbone.encode_prompts([prompts[row] for row in rows]).tensors()
 
     def shard(rows: range) -> dict[str, torch.Tensor]:
-        return backbone.encode_prompts([prompts[row] for row in rows]).tensors()
+        parts = list(portion.over(rows, encoded))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     write_shards(PROMPTS, "encode prompts", len(prompts), PROMPTS_PER_SHARD, shard, folder, processes, progress)
     if processes.is_first:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_json, written_whole
-from grasp_bench.memory import has_room
+from grasp_bench.memory import Portion
 from grasp_bench.processes import Processes
 from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
@@ -32,6 +32,7 @@ SPENT = ("seconds", "evaluations", "backward_passes", "flops_per_image", "peak_m
 def generate(
     spec: RunSpec,
     subjects: Sequence[tuple[str, int]],
+    labels: torch.Tensor,
     sampler: Sampler,
     folder: Path,
     batch_size: int,
@@ -40,55 +41,59 @@ def generate(
 ) -> None:
     """Write ``images_per_class`` images of each class to ``folder``, class by class.
 
-    ``subjects`` has each class's prompt, and its index among the classes that the method was fine-tuned on.
+    ``subjects`` has each image's prompt, and the index of its class among those that the method was fine-tuned on;
+    ``labels`` (n,) are the classes that are written beside the images.
 
     Each image has a noise stream of its own, so neither the batch's size, the number of processes nor an interruption
-    changes what it is made from; batches that are done stay when the work is interrupted. Where memory runs out, a
-    process goes on with half as many images at a time, and tells. Raises :class:`UserError`
+    changes what it is made from; batches that are done stay when the work is interrupted. Raises :class:`UserError`
     where a guidance takes more network evaluations than it says.
     """
-    each, steps = spec.budget.images_per_class, sampler.guidance.steps(spec.budget)
-    labels = torch.arange(len(subjects)).repeat_interleave(each)
+    steps = sampler.guidance.steps(spec.budget)
     sampler.place(sampler.backbone)
     reset_peak_memory(sampler.device)
+    make = partial(_make, spec, subjects, steps, sampler, folder)
+    in_batches(len(labels), make, folder, batch_size, processes, progress)
+    if processes.is_first:
+        collect(folder, labels, progress)
+
+
+def in_batches(
+    count: int,
+    make: Callable[[list[int]], int],
+    folder: Path,
+    batch_size: int,
+    processes: Processes,
+    progress: Progress,
+) -> None:
+    """Have ``make`` leave every image in ``folder`` that it lacks, by numbers below ``count``; it returns how many.
+
+    Where memory runs out, a process goes on with half as many images at a time, and tells.
+    """
     made = processes.first_says(
         lambda: [number for _, batch in undamaged(folder, KIND, progress.say) for number in batch["numbers"].tolist()]
     )
-    missing = sorted(set(range(len(labels))).difference(made))
+    missing = sorted(set(range(count)).difference(made))
     batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-    make = partial(_make, spec, subjects, labels, steps, sampler, folder)
-    at_once = batch_size
-    with progress.task("generate", len(labels), len(made)) as advance, processes.apart(folder):
+    portion = Portion(batch_size, "images are generated", progress.say)
+    with progress.task("generate", count, len(made)) as advance, processes.apart(folder):
         for numbers in processes.share(batches):
-            left = numbers
-            while left:
-                part = left[:at_once]
-                if len(part) == 1:
-                    make(part)
-                elif not has_room(partial(make, part), sampler.device):
-                    at_once = len(part) // 2
-                    progress.say(f"memory ran out: from here on {at_once} images are generated at a time")
-                    continue
-                left = left[len(part) :]
-                advance(len(part))
-    if processes.is_first:
-        _collect(folder, labels, progress)
+            for done in portion.over(numbers, make):
+                advance(done)
 
 
 def _make(
     spec: RunSpec,
     subjects: Sequence[tuple[str, int]],
-    labels: torch.Tensor,
     steps: int,
     sampler: Sampler,
     folder: Path,
     numbers: list[int],
-) -> None:
-    """Generate the images of those ``numbers``, and leave them and what they cost in ``folder``."""
+) -> int:
+    """Generate the images of those ``numbers``, leave them and what they cost in ``folder``, and return how many."""
     started, evaluations, backward = time.perf_counter(), sampler.evaluations, sampler.backward_passes
     operations = FlopCount()
     with operations if numbers[0] == 0 else nullcontext():
-        images = _sample(spec, subjects, labels, steps, sampler, numbers)
+        images = _sample(spec, subjects, steps, sampler, numbers)
     spent = {
         "seconds": time.perf_counter() - started,
         "evaluations": sampler.evaluations - evaluations,
@@ -100,25 +105,25 @@ def _make(
     batch = {"images": images, "numbers": torch.tensor(numbers)}
     batch |= {name: torch.tensor(value, dtype=torch.float64) for name, value in spent.items()}
     save_checked(folder, KIND, numbers[0], batch)
+    return len(numbers)
 
 
 def _sample(
     spec: RunSpec,
     subjects: Sequence[tuple[str, int]],
-    labels: torch.Tensor,
     steps: int,
     sampler: Sampler,
     numbers: list[int],
 ) -> torch.Tensor:
-    """The images of those ``numbers``, (B, C, H, W) in uint8; ``labels`` has the class of every image."""
-    prompts, known = zip(*(subjects[label] for label in labels[numbers]), strict=True)
+    """The images of those ``numbers``, (B, C, H, W) in uint8."""
+    prompts, known = zip(*(subjects[number] for number in numbers), strict=True)
     each, shape = spec.budget.images_per_class, sampler.backbone.latent_shape
     streams = [noise_stream(spec.task.name, spec.seed, *divmod(number, each)) for number in numbers]
     noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
     return sampler(noise, list(prompts), torch.tensor(known), steps, streams)
 
 
-def _write_images(path: Path, images: Iterable[torch.Tensor], shape: tuple[int, ...], labels: torch.Tensor) -> None:
+def write_images(path: Path, images: Iterable[torch.Tensor], shape: tuple[int, ...], labels: torch.Tensor) -> None:
     """Write ``images`` (n, *shape) in uint8 and ``labels`` int64 (n,) as safetensors, one image at a time."""
     count, start = len(labels), labels.nbytes
     entries = {
@@ -147,7 +152,7 @@ def _check_spent(spec: RunSpec, steps: int, evaluations: float) -> None:
         )
 
 
-def _collect(folder: Path, labels: torch.Tensor, progress: Progress) -> None:
+def collect(folder: Path, labels: torch.Tensor, progress: Progress) -> None:
     """Write all images as one file, and what they cost. Batches are mapped, so no more than a few are in memory.
 
     Raises :class:`UserError` where images are missing, as when the files of another process are not seen here yet.
@@ -161,7 +166,7 @@ def _collect(folder: Path, labels: torch.Tensor, progress: Progress) -> None:
             "which makes those that are missing."
         )
     rows = (batch["images"][row] for batch, row in map(places.__getitem__, range(len(labels))))
-    _write_images(folder / IMAGES, rows, tuple(batches[0]["images"].shape[1:]), labels)
+    write_images(folder / IMAGES, rows, tuple(batches[0]["images"].shape[1:]), labels)
     spent = {name: torch.stack([batch[name] for batch in batches]) for name in SPENT}
     total = {name: each.sum().item() for name, each in spent.items()}
     counted = int(spent["flops_per_image"].argmax())  # the batch in which operations were

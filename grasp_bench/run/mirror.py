@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
-from grasp_bench.io import writing
+from grasp_bench.errors import UserError
+from grasp_bench.io import folder_written_whole, remove, temporary_name, writing
 
 UNFINISHED = ".partial"
 
@@ -37,7 +37,7 @@ class Mirror:
             return
         if not copy.exists():
             _copy_whole(folder, copy)
-        shutil.rmtree(copy.with_suffix(UNFINISHED), ignore_errors=True)
+        remove(copy.with_suffix(UNFINISHED))
 
     def _copy(self, folder: Path) -> Path:
         return self.copies / folder.relative_to(self.root)
@@ -51,17 +51,14 @@ def _files(folder: Path) -> dict[Path, Path]:
 
 def _copy_whole(source: Path, target: Path) -> None:
     """Copy a folder, which appears under its name once everything is there."""
-    coming = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with writing(target):
-        shutil.rmtree(coming, ignore_errors=True)
-        coming.mkdir(parents=True)
-        for name, path in _files(source).items():
-            (coming / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, coming / name)
-        if target.exists():  # another run was quicker
-            shutil.rmtree(coming)
-        else:
-            coming.replace(target)
+    try:
+        with folder_written_whole(target) as coming:
+            for name, path in _files(source).items():
+                (coming / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, coming / name)
+    except UserError:
+        if not target.exists():  # otherwise another run was quicker
+            raise
 
 
 def _copy_changes(source: Path, target: Path) -> None:
@@ -72,12 +69,12 @@ def _copy_changes(source: Path, target: Path) -> None:
         for name, path in here.items():
             if name in there and _seen(there[name]) == _seen(path):
                 continue
-            coming = target / name.parent / f".{name.name}.{os.getpid()}.tmp"
-            coming.parent.mkdir(parents=True, exist_ok=True)
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            coming = temporary_name(target / name)
             shutil.copy2(path, coming)
             coming.replace(target / name)
         for name in there.keys() - here.keys():
-            there[name].unlink(missing_ok=True)
+            remove(there[name])
 
 
 def _seen(path: Path) -> tuple[int, int]:

@@ -36,3 +36,5 @@ class Options:
     """Folder of the stages that are caches, on a quick disk of this machine, say; None for the work folder."""
     sync_to: Path | None = None
     """Folder where stages and checkpoints are kept as well, and taken from where the work folder lacks them."""
+    threads: int | None = None
+    """Threads of a CPU that torch takes from here; None for as many as it takes now."""

@@ -32,13 +32,13 @@ Sheet = dict[str, np.ndarray]
 """Class → its images, all of one size: uint8 (n, H, W, C); n may differ between classes, C is 1 or 3."""
 
 
-def write_grid(path: Path, rows: Sequence[tuple[str, np.ndarray]], title: str) -> None:
+def write_grid(path: Path, rows: Sequence[tuple[str, np.ndarray]], title: str, software: str = "") -> None:
     """Write a PNG with one labelled row of images per class, in time linear in the number of images.
 
     ``rows`` are (label, uint8 (n, C, H, W)). Images are enlarged by a whole factor, or reduced, to sides of at most
-    :data:`EDGE` pixels.
+    :data:`EDGE` pixels. ``software``, if given, is named in the file as its maker.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, PngImagePlugin
 
     font, heading = _font(LABEL_SIZE), _font(TITLE_SIZE)
     rows, title = [(printable(label), images) for label, images in rows], printable(title)
@@ -56,7 +56,10 @@ def write_grid(path: Path, rows: Sequence[tuple[str, np.ndarray]], title: str) -
             left = MARGIN + labels + column * (EDGE + GAP)
             picture.paste(tile, (left + (EDGE - tile.width) // 2, top + (EDGE - tile.height) // 2))
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    facts = PngImagePlugin.PngInfo()
+    if software:
+        facts.add_text("Software", software)
+    picture.save(buffer, "PNG", pnginfo=facts)
     write_bytes(path, buffer.getvalue())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts import record_v1
+from grasp_bench.contracts.entry import Entered, Entry, Found
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import Cost, Score
 from grasp_bench.errors import Skip
@@ -29,8 +30,10 @@ from grasp_bench.run.files import (
     WEIGHTS,
 )
 from grasp_bench.run.plan import RULES_VERSION, Plan
+from grasp_bench.run.seal import stage_key
 from grasp_bench.run.stages import (
     classify,
+    digests,
     extractor,
     features,
     generate,
@@ -43,7 +46,6 @@ from grasp_bench.run.stages import (
     study,
     train,
 )
-from grasp_bench.run.store import stage_key
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +54,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         prepare.STAGE,
+        digests.STAGE,
         *extractor.STAGES,
         latents.STAGE,
         prompts.STAGE,
@@ -111,35 +114,56 @@ class Pipeline(Context):
 
     def outcome(self) -> Outcome | Skip:
         """Carry out the run up to its scores, or return why the method or the guidance does not apply here."""
-        from grasp_bench.data.image_task import NOTED
-
         if skip := self._skipped():
             return skip
         self._check()
+        if self.plan.entry:
+            return self._entered(self.plan.entry)
         trained, generated, scored = self.trained, self.generated, self.folder("score")
         training = json.loads((trained / TRAIN_SUMMARY).read_text())
-        scores = json.loads((scored / METRICS).read_text())
-        sheets = [scored / name for name in (GENERATED_SHEET, REAL_SHEET)]
         return Outcome(
             {
                 "streams": training["streams"],
                 "weights": file_digest(trained / WEIGHTS),
                 "cost": self._cost(trained, training, json.loads((generated / GENERATE_SUMMARY).read_text())),
-                "scores": [Score.model_validate(record_v1.score(each)) for each in scores],
+                "scores": self._scores(scored),
                 "diagnostics": training["diagnostics"],
+                "sizes": training.get("sizes", {}),
             },
             [
                 trained / TRAIN_LOG,
                 *(trained / name for name in (*training["artifacts"], *training.get("pictures", ()))),
-                scored / CLASSES,
-                scored / COPIES,
-                *(() if self.plan.private else (scored / PICTURE,)),  # generated images may be copies of real ones
-                *(path for path in (*sheets, self.folder("prepare") / NOTED) if path.exists()),
+                *self._kept(scored),
             ],
             {name: training[name] for name in ("accumulate", "gradient_checkpointing") if name in training},
         )
 
+    def _entered(self, entry: Entry) -> Outcome:
+        """Return what an entry of the open division adds to its record; its images are looked at before all else."""
+        found = Found.model_validate_json((self.generated / GENERATE_SUMMARY).read_text())
+        scored = self.folder("score")
+        entered = Entered(declared=entry.declared, found=found)
+        return Outcome({"entry": entered, "scores": self._scores(scored)}, self._kept(scored), {})
+
+    @staticmethod
+    def _scores(scored: Path) -> list[Score]:
+        return [Score.model_validate(record_v1.score(each)) for each in json.loads((scored / METRICS).read_text())]
+
+    def _kept(self, scored: Path) -> list[Path]:
+        """Return the files of the stage ``score`` that are kept beside the record, and what was noted of the data."""
+        from grasp_bench.data.image_task import NOTED
+
+        optional = (*(scored / name for name in (GENERATED_SHEET, REAL_SHEET)), self.folder("prepare") / NOTED)
+        return [
+            scored / CLASSES,
+            scored / COPIES,
+            *(() if self.plan.private else (scored / PICTURE,)),  # generated images may be copies of real ones
+            *(path for path in optional if path.exists()),
+        ]
+
     def _skipped(self) -> Skip | None:
+        if self.plan.entry:
+            return None
         from grasp_bench.adapters.tread import refusal
 
         method, guidance = self.plan.method, self.plan.guidance

@@ -10,27 +10,31 @@ from pydantic import JsonValue
 
 from grasp_bench import plugins
 from grasp_bench.contracts.backbone import ChosenBackbone
+from grasp_bench.contracts.entry import Entry
 from grasp_bench.contracts.extractor import ChosenExtractor
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.settings import Settings, parse_settings
-from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, Component, RunSpec
+from grasp_bench.contracts.spec import SMOKE, STANDARD, Component, RunSpec
 from grasp_bench.contracts.task import ClassifierRecipe, Task, TaskSettings
 from grasp_bench.errors import UserError
 from grasp_bench.extractors import choose_extractors
 from grasp_bench.run.budgets import TRAINING, choose_budget
+from grasp_bench.run.labels import label_path, suffix
 from grasp_bench.run.recipes import guidance_defaults, method_defaults, task_by_recipe, task_defaults, with_defaults
 from grasp_bench.run.resolve import (
     INSTALLED,
     Opening,
+    check_steps,
     choose_same_backbone,
+    owned_elsewhere,
     recorded_task,
     restored,
     with_found_weights,
 )
 
-RULES_VERSION = "1.0"
+RULES_VERSION = "2.0"
 """The version of the fairness rules; results under one Major.Minor are comparable."""
 
 
@@ -49,6 +53,8 @@ class Plan:
     """The run whose training this one uses, of a task that asks what another task's generator is good for."""
     tuned: Tuning | None = None
     """The search that settings of the method come from."""
+    entry: Entry | None = None
+    """What gives the images of a run of the open division; method and guidance are then stand-ins that do nothing."""
     metrics: Mapping[str, str] | None = None
     """Name → version of the metrics that a recorded run was scored by; None for those that are installed."""
 
@@ -81,7 +87,7 @@ class Plan:
         """Folder of the task: its name, and the budget and settings that are not the defaults."""
         name = self.spec.budget.name
         budget: dict[str, JsonValue] = {} if name == STANDARD else {"budget": name}
-        return self.spec.task.name + _suffix(budget | self._task_changed)
+        return self.spec.task.name + suffix(budget | self._task_changed)
 
     @property
     def _task_changed(self) -> dict[str, JsonValue]:
@@ -102,13 +108,20 @@ class Plan:
         Those are what the backbone's recipe says, and else each setting's own. Settings that a search chose are left
         out, since ``tuned`` has them, and so are those of a task that a file describes.
         """
+        if self.entry:
+            task: dict[str, JsonValue] = {} if self.task.described_by_file else self._task_changed
+            return {"task": task, "method": dict(self.entry.shown), "guidance": {}}
         chosen = self.tuned.settings if self.tuned else {}
         recipe = self.backbone.recipe
         method = self.method.config.changed(method_defaults(recipe, self.method))
+        guidance = self.guidance.config.changed(guidance_defaults(recipe, type(self.guidance)))
+        scale = getattr(self.guidance.config, "guidance_scale", None)
+        if self.tuned and self.tuned.scale not in (None, scale):
+            guidance["guidance_scale"] = scale  # by hand, though it may be the default
         return {
             "task": {} if self.task.described_by_file else self._task_changed,
             "method": {name: value for name, value in method.items() if name not in chosen},
-            "guidance": self.guidance.config.changed(guidance_defaults(recipe, type(self.guidance))),
+            "guidance": guidance,
         }
 
     @property
@@ -137,16 +150,19 @@ class Plan:
         For settings that a search chose stands the number of its trials, and its sampler if that is not the default.
         """
         changed, tuned = self.changed, dict[str, JsonValue]()
-        guidance = "" if self.default_guidance and not changed["guidance"] else f"+{self.spec.guidance.name}"
+        usual = self.entry or (self.default_guidance and not changed["guidance"])
+        guidance = "" if usual else f"+{self.spec.guidance.name}"
         if self.tuned:
             sampler = "" if self.tuned.sampler == "halton" else f"-{self.tuned.sampler}"
             tuned = {"tuned": f"{self.tuned.trials}{sampler}"}
-        return self.model_label + guidance + _suffix(changed["guidance"]) + _suffix(tuned | changed["method"])
+        if self.entry:
+            tuned = {"division": "open"}
+        return self.model_label + guidance + suffix(changed["guidance"]) + suffix(tuned | changed["method"])
 
     @property
     def folder(self) -> Path:
-        """Folder of the run's record, below that of all results."""
-        return Path(self.task_label, self.label, f"seed-{self.spec.seed}")
+        """Folder of the record, below all results; :class:`UserError` for a label that can be no folder."""
+        return label_path(self.task_label, self.label, f"seed-{self.spec.seed}")
 
     @property
     def title(self) -> str:
@@ -183,21 +199,21 @@ def plan(
     chosen_backbone = opening.chosen(backbone, download, resolution, name, chosen)
     known, recipe = chosen_backbone.description, chosen_backbone.recipe
     chosen = task_by_recipe(with_found_weights(chosen), recipe)
-    elsewhere = _owned_elsewhere(name, chosen, guidance_name, guidance_class)
+    elsewhere = owned_elsewhere(name, chosen, guidance_name, guidance_class)
     method_config = parse_settings(method_class.Config, method_settings, f"method {method}", elsewhere)
     guidance_config = parse_settings(guidance_class.Config, guidance_settings, f"guidance {guidance_name}", {})
     method_config = with_defaults(method_config, method_defaults(recipe, method_class(method_config)))
     guidance_config = with_defaults(guidance_config, guidance_defaults(recipe, guidance_class))
     chosen_guidance = guidance_class(guidance_config)
     spec = RunSpec(
-        task=_task_component(name, chosen),
+        task=task_component(name, chosen),
         method=_component(method, method_class.version, method_config),
         backbone=Component(name=chosen_backbone.family, version=known.revision, settings=dict(known.settings)),
         guidance=_component(guidance_name, guidance_class.version, guidance_config),
         budget=choose_budget(name, chosen, budget, recipe),
         seed=seed,
     )
-    _check_steps(spec, chosen_guidance)
+    check_steps(spec, chosen_guidance)
 
     def with_data(name: str, settings: Mapping[str, JsonValue]) -> Task[TaskSettings]:
         return opening.task(name, [f"{key}={value}" for key, value in settings.items()], None)[1]
@@ -219,18 +235,33 @@ def plan_of_spec(
     chosen = recorded_task(spec.task, task, data_root)
     if chosen.described_by_file:  # the file says what was given by hand, a specification says all
         chosen = task_by_recipe(chosen, chosen_backbone.recipe)
+    component = task_component(spec.task.name, chosen)
+    if spec.division == "open":
+        entry = Entry(spec.method.name, spec.method.settings)
+        return open_plan(spec.model_copy(update={"task": component}), chosen, chosen_backbone, entry)
 
     def without_data(name: str, settings: Mapping[str, JsonValue]) -> Task[TaskSettings]:
         return recorded_task(Component(name=name, version="", settings=dict(settings)))
 
     return _assembled(
-        spec.model_copy(update={"task": _task_component(spec.task.name, chosen)}),
+        spec.model_copy(update={"task": component}),
         chosen,
         restored("methods", spec.method),
         restored("guidance", spec.guidance),
         chosen_backbone,
         without_data,
     )
+
+
+def open_plan(spec: RunSpec, task: Task[TaskSettings], backbone: ChosenBackbone, entry: Entry) -> Plan:
+    """Return the plan of an entry of the open division. Raises :class:`UserError` for a task of label sets."""
+    if task.multilabel:
+        raise UserError(
+            f"task {spec.task.name}: its images have several labels, and nothing says which of them images made "
+            "elsewhere show. Evaluate on a task of one label per image, or run the method under this harness."
+        )
+    stand_ins = Method(MethodSettings()), Guidance(Settings())
+    return Plan(spec, task.for_seed(spec.seed), *stand_ins, backbone, choose_extractors(task.extractors), entry=entry)
 
 
 def _assembled(
@@ -242,13 +273,13 @@ def _assembled(
     open_task: Callable[[str, Mapping[str, JsonValue]], Task[TaskSettings]],
 ) -> Plan:
     """Return the plan of these parts; ``open_task`` makes the task's generator from its name and changed settings."""
-    found = Plan(spec, task, method, guidance, backbone, choose_extractors(task.extractors))
+    found = Plan(spec, task.for_seed(spec.seed), method, guidance, backbone, choose_extractors(task.extractors))
     if not task.generator:
         return found
     changed = {name: value for name, value in task.config.changed().items() if name in TRAINING}
     other = open_task(task.generator, changed)
     other = task_by_recipe(other, backbone.recipe)
-    component = _task_component(task.generator, other)
+    component = task_component(task.generator, other)
     budget = spec.budget  # a file is not at hand where the plan is that of a record, and trains the same on both tasks
     if not budget.described_by_file:
         budget = choose_budget(task.generator, other, budget.name, backbone.recipe)
@@ -258,38 +289,10 @@ def _assembled(
     return replace(found, generator=_assembled(inner, other, fresh, guidance, backbone, open_task))
 
 
-def _check_steps(spec: RunSpec, guidance: Guidance[Settings]) -> None:
-    """Refuse evaluations that are too few for a single step."""
-    if not guidance.steps(spec.budget):
-        raise UserError(
-            f"evaluations={spec.budget.evaluations}: a step of guidance {spec.guidance.name} takes "
-            f"{guidance.evaluations(1)} network evaluations. Set {guidance.evaluations(1)} or more, or choose another "
-            "guidance."
-        )
-
-
-def _owned_elsewhere(
-    task: str, chosen: Task[TaskSettings], guidance: str, guidance_class: type[Guidance[Settings]]
-) -> dict[str, str]:
-    """Name → whose it is, for whatever a method cannot set."""
-    shared = "and is the same for every method"
-    return (
-        dict.fromkeys(("extractor", "classifier", "prompts", "objective"), f"it belongs to task {task} {shared}.")
-        | dict.fromkeys(Budget.model_fields, f"it belongs to the budget of task {task} {shared}; use --budget.")
-        | dict.fromkeys(chosen.Config.model_fields, f"it belongs to task {task} {shared}; use --task-set.")
-        | dict.fromkeys(guidance_class.Config.model_fields, f"it belongs to guidance {guidance}; use --guidance-set.")
-        | {"seed": "it belongs to the run; use --seed."}
-    )
-
-
-def _task_component(name: str, task: Task[TaskSettings]) -> Component:
+def task_component(name: str, task: Task[TaskSettings]) -> Component:
+    """Return what a specification says of a task."""
     return Component(name=name, version=task.version, settings=task.identity())
 
 
 def _component(name: str, version: str, config: Settings) -> Component:
     return Component(name=name, version=version, settings=config.model_dump(mode="json"))
-
-
-def _suffix(changed: dict[str, JsonValue]) -> str:
-    named = ",".join(f"{name}={value}" for name, value in changed.items()).replace("/", "_")  # it names a folder
-    return f"~{named}" if changed else ""

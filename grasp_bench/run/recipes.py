@@ -27,9 +27,11 @@ WIDENED = 2.0
 
 
 def method_defaults(recipe: BackboneRecipe, method: Method[MethodSettings]) -> dict[str, JsonValue]:
-    """Return the recipe's settings of a method: the rate of what it trains, and weight decay."""
+    """Return the recipe's settings of a method: the rate of what it trains, weight decay, and what its size is by."""
     rate = recipe.rates.get(method.kind)
     found: dict[str, JsonValue] = {} if rate is None else {"learning_rate": rate.value}
+    if recipe.name and recipe.parameters is not None and method.by_parameters:
+        found["parameters"] = recipe.parameters
     return found if recipe.weight_decay is None else found | {"weight_decay": recipe.weight_decay}
 
 
@@ -94,7 +96,7 @@ def searched_rates(
         return {"learning_rate": recipe.rates[method.kind]} if method.kind in recipe.rates else {}
     scales = guidance_defaults(recipe, type(guidance))
     return {
-        name: Rate(scale, 1.0, max(6.0, WIDENED * scale))
+        name: Rate(scale, 0.9, max(3.0, WIDENED * scale))
         for name, scale in scales.items()
         if isinstance(scale, float) and scale >= 1
     }

@@ -15,8 +15,9 @@ from grasp_bench import plugins
 from grasp_bench.backbones.aliases import available, resolve
 from grasp_bench.backbones.files import MissingFilesError
 from grasp_bench.contracts.backbone import Backbone, ChosenBackbone, Description
+from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.settings import Settings, parse_settings
-from grasp_bench.contracts.spec import Component
+from grasp_bench.contracts.spec import Budget, Component, RunSpec
 from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
 from grasp_bench.errors import UserError
@@ -229,3 +230,27 @@ def recorded_task(asked: Component, file: Path | None = None, data_root: Path | 
             return task
     with_data: Task[TaskSettings] = kind(config, data_root_of(asked.name, data_root))
     return with_data
+
+
+def owned_elsewhere(
+    task: str, chosen: Task[TaskSettings], guidance: str, guidance_class: type[Guidance[Settings]]
+) -> dict[str, str]:
+    """Name → whose it is, for whatever a method cannot set."""
+    shared = "and is the same for every method"
+    return (
+        dict.fromkeys(("extractor", "classifier", "prompts", "objective"), f"it belongs to task {task} {shared}.")
+        | dict.fromkeys(Budget.model_fields, f"it belongs to the budget of task {task} {shared}; use --budget.")
+        | dict.fromkeys(chosen.Config.model_fields, f"it belongs to task {task} {shared}; use --task-set.")
+        | dict.fromkeys(guidance_class.Config.model_fields, f"it belongs to guidance {guidance}; use --guidance-set.")
+        | {"seed": "it belongs to the run; use --seed."}
+    )
+
+
+def check_steps(spec: RunSpec, guidance: Guidance[Settings]) -> None:
+    """Refuse evaluations that are too few for a single step."""
+    if not guidance.steps(spec.budget):
+        raise UserError(
+            f"evaluations={spec.budget.evaluations}: a step of guidance {spec.guidance.name} takes "
+            f"{guidance.evaluations(1)} network evaluations. Set {guidance.evaluations(1)} or more, or choose another "
+            "guidance."
+        )

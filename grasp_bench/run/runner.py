@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grasp_bench.contracts.entry import Entered
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RECORD_NAME, Environment, RunRecord, Status, read_record, write_record
-from grasp_bench.errors import Skip, UserError
-from grasp_bench.io import move_aside, write_bytes
+from grasp_bench.errors import AccessError, Skip, UserError
+from grasp_bench.io import move_aside, temporary_name, write_bytes
+from grasp_bench.locks import publishing
 from grasp_bench.memory import is_out_of_memory
 from grasp_bench.processes import Processes, join, launched
 from grasp_bench.run.context import Options
@@ -68,6 +71,10 @@ def run(
     if launched() == 1 and (known := _known_record(path, plan, progress)):
         return path, known  # before torch is imported
     processes, device = join(options.device)
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)
     check(plan, options, processes.count)
     if not processes.first_says(lambda: _known_record(path, plan, progress) is not None):
         if before and processes.is_first:
@@ -77,12 +84,14 @@ def run(
 
 
 def _carry_out(plan: Plan, options: Options, progress: Progress, processes: Processes, device: torch.device) -> None:
+    from grasp_bench.downstream.networks import check_name
     from grasp_bench.run.environment import describe
 
+    check_name(plan.recipe.network)  # before anything is written
     folder = options.results / plan.folder
     if processes.is_first:
-        _check_writable(folder)
-        if said := rate_warning(plan.backbone.recipe, plan.method, plan.spec.method.name):
+        _check_writable(folder, "--results")
+        if not plan.entry and (said := rate_warning(plan.backbone.recipe, plan.method, plan.spec.method.name)):
             progress.say(f"warning: {said}")
         if said := caution(plan.backbone, plan.task):
             progress.say(
@@ -94,6 +103,8 @@ def _carry_out(plan: Plan, options: Options, progress: Progress, processes: Proc
     environment = describe(device, processes.count, 1 if options.accumulate == "auto" else options.accumulate)
     writer = RecordWriter(plan, folder, environment, progress, processes.first_says(_now))
     try:
+        if processes.is_first:
+            _check_writable(options.work_dir, "--work-dir")
         outcome = Pipeline(plan, options, device, progress, processes).outcome()
         if processes.is_first:
             writer.keep(outcome)
@@ -127,13 +138,16 @@ def _classifier(plan: Plan) -> str | None:
 
 
 def _record_failure(error: Exception, writer: RecordWriter, options: Options, device: torch.device) -> None:
+    if writer.plan.entry and isinstance(error, UserError):
+        return  # what is wrong with given images is no run that failed
     reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     if writer.plan.private:
         reason = f"{type(error).__name__}; what it said may name patients' data, and is not kept"
     if not is_out_of_memory(error):
         writer.write_failure("failed", reason)
         return
-    advice = _advice(writer.plan, options, device)
+    notes = getattr(error, "__notes__", [])  # of work that is never done in parts
+    advice = ". ".join(notes) + "." if notes else _advice(writer.plan, options, device)
     writer.progress.say(advice)
     writer.write_failure("oom", f"{reason}. {advice}")
 
@@ -168,6 +182,8 @@ def _known_record(path: Path, plan: Plan, progress: Progress) -> RunRecord | Non
         return None
     try:
         record = read_record(path)
+    except AccessError:  # no damage
+        raise
     except UserError as error:
         progress.say(f"{error} It was moved to {move_aside(path).name}.")
         return None
@@ -177,19 +193,21 @@ def _known_record(path: Path, plan: Plan, progress: Progress) -> RunRecord | Non
 def is_current(record: RunRecord, plan: Plan, folder: Path) -> bool:
     """Return whether a record in ``folder`` is of this very run, nothing in it is stale, and its files are there."""
     same = record.run_id == plan.spec.id and record.stages == stage_keys(plan)
+    if plan.entry and record.entry and record.entry.declared != plan.entry.declared:
+        return False  # what is declared decides no stage
     return same and all((folder / name).exists() for name in record.files)
 
 
-def _check_writable(folder: Path) -> None:
-    """Raise :class:`UserError` where a folder of results cannot be written."""
+def _check_writable(folder: Path, option: str) -> None:
+    """Raise :class:`UserError` where the folder that ``option`` names cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable.{os.getpid()}"
+        probe = temporary_name(folder / "writable")
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"{folder}: results cannot be written there ({error.strerror}); choose another folder with --results."
+            f"{folder}: cannot be written there ({error.strerror}); choose another folder with {option}."
         ) from error
 
 
@@ -205,10 +223,14 @@ class RecordWriter:
         if isinstance(outcome, Skip):
             self._write("skipped", outcome.reason)
             return
-        for file in outcome.files:
-            write_bytes(self.folder / file.name, file.read_bytes())
         self.environment = self.environment.model_copy(update=outcome.worked_on)
-        self._write("finished", None, outcome)
+        with self._publishing():
+            for file in outcome.files:
+                write_bytes(self.folder / file.name, file.read_bytes())
+            self._write("finished", None, outcome)
+
+    def _publishing(self) -> AbstractContextManager[None]:
+        return publishing(self.folder.parents[len(self.plan.folder.parts) - 1])
 
     def _write(self, status: Status, reason: str | None, outcome: Outcome | None = None) -> None:
         record = RunRecord(
@@ -219,7 +241,8 @@ class RecordWriter:
             changed=self.plan.changed,
             backbone_label=self.plan.backbone.name,
             recipe=self.plan.backbone.recipe.name or None,
-            sampling=self.plan.method.config.sampling,
+            division=self.plan.spec.division,
+            sampling=None if self.plan.entry else self.plan.method.config.sampling,
             default_backbone=self.plan.default_backbone,
             caution=caution(self.plan.backbone, self.plan.task),
             default_guidance=self.plan.default_guidance,
@@ -232,9 +255,12 @@ class RecordWriter:
             protocol=protocol(self.plan),
             stages=stage_keys(self.plan),
             files=[file.name for file in outcome.files] if outcome else [],
-            **(outcome.fields if outcome else {}),
+            **self._entry() | (outcome.fields if outcome else {}),
         )
         write_record(self.folder, record)
+
+    def _entry(self) -> dict[str, Entered]:
+        return {"entry": Entered(declared=self.plan.entry.declared)} if self.plan.entry else {}
 
     def is_told(self) -> bool:
         """Return whether another process of this very attempt has recorded its failure."""
@@ -245,10 +271,12 @@ class RecordWriter:
         """Record what went wrong, unless a finished record would be lost or the disk is full."""
         path = self.folder / RECORD_NAME
         try:
-            if path.exists() and read_record(path).status == "finished":
+            with self._publishing():
+                kept = path.exists() and read_record(path).status == "finished"
+                if not kept:
+                    self._write(status, reason)
+            if kept:
                 self.progress.say(f"{path} of the last finished run is kept; this one was {status}: {reason}")
-            else:
-                self._write(status, reason)
         except UserError as error:
             self.progress.say(f"this run was {status}, and no record of it could be kept: {error}")
 

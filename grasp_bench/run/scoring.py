@@ -12,13 +12,15 @@ import numpy as np
 from grasp_bench.contracts.extractor import extractor_label
 from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Sets
 from grasp_bench.contracts.record import Interval, Score, Source, TestSet
-from grasp_bench.contracts.task import Split, Task, TaskSettings
+from grasp_bench.contracts.task import Split, Task, TaskSettings, membership
 from grasp_bench.extractors.inception import is_fid
-from grasp_bench.metrics.classification import class_scores, classification_intervals, classification_scores
+from grasp_bench.metrics.classification import class_scores, classification_scores
+from grasp_bench.metrics.classification_intervals import classification_intervals
 from grasp_bench.metrics.groups import ALL, group_members
+from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.protocol import Measured, Protocol
 from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
-from grasp_bench.metrics.scoring import LabelledFeatures, group_scores, measure
+from grasp_bench.metrics.scoring import group_scores, measure
 from grasp_bench.run.files import CLASSES, COPIES
 from grasp_bench.run.tables import ByClass, class_table, copies_table
 from grasp_bench.seeds import rng
@@ -97,7 +99,8 @@ def score_run(
 
     ``only`` names the metrics; by default all that are installed and not optional. Raises ValueError as they do.
     """
-    classifying, names = classifier_metrics(only), _named(given.seen)
+    names = _named(given.seen)
+    classifying = tuple(each for each in classifier_metrics(only) if each.of_sets or not task.multilabel)
     by_extractor = [
         fidelity_and_diversity(task, each.real, each.fake, each.train, feature_metrics(only)) for each in given.seen
     ]
@@ -196,7 +199,7 @@ def scores_of_classes(
 ) -> ByClass:
     """Return what :func:`class_scores` makes of what each kind of classifier predicts for each test set."""
     return {
-        (source, test): class_scores(split.labels, by_test[test], classes, metrics)
+        (source, test): class_scores(split.truth, by_test[test], classes, metrics)
         for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items())
     }
 
@@ -218,10 +221,17 @@ def downstream_scores(
     for (source, by_test), (test, split) in itertools.product(probabilities.items(), tests.items()):
         members = group_members(task.class_groups())
         groups, key = task.class_groups(), (name, source, test)
-        by_group = classification_scores(split.labels, by_class[source, test], groups, metrics)
+        by_group = classification_scores(split.truth, by_class[source, test], groups, metrics)
         resamples = int(np.clip(MOST_WORK // by_test[test].size, *RESAMPLES))
         intervals = classification_intervals(
-            split.labels, by_test[test], groups, metrics, key=key, units=split.patients, resamples=resamples
+            split.truth,
+            by_test[test],
+            by_class[source, test],
+            groups,
+            metrics,
+            key=key,
+            units=split.patients,
+            resamples=resamples,
         )
         for metric, (group, found) in itertools.product(metrics, by_group.items()):
             value, ends = found.values[metric.name], intervals[group][metric.name]
@@ -236,15 +246,16 @@ def downstream_scores(
                     value=value,
                     direction=metric.direction,
                     n=found.n,
-                    interval=None if value is None else _interval(ends, split, members[group], found.n),
+                    interval=None if ends is None else _interval(ends, split, members[group], found.n),
                 )
             )
     return scores
 
 
-def _interval(ends: tuple[float, float], split: Split, classes: np.ndarray, n: int) -> Interval | None:
-    """The interval of a group's ``classes``; None where a single image or patient stands behind it."""
+def _interval(ends: tuple[float, float], split: Split, classes: np.ndarray, n: int) -> Interval:
+    """The interval of a group's ``classes``."""
     if split.patients is None:
-        return Interval(low=ends[0], high=ends[1], unit="image", units=n) if n > 1 else None
-    patients = len(np.unique(split.patients[np.isin(split.labels, classes)]))
-    return Interval(low=ends[0], high=ends[1], unit="patient", units=patients) if patients > 1 else None
+        return Interval(low=ends[0], high=ends[1], unit="image", units=n)
+    own = membership(split.truth, int(classes.max()) + 1)[:, classes].any(axis=1)
+    patients = len(np.unique(split.patients[own]))
+    return Interval(low=ends[0], high=ends[1], unit="patient", units=patients)

@@ -11,9 +11,9 @@ from grasp_bench.contracts.metric import ClassifierMetric
 from grasp_bench.contracts.task import ClassInfo, Split
 from grasp_bench.io import as_csv
 from grasp_bench.metrics.classification import classification_scores
+from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.memorisation import NEAR, near_duplicates
 from grasp_bench.metrics.protocol import Measured
-from grasp_bench.metrics.scoring import LabelledFeatures
 from grasp_bench.text import to_cell
 
 COPY_COLUMNS = ("generated", "class", "training_image", "its_class", "distance", "ratio")
@@ -62,7 +62,7 @@ def class_table(
     each_alone = np.array([f"class {index}" for index in range(len(classes))])
     metrics = [metric for metric in metrics if not metric.counts_classes]
     for (source, test), values in by_class.items():
-        found = classification_scores(tests[test].labels, values, each_alone, metrics)
+        found = classification_scores(tests[test].truth, values, each_alone, metrics)
         for (index, info), metric in itertools.product(enumerate(classes), metrics):
             mine = found[f"class {index}"]
             numbers = (mine.n, mine.values[metric.name], None, None, None)

@@ -16,7 +16,7 @@ from grasp_bench.contracts.spec import LITE, SMOKE, STANDARD, by_name
 from grasp_bench.errors import UserError
 from grasp_bench.results.missing import missing_text
 from grasp_bench.results.options import Options
-from grasp_bench.results.site.command import run_command
+from grasp_bench.results.site.view import run_command
 from grasp_bench.run import runner
 from grasp_bench.run.budgets import IN_FILE, SCORING, budgets_of
 from grasp_bench.run.pipeline import stage_keys
@@ -152,7 +152,7 @@ def test_settings_of_the_task_and_the_recipe_hold_beneath_a_file(tmp_path):
             r"cheap\.toml, base: task digits-lt has no budget 'little'\. It has: standard, lite, smoke",
         ),
         ("base = 3", r"cheap\.toml, base: task digits-lt has no budget 3"),
-        ("steps =", r"--budget .*cheap\.toml: is no TOML"),
+        ("steps =", r".*cheap\.toml: is no TOML"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told(tmp_path, text, message):
@@ -161,7 +161,7 @@ def test_what_is_wrong_in_a_file_is_told(tmp_path, text, message):
 
 
 def test_a_file_that_is_not_there_or_oddly_named_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"--budget .*absent\.toml: cannot be read \(No such file"):
+    with pytest.raises(UserError, match=r".*absent\.toml: cannot be read \(No such file"):
         planned(tmp_path / "absent.toml")
     with pytest.raises(UserError, match=r"letters, digits"):
         planned(written(tmp_path, CHEAP, "a b=c.toml"))

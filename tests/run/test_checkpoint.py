@@ -232,7 +232,13 @@ def test_a_place_that_is_full_is_told_at_the_end_of_the_training(tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", [runs.flip_a_byte, runs.truncate, lambda path: path.write_bytes(b"")])
+def as_folder(path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "within").touch()
+
+
+@pytest.mark.parametrize("damage", [runs.flip_a_byte, runs.truncate, lambda path: path.write_bytes(b""), as_folder])
 def test_a_damaged_one_is_named_moved_aside_and_the_older_used(tmp_path, damage):
     own, resumed, said = state(), state(), []
     save(tmp_path, History(9), own)

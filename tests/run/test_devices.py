@@ -55,7 +55,7 @@ def test_the_stage_moves_the_extractor_of_the_run(tmp_path):
 
     pipeline = Pipeline(runs.small(), runs.options(tmp_path), CPU, runs.Listener())
     extractor = Brightness()
-    features._extract(pipeline, tmp_path, pipeline.data.test, extractor)
+    features._extract(pipeline, tmp_path, pipeline.data.test, extractor, "features")
     assert moves[0] == ["cpu"]
     assert extractor.moves == ["cpu", "cpu"]
 

@@ -8,13 +8,11 @@ from helpers import runs
 
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.cli.options import checkpointing, parts
-from grasp_bench.contracts.method import Method
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors
-from grasp_bench.processes import ALONE
 from grasp_bench.run.files import LAYOUT, TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.training import trial
-from grasp_bench.run.training.fitting import Fitting, Layout, layouts
+from grasp_bench.run.training.fitting import Layout, layouts
 
 BATCH = 16
 
@@ -158,16 +156,6 @@ def test_another_fault_of_a_tried_step_is_not_taken_for_memory(tmp_path, monkeyp
     runs.fail_at_step(monkeypatch, 0, lambda output: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         runs.train_only(tmp_path, runs.small())
-
-
-def test_several_processes_do_not_change_a_step_in_the_middle_of_a_training(tmp_path):
-    from grasp_bench.processes import Processes
-
-    def fitting(processes):
-        return Fitting([Layout(1), Layout(2)], Method.__new__(Method), tmp_path, processes, lambda _: None)
-
-    assert not fitting(Processes(0, 2)).smaller()
-    assert fitting(ALONE).smaller()
 
 
 def test_the_record_says_what_was_found_and_reproducing_asks_for_it(tmp_path, monkeypatch):

@@ -153,7 +153,7 @@ def test_images_are_collected_without_holding_them_and_as_safetensors_has_them(t
         batch = {"numbers": numbers, "images": images[numbers], **costs}
         save_checked(tmp_path, generation.KIND, int(numbers[0]), batch)
     tracemalloc.start()
-    generation._collect(tmp_path, torch.arange(40), runs.Listener())
+    generation.collect(tmp_path, torch.arange(40), runs.Listener())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     found = load_file(tmp_path / IMAGES)
@@ -173,5 +173,5 @@ def test_images_that_are_not_there_are_said_rather_than_left_out(tmp_path, damag
         if start == 10:
             runs.flip_a_byte(path) if damaged else path.unlink()
     with pytest.raises(UserError, match=r"10 of 30 images are not there, the first one number 10: .* Repeat"):
-        generation._collect(tmp_path, torch.arange(30), runs.Listener())
+        generation.collect(tmp_path, torch.arange(30), runs.Listener())
     assert not (tmp_path / IMAGES).exists()

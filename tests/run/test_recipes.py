@@ -30,9 +30,9 @@ from grasp_bench.tuning.ranges import candidate, tuned_ranges
 ROOT = Path(__file__).parents[2]
 RATES = {"vanilla-ft": 1e-5, "cbdm": 1e-5, "lora": 1e-4, "grasp": 1e-4, "moe": 1e-4}
 KINDS = {
-    "all weights": {"vanilla-ft", "cbdm", "oc", "coral", "ccua"},
-    "low rank": {"lora", "dora", "loha", "oft", "lora-attn", "cm"},
-    "adapters": {"grasp", "shared-adapter", "timestep-experts", "grasp-timestep", "lst"},
+    "all weights": {"vanilla-ft", "cbdm", "oc", "pogdiff", "coral", "ccua", "pcgrad", "cagrad", "two-stage", "prior"},
+    "low rank": {"lora", "dora", "loha", "oft", "lora-attn", "cluster-lora", "cm"},
+    "adapters": {"grasp", "shared-adapter", "timestep-experts", "grasp-timestep", "merged", "lst"},
     "gates": {"moe", "moe-sample"},
 }
 
@@ -56,9 +56,9 @@ def planned(source: str, method: str = "grasp", **more) -> Plan:
 
 
 def of_this_version(path: Path) -> bool:
-    """Whether a record's method, what is beneath it, and guidance are of the versions that are installed."""
+    """Whether a record's task, method, what is beneath it, and guidance are of the versions that are installed."""
     spec = json.loads(path.read_text())["spec"]
-    parts = {"methods": spec["method"], "guidance": spec["guidance"]}
+    parts = {"tasks": spec["task"], "methods": spec["method"], "guidance": spec["guidance"]}
     beneath = spec["method"]["settings"]
     same = all(plugins.load(kind, each["name"]).version == each["version"] for kind, each in parts.items())
     below = plugins.load("methods", beneath["on"]).version if "on" in beneath else "1"
@@ -255,7 +255,7 @@ def test_a_search_looks_in_the_recipes_range(source):
     assert max(rates) > 1e-3
     assert all(1e-5 <= rate <= 3e-3 for rate in rates)
     scale = searched_rates(chosen.backbone.recipe, chosen.method, chosen.guidance, "guidance")
-    assert scale == {"guidance_scale": Rate(4.5, 1.0, 9.0)}
+    assert scale == {"guidance_scale": Rate(4.5, 0.9, 9.0)}
     assert searched_rates(PLAIN, chosen.method, chosen.guidance, "method") == {}
 
 

@@ -105,8 +105,8 @@ def test_tables_page_and_files_tell_them_apart(
     (board,) = read_boards(read_runs(results, find_records(results)))
     drawn = [metric.key for metric in board.main if metric.place["metric"] == "fd"]
     assert drawn == ["fd", "fd.pixels"]
-    assert "FD(pixels) of every class" in page([board])
-    cli_run.show(record, packing.run_folder(finished))
+    assert "FD(pixels) of single classes" in page([board])
+    cli_run.show(record, packing.run_folder(finished), all_scores=True)
     assert "FD(pixels)" in capsys.readouterr().out.replace("\n", "")
 
 

@@ -7,11 +7,12 @@ import pytest
 from helpers import runs
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import file_digest, write_json
+from grasp_bench.io import file_digest, has_digest, write_json
 from grasp_bench.processes import Processes
-from grasp_bench.run import store
+from grasp_bench.run import seal, store
 from grasp_bench.run.files import WEIGHTS
-from grasp_bench.run.store import MANIFEST, Store, stage_key
+from grasp_bench.run.seal import MANIFEST, stage_key
+from grasp_bench.run.store import Store
 
 INPUTS = {"of": "the stage"}
 context = multiprocessing.get_context("forkserver")
@@ -58,7 +59,8 @@ def test_a_failed_build_is_not_cached_and_what_it_did_is_kept(tmp_path):
 
     kept = []
     folder = stages.run("work", INPUTS, lambda folder: kept.extend(path.name for path in folder.iterdir()))
-    assert kept == ["half.json"]
+    assert sorted(kept) == ["half.json", "written-0.jsonl"]
+    assert {path.name for path in folder.iterdir()} == {"half.json", MANIFEST}
     assert folder.exists()
 
 
@@ -93,7 +95,7 @@ def test_a_damaged_stage_is_named_moved_aside_and_built_again(tmp_path, name, da
 
 def settled(patch) -> None:
     """Seal at once, as if files had been written long before."""
-    patch.setattr(store, "_now", lambda folder: 2**62)
+    patch.setattr(seal, "_now", lambda folder: 2**62)
 
 
 def test_files_that_are_as_they_were_sealed_are_not_read_unless_asked(tmp_path, monkeypatch):
@@ -101,20 +103,32 @@ def test_files_that_are_as_they_were_sealed_are_not_read_unless_asked(tmp_path, 
     folder = Store(tmp_path, no_news).run("work", INPUTS, build)
     assert json.loads((folder / MANIFEST).read_text())["seen"].keys() == {"a.json", "b.json"}
     read = []
-    monkeypatch.setattr(store, "file_digest", lambda path: read.append(path.name) or file_digest(path))
+    monkeypatch.setattr(
+        seal, "has_digest", lambda path, *expected: read.append(path.name) or has_digest(path, *expected)
+    )
     assert Store(tmp_path, no_news).is_finished("work", INPUTS)
     assert read == []
     assert Store(tmp_path, no_news, verify=True).is_finished("work", INPUTS)
     assert read == ["a.json", "b.json"]
 
 
-@pytest.mark.parametrize("verify", [False, True])
-def test_bits_that_turn_unseen_are_found_by_a_full_check_alone(tmp_path, monkeypatch, verify):
+def test_a_change_behind_an_old_time_is_seen(tmp_path, monkeypatch):
     settled(monkeypatch)
     folder = Store(tmp_path, no_news).run("work", INPUTS, build)
     before = (folder / "b.json").stat()
     runs.flip_a_byte(folder / "b.json")
     os.utime(folder / "b.json", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not Store(tmp_path, no_news).is_finished("work", INPUTS)
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_bits_that_turn_unseen_are_found_by_a_full_check_alone(tmp_path, monkeypatch, verify):
+    settled(monkeypatch)
+    folder = Store(tmp_path, no_news).run("work", INPUTS, build)
+    before, manifest = (folder / "b.json").stat(), json.loads((folder / MANIFEST).read_text())
+    runs.flip_a_byte(folder / "b.json")
+    os.utime(folder / "b.json", ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.setattr(seal, "_seen", lambda path: manifest["seen"][path.name])  # as when a disk turns a bit
     assert Store(tmp_path, no_news, verify=verify).is_finished("work", INPUTS) is not verify
 
 
@@ -232,5 +246,5 @@ def test_half_a_file_left_behind_is_not_in_the_finished_stage(tmp_path):
 
 def test_a_work_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file.*--work-dir"):
+    with pytest.raises(UserError, match=r"file.*Choose a folder"):
         Store(tmp_path / "file" / "work", no_news).run("work", INPUTS, build)

@@ -16,7 +16,7 @@ def test_a_run_says_what_it_trains_beside_what(tmp_path):
     trained = runs.train_only(tmp_path, runs.small("grasp"), progress)
     assert (trained / TRAIN_SUMMARY).exists()
     (line,) = [line for line in progress.said.splitlines() if line.startswith("trains ")]
-    assert line.startswith("trains 43,008 parameters: ")
+    assert line.startswith("trains 43,008 parameters, rank 12: ")
     assert "transformer_blocks.*.ff.down.* (16)" in line  # four blocks, three clusters and dropped prompts
     assert "transformer_blocks.*.ff_context.up.* (12)" in line  # none on the prompt's side of the last
     assert "attn" not in line

@@ -10,8 +10,8 @@ import pytest
 from grasp_bench.contracts.record import Score
 from grasp_bench.contracts.task import Split
 from grasp_bench.metrics.frechet import frechet_distance
+from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.registry import feature_metrics
-from grasp_bench.metrics.scoring import LabelledFeatures
 from grasp_bench.run.pipeline import stage_inputs
 from grasp_bench.run.plan import plan
 from grasp_bench.run.scoring import Evidence, Named, Seen, score_run, whole_scores

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from grasp_bench.contracts.progress import Advance
 from grasp_bench.contracts.task import ClassifierRecipe, Dataset, Split
-from grasp_bench.io import read_tensors, write_tensors
+from grasp_bench.io import read_tensors, remove, write_tensors
 from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import PROBABILITIES
 from grasp_bench.run.plan import Plan
@@ -92,7 +92,7 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path], source:
         each = [read_tensors(path) for path in finished]
         write_tensors(folder / PROBABILITIES, {name: torch.stack([one[name] for one in each]) for name in each[0]})
         for path in finished:
-            path.unlink()
+            remove(path)
 
 
 def _predictions(
@@ -101,7 +101,7 @@ def _predictions(
     """Return test set → probabilities (n, classes) of one classifier that is trained on ``images``."""
     import torch
 
-    from grasp_bench.downstream import classifier
+    from grasp_bench.downstream import classifier, label_sets
 
     recipe, spec = context.plan.recipe, context.plan.spec
     model = classifier.train(
@@ -115,8 +115,13 @@ def _predictions(
         advance,
         context.progress.say,
     )
+    how = (recipe, context.device, context.progress.say)
     return {
-        name: torch.from_numpy(classifier.probabilities(model, test, recipe, context.device))
+        name: torch.from_numpy(
+            classifier.probabilities(model, test, *how)
+            if test.sets is None
+            else label_sets.label_probabilities(model, test, data.validation, *how)
+        )
         for name, test in tested_on(data).items()
     }
 

@@ -38,6 +38,7 @@ def _build(
     upstream: Mapping[str, Path],
     images: Callable[[Context], Split],
     position: int,
+    what: str,
 ) -> None:
     """Leave the features of images in ``folder``, in a file that ``grasp-bench score`` reads too."""
     import numpy as np
@@ -45,7 +46,7 @@ def _build(
     from grasp_bench.data.features import FeatureSet, write_features
 
     split, extractor = images(context), context.extractors[position]
-    _extract(context, folder, split, extractor)
+    _extract(context, folder, split, extractor, what)
     if context.processes.is_first:
         features = np.concatenate([read_tensors(path)["features"].numpy() for _, path in find_checked(folder, PART)])
         labels = [context.classes[label].name for label in split.labels]
@@ -70,36 +71,41 @@ def on_device(extractor: Extractor, device: torch.device) -> Iterator[Extractor]
         extractor.to("cpu")
 
 
-def _extract(context: Context, folder: Path, split: Split, chosen: Extractor) -> None:
+def _extract(context: Context, folder: Path, split: Split, chosen: Extractor, what: str) -> None:
     """Leave the features of a split in ``folder``, in parts (n, d), of which one is in memory at a time."""
     import numpy as np
     import torch
 
+    from grasp_bench.memory import Portion
+
     processes, progress = context.processes, context.progress
     parts = np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE))
+    portion = Portion(AT_ONCE, "images' features are extracted", progress.say)
     done = processes.first_says(lambda: [number for number, _ in undamaged(folder, PART, progress.say)])
     with (
         on_device(chosen, context.device) as extractor,
-        progress.task("features", len(split), sum(len(parts[number]) for number in done)) as advance,
+        progress.task(what, len(split), sum(len(parts[number]) for number in done)) as advance,
         processes.apart(folder),
     ):
         for number in processes.share([number for number in range(len(parts)) if number not in done]):
-            features = extractor.features(split.read(parts[number]))
-            save_checked(folder, PART, number, {"features": torch.from_numpy(np.ascontiguousarray(features))})
+            features = np.concatenate(list(portion.over(split.read(parts[number]), extractor.features)))
+            save_checked(folder, PART, number, {"features": torch.from_numpy(features)})
             advance(len(parts[number]))
 
 
-IMAGES: dict[str, Callable[[Context], Split]] = {
-    "features": lambda context: context.images,
-    "features-real": lambda context: context.data.test,
-    "features-train": lambda context: context.data.train,
+IMAGES: dict[str, tuple[str, Callable[[Context], Split]]] = {
+    "features": ("generated", lambda context: context.images),
+    "features-real": ("test", lambda context: context.data.test),
+    "features-train": ("training", lambda context: context.data.train),
 }
-"""Stage of the first extractor → the images whose features it keeps."""
+"""Stage of the first extractor → what the images are called whose features it keeps, and the images."""
 
 
 def _stage(name: str, position: int) -> Stage:
     after = ("prepare", numbered("extractor", position), *(("generate",) if name == "features" else ()))
-    inputs, build = partial(_inputs, position=position), partial(_build, images=IMAGES[name], position=position)
+    words, images = IMAGES[name]
+    build = partial(_build, images=images, position=position, what=f"features of {words} images")
+    inputs = partial(_inputs, position=position)
     return Stage(numbered(name, position), 2, after, inputs, build)
 
 

@@ -28,16 +28,20 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
 
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
     from grasp_bench.data.features import read_features
-    from grasp_bench.metrics.scoring import LabelledFeatures
+    from grasp_bench.data.label_sets import commonest_first
+    from grasp_bench.metrics.labelled import LabelledFeatures
     from grasp_bench.run.scoring import Evidence, Seen, score_run
 
     plan, data = context.plan, context.data
+    order = commonest_first(context.classes)
+    in_focus = dict.fromkeys(features.IMAGES, False) | {"features": plan.task.label_sets == "focus"}
     splits = {"features-real": data.test, "features": context.images, "features-train": data.train}
 
     def seen(position: int) -> Seen:
         read = {name: read_features(upstream[numbered(name, position)] / FEATURES) for name in splits}
         real, fake, train = (
-            LabelledFeatures(read[name].features, split.labels, split.ids) for name, split in splits.items()
+            LabelledFeatures(read[name].features, split.labels, split.ids, None, split.sets, order, in_focus[name])
+            for name, split in splits.items()
         )
         return Seen(plan.extractors[position].name, read["features"].extractor, real, fake, train)
 

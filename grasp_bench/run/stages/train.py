@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from grasp_bench.checked import remove_checked
+from grasp_bench.io import remove
 from grasp_bench.run.budgets import SAMPLING, SCORING
 from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import LAYOUT, TRAIN_SUMMARY
@@ -28,7 +29,7 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
         _train(context, folder)
     if context.processes.is_first:
         remove_checked(folder, KIND)
-        (folder / LAYOUT).unlink(missing_ok=True)
+        remove(folder / LAYOUT)
 
 
 def _train(context: Context, folder: Path) -> None:
@@ -45,7 +46,11 @@ def _train(context: Context, folder: Path) -> None:
     added = context.attach()
     trains = plan.method.parameters()
     count = sum(parameter.numel() for parameter in trains.values())
-    progress.say(f"trains {count:,} parameters: {summary(trains)}")
+    transformer = context.backbone.transformer
+    whole = {id(each) for each in transformer.parameters()} == {id(each) for each in trains.values()}
+    what = "all of the transformer" if whole else summary(trains)
+    sizes = "".join(f", {name} {size:,}" for name, size in plan.method.sizes.items())
+    progress.say(f"trains {count:,} parameters{sizes}: {what}")
     counts = np.bincount(split.labels, minlength=len(context.classes))
     batches = Batches(
         plan.spec,
@@ -58,6 +63,7 @@ def _train(context: Context, folder: Path) -> None:
         context.processes,
         plan.method.loss_weights(counts),
         plan.method.training_clusters(split),
+        plan.method.second_stage(plan.spec.budget.steps, counts),
     )
     trackers = options.work_dir / "trackers"
     precision = plan.spec.budget.precision

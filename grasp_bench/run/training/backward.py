@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -12,9 +11,10 @@ from pydantic import JsonValue
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.spec import Precision
+from grasp_bench.exchange import agree, total
 from grasp_bench.precision import autocast
-from grasp_bench.processes import total
 from grasp_bench.run.training.placement import Placement
+from grasp_bench.run.training.surgery import GroupGradients
 
 
 class GroupLoss:
@@ -55,20 +55,28 @@ def backward(
     leave_tokens_out: Callable[[Batch], None],
 ) -> torch.Tensor:
     """Return the mean loss of this process's samples of a step, and leave its gradient in the parameters."""
-    mean_loss = parts[0].latents.new_zeros(())
+    mean_loss, surgery = parts[0].latents.new_zeros(()), method.surgery()
+    apart = None if surgery is None else GroupGradients(surgery, list(method.parameters().values()), len(parts))
     for number, part in enumerate(parts, 1):
         leave_tokens_out(part)
-        with placement.accumulating() if number < len(parts) else nullcontext():
+        with placement.passes(is_last=apart is None and number == len(parts)):
             with autocast(precision, part.latents.device):  # also for the forward passes that a loss makes
                 with method.condition(part.condition):
                     prediction = backbone.predict(part.noisy, part.condition.timesteps, part.condition.prompts)
                 prediction = prediction.to(part.target)
                 losses = method.losses(part, prediction)  # (B,)
                 auxiliary = method.auxiliary_loss(part, prediction)
-            loss = (losses if part.weights is None else losses * part.weights).mean()
-            loss = loss if auxiliary is None else loss + auxiliary
-            (loss / len(parts)).backward()
+            losses = losses if part.weights is None else losses * part.weights
+            loss = losses.mean() if auxiliary is None else losses.mean() + auxiliary
+            if apart is None:
+                (loss / len(parts)).backward()
+            else:
+                apart.add(part, losses, auxiliary)
         mean_loss += loss.detach() / len(parts)
         group_loss.add(part.condition.labels, prediction, part.target)
-    placement.finish_gradients()
+    if apart is None:
+        agree()  # a process whose passes failed does not exchange its gradients
+        placement.finish_gradients()
+    else:
+        apart.finish(placement, parts[0].generator)
     return mean_loss

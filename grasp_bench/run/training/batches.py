@@ -12,6 +12,7 @@ import torch
 from grasp_bench import seeds
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.method import Batch, Condition
+from grasp_bench.contracts.second_stage import SecondStage
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.contracts.study import LatentSource
 from grasp_bench.contracts.task import Split
@@ -39,21 +40,30 @@ class Batches:
         processes: Processes = ALONE,
         loss_weights: np.ndarray | None = None,
         clusters: np.ndarray | None = None,
+        second: SecondStage | None = None,
     ) -> None:
         """``class_weights`` (classes,) weight the draw of images, ``loss_weights`` (classes,) the losses of samples.
 
-        ``clusters`` (n,) are the method's :meth:`~grasp_bench.contracts.method.Method.training_clusters`.
+        ``clusters`` (n,) are the method's :meth:`~grasp_bench.contracts.method.Method.training_clusters`,
+        ``second`` its :meth:`~grasp_bench.contracts.method.Method.second_stage`.
         """
         self.spec, self.split, self.backbone = spec, split, backbone
         self.latents, self.device = latents, device
         self.prompts = NearPrompts(embed, split.prompts, device)
         self.rows = processes.rows(spec.budget.batch_size)
-        weights = None if class_weights is None else class_weights[split.labels]
-        self.order = DataOrder(spec.task.name, spec.seed, len(split), spec.budget.batch_size, weights)
+        self.order = self._order(class_weights)
+        self.second = second
+        self.second_order = self.order if second is None else self._order(second.sample_weights)
         self.loss_weights = None if loss_weights is None else torch.from_numpy(loss_weights)
         self.clusters = None if clusters is None else torch.from_numpy(clusters)
         self.reader = ThreadPoolExecutor(1)
         self.ahead: dict[int, Future[Batch]] = {}
+
+    def _order(self, class_weights: np.ndarray | None) -> DataOrder:
+        """Return the order of images that are drawn by weights (classes,), or all alike."""
+        weights = None if class_weights is None else class_weights[self.split.labels]
+        spec = self.spec
+        return DataOrder(spec.task.name, spec.seed, len(self.split), spec.budget.batch_size, weights)
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of ``step``, counted from 0, and begin to read the next one in the background."""
@@ -65,7 +75,7 @@ class Batches:
         """Return the batch of ``step``, made now; nothing is read ahead."""
         task, seed, size, rows = self.spec.task.name, self.spec.seed, self.spec.budget.batch_size, self.rows
         objective = self.backbone.objective
-        indices = self.order(step)
+        indices = (self.order if self.second is None or step < self.second.start else self.second_order)(step)
         noise = torch.randn(size, *self.backbone.latent_shape, generator=seeds.generator("noise", task, seed, step))
         timesteps = objective.timesteps(size, seeds.generator("timesteps", task, seed, step))
         coins = torch.rand(size, generator=seeds.generator("drop", task, seed, step))

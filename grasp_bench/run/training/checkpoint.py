@@ -19,8 +19,9 @@ import torch
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
 from grasp_bench.contracts.spec import Optimizer
 from grasp_bench.errors import UserError
-from grasp_bench.io import flattened, read_tensors
-from grasp_bench.processes import ALONE, Processes, total
+from grasp_bench.exchange import total
+from grasp_bench.io import flattened, read_tensors, remove
+from grasp_bench.processes import ALONE, Processes
 from grasp_bench.run.training.placement import placed_like, whole
 
 KIND = "step"
@@ -134,7 +135,7 @@ class Checkpoints:
 
     def _write(self, step: int, tensors: Tensors) -> None:
         for _, path in find_checked(self.folder, KIND)[: 1 - KEPT]:
-            path.unlink()
+            remove(path)
         save_checked(self.folder, KIND, step, tensors)
         self.written()
 

@@ -17,9 +17,10 @@ from typing import Literal
 import torch
 
 from grasp_bench.contracts.method import Method, MethodSettings
+from grasp_bench.exchange import largest
 from grasp_bench.io import read_object, write_json
 from grasp_bench.memory import has_room, release
-from grasp_bench.processes import Processes, largest
+from grasp_bench.processes import Processes
 from grasp_bench.run.files import LAYOUT
 
 Auto = Literal["auto"]
@@ -97,27 +98,30 @@ class Fitting:
         """
         if not self.is_open or self.found_before():
             return
-        fits = (n for n, layout in enumerate(self.left[:-1]) if has_room(partial(attempt, layout), device))
+        fits = (n for n, layout in enumerate(self.left[:-1]) if has_room(partial(attempt, layout)))
         self.choose(next(fits, len(self.left) - 1), device)
 
     def choose(self, position: int, device: torch.device) -> None:
         """Go on to the layout at a position, or a later one where another process needs that, and tell which it is."""
         whole = self.left[0]
         self._go_to(largest(position, device))
-        release(device)
+        release()
         if self.layout != whole:
             self.say(f"a training step does not fit in memory {whole}: it is worked on {self.layout}{self._reason()}")
 
-    def smaller(self) -> bool:
-        """Go on to the next layout because a step ran out of memory, and tell; False where there is none.
-
-        Several processes cannot: the others would wait for the one that ran out.
-        """
-        if not self.is_open or self.processes.count > 1:
-            return False
+    def smaller(self) -> None:
+        """Go on to the next layout, of which there must be one, because a step ran out of memory, and tell."""
         self._go_to(1)
         self.say(f"memory ran out: from here on a training step is worked on {self.layout}{self._reason()}")
-        return True
+
+    def by_hand(self) -> str:
+        """Return what to ask for where a step ran out of memory and cannot be worked on again."""
+        then = self.left[1]
+        return (
+            "With --shard a step is not worked on again: the other processes wait for this one's weights in the middle "
+            f"of it. Try --accumulate {then.parts} --gradient-checkpointing {'on' if then.checkpointing else 'off'}, "
+            "which goes on from the newest checkpoint"
+        )
 
     def _reason(self) -> str:
         reason = self.method.needs_whole_batch

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from grasp_bench.checked import Tensors
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.spec import Budget
+from grasp_bench.errors import UserError
+from grasp_bench.exchange import attempt_together, mean
 from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
-from grasp_bench.memory import is_out_of_memory, release
-from grasp_bench.processes import Processes, mean
+from grasp_bench.memory import in_one_part, is_out_of_memory, release
+from grasp_bench.processes import Processes
 from grasp_bench.run.context import Context
 from grasp_bench.run.environment import peak_mib, reset_peak_memory
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
@@ -48,6 +51,11 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
     if options.compile:
         backbone.transformer.compile()
     fitting = fitted(context, batches, folder)
+    if options.shard and method.surgery() is not None:
+        raise UserError(
+            f"--shard: {plan.spec.method.name} needs the gradients of all weights in every process, and each would "
+            "have a share of them; leave --shard out, or choose another method."
+        )
     kind = Placement if processes.count == 1 else Shards if options.shard else Copies
     routing = routed_training(backbone, method.config.tread)
     placement = kind(backbone, list(method.parameters().values()), added, processes)
@@ -80,6 +88,8 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
             rate = _set_learning_rate(optimizer, method.config, budget, history.step)
             batch = batches(history.step)
             loss = _gradient(context, batch, state, fitting, group_loss, placement, leave_tokens_out)
+            if batches.second is not None and history.step >= batches.second.start:
+                _rest(parameters, batches.second.trains)
             norm = clip_gradients(list(parameters.values()), budget.clip_norm)
             finite.see(history.step, batch.ids, loss, norm)
             update(state, budget, history.step)
@@ -122,22 +132,36 @@ def _gradient(
 ) -> torch.Tensor:
     """Return the mean loss of this process's samples of a step, and leave its gradient in the parameters.
 
-    Where memory runs out, the step is worked on again in the next layout that is left to try.
+    Where memory runs out in any process, all work on the step again, in the next layout that is left to try.
     """
     method, backbone = context.plan.method, context.backbone
-    shared = (group_loss, context.plan.spec.budget.precision, placement, leave_tokens_out)
+
+    def passes() -> torch.Tensor:
+        apart = replace(batch, generator=batch.generator.clone_state())  # another attempt draws the same numbers
+        parts, precision = apart.split(fitting.layout.parts), context.plan.spec.budget.precision
+        return backward(parts, backbone, method, group_loss, precision, placement, leave_tokens_out)
+
     while True:
         state.optimizer.zero_grad()
-        counted = {name: value.clone() for name, value in state.counters().items()} if fitting.is_open else {}
-        try:
-            return backward(batch.split(fitting.layout.parts), backbone, method, *shared)
-        except Exception as error:
-            if not is_out_of_memory(error) or not fitting.smaller():
-                raise
+        placement.exchanges_late = fitting.is_open and placement.can_retry
+        if not placement.exchanges_late:
+            with in_one_part(fitting.by_hand()) if fitting.is_open else nullcontext():
+                return passes()
+        counted = {name: value.clone() for name, value in state.counters().items()}
+        if found := attempt_together(passes, is_out_of_memory):
+            return found[0]
+        fitting.smaller()
         set_counters(state.counters(), counted)
         if fitting.layout.checkpointing:
-            backbone.enable_gradient_checkpointing()
-        release(context.device)  # not in the except block, where the error still holds every tensor of the step
+            placement.enable_gradient_checkpointing()
+        release()
+
+
+def _rest(parameters: Mapping[str, torch.nn.Parameter], trains: Callable[[str], bool]) -> None:
+    """Remove the gradients of parameters that no longer train: the optimiser passes over them."""
+    for name, parameter in parameters.items():
+        if not trains(name):
+            parameter.grad = None
 
 
 class _Meter:
@@ -225,7 +249,7 @@ def _finish(
     if not processes.is_first:
         return
     _write_log(folder, history.rows)
-    write_tensors(folder / WEIGHTS, weights)
+    write_tensors(folder / WEIGHTS, method.finished(weights))
     artifacts = method.artifacts()
     for name, content in artifacts.items():
         write_json(folder / name, content)
@@ -243,6 +267,7 @@ def _finish(
             "gradient_checkpointing": layout.checkpointing,
             "trainable_parameters": sum(parameter.numel() for parameter in method.parameters().values()),
             "total_parameters": sum(parameter.numel() for parameter in backbone.transformer.parameters()),
+            "sizes": method.sizes,
             "artifacts": list(artifacts),
             "pictures": list(pictures),
             "diagnostics": logged,

@@ -14,7 +14,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.processes import Processes, mean, total
+from grasp_bench.exchange import mean, total
+from grasp_bench.processes import Processes
 
 
 class Placement:
@@ -30,12 +31,29 @@ class Placement:
     def _place(self) -> None:
         """Put something else in the place of the backbone's transformer, where that is needed."""
 
-    def accumulating(self) -> AbstractContextManager[None]:
-        """Return a context for a backward pass that another one of the same step follows."""
+    exchanges_late = False
+    """Whether copies exchange gradients after a step's passes rather than during the last one, which so may fail."""
+    can_retry = True
+    """Whether a step whose passes fail in one process can be worked on again in all of them."""
+
+    def passes(self, is_last: bool) -> AbstractContextManager[None]:
+        """Return a context for the passes through a part of a step, or for those through its last part."""
         return nullcontext()
 
     def finish_gradients(self) -> None:
         """Complete the gradients after a step's last backward pass."""
+
+    def mean_of(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Return the mean, over the processes that share a step, of a gradient that no backward pass has exchanged."""
+        return gradient
+
+    def anywhere(self, reached: Sequence[bool]) -> list[bool]:
+        """Return, for each parameter, whether the samples of any process reached it."""
+        return list(reached)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute activations from the next step on."""
+        self.backbone.enable_gradient_checkpointing()
 
     def release(self) -> None:
         """Put the original transformer back into the backbone where another object took its place."""
@@ -53,16 +71,34 @@ class Copies(Placement):
                 "a method trains parameters outside the transformer: their gradients would not be shared"
             )
         # a cluster may have samples in one process and none in another
-        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        # no module of a transformer changes its buffers in a training, so that they need not be sent at every pass
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
         self.accelerator = Accelerator(
             cpu=self.trained[0].device.type == "cpu", mixed_precision="no", kwargs_handlers=[unused]
         )
         self.original = self.backbone.transformer
         self.backbone.transformer = self.accelerator.prepare_model(self.original)
 
-    def accumulating(self) -> AbstractContextManager[None]:
+    def passes(self, is_last: bool) -> AbstractContextManager[None]:
+        if is_last and not self.exchanges_late:
+            return nullcontext()
         context: AbstractContextManager[None] = self.accelerator.no_sync(self.backbone.transformer)
         return context
+
+    def finish_gradients(self) -> None:
+        if self.exchanges_late:
+            average_gradients(self.trained)
+
+    def mean_of(self, gradient: torch.Tensor) -> torch.Tensor:
+        return mean(gradient)
+
+    def anywhere(self, reached: Sequence[bool]) -> list[bool]:
+        return _anywhere(reached, self.trained[0].device)
+
+    def enable_gradient_checkpointing(self) -> None:
+        copies, self.backbone.transformer = self.backbone.transformer, self.original
+        self.backbone.enable_gradient_checkpointing()
+        self.backbone.transformer = copies
 
     def release(self) -> None:
         self.backbone.transformer = self.original
@@ -72,8 +108,10 @@ class Shards(Placement):
     """Every process holds a share of each weight of the pretrained transformer, and all that the method added.
 
     Adapters stay whole because a cluster may have samples in one process and none in another, and shards of a
-    gradient cannot express that.
+    gradient cannot express that. A process that fails in a pass leaves the others waiting for its shares.
     """
+
+    can_retry = False
 
     def _place(self) -> None:
         from torch.distributed.device_mesh import init_device_mesh
@@ -84,8 +122,8 @@ class Shards(Placement):
         for module in (*(block for blocks in lists for block in blocks), self.backbone.transformer):
             fully_shard(module, mesh=mesh, ignored_params=self.added)
 
-    def accumulating(self) -> AbstractContextManager[None]:
-        return self._without_reduction()
+    def passes(self, is_last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if is_last else self._without_reduction()
 
     @contextmanager
     def _without_reduction(self) -> Iterator[None]:
@@ -103,13 +141,16 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Replace gradients by their means over processes; a parameter that no process's samples reached gets none."""
     if not parameters:
         return
-    reached = total(
-        torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device)
-    )
-    for parameter, times in zip(parameters, reached.tolist(), strict=True):
-        if times:
+    reached = _anywhere([parameter.grad is not None for parameter in parameters], parameters[0].device)
+    for parameter, is_reached in zip(parameters, reached, strict=True):
+        if is_reached:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             parameter.grad = mean(gradient)
+
+
+def _anywhere(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Return which flags are true in any process."""
+    return [times > 0 for times in total(torch.tensor(flags, dtype=torch.int32, device=device)).tolist()]
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> torch.Tensor:

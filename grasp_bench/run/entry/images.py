@@ -1,0 +1,209 @@
+"""Images of a folder as an entry of the open division: checked, chosen from, brought to size and written.
+
+A file is read by the rules of :mod:`grasp_bench.data.decode`, and becomes the task's square by its
+:class:`~grasp_bench.data.fit.Fit`, like an image of the task itself. Images of a class are in the order of their names.
+Where more than the budget's number are given, those are scored whose :func:`rank` is lowest, which depends on task,
+seed, class and pixels: neither on names nor on order nor on how many others there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from grasp_bench import seeds
+from grasp_bench.contracts.entry import Found, Request
+from grasp_bench.contracts.progress import Advance
+from grasp_bench.contracts.task import Task, TaskSettings
+from grasp_bench.data.decode import UnreadableError, resize
+from grasp_bench.data.fit import Fit
+from grasp_bench.data.image_task import ImageTask
+from grasp_bench.data.images import WORKERS, ImageSet, image_digest, read_image_set
+from grasp_bench.data.listing import Problem, describe
+from grasp_bench.errors import UserError
+from grasp_bench.io import as_csv, digest, file_digest, write_bytes
+from grasp_bench.run.entry.names import class_indices, unknown
+from grasp_bench.run.files import IMAGES
+
+if TYPE_CHECKING:
+    import torch
+
+AT_ONCE = 64  # images that threads decode between two advances of the progress
+FILES = "files.csv"
+"""Which file each scored image was, in the folder of the stage ``generate``; it leaves the work folder nowhere."""
+RULE = "per class, the {n} of lowest sha256 of task, seed, class and pixels; then in the order of their names"
+
+
+class Look(NamedTuple):
+    """What one image turned out to be."""
+
+    size: tuple[int, int]
+    """Its height and width as it was given."""
+    digest: str
+    """sha256 (hex) of its pixels as they are scored."""
+
+
+@dataclass(frozen=True)
+class GivenImages:
+    """Images with a class each: a folder with a sub-folder per class, a flat one with a CSV file, or an ``.npz``."""
+
+    path: Path
+    labels: Path | None = None
+    enlarge: bool = False
+    """Whether images smaller than those that are scored are allowed."""
+    every: bool = False
+    """Whether all images are scored, of however many of each class, instead of the budget's number."""
+
+    @cached_property
+    def images(self) -> ImageSet:
+        """The images, none of them decoded. Raises :class:`UserError` where they have no labels, too."""
+        found = read_image_set(self.path, self.labels)
+        if found.labels is None:
+            raise UserError(
+                f"{self.path}: its images are in no sub-folders, so nothing says of which class they are. Make a "
+                "sub-folder per class, or give a CSV file (id,label) with --labels."
+            )
+        return found
+
+    @cached_property
+    def sha256(self) -> str:
+        """sha256 (hex) of every image's name, class and content."""
+        images = self.images
+        assert images.labels is not None
+        if not self.path.is_dir():
+            return digest([file_digest(self.path), *images.labels])
+        with ThreadPoolExecutor(WORKERS) as pool:
+            contents = pool.map(lambda name: file_digest(self.path / name), images.ids)
+        return digest([list(row) for row in zip(images.ids, images.labels, contents, strict=True)])
+
+    def make(self, request: Request, folder: Path) -> Found:
+        """Leave the images that are scored in ``folder``.
+
+        Raises one :class:`UserError` with everything that is wrong with the images.
+        """
+        import torch
+
+        from grasp_bench.run.generation import write_images
+
+        each, classes = request.spec.budget.images_per_class, request.task.classes()
+        looked, problems = self._look(request)
+        problems += self._counts(request, 1 if self.every else each)
+        problems += self._copies(request, looked)
+        if problems:
+            raise UserError(describe(self.path, problems, "Fix the images and start again; nothing was recorded."))
+        by_class = self._chosen(request, looked)
+        chosen = [index for of_class in by_class for index in of_class]
+        sizes = torch.tensor([len(of_class) for of_class in by_class])
+        labels = torch.arange(len(classes)).repeat_interleave(sizes)
+        fit = fit_of(request.task)
+        with request.progress.task("read", len(chosen)) as advance:
+            write_images(folder / IMAGES, self._fitted(chosen, request.shape, fit, advance), request.shape, labels)
+        ids = self.images.ids
+        rows = [("generated", "file"), *((f"generated/{at:08}", ids[index]) for at, index in enumerate(chosen))]
+        write_bytes(folder / FILES, as_csv(rows).encode())
+        return Found(
+            images=len(ids),
+            scored=len(chosen),
+            selection=RULE.format(n=each) if len(ids) > len(chosen) else None,
+            resized=sum(looked[index].size != request.shape[1:] for index in chosen),
+            repeated=sum(len(row) - len({looked[index].digest for index in row}) for row in by_class),
+        )
+
+    def _indices(self, request: Request) -> list[int | None]:
+        """The class of every image; None where its name is no class's."""
+        known = class_indices(request.task.classes())
+        assert self.images.labels is not None
+        return [known.get(name) for name in self.images.labels]
+
+    def _counts(self, request: Request, each: int) -> list[Problem]:
+        classes, labels = request.task.classes(), self.images.labels
+        assert labels is not None
+        indices = self._indices(request)
+        strange = Counter(name for name, index in zip(labels, indices, strict=True) if index is None)
+        problems = [
+            Problem("unknown class", name, f"{count} images; {unknown(name, classes)}")
+            for name, count in strange.items()
+        ]
+        given = Counter(indices)
+        return problems + [
+            Problem("too few images", info.name, f"{given[index]}, expected at least {each}")
+            for index, info in enumerate(classes)
+            if given[index] < each
+        ]
+
+    def _look(self, request: Request) -> tuple[dict[int, Look], list[Problem]]:
+        """Decode every image: index → what it is, and a problem for each that cannot be used."""
+        fit, side = fit_of(request.task), request.shape[1]
+
+        def look(index: int) -> Look | Problem:
+            try:
+                image = self.images.decode(index)
+            except UnreadableError as error:
+                return Problem("unreadable image", self.images.ids[index], str(error))
+            height, width = image.shape[1:]
+            if min(height, width) < side and not self.enlarge:
+                return Problem(
+                    "too small",
+                    self.images.ids[index],
+                    f"{width} x {height} pixels, scored are {side} x {side}; --enlarge accepts it",
+                )
+            return Look((height, width), image_digest(resize(image, request.shape, fit)))
+
+        looked: dict[int, Look] = {}
+        problems = []
+        with request.progress.task("check", len(self.images)) as advance, ThreadPoolExecutor(WORKERS) as pool:
+            for start in range(0, len(self.images), AT_ONCE):
+                part = range(start, min(start + AT_ONCE, len(self.images)))
+                for index, found in zip(part, pool.map(look, part), strict=True):
+                    if isinstance(found, Problem):
+                        problems.append(found)
+                    else:
+                        looked[index] = found
+                advance(len(part))
+        return looked, problems
+
+    def _copies(self, request: Request, looked: dict[int, Look]) -> list[Problem]:
+        """A problem for each image that is one of the task's own, pixel by pixel."""
+        known = request.known()
+        return [
+            Problem("real image", self.images.ids[index], f"has the pixels of an image of the task ({known[found]})")
+            for index, (_, found) in looked.items()
+            if found in known
+        ]
+
+    def _chosen(self, request: Request, looked: dict[int, Look]) -> list[list[int]]:
+        """The images of each class that are scored."""
+        each, spec, ids = request.spec.budget.images_per_class, request.spec, self.images.ids
+        indices = self._indices(request)
+        chosen = []
+        for number, info in enumerate(request.task.classes()):
+            mine = [index for index, found in enumerate(indices) if found == number]
+            keys = (spec.task.name, spec.seed, info.name)
+            ranked = sorted(mine, key=lambda index: (rank(*keys, looked[index].digest), ids[index]))
+            chosen.append(sorted(ranked if self.every else ranked[:each], key=ids.__getitem__))
+        return chosen
+
+    def _fitted(
+        self, chosen: Sequence[int], shape: tuple[int, int, int], fit: Fit, advance: Advance
+    ) -> Iterator[torch.Tensor]:
+        """Each chosen image as it is scored: uint8 ``shape``."""
+        import torch
+
+        for index in chosen:
+            yield torch.from_numpy(resize(self.images.decode(index), shape, fit).copy())
+            advance(1)
+
+
+def rank(task: str, seed: int, name: str, pixels: str) -> int:
+    """Return a number in [0, 2^63) by which images of a class are chosen from too many."""
+    return seeds.stream("entry", task, seed, name, pixels)
+
+
+def fit_of(task: Task[TaskSettings]) -> Fit:
+    """Return how images become the task's squares: by its own rule, or where it has no files by the usual one."""
+    return task.fit if isinstance(task, ImageTask) else Fit()

@@ -1,0 +1,40 @@
+"""Which of a task's classes a folder or a label of images from elsewhere means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from grasp_bench.contracts.task import ClassInfo
+from grasp_bench.errors import did_you_mean
+
+UNSAFE = re.compile(r"[^\w.()+,&-]+")
+
+
+def folder_names(classes: Sequence[ClassInfo]) -> list[str]:
+    """Return a name of a folder for every class: its own where that can name one everywhere, else one made of it.
+
+    A name that cannot is made safe and begins with the class's index, so that no two are alike on any file system.
+    """
+    names = [info.name for info in classes]
+    folded = [name.casefold() for name in names]
+    return [
+        name if _is_safe(name) and folded.count(name.casefold()) == 1 else f"{index:04d}-{UNSAFE.sub('_', name)[:40]}"
+        for index, name in enumerate(names)
+    ]
+
+
+def _is_safe(name: str) -> bool:
+    plain = name.replace(" ", "_")
+    return not UNSAFE.search(plain) and name == name.strip(" .") and len(name.encode()) < 200
+
+
+def class_indices(classes: Sequence[ClassInfo]) -> Mapping[str, int]:
+    """Return what may name a class → its index: its name, and the name that :func:`folder_names` gives its folder."""
+    by_folder = {name: index for index, name in enumerate(folder_names(classes))}
+    return by_folder | {info.name: index for index, info in enumerate(classes)}
+
+
+def unknown(name: str, classes: Sequence[ClassInfo]) -> str:
+    """Return what to say of a name that is no class's."""
+    return f"the task has no class {name!r}.{did_you_mean(name, [info.name for info in classes])}"

@@ -1,0 +1,118 @@
+"""Images of a folder as an entry of the open division: what is refused, which are chosen, and how they are read."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.entries import random_images, request
+from PIL import Image
+
+from grasp_bench.data.images import image_digest
+from grasp_bench.errors import UserError
+from grasp_bench.io import read_tensors
+from grasp_bench.run.entry.images import GivenImages
+from grasp_bench.run.files import IMAGES
+
+
+def made(folder: Path, images: Path, each: int, seed: int = 0, **options):
+    """What is found of the images, and the images that are scored."""
+    folder.mkdir()
+    found = GivenImages(images, **options).make(request(each, seed=seed), folder)
+    return found, read_tensors(folder / IMAGES)["images"]
+
+
+def rename(images: Path, like: str) -> None:
+    """Give every image a name that orders its class otherwise."""
+    for path in list(images.glob("*/*.png")):
+        path.rename(path.with_name(hashlib.sha256(f"{like}{path}".encode()).hexdigest() + ".png"))
+
+
+def test_as_many_as_are_scored_are_taken_in_the_order_of_their_names(tmp_path: Path) -> None:
+    found, images = made(tmp_path / "stage", random_images(tmp_path / "png", 3), 3)
+    assert (found.images, found.scored, found.selection, found.resized, found.repeated) == (30, 30, None, 0, 0)
+    paths = sorted((tmp_path / "png").glob("*/*.png"))
+    assert np.array_equal(images.numpy(), np.stack([np.asarray(Image.open(path))[None] for path in paths]))
+    assert (tmp_path / "stage" / "files.csv").read_text().splitlines()[1] == "generated/00000000,0/00000.png"
+
+
+def test_the_choice_among_too_many_depends_on_pixels_and_seed_and_neither_on_names_nor_on_others(
+    tmp_path: Path,
+) -> None:
+    given = random_images(tmp_path / "png", 6)
+    found, first = made(tmp_path / "first", given, 2)
+    assert found.selection
+    assert "the 2 of lowest sha256" in found.selection
+
+    def content(images) -> set[bytes]:
+        return {image.numpy().tobytes() for image in images}
+
+    rename(given, "other names")
+    assert content(made(tmp_path / "renamed", given, 2)[1]) == content(first)
+    for path in given.glob("*/*.png"):  # those that were not chosen decide nothing
+        if np.asarray(Image.open(path)).tobytes() not in content(first):
+            path.unlink()
+            break
+    assert content(made(tmp_path / "fewer", given, 2)[1]) == content(first)
+    assert content(made(tmp_path / "seed", given, 2, seed=1)[1]) != content(first)
+
+
+def test_one_message_says_everything_that_is_wrong(tmp_path: Path) -> None:
+    given = random_images(tmp_path / "png", 3)
+    (given / "3" / "00009.png").unlink()
+    (given / "4").rename(given / "fore")
+    (given / "5" / "00015.png").write_bytes(b"no picture")
+    Image.new("L", (4, 9)).save(given / "6" / "00018.png")
+    copied = np.asarray(Image.open(given / "7" / "00021.png"))[None]
+    known = {image_digest(copied): "test"}
+    with pytest.raises(UserError) as raised:
+        GivenImages(given).make(request(3, known), tmp_path)
+    message = str(raised.value)
+    for said in (
+        "fore: 3 images; the task has no class 'fore'",
+        "3: 2, expected at least 3",
+        "4: 0, expected at least 3",
+        "5/00015.png: cannot be decoded",
+        "6/00018.png: 4 x 9 pixels, scored are 8 x 8; --enlarge accepts it",
+        "7/00021.png: has the pixels of an image of the task (test)",
+        "Fix the images and start again; nothing was recorded.",
+    ):
+        assert said in message
+    assert not (tmp_path / IMAGES).exists()
+
+
+def test_images_of_any_size_become_the_tasks_squares_and_small_ones_when_asked(tmp_path: Path) -> None:
+    found, _ = made(tmp_path / "large", random_images(tmp_path / "png", 1, side=20), 1)
+    assert found.resized == 10
+    small = random_images(tmp_path / "small", 1, side=5)
+    with pytest.raises(UserError, match="too small"):
+        made(tmp_path / "refused", small, 1)
+    assert made(tmp_path / "enlarged", small, 1, enlarge=True)[0].resized == 10
+
+
+def test_a_flat_folder_has_its_classes_from_a_labels_file_and_is_refused_without(tmp_path: Path) -> None:
+    given = random_images(tmp_path / "png", 1)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in given.glob("*/*.png"):
+        path.rename(flat / f"{path.parent.name}.png")
+    with pytest.raises(UserError, match=r"are in no sub-folders.*--labels"):
+        made(tmp_path / "refused", flat, 1)
+    rows = "\n".join(f"{digit}.png,{digit}" for digit in range(10))
+    (tmp_path / "labels.csv").write_text(f"file,label\n{rows}\n")
+    assert made(tmp_path / "stage", flat, 1, labels=tmp_path / "labels.csv")[0].scored == 10
+
+
+def test_what_identifies_images_is_their_content_their_names_and_their_classes(tmp_path: Path) -> None:
+    given = random_images(tmp_path / "png", 2)
+    before = GivenImages(given).sha256
+    assert GivenImages(random_images(tmp_path / "again", 2)).sha256 == before
+    rename(given, "other names")
+    assert GivenImages(given).sha256 != before
+    assert GivenImages(random_images(tmp_path / "others", 2, seed=1)).sha256 != before
+
+
+def test_repeated_images_are_counted(tmp_path: Path) -> None:
+    given = random_images(tmp_path / "png", 2)
+    (given / "0" / "00001.png").write_bytes((given / "0" / "00000.png").read_bytes())
+    assert made(tmp_path / "stage", given, 2)[0].repeated == 1
