@@ -12,7 +12,7 @@ from grasp_bench.contracts.record import Part, RunRecord
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.errors import UserError
-from grasp_bench.io import file_digest
+from grasp_bench.io import check_file, file_digest
 from grasp_bench.run.files import TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.plan import Plan
 
@@ -39,8 +39,14 @@ class Manifest(Part):
     """File name → what the method wrote there when it was trained, such as its partition."""
     weights: str
     """sha256 of ``weights.safetensors``."""
+    quantized: Literal["int8"] | None = None
+    """How matrices are stored, with scales beside them; none: as they were trained."""
     private: bool
     """Whether the data are private, so that weights trained on them may not be shared."""
+
+    def written(self) -> dict[str, JsonValue]:
+        """The manifest as JSON, without ``quantized`` where that is none, so that earlier versions read it."""
+        return self.model_dump(mode="json", exclude={"quantized"} if self.quantized is None else None)
 
 
 def manifest_of(plan: Plan, record: RunRecord, weights: Path) -> Manifest:
@@ -67,8 +73,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path, weights = folder / MANIFEST, folder / WEIGHTS
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-        found = file_digest(weights)
+        manifest = Manifest.model_validate_json(check_file(path).read_bytes())
+        found = file_digest(check_file(weights))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -18,6 +18,7 @@ from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.task import ClassInfo, Task, TaskSettings
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.export.manifest import Manifest, read_manifest
+from grasp_bench.export.smaller import dequantized
 from grasp_bench.io import canonical_json, read_tensors
 from grasp_bench.precision import store_frozen
 from grasp_bench.processes import pick_device
@@ -53,7 +54,8 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         method.attach(backbone, _KnownClasses(manifest), generator)
         store_frozen(backbone.transformer, spec.budget.precision)
         try:
-            method.load_state_dict(read_tensors(weights))
+            stored = read_tensors(weights)
+            method.load_state_dict(dequantized(stored) if manifest.quantized else stored)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{weights}: does not fit method {spec.method.name}: {error}.") from error
         if canonical_json(method.artifacts()) != canonical_json(manifest.artifacts):

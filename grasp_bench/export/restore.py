@@ -12,7 +12,8 @@ from grasp_bench.io import file_digest
 from grasp_bench.run.files import WEIGHTS
 from grasp_bench.run.pipeline import stage_inputs
 from grasp_bench.run.plan import Plan, plan_of_spec
-from grasp_bench.run.store import Store, stage_key
+from grasp_bench.run.seal import stage_key
+from grasp_bench.run.store import Store
 
 
 def find_record(run: Path) -> tuple[Path, RunRecord]:
@@ -21,7 +22,7 @@ def find_record(run: Path) -> tuple[Path, RunRecord]:
     Raises :class:`UserError` if there is none.
     """
     path = run / RECORD_NAME if run.is_dir() else run
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
             f"{path}: there is no such record. Name a run's folder, such as results/digits-lt/grasp/seed-0, or its "
             f"{RECORD_NAME}."
@@ -29,13 +30,21 @@ def find_record(run: Path) -> tuple[Path, RunRecord]:
     return path, read_record(path)
 
 
-def finished_record(run: Path) -> tuple[Path, RunRecord]:
-    """Return the path and the content of a finished run's record. Raises :class:`UserError` if there is none."""
+def finished_record(run: Path, or_open: bool = False) -> tuple[Path, RunRecord]:
+    """Return the path and the content of a finished run's record.
+
+    Raises :class:`UserError` if there is none and, except with ``or_open``, where it is of the open division.
+    """
     path, record = find_record(run)
     if record.status != "finished":
         reason = f" ({record.reason!r})" if record.reason else ""
         raise UserError(
             f"{path}: this run is {record.status}{reason}, so it has neither weights nor scores. Finish it first."
+        )
+    if record.division == "open" and not or_open:
+        raise UserError(
+            f"{path}: this run is of the open division: its images came from elsewhere, so there is no model here that "
+            "made them, and no way to make them again."
         )
     return path, record
 
@@ -89,7 +98,7 @@ def _check_same(plan: Plan, record: RunRecord) -> None:
         )
     if plan.spec.id != record.run_id:
         raise UserError(f"the run {record.run_id[:12]} was specified by another version of grasp-bench. Run it again.")
-    if stage_key("train", stage_inputs(plan)["train"]) != record.stages.get("train"):
+    if not plan.entry and stage_key("train", stage_inputs(plan)["train"]) != record.stages.get("train"):
         raise UserError(
             "the run was trained by another version of grasp-bench: its stage train is not the one of this version. "
             "Run it again."

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from grasp_bench.contracts.record import RunRecord
 from grasp_bench.errors import UserError
 from grasp_bench.export.card import model_card
 from grasp_bench.export.manifest import MANIFEST, manifest_of
 from grasp_bench.export.pipeline import FineTunedPipeline
-from grasp_bench.io import sync_folder, write_bytes, write_json, writing
+from grasp_bench.export.smaller import Merge, as_merged, quantized
+from grasp_bench.io import file_digest, folder_written_whole, write_bytes, write_json, write_tensors
 from grasp_bench.run.files import PICTURE, WEIGHTS
 from grasp_bench.run.plan import Plan
 
 CARD = "README.md"
 
 
-def export(plan: Plan, record: RunRecord, weights: Path, beside: Path, to: Path) -> list[Path]:
+def export(
+    plan: Plan,
+    record: RunRecord,
+    weights: Path,
+    beside: Path,
+    to: Path,
+    merge: Merge | None = None,
+    quantize: Literal["int8"] | None = None,
+) -> list[Path]:
     """Write what a run trained to the new folder ``to``, and return the files there.
 
     ``weights`` is the file in the work folder; the picture of samples is taken from ``beside``, the record's folder,
-    where it is there. A run on another task's generator exports that generator. Raises :class:`UserError` where ``to``
-    is there and not empty, or cannot be written.
+    where it is there. A run on another task's generator exports that generator. ``merge`` averages the clusters of a
+    run of ``grasp``, and ``quantize`` stores matrices as integers; such weights are written in no other format. Raises
+    :class:`UserError` where ``to`` is there and not empty, or cannot be written, or the run cannot be merged.
     """
     check_free(to)
     manifest = manifest_of(plan, record, weights)
+    if merge is not None:
+        manifest = as_merged(manifest, merge)
     pipeline = FineTunedPipeline.assemble(manifest, weights, plan.backbone)
     picture = beside / PICTURE
-    with _folder_written_whole(to) as folder:
-        other_formats = pipeline.method.export(folder)
-        write_bytes(folder / WEIGHTS, weights.read_bytes())
-        write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    with folder_written_whole(to) as folder:
+        if merge is None and quantize is None:
+            other_formats = pipeline.method.export(folder)
+            write_bytes(folder / WEIGHTS, weights.read_bytes())
+        else:
+            state = pipeline.method.state_dict()
+            state = state if merge is None else pipeline.method.finished(state)
+            write_tensors(folder / WEIGHTS, state if quantize is None else quantized(state))
+            changed = {"weights": file_digest(folder / WEIGHTS), "quantized": quantize}
+            manifest = manifest.model_copy(update=changed)
+            other_formats = _changes(merge, quantize, weights, folder / WEIGHTS)
+        write_json(folder / MANIFEST, manifest.written())
         if picture.is_file():
             write_bytes(folder / PICTURE, picture.read_bytes())
         source = plan.trained_on.task.source
@@ -43,25 +60,17 @@ def export(plan: Plan, record: RunRecord, weights: Path, beside: Path, to: Path)
     return sorted(to.iterdir())
 
 
+def _changes(merge: Merge | None, quantize: str | None, before: Path, after: Path) -> str:
+    """Return what a card says of weights that are not those of the run."""
+    how = [f"the clusters are averaged (`{merge}`)"] if merge else []
+    how += [f"matrices are stored as {quantize}, with a scale per row"] if quantize else []
+    return (
+        f"\n**These are not the weights that were scored**: {' and '.join(how)}, in {after.stat().st_size:,} bytes "
+        f"rather than {before.stat().st_size:,}. The scores below are those of the run.\n"
+    )
+
+
 def check_free(to: Path) -> None:
     """Raise :class:`UserError` unless there is nothing at ``to``, or an empty folder."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: is there already. Choose a folder that is new or empty.")
-
-
-@contextmanager
-def _folder_written_whole(path: Path) -> Iterator[Path]:
-    """Yield a folder that becomes ``path`` when the block ends well, and is removed otherwise."""
-    temporary = path.absolute().with_name(f".{path.absolute().name}.{os.getpid()}.tmp")
-    try:
-        with writing(path):
-            temporary.mkdir(parents=True)
-            yield temporary
-            for file in temporary.iterdir():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-            sync_folder(temporary)
-            temporary.replace(path)
-            sync_folder(path.absolute().parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

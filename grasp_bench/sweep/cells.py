@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from grasp_bench.run.pipeline import stage_keys
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.run.sharing import check_sharing
 from grasp_bench.sweep.config import Exclude, Grid, SweepConfig, read_config
-from grasp_bench.tuning.chosen import with_tuned
+from grasp_bench.tuning.chosen import tuned_guidance, with_tuned
+from grasp_bench.tuning.ranges import tuned_ranges
+
+MOST_CELLS = 100_000
+"""Cells that a sweep may have; more are a mistake, and would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ def read_sweep(path: Path) -> Sweep:
 def read_choices(path: Path) -> tuple[SweepConfig, list[Choice]]:
     """Return the file of a sweep and the points of its grid, none of which is checked yet."""
     config = read_config(path)
+    if (size := _size(config)) > MOST_CELLS:
+        raise UserError(f"{path}: it has {size:,} cells, at most {MOST_CELLS:,} are read. List fewer values.")
     return config, _without(path, config.exclude, list(_choices(config)))
 
 
@@ -113,6 +120,22 @@ def by_training(cells: Sequence[Cell]) -> list[list[Cell]]:
     for cell in cells:
         groups.setdefault(cell.training, []).append(cell)
     return list(groups.values())
+
+
+def _size(config: SweepConfig) -> int:
+    """Number of cells before any is left out."""
+
+    def points(names: Sequence[str], grids: dict[str, Grid]) -> int:
+        return sum(math.prod(map(len, grids.get(name, {}).values())) for name in names)
+
+    return math.prod(
+        (
+            points(config.tasks, config.task_set) * max(1, len(config.evaluations)),
+            len(config.seeds) * len(config.backbones or [None]),
+            points(config.methods, config.set),
+            points(config.guidances, config.guidance_set) if config.guidances else 1,
+        )
+    )
 
 
 def _choices(config: SweepConfig) -> Iterator[Choice]:
@@ -164,8 +187,28 @@ def _matches(exclude: Exclude, choice: Choice) -> bool:
 
 
 def _cell(path: Path, config: SweepConfig, choice: Choice) -> Cell:
-    data_root = config.options.data_root.get(choice.task)
-    chosen = plan(
+    chosen = _plan(config, choice)
+    if config.tuned_guidances and tuned_ranges(type(chosen.guidance.config)):
+        by_hand = {each.partition("=")[0] for each in choice.guidance_set}
+        found = tuned_guidance(chosen, config.options.results)
+        searched = (f"{name}={value}" for name, value in found.items() if name not in by_hand)
+        choice = replace(choice, guidance_set=(*choice.guidance_set, *searched))
+        chosen = _plan(config, choice)
+    if config.tuned:
+        chosen = with_tuned(chosen, config.options.results)
+    options = config.options
+    check_sharing(chosen, options.accumulate, options.shard, options.processes or 1)
+    return Cell(
+        chosen,
+        tuple(_arguments(config, choice, options.data_root.get(choice.task))),
+        config.options.results / chosen.folder / RECORD_NAME,
+        _folder(path, config) / chosen.folder.with_suffix(".log"),
+    )
+
+
+def _plan(config: SweepConfig, choice: Choice) -> Plan:
+    """Return the run of a choice, without what a search chose."""
+    return plan(
         method=choice.method,
         task=choice.task,
         seed=int(choice.seed),
@@ -176,17 +219,7 @@ def _cell(path: Path, config: SweepConfig, choice: Choice) -> Cell:
         method_settings=choice.set,
         task_settings=choice.task_set,
         guidance_settings=choice.guidance_set,
-        data_root=data_root,
-    )
-    if config.tuned:
-        chosen = with_tuned(chosen, config.options.results)
-    options = config.options
-    check_sharing(chosen, options.accumulate, options.shard, options.processes or 1)
-    return Cell(
-        chosen,
-        tuple(_arguments(config, choice, data_root)),
-        config.options.results / chosen.folder / RECORD_NAME,
-        _folder(path, config) / chosen.folder.with_suffix(".log"),
+        data_root=config.options.data_root.get(choice.task),
     )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from grasp_bench.bounds import LARGEST_INTEGER, is_count
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import STANDARD
+from grasp_bench.documents import read_toml
 from grasp_bench.errors import UserError, did_you_mean
 
 
@@ -44,16 +45,20 @@ class Exclude(Settings):
     guidance_set: Grid = Field(default_factory=dict)
 
 
+Place = Annotated[Path, AfterValidator(Path.expanduser)]
+"""A path in which ``~`` stands for the user's home folder."""
+
+
 class Execution(Settings):
     """How every cell is carried out: the options of `grasp-bench run` that change no score."""
 
-    results: Path = Path("results")
+    results: Place = Path("results")
     """Folder of the records"""
-    work_dir: Path = Path(".grasp-bench")
+    work_dir: Place = Path(".grasp-bench")
     """Folder of stages, checkpoints and the sweep's logs"""
-    cache_dir: Path | None = None
+    cache_dir: Place | None = None
     """Folder of caches that may vanish, such as one on a node's own disk; the work folder if absent"""
-    sync_to: Path | None = None
+    sync_to: Place | None = None
     """Folder of copies of stages and checkpoints, for a work folder that may vanish"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of every run; which of several GPUs is up to the launcher"""
@@ -73,7 +78,7 @@ class Execution(Settings):
     """Whether the pretrained weights are sharded over the processes"""
     compile: bool = False
     """Whether the transformer is compiled for training"""
-    data_root: dict[str, Path] = Field(default_factory=dict)
+    data_root: dict[str, Place] = Field(default_factory=dict)
     """Task → folder of its download"""
 
     @property
@@ -101,6 +106,9 @@ class SweepConfig(Settings):
     """Most network evaluations per image, as `run --evaluations` takes them; each value makes a table of its own"""
     tuned: bool = False
     """Whether methods have the settings that `grasp-bench tune` found, as with `run --tuned`"""
+    tuned_guidances: bool = False
+    """Whether guidances have the settings that `grasp-bench tune --guidance` found with the method of the cell; those
+    in `guidance_set` stay"""
     set: dict[str, Grid] = Field(default_factory=dict)
     """Method → its settings, each with one value or several"""
     task_set: dict[str, Grid] = Field(default_factory=dict)
@@ -115,12 +123,7 @@ class SweepConfig(Settings):
 
 def read_config(path: Path) -> SweepConfig:
     """Read the TOML file of a sweep. Raises :class:`UserError` that names the file and each key that is wrong."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Name the TOML file of a sweep.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: is no TOML ({error}).") from error
+    content = read_toml(path, "Name the TOML file of a sweep.")
     try:
         config = SweepConfig.model_validate(content)
     except ValidationError as error:
@@ -138,8 +141,8 @@ def read_config(path: Path) -> SweepConfig:
 
 def _check_seeds(path: Path, config: SweepConfig) -> None:
     for seed in config.seeds:
-        if not seed.isdecimal():
-            raise UserError(f"{path}: seeds: {seed!r} is no seed. Expected whole numbers from 0.")
+        if not is_count(seed):
+            raise UserError(f"{path}: seeds: {seed!r} is no seed. Expected whole numbers from 0 to {LARGEST_INTEGER}.")
 
 
 def _check_owners(path: Path, key: str, owners: Collection[str], known: list[str]) -> None:

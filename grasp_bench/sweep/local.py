@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from rich.live import Live
-from rich.table import Table
 
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.errors import UserError
 from grasp_bench.processes import CANCELLED, SECONDS_TO_END
 from grasp_bench.run.interruption import SIGNALS
+from grasp_bench.screen import Sheet
 from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.process import last_line, send, start
 from grasp_bench.sweep.state import BROKEN, DONE, State, counted, recorded
@@ -141,7 +141,7 @@ class _Board:
             self.live.update(self._table(), refresh=True)
         return over
 
-    def _table(self) -> Table:
+    def _table(self) -> Sheet:
         now = time.monotonic()
         rows = [(each.cell, State("running", round(now - each.since), str(each.cell.log))) for each in self.running]
         left = self.total - len(self.ended) - len(rows)

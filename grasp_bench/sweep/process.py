@@ -10,8 +10,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
-from grasp_bench.io import writing
+from grasp_bench.errors import UserError
+from grasp_bench.io import unreadable, writing
+from grasp_bench.locks import UNSUPPORTED
 
 COMMAND = (sys.executable, "-P", "-m", "grasp_bench")
 """Command of `grasp-bench` of this installation; with -P, it imports nothing from the folder where it is run."""
@@ -27,7 +30,7 @@ def start(
     with writing(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file, log)
             return subprocess.Popen(
                 [*COMMAND, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -37,6 +40,18 @@ def start(
                 cwd=folder,
                 start_new_session=True,
             )
+
+
+def _lock(file: IO[bytes], log: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        raise UserError(
+            f"{log}: the file system there has no locks ({error.strerror}), by which a sweep knows which of its runs "
+            "are alive. Set work_dir, under [options], to a folder on another disk, or use --launcher print."
+        ) from error
 
 
 def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -54,6 +69,10 @@ def is_running(log: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno in UNSUPPORTED:  # then no sweep has started one
+            return False
+        raise unreadable(log, error) from error
     return False
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_json
+from grasp_bench.locks import held
 from grasp_bench.processes import CANCELLED
 from grasp_bench.sweep.cells import Cell, Sweep, by_training
 from grasp_bench.sweep.process import send, start
@@ -121,7 +122,8 @@ def submit(sweep: Sweep, cells: Sequence[Cell], parallel: int | None) -> dict[st
     except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{sweep.path}: slurm: submitit cannot use these settings: {error}") from error
     ids = {cell.name: job.job_id for group, job in zip(groups, jobs, strict=True) for cell in group}
-    write_json(sweep.folder / JOBS, _remembered(sweep) | ids)
+    with held(sweep.folder / "jobs.lock"):
+        write_json(sweep.folder / JOBS, _remembered(sweep) | ids)
     return ids
 
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from rich.markup import escape
-from rich.table import Table
-
+from grasp_bench import screen
 from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.state import BROKEN, DONE, State, step_of
 
 
-def sweep_table(sweep: Sweep, rows: Iterable[tuple[Cell, State]], caption: str) -> Table:
+def sweep_table(sweep: Sweep, rows: Iterable[tuple[Cell, State]], caption: str) -> screen.Sheet:
     """Return one row per cell: its state, the training step that it resumes from, its time, and why it stopped."""
-    table = Table("cell", "state", "step", "time", "note", caption=caption, caption_justify="left")
-    table.columns[2].justify = table.columns[3].justify = "right"
+    shown = []
     for cell, state in rows:
         steps = cell.plan.spec.budget.steps
         step = f"{steps if state.status in DONE else step_of(cell, sweep)}/{steps}"
-        style = "red" if state.status in BROKEN else None
         time = "" if state.seconds is None else clock(state.seconds)
-        table.add_row(escape(cell.name), state.status, step, time, escape(state.note), style=style)
-    return table
+        style = "red" if state.status in BROKEN else ""
+        shown.append([screen.Cell(each, style) for each in (cell.name, state.status, step, time, state.note)])
+    return screen.Sheet("", ("cell", "state", "step", "time", "note"), shown, frozenset({2, 3}), caption=caption)
 
 
 def clock(seconds: float) -> str:

@@ -16,11 +16,15 @@ from grasp_bench.errors import UserError
 from grasp_bench.run.plan import Plan
 from grasp_bench.tuning.trials import Searched, TuningRecord, read_tuning, tuning_path
 
+SCALE = "guidance_scale"
+"""The guidance's setting that a search chooses together with the settings of a method."""
+
 
 def with_tuned(plan: Plan, results: Path) -> Plan:
-    """Return the run with the best settings of its method's search on its task; those that were set by name stay.
+    """Return the run with what its method's search on its task chose; settings that were given by name stay.
 
-    The search is that of the run's own budget and number of evaluations or, where there is none, of the standard ones.
+    That is the settings of the method and, under the guidance that the search sampled with, its scale. The search is
+    that of the run's own budget and number of evaluations or, where there is none, of the standard ones.
     Raises :class:`UserError` where there is no search, no trial of it has a score, or it was of another version of
     something or of other settings that decide what the searched ones mean.
     """
@@ -32,12 +36,36 @@ def with_tuned(plan: Plan, results: Path) -> Plan:
     set_by_name = plan.method.config.model_fields_set
     best = found.made[found.best].settings
     settings: dict[str, JsonValue] = {name: value for name, value in best.items() if name not in set_by_name}
-    tuning = Tuning(trials=len(found.made), best=found.best, settings=settings, sampler=found.search.sampler)
+    scale = found.scale if found.search.spec.guidance.name == plan.spec.guidance.name else None
+    tuning = Tuning(
+        trials=len(found.made), best=found.best, settings=settings, sampler=found.search.sampler, scale=scale
+    )
+    scaled = plan
+    if scale is not None and SCALE not in plan.guidance.config.model_fields_set:
+        scaled = with_settings(plan, {SCALE: scale}, "guidance")
     try:
-        return replace(with_settings(plan, settings), tuned=tuning)
+        return replace(with_settings(scaled, settings), tuned=tuning)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UserError(f"{path}: its settings do not go with those of --set: {message}. Set others.") from error
+
+
+def tuned_guidance(plan: Plan, results: Path) -> dict[str, JsonValue]:
+    """Return the settings of the run's guidance that its search with the run's method chose.
+
+    Raises :class:`UserError` where there is no such search, or it is of another version or has no score.
+    """
+    path = tuning_path(results, plan, "guidance")
+    if not path.exists():
+        raise UserError(
+            f"{path}: not there. Choose its settings with `grasp-bench tune --method {plan.spec.method.name} "
+            f"--guidance {plan.spec.guidance.name} --task {plan.spec.task.name} --results {results}`."
+        )
+    found = read_tuning(path)
+    _check_same(path, found, plan)
+    if found.best is None:
+        raise UserError(f"{path}: no trial has a score. Tune with more --trials.")
+    return dict(found.made[found.best].settings)
 
 
 def with_settings(plan: Plan, settings: Mapping[str, JsonValue], of: Searched = "method") -> Plan:
@@ -79,6 +107,7 @@ def _check_same(path: Path, found: TuningRecord, plan: Plan) -> None:
         ("method", searched.method, asked.method),
         ("task", searched.task, asked.task),
         ("backbone", searched.backbone, asked.backbone),
+        *([("guidance", searched.guidance, asked.guidance)] if searched.guidance.name == asked.guidance.name else []),
     ):
         if (there.name, there.version) != (here.name, here.version):
             raise UserError(

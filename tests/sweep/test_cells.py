@@ -146,3 +146,29 @@ def test_tuned_cells_have_the_settings_of_the_search_and_say_so(tmp_path, monkey
     for cell in read_sweep(file).cells:
         assert cell.plan.spec.method.settings["learning_rate"] == 0.5
         assert "--tuned" in cell.arguments
+
+
+def test_guidances_may_have_the_settings_of_their_searches_with_the_method_of_the_cell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (
+        'methods = ["lora", "grasp"]\ntasks = ["digits-lt"]\nseeds = [0]\nguidances = ["none", "cfg", "apg"]\n'
+        "tuned_guidances = true\n[guidance_set.apg]\nnorm_threshold = 7.0\n"
+    )
+    file = write(tmp_path / "sweep.toml", text)
+    with pytest.raises(
+        UserError, match=r"tuning/guidance/lora/cfg\.json: not there.* tune --method lora --guidance cfg"
+    ):
+        read_sweep(file)
+    found = {"lora": {"guidance_scale": 1.3, "norm_threshold": 5.0}, "grasp": {"guidance_scale": 0.9}}
+
+    def chosen(plan, results):
+        fields = type(plan.guidance.config).model_fields
+        return {name: value for name, value in found[plan.spec.method.name].items() if name in fields}
+
+    monkeypatch.setattr(cells, "tuned_guidance", chosen)
+    made = {(cell.plan.spec.method.name, cell.plan.spec.guidance.name): cell for cell in read_sweep(file).cells}
+    assert made["grasp", "cfg"].plan.spec.guidance.settings == {"guidance_scale": 0.9}
+    assert made["lora", "apg"].plan.guidance.config.guidance_scale == 1.3
+    assert made["lora", "apg"].plan.guidance.config.norm_threshold == 7.0
+    assert "guidance_scale=1.3" in made["lora", "cfg"].arguments
+    assert "--guidance-set" not in made["lora", "none"].arguments

@@ -1,12 +1,18 @@
 """Every mistake in a sweep's file is told with the file and the key, before anything is started."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
+from grasp_bench import plugins
 from grasp_bench.errors import UserError
 from grasp_bench.sweep.cells import read_sweep
 from grasp_bench.sweep.config import read_config
 
 from .sweeps import HEADER, write
+
+SWEEPS = Path(__file__).parents[2] / "results/digits-lt/sweeps"
 
 
 @pytest.mark.parametrize(
@@ -70,3 +76,11 @@ def test_all_wrong_cells_are_told_at_once(tmp_path):
     assert len(lines) == 2
     assert lines[0].startswith("  gras on digits-lt, seed 0 and 1 more: unknown method 'gras'. Did you mean 'grasp'?")
     assert lines[1].startswith("  lora rank=0 on digits-lt, seed 0 and 1 more: settings of method lora: rank='0'")
+
+
+@pytest.mark.parametrize("name", ["methods", "scales"])
+def test_the_protocols_sweeps_have_every_method_of_the_package(name: str) -> None:
+    listed = tomllib.loads((SWEEPS / f"{name}.toml").read_text())["methods"]
+    entries = plugins.entries("methods").items()
+    ours = [method for method, entry in entries if entry.dist and entry.dist.name == "grasp-bench"]
+    assert sorted(listed) == sorted(ours)

@@ -12,9 +12,12 @@ from grasp_bench.contracts.record import Environment, Tuning
 from grasp_bench.errors import UserError
 from grasp_bench.io import write_json
 from grasp_bench.run.plan import Plan, plan
+from grasp_bench.sweep.cells import read_sweep
 from grasp_bench.tuning.chosen import with_tuned
 from grasp_bench.tuning.ranges import candidate, tuned_ranges
 from grasp_bench.tuning.trials import Search, Trial, TuningRecord, tuning_path
+
+ROOT = Path(__file__).parents[2]
 
 HERE = Environment(versions={}, platform="here", device="cpu", threads=1, git_commit=None, git_dirty=None)
 
@@ -135,7 +138,7 @@ def test_a_search_without_a_score_chooses_nothing(tmp_path: Path) -> None:
         ),
         ("backbone", "version", "is a search of backbone tiny-sd3@0"),
         ("backbone", "name", "is a search of backbone 0@"),
-        ("task", "version", "is a search of task digits-lt@0, and this is digits-lt@1"),
+        ("task", "version", "is a search of task digits-lt@0, and this is digits-lt@2"),
         ("task", "settings", "digits-lt with other settings or data"),
     ],
 )
@@ -166,6 +169,21 @@ def test_every_searched_setting_of_every_method_reaches_the_run(method: str, tmp
     assert found.tuned.settings == best
     assert best.items() <= found.spec.method.settings.items()
     assert found.label == f"{method}~tuned=2"
+
+
+def test_the_sweep_of_training_with_fewer_tokens_expands_where_its_searches_are(tmp_path: Path) -> None:
+    text = (ROOT / "results/digits-lt/sweeps/tread.toml").read_text()
+    file = tmp_path / "tread.toml"
+    file.write_text(text + f'results = "{tmp_path}"\n')
+    with pytest.raises(UserError, match="30 of 30 cells cannot be run"):
+        read_sweep(file)
+    for method in ("grasp", "vanilla-ft"):
+        searched(tmp_path, {0.003: 1.0, 0.01: 2.0}, method=method)
+    plans = [cell.plan for cell in read_sweep(file).cells]
+    assert len(plans) == 30
+    assert {each.method.config.tread for each in plans} == {0.5}
+    assert {each.method.config.learning_rate for each in plans} == {0.003}
+    assert {each.spec.task.version for each in plans} == {"2"}
 
 
 def test_a_search_with_another_method_beneath_is_refused(tmp_path: Path) -> None:

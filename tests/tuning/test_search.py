@@ -25,7 +25,7 @@ from grasp_bench.tuning import search
 from grasp_bench.tuning.chosen import with_settings
 from grasp_bench.tuning.objective import Target
 from grasp_bench.tuning.search import tune
-from grasp_bench.tuning.trials import TuningRecord, read_tuning
+from grasp_bench.tuning.trials import Trial, TuningRecord, read_tuning
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -41,8 +41,13 @@ class Unread:
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Instead of training, every trial scores its distance from a learning rate of 0.01; those that were tried."""
+    """Instead of training, every trial scores its distance from a learning rate of 0.01; those that were tried.
+
+    No scale but the default is tried, and nothing is repeated.
+    """
     tried: list[float] = []
+    monkeypatch.setattr(search, "SCALES", ())
+    monkeypatch.setattr(search, "REPEAT_SEEDS", ())
 
     def distance(self: Target, pipeline: Pipeline) -> float:
         tried.append(pipeline.plan.method.config.learning_rate)
@@ -66,20 +71,24 @@ def test_a_trial_is_scored_on_validation_images_alone(tmp_path: Path, monkeypatc
     monkeypatch.setattr(
         DigitsLT, "open", lambda self, folder, shape: replace(opened(self, folder, shape), test=Unread())
     )
+    monkeypatch.setattr(search, "SCALES", (1.0,))
+    monkeypatch.setattr(search, "REPEAT_SEEDS", ())
     found = tuned(tmp_path, 2)
     default, other = found.trials
     assert (default.reason, other.reason) == (None, None)
     assert default.settings == {"learning_rate": 0.03} != other.settings
     assert found.best == (default.score > other.score)
-    assert found.search.images == 80  # eight of each class, as the budget has it, though validation has fifteen
+    assert found.search.images == 80  # eight of each class, as the budget has it, though validation has more
+    assert len(list((tmp_path / "work/train").glob("*/train.json"))) == 2
+    assert evaluations(tmp_path, default) == {1.0: 4, 2.0: 8}  # of four steps: one forward pass each without guidance
 
     spec = found.search.spec
     assert (spec.seed, spec.budget.images_per_class, spec.id) == (1000, 8, default.run_id)
     plan = runs.small(seed=1000)
-    pipeline = Pipeline(
-        with_settings(replace(plan, spec=spec), other.settings), runs.options(tmp_path), "cpu", runs.Listener()
-    )
-    assert pipeline.plan.spec.id == other.run_id
+    chosen = with_settings(replace(plan, spec=spec), other.settings)
+    assert chosen.spec.id == other.run_id
+    at_scale = with_settings(chosen, {"guidance_scale": other.scale}, "guidance")
+    pipeline = Pipeline(at_scale, runs.options(tmp_path), "cpu", runs.Listener())
     validation, images = pipeline.data.validation, pipeline.images
     fake = pipeline.extractor.features(images.all_images())
     real = search.make_target(pipeline, np.full(10, 8)).features
@@ -87,6 +96,17 @@ def test_a_trial_is_scored_on_validation_images_alone(tmp_path: Path, monkeypatc
     known = {tuple(row.round(6)) for row in pipeline.extractor.features(validation.all_images())}
     assert len(real) == 80
     assert {tuple(row.round(6)) for row in real} <= known
+
+
+def evaluations(folder: Path, trial: Trial) -> dict[float, float]:
+    """Guidance scale → network evaluations per image, of a trial's generated images."""
+    found = {}
+    for path in (folder / "work/generate").glob("*/stage.json"):
+        inputs = json.loads(path.read_text())["inputs"]
+        if trial.number == 0:
+            summary = json.loads((path.parent / "generate.json").read_text())
+            found[inputs["guidance"]["settings"]["guidance_scale"]] = summary["network_evaluations_per_image"]
+    return found
 
 
 def frechet(real: np.ndarray, fake: np.ndarray) -> float:
@@ -269,7 +289,10 @@ def test_what_a_private_task_said_is_not_kept(
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [(lambda text: text[:-20], "not a search"), (lambda text: text.replace('"best": 0', '"best": 1'), "best is 1")],
+    [
+        (lambda text: text[:-20], "not a search"),
+        (lambda text: text.replace('"best": 0', '"best": 1'), "best is trial 1"),
+    ],
     ids=["cut off", "another best"],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, scored: list[float], damage: Any, message: str) -> None:
@@ -284,7 +307,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, scored: list[float], damage: An
 
 def told(found: TuningRecord) -> dict[str, Any]:
     """All but how long it took."""
-    return found.model_dump(exclude={"trials": {"__all__": {"seconds", "environment"}}})
+    left_out = {"__all__": {"seconds", "environment"}}
+    return found.model_dump(exclude={"trials": left_out, "repeats": left_out})
 
 
 @pytest.mark.parametrize("sampler", ["halton", "tpe"])
@@ -306,3 +330,44 @@ def test_a_search_on_a_backbone_with_a_recipe_stays_in_its_range(
     assert max(scored) > 5e-4
     assert tune(chosen, 12, runs.options(tmp_path), runs.Listener(), sampler) == found  # and goes on from it
     assert len(scored) == 12
+
+
+def test_searches_that_share_a_folder_of_results_lose_no_trial(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process makes trials 1 and 2 while this one is at trial 1, and its file is written first."""
+    whole = tuned(tmp_path / "whole", 4)
+    tuned(tmp_path, 1)
+    scored.clear()
+    distance = Target.distance
+
+    def slowly(self: Target, pipeline: Pipeline) -> float:
+        if not scored:
+            scored.append(0.0)
+            with monkeypatch.context() as patch:
+                patch.setattr(Target, "distance", distance)
+                tuned(tmp_path, 3)
+        return distance(self, pipeline)
+
+    monkeypatch.setattr(Target, "distance", slowly)
+    found = tuned(tmp_path, 4)
+    assert told(found) == told(whole)
+    assert len(scored) == 1 + 2 + 2  # trial 1 twice, 2 and 3 once
+
+
+def test_a_trial_does_not_go_into_the_file_of_another_search(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned(tmp_path, 1)
+    content = json.loads((tmp_path / FILE).read_text())
+    content["search"]["sampler_seed"] = 5
+    distance = Target.distance
+
+    def meanwhile(self: Target, pipeline: Pipeline) -> float:
+        (tmp_path / FILE).write_text(json.dumps(content))
+        return distance(self, pipeline)
+
+    monkeypatch.setattr(Target, "distance", meanwhile)
+    with pytest.raises(UserError, match="another search has been written there meanwhile"):
+        tuned(tmp_path, 2)
+    assert json.loads((tmp_path / FILE).read_text()) == content
