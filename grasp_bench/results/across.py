@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from grasp_bench.results.board import COLUMN, Leaderboard
+from grasp_bench.results.board import CLOSED, COLUMN, Leaderboard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +82,8 @@ def across_tasks(boards: Sequence[Leaderboard], sort: str | None) -> Across | No
     same = all(cells["title"].iloc[0] == first["title"] for _, cells in tables.values())
     name = first["title"] if same else first["metric"]
     unranked = Across(name, first["group"], first["direction"], tuple(tables))
-    methods = sorted(set.intersection(*(set(cells.index[cells["mean"].notna()]) for _, cells in tables.values())))
+    known = [cells["mean"].notna() & (cells["division"] == CLOSED) for _, cells in tables.values()]
+    methods = sorted(set.intersection(*(set(each.index[each]) for each in known)))
     if len(tables) < TASKS or len(methods) < METHODS:
         few = f"it takes {TASKS} tasks with the same {METHODS} methods, and {len(tables)} share {len(methods)}"
         return replace(unranked, reason=f"Not compared over tasks: {few}.")

@@ -1,4 +1,4 @@
-"""A report in each of its formats: tables for a terminal, markdown and LaTeX; CSV, JSON and parquet for programs."""
+"""A report in each of its formats: tables for a terminal, markdown and LaTeX; CSV, JSON and parquet; a picture."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import lru_cache
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
-
-from rich.cells import cell_len
 
 from grasp_bench.contracts.record import ARROWS, Cost
 from grasp_bench.results.board import COLUMN, ROW, SHARED, Leaderboard
 from grasp_bench.results.comparisons import MEASURES, Differences
-from grasp_bench.results.tables import MINUS, REFERENCE, Grid, Report, Section, Text, sections
-from grasp_bench.text import markdown_escaped, printable, to_cell
+from grasp_bench.results.forest import SVG, forest_svg
+from grasp_bench.results.grids import MINUS, REFERENCE, Grid, Section
+from grasp_bench.results.summary import viewed
+from grasp_bench.results.tables import Report
+from grasp_bench.screen import PLAIN, STYLES, Cell, Sheet
+from grasp_bench.text import markdown_escaped, printable, printable_json, to_cell
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
-BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
-GAP = "  "
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-NARROWEST = 8
-"""Columns of a terminal that a name keeps, however many numbers stand beside it."""
 PREAMBLE = r"% Needs \usepackage{booktabs} and UTF-8."
+FIRST_LINES = {"table": "# grasp-bench report", "markdown": "<!-- written by grasp-bench report -->"}
+"""Form → first line of a file of it that another report may replace; the other forms have headings of their own."""
 WORDS = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
 SIGNS = {"±": r"\pm", MINUS: "-", "·": r"\cdot", "∞": r"\infty", "χ": r"\chi", "²": "^{2}"}
 SIGNS |= {ARROWS["lower"]: r"\downarrow", ARROWS["higher"]: r"\uparrow"}
@@ -43,27 +42,49 @@ LATEX: dict[str, str | int | None] = {
 KINDS = {
     **dict.fromkeys((*SHARED, "protocol", *ROW, "status", "reason", *COLUMN, "title", "direction"), "string"),
     **dict.fromkeys(("mean", "low", "high"), "Float64"),
-    **{"unit": "string", "n_seeds": "Int64", "n": "Int64", "reference": "Float64", "best": "boolean", "tier": "Int64"},
-    **{"baseline": "string", **dict.fromkeys(MEASURES, "Float64"), "pairs": "Int64", "difference_unit": "string"},
+    **{"unit": "string", "n_seeds": "Int64", "n": "Int64", "reference": "Float64", "best": "boolean"},
+    **{"scope": "string", "primary": "boolean", "rank_low": "Int64", "rank_high": "Int64", "could_be_best": "boolean"},
+    **{"baseline": "string", **dict.fromkeys(MEASURES, "Float64"), "pairs": "Int64", "scale": "string"},
+    **{"significant": "boolean", "declared": "string"},
     **dict.fromkeys(Cost.model_fields, "Float64"),
 }
 """Column of CSV and parquet → its type in pandas."""
 
 
-def rendered(report: Report, form: str, width: int = 100, styled: bool = False) -> bytes:
-    """Return the report as a file: ``form`` is table, markdown, latex, csv, json or parquet.
+def rendered(report: Report, form: str, width: int = 100, styled: bool = False, whole: bool = False) -> bytes:
+    """Return the report as a file: ``form`` is table, markdown, latex, csv, json, parquet, or svg for the forest plot.
 
-    Tables are ``width`` columns of text wide, and ``styled`` for a terminal that shows bold type.
+    Tables are ``width`` columns of text wide, and ``styled`` for a terminal that shows bold type. A ``whole`` file of a
+    form without a heading of its own begins with a line that says what wrote it.
     """
+    if whole and form in FIRST_LINES:
+        return f"{FIRST_LINES[form]}\n\n".encode() + rendered(report, form, width, styled)
     if form == "parquet":
         buffer = io.BytesIO()
         long(report).to_parquet(buffer, index=False)
         return buffer.getvalue()
     if form in ("csv", "json"):
         return (csv_text if form == "csv" else json_text)(report).encode()
+    if form == "svg":
+        return forest_svg(report).encode()
     if form == "table":
-        return terminal(sections(report), width, styled).encode()
-    return {"markdown": markdown, "latex": latex}[form](sections(report)).encode()
+        return terminal(viewed(report), width, styled).encode()
+    return {"markdown": markdown, "latex": latex}[form](viewed(report)).encode()
+
+
+def is_rendered(path: Path, form: str) -> bool:
+    """Return whether a file begins, or ends where it is parquet, as a whole one of :func:`rendered` does."""
+    if form == "parquet":
+        import pyarrow.parquet as pq
+
+        try:
+            return list(pq.read_schema(path).names) == [*KINDS]
+        except ValueError:  # pyarrow's errors are
+            return False
+    starts = {**FIRST_LINES, "svg": SVG, "latex": PREAMBLE, "csv": ",".join(KINDS), "json": '{\n  "leaderboards": '}
+    start = starts[form].encode()
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 def terminal(sections: Sequence[Section], width: int, styled: bool = False) -> str:
@@ -71,12 +92,14 @@ def terminal(sections: Sequence[Section], width: int, styled: bool = False) -> s
 
     A library of tables takes seconds for ten thousand lines.
     """
-    bold, plain = (BOLD, PLAIN) if styled else ("", "")
+    bold, plain = (STYLES["bold"], PLAIN) if styled else ("", "")
     parts = []
     for section in sections:
-        notes = [line for note in section.notes for line in textwrap.wrap(printable(note), width)]
-        grids = [line for grid in section.grids for line in (*_lines(grid, width, bold, plain), "")]
-        parts += [f"{bold}{printable(section.heading)}{plain}", "", *grids, *notes, ""]
+        said = [*section.notes, *(f"{tag}: {text}" for tag, text in section.findings)]
+        notes = [line for note in said for line in textwrap.wrap(printable(note), width)]
+        grids = [line for grid in section.grids for line in (*_lines(grid, width, styled), "")]
+        heading = [f"{bold}{line}{plain}" for line in textwrap.wrap(printable(section.heading), width)]
+        parts += [*heading, *[""] * bool(heading), *grids, *notes, ""]
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -84,24 +107,29 @@ def markdown(sections: Sequence[Section], level: int = 2) -> str:
     """The tables of ``sections`` in GitHub's markdown, under headings of ``level``."""
     parts = []
     for section in sections:
-        parts.append(f"{'#' * level} {markdown_escaped(section.heading)}")
+        if section.heading:
+            parts.append(f"{'#' * level} {markdown_escaped(section.heading)}")
         for grid in section.grids:
             rules = ["---"] * grid.names + ["---:"] * (len(grid.columns) - grid.names)
-            rows = _marked(grid, markdown_escaped, "**{}**", " <sup>{}</sup>")
+            rows = _marked(grid, markdown_escaped, "**{}**")
             lines = [f"| {' | '.join(cells)} |" for cells in ([*map(markdown_escaped, grid.columns)], rules, *rows)]
             parts.append("\n".join([f"**{markdown_escaped(grid.title)}**", "", *lines]))
         parts += map(markdown_escaped, section.notes)
+        if section.findings:
+            said = [f"- *{tag}*: {markdown_escaped(text)}" for tag, text in section.findings]
+            parts.append("\n".join([*said, f"- These lines are of `{section.command}`."]))
     return "\n\n".join(parts) + "\n"
 
 
 def latex(sections: Sequence[Section]) -> str:
     """The tables of ``sections`` as ``table`` floats with ``booktabs`` rules, and task, version and seeds in captions.
 
-    The best of a column is bold and tiers are raised; the notes stand as comments above the tables.
+    The best of a column is bold; the notes stand as comments above the tables.
     """
     parts, labels = [PREAMBLE], Counter[str]()
     for section in sections:
-        parts += [f"% {printable(line)}" for line in (section.heading, *section.notes)]
+        said = (section.heading, *section.notes, *(f"{tag}: {text}" for tag, text in section.findings))
+        parts += [f"% {printable(line)}" for line in said]
         for grid in section.grids:
             task = grid.caption.partition(" · ")[0]
             label = "tab:" + re.sub(r"[^a-z0-9]+", "-", f"{task} {grid.title}".lower()).strip("-")
@@ -142,47 +170,47 @@ def json_text(report: Report) -> str:
         "differences": [_objects(vars(each)) for each in report.differences if each],
         "across_tasks": asdict(report.across_tasks) if report.across_tasks else None,
     }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return printable_json(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _objects(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with frames as lists of objects."""
     import pandas as pd
 
     return {
-        name: value.astype(object).where(value.notna(), None).to_dict("records")
-        if isinstance(value, pd.DataFrame)
-        else value
+        name: _with_none(value).to_dict("records") if isinstance(value, pd.DataFrame) else value
         for name, value in fields.items()
     }
+
+
+def _with_none(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with None for what JSON has no word for: no value, and an infinite F of rows without error."""
+    import numpy as np
+
+    found = frame.astype(object)
+    return found.where(frame.notna() & ~found.isin([np.inf, -np.inf]), None)
 
 
 def _long(board: Leaderboard, compared: Differences | None) -> pd.DataFrame:
     import pandas as pd
 
     cells = board.cells.assign(status="finished", unit="seed")
-    cells = cells.merge(board.costs[["label", *Cost.model_fields]], on="label", how="left")
+    cells = cells.merge(board.costs[["label", "declared", *Cost.model_fields]], on="label", how="left")
     if compared is not None and len(compared.found):
-        found = compared.found[["label", *COLUMN, *MEASURES]]
-        found = found.assign(baseline=compared.baseline, difference_unit="paired seed")
+        found = compared.found[["label", *COLUMN, *MEASURES, "scale", "significant"]].assign(baseline=compared.baseline)
         cells = cells.merge(found, on=["label", *COLUMN], how="left")
     lines = pd.concat([each.astype(object) for each in (cells, board.problems) if len(each)] or [cells])
     return lines.assign(**{name: getattr(board, name) for name in SHARED}, protocol=board.protocol or None)
 
 
-def _marked(grid: Grid, escaped: Callable[[str], str], bold: str, raised: str) -> list[list[str]]:
-    """The cells as a language of documents has them, in which bold type and raised figures are ``{}`` between marks."""
-
-    def marked(cell: Text) -> str:
-        text = escaped(cell.text)
-        text = bold.format(text) if cell.bold else text
-        return text if cell.tier is None else text + raised.format(cell.tier)
-
-    return [[marked(cell) for cell in row] for row in grid.rows]
+def _marked(grid: Grid, escaped: Callable[[str], str], bold: str) -> list[list[str]]:
+    """The cells as a language of documents has them, in which bold type is ``{}`` between marks."""
+    return [[bold.format(escaped(text)) if strong else escaped(text) for text, strong in row] for row in grid.rows]
 
 
 def _latex_table(grid: Grid, label: str) -> str:
     numbers = len(grid.columns) - grid.names
-    lines = [f"    {' & '.join(cells)} \\\\" for cells in _marked(grid, latex_escaped, r"\textbf{{{}}}", "$^{{{}}}$")]
+    lines = [f"    {' & '.join(cells)} \\\\" for cells in _marked(grid, latex_escaped, r"\textbf{{{}}}")]
     if grid.rows and grid.rows[-1][0].text == REFERENCE:
         lines.insert(-1, r"    \midrule")
     return "\n".join(
@@ -203,72 +231,9 @@ def _latex_table(grid: Grid, label: str) -> str:
     )
 
 
-def _lines(grid: Grid, width: int, bold: str, plain: str) -> list[str]:
-    """Lines of a table for a terminal; the headings of numbers have a word a line, which leaves the width to names."""
-    rows = [
-        [
-            printable(text) if tier is None else f"{printable(text)} {str(tier).translate(RAISED)}"
-            for text, _, tier in row
-        ]
-        for row in grid.rows
-    ]
-    headings = [
-        printable(column).split(" ") if number >= grid.names else [printable(column)]
-        for number, column in enumerate(grid.columns)
-    ]
-    deepest = max(map(len, headings))
-    above = list(zip(*([""] * (deepest - len(words)) + words for words in headings), strict=True))
-    widest = [max(map(_width, column)) for column in zip(*above, *rows, strict=True)]
-    widths = _fitted(widest, grid.names, width)
-    lines = [printable(grid.title), *(_line(level, widths, grid.names) for level in above)]
-    lines.append("─" * (sum(widths) + len(GAP) * (len(widths) - 1)))
-    for row, cells in zip(rows, grid.rows, strict=True):
-        marks = [(bold, plain) if cell.bold else ("", "") for cell in cells] if bold else None
-        folded = [row] if widths == widest else zip_longest(*map(_folded, row, widths), fillvalue="")
-        lines += [_line(each, widths, grid.names, marks) for each in folded]
-    return lines
-
-
-@lru_cache(maxsize=2**17)  # a cell is measured for its column, and again for its line
-def _width(text: str) -> int:
-    """Columns that the text takes."""
-    return len(text) if text.isascii() else cell_len(text)
-
-
-def _fitted(widths: Sequence[int], names: int, width: int) -> list[int]:
-    """Widths that fit: the widest of the first ``names`` columns give way, but each keeps :data:`NARROWEST`."""
-    fitted = list(widths)
-    room = width - len(GAP) * (len(widths) - 1) - sum(widths[names:])
-    while sum(fitted[:names]) > room:
-        widest = max(range(names), key=lambda number: fitted[number])
-        if fitted[widest] <= NARROWEST:
-            break
-        fitted[widest] -= 1
-    return fitted
-
-
-def _line(
-    texts: Sequence[str], widths: Sequence[int], names: int, marks: Sequence[tuple[str, str]] | None = None
-) -> str:
-    cells = []
-    for number, text in enumerate(texts):
-        space = " " * (widths[number] - _width(text))
-        if marks:
-            before, after = marks[number]
-            text = f"{before}{text}{after}"
-        cells.append(text + space if number < names else space + text)
-    return GAP.join(cells).rstrip()
-
-
-def _folded(text: str, room: int) -> list[str]:
-    """Lines of at most ``room`` columns, broken at spaces where there are any."""
-    if _width(text) <= room:
-        return [text]
-    lines = []
-    for line in textwrap.wrap(text, room, break_on_hyphens=False):
-        while cell_len(line) > room:  # letters that take two columns
-            end = next(end for end in range(len(line), 0, -1) if end == 1 or cell_len(line[:end]) <= room)
-            lines.append(line[:end])
-            line = line[end:]
-        lines.append(line)
-    return lines
+def _lines(grid: Grid, width: int, styled: bool) -> list[str]:
+    """Lines of a table for a terminal."""
+    rows = [[Cell(text, "bold" if bold else "") for text, bold in row] for row in grid.rows]
+    count = len(grid.columns)
+    keys = grid.names if grid.names < count else 2
+    return Sheet(grid.title, grid.columns, rows, frozenset(range(grid.names, count)), keys).lines(width, styled)

@@ -1,9 +1,10 @@
 """Every run under a results folder as one tidy pandas DataFrame, of which all tables, pages and statistics are made.
 
 One row is a run × metric × source × test set × group × scope. The records stay the truth; the frame of all of them is
-cached in one parquet file beside them. A record counts as the one that was cached while its path, size and time of
-change are the same; whatever else is there is read from its JSON, and the cache is rewritten. A cache that is damaged,
-or of another version, is not used; where none can be written, everything works without.
+cached in one file beside them, as Parquet behind the sha256 of its bytes. A record counts as the one that was cached
+while its path, size, times of change and inode are the same; whatever else is there is read from its JSON, and the
+cache is rewritten. A cache whose bytes have another hash, or of another version, is not used; where none can be
+written, everything works without.
 
 Columns:
 
@@ -31,6 +32,7 @@ Columns:
 ``guidance_settings``       settings of the guidance that are not the defaults, as JSON
 ``seed``                    seed of the run
 ``division``                "closed" or "open"
+``declared``                what is declared of how an open run's images were made, as JSON; empty for closed runs
 ``status``, ``reason``      how the run ended, and why it did not finish
 ``rules``                   Major.Minor of the fairness rules
 ``conditions``              hash of what runs must share to be compared
@@ -51,8 +53,8 @@ cost columns                fields of :class:`~grasp_bench.contracts.record.Cost
 ``value``                   the score; NaN where there are too few images
 ``n``                       images behind the value
 ``reference``               score of held-out real images; NaN where there is none
-``low``, ``high``           95 % interval over resamples of images; NaN where there is none
-``unit``                    what that interval resamples
+``low``, ``high``           95 % interval over ``unit``; percentiles over draws where that is "equal-count draw"
+``unit``                    what that interval resamples; empty where there is none
 ``worst``                   name of the worst class
 =========================== ========================================================================================
 """
@@ -72,7 +74,7 @@ import numpy as np
 from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
 from grasp_bench.contracts.record_v1 import class_table
 from grasp_bench.errors import UserError
-from grasp_bench.io import digest, write_bytes
+from grasp_bench.io import digest, read_with_digest, write_with_digest
 from grasp_bench.results.load import RecordWarning, find_records, read_each
 from grasp_bench.run.files import CLASSES
 from grasp_bench.text import from_cell
@@ -81,15 +83,15 @@ from grasp_bench.version import VERSION
 if TYPE_CHECKING:
     import pandas as pd
 
-INDEX_NAME = ".index.parquet"
-FORMAT = f"7 of grasp-bench {VERSION}"
+INDEX_NAME = ".index"
+FORMAT = f"9 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
-PLACE = ("size", "mtime_ns")
+PLACE = ("size", "mtime_ns", "ctime_ns", "inode")
 TEXTS = (
     *("folder", "run_id", "task_label", "label", "task", "task_version", "budget", "backbone", "backbone_revision"),
     *("method", "method_version", "guidance", "guidance_version", "settings", "tuned"),
     *("backbone_label", "resolution", "caution", "task_settings", "method_settings", "guidance_settings"),
-    *("division", "status", "reason", "rules", "conditions", "variant", "streams", "started"),
+    *("division", "declared", "status", "reason", "rules", "conditions", "variant", "streams", "started"),
 )
 RECORDED = (
     *("run_id", "task_label", "label", "backbone_label", "caution", "default_backbone", "default_guidance"),
@@ -162,6 +164,7 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
         **{f"{owner}_version": getattr(spec, owner).version for owner in ("task", "method", "guidance")},
         **{f"{owner}_settings": json.dumps(record.changed.get(owner, {})) for owner in ("task", "method", "guidance")},
         "folder": folder,
+        "declared": json.dumps(record.entry.declared.model_dump(exclude_none=True)) if record.entry else "",
         "own_budget": spec.budget.described_by_file,
         "backbone_revision": spec.backbone.version,
         "resolution": resolution,
@@ -195,11 +198,11 @@ def _scores(run: int, record: RunRecord) -> Iterable[tuple[Any, ...]]:
 
 
 def _indexed(results: Path) -> pd.DataFrame:
-    """Every run that can be read, sorted by path, with the size and time of its record."""
+    """Every run that can be read, sorted by path, with what changes with its record."""
     there = find_records(results)
     cached = _read(results / INDEX_NAME)
     known = cached.drop_duplicates("folder")
-    stats = dict(zip(known["folder"], zip(known["size"], known["mtime_ns"], strict=True), strict=True))
+    stats = dict(zip(known["folder"], zip(*(known[name] for name in PLACE), strict=True), strict=True))
     new = [folder for folder, stat in there.items() if stats.get(folder) != stat]
     if not new and len(there) == len(stats):
         return cached
@@ -231,7 +234,7 @@ def _write(path: Path, frame: pd.DataFrame) -> None:
     stored.attrs = {"format": FORMAT}
     buffer = io.BytesIO()
     stored.to_parquet(buffer, index=False)
-    write_bytes(path, buffer.getvalue())
+    write_with_digest(path, buffer.getvalue())
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -240,7 +243,7 @@ def _read(path: Path) -> pd.DataFrame:
     from pyarrow import ArrowException
 
     with contextlib.suppress(OSError, ArrowException, ValueError, TypeError, KeyError):
-        frame = pd.read_parquet(io.BytesIO(path.read_bytes()))  # by path, a folder would be a data set of many files
+        frame = pd.read_parquet(io.BytesIO(read_with_digest(path)))
         current = frame.attrs.pop("format", None) == FORMAT and [*frame.columns] == [*COLUMNS, *PLACE]
         if current and frame["folder"].notna().all():
             return _typed(frame)

@@ -9,40 +9,41 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grasp_bench.results.board import COLUMN, METRIC, ROW, SHARED, Leaderboard, numbered
-from grasp_bench.results.comparisons import with_tiers
+from grasp_bench.contracts.task import GROUPS
+from grasp_bench.results.board import CLOSED, COLUMN, METRIC, ROW, SHARED, Leaderboard, numbered
+from grasp_bench.results.comparisons import compared
 from grasp_bench.results.frame import COSTS
+from grasp_bench.results.judging import Procedure
 from grasp_bench.results.options import check_known
+from grasp_bench.results.sizes import missed
 from grasp_bench.results.versions import other_versions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from grasp_bench.stats import Test
-
 CONDITIONS = ["task_label", "conditions"]
 """Columns that are equal in all runs of a leaderboard."""
-SCORE = ("folder", "seed", *COLUMN, "title", "metric_label", "direction", "value", "n", "reference")
+SCORE = ("folder", "seed", *COLUMN, "title", "metric_label", "direction", "scope", "value", "n", "reference")
 WORDS = {"lower": "lowest", "higher": "highest"}
 
 
-def leaderboards(frame: pd.DataFrame, test: Test = "permutation", sort: str | None = None) -> list[Leaderboard]:
+def leaderboards(frame: pd.DataFrame, test: Procedure | None = "model", sort: str | None = None) -> list[Leaderboard]:
     """Return one leaderboard for all runs of ``frame`` under equal conditions, sorted by the task's label.
 
-    Tiers are found by ``test``. Rows are in the order of one score, the best first and those without it last:
-    ``sort`` is METRIC or METRIC:GROUP, by default the first metric in the tail. Raises
-    :class:`~grasp_bench.errors.UserError` for a score that no leaderboard has.
+    Rows are compared by ``test``, or not at all where it is None. Metrics that have means over the classes of a group
+    are shown as these. Rows are in the order of one score, the best first and those without it last: ``sort`` is METRIC
+    or METRIC:GROUP, by default the first metric in the tail. Raises :class:`~grasp_bench.errors.UserError` for a score
+    that no leaderboard has.
     """
     runs = frame.drop_duplicates([*CONDITIONS, "folder"])
     runs = runs.assign(versions=other_versions(runs))
-    runs = runs.astype(dict.fromkeys((*ROW, "variant", "streams", "reason"), object))
-    scores = frame.loc[frame["scope"] == "group", [*CONDITIONS, *SCORE]]
+    runs = runs.astype(dict.fromkeys((*ROW, "variant", "streams", "reason", "declared"), object))
+    scores = _of_groups(frame)
     by_conditions: Any = runs.groupby(CONDITIONS, sort=True, observed=True)
     of_board = scores.groupby(CONDITIONS, observed=True).indices
-    found = [
-        (key[1], with_tiers(_leaderboard(each, scores.iloc[of_board.get(key, [])]), test))
-        for key, each in by_conditions
-    ]
+    found = [(key[1], _leaderboard(each, scores.iloc[of_board.get(key, [])])) for key, each in by_conditions]
+    if test is not None:
+        found = [(conditions, compared(board, test)) for conditions, board in found]
     metric, _, group = (sort or "").partition(":")
     if sort:
         _check_sort([board.cells for _, board in found], metric, group)
@@ -51,6 +52,23 @@ def leaderboards(frame: pd.DataFrame, test: Test = "permutation", sort: str | No
         replace(_sorted(board, metric, group), protocol=shared[:8] if alike[_heading(board)] > 1 else "")
         for shared, board in found
     ]
+
+
+def _of_groups(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of groups: means over classes where the metric has them under the same conditions.
+
+    A group's images taken together count each of its classes as one part of a single mixture, and all classes together
+    are scored on as many images as the smallest of them has.
+    """
+    scores = frame.loc[frame["scope"].isin(["group", "class mean"]), [*CONDITIONS, *SCORE]]
+    if not len(scores):
+        return scores
+    place = numbered(scores, [*CONDITIONS, *METRIC])
+    mean = (scores["scope"] == "class mean").to_numpy()
+    has = np.zeros(place.max() + 1, dtype=np.bool_)
+    has[place[mean & scores["value"].notna().to_numpy()]] = True
+    kept: pd.DataFrame = scores[mean == has[place]]
+    return kept
 
 
 def _heading(board: Leaderboard) -> tuple[str, ...]:
@@ -64,17 +82,18 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
     finished = runs[runs["status"] == "finished"]
     problems = runs.loc[runs["status"] != "finished", [*ROW, "seed", "status", "reason"]]
     rows = finished.groupby("label", sort=True)
-    costs = rows[[*ROW[1:], "default_guidance"]].first()
+    costs = rows[[*ROW[1:], "default_guidance", "declared"]].first()
     costs["seeds"] = rows["seed"].agg(tuple)
     costs["provisional"] = costs["seeds"].map(len) == 1
     means, known = rows[[*COSTS]].mean(), rows[[*COSTS]].count()
     means = means.where(known.eq(known.max(axis=1), axis=0))  # no mean of what some seed did not record
     costs = costs.join(means).reset_index()
     scores, names = _scores(scores, finished, costs)
-    references = scores.groupby("column")["reference"].mean().dropna()
+    references = _of_closed(scores, costs).groupby("column")["reference"].mean().dropna()
     what = names[[*COLUMN, "direction"]].iloc[scores["column"]].reset_index(drop=True)
     return Leaderboard(
         **heading,
+        rules=str(runs["rules"].iloc[0]),
         cells=_cells(scores, names, costs),
         scores=what.assign(
             label=costs["label"].to_numpy()[scores["row"]],
@@ -86,7 +105,14 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
         problems=problems.fillna({"reason": "no reason recorded"}).reset_index(drop=True),
         runs=runs[["label", "seed", "folder"]].reset_index(drop=True),
         streams=_streams(finished),
+        sizes=missed(costs.set_index("method")["trainable_parameters"], str(runs["backbone_label"].iloc[0])),
     )
+
+
+def _of_closed(scores: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The scores of rows of the closed division; all where there is none."""
+    closed = (rows["division"] == CLOSED).to_numpy()
+    return scores[closed[scores["row"]]] if closed.any() else scores
 
 
 def _labels(runs: pd.DataFrame) -> pd.Series:
@@ -98,7 +124,8 @@ def _labels(runs: pd.DataFrame) -> pd.Series:
 def _scores(scores: pd.DataFrame, finished: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of groups, by the numbers of their ``column`` and ``row``, and what each column is.
 
-    Columns are in order metric by metric as they first come, with all classes as the last group of each.
+    Columns are in order metric by metric as they first come, and within each by group: the usual ones from head to
+    tail, then others as they first come, then all classes.
     """
     import pandas as pd
 
@@ -109,8 +136,9 @@ def _scores(scores: pd.DataFrame, finished: pd.DataFrame, rows: pd.DataFrame) ->
     scores = scores.assign(run=run, row=row)[run >= 0].sort_values("run", kind="stable")  # and so by row
     column = numbered(scores, COLUMN)
     first = np.unique(column, return_index=True)[1]
-    names = scores.iloc[first][[*COLUMN, "title", "metric_label", "direction"]]
-    order = np.lexsort((names["group"] == "all", numbered(names, METRIC)))
+    names = scores.iloc[first][[*COLUMN, "title", "metric_label", "direction", "scope"]]
+    place = names["group"].astype(str).map({**{name: at for at, name in enumerate(GROUPS, -len(GROUPS))}, "all": 1})
+    order = np.lexsort((place.fillna(0), numbered(names, METRIC)))
     scores = scores.assign(column=np.argsort(order)[column]).sort_values("column", kind="stable")
     return scores, names.iloc[order].reset_index(drop=True)
 
@@ -136,16 +164,18 @@ def _cells(scores: pd.DataFrame, names: pd.DataFrame, rows: pd.DataFrame) -> pd.
     cells["low"], cells["high"] = cells["mean"] - half, cells["mean"] + half
     lower = (names["direction"] == "lower").to_numpy(dtype=bool)[cells["column"]]
     signed = cells["mean"].where(~lower, -cells["mean"])
+    signed = signed.where((rows["division"] == CLOSED).to_numpy()[cells["row"]])
     best, worst = (signed.groupby(cells["column"]).transform(each) for each in ("max", "min"))
     cells["best"] = (signed == best) & (best != worst)
-    cells["tier"] = np.nan
-    measures = cells[["mean", "low", "high", "n_seeds", "n", "reference", "best", "tier"]].astype({"n": "int64"})
+    measures = cells[["mean", "low", "high", "n_seeds", "n", "reference", "best"]].astype({"n": "int64"})
+    measures = measures.assign(primary=False, rank_low=np.nan, rank_high=np.nan, could_be_best=np.nan)
     who = rows[[*ROW, "seeds", "provisional"]].iloc[cells["row"]].reset_index(drop=True)
     return who.join(names.iloc[cells["column"]].reset_index(drop=True)).join(measures)
 
 
 def _streams(finished: pd.DataFrame) -> str:
     """Words on the hashes of what methods saw at the same seed; none where no two share a seed."""
+    finished = finished[finished["division"] == CLOSED]
     if not finished["seed"].duplicated().any():
         return ""
     known = finished["streams"].fillna("") != ""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord, read_record
 from grasp_bench.errors import UserError
@@ -29,8 +30,10 @@ def read_runs(results: Path, folders: Iterable[str]) -> list[FoundRun]:
     return [FoundRun(results / folder, read_record(results / folder / RECORD_NAME)) for folder in folders]
 
 
-def find_records(results: Path) -> dict[str, tuple[int, int]]:
-    """Every ``<task>/<label>/seed-<n>`` under ``results`` that has a record → its bytes and time of change in ns.
+def find_records(results: Path) -> dict[str, tuple[int, int, int, int]]:
+    """Every ``<task>/<label>/seed-<n>`` under ``results`` that has a record → what changes with the record.
+
+    That is its size, its times of change of contents and of status in ns, and its inode.
 
     Folders are sorted by their parts and named with slashes. What may not be read is left out with a warning. Raises
     :class:`UserError` where ``results`` is no folder.
@@ -53,9 +56,13 @@ def find_records(results: Path) -> dict[str, tuple[int, int]]:
             except OSError as error:
                 left_out(error)
             else:
-                found.append(((*parts, name), stat.st_size, stat.st_mtime_ns))
+                if not S_ISREG(stat.st_mode):  # a pipe would be waited for
+                    told = f"left out: {path}/{name}/{RECORD_NAME}: is no file"
+                    warnings.warn(told, RecordWarning, stacklevel=2)
+                    continue
+                found.append(((*parts, name), (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)))
         folders.clear()
-    return {"/".join(parts): (size, mtime_ns) for parts, size, mtime_ns in sorted(found)}
+    return {"/".join(parts): place for parts, place in sorted(found)}
 
 
 def read_each(results: Path, folders: Iterable[str]) -> Iterator[tuple[str, RunRecord]]:

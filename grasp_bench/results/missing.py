@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from grasp_bench import plugins
 from grasp_bench.contracts.spec import run_command
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.results.board import CLOSED
 from grasp_bench.results.options import Options, check_tasks, is_among, matches, names
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def missing_text(frame: pd.DataFrame, options: Options, results: Path) -> str:
     """
     if not len(frame):
         check_tasks(frame, options, results)
-    runs = _runs(frame)
+    runs = _runs(frame[frame["division"] == CLOSED])
     found = runs[matches(runs, Options(task=options.task))]
     cells = broken = lacking = 0
     commands: list[str] = []

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from grasp_bench.contracts.record import Source, Status, TestSet
 from grasp_bench.errors import UserError, did_you_mean
@@ -15,13 +15,15 @@ from grasp_bench.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-    from grasp_bench.stats import Test
+    from grasp_bench.results.judging import Procedure
 
+View = Literal["tables", "summary", "findings"]
 CHOICES: dict[str, tuple[str, ...]] = {
     "status": get_args(Status),
     "source": get_args(Source),
     "test-set": get_args(TestSet),
-    "test": ("permutation", "wilcoxon", "t"),
+    "test": ("model", "permutation", "wilcoxon", "t"),
+    "view": get_args(View),
 }
 """Option → what it takes, where that is one of few words."""
 NAMED_BY = {"task": ["task", "task_label"], "method": ["method", "label"], "guidance": ["guidance"]}
@@ -44,7 +46,25 @@ class Options:
     """``METRIC`` or ``METRIC:GROUP``."""
     baseline: str | None = None
     """Row that the others are compared with: its label, or a method, which means its row with default settings."""
-    test: Test = "permutation"
+    test: Procedure = "model"
+    all: bool = False
+    """Whether a method has all of its rows, and not only the one of its chosen guidance."""
+    view: View = "tables"
+    """All tables; one table of the methods with findings; or the findings alone."""
+
+    @property
+    def command(self) -> str:
+        """Return the command with every option that is not its default."""
+        words = ["grasp-bench", "report"]
+        for name, default in DEFAULTS.items():
+            value = getattr(self, name.replace("-", "_"))
+            if isinstance(value, str) and value != default:
+                words += [f"--{name}", value]
+            elif value is True:
+                words.append(f"--{name}")
+            elif isinstance(value, Sequence) and not isinstance(value, str):
+                words += [word for each in value for word in (f"--{name}", str(each))]
+        return shlex.join(words)
 
 
 DEFAULTS = {field.name.replace("_", "-"): field.default for field in fields(Options)}
@@ -65,6 +85,11 @@ def parse_options(text: str, where: str) -> Options:
             known = [f"--{each}" for each in DEFAULTS]
             hint = did_you_mean(option, known)
             raise UserError(f"{where}: {word!r} is no option that can stand here.{hint} There are: {', '.join(known)}.")
+        if DEFAULTS[name] is False:
+            if equals:
+                raise UserError(f"{where}: --{name} takes no value. Remove {equals}{value}.")
+            found[name] = True
+            continue
         if not equals:
             if not words or words[0].startswith("--"):
                 raise UserError(f"{where}: --{name} has no value. Write --{name} VALUE, or remove it.")

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from grasp_bench.contracts.entry import facts_in
 from grasp_bench.contracts.record import ARROWS
 from grasp_bench.results.across import Across, across_tasks
-from grasp_bench.results.board import METRIC, Leaderboard
+from grasp_bench.results.board import CLOSED, METRIC, Leaderboard
 from grasp_bench.results.comparisons import Differences, differences
+from grasp_bench.results.divisions import DECLARED, declared_table, open_rows
+from grasp_bench.results.grids import (
+    ABSENT,
+    REFERENCE,
+    Grid,
+    Section,
+    Text,
+    cost_text,
+    decimals,
+    difference_text,
+    mean_text,
+    p_text,
+    plain,
+)
 from grasp_bench.results.leaderboard import leaderboards
-from grasp_bench.results.options import Options, chosen
+from grasp_bench.results.options import Options, View, chosen
+from grasp_bench.results.rows import one_per_method
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ABSENT = "-"
-MINUS = "\N{MINUS SIGN}"
-REFERENCE = "real reference"
 NOTE = (
     "Mean ± half the 95 % interval over seeds (Student t; from three seeds on); provisional: one seed; real reference: "
     "real images against held-out real ones."
 )
+CLASS_MEANS = "Metrics of features are means over the classes of a group, or of all groups."
 PROVISIONAL = "1, provisional"
 OTHER_PROTOCOL = (
     "Another table has the same heading but for the protocol: other versions of what decides scores, so that the two "
@@ -53,36 +66,9 @@ class Report:
     """One per leaderboard; None without a baseline."""
     across_tasks: Across | None
     """None where there is but one task."""
-
-
-class Text(NamedTuple):
-    """A cell of a printed table."""
-
-    text: str
-    bold: bool = False
-    tier: int | None = None
-    """Shown raised."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table ready to print: the first ``names`` columns are words, the others are numbers."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[list[Text]]
-    names: int = 1
-    caption: str = ""
-    """What a table that stands alone has to say besides its title."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """Tables under a heading, and what a reader must know of them."""
-
-    heading: str
-    grids: list[Grid]
-    notes: list[str]
+    view: View = "tables"
+    command: str = ""
+    """Command that prints it."""
 
 
 def build(frame: pd.DataFrame, options: Options, results: Path) -> Report:
@@ -90,9 +76,10 @@ def build(frame: pd.DataFrame, options: Options, results: Path) -> Report:
 
     Raises :class:`~grasp_bench.errors.UserError` for names that no run has.
     """
-    boards = leaderboards(chosen(frame, options, results), options.test, options.sort)
+    rows = one_per_method(chosen(frame, options, results), options)
+    boards = leaderboards(rows, options.test, options.sort)
     found = differences(boards, options.baseline, options.test) if options.baseline else [None] * len(boards)
-    return Report(tuple(boards), tuple(found), across_tasks(boards, options.sort))
+    return Report(tuple(boards), tuple(found), across_tasks(boards, options.sort), options.view, options.command)
 
 
 def sections(report: Report) -> list[Section]:
@@ -101,23 +88,39 @@ def sections(report: Report) -> list[Section]:
     return [*found, _across(report.across_tasks)] if report.across_tasks else found
 
 
-def decimals(values: Iterable[float]) -> int:
-    """Return the decimals that suit the largest of ``values``; NaN counts for nothing."""
-    largest = max((abs(value) for value in values if value == value), default=0.0)
-    return 1 if largest >= 100 else 2 if largest >= 10 else 3
-
-
-def _section(board: Leaderboard, compared: Differences | None) -> Section:
+def heading_of(board: Leaderboard) -> str:
+    """Return what all rows of a leaderboard share."""
     protocol = f" · protocol {board.protocol}" if board.protocol else ""
     pixels = "".join(f" · {said}" for said in (board.pixels, board.caution) if said)
-    heading = (
+    return (
         f"{board.task_label} · version {board.task_version} · {board.budget} budget · "
         f"{board.backbone}@{board.backbone_revision}{pixels}{protocol}"
     )
+
+
+def names_of(board: Leaderboard) -> tuple[list[str], dict[str, list[Text]]]:
+    """Return the headings of the words that say what a row is, and label of a row → its words."""
     rows = board.costs.fillna({"tuned": ""})
-    tuned = rows["tuned"].iloc[0] if rows["tuned"].nunique() == 1 else ""
-    named = _names(rows, tuned)
-    names = dict(zip(rows["label"], (_plain(*row) for row in named.itertuples(index=False)), strict=True))
+    named = _names(rows, _trials(board))
+    words = (plain(*row) for row in named.itertuples(index=False))
+    return [*named], dict(zip(rows["label"], words, strict=True))
+
+
+def _trials(board: Leaderboard) -> str:
+    """Return the trials of the search that chose the settings of every closed row; empty where rows differ."""
+    searches = board.closed["tuned"].fillna("").unique()
+    return str(searches[0]) if len(searches) == 1 else ""
+
+
+def search_of(board: Leaderboard) -> str:
+    """Return how many trials chose the settings of every row; empty where rows differ or none did."""
+    tuned = _trials(board)
+    return f"Settings of every method were chosen by a search of {tuned} trials." if tuned else ""
+
+
+def _section(board: Leaderboard, compared: Differences | None) -> Section:
+    heading, rows = heading_of(board), board.costs
+    named, names = names_of(board)
     counts = sorted({len(seeds) for seeds in rows["seeds"]})
     grids = []
     if names:
@@ -126,47 +129,56 @@ def _section(board: Leaderboard, compared: Differences | None) -> Section:
         references: References = {}
         for *metric, group, reference in board.references[[*METRIC, "group", "reference"]].itertuples(index=False):
             references.setdefault(tuple(metric), {})[group] = reference
-        grids += [_metric_grid(table, references, [*named], names, caption) for table in board.tables]
+        grids += [_metric_grid(table, references, named, names, caption) for table in board.tables]
     if compared and len(compared.found):
-        grids.append(_difference_grid(compared, [*named], names, board.task_label))
+        grids.append(_difference_grid(compared, named, names, board.task_label))
     if names:
+        facts = [facts_in(each) for each in rows["declared"]]
         costs = [
-            [Text(ABSENT if value != value else format(value, form)) for value in rows[name]]
+            [Text(cost_text(value, each.costs.get(name), form)) for value, each in zip(rows[name], facts, strict=True)]
             for name, (_, form) in COSTS.items()
         ]
         cells = [[*names[label], *row] for label, *row in zip(rows["label"], *costs, strict=True)]
-        grids.append(
-            Grid("cost", (*named, *(title for title, _ in COSTS.values())), cells, len(named.columns), heading)
-        )
+        grids.append(Grid("cost", (*named, *(title for title, _ in COSTS.values())), cells, len(named), heading))
+        columns, said = declared_table(dict(zip(rows["label"], facts, strict=True)), ABSENT)
+        if said:
+            grids.append(Grid(DECLARED, tuple(columns), [plain(*each) for each in said], len(columns), heading))
     if len(board.problems):
         shown = ("label", "seed", "status", "reason")
         on_one_line = board.problems["reason"].str.split().str.join(" ")
         problems = board.problems.assign(reason=on_one_line)[[*shown]]
-        cells = [_plain(*row) for row in problems.itertuples(index=False)]
+        cells = [plain(*row) for row in problems.itertuples(index=False)]
         grids.append(Grid("without scores", shown, cells, names=4, caption=heading))
-    search = tuned and f"Settings of every method were chosen by a search of {tuned} trials."
     order = board.sorted_by and f"Rows are sorted by {board.sorted_by}."
     differ = [f"Differences to {compared.baseline}: {note}" for note in compared.notes] if compared else []
-    notes = [NOTE if len(board.cells) else "", search, board.protocol and OTHER_PROTOCOL, order, board.tiers, *differ]
-    return Section(heading, grids, [note for note in (*notes, board.streams) if note])
+    means = CLASS_MEANS if (board.cells["scope"] == "class mean").any() else ""
+    notes = [
+        NOTE if len(board.cells) else "",
+        means,
+        search_of(board),
+        board.protocol and OTHER_PROTOCOL,
+        order,
+        *board.said,
+        open_rows(board),
+        *differ,
+    ]
+    return Section(heading, grids, [note for note in (*notes, board.sizes, board.streams) if note])
 
 
 def _names(rows: pd.DataFrame, tuned: str) -> pd.DataFrame:
-    """The words that say what each row is: method, guidance, settings where some row has any, and seeds.
+    """The words that say what each row is: method, guidance, settings and division where they tell, and seeds.
 
-    ``tuned`` is the search that chose the settings of every row; empty where rows differ, which then say it.
+    The division is there where some row is open. ``tuned`` is the search that chose the settings of every closed row;
+    empty where rows differ, which then say it.
     """
     search = rows["tuned"].map(lambda trials: f"tuned={trials}" if trials and not tuned else "")
     version = rows["label"].str.extract(r" (#[0-9a-f]{8})$")[0].fillna("")
     words = zip(rows["settings"], search, rows["versions"], version, strict=True)
     settings = [", ".join(filter(None, each)) for each in words]
     seeds = [PROVISIONAL if len(each) == 1 else str(len(each)) for each in rows["seeds"]]
-    names = rows[["method", "guidance"]].assign(settings=settings, seeds=seeds)
-    return names if any(settings) else names.drop(columns="settings")
-
-
-def _plain(*words: object) -> list[Text]:
-    return [Text(str(word)) for word in words]
+    names = rows[["method", "guidance"]].assign(settings=settings, division=rows["division"], seeds=seeds)
+    told = {"settings": any(settings), "division": (rows["division"] != CLOSED).any()}
+    return names.drop(columns=[name for name, tells in told.items() if not tells])
 
 
 def _metric_grid(
@@ -175,20 +187,25 @@ def _metric_grid(
     digits, groups = decimals(table["mean"].to_list()), list(dict.fromkeys(table["group"]))
     title, direction, *metric = (table[name].iloc[0] for name in ("title", "direction", *METRIC))
     by_row: dict[str, dict[str, Text]] = {}
-    columns = (table[name].to_list() for name in ("label", "group", "mean", "low", "high", "n", "best", "tier"))
-    for label, group, mean, low, high, n, best, tier in zip(*columns, strict=True):
-        text = f"n too small (n={n})" if mean != mean else f"{mean:.{digits}f}{_half(low, high, digits)}"
-        by_row.setdefault(label, {})[group] = Text(text, best, None if tier != tier else int(tier))
+    columns = (table[name].to_list() for name in ("label", "group", "mean", "low", "high", "n", "best"))
+    for label, group, *measures, best in zip(*columns, strict=True):
+        shown = mean_text(dict(zip(("mean", "low", "high", "n"), measures, strict=True)), digits)
+        by_row.setdefault(label, {})[group] = Text(shown, best)
+    for each in table[table["primary"]].to_dict("records"):
+        star = "*" if each["could_be_best"] else ""
+        by_row[each["label"]][_rank(each["group"])] = Text(f"{each['rank_low']:.0f}–{each['rank_high']:.0f}{star}")  # noqa: RUF001
+    primary = set(table.loc[table["primary"], "group"])
+    groups = [name for group in groups for name in ((group, _rank(group)) if group in primary else (group,))]
     rows = [[*names[label], *(cells.get(group, Text(ABSENT)) for group in groups)] for label, cells in by_row.items()]
     if found := references.get(tuple(metric)):
         real = [f"{found[group]:.{digits}f}" if group in found else ABSENT for group in groups]
-        rows.append(_plain(REFERENCE, *[""] * (len(named) - 1), *real))
+        rows.append(plain(REFERENCE, *[""] * (len(named) - 1), *real))
     return Grid(f"{title} {ARROWS[direction]}", (*named, *groups), rows, len(named), caption)
 
 
-def _half(low: float, high: float, digits: int) -> str:
-    """Half the interval, where there is one."""
-    return "" if low != low else f" ± {(high - low) / 2:.{digits}f}"
+def _rank(group: str) -> str:
+    """The heading of the ranks in a group."""
+    return f"{group} rank"
 
 
 def _difference_grid(compared: Differences, named: list[str], names: dict[str, list[Text]], task_label: str) -> Grid:
@@ -196,28 +213,21 @@ def _difference_grid(compared: Differences, named: list[str], names: dict[str, l
     digits = found.groupby(METRIC, sort=False, observed=True)["difference"].transform(decimals)
     rows = []
     for each, places in zip(found.to_dict("records"), digits, strict=True):
-        difference = f"{each['difference']:+.{places}f}".replace("-", MINUS)
-        half = _half(each["difference_low"], each["difference_high"], places)
+        difference = difference_text(each, places)
         rows.append(
             [
                 Text(f"{each['title']} {ARROWS[each['direction']]}"),
                 *names[each["label"]][:-1],
                 Text(each["group"]),
-                Text(difference + half, each["significant"]),
+                Text(difference, each["significant"]),
                 Text(str(each["pairs"])),
-                Text(_p(each["p"])),
-                Text(_p(each["p_holm"]), each["significant"]),
+                Text(p_text(each["p"])),
+                Text(p_text(each["p_adjusted"]), each["significant"]),
             ]
         )
     words = ("metric", *named[:-1], "group")  # the seeds are those of both
-    columns = (*words, "difference", "seeds", "p", "p (Holm)")
+    columns = (*words, "difference", "seeds", "p", "p adjusted")
     return Grid(f"difference to {compared.baseline}", columns, rows, len(words), task_label)
-
-
-def _p(p: float) -> str:
-    if p != p:
-        return ABSENT
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
 def _across(found: Across) -> Section:
@@ -225,14 +235,14 @@ def _across(found: Across) -> Section:
     if not found.methods:
         return Section(title, [], [found.reason])
     means = [f"{a.value:.3f} ({a.low:.3f} to {a.high:.3f})" if (a := m.aggregate) else ABSENT for m in found.methods]
-    rows = [_plain(m.label, f"{m.mean_rank:.2f}", mean) for m, mean in zip(found.methods, means, strict=True)]
+    rows = [plain(m.label, f"{m.mean_rank:.2f}", mean) for m, mean in zip(found.methods, means, strict=True)]
     f_statistic = "∞" if found.f_statistic is None else f"{found.f_statistic:.2f}"
     same = "; ".join(", ".join(names) for names in found.cliques) or "none"
     resampled = " In brackets: 95 % interval, seeds resampled within each task."
     notes = [
         f"Tasks: {', '.join(found.tasks)}.",
-        f"Friedman's test: χ² = {found.chi2:.2f}, p = {_p(found.p)}; Iman and Davenport's F = {f_statistic}, "
-        f"p = {_p(found.f_p)}.",
+        f"Friedman's test: χ² = {found.chi2:.2f}, p = {p_text(found.p)}; Iman and Davenport's F = {f_statistic}, "
+        f"p = {p_text(found.f_p)}.",
         f"Not different at 0.05, with mean ranks (1 is best) less than {found.critical_difference:.2f} apart, "
         f"Nemenyi's critical difference: {same}.",
         found.normalised + (resampled if any(each.aggregate for each in found.methods) else ""),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from grasp_bench.errors import UserError
+from grasp_bench.io import check_file
 from grasp_bench.results.options import Options, parse_options
 
 OPENING = re.compile(r"<!--\s*(?:grasp-bench\s+report\b|report(?=\s*-))(?P<options>.*?)-->")
@@ -25,7 +26,7 @@ EXAMPLE = "<!-- grasp-bench report --task digits-lt -->"
 def read_document(path: Path) -> str:
     """The text of a document, line ends as they are. Raises :class:`UserError` where it cannot be read."""
     try:
-        return path.read_bytes().decode()
+        return check_file(path).read_bytes().decode()
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}). Name the document that has the markers."

@@ -25,18 +25,26 @@ def test_csv_round_trip():
     assert (first["direction"], first["n_seeds"], first["n"], float(first["reference"])) == ("lower", "3", "30", 1.5)
     assert [float(first[key]) for key in ("mean", "low", "high")] == pytest.approx([13, 13 - 2.48414, 13 + 2.48414])
     lora = next(row for row in rows if row["label"] == "lora" and row["group"] == "all")
-    assert (lora["low"], lora["high"], lora["reference"], lora["tier"]) == ("", "", "", "")
+    assert (lora["low"], lora["high"], lora["reference"], lora["rank_low"]) == ("", "", "", "")
     assert (lora["trainable_parameters"], lora["train_seconds"], lora["peak_memory_mib"]) == ("1234.0", "60.0", "900.0")
     failed = rows[-1]
     assert (failed["label"], failed["status"], failed["metric"], failed["mean"]) == ("moe|x", "oom", "", "")
     assert " ".join(failed["reason"].split()) == "out of memory at step 3 [4 GiB asked]"
 
 
-def test_tiers_and_differences_have_columns():
-    rows = {row["label"]: row for row in lines(separated(), baseline="last")}
-    assert [rows[method]["tier"] for method in ("alike", "best", "last")] == ["1", "1", "2"]
+def test_ranks_and_differences_have_columns():
+    runs = separated()
+    scores = [metric("coverage", "tail", 0.9 - seed / 50) for seed in range(8)]
+    primary = [each.model_copy(update={"scores": [*each.scores, scores[each.spec.seed]]}) for each in runs]
+    ranks = {row["label"]: (row["rank_low"], row["rank_high"], row["could_be_best"]) for row in lines(primary)}
+    assert ranks == dict.fromkeys(("alike", "best", "last"), ("1", "3", "True"))
+    rows = {row["label"]: row for row in lines(runs, baseline="last", test="permutation")}
     assert float(rows["best"]["difference"]) == pytest.approx(0.6005)
-    assert (rows["best"]["p"], rows["best"]["p_holm"], rows["best"]["baseline"]) == ("0.0078125", "0.015625", "last")
+    assert (rows["best"]["p"], rows["best"]["p_adjusted"], rows["best"]["baseline"]) == (
+        "0.0078125",
+        "0.0078125",
+        "last",
+    )
     assert (rows["last"]["difference"], rows["last"]["baseline"]) == ("", "")
 
 
@@ -53,14 +61,14 @@ def test_parquet_has_the_lines_of_the_csv_with_types():
     assert table.column_names == list(KINDS)
     plain = [{k: "" if v is None else str(v) for k, v in row.items()} for row in table.to_pylist()]
     assert plain == list(csv.DictReader(io.StringIO(csv_text(report))))
-    assert table["tier"].to_pylist() == [1, 1, 2, None]
+    assert table["primary"].to_pylist() == [False, False, False, None]
     assert str(table.schema.field("mean").type) == "double"
 
 
 def test_intervals_name_their_unit_and_boards_their_versions():
     rows = lines(separated(), baseline="last")
     assert {row["unit"] for row in rows} == {"seed"}
-    assert {row["difference_unit"] for row in rows if row["difference"]} == {"paired seed"}
+    assert {row["scale"] for row in rows if row["difference"]} == {"linear"}
     assert {row["backbone_revision"] for row in rows} == {"abc"}
     assert {row["protocol"] for row in rows} == {""}
     protocols = {"rules": "1.0"}, {"rules": "2.0"}

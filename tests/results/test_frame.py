@@ -3,14 +3,17 @@
 import os
 import shutil
 import warnings
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from helpers.records import example, framed, metric, record, save, separated
 
 from grasp_bench.contracts.record import Tuning
+from grasp_bench.io import read_with_digest, write_with_digest
 from grasp_bench.results import frame, load
 from grasp_bench.results.frame import INDEX_NAME, load_results
 
@@ -92,14 +95,41 @@ def spoil_bytes(path: Path) -> None:
 
 
 def spoil_format(path: Path) -> None:
-    table = pd.read_parquet(path)
+    table = pd.read_parquet(BytesIO(read_with_digest(path)))
     table.attrs["format"] = "0"
-    table.to_parquet(path)
+    table.to_parquet(buffer := BytesIO())
+    write_with_digest(path, buffer.getvalue())
 
 
 def spoil_columns(path: Path) -> None:
-    table = pq.read_table(path)
-    pq.write_table(table.drop_columns(["label"]), path)
+    table = pq.read_table(BytesIO(read_with_digest(path)))
+    pq.write_table(table.drop_columns(["label"]), buffer := BytesIO())
+    write_with_digest(path, buffer.getvalue())
+
+
+def test_no_change_of_the_cache_changes_a_table(results, tmp_path):
+    """A byte of the index at a hundred places, of which some are in values, some in dictionaries and some in names."""
+    expected = load_results(results)
+    whole, rng = (results / INDEX_NAME).read_bytes(), np.random.default_rng(0)
+    for place in rng.integers(len(whole), size=100):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "index").write_bytes(changed)
+        assert len(frame._read(tmp_path / "index")) == 0
+    (tmp_path / "index").write_bytes(whole)
+    assert len(frame._read(tmp_path / "index")) == len(expected)
+
+
+def test_a_record_with_the_size_and_time_of_the_cached_one_is_read_again(results, read):
+    load_results(results)
+    path = results / "digits-lt/grasp/seed-0/record.json"
+    before = path.stat()
+    path.write_text(path.read_text().replace('"status": "finished"', '"status": "cancelle"'))
+    path.write_text(path.read_text().replace('"status": "cancelle"', '"status": "finished"'))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    read.clear()
+    load_results(results)
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize(
@@ -130,7 +160,7 @@ def test_a_folder_that_cannot_be_written_works_without(results, monkeypatch):
     def refuse(path: Path, data: bytes) -> None:
         raise frame.UserError(f"{path}: cannot be written")
 
-    monkeypatch.setattr(frame, "write_bytes", refuse)
+    monkeypatch.setattr(frame, "write_with_digest", refuse)
     same(load_results(results), from_records(results))
     assert not (results / INDEX_NAME).exists()
 

@@ -1,6 +1,6 @@
 import re
 
-from helpers.records import example, metric, record, reported, separated
+from helpers.records import example, metric, record, reported
 
 from grasp_bench.results.formats import latex, latex_escaped
 from grasp_bench.results.tables import sections
@@ -34,12 +34,6 @@ def test_a_table_a_metric_with_booktabs_rules_and_a_caption():
         "  \\end{tabular}",
     ]
     assert text.count("\\begin{table}") == text.count("\\end{table}") == 4  # two metrics, cost, what went wrong
-
-
-def test_tiers_are_superscripts():
-    text = latex(sections(reported(separated())))
-    assert re.search(r"best & .*\$\^\{1\}\$ \\\\", text)
-    assert re.search(r"last & .*\$\^\{2\}\$ \\\\", text)
 
 
 def test_a_hostile_name_is_set_as_text():

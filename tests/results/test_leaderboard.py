@@ -132,7 +132,7 @@ def test_runs_of_a_version_that_is_not_installed_say_so(monkeypatch):
     runs += [record("coral", 0, [metric("recall", "all", 0.5)], version=Coral.version)]
     runs += [record("not-installed", 0, [metric("recall", "all", 0.5)])]
     runs += [record("oc", 1, [metric("recall", "all", 0.5)], version="7", label="oc again")]
-    report = reported(runs)
+    report = reported(runs, all=True)
     (board,) = report.leaderboards
     assert board.costs.set_index("label")["versions"].to_dict() == {
         "coral": "",
@@ -161,3 +161,9 @@ def test_leaderboards_that_only_the_protocol_sets_apart_are_told_apart():
     first, second = boards([runs[0], changed])
     assert len({first.protocol, second.protocol, ""}) == 3
     assert [board.protocol for board in boards(runs)] == [""]
+
+
+def test_groups_are_in_one_order_whichever_class_came_first():
+    names = ["tail", "all", "head", "rare", "medium"]
+    (board,) = boards([record("grasp", 0, [metric("recall", name, 0.5) for name in names])])
+    assert board.cells["group"].tolist() == ["head", "medium", "tail", "rare", "all"]

@@ -7,6 +7,7 @@ import pytest
 from helpers.records import found_runs, metric, record, save
 
 from grasp_bench.errors import UserError
+from grasp_bench.results.frame import load_results
 from grasp_bench.results.load import RecordWarning
 
 
@@ -83,3 +84,14 @@ def test_a_score_that_stands_twice_in_a_record_is_refused(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.warns(RecordWarning, match="is recorded twice"):
         assert load_records(tmp_path) == []
+
+
+def test_a_pipe_as_index_or_record_is_not_waited_for(tmp_path):
+    save(tmp_path, record("grasp", 0, [metric("recall", "tail", 0.5)]))
+    other = tmp_path / "digits-lt" / "lora" / "seed-0"
+    other.mkdir(parents=True)
+    os.mkfifo(tmp_path / ".index")
+    os.mkfifo(other / "record.json")
+    with pytest.warns(RecordWarning, match="lora/seed-0/record.json: is no file"):
+        assert [*load_results(tmp_path)["method"]] == ["grasp"]
+    assert (tmp_path / ".index").is_file()

@@ -1,5 +1,5 @@
 import pytest
-from helpers.records import example, metric, record, reported, separated
+from helpers.records import example, metric, record, reported
 
 from grasp_bench.results.formats import markdown
 from grasp_bench.results.tables import sections
@@ -15,12 +15,6 @@ def test_tables_headings_and_notes():
     assert "| real reference |  |  | 1.50 | 0.50 |\n" in text
     assert "| moe\\|x | 0 | oom | out of memory at step 3 \\[4 GiB asked\\] |\n" in text
     assert text.endswith("(by their hash).\n")
-
-
-def test_tiers_are_raised():
-    text = markdown(sections(reported(separated())))
-    assert " <sup>1</sup> |\n" in text
-    assert " <sup>2</sup> |\n" in text
 
 
 def test_one_tilde_of_changed_settings_stays():

@@ -20,7 +20,7 @@ def test_options_are_those_of_the_command_line():
         ("--format csv", "'--format' is no option that can stand here"),
         ("--metric", "a.md, line 3: --metric has no value"),
         ("--metric --task x", "--metric has no value"),
-        ("--test z", "--test z: expected one of permutation, wilcoxon, t"),
+        ("--test z", "--test z: expected one of model, permutation, wilcoxon, t"),
         ("--status done", "--status done: expected one of finished, failed, oom, cancelled, skipped"),
         ("--sort fd --sort kid", "--sort is given twice ('fd' and 'kid')"),
         ("--task 'a", "cannot be taken apart: No closing quotation"),

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from helpers.records import example, record, reported, separated
+from helpers.records import example, metric, record, reported, separated
 
 from grasp_bench.results.formats import json_text, rendered
 
@@ -21,6 +21,8 @@ def test_json_round_trip():
         "settings": "",
         "versions": "",
         "tuned": None,
+        "division": "closed",
+        "declared": "",
         "default_guidance": True,
         "seeds": [0],
         "provisional": True,
@@ -39,10 +41,24 @@ def test_json_round_trip():
     assert board["problems"][0]["status"] == "oom"
 
 
-def test_json_holds_tiers_and_differences():
+def test_an_infinite_f_is_null():
+    """Methods that differ by the same at every seed leave no error."""
+    runs = [
+        record(name, seed, [metric("recall", "tail", at / 4 + seed / 16)])
+        for at, name in enumerate("abc")
+        for seed in range(4)
+    ]
+    report = reported(runs)
+    assert report.leaderboards[0].judged["f_statistic"].tolist() == [float("inf")]
+    (board,) = json.loads(json_text(report))["leaderboards"]
+    assert board["judged"][0]["f_statistic"] is None
+
+
+def test_json_holds_comparisons_and_differences():
     found = json.loads(json_text(reported(separated(), baseline="last")))
     cells = found["leaderboards"][0]["cells"]
-    assert {each["label"]: each["tier"] for each in cells} == {"alike": 1, "best": 1, "last": 2}
+    assert {each["primary"] for each in cells} == {False}
+    assert found["leaderboards"][0]["judged"][0]["p_adjusted"] < 0.05
     assert [each["label"] for each in found["differences"][0]["found"]] == ["best", "alike"]
     assert found["across_tasks"] is None
 

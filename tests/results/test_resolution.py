@@ -11,8 +11,7 @@ from grasp_bench.contracts.record import RunRecord
 from grasp_bench.contracts.spec import Component
 from grasp_bench.results.missing import missing_text
 from grasp_bench.results.options import Options
-from grasp_bench.results.site.command import run_command
-from grasp_bench.results.site.view import conditions
+from grasp_bench.results.site.view import conditions, run_command
 from grasp_bench.results.tables import sections
 
 

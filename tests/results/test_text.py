@@ -1,11 +1,12 @@
 import re
 
 import pytest
-from helpers.records import example, metric, record, reported, separated
+from helpers.records import example, metric, record, reported
 from rich.cells import cell_len
 
 from grasp_bench.results.formats import terminal
-from grasp_bench.results.tables import Grid, Section, Text, sections
+from grasp_bench.results.grids import Grid, Section, Text
+from grasp_bench.results.tables import sections
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_one_seed_is_marked_as_provisional_beside_its_scores(text):
 
 
 def test_cost_tells_seeds_parameters_and_evaluations(text):
-    assert line(text, "lora", after="\ncost").split()[:5] == ["lora", "cfg", "1,", "provisi", "1,234"]
+    assert line(text, "lora", after="\ncost").split()[:5] == ["lora", "cfg", "1,", "1,234", "60.0"]
     assert line(text, "grasp", after="\ncost").split()[:4] == ["grasp", "cfg", "3", "1,234"]
     assert line(text, "grasp", after="\ncost").split()[-3:] == ["40", "0", "1.5"]
 
@@ -77,10 +78,15 @@ def test_only_the_best_is_bold_and_only_where_style_is_wanted():
     assert re.sub(r"\x1b\[\d+m", "", styled) == terminal(report, 100)
 
 
-def test_tiers_are_raised_and_explained():
-    text = terminal(sections(reported(separated())), 100)
-    assert [line(text, method).split()[-1] for method in ("alike", "best", "last")] == ["¹", "¹", "²"]
-    assert "Raised figures are tiers" in text
+def test_ranks_stand_beside_a_primary_metric_and_are_explained():
+    runs = [
+        record(m, seed, [metric("coverage", "tail", value + 0.01 * seed * at)])
+        for at, (m, value) in enumerate((("best", 0.9), ("last", 0.3)))
+        for seed in range(5)
+    ]
+    text = terminal(sections(reported(runs)), 100)
+    assert [line(text, method).split()[-1] for method in ("best", "last")] == ["1–1*", "2–2"]  # noqa: RUF001
+    assert "*: could be best" in text
 
 
 def test_a_name_cannot_steer_the_terminal():

@@ -1,6 +1,5 @@
 import io
 import json
-import math
 
 import pandas as pd
 import pytest
@@ -8,12 +7,13 @@ from helpers.records import BUDGET, metric, record, save
 from PIL import Image
 from rich.console import Console
 
-from grasp_bench.contracts.record import Interval
+from grasp_bench.contracts.record import Interval, write_record
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import find_record, finished_record
 from grasp_bench.results.sharing.compare import compare
 from grasp_bench.results.sharing.picture import write_comparison
 from grasp_bench.results.sharing.render import json_payload, rich_comparison
+from grasp_bench.results.sharing.seeds import seeds_beside
 
 
 def scored(method: str, value: float, seed: int = 0, *, low: float = 0.4, high: float = 0.6, **fields):
@@ -49,19 +49,46 @@ def only_score(a, b):
     return pair
 
 
-def test_scores_are_compared_with_each_others_intervals():
-    pair = only_score(scored("grasp", 0.5), scored("lora", 0.7, low=0.65, high=0.75))
-    assert math.isclose(pair.difference, 0.2)
-    assert (pair.better, pair.b_inside_a, pair.a_inside_b) == ("b", False, False)
-    pair = only_score(scored("grasp", 0.5), scored("lora", 0.55, low=0.52, high=0.58))
-    assert (pair.b_inside_a, pair.a_inside_b) == (True, False)
+def test_a_difference_is_measured_by_those_between_seeds():
+    seeds = [scored("grasp", value, seed) for seed, value in enumerate((0.5, 0.52, 0.48))]
+    limit = 4.302653 * 0.02 * 2**0.5  # t of two degrees of freedom, standard deviation 0.02
+    (pair,) = compare(seeds[0], scored("lora", 0.7), [seeds, [scored("lora", 0.7)]]).scores.itertuples()
+    assert (pair.better, pair.difference) == ("b", pytest.approx(0.2))
+    assert pair.apart == pytest.approx(0.2 / limit)
+    more = [scored("lora", value, seed) for seed, value in enumerate((0.7, 0.72, 0.68))]
+    (pair,) = compare(seeds[0], more[0], [seeds, more]).scores.itertuples()
+    assert pair.apart == pytest.approx(0.2 / (2.776445 * 0.02 * 2**0.5))  # of both, with four degrees of freedom
+    assert pd.isna(only_score(scored("grasp", 0.5), scored("lora", 0.7)).apart)
+
+
+def test_distances_are_compared_on_the_log_scale():
+    seeds = [record("grasp", seed, [metric("fd", "all", value, lower=True)]) for seed, value in enumerate((1, 2, 4))]
+    other = record("lora", 0, [metric("fd", "all", 8.0, lower=True)])
+    (pair,) = compare(seeds[0], other, [seeds]).scores.itertuples()
+    assert pair.apart == pytest.approx(3 / (4.302653 * 2**0.5))
+
+
+def test_seeds_lie_beside_a_run(tmp_path):
+    runs = [scored("grasp", 0.5, seed) for seed in range(3)] + [scored("lora", 0.5, 7)]
+    for run in runs:
+        save(tmp_path, run)
+    found = seeds_beside(tmp_path / runs[1].task_label / runs[1].label / "seed-1" / "record.json")
+    assert [each.spec.seed for each in found] == [0, 1, 2]
+
+
+def test_a_record_elsewhere_is_alone_whatever_lies_beside_it(tmp_path):
+    path = write_record(tmp_path / "mine", scored("grasp", 0.5, 1))
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / "record.json").write_text("{}")
+    (found,) = seeds_beside(path)
+    assert found.spec.seed == 1
 
 
 def test_lower_is_better_where_it_is():
     a, b = (record(name, 0, [metric("fd", "all", value, lower=True)]) for name, value in (("a", 3.0), ("b", 5.0)))
     pair = only_score(a, b)
     assert (pair.better, pair.difference) == ("a", 2.0)
-    assert pd.isna(pair.b_inside_a)
+    assert pd.isna(pair.apart)
     pair = only_score(a, a)
     assert pd.isna(pair.better)
     assert pair.difference == 0.0
@@ -146,7 +173,7 @@ def test_the_json_holds_every_score_and_no_record():
     assert payload["comparable"] is True
     (pair,) = payload["scores"]
     assert pair["value_b"] == 0.7
-    assert pair["b_inside_a"] is False
+    assert pair["apart"] is None
 
 
 def test_names_are_shown_as_they_are():
@@ -158,21 +185,21 @@ def test_the_picture_shows_both(tmp_path):
     for folder, colour in (("a", "#ff0000"), ("b", "#00ff00")):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (40, 30), colour).save(tmp_path / folder / "samples.png")
-    write_comparison(tmp_path / "both.png", compare(a, b), (tmp_path / "a", tmp_path / "b"))
+    write_comparison(tmp_path / "both.png", compare(a, b), (tmp_path / "a", tmp_path / "b"), "grasp-bench compare")
     pixels = {colour for _, colour in Image.open(tmp_path / "both.png").convert("RGB").getcolors(1 << 20)}
     assert {(255, 0, 0), (0, 255, 0), (0, 0x72, 0xB2), (0xE6, 0x9F, 0)} <= pixels  # both grids, bars of either run
     once = (tmp_path / "both.png").read_bytes()
-    write_comparison(tmp_path / "both.png", compare(a, b), (tmp_path / "a", tmp_path / "b"))
+    write_comparison(tmp_path / "both.png", compare(a, b), (tmp_path / "a", tmp_path / "b"), "grasp-bench compare")
     assert (tmp_path / "both.png").read_bytes() == once
 
 
 def test_a_picture_without_samples_or_scores_is_drawn_and_a_broken_one_named(tmp_path):
     found = compare(record("a", 0), record("b", 0))
-    write_comparison(tmp_path / "both.png", found, (tmp_path, tmp_path))
+    write_comparison(tmp_path / "both.png", found, (tmp_path, tmp_path), "grasp-bench compare")
     assert Image.open(tmp_path / "both.png").size[0] == 1400
     (tmp_path / "samples.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"samples\.png: cannot be read as a picture"):
-        write_comparison(tmp_path / "both.png", found, (tmp_path, tmp_path))
+        write_comparison(tmp_path / "both.png", found, (tmp_path, tmp_path), "grasp-bench compare")
 
 
 def test_a_run_is_its_folder_or_its_record(tmp_path):
@@ -199,4 +226,9 @@ def test_a_picture_made_to_fill_the_memory_is_one_message(tmp_path, monkeypatch)
     Image.new("L", (64, 64)).save(folders[0] / "samples.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UserError, match="cannot be read as a picture"):
-        write_comparison(tmp_path / "c.png", compare(*(find_record(each)[1] for each in folders)), tuple(folders))
+        write_comparison(
+            tmp_path / "c.png",
+            compare(*(find_record(each)[1] for each in folders)),
+            tuple(folders),
+            "grasp-bench compare",
+        )

@@ -2,13 +2,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from helpers import runs
 from helpers.records import metric, record
 
 from grasp_bench.baselines.lora import Lora
-from grasp_bench.contracts.record import Interval, read_record
+from grasp_bench.contracts.record import read_record
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.reproduce import MARK, compare_with_record, recorded_plan, reproduce
 from grasp_bench.results.sharing.runs import with_data
@@ -123,28 +122,37 @@ def test_data_that_is_not_here_is_told_before_anything_is_loaded(tmp_path, monke
     assert with_data(chosen, None) is chosen
 
 
-def test_scores_are_compared_with_the_recorded_intervals():
-    def run(value: float | None, n: int = 30, interval: bool = True, **fields):
+def test_scores_are_compared_with_other_seeds():
+    def run(value: float | None, n: int = 30, seed: int = 0):
         found = metric("recall", "tail", 0.5).model_copy(update={"value": value, "n": n})
-        if interval:
-            ends = Interval(low=0.4, high=0.6, unit="patient", units=20)
-            found = found.model_copy(update={"interval": ends})
-        return record("lora", 0, [found], streams="a", **fields)
+        return record("lora", seed, [found], streams="a")
 
-    def verdict(recorded, rerun):
-        found = compare_with_record(recorded, rerun, Path("record.json"))
+    seeds = [run(0.5), run(0.52, seed=1), run(0.48, seed=2)]  # two differ by at most 4.30 √2 0.02 = 0.122
+
+    def verdict(recorded, rerun, beside=tuple(seeds)):
+        found = compare_with_record(recorded, rerun, Path("record.json"), beside)
         (score,) = found.scores.itertuples()
-        assert found.agrees == (score.verdict != "outside")
-        return score.verdict, None if pd.isna(score.unit_a) else score.unit_a
+        assert found.agrees == (score.verdict in ("equal", "within"))
+        return score.verdict
 
-    assert verdict(run(0.5), run(0.5)) == ("equal", "patient")
-    assert verdict(run(0.5), run(0.6)) == ("within", "patient")
-    assert verdict(run(0.5), run(0.61)) == ("outside", "patient")
-    assert verdict(run(0.5), run(None)) == ("outside", "patient")
-    assert verdict(run(0.5), run(0.5, n=29)) == ("outside", "patient")
-    assert verdict(run(None, interval=False), run(None)) == ("equal", None)
-    assert verdict(run(0.5, interval=False), run(0.5000001)) == ("outside", None)
-    assert not compare_with_record(run(0.5), record("lora", 0, [], streams="a"), Path()).agrees
+    assert verdict(run(0.5), run(0.5)) == "equal"
+    assert verdict(run(0.5), run(0.62)) == "within"
+    assert verdict(run(0.5), run(0.63)) == "outside"
+    assert verdict(run(0.5), run(None)) == "missing"
+    assert verdict(run(0.5), run(0.5, n=29)) == "missing"
+    assert verdict(run(None), run(None), ()) == "equal"
+    assert verdict(run(0.5), run(0.5000001), seeds[:2]) == "unknown"
+    assert not compare_with_record(run(0.5), record("lora", 0, [], streams="a"), Path(), seeds).agrees
+
+
+def test_few_scores_further_apart_than_seeds_are_no_disagreement():
+    def run(seed: int, far: int = 0):
+        values = [metric("recall", str(group), 0.5 + 0.02 * (seed - 1) + (group < far)) for group in range(40)]
+        return record("lora", seed, values, streams="a")
+
+    seeds = [run(seed) for seed in range(3)]
+    for far, agrees in ((0, True), (3, True), (4, False)):
+        assert compare_with_record(seeds[0], run(0, far), Path(), seeds).agrees == agrees
 
 
 def test_other_streams_disagree_and_other_weights_do_not():

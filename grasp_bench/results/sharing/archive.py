@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import IO
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import written_whole
+from grasp_bench.io import check_file, written_whole
 from grasp_bench.results.sharing.manifest import KINDS, MANIFEST, MEMBER
 from grasp_bench.text import printable
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip archive can hold
+LOCAL = b"PK\x03\x04"
+"""The first bytes of an archive's first member."""
 TEXT_LIMIT = 64 * 2**20
 """Size in bytes of the largest JSON or CSV file that is read into memory."""
 
@@ -118,7 +120,7 @@ class Archive:
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open a pack. Raises :class:`UserError` that names what does not belong in a pack, before anything is read."""
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(check_file(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file.") from error
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
@@ -126,4 +128,14 @@ def open_archive(path: Path) -> Iterator[Archive]:
             f"{path}: cannot be read as a pack ({error}). Expected what `grasp-bench submit` wrote."
         ) from error
     with archive:
+        before = min((info.header_offset for info in archive.infolist()), default=0)
+        with path.open("rb") as file:
+            at_start = file.read(4) == LOCAL
+            file.seek(max(0, min(before, path.stat().st_size)))
+            later = before > 0 and file.read(4) == LOCAL
+        if later or not at_start or archive.comment:
+            raise UserError(
+                f"{path}: refused: it holds bytes before or behind its members. Expected what `grasp-bench submit` "
+                "wrote."
+            )
         yield Archive(path, archive)

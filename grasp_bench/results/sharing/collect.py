@@ -76,7 +76,7 @@ def submit(
     :class:`UserError` for a run that is not finished, given twice or of another version, for missing features, with the
     command that computes them, and if ``out`` exists and is not a pack.
     """
-    found = [finished_record(run) for run in runs]
+    found = [finished_record(run, or_open=True) for run in runs]
     out = out or default_path([record for _, record in found])
     replaced = replaces_a_pack(out)
     members: dict[str, Content] = {}
@@ -89,7 +89,13 @@ def submit(
         plan = plan_of(record, task, backbone, data_root)
         check_current(run, plan, record)
         private = plan.private
-        files = _files(path.parent, record, PUBLISHED if private else (RECORD_NAME, *record.files))
+        if plan.task.multilabel and not private:
+            raise UserError(
+                f"{run}: the images of its task have several labels, of which packs hold none, so its scores could not "
+                f"be checked. Send the folder of its record, {path.parent}, by hand."
+            )
+        names_of = [RECORD_NAME, *(name for name in record.files if not private or name in PUBLISHED)]
+        files = _files(path.parent, record, names_of)
         inputs = {} if private else _inputs(with_data(plan, data_root), path, record, work_dir)
         names = {name: input_name(name, record.stages) for name in inputs}
         places = {name: f"{folder_of(record.run_id)}/{name}" for name in files}

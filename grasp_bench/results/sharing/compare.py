@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts.record import RunRecord
 from grasp_bench.results.sharing.differences import Difference, differences, paired_scores, why_not_comparable
+from grasp_bench.results.sharing.seeds import apart, seed_spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +30,8 @@ class Comparison:
     """Differences of the specification, the environment, the protocol and the cost."""
     scores: pd.DataFrame
     """Rows of :func:`paired_scores` with ``metric_label``, ``direction``, ``difference`` (B - A), ``better`` ("a" or
-    "b", missing where they are equal or one has no value), and ``b_inside_a`` and ``a_inside_b``: whether a value lies
-    within the interval that the other run records, missing where there is no such interval or value."""
+    "b", missing where they are equal or one has no value), and ``apart``: the difference over what two seeds differ by
+    at most in 95 of 100 cases, missing where fewer than three seeds are recorded."""
 
     @property
     def same_run(self) -> bool:
@@ -42,8 +44,8 @@ class Comparison:
         return not self.reasons
 
 
-def compare(a: RunRecord, b: RunRecord) -> Comparison:
-    """Put two records side by side."""
+def compare(a: RunRecord, b: RunRecord, seeds: Sequence[Sequence[RunRecord]] = ()) -> Comparison:
+    """Put two records side by side; ``seeds`` are the recorded seeds of either's specification."""
     equal = None if a.streams is None or b.streams is None else a.streams == b.streams
     of_a, of_b = _fields(a), _fields(b)
     return Comparison(
@@ -53,7 +55,7 @@ def compare(a: RunRecord, b: RunRecord) -> Comparison:
         streams=_streams(a, b, equal),
         streams_equal=equal,
         fields={part: differences(of_a[part], of_b[part]) for part in of_a},
-        scores=_scores(a, b),
+        scores=_scores(a, b, seeds or [[a], [b]]),
     )
 
 
@@ -78,7 +80,7 @@ def _streams(a: RunRecord, b: RunRecord, equal: bool | None) -> str:
     return "DIFFERENT at the same seed, as they are where tasks or batches differ, or a method resamples classes"
 
 
-def _scores(a: RunRecord, b: RunRecord) -> pd.DataFrame:
+def _scores(a: RunRecord, b: RunRecord, seeds: Sequence[Sequence[RunRecord]]) -> pd.DataFrame:
     found = paired_scores(a, b)
     difference = found["value_b"] - found["value_a"]
     direction = found["direction_a"].fillna(found["direction_b"])
@@ -88,12 +90,5 @@ def _scores(a: RunRecord, b: RunRecord) -> pd.DataFrame:
         direction=direction,
         difference=difference,
         better=improved.map({True: "b", False: "a"}).where(difference.notna() & (difference != 0)),
-        b_inside_a=_inside(found, "b", "a"),
-        a_inside_b=_inside(found, "a", "b"),
+        apart=apart(found, seed_spread(seeds)),
     )
-
-
-def _inside(scores: pd.DataFrame, value: str, interval: str) -> pd.Series[bool]:
-    """Return whether values of one run lie within the intervals of the other; missing where either is."""
-    values, low, high = scores[f"value_{value}"], scores[f"low_{interval}"], scores[f"high_{interval}"]
-    return values.between(low, high).astype("boolean").mask(values.isna() | low.isna())

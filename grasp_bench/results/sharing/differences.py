@@ -50,12 +50,12 @@ def paired_scores(a: RunRecord, b: RunRecord) -> pd.DataFrame:
 
     Columns of A and B end in ``_a`` and ``_b``; they are missing where a run does not have the score.
     """
-    of_a, of_b = (_scores(record) for record in (a, b))
+    of_a, of_b = (scores_of(record) for record in (a, b))
     index = of_a.index.append(of_b.index.difference(of_a.index, sort=False))
     return of_a.reindex(index).add_suffix("_a").join(of_b.reindex(index).add_suffix("_b"))
 
 
-def _scores(record: RunRecord) -> pd.DataFrame:
+def scores_of(record: RunRecord) -> pd.DataFrame:
     """Return the scores of a run, with the columns that the frame of all runs has of them, indexed by :data:`PLACE`."""
     frame = frame_of([("", record)])
     scores = frame.loc[frame["metric"].notna(), [*SCORE_TEXTS, *SCORE_NUMBERS]]

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from grasp_bench.bounds import Count, kept
 from grasp_bench.contracts.extractor import MOST
 from grasp_bench.contracts.record import Part
 from grasp_bench.contracts.task import ClassInfo
@@ -41,7 +42,7 @@ class Member(Part):
     """One file of the pack."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
+    bytes: Count
 
 
 class PackedRun(Part):
@@ -58,6 +59,14 @@ class PackedRun(Part):
     """Name of the record and of each file beside it → name in the pack."""
     inputs: dict[str, str]
     """Each of :func:`inputs_of`, from which scores are computed → name in the pack; runs share equal ones."""
+
+    @field_validator("classes")
+    @classmethod
+    def _of_counts(cls, classes: list[ClassInfo]) -> list[ClassInfo]:
+        for info in classes:
+            if kept(info.train_count) < 0:
+                raise ValueError(f"train_count is {info.train_count}, expected 0 or more")
+        return classes
 
     @model_validator(mode="before")
     @classmethod

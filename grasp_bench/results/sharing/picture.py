@@ -22,11 +22,11 @@ TITLE = 50  # letters in a line of a score's title
 
 
 @drawn_literally()
-def write_comparison(path: Path, found: Comparison, folders: tuple[Path, Path]) -> None:
+def write_comparison(path: Path, found: Comparison, folders: tuple[Path, Path], software: str) -> None:
     """Write a PNG of the sample grids in ``folders``, where there are any, and of the scores of whole groups.
 
-    Whiskers are the recorded intervals, dashes the real references. Raises :class:`UserError` for a grid that cannot be
-    read and a place that cannot be written.
+    Whiskers are 95 % intervals over images or patients, dashes the real references. ``software`` is named in the file
+    as its maker. Raises :class:`UserError` for a grid that cannot be read and a place that cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -53,9 +53,9 @@ def write_comparison(path: Path, found: Comparison, folders: tuple[Path, Path]) 
         for axis in axes[len(metrics) :]:
             axis.axis("off")
     verdict = "" if found.comparable else "NOT comparable. "
-    legend = "whiskers: the recorded intervals; dashes: real reference"
+    legend = "whiskers: 95 % intervals over test images or patients; dashes: real reference"
     figure.suptitle(f"{verdict}A (blue) and B (orange) on {printable(found.a.task_label)}; {legend}", fontsize=11)
-    write_bytes(path, png(figure))
+    write_bytes(path, png(figure, software))
 
 
 def _bars(axis: Any, scores: pd.DataFrame) -> None:
@@ -63,11 +63,12 @@ def _bars(axis: Any, scores: pd.DataFrame) -> None:
     for side, offset in (("a", -0.5), ("b", 0.5)):
         for number, score in enumerate(scores.filter(regex=f"_{side}$").itertuples()):
             where = number + offset * WIDTH
-            value, low, high, reference = (
-                getattr(score, f"{name}_{side}") for name in ("value", "low", "high", "reference")
+            value, low, high, reference, unit = (
+                getattr(score, f"{name}_{side}") for name in ("value", "low", "high", "reference", "unit")
             )
             axis.bar(where, value, WIDTH, color=COLOURS[side])
-            axis.vlines(where, low, high, color="black", linewidth=1)
+            if unit != "equal-count draw":  # percentiles over draws are no interval
+                axis.vlines(where, low, high, color="black", linewidth=1)
             axis.hlines(reference, where - WIDTH / 2, where + WIDTH / 2, color="black", linestyle="--", linewidth=1)
     groups = scores.index.get_level_values("group")
     axis.set_xticks(range(len(scores)), [printable(group) for group in groups], fontsize=7)

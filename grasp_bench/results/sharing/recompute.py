@@ -23,7 +23,7 @@ from grasp_bench.results.sharing.manifest import PROBABILITIES, TESTS, PackedRun
 if TYPE_CHECKING:
     import numpy as np
 
-    from grasp_bench.metrics.scoring import LabelledFeatures
+    from grasp_bench.metrics.labelled import LabelledFeatures
     from grasp_bench.run.scoring import Seen
 
 ROUNDING = 1e-6
@@ -181,7 +181,7 @@ def _features(
     import numpy as np
 
     from grasp_bench.data.features import read_features
-    from grasp_bench.metrics.scoring import LabelledFeatures
+    from grasp_bench.metrics.labelled import LabelledFeatures
 
     name, path = run.inputs[stage], folder / f"{stage}.safetensors"
     archive.copy(name, path)

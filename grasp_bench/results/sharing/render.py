@@ -9,17 +9,22 @@ from grasp_bench.contracts.extractor import extractor_label
 from grasp_bench.contracts.record import ARROWS, RunRecord
 from grasp_bench.results.sharing.compare import Comparison
 from grasp_bench.results.sharing.differences import Difference, shown
+from grasp_bench.screen import Cell, Sheet
 from grasp_bench.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
 ABSENT = "-"
-WORDS = {"equal": "equal", "within": "agrees", "outside": "DISAGREES"}
-WITHIN = {(True, True): "both", (True, False): "A's", (False, True): "B's", (False, False): "neither"}
+WORDS = {
+    "equal": "equal",
+    "within": "agrees",
+    "outside": "further apart",
+    "missing": "MISSING",
+    "unknown": "not judged",
+}
 TITLES = {
     "spec": "specification",
     "environment": "environment",
@@ -27,9 +32,10 @@ TITLES = {
     "cost": "cost",
 }
 NOTE = (
-    "The better value is bold. Within: whether each value lies in the interval that the other run records, over what "
-    "is resampled. One run of each says nothing of the spread over seeds: `grasp-bench report` does. These are scores "
-    "of whole groups; --json also has the means over their classes and their worst classes."
+    "The better value is bold. Apart: the difference over what two seeds differ by at most in 95 of 100 cases, by the "
+    "seeds that are recorded beside either run; above 1 seeds alone do not explain that one score. It is - where fewer "
+    "than three are recorded. `grasp-bench report` compares methods over seeds. These are scores of whole groups; "
+    "--json also has the means over their classes and their worst classes."
 )
 
 
@@ -54,7 +60,7 @@ def rich_comparison(found: Comparison) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Text | Table] = [
+    parts: list[Text | Sheet] = [
         Text(printable(f"{side}  {_title(record)}"), style="bold") for side, record in (("A", found.a), ("B", found.b))
     ]
     parts += [Text(), *_verdict(found), Text(f"Streams: {found.streams}."), Text()]
@@ -65,26 +71,26 @@ def rich_comparison(found: Comparison) -> Group:
     return Group(*parts, Text("neither run has scores" if found.scores.empty else NOTE))
 
 
-def difference_table(title: str, differing: Iterable[Difference], sides: tuple[str, str] = ("A", "B")) -> Table:
+def difference_table(title: str, differing: Iterable[Difference], sides: tuple[str, str] = ("A", "B")) -> Sheet:
     """Return a table of the fields that differ."""
-    table = _table(title, "", *sides)
-    for each in differing:
-        _add_row(table, each.field, _short(each.field, each.a), _short(each.field, each.b))
-    return table
+    rows = [(each.field, _short(each.field, each.a), _short(each.field, each.b)) for each in differing]
+    return Sheet(title, ("", *sides), rows)
 
 
-def reproduction_table(scores: pd.DataFrame) -> Table:
+def reproduction_table(scores: pd.DataFrame) -> Sheet:
     """Return a table of the scores of whole groups, recorded and rerun, and of any other that disagrees."""
-    table = _table("scores", "score", "source", "test set", "group", "recorded", "rerun", "", "recorded interval")
+    rows = []
     shown_scores = scores.reset_index()
     row: Any
-    for row in shown_scores[(shown_scores["scope"] == "group") | (shown_scores["verdict"] == "outside")].itertuples():
+    for row in shown_scores[
+        (shown_scores["scope"] == "group") | shown_scores["verdict"].isin(["outside", "missing"])
+    ].itertuples():
         metric = _metric(row)
         name = metric if row.scope == "group" else f"{metric}, {row.scope}"
-        interval = ABSENT if row.low_a != row.low_a else f"{row.low_a:.4g} to {row.high_a:.4g} ({row.unit_a})"
         values = (_value(row.value_a, row.n_a), _value(row.value_b, row.n_b))
-        _add_row(table, name, row.source, row.test_set, row.group, *values, WORDS[row.verdict], interval)
-    return table
+        rows.append((name, row.source, row.test_set, row.group, *values, WORDS[row.verdict], _ratio(row.apart)))
+    columns = ("score", "source", "test set", "group", "recorded", "rerun", "", "apart")
+    return Sheet("scores", columns, rows, keys=4)
 
 
 def _metric(row: Any) -> str:
@@ -95,23 +101,6 @@ def _metric(row: Any) -> str:
 def _pooled(scores: pd.DataFrame) -> pd.DataFrame:
     found = scores.reset_index()
     return found[found["scope"] == "group"]
-
-
-def _table(title: str, *headings: str) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(printable(title)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
-
-
-def _add_row(table: Table, *cells: str) -> None:
-    from rich.text import Text
-
-    table.add_row(*(Text(printable(cell)) for cell in cells))
 
 
 def _verdict(found: Comparison) -> list[Text]:
@@ -126,35 +115,21 @@ def _verdict(found: Comparison) -> list[Text]:
     ]
 
 
-def _score_table(group: str, scores: pd.DataFrame) -> Table:
-    from rich.text import Text
-
-    table = _table(f"scores: {group}", "score", "source", "test set")
-    for heading in ("A", "B", "B - A", "within", "resampled"):
-        table.add_column(heading, justify="right", no_wrap=True)
+def _score_table(group: str, scores: pd.DataFrame) -> Sheet:
+    rows = []
     row: Any
     for row in scores.itertuples():
-        names = (f"{_metric(row)} {ARROWS[row.direction]}", row.source, row.test_set)
         a, b = _value(row.value_a, row.n_a), _value(row.value_b, row.n_b)
-        difference = ABSENT if row.difference != row.difference else f"{row.difference:+.4g}"
-        units = ", ".join(dict.fromkeys(each for each in (row.unit_a, row.unit_b) if isinstance(each, str))) or ABSENT
-        table.add_row(
-            *(Text(printable(name)) for name in names),
-            Text(a, style="bold" if row.better == "a" else ""),
-            Text(b, style="bold" if row.better == "b" else ""),
-            difference,
-            _within(row.b_inside_a, row.a_inside_b),
-            Text(units),
-        )
-    return table
+        cells: list[str | Cell] = [f"{_metric(row)} {ARROWS[row.direction]}", row.source, row.test_set]
+        cells += [Cell(a, "bold" if row.better == "a" else ""), Cell(b, "bold" if row.better == "b" else "")]
+        cells.append(ABSENT if row.difference != row.difference else f"{row.difference:+.4g}")
+        rows.append([*cells, _ratio(row.apart)])
+    columns = ("score", "source", "test set", "A", "B", "B - A", "apart")
+    return Sheet(f"scores: {group}", columns, rows, frozenset(range(3, len(columns))), keys=3)
 
 
-def _within(b_inside_a: Any, a_inside_b: Any) -> str:
-    """Return in whose interval the other's value lies; either boolean may be missing."""
-    import pandas as pd
-
-    inside = [None if pd.isna(each) else bool(each) for each in (b_inside_a, a_inside_b)]
-    return ABSENT if inside == [None, None] else WITHIN[bool(inside[0]), bool(inside[1])]
+def _ratio(apart: float) -> str:
+    return ABSENT if apart != apart else f"{apart:.2f}"
 
 
 def _value(value: float, n: float) -> str:

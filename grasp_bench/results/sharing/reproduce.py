@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from grasp_bench.export.restore import finished_record, plan_of
 from grasp_bench.io import write_json
 from grasp_bench.results.sharing.differences import Difference, environment_differences, paired_scores
 from grasp_bench.results.sharing.runs import check_current, with_data
+from grasp_bench.results.sharing.seeds import apart, seed_spread, seeds_beside
 from grasp_bench.run.context import Options
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.runner import run as carry_out
@@ -21,6 +23,12 @@ from grasp_bench.run.runner import run as carry_out
 if TYPE_CHECKING:
     import pandas as pd
 
+BEYOND = 0.075
+"""Largest share of scores further apart than two seeds are in 95 of 100 cases, where a run is reproduced.
+
+Of the scores of a seed beside four others, in 62 comparisons of recorded runs of ``digits-lt``, 2.8 % were on average,
+6.1 % in the 95th percentile and 7.8 % at most.
+"""
 MARK = "reproduce.json"
 """File in a work folder that names the run that is reproduced there."""
 
@@ -32,8 +40,9 @@ class Reproduction:
     path: Path
     """File of the new record."""
     scores: pd.DataFrame
-    """Rows of :func:`paired_scores`, of the recorded run and the rerun, with ``verdict``: "equal" bit for bit, "within"
-    the recorded interval, or "outside"."""
+    """Rows of :func:`paired_scores`, of the recorded run and the rerun, with ``apart`` (:func:`seeds.apart`) and
+    ``verdict``: "equal" bit for bit, "within" what two seeds differ by, "outside" of it, "unknown" where too few seeds
+    are recorded, or "missing": no value in one run, or of another number of images."""
     streams_equal: bool
     """Whether both saw the same data order, noise, timesteps and dropped prompts."""
     weights_equal: bool
@@ -42,8 +51,13 @@ class Reproduction:
 
     @property
     def agrees(self) -> bool:
-        """Whether the streams are equal, and every score is equal or lies within the recorded interval."""
-        return self.streams_equal and not (self.scores["verdict"] == "outside").any()
+        """Whether the streams are equal, and the scores are, or differ by no more than those of another seed.
+
+        No score may be missing or unknown, and no more than :data:`BEYOND` of them outside.
+        """
+        verdicts = self.scores["verdict"]
+        judged = not verdicts.isin(["unknown", "missing"]).any()
+        return self.streams_equal and judged and bool((verdicts == "outside").mean() <= BEYOND)
 
 
 def recorded_plan(
@@ -81,19 +95,24 @@ def reproduce(
     path, rerun = carry_out(plan, options, progress)
     if rerun.status != "finished":
         raise UserError(f"{run}: it cannot be carried out again, since it is {rerun.status}: {rerun.reason}")
-    return compare_with_record(record, rerun, path)
+    recorded = run if run.is_file() else run / RECORD_NAME
+    return compare_with_record(record, rerun, path, seeds_beside(recorded))
 
 
-def compare_with_record(recorded: RunRecord, rerun: RunRecord, path: Path) -> Reproduction:
-    """Compare the new record, in ``path``, with the recorded one."""
+def compare_with_record(
+    recorded: RunRecord, rerun: RunRecord, path: Path, seeds: Sequence[RunRecord] = ()
+) -> Reproduction:
+    """Compare the new record, in ``path``, with the recorded one; ``seeds`` are all recorded seeds of its cell."""
     scores = paired_scores(recorded, rerun)
     value, n = scores["value_b"], scores["n_a"] == scores["n_b"]
     equal = n & ((value == scores["value_a"]) | (value.isna() & scores["value_a"].isna()))
-    within = n & value.between(scores["low_a"], scores["high_a"])
-    verdict = within.map({True: "within", False: "outside"}).mask(equal, "equal")
+    missing = ~n | (value.isna() != scores["value_a"].isna())
+    ratio = apart(scores, seed_spread([seeds or [recorded]]))
+    verdict = (ratio <= 1).map({True: "within", False: "outside"}).mask(ratio.isna(), "unknown")
+    verdict = verdict.mask(missing, "missing").mask(equal, "equal")
     return Reproduction(
         path=path,
-        scores=scores.assign(verdict=verdict),
+        scores=scores.assign(apart=ratio, verdict=verdict),
         streams_equal=recorded.streams == rerun.streams,
         weights_equal=recorded.weights == rerun.weights,
         environment=environment_differences(recorded, rerun),

@@ -17,7 +17,8 @@ def with_data(plan: Plan, data_root: Path | None) -> Plan:
     task = plan.task
     if not task.layout or task.root is not None:
         return plan
-    return replace(plan, task=type(task)(task.config, data_root_of(plan.spec.task.name, data_root)))
+    opened = type(task)(task.config, data_root_of(plan.spec.task.name, data_root))
+    return replace(plan, task=opened.for_seed(plan.spec.seed))
 
 
 def check_current(run: Path, plan: Plan, record: RunRecord) -> None:

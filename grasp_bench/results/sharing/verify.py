@@ -28,6 +28,11 @@ BEYOND = (
     "what the runs cost, where and when they were made, the logs and the pictures",
 )
 """Facts that no pack can show."""
+DECLARED = (
+    "the images are of the model that is declared, trained and sampled as is declared",
+    "nobody chose the best of several generations of images, or trained on test images",
+)
+OPEN = "open division: it is declared, and neither a record nor features show it"
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ def verify(
                 continue
             records[run.run_id] = record
             say(title_of(record))
+            if record.division == "open":
+                checks += [Check("unverifiable", title_of(record), what, OPEN) for what in DECLARED]
             plan, found = _identity_checks(record, run, task, backbone, data_root)
             checks += [*found, *_score_checks(archive, run, record, sound)]
             resamples[record.run_id] = None if plan is None else _resamples(plan, run)
@@ -248,4 +255,5 @@ def _resamples(plan: Plan, run: PackedRun) -> bool:
     """Return whether the method draws classes at other frequencies than those of the data."""
     import numpy as np
 
-    return plan.method.sample_weights(np.array([info.train_count for info in run.classes])) is not None
+    method, counts = plan.method, np.array([info.train_count for info in run.classes])
+    return method.sample_weights(counts) is not None or method.second_stage(plan.spec.budget.steps, counts) is not None

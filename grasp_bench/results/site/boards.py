@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts.record import RunRecord
-from grasp_bench.results.board import METRIC, PREFERRED_GROUP, ROW, Leaderboard
+from grasp_bench.results.board import COLUMN, METRIC, PREFERRED_GROUP, ROW, Leaderboard
+from grasp_bench.results.comparisons import baseline_rows
 from grasp_bench.results.frame import frame_of
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.load import FoundRun
+from grasp_bench.results.options import Options
+from grasp_bench.results.rows import one_per_method
 from grasp_bench.results.site.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -23,6 +27,10 @@ MAIN = (
     *(("accuracy", "generated"), ("accuracy", "topped-up")),
 )
 """Metrics and sources that are drawn, and that a table starts with."""
+BASELINE = "vanilla-ft"
+"""Method that others are compared with where nothing else is said: full fine-tuning."""
+JUDGED = ["primary", "rank_low", "rank_high", "could_be_best", "best"]
+HIGHLIGHTED = 6  # methods that charts show in colour at first
 DEFAULTS = {"source": "generated", "test_set": "test", "metric_version": "1", "extractor": ""}
 
 
@@ -106,8 +114,17 @@ class Board:
     """A leaderboard and its runs."""
 
     table: Leaderboard
+    every: Leaderboard
+    """All rows, of which ``table`` has one per method; only those of ``table`` have ranks."""
     runs: dict[str, list[Run]]
     """Label of a row → its runs by seed, those without scores too."""
+    baseline: str | None = None
+    """Label of the row that others are compared with at first; None where no row of the closed division has scores."""
+
+    @property
+    def all_rows(self) -> Board:
+        """The board with all rows."""
+        return replace(self, table=self.every)
 
     @cached_property
     def metrics(self) -> list[Metric]:
@@ -134,8 +151,42 @@ class Board:
         """Label → method, guidance, settings, and the search that chose some of them."""
         import pandas as pd
 
-        found = pd.concat([self.table.costs[ROW], self.table.problems[ROW]]).fillna({"tuned": "", "settings": ""})
+        found = pd.concat([self.every.costs[ROW], self.every.problems[ROW]]).fillna({"tuned": "", "settings": ""})
         return found.drop_duplicates("label").set_index("label").to_dict("index")  # type: ignore[return-value]
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """Label → settings that are not the defaults, with the search that chose some of them."""
+        found = {}
+        for label, row in self.rows.items():
+            variant = label.partition(" #")[2]  # of two versions of a method
+            tuned = f"tuned={row['tuned']}" if row["tuned"] else ""
+            parts = [tuned, row["settings"], row["versions"], f"#{variant}" if variant else ""]
+            found[label] = ", ".join(filter(None, parts))
+        return found
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Label → name of the row: as short as it can be for those of ``table``, else method, guidance and settings.
+
+        What would name two rows has the label too.
+        """
+        parts = {label: (row["method"], row["guidance"], self.settings[label]) for label, row in self.rows.items()}
+        names = {label: " · ".join(filter(None, each)) for label, each in parts.items()}
+        count = Counter(names.values())
+        long = {label: name if count[name] == 1 else f"{name} ({label})" for label, name in names.items()}
+        return long | self.table.row_names()
+
+    @cached_property
+    def highlighted(self) -> list[str]:
+        """Rows in colour at first: the best row of each of the best methods, and the baseline."""
+        if not self.main:
+            return []
+        best: dict[str, str] = {}
+        for label in map(str, self.main[0].means().index):
+            best.setdefault(self.rows[label]["method"], label)
+        shown = [*best.values()][:HIGHLIGHTED]
+        return list(dict.fromkeys([*shown, *(label for label in self.indices if label == self.baseline)]))
 
     @cached_property
     def costs(self) -> pd.DataFrame:
@@ -149,7 +200,7 @@ class Board:
 
     @cached_property
     def losses(self) -> pd.DataFrame:
-        """Rows of the training logs of all finished runs, with the label of the row as ``row``."""
+        """Rows of the training logs of all finished runs, with the label of the row as ``series``."""
         return self._joined("log")
 
     @cached_property
@@ -166,7 +217,8 @@ class Board:
     def _joined(self, table: str) -> pd.DataFrame:
         import pandas as pd
 
-        found = [getattr(run.files, table).assign(row=label) for label in self.indices for run in self.finished(label)]
+        runs = [(label, run) for label in self.indices for run in self.finished(label)]
+        found = [getattr(run.files, table).assign(series=label) for label, run in runs]
         return pd.concat(filled) if (filled := [each for each in found if len(each)]) else pd.DataFrame()
 
     def finished(self, label: str) -> list[Run]:
@@ -174,22 +226,51 @@ class Board:
         return [run for run in self.runs[label] if run.finished]
 
 
-def read_boards(runs: Sequence[FoundRun]) -> list[Board]:
-    """Return every leaderboard of ``runs`` with its runs, by the label of the task."""
+def read_boards(runs: Sequence[FoundRun], baseline: str | None = None) -> list[Board]:
+    """Return every leaderboard of ``runs`` with its runs, by the label of the task.
+
+    ``baseline`` names a row, by default full fine-tuning; raises :class:`UserError` if no leaderboard has it.
+    """
     if not runs:
         return []
     by_folder = {str(run.folder): run for run in runs}
     frame = frame_of((folder, run.record) for folder, run in by_folder.items())
     behind = frame.drop_duplicates("folder").sort_values("seed", kind="stable")
     groups = [each for _, each in behind.groupby(["task_label", "conditions"], observed=True)]
-    return [_board(*each, by_folder) for each in zip(leaderboards(frame), groups, strict=True)]
+    every = leaderboards(frame, None)
+    tables = leaderboards(one_per_method(frame, Options(method=[baseline] if baseline else [])))
+    rows = baseline_rows(tables, baseline) if baseline else [_usual_baseline(table) for table in tables]
+    each = zip(tables, every, groups, rows, strict=True)
+    return [_board(table, whole, found, by_folder, row) for table, whole, found, row in each]
 
 
-def _board(table: Leaderboard, behind: pd.DataFrame, by_folder: dict[str, FoundRun]) -> Board:
-    known = {*table.costs["label"], *table.problems["label"]}
+def _usual_baseline(table: Leaderboard) -> str | None:
+    """Return the row of full fine-tuning, or else the first of the closed division."""
+    rows = table.closed
+    labels = [*rows.loc[rows["method"] == BASELINE, "label"], *rows["label"]]
+    return str(labels[0]) if labels else None
+
+
+def _board(
+    table: Leaderboard, every: Leaderboard, behind: pd.DataFrame, by_folder: dict[str, FoundRun], baseline: str | None
+) -> Board:
+    known = {*every.costs["label"], *every.problems["label"]}
     rows: dict[str, list[Run]] = {}
     for folder, label, variant in behind[["folder", "label", "variant"]].itertuples(index=False):
         run = Run(by_folder[folder], RunFolder(by_folder[folder].folder))
         named = label if label in known else f"{label} #{variant[:8]}"  # where two versions of a method share a label
         rows.setdefault(named, []).append(run)
-    return Board(table, dict(sorted(rows.items())))
+    return Board(table, _with_ranks(every, table), dict(sorted(rows.items())), baseline)
+
+
+def _with_ranks(every: Leaderboard, table: Leaderboard) -> Leaderboard:
+    """Return all rows, the table's with its ranks and best means."""
+    place = [*COLUMN, "label"]
+    cells = every.cells.drop(columns=JUDGED).astype(dict.fromkeys(place, str))
+    judged = table.cells[[*place, *JUDGED]].astype(
+        dict.fromkeys(place, str) | dict.fromkeys(("primary", "best"), object)
+    )
+    cells = cells.merge(judged, on=place, how="left")
+    for name in ("primary", "best"):
+        cells[name] = cells[name].eq(True)
+    return replace(every, cells=cells)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from grasp_bench.errors import UserError
+from grasp_bench.results.site.beside import Beside
 from grasp_bench.results.site.boards import Board, Run
 from grasp_bench.run.files import GENERATED_SHEET, PICTURE, REAL_SHEET
 from grasp_bench.run.pictures import Sheet, read_sheet
@@ -27,18 +28,18 @@ PICTURE_WIDTH = 640  # pixels of a whole picture
 class Samples:
     """The images of a leaderboard that the page shows."""
 
-    methods: list[str] = field(default_factory=list)
-    """Labels of the rows that have sheets."""
+    methods: dict[str, str] = field(default_factory=dict)
+    """Label of each row that has sheets → its name."""
     classes: list[str] = field(default_factory=list)
     """Classes with images on the page, in the order of the sheets."""
     seeds: list[int] = field(default_factory=list)
     """Seeds with images on the page."""
     real: dict[str, str] = field(default_factory=dict)
-    """Class → data URI of a strip of real images."""
+    """Class → strip of real images: a data URI, or a path from the page."""
     generated: dict[str, dict[str, list[str | None]]] = field(default_factory=dict)
-    """Seed → class → data URI of each method's strip."""
+    """Seed → class → each method's strip."""
     pictures: dict[str, str] = field(default_factory=dict)
-    """Label of a row without sheets → data URI of the picture of its first run."""
+    """Name of a row without sheets → the picture of its first run."""
     left_out: list[str] = field(default_factory=list)
     """Sentences on what the page leaves out."""
     pixelated: bool = False
@@ -46,7 +47,7 @@ class Samples:
 
     def choices(self) -> dict[str, Any]:
         """Return what the page's script shows by class and seed."""
-        return {"methods": self.methods, "real": self.real, "generated": self.generated}
+        return {"methods": list(self.methods.values()), "real": self.real, "generated": self.generated}
 
 
 class Allowance:
@@ -64,11 +65,15 @@ class Allowance:
         return True
 
 
-def samples(board: Board, allowance: Allowance) -> Samples:
-    """Return the strips and pictures of a leaderboard that fit into the ``allowance``."""
+def samples(board: Board, allowance: Allowance, beside: Beside | None = None) -> Samples:
+    """Return the strips and pictures of a leaderboard that fit into the ``allowance``.
+
+    With ``beside``, the page holds the strips of the first seed and class alone; the others are files.
+    """
     shown = Samples()
     sheets = _sheets(board, shown)
-    shown.methods = [label for label in board.indices if any(name == label for name, _ in sheets)]
+    labels = {label for label, _ in sheets}
+    shown.methods = {label: board.names[label] for label in board.indices if label in labels}
     real = next(iter(_found(board, REAL_SHEET, shown)), None)
     classes = list(dict.fromkeys(name for sheet in sheets.values() for name in sheet))
     wanted = [(seed, name) for seed in sorted({seed for _, seed in sheets}) for name in reversed(classes)]
@@ -76,7 +81,9 @@ def samples(board: Board, allowance: Allowance) -> Samples:
     for seed, name in wanted:
         strips = [_strip(sheets.get((label, seed)), name) for label in shown.methods]
         own = _strip(real, name) if real and name not in shown.real else None
-        if not allowance.takes([*strips, own]):
+        if beside and kept:
+            strips, own = [each and beside.image(each) for each in strips], own and beside.image(own)
+        elif not allowance.takes([*strips, own]):
             break
         kept += 1
         shown.generated.setdefault(str(seed), {})[name] = strips
@@ -87,7 +94,7 @@ def samples(board: Board, allowance: Allowance) -> Samples:
     shown.seeds = [int(seed) for seed in shown.generated]
     shown.classes = [name for name in classes if any(name in each for each in shown.generated.values())]
     shown.pixelated = any(max(each.shape[1:3]) <= SMALL for sheet in sheets.values() for each in sheet.values())
-    _add_pictures(board, shown, allowance)
+    _add_pictures(board, shown, allowance, beside)
     return shown
 
 
@@ -135,7 +142,7 @@ def _strip(sheet: Sheet | None, name: str) -> str | None:
     return _uri(Image.fromarray(strip), lossless=max(height, width) <= SMALL)
 
 
-def _add_pictures(board: Board, shown: Samples, allowance: Allowance) -> None:
+def _add_pictures(board: Board, shown: Samples, allowance: Allowance, beside: Beside | None) -> None:
     """Add the pictures of methods without sheets."""
     missing = 0
     for label in board.indices:
@@ -148,8 +155,10 @@ def _add_pictures(board: Board, shown: Samples, allowance: Allowance) -> None:
         uri = _reduced(path)
         if uri is None:
             shown.left_out.append(f"{path}: cannot be read as a PNG picture.")
+        elif beside:
+            shown.pictures[board.names[label]] = beside.image(uri)
         elif allowance.takes([uri]):
-            shown.pictures[label] = uri
+            shown.pictures[board.names[label]] = uri
         else:
             missing += 1
     if missing:

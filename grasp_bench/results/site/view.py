@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from grasp_bench.contracts.record import ARROWS, RECORD_NAME
+from grasp_bench import plugins
+from grasp_bench.contracts.entry import facts_in
+from grasp_bench.contracts.record import ARROWS, RunRecord
 from grasp_bench.results.board import Leaderboard
-from grasp_bench.results.site.boards import Board, Metric, Run
+from grasp_bench.results.divisions import declared_words, open_rows
+from grasp_bench.results.grids import decimals
+from grasp_bench.results.site.beside import Files
+from grasp_bench.results.site.boards import Board, Metric
 from grasp_bench.results.site.charts import ABSENT, BETTER, COSTS
-from grasp_bench.results.site.command import run_command
 from grasp_bench.results.site.glossary import COSTS as COST_DEFINITIONS
 from grasp_bench.results.site.glossary import Definition, definition
-from grasp_bench.results.tables import OTHER_PROTOCOL, PROVISIONAL, decimals
-from grasp_bench.run.files import CLASSES, TRAIN_LOG
+from grasp_bench.results.tables import OTHER_PROTOCOL, PROVISIONAL
 
-KEPT = (RECORD_NAME, TRAIN_LOG, CLASSES)
-"""Files of a run that the page holds."""
-MOST_BYTES = 12_000_000  # of runs' files on one page
 COST = "cost"
+ONE_ROW = (
+    "A method's row is that of its chosen guidance, with settings that a search chose where there was one, and none "
+    "changed by hand."
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Column:
     label: str
     tells: str
     arrow: str = ""
+    main: bool = True
+    """Whether a browser without script shows it."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,9 @@ class Number:
     value: float | None = None
     """Number that the cell is sorted by."""
     spread: str = ""
-    tier: int | None = None
+    rank: str = ""
+    """Best and worst rank that the row may have in a primary metric, with a star where it could be best."""
     best: bool = False
-    tells: str = ""
-
-
-@dataclass(frozen=True)
-class Named:
-    """What tells a row from others, in columns."""
-
-    method: str
-    guidance: str
-    settings: str
 
 
 @dataclass(frozen=True)
@@ -63,9 +58,13 @@ class Line:
     """A row of a leaderboard."""
 
     label: str
-    named: Named
+    method: str
+    guidance: str
+    settings: str
     seeds: str
-    statuses: tuple[str, ...]
+    division: str
+    declared: str
+    """What an open row declares of how its images were made; empty for closed ones."""
     problems: str
     """Why runs have no scores."""
     numbers: list[Number] = field(default_factory=list)
@@ -78,26 +77,28 @@ class Entry:
     """A run in the list of runs."""
 
     key: str
-    label: str
-    named: Named
+    name: str
+    method: str
+    guidance: str
+    settings: str
     seed: int
     status: str
     reason: str
     command: str
 
 
-def _named(board: Board, label: str) -> Named:
-    row = board.rows[label]
-    variant = label.partition(" #")[2]  # of two versions of a method
-    tuned = f"tuned={row['tuned']}" if row["tuned"] else ""
-    settings = [tuned, row["settings"], row["versions"], f"#{variant}" if variant else ""]
-    return Named(row["method"], row["guidance"], ", ".join(filter(None, settings)))
-
-
 def columns(board: Board) -> list[Column]:
     """Return a column for every metric and group, then for every cost."""
+    main = {metric.key for metric in board.main}
     scores = [
-        Column(metric.key, group, metric.label, _tells(_meaning(metric), metric.direction), ARROWS[metric.direction])
+        Column(
+            metric.key,
+            group,
+            metric.label,
+            _tells(_meaning(metric), metric.direction),
+            ARROWS[metric.direction],
+            metric.key in main,
+        )
         for metric in board.metrics
         for group in metric.groups
     ]
@@ -125,8 +126,9 @@ def lines(board: Board) -> list[Line]:
             _score(drawn.get((label, group)), digits) for digits, drawn, metric in cells for group in metric.groups
         ]
         spent = costs.get(label)
+        declared = facts_in(spent["declared"]).costs if spent else {}
         numbers += [
-            _plain(spent[name] if spent else None, ",.1f" if "seconds" in title else ",.0f")
+            _cost(spent[name] if spent else None, declared.get(name), ",.1f" if "seconds" in title else ",.0f")
             for name, title in COSTS.items()
         ]
         found.append(_line(board, label, numbers))
@@ -140,9 +142,10 @@ def _line(board: Board, label: str, numbers: list[Number]) -> Line:
     problems = [f"seed {each.spec.seed} {each.status}: {each.reason or 'no reason recorded'}" for each in failed]
     return Line(
         label,
-        _named(board, label),
+        *_named(board, label),
         PROVISIONAL if len(seeds) == 1 else str(len(seeds)),
-        tuple(dict.fromkeys(run.record.status for run in runs)),
+        runs[0].record.division,
+        declared_words(run.record.entry.declared for run in runs if run.record.entry),
         "; ".join(problems),
         numbers,
         board.indices.get(label),
@@ -175,27 +178,36 @@ def notes(table: Leaderboard) -> list[str]:
     """Return what a reader must know of a leaderboard's numbers."""
     said = [
         "± is half the 95 % interval of the mean over seeds (Student t), from three seeds on. The best mean of a "
-        "column is bold.",
+        "column is bold. Ranks, best means and differences are of one row per method.",
+        ONE_ROW,
     ]
-    return said + [each for each in (OTHER_PROTOCOL * bool(table.protocol), table.tiers, table.streams) if each]
+    others = (OTHER_PROTOCOL * bool(table.protocol), *table.said, open_rows(table), table.sizes, table.streams)
+    return said + [each for each in others if each]
 
 
 def _score(cell: Any, digits: int) -> Number:
     if cell is None:
         return Number(ABSENT)
     if cell.mean != cell.mean:  # NaN
-        return Number("n too small", tells=f"{cell.n} images")
-    tells = f"mean over {cell.n_seeds} seed{'s' * (cell.n_seeds > 1)}, {cell.n} images each"
+        return Number("n too small")
     spread = ""
     if cell.low == cell.low:
         spread = f"± {(cell.high - cell.low) / 2:.{digits}f}"
-        tells += f"; 95 % interval {cell.low:.{digits}f} to {cell.high:.{digits}f}"
-    tier = int(cell.tier) if cell.tier == cell.tier else None
-    return Number(f"{cell.mean:.{digits}f}", cell.mean, spread, tier, bool(cell.best), tells)
+    star = "*" if cell.primary and cell.could_be_best else ""
+    rank = f"{cell.rank_low:.0f}–{cell.rank_high:.0f}{star}" if cell.primary else ""  # noqa: RUF001
+    return Number(f"{cell.mean:.{digits}f}", cell.mean, spread, rank, bool(cell.best))
 
 
 def _plain(value: float | None, form: str) -> Number:
     return Number(ABSENT) if value is None or value != value else Number(format(value, form), value)
+
+
+def _cost(value: float | None, declared: float | None, form: str) -> Number:
+    """Return a cost as it was measured, or else as it was declared, which it says."""
+    measured = _plain(value, form)
+    if measured.value is not None or declared is None:
+        return measured
+    return Number(format(declared, form), declared, spread="declared")
 
 
 def glossary(boards: list[Board]) -> list[tuple[str, Definition, str]]:
@@ -212,33 +224,30 @@ def meanings(boards: list[Board]) -> dict[str, str]:
     return {key: f"{meaning.what} {meaning.misleads}" for key, meaning in metrics.items()}
 
 
-class Files:
-    """The runs' files that the page holds, compressed: as many as fit."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, dict[str, str]] = {}
-        """Key of the run → file name → gzip in base64."""
-        self.left, self.left_out = MOST_BYTES, 0
-
-    def add(self, key: str, folder: Path) -> None:
-        """Hold the files of the run ``key``, unless they no longer fit."""
-        packed = {name: _packed(folder / name) for name in KEPT if (folder / name).is_file()}
-        size = sum(map(len, packed.values()))
-        if size > self.left:
-            self.left_out += 1
-            return
-        self.left -= size
-        self.held[key] = packed
-
-
-def _packed(path: Path) -> str:
-    return base64.b64encode(gzip.compress(path.read_bytes(), mtime=0)).decode()
-
-
 def entries(board: Board, prefix: str, files: Files) -> Iterator[Entry]:
     """Yield the runs of a board; ``prefix`` tells their keys from those of other boards."""
-    numbered: list[tuple[str, Run]] = [(label, run) for label, runs in board.runs.items() for run in runs]
+    numbered = [(label, run) for label, runs in board.runs.items() for run in runs]
     for number, (label, run) in enumerate(numbered):
         record, key = run.record, f"{prefix}-{number}"
         files.add(key, run.found.folder)
-        yield Entry(key, label, _named(board, label), run.seed, record.status, record.reason or "", run_command(record))
+        reason, command = record.reason or "", run_command(record)
+        yield Entry(key, board.names[label], *_named(board, label), run.seed, record.status, reason, command)
+
+
+def _named(board: Board, label: str) -> tuple[str, str, str]:
+    """Return method, guidance and settings of a row."""
+    return board.rows[label]["method"], board.rows[label]["guidance"], board.settings[label]
+
+
+def run_command(record: RunRecord) -> str:
+    """Return ``grasp-bench run …`` with every setting that is not the default.
+
+    A record holds no paths: a task that a file describes is FILE.toml, and the user's own weights are FOLDER.
+    """
+    words = record.spec.command(
+        record.changed,
+        task=None if record.spec.task.name in plugins.entries("tasks") else "FILE.toml",
+        backbone=None if record.default_backbone else record.backbone_label,
+        tuned=record.tuned is not None,
+    )
+    return shlex.join(words)

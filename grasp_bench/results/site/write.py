@@ -13,46 +13,50 @@ import jinja2
 from markupsafe import Markup
 
 from grasp_bench.io import write_bytes
+from grasp_bench.results.forest import forest
 from grasp_bench.results.load import FoundRun
 from grasp_bench.results.site import view
+from grasp_bench.results.site.beside import MARK, PAGE, RUNS, Beside, Files, check_folder
 from grasp_bench.results.site.boards import Board, read_boards
-from grasp_bench.results.site.charts import metric_charts, training_chart
-from grasp_bench.results.site.comparisons import against, over_tasks
-from grasp_bench.results.site.plots import swatch
-from grasp_bench.results.site.routing import routing_charts
+from grasp_bench.results.site.charts import metric_charts, routing_charts, training_chart
+from grasp_bench.results.site.comparisons import over_tasks
+from grasp_bench.results.site.drawing import library, specification, swatch
+from grasp_bench.results.site.overview import overview
 from grasp_bench.results.site.rules import RULES
 from grasp_bench.results.site.samples import Allowance, samples
+from grasp_bench.text import counted
 
-PAGE = "index.html"
-HIGHLIGHTED = 6  # methods that charts show in colour at first
 HERE = Path(__file__).parent
 
 
-def write_site(runs: Sequence[FoundRun], folder: Path, baseline: str | None = None) -> Path:
+def write_site(
+    runs: Sequence[FoundRun], folder: Path, baseline: str | None = None, *, single_file: bool = False
+) -> Path:
     """Write the page of ``runs`` as ``folder/index.html`` and return its path.
 
-    It holds tables, charts, images, records and logs, as far as they fit, and says what it leaves out; equal results
-    give equal bytes. ``baseline`` names the row that others are compared with. Raises :class:`UserError` if the
-    baseline is not a row, or the page cannot be written.
+    Records, logs and images that it does not show at first lie beside it; a ``single_file`` holds them, as far as they
+    fit, and says what it leaves out. Equal results give equal bytes. ``baseline`` names the row that others are
+    compared with at first. Raises :class:`UserError` if the baseline is not a row, the folder holds anything else, or
+    the page cannot be written.
     """
-    boards = read_boards(runs)
-    path = folder / PAGE
-    text = page(boards, baseline)
+    check_folder(folder)
+    boards = read_boards(runs, baseline)
+    path, beside = folder / PAGE, Beside()
+    text = page(boards, None if single_file else beside)
     write_bytes(path, text.encode(errors="backslashreplace"))  # a lone surrogate, which JSON can hold
+    beside.write(folder)  # last: by the page a call after one that was killed knows whose folder it is
     return path
 
 
-def page(boards: list[Board], baseline: str | None = None) -> str:
-    """Return the HTML of the page."""
+def page(boards: list[Board], beside: Beside | None = None) -> str:
+    """Return the HTML of the page; what it refers to is added to ``beside``, without which it holds everything."""
     style, script = (_static(name) for name in ("page.css", "page.js"))
-    files, allowance = view.Files(), Allowance()
-    shown = [_shown(board, number, files, allowance, baseline) for number, board in enumerate(boards, 1)]
-    for each, charts in zip(shown, against(boards, baseline) if baseline else [], strict=bool(baseline)):
-        for name, chart in charts.items():
-            each["by_metric"][name].append(chart)
+    files, allowance = Files(beside), Allowance()
+    shown = [_shown(board, number, files, allowance) for number, board in enumerate(boards, 1)]
+    images = "data: 'self'" if beside else "data:"
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src {images}; style-src '{_hash(style)}'; "
+        f"script-src '{_hash(library())}' '{_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
@@ -67,8 +71,12 @@ def page(boards: list[Board], baseline: str | None = None) -> str:
         rules=RULES,
         glossary=view.glossary(boards),
         swatch=swatch,
+        mark=Markup(MARK),
+        forest=specification(forest(), "Differences to a baseline with their intervals."),
+        script_json=script_json,
         left_out=_left_out(boards, files),
         style=Markup(style),
+        library=Markup(library()),
         script=Markup(script),
         policy=policy,
         data=script_json(
@@ -76,6 +84,8 @@ def page(boards: list[Board], baseline: str | None = None) -> str:
                 "files": files.held,
                 "samples": {each["id"]: each["samples"].choices() for each in shown},
                 "metrics": view.meanings(boards),
+                "beside": RUNS if beside else "",
+                "boards": {each["id"]: each["overview"] for each in shown},
             }
         ),
     )
@@ -89,9 +99,14 @@ def script_json(value: Any) -> Markup:
     return Markup(written)
 
 
-def _shown(board: Board, number: int, files: view.Files, allowance: Allowance, baseline: str | None) -> dict[str, Any]:
+def _shown(board: Board, number: int, files: Files, allowance: Allowance) -> dict[str, Any]:
     """Return what the template shows of one leaderboard."""
     records = [run.record for each in board.runs.values() for run in each]
+    first = board.main[0] if board.main else None
+    shown = overview(board)
+    said = [
+        each["said"] for each in shown["columns"] if first and (each["key"], each["group"]) == (first.key, first.rarest)
+    ]
     by_metric = {metric.key: list(metric_charts(board, metric)) for metric in board.main}
     return {
         "id": f"board-{number}",
@@ -100,39 +115,33 @@ def _shown(board: Board, number: int, files: view.Files, allowance: Allowance, b
         "columns": view.columns(board),
         "lines": view.lines(board),
         "references": view.references(board),
+        "overview": shown,
+        "answer": said[0] if said else "",
+        "divisions": sorted({record.division for record in records}),
         "groups": list(dict.fromkeys(group for metric in board.metrics for group in metric.groups)),
         "guidances": sorted({record.spec.guidance.name for record in records}),
-        "statuses": sorted({record.status for record in records}),
         "notes": view.notes(board.table),
-        "first_metric": board.main[0].key if board.main else "",
+        "first_metric": first.key if first else "",
+        "first_group": first.rarest if first else "",
         "metrics": board.metrics,
+        "all_metrics": board.all_rows.metrics,
         "main": board.main,
         "by_metric": by_metric,
         "other_charts": [*training_chart(board), *routing_charts(board)],
-        "highlighted": _highlighted(board, baseline),
-        "samples": samples(board, allowance),
+        "highlighted": board.highlighted,
+        "names": board.names,
+        "samples": samples(board, allowance, files.beside),
         "entries": list(view.entries(board, f"b{number}", files)),
     }
 
 
-def _highlighted(board: Board, baseline: str | None) -> list[str]:
-    """Return the rows in colour at first: the best row of each of the best methods, and the baseline."""
-    if not board.main:
-        return []
-    best: dict[str, str] = {}
-    for label in board.main[0].means().index:
-        best.setdefault(board.rows[str(label)]["method"], str(label))
-    shown = list(best.values())[:HIGHLIGHTED]
-    return list(dict.fromkeys([*shown, *([baseline] if baseline in board.indices else [])]))
-
-
-def _left_out(boards: list[Board], files: view.Files) -> list[str]:
+def _left_out(boards: list[Board], files: Files) -> list[str]:
     unreadable = [
         path for board in boards for runs in board.runs.values() for run in runs for path in run.files.unreadable
     ]
     said = [f"{path}: cannot be read." for path in unreadable]
     if files.left_out:
-        said.append(f"Records and logs of {files.left_out} runs, which lie in the results folder.")
+        said.append(f"Records and logs of {counted(files.left_out, 'run')}, which lie in the results folder.")
     return said
 
 

@@ -88,6 +88,6 @@ def _add_files(place: Path, number: int, seed: int) -> None:
     )
 
 
-def make_page(results: Path, folder: Path, baseline: str | None = None) -> Path:
+def make_page(results: Path, folder: Path, baseline: str | None = None, *, single_file: bool = True) -> Path:
     """The page of all runs under ``results``."""
-    return write_site(found_runs(results), folder, baseline)
+    return write_site(found_runs(results), folder, baseline, single_file=single_file)

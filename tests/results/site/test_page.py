@@ -3,7 +3,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from helpers.records import metric, record, save, separated
+from helpers.records import metric, record, save
 
 from results.site.browser import chromium, console_messages, prefer, requested, resize
 from results.site.results import BREAKOUT, CUT_OFF, HOSTILE, PEAR, make_page, make_results
@@ -45,10 +45,8 @@ def one(page, selector):
 
 
 def methods(page):
-    """Those of the table's rows that are shown, in order."""
-    return page.execute_script(
-        "return [...document.querySelectorAll('.scores tbody tr')].filter(r => !r.hidden).map(r => r.dataset.method)"
-    )
+    """The rows of the table, in order."""
+    return page.execute_script("return [...document.querySelectorAll('.scores tbody tr')].map(r => r.dataset.method)")
 
 
 def choose(page, selector, value):
@@ -61,7 +59,18 @@ def choose(page, selector, value):
 
 
 def headers(page):
-    return [each.text.split("\n")[-1] for each in page.find_elements("css selector", ".scores thead th") if each.text]
+    """Titles of the columns that are shown."""
+    return page.execute_script(
+        "return [...document.querySelectorAll('.scores thead th')].filter(h => h.offsetWidth).map(h => h.dataset.title)"
+    )
+
+
+def header(page, title):
+    return one(page, f'.scores th[data-title="{title}"]')
+
+
+def unfold(page):
+    page.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
 
 
 def until(page, script):
@@ -75,56 +84,41 @@ def until(page, script):
 
 def test_the_best_tail_is_first_and_a_click_turns_the_order(page):
     assert methods(page) == ["grasp", "moe", "lora", HOSTILE, "broken"]
-    header = one(page, '.scores th[data-metric="fd"][data-group="tail"]')
-    assert header.get_attribute("aria-sort") == "ascending"
-    header.find_element("tag name", "button").click()
-    assert header.get_attribute("aria-sort") == "descending"
+    assert header(page, "tail").get_attribute("aria-sort") == "ascending"
+    header(page, "tail").find_element("tag name", "button").click()
+    assert header(page, "tail").get_attribute("aria-sort") == "descending"
     assert methods(page) == [HOSTILE, "lora", "moe", "grasp", "broken"]  # no score: last either way
 
 
-def test_higher_is_better_sorts_the_other_way_at_first(page):
+def test_rows_are_sorted_by_the_chosen_metric_and_group(page):
     choose(page, 'select[name="metric"]', "recall")
-    one(page, '.scores th[data-metric="recall"][data-group="all"] button').click()
+    assert header(page, "tail").get_attribute("aria-sort") == "descending"  # higher is better
     assert methods(page) == [HOSTILE, "moe", "lora", "grasp", "broken"]
-
-
-def test_rows_are_sorted_by_what_is_shown(page):
-    def sorted_by():
-        header = one(page, '.scores th:not([aria-sort="none"])')
-        return header.get_attribute("data-metric"), header.get_attribute("data-group"), header.is_displayed()
-
-    choose(page, 'select[name="metric"]', "recall")
-    assert sorted_by() == ("recall", "tail", True)
-    assert methods(page) == [HOSTILE, "moe", "lora", "grasp", "broken"]
-    choose(page, 'select[name="metric"]', "*")
-    assert sorted_by() == ("recall", "tail", True)  # it is still there
     choose(page, 'select[name="metric"]', "fd")
-    assert sorted_by() == ("fd", "tail", True)
-    assert methods(page) == ["grasp", "moe", "lora", HOSTILE, "broken"]
-    one(page, 'input[value="tail"]').click()
-    assert sorted_by() == ("fd", "all", True)
-    one(page, ".scores th.method button").click()
+    one(page, '.radio label:has([value="head"])').click()
+    assert headers(page)[:5] == ["Rank", "Method", "Guidance", "head", "all"] or headers(page)[0] == "Method"
+    assert header(page, "head").get_attribute("aria-sort") == "ascending"
+    assert "in the head" in one(page, ".answer").text
+    header(page, "Method").find_element("tag name", "button").click()
     choose(page, 'select[name="metric"]', "recall")
     assert methods(page) == sorted(methods(page), key=str.lower)  # the reader's own order stays
 
 
 def test_filters_leave_what_fits_and_say_so_where_nothing_does(page):
+    unfold(page)
     field = one(page, 'input[name="method"]')
     said = one(page, '[role="status"]')
-    assert said.text == "Methods shown: 5 of 5."
+    assert said.text == ""
     field.send_keys("OR")
     assert methods(page) == ["lora", HOSTILE]  # it has an "onerror"
-    assert said.text == "Methods shown: 2 of 5."
+    assert said.text == "2 of 5 rows."
     field.send_keys("acle")
     assert methods(page) == []
-    assert said.text == "No method fits these filters."
+    assert said.text == "No row fits."
     field.clear()
-    choose(page, 'select[name="status"]', "failed")
-    assert methods(page) == ["broken"]
-    choose(page, 'select[name="status"]', "")
-    choose(page, 'select[name="guidance"]', "none")
+    choose(page, 'select[name="guidance"]', "=none")
     assert methods(page) == ["moe"]
-    choose(page, 'select[name="guidance"]', "cfg")
+    choose(page, 'select[name="guidance"]', "=cfg")
     assert methods(page) == ["grasp", "lora", HOSTILE, "broken"]
 
 
@@ -134,6 +128,7 @@ def test_what_did_not_change_is_not_announced_again(page):
         "const watch = new MutationObserver(found => changed.push(...found.map(each => each.target.className)));"
         "document.querySelectorAll('.meaning, [role=status]').forEach(each => watch.observe(each, {childList: true}))"
     )
+    unfold(page)
     one(page, 'input[name="method"]').send_keys("or")  # four methods, then two
     assert methods(page) == ["lora", HOSTILE]
     assert until(page, "window.changed") == ["found", "found"]
@@ -141,29 +136,38 @@ def test_what_did_not_change_is_not_announced_again(page):
     assert until(page, "window.changed.slice(2)") == ["meaning"]
 
 
-def test_metric_and_groups_choose_the_columns(page):
-    row = ["Method", "Guidance", "Settings", "Seeds"]
-    costs = ["trainable parameters", "training seconds", "NFE per image"]
-    assert headers(page)[:8] == [*row, "head", "medium", "tail", "all"]
-    choose(page, 'select[name="metric"]', "*")
-    assert headers(page)[4:12] == ["head", "medium", "tail", "all"] * 2
-    for group in ("head", "medium", "all"):
-        one(page, f'input[value="{group}"]').click()
-    assert headers(page) == [*row, "tail", "tail", *costs, "Problems"]
-    widths = page.execute_script(
-        "return [...document.querySelectorAll('.scores tr')].map(r => [...r.cells].filter(c => !c.hidden)"
-        ".reduce((sum, c) => sum + c.colSpan, 0))"
-    )
-    assert set(widths) == {10}  # the real reference's row too
+def test_columns_can_be_chosen(page):
+    shown = ["Rank", "Method", "Guidance", "tail", "all", "Parameters", "NFE", "Problems"]
+    assert headers(page) == shown
+    unfold(page)
+    for title in ("head", "Seeds", "Rank"):
+        box = f"[...document.querySelectorAll('.columns label')].find(e => e.textContent === '{title}').firstChild"
+        page.execute_script(f"{box}.click()")
+    assert headers(page) == ["Method", "Guidance", "Seeds", "head", *shown[3:]]
+    widths = page.execute_script("return [...document.querySelectorAll('.scores tr')].map(r => r.cells.length)")
+    assert len(set(widths)) == 1  # the real reference's row too
+
+
+def test_the_baseline_is_chosen(page):
+    until(page, "document.querySelector('.forest svg')")
+    choose(page, 'select[name="baseline"]', "moe")
+    assert "difference to moe in percent, left is better" in one(page, ".forest figcaption").text
+    until(page, "[...document.querySelectorAll('.forest svg text')].some(e => e.textContent === 'grasp')")
+    texts = "[...document.querySelectorAll('.forest svg text')].map(e => [e.getBoundingClientRect().y, e.textContent])"
+    names = [name for _, name in sorted(page.execute_script(f"return {texts}"))]
+    first, second, third = (name for name in names if name in ("grasp", "moe", "lora") or name.startswith("<img"))
+    assert (first, second) == ("grasp", "lora")
+    assert third.startswith("<img")
 
 
 def test_a_run_opens_with_its_command_scores_and_whole_record(page):
     one(page, ".runs summary").click()
+    until(page, "document.querySelector('.open')")
     (broken,) = (each for each in page.find_elements("css selector", ".open") if each.text == "broken")
     broken.click()
     until(page, "document.querySelector('#run-body details')")
     dialog = one(page, "dialog")
-    assert dialog.text.startswith("broken, seed 0")
+    assert dialog.text.startswith("broken · cfg, seed 0")
     assert "grasp-bench run --method broken --task digits-lt" in dialog.text
     assert BREAKOUT in dialog.text
     one(page, "#run-close").click()
@@ -183,6 +187,7 @@ def test_a_run_opens_with_its_command_scores_and_whole_record(page):
 def test_a_download_is_the_file(page, tmp_path):
     page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     one(page, ".runs summary").click()
+    until(page, "document.querySelector('.open')")
     page.find_elements("css selector", ".runs button.open")[1].click()
     until(page, "document.querySelector('#run-body details')")
     one(page, "#run-body .buttons button").click()
@@ -199,6 +204,8 @@ def downloaded(path):
 
 
 def open_run(page, label):
+    unfold(page)
+    until(page, "document.querySelector('.open')")
     page.execute_script(
         "[...document.querySelectorAll('.open')].find(each => each.textContent === arguments[0]).click()", label
     )
@@ -214,6 +221,8 @@ def test_a_log_that_cannot_be_read_is_said_to_be_and_downloaded_to_the_byte(page
 
 
 def test_a_run_that_is_opened_twice_is_shown_once(page):
+    unfold(page)
+    until(page, "document.querySelector('.open')")
     page.execute_script(
         "const button = document.querySelector('.open'); button.click(); button.click();"
         "document.querySelector('dialog').close(); button.click()"
@@ -232,7 +241,7 @@ def test_settings_of_a_guidance_are_text(page):
 
 
 def test_files_that_cannot_be_unpacked_are_said_to_lie_elsewhere(driver, tmp_path):
-    site = make_page(make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1), tmp_path)
+    site = make_page(make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1), tmp_path / "site")
     source = site.read_text()
     assert source.count('"train.jsonl":"') == 2
     site.write_text(source.replace('"train.jsonl":"', '"train.jsonl":"AAAA'))
@@ -248,7 +257,7 @@ def test_a_record_that_only_python_reads_is_said_to_be_and_shown_as_it_is(driver
     save(tmp_path, record("grasp", 0, [metric("recall", "tail", 0.5)], diagnostics=[{"share": 0.25}]))
     path = tmp_path / "digits-lt" / "grasp" / "seed-0" / "record.json"
     path.write_text(path.read_text().replace("0.25", "NaN"))  # which is no JSON
-    with opened(driver, make_page(tmp_path, tmp_path).as_uri()) as page:
+    with opened(driver, make_page(tmp_path, tmp_path / "site").as_uri()) as page:
         open_run(page, "grasp")
         until(page, "document.querySelector('#run-body details')")
         assert "It cannot be read; the download is the file, unchanged." in one(page, "dialog").text
@@ -288,11 +297,18 @@ def test_everything_works_by_keyboard(page):
     press(Keys.ENTER)
     press(Keys.TAB)
     assert page.execute_script("return document.activeElement.name") == "metric"
-    page.execute_script("document.querySelector('.scores th button').focus()")
+    page.execute_script("document.querySelector('.scores th.method button').focus()")
     press(Keys.ENTER)
     assert methods(page) == sorted(methods(page), key=str.lower)
+    assert focused() == "Method ▲" or focused().startswith("Method")  # the header that was pressed
+    page.execute_script("document.querySelector('.radio input:checked').focus()")
+    press(Keys.ARROW_RIGHT)
+    assert page.execute_script("return document.activeElement.value") == "all"
+    assert "in all classes" in one(page, ".answer").text
     page.execute_script("document.querySelector('.runs summary').focus()")
-    press(Keys.ENTER, Keys.TAB, Keys.TAB, Keys.ENTER)  # the list that scrolls, its first run
+    press(Keys.ENTER)
+    until(page, "document.querySelector('.open')")
+    press(Keys.TAB, Keys.TAB, Keys.ENTER)  # the list that scrolls, its first run
     until(page, "document.querySelector('dialog').open")
     press(Keys.ESCAPE)
     assert not one(page, "dialog").is_displayed()
@@ -303,14 +319,25 @@ def test_charts_follow_the_metric_and_the_chosen_colours(page):
     assert one(page, '.charts[data-metric="fd"]').is_displayed()
     choose(page, 'select[name="chart"]', "recall")
     assert not one(page, '.charts[data-metric="fd"]').is_displayed()
+    until(page, "document.querySelector('.charts[data-metric=recall] svg')")
     assert one(page, '.charts[data-metric="recall"] svg').is_displayed()
     key = one(page, '.key[data-method="lora"]')
     key.click()
     assert key.get_attribute("aria-pressed") == "false"
-    faded = page.execute_script(
-        "return [...new Set([...document.querySelectorAll('.off')].map(e => e.dataset.method))]"
-    )
-    assert faded == ["lora"]
+    until(page, "document.querySelectorAll('.charts[data-metric=recall] svg [fill=\"var(--muted)\"]').length")
+    key.click()
+    until(page, "!document.querySelectorAll('.charts[data-metric=recall] svg [fill=\"var(--muted)\"]').length")
+
+
+def test_a_tooltip_has_the_whole_name_as_text(page):
+    until(page, "document.querySelector('.forest svg path[aria-roledescription=\"point\"]')")
+    from selenium.webdriver import ActionChains
+
+    mark = page.find_elements("css selector", '.forest svg path[aria-roledescription="point"]')[-1]
+    ActionChains(page).move_to_element(mark).perform()
+    until(page, "document.querySelector('#vg-tooltip-element.visible')")
+    assert HOSTILE in one(page, "#vg-tooltip-element").text
+    assert page.find_elements("css selector", "#vg-tooltip-element img") == []
 
 
 def images(page, what="src"):
@@ -344,29 +371,17 @@ def test_what_a_browser_puts_back_is_what_is_shown(page):
     until(page, "document.readyState === 'complete' && document.querySelector('[name=seed]').value === '1'")
     until(page, "document.querySelector('.strips figure:last-child img').alt.endsWith('seed 1')")
     assert images(page) == shown
-    assert one(page, '.scores th[data-metric="recall"][data-group="tail"]').get_attribute("aria-sort") == "descending"
-    assert not one(page, '.scores th[data-metric="fd"][data-group="tail"]').is_displayed()
+    assert header(page, "tail").get_attribute("aria-sort") == "descending"
     assert one(page, '.charts[data-metric="recall"]').is_displayed()
     assert not one(page, '.charts[data-metric="fd"]').is_displayed()
-
-
-def test_the_word_before_a_tier_is_there_but_takes_no_room(driver, tmp_path):
-    save(tmp_path, *separated())
-    resize(driver, 360, 800)
-    with opened(driver, make_page(tmp_path, tmp_path).as_uri()) as page:
-        words = page.execute_script(
-            "return [...document.querySelectorAll('.scores sup span')]"
-            ".map(each => [each.textContent, each.offsetWidth, each.offsetHeight])"
-        )
-        assert words == [["tier ", 1, 1]] * 3
-        assert page.execute_script("return document.documentElement.scrollWidth") == 360
 
 
 @pytest.mark.parametrize("width", [360, 768])
 def test_no_page_is_wider_than_its_window(page, width):
     resize(page, width, 800)
-    page.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
-    choose(page, 'select[name="metric"]', "*")
+    unfold(page)
+    choose(page, 'select[name="guidance"]', "*")
+    until(page, "document.querySelector('.open')")
     assert page.execute_script("return document.documentElement.scrollWidth") == width
     page.execute_script("document.querySelectorAll('.open')[1].click()")
     until(page, "document.querySelector('#run-body details')")
@@ -381,5 +396,6 @@ def test_without_script_everything_is_still_there(page):
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert HOSTILE in text
-    assert "Fréchet distance" in text
-    assert len([each for each in page.find_elements("css selector", "svg.chart") if each.is_displayed()]) >= 7
+    assert "Fréchet distance" in one(page, "#glossary").get_attribute("textContent")  # folded
+    assert text.count("The numbers") >= 7  # tables that open without script
+    assert "105.5 ± 2.5" in text

@@ -7,17 +7,11 @@ from helpers.records import record
 
 from grasp_bench.contracts.record import TRAINED_ON
 from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
-from grasp_bench.results.site.command import run_command
 from grasp_bench.results.site.glossary import UNKNOWN, definition
-from grasp_bench.results.site.rules import RULES
+from grasp_bench.results.site.view import run_command
 from grasp_bench.run.plan import plan
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_the_rules_are_those_of_the_benchmarks(rule):
-    assert rule in " ".join((ROOT / "BENCHMARKS.md").read_text().split())
 
 
 def test_every_metric_that_a_run_can_have_is_defined():

@@ -4,16 +4,18 @@ import re
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from helpers.records import found_runs, metric, record, save, separated
 
 from grasp_bench.contracts.record import Tuning
+from grasp_bench.contracts.spec import Component
 from grasp_bench.errors import UserError
+from grasp_bench.io import temporary_name
 from grasp_bench.results.frame import load_results
 from grasp_bench.results.leaderboard import leaderboards
+from grasp_bench.results.site.beside import Beside
 from grasp_bench.results.site.boards import read_boards
 from grasp_bench.results.site.glossary import COSTS, definition
 from grasp_bench.results.site.write import script_json
@@ -76,7 +78,7 @@ def page(source):
 
 
 def data_of(page: Page) -> dict:
-    return json.loads(page.scripts[0])
+    return json.loads(next(each for each in page.scripts if each.startswith('{"files"')))
 
 
 def test_equal_results_give_equal_bytes(results, tmp_path):
@@ -98,11 +100,7 @@ def test_what_went_wrong_is_told_with_its_reason(page):
 
 
 def test_every_column_says_what_it_is(page):
-    headers = [
-        (th["data-metric"], button["title"])
-        for (tag, th), (_, button) in pairwise(page.elements)
-        if tag == "th" and "data-metric" in th
-    ]
+    headers = [(th["data-metric"], th["title"]) for th in page.all("th") if "data-metric" in th]
     assert [name for name, _ in headers] == ["fd"] * 4 + ["recall"] * 4 + ["cost"] * 3
     meanings = [*(definition(name) for name in ["fd"] * 4 + ["recall"] * 4), *COSTS.values()]
     better = ["Lower is better."] * 4 + ["Higher is better."] * 4 + ["Lower is better."] * 3
@@ -111,15 +109,17 @@ def test_every_column_says_what_it_is(page):
     assert all(each.what in page.text and each.misleads in page.text for each in meanings)
 
 
-def test_tiers_stand_apart_from_their_scores_and_are_explained(tmp_path):
-    save(tmp_path / "results", *separated())
+def test_ranks_stand_apart_from_their_scores_and_are_explained(tmp_path):
+    save(tmp_path / "results", *separated(name="coverage"))
     page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
     (board,) = leaderboards(load_results(tmp_path / "results"))
     cells = list(board.cells.itertuples())
-    assert sorted(cell.tier for cell in cells) == [1, 1, 2]
+    assert {cell.label: cell.rank_high for cell in cells} == {"alike": 2, "best": 2, "last": 3}
     shown = {line.strip() for line in page.text.splitlines()}
-    assert {f"{cell.mean:.3f} tier {cell.tier:.0f} ± {(cell.high - cell.low) / 2:.3f}" for cell in cells} <= shown
-    assert "Raised figures are tiers" in page.text
+    ranks = {cell.label: f"{cell.rank_low:.0f}–{cell.rank_high:.0f}{'*' * bool(cell.could_be_best)}" for cell in cells}  # noqa: RUF001
+    spreads = {cell.label: f"{(cell.high - cell.low) / 2:.3f}" for cell in cells}
+    assert {f"{cell.mean:.3f} ± {spreads[cell.label]} rank {ranks[cell.label]}" for cell in cells} <= shown
+    assert "*: could be best" in page.text
 
 
 def test_leaderboards_that_only_the_protocol_sets_apart_are_told_apart(tmp_path, page):
@@ -143,22 +143,19 @@ def test_what_a_choice_says_is_its_value(page):
     options = page.all("option")
     assert all("value" in each for each in options)  # else a browser takes the text, with its spaces run together
     assert [each["value"] for each in options][-6:] == [*reversed(CLASSES), "0", "1", "2"]
-    assert {"cfg", "none", "failed", "finished"} <= {each["value"] for each in options}
+    assert {"=cfg", "=none", "fd", "recall"} <= {each["value"] for each in options}
 
 
 def test_methods_of_one_colour_differ_in_shape_in_keys_too(tmp_path):
     methods = {f"m{number}": 90.0 + number for number in range(9)}
     source = make_page(make_results(tmp_path / "results", methods, seeds=1), tmp_path / "site").read_text()
-    keys = dict(re.findall(r'class="key"[^>]* data-method="(\w+)">(<svg.*?</svg>)', source))
+    swatch = r'(<span class="swatch s\d" data-mark="(.)"[^>]*></span>)'
+    keys = {name: found for name, *found in re.findall(rf'class="key"[^>]* data-method="(\w+)">{swatch}', source)}
     assert keys.keys() == methods.keys()
-    assert len(set(keys.values())) == 9
-    for name, mark in (("m0", "circle"), ("m8", "path")):
-        assert 'class="swatch s0"' in keys[name]
-        assert f"><{mark} " in keys[name]
-        assert f"{keys[name]}{name}</th>" in source  # the row of the table
-        points = re.findall(rf'<g class="point"><title>{name}, .*?</title><(\w+) ', source)
-        assert set(points) == {mark}
-        assert len(points) > 1
+    assert len({element for element, _ in keys.values()}) == 9
+    for name, mark in (("m0", "●"), ("m8", "■")):
+        assert 'class="swatch s0"' in keys[name][0]
+        assert keys[name][1] == mark
 
 
 def test_what_scrolls_can_be_reached_and_has_a_name(page):
@@ -174,7 +171,9 @@ def test_hostile_names_are_text(source, page):
     for name in (HOSTILE, PEAR, CLUSTERS[1], f"digits-lt {HOSTILE}"):
         assert name in page.text
     assert all(each["src"].startswith("data:") for each in page.all("img"))
-    assert [each.get("type") for each in page.all("script")] == ["application/json", None]
+    kinds = [each.get("type") for each in page.all("script")]
+    assert set(kinds) == {"application/json", None}
+    assert kinds.count(None) == 2  # Vega and the page's own
     assert "onerror" not in {name for _, attributes in page.elements for name in attributes}
     assert BREAKOUT not in source
 
@@ -187,11 +186,56 @@ def test_nothing_is_asked_of_another_place(source, page):
     assert "style" not in {name for _, attributes in page.elements for name in attributes}  # the policy forbids it
 
 
+def test_what_lies_beside_a_page_is_the_runs_files(results, tmp_path):
+    path = make_page(results, tmp_path / "site", single_file=False)
+    page = Page(path.read_text())
+    data = data_of(page)
+    for name in ("record.json", "train.jsonl", "classes.csv"):
+        keys = [key for key, names in data["files"].items() if name in names]
+        held = [(tmp_path / "site" / data["beside"] / key / name).read_bytes() for key in keys]
+        assert sorted(held) == sorted(each.read_bytes() for each in results.rglob(name))
+    strips = [each for by_class in data["samples"]["board-1"]["generated"].values() for each in by_class.values()]
+    sources = [source for each in strips for source in each]
+    first = [source for source in sources if source.startswith("data:")]
+    assert first == data["samples"]["board-1"]["generated"]["0"]["quince"]
+    assert all((tmp_path / "site" / source).is_file() for source in sources if source not in first)
+    written = {each: each.read_bytes() for each in (tmp_path / "site").rglob("*") if each.is_file()}
+    make_page(results, tmp_path / "site", single_file=False)  # an earlier page is replaced
+    assert written == {each: each.read_bytes() for each in (tmp_path / "site").rglob("*") if each.is_file()}
+    make_page(results, tmp_path / "site")
+    assert [each.name for each in (tmp_path / "site").iterdir()] == ["index.html"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "index.html", "index_files/mine"])
+def test_a_folder_that_holds_anything_else_is_refused(results, tmp_path, name):
+    other = tmp_path / name
+    other.parent.mkdir(exist_ok=True)
+    other.write_text("<html>mine</html>")
+    with pytest.raises(UserError, match=rf"--html .*: the folder holds {name.partition('/')[0]}, which the page did"):
+        make_page(results, tmp_path)
+    assert other.read_text() == "<html>mine</html>"
+
+
+def test_a_call_that_was_killed_leaves_nothing_that_the_next_refuses(results, tmp_path, monkeypatch):
+    site, dead = tmp_path / "site", f"-{2**22 + 1}.tmp"
+    with monkeypatch.context() as patch:
+        patch.setattr(Beside, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make_page(results, site, single_file=False)
+    half = temporary_name(tmp_path / "elsewhere" / "index.html").name.rpartition("-")[0] + dead
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / half).write_text("<html>")
+    for folder in (site, again):
+        make_page(results, folder, single_file=False)
+        assert {each.name for each in folder.iterdir()} == {"index.html", "index_files"}
+
+
 def test_the_policy_allows_its_own_style_and_script_alone(page):
     (policy,) = (each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy")
-    for directive, content in (("style-src", page.styles[0]), ("script-src", page.scripts[1])):
+    for directive, content in (("style-src", page.styles[0]), ("script-src", page.scripts[-2])):
         named = b64encode(sha256(content.encode()).digest()).decode()
-        assert f"{directive} 'sha256-{named}';" in policy
+        assert f"{directive} 'sha256-{named}'" in policy
     assert policy.startswith("default-src 'none'; img-src data:; ")
 
 
@@ -218,22 +262,50 @@ def test_images_of_every_class_and_seed_stand_beside_real_ones(page):
 
 
 def test_charts_are_named_images_with_their_numbers(page):
-    charts = [each for each in page.all("svg") if each.get("role") == "img"]
+    charts = [each for each in page.all("div") if each.get("role") == "img"]
     assert len(charts) >= 7  # bars, classes and costs of two metrics, losses, partition, experts
     assert all(each["aria-label"] for each in charts)
-    assert page.text.count("The numbers") >= len(charts)
+    assert page.text.count("The numbers") >= len(charts) - 1  # those of the first screen are the table
     for title in (
-        "FD(digits-cnn) of every class, by its training images",
+        "FD(digits-cnn) of single classes, by their training images",
         "Partition of ",
         "Use of the experts of moe",
     ):
         assert title in page.text
 
 
-def test_differences_to_the_baseline_are_told(page):
-    assert "FD(digits-cnn) against lora" in page.text
-    assert "-29.75" in page.text  # grasp minus lora, at every seed
-    assert "Holm-corrected over 24 comparisons: those of every metric that is drawn" in page.text  # 3 x 2 x 4
+def test_differences_are_those_to_every_baseline(page):
+    board = data_of(page)["boards"]["board-1"]
+    assert board["baseline"] == "lora"
+    found = board["differences"]["fd tail"]
+    assert (found["scale"], found["primary"]) == ("log", True)
+    row, lora = (board["compared"].index(name) for name in ("grasp", "lora"))
+    assert board["differences"]["fd head"]["rows"][lora][row] == 0  # once, from the better row
+    difference, low, high = found["rows"][lora][row]
+    assert difference == pytest.approx(-0.22, abs=1e-3)  # grasp against lora in the tail
+    assert low < difference < high < 0
+    assert found["rows"][row][lora][0] == pytest.approx(1 / 0.78 - 1, abs=1e-2)
+    assert found["rows"][lora][lora] == 0
+
+
+def test_the_first_sentence_is_made_from_the_data(page):
+    (board,) = data_of(page)["boards"].values()
+    said = {(each["key"], each["group"]): each["said"] for each in board["columns"]}
+    assert said["fd", "tail"].startswith(
+        "grasp has the lowest mean FD(digits-cnn) in the tail, 105.5 ± 2.5 (real reference 22.0). It is better than "
+    )
+    assert said["fd", "tail"] in page.text
+    assert said["recall", "head"].startswith(f"{HOSTILE} has the highest mean recall in the head, 0.531")
+
+
+def test_a_table_has_one_row_per_method_and_all_on_request(tmp_path):
+    for guidance, label in (("cfg", "grasp"), ("none", "grasp+none")):
+        for seed in range(3):
+            made = record("grasp", seed, [metric("fd", "tail", 9.0 + seed, lower=True)], label=label)
+            spec = made.spec.model_copy(update={"guidance": Component(name=guidance, version="1")})
+            save(tmp_path / "results", made.model_copy(update={"spec": spec, "run_id": spec.id}))
+    (board,) = data_of(Page(make_page(tmp_path / "results", tmp_path / "site").read_text()))["boards"].values()
+    assert {row["label"]: row["chosen"] for row in board["rows"]} == {"grasp": True, "grasp+none": False}
 
 
 def test_a_baseline_that_is_no_row_is_refused(results, tmp_path):
@@ -275,13 +347,13 @@ def test_a_score_that_no_group_was_large_enough_for_has_no_bars(tmp_path):
 
 
 def test_the_best_row_of_each_method_is_in_colour(tmp_path):
-    means = {"grasp": 80.0, "grasp+apg": 70.0, "lora": 90.0}
+    means = {"grasp": 80.0, "lora": 90.0}
     for label, value in means.items():
         method = label.partition("+")[0]
         save(tmp_path / "results", record(method, 0, [metric("fd", "tail", value, lower=True)], label=label))
     page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
     keys = {each["data-method"]: each["aria-pressed"] for each in page.all("button") if each.get("class") == "key"}
-    assert keys == {"grasp": "false", "grasp+apg": "true", "lora": "true"}
+    assert keys == {"grasp": "true", "lora": "true"}
 
 
 def test_rows_have_columns_for_method_guidance_settings_and_seeds(tmp_path):
@@ -292,8 +364,9 @@ def test_rows_have_columns_for_method_guidance_settings_and_seeds(tmp_path):
         save(tmp_path / "results", record("grasp", seed, scores, label="packed", changed=changed, tuned=tuned))
     page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
     said = [text for text in page.words("td") if text.strip()]
-    assert said[:3] == ["cfg", "tuned=8, low_scale=1, high_scale=2, rank=8", "2"]
-    assert [each for each in page.words("button") if each.strip()][1:5] == ["Method", "Guidance", "Settings", "Seeds"]
+    assert said[:4] == ["cfg", "tuned=8, low_scale=1, high_scale=2, rank=8", "closed", "2"]
+    heads = [each for each in page.words("th") if each.strip()]
+    assert heads[:5] == ["Method", "Guidance", "Settings", "Division", "Seeds"]
 
 
 def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
@@ -344,7 +417,7 @@ def test_half_a_surrogate_pair_is_shown_by_its_number(tmp_path):
     rows = [{"step": step, "group_loss": {"\ud800": 1.0}} for step in (1, 2)]
     log = results / "digits-lt" / "method-0" / "seed-0" / "train.jsonl"
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "\\ud800, step 2" in make_page(results, tmp_path / "site").read_text()
+    assert "\\\\ud800" in make_page(results, tmp_path / "site").read_text()
 
 
 @pytest.mark.parametrize("usage", [{}, {"head": []}, {"head": [float("inf"), 0.5], "tail": "x"}])
@@ -367,7 +440,7 @@ def test_a_class_without_real_images_is_shown_without(tmp_path):
 
 
 def test_runs_beyond_what_a_page_holds_are_counted(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("grasp_bench.results.site.view.MOST_BYTES", 10_000)
+    monkeypatch.setattr("grasp_bench.results.site.beside.MOST_BYTES", 10_000)
     page = Page(make_page(results, tmp_path).read_text())
     held = len(data_of(page)["files"])
     assert 0 < held < 13

@@ -36,103 +36,237 @@
   theme.hidden = false;
   named();
 
-  // ---- the table of scores
+  // ---- what only a browser without script shows at once: tables that are filled in when they are opened
 
-  const value = (cell, numeric) =>
-    numeric ? (cell.dataset.value === undefined ? NaN : Number(cell.dataset.value)) : cell.textContent.trim();
-
-  const sort = (table, header, order) => {
-    const index = header.cellIndex;
-    const numeric = header.dataset.metric !== undefined;
-    const sign = order === "ascending" ? 1 : -1;
-    const compare = (a, b) => {
-      const [first, second] = [value(a.cells[index], numeric), value(b.cells[index], numeric)];
-      if (!numeric) return sign * first.localeCompare(second, "en", { numeric: true });
-      if (Number.isNaN(first) || Number.isNaN(second)) return Number.isNaN(first) - Number.isNaN(second); // absent last
-      return sign * (first - second);
-    };
-    for (const each of all("thead th", table)) each.setAttribute("aria-sort", each === header ? order : "none");
-    table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
-  };
-
-  const best = (header) => (header.querySelector(".over")?.textContent.includes("↑") ? "descending" : "ascending");
-
-  const rarest = (table) => {
-    const shown = all("thead th[data-metric]", table).filter((header) => !header.hidden && header.dataset.metric !== "cost");
-    const groups = shown.filter((header) => header.dataset.metric === shown[0].dataset.metric);
-    return groups.find((header) => header.dataset.group === "tail") ?? groups.at(-1);
-  };
-
-  const sortByWhatIsShown = (table) => {
-    const header = rarest(table);
-    if (header && !table.querySelector('thead th:not([hidden], [aria-sort="none"])')) sort(table, header, best(header));
-  };
-
-  const sortable = (table) => {
-    for (const header of all("thead th", table)) {
-      header.querySelector("button").addEventListener("click", () => {
-        const now = header.getAttribute("aria-sort");
-        const first = best(header);
-        const other = first === "ascending" ? "descending" : "ascending";
-        sort(table, header, now === first ? other : first);
-      });
-    }
-  };
-
-  const showColumns = (table, metric, groups) => {
-    const main = table.dataset.main.trim().split(" ");
-    const shown = all("thead th", table).map((header) => {
-      const { metric: own, group } = header.dataset;
-      if (own === undefined || own === "cost") return true;
-      const wanted = metric === "*" || own === metric || (metric === "*main" && main.includes(own));
-      return wanted && groups.has(group);
+  for (const folded of all("details.lazy")) {
+    folded.addEventListener("toggle", () => {
+      const kept = folded.querySelector("noscript");
+      if (!kept || !folded.open) return;
+      const parsed = new DOMParser().parseFromString(kept.textContent, "text/html"); // escaped when it was written
+      kept.replaceWith(...parsed.body.childNodes);
     });
-    for (const row of table.rows) {
-      let column = 0;
-      for (const cell of row.cells) {
-        cell.hidden = !shown[column];
-        column += cell.colSpan;
-      }
-    }
-  };
-
-  const showRows = (table, form) => {
-    const wanted = form.elements.method.value.trim().toLowerCase();
-    const guidance = form.elements.guidance.value;
-    const status = form.elements.status.value;
-    let found = 0;
-    for (const row of table.tBodies[0].rows) {
-      const fits = row.dataset.method.toLowerCase().includes(wanted)
-        && (!guidance || row.dataset.guidance === guidance)
-        && (!status || row.dataset.status.split(" ").includes(status));
-      row.hidden = !fits;
-      found += fits;
-    }
-    return found;
-  };
-
-  for (const board of all(".board")) {
-    const table = board.querySelector(".scores");
-    const form = board.querySelector("form.controls");
-    if (!table) continue;
-    sortable(table);
-    const update = () => {
-      const metric = form.elements.metric.value;
-      const groups = new Set(all('[name="group"]:checked', form).map((box) => box.value));
-      showColumns(table, metric, groups);
-      sortByWhatIsShown(table);
-      const found = showRows(table, form);
-      say(board.querySelector(".found"),
-        found ? `Methods shown: ${found} of ${table.tBodies[0].rows.length}.` : "No method fits these filters.");
-      say(board.querySelector(".meaning"), data.metrics[metric] ?? "");
-    };
-    form.addEventListener("input", update);
-    form.addEventListener("submit", (event) => event.preventDefault());
-    form.hidden = false;
-    nowAndOnceRestored(update);
   }
 
+  // The page's policy forbids code from text, so that expressions are interpreted and styles are the page's own.
+  const drawing = { ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: { disableDefaultStyle: true } };
+
+  const ROW_HEIGHT = 28; // of the table too, in the style sheet
+
+  const draw = async (element, datasets = {}) => {
+    const found = JSON.parse(element.closest("figure").querySelector(".specification").textContent);
+    if (datasets.rows) Object.assign(found, { datasets, height: ROW_HEIGHT * datasets.rows.length });
+    const { view } = await vegaEmbed(element, found, drawing);
+    return view;
+  };
+
+  // ---- the first screen: the table of scores, and beside it the differences to a baseline
+
+  const CAS = "accuracy";
+  const MINUS = "\u2212";
+  const swatch = (index) => {
+    const mark = ["●", "■", "◆", "▲"][Math.floor(index / 8) % 4];
+    return make("span", "", { class: `swatch s${index % 8}`, "data-mark": mark, "aria-hidden": "true" });
+  };
+  const signed = (number, scale) => {
+    const text = scale === "log" ? (100 * number).toFixed(0) : String(Number(number.toPrecision(3)));
+    return (number > 0 ? `+${text}` : text).replace("-", MINUS) + (scale === "log" ? " %" : "");
+  };
+  const collator = new Intl.Collator("en", { numeric: true });
+
+  const firstScreen = (board) => {
+    const { columns, rows, references, differences, compared: labels } = data.boards[board.id];
+    const form = board.querySelector("form.chips");
+    const table = board.querySelector(".scores");
+    const { metric, group, baseline, guidance, division, method } = form.elements;
+    const place = (key, name) => columns.findIndex((each) => each.key === key && each.group === name);
+    const costs = columns.map((each, number) => [each, number]).filter(([each]) => each.key === "cost");
+    let order = null; // [title of the column, sign], where the reader chose it
+    let plot = null; // promise of the forest plot
+
+    // Every column that a table may have: title, whether it is shown at first, and what a row has there.
+    const score = (number, extra = {}) => ({
+      number, tells: columns[number].tells || data.metrics[columns[number].key], arrow: columns[number].arrow, ...extra,
+    });
+    const possible = () => {
+      const at = place(metric.value, group.value);
+      const measured = columns.filter((each) => each.key === metric.value);
+      const compared = differences[`${metric.value} ${group.value}`];
+      const cas = place(CAS, group.value);
+      const word = (title, name, on, extra = {}) => ({ title, word: (row) => row[name], on, ...extra });
+      return [
+        ...(compared?.primary ? [{ title: "Rank", on: true, rank: at, tells: "Between which ranks the row lies at 95 %; *: it could be the best." }] : []),
+        word("Method", "method", true, { always: true, phone: true }),
+        word("Guidance", "guidance", true),
+        word("Settings", "settings", false, { says: true }),
+        word("Seeds", "seeds", false),
+        word("Division", "division", rows.some((row) => row.division !== "closed")),
+        word("Declared", "declared", false, { says: true }),
+        ...measured.map((each) => score(columns.indexOf(each), {
+          title: each.group, on: [group.value, "all"].includes(each.group), score: true, phone: each.group === group.value,
+        })),
+        ...(cas >= 0 && metric.value !== CAS ? [score(cas, { title: `CAS ${group.value}`, on: true })] : []),
+        { title: "Difference", on: false, phone: true, difference: compared, tells: "To the baseline, with its 95 % interval." },
+        ...costs.map(([each, number]) => score(number, {
+          title: { "trainable parameters": "Parameters", "training seconds": "Seconds", "NFE per image": "NFE" }[each.label] ?? each.label,
+          on: each.label !== "training seconds", cost: true,
+        })),
+        word("Problems", "problems", rows.some((row) => row.problems), { says: true }),
+      ];
+    };
+
+    const boxes = new Map(); // title of a column → whether the reader wants it
+    const wanted = (column) => column.always || (boxes.get(column.title) ?? column.on);
+    const between = (compared, row) => {
+      const [from, to] = [labels.indexOf(baseline.value), labels.indexOf(row.label)];
+      if (!compared || from < 0 || to < 0 || from === to) return null;
+      const other = compared.rows[to][from];
+      if (compared.rows[from][to] || !other) return compared.rows[from][to] || null;
+      const turned = (each) => (each === null ? null : compared.scale === "log" ? 1 / (1 + each) - 1 : -each);
+      return [turned(other[0]), turned(other[2]), turned(other[1])];
+    };
+    const number = (text) => (/\d$/.test(text) ? Number(text.replaceAll(",", "")) : null);
+
+    const value = (column, row) => {
+      if (column.number !== undefined) return number(row.cells[column.number][0]);
+      if (column.rank !== undefined) return row.cells[column.rank][2] ? parseInt(row.cells[column.rank][2], 10) : null;
+      if ("difference" in column) return between(column.difference, row)?.[0] ?? null;
+      return column.word(row);
+    };
+
+    const cell = (column, row) => {
+      const kind = [column.word && "word", column.says && "says", column.phone ? "phone" : "", wanted(column) ? "" : "only-phone"];
+      const attributes = { class: kind.filter(Boolean).join(" ") };
+      if (column.title === "Method") {
+        const mark = row.mark === null ? [] : [swatch(row.mark)];
+        return make("th", [...mark, row.method], { scope: "row", class: "method phone" });
+      }
+      if (column.word) return make("td", column.word(row), attributes);
+      if (column.rank !== undefined) return make("td", row.cells[column.rank][2] ?? "", attributes);
+      if ("difference" in column) {
+        const found = between(column.difference, row);
+        if (row.label === baseline.value) return make("td", "baseline", attributes);
+        if (!found) return make("td", "–", attributes);
+        const [difference, low, high] = found;
+        const ends = low === null ? [] : [" ", make("small", `${signed(low, column.difference.scale)} to ${signed(high, column.difference.scale)}`.replaceAll(" %", ""))];
+        return make("td", [signed(difference, column.difference.scale), ...ends], attributes);
+      }
+      const [text, spread, , best] = row.cells[column.number];
+      if (best) attributes.class += " best";
+      return make("td", spread && (column.score || column.cost) ? [`${text} `, make("small", spread, { class: "half" })] : text, attributes);
+    };
+
+    const shown = (row) => {
+      const fits = guidance.value === "" ? row.chosen : guidance.value === "*" || `=${row.guidance}` === guidance.value;
+      return fits && (!division?.value || row.division === division.value)
+        && `${row.name} ${row.label}`.toLowerCase().includes(method.value.trim().toLowerCase());
+    };
+
+    const sorted = (found, column, sign) => [...found].sort((first, second) => {
+      const [a, b] = [value(column, first), value(column, second)];
+      if (column.word) return sign * collator.compare(a, b);
+      if (a === null || b === null) return (a === null) - (b === null); // absent last
+      return sign * (a - b);
+    });
+
+    const better = (column) => (column.arrow === "↑" ? -1 : 1);
+
+    const columnChoice = (possibleColumns) => {
+      const field = form.querySelector(".columns");
+      const choices = possibleColumns.filter((column) => !column.always).map((column) => {
+        const box = make("input", "", { type: "checkbox" });
+        box.checked = wanted(column);
+        box.addEventListener("input", (event) => {
+          event.stopPropagation();
+          boxes.set(column.title, box.checked);
+          update(false);
+        });
+        return make("label", [box, column.title]);
+      });
+      field.replaceChildren(field.querySelector("legend"), ...choices);
+    };
+
+    const forest = (found, compared) => {
+      const figure = board.querySelector(".forest");
+      const against = rows.find((row) => row.label === baseline.value);
+      const lines = found.map((row) => [row, between(compared, row)]).filter(([, each]) => each);
+      figure.hidden = !lines.length;
+      if (!lines.length) return;
+      const scale = compared.scale === "log" ? 100 : 1;
+      const drawn = lines.map(([row, [difference, low, high]], place) => ({
+        place, name: row.name, difference: scale * difference,
+        low: scale * (low ?? difference), high: scale * (high ?? difference),
+        stands: low !== null && (low > 0 || high < 0),
+      }));
+      const what = columns[place(metric.value, group.value)];
+      const lower = what.arrow === "↓";
+      say(figure.querySelector("figcaption"),
+        `${what.label} in ${group.value}: difference to ${against?.name ?? "the baseline"}${scale === 100 ? " in percent" : ""}, `
+        + `${lower ? "left" : "right"} is better, with 95 % intervals${compared.primary ? ", which hold for all rows together" : " of each difference alone"}. `
+        + "Coloured: the interval leaves out 0.");
+      plot ??= draw(figure.querySelector(".chart"), { rows: drawn });
+      plot.then((view) => view.height(ROW_HEIGHT * drawn.length).data("rows", drawn).runAsync());
+    };
+
+    const update = (choices = true) => {
+      const all_columns = possible();
+      if (choices) columnChoice(all_columns);
+      const used = all_columns.filter((column) => wanted(column) || column.phone);
+      const main = all_columns.find((column) => column.score && column.title === group.value);
+      const chosen = order && all_columns.find((column) => column.title === order[0]);
+      const by = chosen ?? main ?? all_columns.find((column) => column.always);
+      const sign = chosen ? order[1] : better(by);
+      const found = sorted(rows.filter(shown), by, sign);
+      const head = used.map((column) => {
+        const title = column.score ? [`${column.title} `, make("span", column.arrow, { "aria-hidden": "true" })] : column.title;
+        const button = make("button", title, { type: "button", ...(column.tells ? { title: column.tells } : {}) });
+        button.addEventListener("click", () => {
+          order = [column.title, column === by ? -sign : better(column)];
+          update(false);
+          [...table.tHead.rows[0].cells].find((each) => each.dataset.title === column.title)?.querySelector("button").focus();
+        });
+        const kind = [column.word ? "word" : "", column.title === "Method" ? "method" : "", column.phone ? "phone" : "", wanted(column) ? "" : "only-phone"];
+        return make("th", button, {
+          scope: "col", class: kind.filter(Boolean).join(" "), "data-title": column.title,
+          "aria-sort": column === by ? (sign === 1 ? "ascending" : "descending") : "none",
+        });
+      });
+      table.tHead.replaceChildren(make("tr", head));
+      table.tBodies[0].replaceChildren(...found.map((row) => make("tr", used.map((column) => cell(column, row)), { "data-method": row.label })));
+      const real = used.map((column) => {
+        const kind = { class: [column.phone ? "phone" : "", wanted(column) ? "" : "only-phone", column.word ? "word" : ""].filter(Boolean).join(" ") };
+        if (column.title === "Method") return make("th", "Real images", { scope: "row", class: "method phone" });
+        return make("td", column.number === undefined || column.cost ? "" : references[column.number], kind);
+      });
+      table.tFoot.replaceChildren(make("tr", real));
+      const around = table.parentElement;
+      around.classList.remove("fits");
+      around.classList.toggle("fits", table.scrollWidth <= around.clientWidth);
+      forest(found, differences[`${metric.value} ${group.value}`]);
+      say(board.querySelector(".answer"), columns[place(metric.value, group.value)]?.said ?? "");
+      say(board.querySelector(".meaning"), data.metrics[metric.value] ?? "");
+      const all_shown = found.length === rows.filter((row) => row.chosen).length && !guidance.value && !method.value && !division?.value;
+      say(form.querySelector(".found"), all_shown ? "" : found.length ? `${found.length} of ${rows.length} rows.` : "No row fits.");
+    };
+    form.addEventListener("input", () => update());
+    form.addEventListener("submit", (event) => event.preventDefault());
+    addEventListener("resize", () => update(false));
+    form.hidden = false;
+    nowAndOnceRestored(update.bind(null, true));
+  };
+
+  for (const board of all(".board")) if (board.querySelector(".scores")) firstScreen(board);
+
   // ---- charts: which metric, and which methods are in colour
+
+  const views = new Map(); // element → promise of its view
+
+  const pressed = (board) => all('.key[aria-pressed="true"]', board).map((key) => key.dataset.method);
+
+  const colour = async (board, element) => {
+    const view = await views.get(element);
+    if (!("shown" in view.getState().signals)) return;
+    await view.signal("shown", pressed(board)).runAsync();
+  };
 
   for (const board of all(".board")) {
     const picks = board.querySelector(".picks");
@@ -140,27 +274,21 @@
     const metric = picks.querySelector("select");
     const show = () => {
       for (const charts of all(".charts", board)) charts.hidden = charts.dataset.metric !== metric.value;
-    };
-    const colour = () => {
-      const pressed = new Set(all('.key[aria-pressed="true"]', picks).map((key) => key.dataset.method));
-      const known = new Set(all(".key", picks).map((key) => key.dataset.method));
-      for (const series of all(".chart .series", board)) {
-        const name = series.dataset.method;
-        const off = known.has(name) && !pressed.has(name);
-        series.classList.toggle("off", off);
-        if (!off) series.parentNode.append(series); // above the others
+      for (const element of all(".chart", board)) {
+        if (element.closest("[hidden], .forest") || views.has(element)) continue;
+        views.set(element, draw(element));
+        colour(board, element);
       }
     };
     metric.addEventListener("input", show);
     for (const key of all(".key", picks)) {
       key.addEventListener("click", () => {
         key.setAttribute("aria-pressed", key.getAttribute("aria-pressed") !== "true");
-        colour();
+        for (const element of all(".chart", board)) if (views.has(element)) colour(board, element);
       });
     }
     picks.hidden = false;
     nowAndOnceRestored(show);
-    colour();
   }
 
   // ---- images of a class and seed
@@ -217,12 +345,15 @@
   const scores = (record) => {
     const pooled = (record.scores ?? []).filter(({ scope = "group" }) => scope === "group");
     return tabulated(
-      ["score", "source", "test set", "group", "value", "interval", "over", "real reference", "images"],
-      pooled.map(({ label, source = "generated", test_set = "test", group, value, interval, reference, n }) => [
-        label, source, test_set, group, value === null ? "n too small" : short(value),
-        interval ? `${short(interval.low)} to ${short(interval.high)}` : "–",
-        interval ? `${interval.units} × ${interval.unit}` : "–", short(reference), n,
-      ]),
+      ["score", "source", "test set", "group", "value", "95 % interval", "over", "real reference", "images"],
+      pooled.map(({ label, source = "generated", test_set = "test", group, value, interval, reference, n }) => {
+        const shown = interval && interval.unit !== "equal-count draw"; // percentiles over draws are no interval
+        return [
+          label, source, test_set, group, value === null ? "n too small" : short(value),
+          shown ? `${short(interval.low)} to ${short(interval.high)}` : "–",
+          shown ? `${interval.units} × ${interval.unit}` : "–", short(reference), n,
+        ];
+      }),
       "Scores of the run");
   };
 
@@ -273,7 +404,13 @@
     ];
   };
 
-  const contents = async (packed) => {
+  const links = (names, key) => {
+    const each = names.map((name) => make("li", make("a", name, { href: `${data.beside}/${key}/${name}` })));
+    return [make("h3", "Files"), make("ul", each)];
+  };
+
+  const contents = async (packed, key) => {
+    if (data.beside) return links(packed, key);
     if (!packed) return [quiet("This page leaves out the record and log of this run; they lie in the results folder.")];
     try {
       const pairs = Object.entries(packed).map(async ([name, each]) => [name, await unpacked(each)]);
@@ -290,10 +427,10 @@
     document.getElementById("run-title").textContent = `${row.dataset.label}, seed ${row.dataset.seed}`;
     body.replaceChildren(make("h3", "Command"), make("pre", make("code", command)));
     if (!dialog.open) dialog.showModal();
-    const found = await contents(data.files[row.dataset.key]);
+    const found = await contents(data.files[row.dataset.key], row.dataset.key);
     if (number === opened) body.append(...found); // else a run was opened meanwhile, perhaps this one again
   };
 
-  for (const button of all(".open")) button.addEventListener("click", () => open(button.closest("tr")));
+  document.addEventListener("click", ({ target }) => { if (target.closest(".open")) open(target.closest("tr")); });
   document.getElementById("run-close").addEventListener("click", () => dialog.close());
 })();

@@ -1,0 +1,96 @@
+"""What printed tables consist of: sections, grids and cells as text, whatever the format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+ABSENT = "-"
+MINUS = "\N{MINUS SIGN}"
+REFERENCE = "real reference"
+
+
+class Text(NamedTuple):
+    """A cell of a printed table."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table ready to print: the first ``names`` columns are words, the others are numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[list[Text]]
+    names: int = 1
+    caption: str = ""
+    """What a table that stands alone has to say besides its title."""
+
+
+class Finding(NamedTuple):
+    """One thing that a report says, and how well it is shown."""
+
+    tag: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Tables under a heading, and what a reader must know of them."""
+
+    heading: str
+    grids: list[Grid]
+    notes: list[str]
+    findings: list[Finding] = field(default_factory=list)
+    command: str = ""
+    """Command that prints the findings."""
+
+
+def decimals(values: Iterable[float]) -> int:
+    """Return the decimals that suit the largest of ``values``; NaN counts for nothing."""
+    largest = max((abs(value) for value in values if value == value), default=0.0)
+    return 1 if largest >= 100 else 2 if largest >= 10 else 3
+
+
+def cost_text(value: float, declared: float | None, form: str) -> str:
+    """Return a cost as it was measured, or else as it was declared, which it says."""
+    if value == value:
+        return format(value, form)
+    return ABSENT if declared is None else f"{format(declared, form)} declared"
+
+
+def mean_text(cell: Any, digits: int) -> str:
+    """Return a cell's mean with half its interval, or that there were too few images."""
+    if cell["mean"] != cell["mean"]:
+        return f"n too small (n={cell['n']})"
+    return f"{cell['mean']:.{digits}f}{_half(cell['low'], cell['high'], digits)}"
+
+
+def _half(low: float, high: float, digits: int) -> str:
+    """Half the interval, where there is one."""
+    return "" if low != low else f" ± {(high - low) / 2:.{digits}f}"
+
+
+def difference_text(found: Any, places: int) -> str:
+    """Return the difference with its interval: in percent where it is a ratio, whose interval is not symmetrical."""
+    difference, low, high = (found[name] for name in ("difference", "difference_low", "difference_high"))
+    if found["scale"] == "log":
+        ends = f" ({round(100 * low):+d} to {round(100 * high):+d})" if low == low else ""
+        return f"{round(100 * difference):+d} %{ends}".replace("-", MINUS)
+    unsigned_zero = round(difference, places) + 0.0
+    return f"{unsigned_zero:+.{places}f}{_half(low, high, places)}".replace("-", MINUS)
+
+
+def p_text(p: float) -> str:
+    """Return a p-value, or that it is very small."""
+    if p != p:
+        return ABSENT
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def plain(*words: object) -> list[Text]:
+    """Return words as cells."""
+    return [Text(str(word)) for word in words]

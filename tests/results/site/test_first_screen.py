@@ -1,0 +1,124 @@
+"""The page of all committed runs in a browser: what is on the first screen, at the sizes of a laptop and a phone."""
+
+import time
+from pathlib import Path
+
+import pytest
+from helpers.records import found_runs
+
+from grasp_bench.results.site import write_site
+from results.site.browser import chromium, console_messages, requested, resize
+
+pytestmark = pytest.mark.slow
+
+SIZES = {"laptop": (1440, 900), "phone": (390, 844)}
+RESULTS = Path(__file__).parents[3] / "results"
+OVERLAPS = """
+const found = [];
+for (const svg of document.querySelectorAll('.chart svg')) {
+  const texts = [...svg.querySelectorAll('text')].filter((each) => each.textContent.trim() && each.checkVisibility());
+  const boxes = texts.map((each) => [each.textContent, each.getBoundingClientRect()]).filter(([, box]) => box.width);
+  boxes.forEach(([name, a], at) => boxes.slice(at + 1).forEach(([other, b]) => {
+    const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (wide > 1 && high > 2) found.push([name, other]);
+  }));
+}
+return found;
+"""
+BOTTOMS = "return [...document.querySelectorAll('.scores tbody tr')].map((row) => row.getBoundingClientRect().bottom)"
+RIGHTS = (
+    "return [...document.querySelectorAll('.scores :is(td, th)')].map((cell) => cell.getBoundingClientRect().right)"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return write_site(found_runs(RESULTS), tmp_path_factory.mktemp("page") / "site")
+
+
+@pytest.fixture(scope="module")
+def driver():
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(params=SIZES)
+def page(driver, site, request):
+    resize(driver, *SIZES[request.param])
+    driver.get(site.as_uri())
+    for _ in range(200):
+        if driver.execute_script("return document.querySelectorAll('.charts:not([hidden]) .chart svg').length >= 3"):
+            break
+        time.sleep(0.05)
+    driver.size = request.param
+    yield driver
+    assert console_messages(driver) == []
+    assert {each for each in requested(driver) if not each.startswith(site.parent.as_uri())} == set()
+
+
+def test_a_page_of_all_runs_is_small(site):
+    assert site.stat().st_size <= 3_000_000
+
+
+def test_every_row_is_on_the_first_screen_and_nothing_is_cut_off(page):
+    bottoms = page.execute_script(BOTTOMS)
+    width, height = SIZES[page.size]
+    assert len(bottoms) == 18
+    assert max(bottoms) <= height
+    assert page.execute_script("return document.documentElement.scrollWidth") == width
+    assert max(page.execute_script(RIGHTS)) <= width
+    assert "has the lowest mean" in page.find_element("css selector", ".answer").text
+    shown = page.execute_script(
+        "return [...document.querySelectorAll('.scores thead th')].filter(e => e.offsetWidth).map(e => e.dataset.title)"
+    )
+    compact = ["Rank", "Method", "Guidance", "tail", "all", "CAS tail", "Parameters", "NFE"]
+    assert shown == (compact if page.size == "laptop" else ["Method", "tail", "Difference"])
+
+
+def test_a_long_name_pushes_no_number_out_of_view(page):
+    names = page.find_elements("css selector", ".scores tbody th.method")
+    page.execute_script("arguments[0].append('-of-a-package-that-somebody-named-at-length')", names[3])
+    assert max(page.execute_script(RIGHTS)) <= SIZES[page.size][0]
+
+
+def test_it_has_few_elements_at_first(page):
+    count = "const all = document.createNodeIterator(document); let n = 0; while (all.nextNode()) n += 1; return n"
+    assert page.execute_script(count) < 15_000
+
+
+def test_no_text_of_a_chart_lies_on_another(page):
+    page.execute_script("for (const each of document.querySelectorAll('.charts')) each.hidden = false")
+    page.execute_script("document.querySelector('select[name=chart]').dispatchEvent(new Event('input'))")
+    assert page.execute_script(OVERLAPS) == []
+
+
+def test_the_header_stays_while_all_rows_scroll(page):
+    page.execute_script(
+        "const it = document.querySelector('select[name=guidance]'); it.value = '*';"
+        "it.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    rows = page.find_elements("css selector", ".scores tbody tr")
+    assert len(rows) > 80
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", rows[60])
+    head, row = (each.rect for each in (page.find_element("css selector", ".scores thead th.method"), rows[60]))
+    top = page.execute_script("return scrollY")
+    assert top - 1 <= head["y"] < row["y"]
+    assert row["y"] < top + SIZES[page.size][1]
+
+
+def test_other_images_are_files_beside_the_page(page):
+    page.execute_script(
+        "const it = document.querySelector('select[name=seed]'); it.selectedIndex = 1;"
+        "it.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    loaded = (
+        "return [...document.querySelectorAll('.strips figure:not(.real) img')].map(e => e.complete && e.naturalWidth)"
+    )
+    for _ in range(100):
+        widths = page.execute_script(loaded)
+        if all(widths):
+            break
+        time.sleep(0.05)
+    assert len(widths) == 18
+    assert all(widths)
