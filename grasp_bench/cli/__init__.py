@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
+from grasp_bench.bounds import option_fault
+from grasp_bench.cli import output, streams
+from grasp_bench.cli.cache import clear_stages, list_stages
 from grasp_bench.cli.check import check as check_plugin
 from grasp_bench.cli.compare import compare as compare_runs
+from grasp_bench.cli.data import export as export_data
+from grasp_bench.cli.defaults import option_defaults
 from grasp_bench.cli.diagnose import diagnose as diagnose_gradients
+from grasp_bench.cli.doctor import doctor as examine
 from grasp_bench.cli.estimate import estimate as estimate_runs
+from grasp_bench.cli.evaluate import evaluate as evaluate_images
 from grasp_bench.cli.export import export as export_run
 from grasp_bench.cli.list import list_plugins
 from grasp_bench.cli.migrate import migrate_results
 from grasp_bench.cli.new import new as write_template
+from grasp_bench.cli.options import with_home
 from grasp_bench.cli.prepare import prepare as prepare_data
 from grasp_bench.cli.report import report_runs
 from grasp_bench.cli.reproduce import reproduce as reproduce_run
@@ -31,15 +42,28 @@ from grasp_bench.cli.tune import tune as tune_methods
 from grasp_bench.cli.verify import verify as verify_pack
 from grasp_bench.errors import UserError
 from grasp_bench.processes import CANCELLED
+from grasp_bench.terminal import tell
 from grasp_bench.text import printable
 from grasp_bench.version import VERSION
 
 app = typer.Typer(
     name="grasp-bench",
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # a bug of ours is a plain traceback, ready for a bug report
 )
+
+
+class Command(TyperCommand):
+    """A command whose numbers are bounded: those of an option that are too large for a table are refused at once."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options. Raises :class:`UserError` for a number that is not finite or has more than 64 bits."""
+        rest = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            if why := option_fault(value):
+                raise UserError(f"--{name.strip('_').replace('_', '-')}: a value {why}.")
+        return rest
 
 
 def examples(*commands: str) -> str:
@@ -61,11 +85,14 @@ def _version(asked: bool) -> None:
     )
 )
 def grasp_bench(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """How well do fine-tuned text-to-image transformers serve rare classes? Head, medium and tail are scored apart."""
+    if isinstance(context.command, TyperGroup):
+        context.default_map = option_defaults(context.command)
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
@@ -77,6 +104,10 @@ COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
         "grasp-bench prepare --task mimic-lt --check",
         "grasp-bench prepare --task ./mytask.toml --cache tiny-sd3-32",
     ),
+    "data export": (
+        export_data,
+        "grasp-bench data export --task digits-lt --split train --to digits --prompts-out prompts.csv",
+    ),
     "new": (
         write_template,
         "grasp-bench new task --path birds.toml",
@@ -86,11 +117,17 @@ COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
     "run": (
         run_method,
         "grasp-bench run --method grasp --task digits-lt",
+        "grasp-bench run grasp digits-lt",
         "grasp-bench run --method lora --task digits-lt --seed 0 --seed 1 --set rank=16",
         "grasp-bench run --method grasp --task digits-lt --budget smoke",
         "grasp-bench run --method grasp --task ./mytask.toml",
         "grasp-bench run --method grasp --task digits-lt --tuned",
         "grasp-bench run --method grasp --task digits-lt --guidance cfg-interval --evaluations 40",
+    ),
+    "evaluate": (
+        evaluate_images,
+        "grasp-bench evaluate --task digits-lt --images generated/ --name my-lora --declare facts.toml",
+        "grasp-bench evaluate --task mimic-lt --pipeline ./my-pipeline --lora my.safetensors --name my-lora --steps 28",
     ),
     "report": (
         report_runs,
@@ -107,7 +144,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
         "grasp-bench score real/ generated/ --extractor pixels --groups groups.csv --per-class --json scores.json",
         "grasp-bench score real.safetensors generated.safetensors --bootstrap 1000",
     ),
-    "tune": (tune_methods, "grasp-bench tune --method grasp --method lora --task digits-lt --trials 20"),
+    "tune": (tune_methods, "grasp-bench tune --method grasp --method lora --task digits-lt"),
     "diagnose": (
         diagnose_gradients,
         "grasp-bench diagnose --task digits-lt",
@@ -134,6 +171,13 @@ COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
         "grasp-bench sample results/digits-lt/grasp/seed-0 --out grid.png",
         "grasp-bench sample my-model --class 7 --class 9 -n 8 --guidance none --out grid.png",
     ),
+    "doctor": (examine, "grasp-bench doctor", "grasp-bench doctor --json"),
+    "cache list": (list_stages, "grasp-bench cache list"),
+    "cache clear": (
+        clear_stages,
+        "grasp-bench cache clear --unfinished",
+        "grasp-bench cache clear latents pixels --older-than 30 --yes",
+    ),
     "check": (
         check_plugin,
         "grasp-bench check method grasp",
@@ -159,27 +203,57 @@ COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
     "migrate": (migrate_results, "grasp-bench migrate results"),
     "verify": (verify_pack, "grasp-bench verify pack.zip", "grasp-bench verify pack.zip --json found.json"),
 }
-"""Command → what it calls, and the examples below its help."""
+"""Command → what it calls, and the examples below its help; a blank separates the name of a group from its command."""
+GROUPS = {
+    "data": typer.Typer(no_args_is_help=True, help="What a task's data are, for other programs."),
+    "cache": typer.Typer(no_args_is_help=True, help="What the work folder holds, and how large it is."),
+}
 
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
 for _name, (_function, *_lines) in COMMANDS.items():
-    app.command(_name, epilog=examples(*_lines))(_function)
+    _of, _, _command = _name.rpartition(" ")
+    (GROUPS[_of] if _of else app).command(_command, cls=Command, epilog=examples(*_lines))(with_home(_function))
 
 
 def main() -> None:
     """Run the command line: a user's mistake is one message and exit code 2; Ctrl-C is exit code 130."""
     warnings.showwarning = _show_warning
+    streams.never_refuse()
+    if output.is_plain():
+        from typer import rich_utils
+
+        rich_utils.COLOR_SYSTEM = None  # help is bold otherwise
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except UserError as error:
-        message = "\n".join(map(printable, str(error).split("\n")))  # it may quote a third-party file
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:  # of a path that is too long, a loop of links, a disk that fails
+        if error.filename is not None:
+            _refuse(f"{os.fsdecode(error.filename)}: {error.strerror}.")
+        if error.errno not in UNWRITABLE:
+            raise
+        streams.give_up()
+        if error.errno == errno.EPIPE:
+            sys.exit(1)
+        _refuse(f"what was to be printed cannot be written ({error.strerror}).")
     except SystemExit as stop:
         if stop.code == CANCELLED:  # what typer makes of Ctrl-C
             print("cancelled", file=sys.stderr)
         raise
 
 
+def _refuse(message: str) -> NoReturn:
+    """Print what is wrong, which may quote a third-party file, and exit with 2."""
+    tell(f"error: {message}", sys.stderr)
+    sys.exit(2)
+
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE)
+"""Errors of standard output that are no fault of the program."""
 _show_in_full = warnings.showwarning
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grasp_bench import plugins
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.screen import Cell
+from grasp_bench.text import counted
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from grasp_bench.testing import Report
     from grasp_bench.testing.checks import Status
 
@@ -23,7 +24,12 @@ STYLES: dict[Status, str] = {"passed": "green", "failed": "red", "not applicable
 def check(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="method, guidance, task, extractor, metric or backbone.")],
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="As `grasp-bench list` has it; a task's TOML file; NAME:SOURCE.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="As `grasp-bench list` has it; a task's TOML file; NAME:SOURCE.",
+            autocompletion=completion.any_name,
+        ),
     ],
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of it; repeatable.")] = [],  # noqa: B006 # typer reads it, nothing changes it
     json_path: shared.Json = None,
@@ -36,35 +42,44 @@ def check(
     known = list(plugins.SINGULAR.values())
     if kind not in known:
         raise UserError(f"{kind!r} cannot be checked.{did_you_mean(kind, known)} There are: {', '.join(known)}.")
-    from rich.console import Console
-
     from grasp_bench import testing
     from grasp_bench.cli.output import console, table
+    from grasp_bench.cli.outputs import check_json, write_outcome
     from grasp_bench.contracts.progress import Progress
-    from grasp_bench.io import write_json
     from grasp_bench.version import VERSION
 
+    check_json(json_path, "check")
     checks = getattr(testing, f"{kind}_checks")(name, set_)
-    with Progress(Console(stderr=True, highlight=False)).task("check", len(checks)) as advance:
+    with Progress().task("check", len(checks)) as advance:
         report = testing.run_checks(checks, advance)
     out = console()
     columns = ("check", "", "what must be so, and what was found where it is not")
     out.print(table(f"{kind} {name}", columns, _rows(report)))
     out.print(", ".join(f"{report.count(status)} {status}" for status in STYLES))
-    if json_path:
-        told = {"kind": kind, "name": name, "settings": set_, "passed": report.passed}
-        write_json(json_path, {"grasp_bench": VERSION, **told, "checks": [vars(each) for each in report.outcomes]})
+    told = {"kind": kind, "name": name, "settings": set_, "passed": report.passed}
+    checked = [vars(each) for each in report.outcomes]
+    write_outcome(json_path, "check", {"grasp_bench": VERSION, **told, "checks": checked})
     if not report.passed:
         raise typer.Exit(1)
 
 
-def _rows(report: Report) -> Iterator[list[str | Text]]:
-    from rich.text import Text
-
+def _rows(report: Report) -> Iterator[list[str | Cell]]:
+    """Yield a row for each check, and one for all those that do not apply for the same reason."""
     shown = ""
+    inapplicable: dict[str, list[str]] = {}
     for outcome in report.outcomes:
-        words, style = Text(outcome.contract), STYLES[outcome.status]
+        if outcome.status == "not applicable":
+            inapplicable.setdefault(outcome.found, []).append(outcome.name)
+            continue
+        words = outcome.contract
         if outcome.found:
-            words.append(f"\n{outcome.status}: {'as above' if outcome.found == shown else outcome.found}", style)
+            words += f"\n{outcome.status}: {'as above' if outcome.found == shown else outcome.found}"
             shown = outcome.found
-        yield [outcome.name, Text(outcome.status, style), words]
+        yield [outcome.name, Cell(outcome.status, STYLES[outcome.status]), words]
+    for reason, names in inapplicable.items():
+        style = STYLES["not applicable"]
+        yield [
+            counted(len(names), "other"),
+            Cell("not applicable", style),
+            Cell(f"{', '.join(names)}: {reason}", style),
+        ]

@@ -22,19 +22,24 @@ def compare(
 ) -> None:
     """Say whether two runs are comparable, what differed between them, and how their scores differ."""
     from grasp_bench.cli.output import console
+    from grasp_bench.cli.outputs import check_json, check_replaceable, has_mark, mark_of, write_outcome
     from grasp_bench.export.restore import find_record
-    from grasp_bench.io import write_json
     from grasp_bench.results.sharing.compare import compare as side_by_side
     from grasp_bench.results.sharing.render import json_payload, rich_comparison
+    from grasp_bench.results.sharing.seeds import seeds_beside
 
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG. Name a file that ends in .png.")
+    check_json(json_path, "compare")
+    check_replaceable(out, "compare", has_mark("compare"))
     (path_a, a), (path_b, b) = find_record(run_a), find_record(run_b)
-    found = side_by_side(a, b)
+    seeds = [seeds_beside(path) for path in (path_a, path_b)]
+    same = {each.run_id for each in seeds[0]} == {each.run_id for each in seeds[1]}
+    found = side_by_side(a, b, seeds[:1] if same else seeds)
     if json_path:
-        write_json(json_path, json_payload(found))
+        write_outcome(json_path, "compare", json_payload(found))
     if out:
         from grasp_bench.results.sharing.picture import write_comparison
 
-        write_comparison(out, found, (path_a.parent, path_b.parent))
+        write_comparison(out, found, (path_a.parent, path_b.parent), mark_of("compare"))
     console().print(rich_comparison(found))

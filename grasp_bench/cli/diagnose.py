@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
+from grasp_bench.terminal import tell
 
 PRETRAINED = "vanilla-ft"  # before its first step: the pretrained transformer, with all its weights trainable
 
@@ -17,11 +19,21 @@ PRETRAINED = "vanilla-ft"  # before its first step: the pretrained transformer, 
 def diagnose(
     task: Annotated[
         str | None,
-        typer.Option("--task", "-t", help="Task, or the TOML file that describes one; not needed with --run."),
+        typer.Option(
+            "--task",
+            "-t",
+            help="Task, or the TOML file that describes one; not needed with --run.",
+            autocompletion=completion.names("tasks"),
+        ),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", "-m", help="Method; if absent, the pretrained transformer with all its weights."),
+        typer.Option(
+            "--method",
+            "-m",
+            help="Method; if absent, the pretrained transformer with all its weights.",
+            autocompletion=completion.names("methods"),
+        ),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A run's folder, its record.json, or an exported folder.")
@@ -30,7 +42,9 @@ def diagnose(
         str | None,
         typer.Option(metavar="STEP,…", help="Training steps to look at; default: 0, or the last step of a RUN."),
     ] = None,
-    batches: Annotated[int, typer.Option(min=4, help="Images per class; fewer if a class has fewer.")] = 32,
+    batches: Annotated[
+        int, typer.Option(min=4, help="Images per class; fewer if a class has fewer, and then intervals are marked.")
+    ] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of images and noise; without RUN, of the training too.")] = 0,
     set_: shared.MethodSettings = [],  # noqa: B006 # typer reads it, nothing changes it
     backbone: Annotated[
@@ -45,6 +59,8 @@ def diagnose(
     ] = Path("results"),
     work_dir: shared.WorkDir = shared.WORK_DIR,
     device: shared.Device = "auto",
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Measure how well gradients of groups and classes are aligned, by kind of layer and noise level.
 
@@ -83,12 +99,11 @@ def diagnose(
         )
     steps = parse_steps(at, subject, subject.steps if run else 0)
 
-    from grasp_bench.contracts.progress import Progress
     from grasp_bench.diagnose.run import diagnose as measure
     from grasp_bench.processes import pick_device
     from grasp_bench.run.context import Options
 
     options = Options(results, work_dir, device)
-    for path, text in measure(subject, steps, batches, seed, options, pick_device(device), Progress()):
-        typer.echo(text)
-        typer.echo(f"{path.with_suffix('')}.json, .png, .md\n")
+    for path, text in measure(subject, steps, batches, seed, options, pick_device(device), shared.told(quiet, verbose)):
+        tell(text)
+        tell(f"{path.with_suffix('')}.json, .png, .md\n")

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
+from grasp_bench.terminal import tell
+from grasp_bench.text import counted
 
 if TYPE_CHECKING:
     from grasp_bench.estimate.devices import Device
@@ -21,14 +24,31 @@ def estimate(
     file: Annotated[
         Path | None, typer.Argument(metavar="[SWEEP.toml]", help="All runs of a sweep, instead of one.")
     ] = None,
-    method: Annotated[list[str], typer.Option("--method", "-m", help="Method; repeatable with --table.")] = [],  # noqa: B006 # typer reads it, nothing changes it
-    task: Annotated[str, typer.Option("--task", "-t", help="Task, or its TOML file; its data need not be here.")] = "",
+    method: Annotated[
+        list[str],
+        typer.Option(
+            "--method", "-m", help="Method; repeatable with --table.", autocompletion=completion.names("methods")
+        ),
+    ] = [],  # noqa: B006 # typer reads it, nothing changes it
+    task: Annotated[
+        str,
+        typer.Option(
+            "--task",
+            "-t",
+            help="Task, or its TOML file; its data need not be here.",
+            autocompletion=completion.names("tasks"),
+        ),
+    ] = "",
     backbone: Annotated[
         list[str],
-        typer.Option(help="Backbone, whose weights need not be here; NAME:FOLDER needs its JSON files alone."),
+        typer.Option(
+            help="Backbone, whose weights need not be here; NAME:FOLDER needs its JSON files alone.",
+            autocompletion=completion.names("backbones"),
+        ),
     ] = [],  # noqa: B006 # as above
     resolution: Annotated[
-        list[int], typer.Option(min=8, help="Pixels a side of the images; the backbone's own if absent.")
+        list[int],
+        typer.Option(min=8, help="Pixels a side; if absent, those of the task, else of the backbone."),
     ] = [],  # noqa: B006 # as above
     gpu: Annotated[
         str, typer.Option(help="h100-80gb, a100-80gb, a100-40gb, rtx4090, or GiB,TFLOPs,GB/s of another.")
@@ -37,7 +57,7 @@ def estimate(
         float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that matrix products reach.")
     ] = 0.4,
     rate: Annotated[float | None, typer.Option(min=0, help="Price of a GPU-hour, in any currency.")] = None,
-    guidance: Annotated[str | None, typer.Option(help="Guidance for sampling; the task's default if absent.")] = None,
+    guidance: shared.Guidance = None,
     set_: shared.MethodSettings = [],  # noqa: B006 # as above
     guidance_set: shared.GuidanceSettings = [],  # noqa: B006 # as above
     task_set: shared.TaskSettings = [],  # noqa: B006 # as above
@@ -51,20 +71,30 @@ def estimate(
         bool,
         typer.Option("--table", help="A row in Markdown for each method, backbone and resolution; takes a while."),
     ] = False,
+    parameters: Annotated[
+        bool,
+        typer.Option(
+            "--parameters", help="A row in Markdown for each method: its size and parameters on each --backbone."
+        ),
+    ] = False,
     json: shared.Json = None,
 ) -> None:
     """Estimate parameters, memory, FLOPs, hours and disk on one GPU, by running the code on a simulated one.
 
     Needs neither a GPU nor weights nor data.
     """
+    from grasp_bench.cli.outputs import check_json
     from grasp_bench.estimate.devices import parse_device
     from grasp_bench.estimate.memory import Manner
 
+    check_json(json, "estimate")
     device = parse_device(gpu)
     if file:
-        if method or task or backbone or table:
+        if method or task or backbone or table or parameters:
             raise UserError(f"{file}: says itself which methods, tasks and backbones. Leave these options out.")
         _sweep(file, device, utilisation, rate, _only(resolution, "--resolution"), short, json)
+    elif parameters:
+        _parameters(method, set_, task, backbone)
     elif table:
         _table(task, method, backbone, resolution, device, utilisation)
     else:
@@ -103,11 +133,11 @@ def _one(
     from rich.markup import escape
 
     from grasp_bench.cli.output import console
+    from grasp_bench.cli.outputs import write_outcome
     from grasp_bench.estimate import measured_errors, text
     from grasp_bench.estimate.estimate import estimate as carry_out
     from grasp_bench.estimate.parts import SkippedError
     from grasp_bench.estimate.subject import choose
-    from grasp_bench.io import write_json
 
     try:
         found = carry_out(choose(*names, **settings), device, utilisation, both=not short, manner=manner)
@@ -124,8 +154,7 @@ def _one(
     if not short:
         out.print(escape(text.LEFT_OUT), soft_wrap=True)
         out.print(escape(measured_errors.said()), soft_wrap=True)
-    if json:
-        write_json(json, found.to_json() | ({} if rate is None else {"money": found.hours * rate}))
+    write_outcome(json, "estimate", found.to_json() | ({} if rate is None else {"money": found.hours * rate}))
 
 
 def _table(
@@ -142,7 +171,16 @@ def _table(
         utilisation,
     )
     for line in table.lines(rows):
-        typer.echo(line)
+        tell(line)
+
+
+def _parameters(methods: list[str], settings: list[str], task: str, backbones: list[str]) -> None:
+    from grasp_bench.estimate import parameters
+
+    asked = [(name, settings) for name in methods]
+    found = parameters.rows(asked, task or parameters.TASK, backbones or parameters.BACKBONES)
+    for line in parameters.lines(found):
+        tell(line)
 
 
 def _sweep(
@@ -154,23 +192,23 @@ def _sweep(
     short: bool,
     json: Path | None,
 ) -> None:
-    from rich.table import Table
-
-    from grasp_bench.cli.output import console
+    from grasp_bench.cli.output import console, table
+    from grasp_bench.cli.outputs import write_outcome
     from grasp_bench.estimate import measured_errors, text
     from grasp_bench.estimate.sweep import estimate_sweep
-    from grasp_bench.io import write_json
 
     found = estimate_sweep(file, device, utilisation, resolution)
-    table = Table("runs", "method", "task", "backbone", "guidance", "hours each", "peak", title=f"on {device.name}")
+    rows = []
     for each, seeds in found.groups:
         spec = each.subject.spec
         fits = text.gib(each.way.peak) if each.fits else "does not fit"
         names = (spec.method.name, spec.task.name, each.subject.named, spec.guidance.name)
-        table.add_row(str(len(seeds)), *names, f"{each.hours:.1f}", fits)
+        rows.append((*names, str(len(seeds)), f"{each.hours:.1f}", fits))
+    columns = ("method", "task", "backbone", "guidance", "runs", "hours each", "peak")
+    shown = table(f"on {device.name}", columns, rows, right=columns[4:6], keys=4)
     out = console()
     if not short:
-        out.print(table)
+        out.print(shown)
         for reason in found.skipped:
             out.print(f"skipped: {reason}", soft_wrap=True, markup=False)
     out.print(_sum(found.total, rate), soft_wrap=True)
@@ -180,9 +218,10 @@ def _sweep(
     if json:
         content: dict[str, Any] = {"runs": found.total.runs, "gpu_hours": found.total.hours}
         content |= {} if rate is None else {"money": found.total.money(rate)}
-        write_json(json, content | {"estimates": [each.to_json() | {"seeds": seeds} for each, seeds in found.groups]})
+        groups = [each.to_json() | {"seeds": seeds} for each, seeds in found.groups]
+        write_outcome(json, "estimate", content | {"estimates": groups})
 
 
 def _sum(total: Total, rate: float | None) -> str:
     money = "" if rate is None else f", {total.money(rate):,.2f} at {rate:g} each"
-    return f"{total.runs} runs: {total.hours:,.1f} GPU-hours in all{money}; what runs share is counted once"
+    return f"{counted(total.runs, 'run')}: {total.hours:,.1f} GPU-hours in all{money}; what runs share is counted once"

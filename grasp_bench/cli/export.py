@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,10 +17,17 @@ def export(
     backbone: shared.RunBackbone = None,
     task: shared.TaskFile = None,
     data_root: shared.RunDataRoot = None,
+    merge: Annotated[
+        Literal["mean", "counts", "similarity"] | None,
+        typer.Option(help="Average the clusters of a run of grasp into one adapter, weighted so."),
+    ] = None,
+    quantize: Annotated[
+        Literal["int8"] | None, typer.Option(help="Store matrices as integers, with a scale per row.")
+    ] = None,
 ) -> None:
     """Write the weights that RUN trained to DIR: safetensors, a model card, and all that `grasp_bench.load(DIR)` needs.
 
-    LoRA runs are also written in the formats of peft and diffusers.
+    LoRA runs are also written in the formats of peft and diffusers, unless they are quantized.
     """
     from grasp_bench.cli.output import console
     from grasp_bench.export.restore import finished_record, plan_of, trained_weights
@@ -30,7 +37,8 @@ def export(
     check_free(to)
     path, record = finished_record(run)
     plan = plan_of(record, task, backbone, data_root)
-    files = write_export(plan, record, trained_weights(plan, record, work_dir), path.parent, to)
+    weights = trained_weights(plan, record, work_dir)
+    files = write_export(plan, record, weights, path.parent, to, merge, quantize)
     out = console()
     out.print(f"{record.label} on {record.task_label}, seed {record.spec.seed}: {to}", markup=False, soft_wrap=True)
     for file in files:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from grasp_bench.errors import UserError
+from grasp_bench.terminal import tell
 
 
 def migrate_results(
@@ -19,8 +20,8 @@ def migrate_results(
         raise UserError(f"{results}: is no folder. Name the one that holds TASK/METHOD/seed-N/record.json.")
     rewritten, current, unreadable = migrate(results)
     for message in unreadable:
-        print(f"left as it is: {message}", file=sys.stderr)
-    print(f"{results}: files rewritten: {len(rewritten)}, already current: {current}")
+        tell(f"left as it is: {message}", sys.stderr)
+    tell(f"{results}: files rewritten: {len(rewritten)}, already current: {current}")
     if unreadable:
         raise typer.Exit(1)
 

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 
+from grasp_bench.bounds import is_count
+from grasp_bench.cli import completion
 from grasp_bench.errors import UserError
 
-Task = Annotated[str, typer.Option("--task", "-t", help="Task, or the TOML file that describes one.")]
+if TYPE_CHECKING:
+    from grasp_bench.contracts.progress import Progress
+
+P = ParamSpec("P")
+
+_task = typer.Option(
+    "--task", "-t", help="Task, or the TOML file that describes one.", autocompletion=completion.names("tasks")
+)
+Task = Annotated[str, _task]
+OptionalTask = Annotated[str | None, _task]
+Guidance = Annotated[
+    str | None,
+    typer.Option(
+        help="Guidance for sampling; the task's default if absent.", autocompletion=completion.names("guidance")
+    ),
+]
 Backbone = Annotated[
-    str | None, typer.Option(help="Backbone, or NAME:FOLDER of its weights; the task's default if absent.")
+    str | None,
+    typer.Option(
+        help="Backbone, or NAME:FOLDER of its weights; the task's default if absent.",
+        autocompletion=completion.names("backbones"),
+    ),
 ]
 Resolution = Annotated[
     int | None,
@@ -70,6 +94,7 @@ SyncTo = Annotated[
         "the work folder lacks is taken from there."
     ),
 ]
+AllScores = Annotated[bool, typer.Option("--all-scores", help="Print every score, and not only the first to look at.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")]
 Accumulate = Annotated[
@@ -87,18 +112,63 @@ GradientCheckpointing = Annotated[
         "GPU otherwise.",
     ),
 ]
+PrintJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the outcome as JSON.")]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Tell no progress, only results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also tell which stages are reused, and where.")]
 
 AUTO: Literal["auto"] = "auto"
 RESULTS = Path("results")
 WORK_DIR = Path(".grasp-bench")
 
 
+def told(quiet: bool, verbose: bool) -> Progress:
+    """Return progress as loud as asked. Raises :class:`UserError` for both options at once."""
+    from grasp_bench.contracts.progress import Loudness, Progress
+
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose exclude each other; give one of them.")
+    return Progress(loudness=Loudness.QUIET if quiet else Loudness.VERBOSE if verbose else Loudness.NORMAL)
+
+
+HOME = re.compile(r"(?:[\w.-]+[:=])?(?=~(?:/|$))")
+"""What may stand before the ``~`` of a path in other text: NAME: of a backbone, NAME= of a setting."""
+
+
+def with_home(command: Callable[P, None]) -> Callable[P, None]:
+    """Return the command with ``~`` in its paths replaced by the user's home folder, as in ``--out=~/table.tex``.
+
+    A shell does so only where a word begins with it.
+    """
+
+    @functools.wraps(command)
+    def called(*arguments: P.args, **named: P.kwargs) -> None:
+        command(*arguments, **{name: _with_home(value) for name, value in named.items()})  # type: ignore[arg-type]
+
+    return called
+
+
+def _with_home(value: object) -> object:
+    if isinstance(value, list):
+        return [_with_home(each) for each in value]
+    try:
+        if isinstance(value, Path):
+            return value.expanduser()
+        if isinstance(value, str) and (before := HOME.match(value)):
+            return before[0] + str(Path(value[before.end() :]).expanduser())
+    except RuntimeError as error:
+        raise UserError(
+            f"{value}: {error} Write out which folder ~ stands for, or ./~ for one of that name."
+        ) from error
+    return value
+
+
 def parts(text: str) -> int | Literal["auto"]:
     """Return what ``--accumulate`` says. Raises :class:`UserError` for anything but auto or a number from 1 on."""
     if text == AUTO:
         return AUTO
-    if text.isdecimal() and int(text) >= 1:
+    if is_count(text) and int(text) >= 1:
         return int(text)
     raise UserError(f"--accumulate {text}: expected auto or a whole number from 1 on.")
 

@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.console import Console
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
+from grasp_bench.screen import Cell, Sheet
+from grasp_bench.terminal import Terminal
+from grasp_bench.text import printable_json
 
 WIDTH = 100
+NARROWEST = 20
+"""Columns of the narrowest screen that tables are made for."""
 
 
-def console() -> Console:
-    """Return a console on standard output: as wide as the terminal, or 100 columns without one."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=WIDTH)
+def is_plain() -> bool:
+    """Return whether NO_COLOR or TERM=dumb asks for no colour, and so for no bold type either."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def console() -> Terminal:
+    """Return a terminal on standard output: as wide as $COLUMNS or the terminal, or 100 columns without either.
+
+    With NO_COLOR or TERM=dumb, nothing is coloured or bold.
+    """
+    asked = os.environ.get("COLUMNS", "")
+    system: Any = None if is_plain() else "auto"
+    found = Terminal(highlight=False, color_system=system)
+    width = int(asked) if asked.isascii() and asked.isdecimal() and 0 < len(asked) < 5 else 0
+    if not width:
+        width = found.width if found.is_terminal else WIDTH
+    return Terminal(highlight=False, color_system=system, width=max(width, NARROWEST))
+
+
+def styled(out: Terminal) -> bool:
+    """Return whether a terminal shows bold type."""
+    return out.is_terminal and out.color_system is not None
 
 
 def table(
-    title: str, columns: Iterable[str], rows: Iterable[Sequence[str | Text]], right: Collection[str] = ()
-) -> Table:
-    """Return a table under its title, without markup in any text; the columns ``right`` are aligned to the right."""
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
+    title: str,
+    columns: Iterable[str],
+    rows: Iterable[Sequence[str | Cell]],
+    right: Collection[str] = (),
+    keys: int = 1,
+    caption: str = "",
+) -> Sheet:
+    """Return a table under its title; the columns ``right`` are numbers, the first ``keys`` columns name a row."""
+    named = tuple(columns)
+    numbers = frozenset(number for number, name in enumerate(named) if name in right)
+    return Sheet(title, named, list(rows), numbers, keys, caption)
 
-    found = Table(title=escape(title), title_justify="left")
-    for column in columns:
-        found.add_column(Text(column), justify="right" if column in right else "left")
-    for row in rows:
-        found.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    return found
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as indented JSON on standard output."""
+    print(printable_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def summary(plugin: Any) -> str:

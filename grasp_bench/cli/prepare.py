@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,15 +40,16 @@ def prepare(
     ] = False,
     work_dir: shared.WorkDir = shared.WORK_DIR,
     cache_dir: shared.CacheDir = None,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Check a task's data, index it in a manifest, and remember where it is; `run` does the same when needed."""
-    from grasp_bench.contracts.progress import Progress
     from grasp_bench.data.root import remember
     from grasp_bench.run.resolve import choose_backbone, make_task
     from grasp_bench.run.stages.prepare import prepare_inputs
     from grasp_bench.run.store import Store
 
-    progress = Progress()
+    progress = shared.told(quiet, verbose)
     if resolution and not cache:
         raise UserError(f"--resolution {resolution}: it is that of --cache BACKBONE. Name a backbone, or leave it out.")
     if check and (cache or again):
@@ -64,18 +64,9 @@ def prepare(
         progress.say(f"{name}: {chosen.check(progress):,} images, no problems found")
         return
     store, inputs = Store(work_dir, progress.say), prepare_inputs(name, chosen)
-    final = store.folder("prepare", inputs)
-    former = final.with_suffix(".former")
-    if again and final.exists():
-        final.replace(former)
-    try:
-        folder = store.run("prepare", inputs, lambda partial: chosen.prepare(partial, progress))
-    except BaseException:
-        if former.exists():
-            former.replace(final)  # what was prepared before is as good as it was
-        raise
-    if former.exists():
-        shutil.rmtree(former)
+    replaced = again and store.folder("prepare", inputs).exists()
+    folder = store.run("prepare", inputs, lambda partial: chosen.prepare(partial, progress), again=again)
+    if replaced:
         progress.say(
             f"stages and results that used the images as they were are not recomputed by themselves: if any has "
             f"changed, remove {work_dir} and the task's results."
@@ -85,7 +76,10 @@ def prepare(
     elif shape:
         chosen.cache(folder, shape, progress)
     if data_root and chosen.layout:
-        progress.say(f"{remember(name, data_root)}: remembers {data_root} for {name}")
+        try:
+            progress.say(f"{remember(name, data_root)}: remembers {data_root} for {name}")
+        except UserError as error:
+            progress.say(f"{data_root} is not remembered, so name it with --data-root again: {error}")
     progress.say(f"{name}: prepared in {folder}")
 
 
@@ -97,18 +91,26 @@ def _cache_apart(
     Where ``apart`` is not there any more, or not on this machine, images are read from the download again.
     """
     from grasp_bench.io import writing
+    from grasp_bench.locks import held
 
-    prepared = [path for path in folder.iterdir() if not path.is_symlink()]
-    with writing(apart):
-        apart.mkdir(parents=True, exist_ok=True)
-        for path in prepared:
-            (apart / path.name).unlink(missing_ok=True)
-            (apart / path.name).symlink_to(path.resolve())
-    chosen.cache(apart, shape, progress)
-    for path in apart.iterdir():
-        if not path.is_symlink():
+    def wait(holder: str) -> None:
+        progress.say(f"waiting for {holder}, which fills {apart}")
+
+    with held(folder.with_suffix(".cache-lock"), wait), held(apart.with_suffix(".lock"), wait):
+        with writing(apart):
+            apart.mkdir(parents=True, exist_ok=True)
+            _link([path for path in folder.iterdir() if not path.is_symlink()], apart)
+        chosen.cache(apart, shape, progress)
+        with writing(folder):
+            _link([path for path in apart.iterdir() if not path.is_symlink()], folder)
+
+
+def _link(paths: list[Path], folder: Path) -> None:
+    """Put links to ``paths`` into ``folder``, in the place of what has their names; locks stay where they are."""
+    for path in paths:
+        if path.suffix != ".lock":
             (folder / path.name).unlink(missing_ok=True)
-            (folder / path.name).symlink_to(path)
+            (folder / path.name).symlink_to(path.resolve())
 
 
 def _download(name: str, chosen: Task[TaskSettings], progress: Progress) -> None:

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
+from grasp_bench.terminal import tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,15 +32,27 @@ ALL: list[Any] = []
 
 
 def report_runs(
-    task: Annotated[list[str], typer.Option(metavar="NAME", help="Report only this task; may be given again.")] = ALL,
+    task: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME", help="Report only this task; may be given again.", autocompletion=completion.names("tasks")
+        ),
+    ] = ALL,
     method: Annotated[
         list[str],
         typer.Option(
-            metavar="NAME", help="Report only this method, this row, or rows like 'grasp+*'; may be given again."
+            metavar="NAME",
+            help="Report only this method, this row, or rows like 'grasp+*'; may be given again.",
+            autocompletion=completion.names("methods"),
         ),
     ] = ALL,
     guidance: Annotated[
-        list[str], typer.Option(metavar="NAME", help="Report only this guidance; may be given again.")
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="Report only this guidance; may be given again.",
+            autocompletion=completion.names("guidance"),
+        ),
     ] = ALL,
     status: Annotated[
         list[Status], typer.Option(help="Report only runs that ended in this way; may be given again.")
@@ -61,23 +76,44 @@ def report_runs(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="Also print every method's paired difference to this method or row."),
+        typer.Option(metavar="METHOD", help="Also print every method's difference to this method or row."),
     ] = None,
     test: Annotated[
-        Literal["permutation", "wilcoxon", "t"],
-        typer.Option(help="Paired test over seeds that tiers and differences are found by."),
-    ] = "permutation",
+        Literal["model", "permutation", "wilcoxon", "t"],
+        typer.Option(help="How methods are compared: a model of methods and seeds, or a paired test over seeds."),
+    ] = "model",
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Report every row; by default each method has one, at its chosen guidance."),
+    ] = False,
+    view: Annotated[
+        Literal["tables", "summary", "findings"],
+        typer.Option(
+            help="All tables; or, with --baseline, one table of the methods and what is shown of their differences; or "
+            "the latter alone."
+        ),
+    ] = "tables",
     form: Annotated[
-        Literal["table", "markdown", "csv", "json", "latex", "parquet"],
-        typer.Option("--format", help="Format of the report; parquet needs --out."),
+        Literal["table", "markdown", "csv", "json", "latex", "parquet", "svg"],
+        typer.Option(
+            "--format",
+            help="Format of the report; svg is a forest plot of the differences to --baseline; parquet and svg need "
+            "--out.",
+        ),
     ] = "table",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report to this file instead of printing it.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Write the runs as an HTML page in this folder instead of printing."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Write the runs as an HTML page in this folder, which is new, empty or that of an earlier page.",
+        ),
     ] = None,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="With --html: put records, logs and images into the page itself.")
+    ] = False,
     update: Annotated[
         Path | None,
         typer.Option(
@@ -99,25 +135,29 @@ def report_runs(
     from grasp_bench.results.options import DEFAULTS, Options
 
     ended, images, tested = ([*map(str, each)] for each in (status, source, test_set))
-    options = Options(task, method, guidance, ended, metric, images, tested, sort, baseline, test)
+    options = Options(task, method, guidance, ended, metric, images, tested, sort, baseline, test, every, view)
     printed = None if form == "table" or out else form
     _check_alone(html=html, update=update, only_missing=only_missing or None, out=out, format=printed)
     if check and update is None:
         raise UserError("--check needs --update FILE: the document whose tables are compared.")
-    if form == "parquet" and out is None:
-        raise UserError("--format parquet is no text to print. Say where to write it: --out FILE.parquet.")
+    if single_file and html is None:
+        raise UserError("--single-file needs --html FOLDER: the folder of the page.")
+    if form in ("parquet", "svg") and out is None:
+        raise UserError(f"--format {form} is no text to print. Say where to write it: --out FILE.{form}.")
+    if form in ("csv", "json", "parquet", "svg") and view != "tables":
+        raise UserError(f"--view {view} is for people; --format {form} has everything. Leave one of them out.")
     if update is not None:
         _check_unused(options, DEFAULTS, "--update takes the options of each table from its marker; write {} there.")
     elif html is not None:
         _check_unused(
             options,
-            ("metric", "source", "test-set", "sort", "test"),
-            "--html shows every metric, is sorted by its reader and compares by permutation; leave out {}.",
+            ("metric", "source", "test-set", "sort", "test", "all", "view"),
+            "--html shows every row and metric and is sorted by its reader; leave out {}.",
         )
     elif only_missing:
         _check_unused(
             options,
-            ("status", "metric", "source", "test-set", "sort", "baseline", "test"),
+            ("status", "metric", "source", "test-set", "sort", "baseline", "test", "all", "view"),
             "--only-missing looks at tasks, methods and guidances alone; leave out {}.",
         )
     with uncollected():
@@ -127,14 +167,14 @@ def report_runs(
         elif only_missing:
             from grasp_bench.results.missing import missing_text
 
-            print(missing_text(runs, options, results), end="")
+            tell(missing_text(runs, options, results), end="")
         elif html is not None:
             from grasp_bench.results.load import read_runs
             from grasp_bench.results.options import chosen
             from grasp_bench.results.site import write_site
 
             found = read_runs(results, chosen(runs, options, results)["folder"].unique())
-            print(write_site(found, html, options.baseline))
+            tell(write_site(found, html, options.baseline, single_file=single_file))
         else:
             _print(runs, options, results, form, out)
 
@@ -157,18 +197,24 @@ def _check_unused(options: Options, names: Iterable[str], message: str) -> None:
 
 
 def _print(runs: pd.DataFrame, options: Options, results: Path, form: str, out: Path | None) -> None:
-    from grasp_bench.cli.output import console
+    from grasp_bench.cli.output import console, styled
+    from grasp_bench.cli.outputs import check_replaceable
     from grasp_bench.io import write_bytes
-    from grasp_bench.results.formats import rendered
+    from grasp_bench.results.formats import is_rendered, rendered
     from grasp_bench.results.tables import build
+    from grasp_bench.text import printable_lines
 
+    if out is not None:
+        check_replaceable(out, "report", partial(is_rendered, form=form))
     report = build(runs, options, results)
     if out is not None:
-        write_bytes(out, rendered(report, form))
-        print(out)
+        write_bytes(out, rendered(report, form, whole=True))
+        tell(out)
     else:
         there = console()
-        sys.stdout.write(rendered(report, form, there.width, there.is_terminal).decode())
+        text = rendered(report, form, there.width, styled(there)).decode()
+        # names in the cells of a CSV that another program reads stay as they are
+        sys.stdout.write(printable_lines(text) if form == "csv" and there.is_terminal else text)
 
 
 @contextmanager
@@ -186,16 +232,17 @@ def uncollected() -> Iterator[None]:
 def _update(document: Path, check: bool, runs: pd.DataFrame, results: Path) -> None:
     from grasp_bench.io import write_bytes
     from grasp_bench.results.formats import markdown
-    from grasp_bench.results.tables import build, sections
+    from grasp_bench.results.summary import viewed
+    from grasp_bench.results.tables import build
     from grasp_bench.results.update import LEVEL, read_document, updated
 
     text = read_document(document)
-    renewed = updated(document, text, lambda options: markdown(sections(build(runs, options, results)), LEVEL))
+    renewed = updated(document, text, lambda options: markdown(viewed(build(runs, options, results)), LEVEL))
     if renewed == text:
-        print(f"{document}: up to date")
+        tell(f"{document}: up to date")
     elif check:
-        print(f"{document}: out of date; `grasp-bench report --update {document}` renews it")
+        tell(f"{document}: out of date; `grasp-bench report --update {document}` renews it")
         raise typer.Exit(1)
     else:
         write_bytes(document, renewed.encode())
-        print(f"{document}: renewed")
+        tell(f"{document}: renewed")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grasp_bench.cli import options as shared
+from grasp_bench.terminal import tell
 
 if TYPE_CHECKING:
     from grasp_bench.results.sharing.reproduce import Reproduction
@@ -30,12 +31,14 @@ def reproduce(
     backbone: shared.RunBackbone = None,
     data_root: shared.DataRoot = None,
     device: shared.Device = "auto",
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
-    """Rerun a recorded run from its specification, and compare every score with the recorded interval.
+    """Rerun a recorded run from its specification, and measure differences by those between recorded seeds.
 
-    Exit code 0: all scores agree; 1: some do not; 2: the run cannot be carried out here. RECORD is only read.
+    Exit code 0: the scores agree; 1: they do not, or fewer than three seeds are recorded beside RECORD; 2: the run
+    cannot be carried out here. RECORD is only read.
     """
-    from grasp_bench.contracts.progress import Progress
     from grasp_bench.errors import NonFiniteError
     from grasp_bench.results.sharing.reproduce import recorded_plan
     from grasp_bench.results.sharing.reproduce import reproduce as rerun
@@ -48,9 +51,9 @@ def reproduce(
         work = Path(folder) / "work" if work_dir is None else work_dir
         results_here = results or Path(folder) / "results"
         try:
-            found = rerun(record, plan, recorded, results_here, work, device, Progress())
+            found = rerun(record, plan, recorded, results_here, work, device, shared.told(quiet, verbose))
         except NonFiniteError as error:
-            print(f"error: {error}", file=sys.stderr)
+            tell(f"error: {error}", sys.stderr)
             raise typer.Exit(1) from error
         _show(found, kept=bool(results or work_dir))
     if not found.agrees:
@@ -60,10 +63,16 @@ def reproduce(
 def _show(found: Reproduction, kept: bool) -> None:
     from grasp_bench.cli.output import console
     from grasp_bench.results.sharing.render import difference_table, reproduction_table
+    from grasp_bench.results.sharing.reproduce import BEYOND
 
     out = console()
     verdicts = found.scores["verdict"]
-    equal, within, outside = (int((verdicts == each).sum()) for each in ("equal", "within", "outside"))
+    told = {"equal": "equal bit for bit", "within": "within what two seeds differ by", "outside": "further apart"}
+    told |= {
+        "missing": "missing or of other counts",
+        "unknown": "not judged, since fewer than three seeds are recorded",
+    }
+    counts = {words: int((verdicts == each).sum()) for each, words in told.items()}
     out.print(reproduction_table(found.scores))
     out.print(
         f"Streams: {'equal' if found.streams_equal else 'DIFFERENT: the rerun saw other data, noise or timesteps'}."
@@ -74,8 +83,9 @@ def _show(found: Reproduction, kept: bool) -> None:
     else:
         out.print("Environment: equal.")
     out.print(
-        f"{'AGREES' if found.agrees else 'DISAGREES'}: of {len(verdicts)} scores {equal} are equal bit for bit, "
-        f"{within} lie within the recorded interval, {outside} do not."
+        f"{'AGREES' if found.agrees else 'DISAGREES'}: of {len(verdicts)} scores "
+        f"{', '.join(f'{count} are {words}' for words, count in counts.items() if count)}; in a run that is "
+        f"reproduced at most {BEYOND:.1%} are further apart, and none missing or not judged."
     )
     if kept:
         out.print(f"record: {found.path}", markup=False, soft_wrap=True)

@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
-from grasp_bench.contracts.spec import STANDARD
+from grasp_bench.contracts.spec import SMOKE, STANDARD
 from grasp_bench.errors import UserError
+from grasp_bench.terminal import tell
+from grasp_bench.text import counted
 
 if TYPE_CHECKING:
     import torch
 
     from grasp_bench.contracts.progress import Progress
-    from grasp_bench.contracts.record import RunRecord
+    from grasp_bench.contracts.record import RunRecord, Score
     from grasp_bench.run.options import Options
     from grasp_bench.run.plan import Plan
 
+FIRST = ("fd", "precision", "coverage", "vendi", "authenticity", "accuracy")
+"""Metrics that a run ends with on the screen: all are in its record."""
+NO_NUMBERS = "budget smoke: a few steps that show whether everything runs. Its numbers mean nothing."
+
 
 def run(
-    method: Annotated[str, typer.Option("--method", "-m", help="Method; see `grasp-bench list methods`.")],
-    task: shared.Task,
-    guidance: Annotated[str | None, typer.Option(help="Guidance for sampling; the task's default if absent.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[METHOD TASK]", help="Short for --method METHOD --task TASK.", show_default=False),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="Method; see `grasp-bench list methods`.",
+            autocompletion=completion.names("methods"),
+        ),
+    ] = None,
+    task: shared.OptionalTask = None,
+    guidance: shared.Guidance = None,
     seed: Annotated[list[int], typer.Option(min=0, help="Seed; repeat the option for several runs.")] = [0],  # noqa: B006 # typer reads it, nothing changes it
     set_: shared.MethodSettings = [],  # noqa: B006 # as above
     guidance_set: shared.GuidanceSettings = [],  # noqa: B006 # as above
@@ -78,9 +98,20 @@ def run(
             "--verify-stages", help="Compare the hashes of finished stages, also of files that seem unchanged."
         ),
     ] = False,
+    all_scores: shared.AllScores = False,
     tracker: Annotated[
         list[str], typer.Option(help="Also log to tensorboard, wandb, mlflow, trackio, …; repeatable.")
     ] = [],  # noqa: B006 # as above
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of the CPU; if absent, $OMP_NUM_THREADS, else one for a tiny backbone and torch's own number "
+            "for others.",
+        ),
+    ] = None,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Fine-tune METHOD on TASK, generate images, score them, and write a record.
 
@@ -90,7 +121,7 @@ def run(
 
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.errors import NonFiniteError
-    from grasp_bench.processes import launch, launched, own_index
+    from grasp_bench.processes import launch, launched, own_index, threads_of
     from grasp_bench.run.context import Options
     from grasp_bench.run.interruption import SIGNALS, listen
     from grasp_bench.run.plan import plan
@@ -98,11 +129,12 @@ def run(
     from grasp_bench.run.runner import run as carry_out
     from grasp_bench.tuning.chosen import with_tuned
 
+    method, task = _named(names or [], method, task)
     if processes and launched() > 1 and processes != launched():
         raise UserError(
             f"--processes {processes}: a launcher has started {launched()} processes; leave the option out."
         )
-    progress = Progress(Console(quiet=True)) if own_index() else Progress()
+    progress = Progress(Console(quiet=True)) if own_index() else shared.told(quiet, verbose)
     options = Options(
         results,
         work_dir,
@@ -147,13 +179,31 @@ def run(
     try:
         for each in plans:
             progress.say(each.title)
+            if each.spec.budget.name == SMOKE:
+                progress.say(NO_NUMBERS)
             foretell = partial(_foretell, each, (task, budget), options, progress)
+            options = replace(options, threads=threads_of(threads, each.backbone.kind.threads))
             path, record = carry_out(each, options, progress, foretell)
             if own_index() == 0:
-                show(record, path)
+                show(record, path, all_scores)
     except NonFiniteError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", sys.stderr)
         raise typer.Exit(1) from error
+
+
+def _named(names: list[str], method: str | None, task: str | None) -> tuple[str, str]:
+    """Return method and task, each by its place or by its option. Raises :class:`UserError` unless both are there."""
+    if names and (len(names) != 2 or method or task):
+        raise UserError(
+            f"run {' '.join(names)}: expected METHOD and TASK, such as `grasp-bench run grasp digits-lt`, or --method "
+            "and --task, and not both."
+        )
+    if names:
+        return names[0], names[1]
+    if not (method and task):
+        missing = [f"--{kind}" for kind, name in (("method", method), ("task", task)) if not name]
+        raise UserError(f"run: {' and '.join(missing)} missing. For instance `grasp-bench run grasp digits-lt`.")
+    return method, task
 
 
 def _foretell(plan: Plan, named: tuple[str, str], options: Options, progress: Progress, device: torch.device) -> None:
@@ -165,8 +215,20 @@ def _foretell(plan: Plan, named: tuple[str, str], options: Options, progress: Pr
     progress.say(before_run(plan, *named, options, launched(), card(device)))
 
 
-def show(record: RunRecord, path: Path) -> None:
-    """Print the run's scores on one screen, and the path of its record."""
+def _first(titles: dict[str, list[Score]]) -> list[str]:
+    """Return the titles of the scores to look at first, in the record's order."""
+
+    def rank(label: str) -> tuple[bool, int]:
+        score = titles[label][0]
+        unusual = (score.source, score.test_set) != ("generated", "test")
+        return unusual, FIRST.index(score.metric) if score.metric in FIRST else len(FIRST)
+
+    chosen = sorted(titles, key=rank)[: len(FIRST)]
+    return [label for label in titles if label in chosen]
+
+
+def show(record: RunRecord, path: Path, all_scores: bool) -> None:
+    """Print the run's scores, all or the first to look at, and the path of its record."""
     from grasp_bench.cli.output import console, table
     from grasp_bench.contracts.record import ARROWS, titled
 
@@ -175,8 +237,9 @@ def show(record: RunRecord, path: Path) -> None:
         out.print(f"{record.label}: {record.status}: {record.reason or ''}", soft_wrap=True, markup=False)
     else:
         groups = list(dict.fromkeys(metric.group for metric in record.scores))
-        rows = []
-        for label, scores in titled([score for score in record.scores if score.scope == "group"]).items():
+        rows, titles = [], titled([score for score in record.scores if score.scope == "group"])
+        for label in titles if all_scores else _first(titles):
+            scores = titles[label]
             shown = {
                 score.group: f"n too small (n={score.n})" if score.value is None else f"{score.value:.4g}"
                 for score in scores
@@ -184,6 +247,8 @@ def show(record: RunRecord, path: Path) -> None:
             rows.append([f"{label} {ARROWS[scores[0].direction]}", *(shown.get(group, "-") for group in groups)])
         title = f"{record.label} on {record.task_label}, seed {record.spec.seed}"
         out.print(table(title, ("score", *groups), rows, right=groups))
+        if hidden := len(titles) - len(rows):
+            out.print(f"{counted(hidden, 'more score')} with --all-scores, or in the record")
         for score in record.scores:
             if score.scope == "whole test set" and score.value is not None:
                 beside = "" if score.reference is None else f", training images {score.reference:.4g}"

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
+from grasp_bench.terminal import tell
 
 if TYPE_CHECKING:
     from grasp_bench.export.pipeline import FineTunedPipeline
@@ -31,7 +33,9 @@ def sample(
         int | None,
         typer.Option(min=0, help="Seed of the noise; the run's own, which gives its first images, if absent."),
     ] = None,
-    guidance: Annotated[str | None, typer.Option(help="Guidance; the run's own if absent.")] = None,
+    guidance: Annotated[
+        str | None, typer.Option(help="Guidance; the run's own if absent.", autocompletion=completion.names("guidance"))
+    ] = None,
     guidance_set: shared.GuidanceSettings = [],  # noqa: B006 # as above
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; the run's own number if absent.")] = None,
     work_dir: shared.WorkDir = shared.WORK_DIR,
@@ -40,32 +44,35 @@ def sample(
     data_root: shared.RunDataRoot = None,
     device: shared.Device = "auto",
     batch_size: shared.BatchSize = 100,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Generate images of classes and write them as one picture with a row per class.
 
     Each class has its own noise and, with methods that route, its own adapter. A prompt that is no class's own
     therefore needs --class, which says whose noise and adapter are used.
     """
-    from grasp_bench.contracts.progress import Progress
+    from grasp_bench.cli.outputs import check_replaceable, has_mark, mark_of
     from grasp_bench.run.pictures import write_grid
 
     if out.suffix != ".png":
         raise UserError(f"--out {out}: expected a name that ends in .png.")
+    check_replaceable(out, "sample", has_mark("sample"))
     settings = _assignments(guidance_set)
     pipeline = _pipeline(run, work_dir, backbone, task, data_root, device)
     manifest = pipeline.manifest
     every = [info.name for info in manifest.classes]
     asked: list[str | None] = [*dict.fromkeys(class_)] or ([None] if prompt is not None else [*every])
     shown = [manifest.classes[pipeline.class_index(prompt, name)] for name in asked]
-    rows, progress = [], Progress()
+    rows, progress = [], shared.told(quiet, verbose)
     with progress.task("sample", len(shown) * number) as advance:
         for info in shown:
             images = pipeline.sample(prompt, info.name, number, seed, steps, guidance, settings, batch_size)
             rows.append((f"{info.name}  {info.group} ({info.train_count})", images.numpy()))
             advance(number)
     title = f"{manifest.label} on {manifest.task_label}, seed {manifest.spec.seed if seed is None else seed}"
-    write_grid(out, rows, f"{title}: {prompt or 'class, group (training images)'}")
-    typer.echo(out)
+    write_grid(out, rows, f"{title}: {prompt or 'class, group (training images)'}", mark_of("sample"))
+    tell(out)
 
 
 def _pipeline(

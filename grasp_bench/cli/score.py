@@ -19,10 +19,27 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.metric import FeatureMetric
     from grasp_bench.metrics.protocol import Protocol
 
+ROLES = ("real", "fake", "train")
+"""What the sets of images are, in names of files of features."""
+
 
 def score(
-    real: Annotated[Path, typer.Argument(metavar="REAL", help="Real images: a folder, .npz, or .safetensors.")],
-    fake: Annotated[Path, typer.Argument(metavar="FAKE", help="Generated images, in any of the same forms.")],
+    real: Annotated[
+        Path,
+        typer.Argument(metavar="REAL", help="Real images: a folder, .npz, or .safetensors; with --task none."),
+    ],
+    fake: Annotated[
+        Path | None, typer.Argument(metavar="FAKE", help="Generated images, in any of the same forms.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            "-t",
+            help="Compare with a task's test images, groups and training images, in its first extractor.",
+        ),
+    ] = None,
+    work_dir: shared.WorkDir = shared.WORK_DIR,
     extractor: Annotated[
         str | None, typer.Option(help="See `grasp-bench list extractors`; for images inception if absent.")
     ] = None,
@@ -58,7 +75,13 @@ def score(
     n_equal: Annotated[str, typer.Option(metavar="auto|N", help="Images of each kind for every group.")] = "auto",
     draws: Annotated[int, typer.Option(min=1, help="Equal-count draws.")] = 20,
     k: Annotated[int, typer.Option(min=1, help="Neighbours behind precision, recall, density and coverage.")] = 5,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of images, or of clusters; 0 for none.")] = 0,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Resamples behind a 95 % interval, each without a fifth of the images, or of clusters; 0 for none.",
+        ),
+    ] = 0,
     cluster_by: Annotated[
         str | None,
         typer.Option(
@@ -66,7 +89,7 @@ def score(
         ),
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Print a row for every class, too.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of draws and resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of draws and resamples, and of the task's split.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images extracted at a time; changes no score.")] = 64,
     device: Annotated[str, typer.Option(help="For the extractor: auto, cpu, cuda or cuda:N.")] = "cpu",
     cache_dir: Annotated[Path, typer.Option(help="Where extracted features are kept.")] = Path(".grasp-bench/features"),
@@ -74,19 +97,20 @@ def score(
     features_out: Annotated[
         Path | None, typer.Option(help="f.safetensors: write f.real.safetensors and f.fake.safetensors.")
     ] = None,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Score FAKE against REAL: every group at equal counts, beside what held-out real images score."""
-    from grasp_bench.cli.output import console
+    from grasp_bench.cli.output import console, styled
+    from grasp_bench.cli.outputs import check_json, check_replaceable, write_outcome
     from grasp_bench.cli.score_input import classes_of, features_of
     from grasp_bench.cli.score_report import Comparison, compare
-    from grasp_bench.contracts.progress import Progress
-    from grasp_bench.data.features import FeatureSet, write_features
-    from grasp_bench.io import write_json
+    from grasp_bench.data.features import FeatureSet, may_be_written_features, write_features
     from grasp_bench.metrics.memorisation import NEAR
     from grasp_bench.metrics.protocol import Protocol
     from grasp_bench.results.formats import terminal
 
-    chosen = _metrics(metrics, train is not None)
+    chosen = _metrics(metrics, train is not None or task is not None)
     copies = any(metric.train_minimum for metric in chosen)
     if n_equal != "auto" and (not n_equal.isdecimal() or int(n_equal) < 2):
         raise UserError(f"--n-equal {n_equal}: expected auto or a number of images from 2.")
@@ -97,13 +121,31 @@ def score(
         raise UserError(f"--features-out {features_out}: expected a name that ends in .safetensors.")
     if near is not None and not copies:
         raise UserError(f"--near {near}: copies are of training images. Add --train, and authenticity to --metrics.")
-    sources = _open({"REAL": real, "FAKE": fake, "--train": train}, labels, (real_labels, fake_labels, train_labels))
+    check_json(json_path, "score")
+    kept = [features_out.with_suffix(f".{role}.safetensors") for role in ROLES] if features_out else []
+    for path in kept:
+        check_replaceable(path, "score", may_be_written_features)
+    progress = shared.told(quiet, verbose)
+    if task is not None:
+        from grasp_bench.cli.score_task import refuse, sources_of
+        from grasp_bench.run.entry.evaluate import Table
+
+        own: dict[str, object] = {"--extractor": extractor, "--weights": weights, "--train": train, "--groups": groups}
+        own |= {"--head-above": head_above, "--tail-below": tail_below, "--train-labels": train_labels}
+        refuse(task, own | {"--real-labels": real_labels, "--labels": labels})
+        table = Table(task, seed)
+        against, generated = (None, real) if fake is None else (real, fake)
+        sources, names, members = sources_of(table, against, generated, fake_labels, work_dir, device, progress)
+    elif fake is None:
+        raise UserError(f"{real}: expected REAL and FAKE, or --task T and FAKE alone.")
+    else:
+        own_labels = (real_labels, fake_labels, train_labels)
+        sources = _open({"REAL": real, "FAKE": fake, "--train": train}, labels, own_labels)
+        names, members = classes_of(sources, groups, (head_above, tail_below), per_class)
     if all(isinstance(each.held, FeatureSet) for each in sources) and (extractor or weights):
         option = "--extractor" if extractor else "--weights"
         raise UserError(f"{option}: {real} and {fake} hold features, not images: nothing is extracted. Leave it out.")
-    names, members = classes_of(sources, groups, (head_above, tail_below), per_class)
     _check_counts(sources, names, members, protocol)
-    progress = Progress()
 
     def resolve() -> PretrainedExtractor:
         from grasp_bench.extractors import resolve_extractor
@@ -112,16 +154,14 @@ def score(
         return resolve_extractor(extractor or "inception", weights).to(str(pick_device(device)))
 
     sets, identity = features_of(sources, resolve, cache_dir, batch_size, progress)
-    if features_out:
-        for role, found in zip(("real", "fake", "train"), sets, strict=False):
-            write_features(features_out.with_suffix(f".{role}.safetensors"), found)
+    for path, found in zip(kept, sets, strict=False):
+        write_features(path, found)
     ratio = (NEAR if near is None else near) if copies else None
     comparison = Comparison(sources, sets, names, members, protocol, identity, cluster_by, ratio)
     section, payload = compare(comparison, per_class, progress)
     there = console()
-    sys.stdout.write(terminal([section], there.width, there.is_terminal))
-    if json_path:
-        write_json(json_path, payload)
+    sys.stdout.write(terminal([section], there.width, styled(there)))
+    write_outcome(json_path, "score", payload)
 
 
 def _metrics(asked: str | None, trained: bool) -> tuple[FeatureMetric, ...]:

@@ -16,10 +16,11 @@ from grasp_bench.data.features import FeatureSet
 from grasp_bench.data.labels import look_alikes, some
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.inception import is_fid
+from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.memorisation import near_duplicates
 from grasp_bench.metrics.protocol import Measured, Protocol
-from grasp_bench.metrics.scoring import LabelledFeatures, group_scores
-from grasp_bench.results.tables import ABSENT, REFERENCE, Grid, Section, Text
+from grasp_bench.metrics.scoring import group_scores
+from grasp_bench.results.grids import ABSENT, REFERENCE, Grid, Section, Text
 from grasp_bench.version import VERSION
 
 PARTS = {"distances": "lower", "fidelity, diversity, copies": "higher"}
@@ -110,7 +111,6 @@ def _json_row(score: Measured, comparison: Comparison) -> dict[str, Any]:
         "metric_version": metric.version,
         "label": comparison.title(metric),
         "excess": score.excess,
-        "interval_unit": None if score.value is None else "equal-count draw",
         "reason": _too_small(score) if score.value is None else None,
     }
 
@@ -149,20 +149,17 @@ def _row_name(score: Measured) -> str:
 
 
 def _intervals(shown: Sequence[Measured], comparison: Comparison, real_unit: str, fake_unit: str) -> Grid:
-    columns = ["group", "score", "value", "equal-count draws"]
-    own, bootstrapped = any(score.exact for score in shown), any(score.bootstrap for score in shown)
-    columns += ["its own"] * own + ["bootstrap", f"units ({real_unit}, {fake_unit})"] * bootstrapped
+    columns, resampled = ["group", "score", "value", "spread over draws"], any(score.bootstrap for score in shown)
+    columns += ["95 % interval", f"units ({real_unit}, {fake_unit})"] * resampled
     rows = []
     for score in shown:
         name = score.name if score.scope in ("group", "class") else f"{score.name}, {score.scope}"
-        ends = f"{number(score.low)} to {number(score.high)}"
-        cells = [name, comparison.title(score.metric), number(score.value), ends]
-        cells += [" to ".join(map(number, score.exact)) if score.exact else ABSENT] * own
+        cells = [name, comparison.title(score.metric), number(score.value), number(score.spread)]
         if (found := score.bootstrap) is not None:
             cells.append(found.reason or f"{number(found.low)} to {number(found.high)}")
             cells.append(f"{found.real_units}, {found.fake_units}")
         rows.append([Text(cell) for cell in [*cells, *[""] * (len(columns) - len(cells))]])
-    return Grid("intervals, 2.5 to 97.5 %", tuple(columns), rows, names=len(columns))
+    return Grid("intervals" if resampled else "spread over draws", tuple(columns), rows, names=len(columns))
 
 
 def _check_directions(comparison: Comparison) -> None:
@@ -227,16 +224,18 @@ def _notes(comparison: Comparison, scores: Sequence[Measured], copies: Sequence[
     few = [score for score in classes if score.value is None and not score.metric.train_minimum]
     if small := list(dict.fromkeys(f"{score.name} (n={score.n})" for score in few)):
         yield f"n too small to be scored alone (at least {protocol.least} of each kind): {some(small)}."
+    yield "Spread over draws: standard deviation of the draws, which share most images: no interval of anything."
     if any(score.standard_error is not None for score in scores):
-        yield "± is the standard error for the images of one draw (delete-half jackknife)."
+        yield "± is the standard error of the mean over draws, for other images of the same kind (as a U-statistic)."
     if any(score.exact for score in scores):
         of = "all training images of the classes" if len(sources) > 2 else "the n real images of a draw"
-        yield f"IRS is of {of}; a score's own interval accounts for drawing alone."
+        yield f"IRS is of {of}."
     if protocol.resamples:
         yield (
-            f"Bootstrap: {protocol.resamples} resamples of the units of the first draw, moved so that their mean is "
-            "the value, since repeated images bias a score; IRS, which counts different images, has none. Classes "
-            "are resampled each by itself, and the choice of the worst is not."
+            f"95 % interval: of the mean over draws, for other units of the same kind; a jackknife of "
+            f"{protocol.resamples} resamples, each without a fifth of the units of one set, and Student's t with "
+            "effective degrees of freedom. IRS and whatever counts different images has none. Classes are resampled "
+            "each by itself, and the choice of the worst is not."
         )
     for source, found in zip(sources, comparison.sets, strict=True):
         for reason, names in source.ignored.items():

@@ -12,14 +12,16 @@ import typer
 
 from grasp_bench import plugins
 from grasp_bench.backbones import aliases
+from grasp_bench.cli import completion
+from grasp_bench.cli import options as shared
 from grasp_bench.cli.list import version_name
 from grasp_bench.contracts.task import MissingDataError
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.terminal import tell
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
-    from rich.table import Table
 
 BOUNDS = {
     "ge": "≥",
@@ -37,65 +39,110 @@ def show_plugin(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Of a method, task, backbone, guidance, extractor or metric; or a task's TOML file."
+            metavar="NAME",
+            autocompletion=completion.any_name,
+            help="Of a method, task, backbone, guidance, extractor or metric; or a task's TOML file.",
         ),
     ],
+    json_: shared.PrintJson = False,
 ) -> None:
     """Describe a plugin that `grasp-bench list` prints: source, classes, settings with defaults and bounds."""
+    from grasp_bench.cli.output import print_json
+
     if name.endswith(".toml"):
-        from grasp_bench.cli.output import console
         from grasp_bench.run.resolve import make_task
 
         task = make_task(name, [], None)[1]
-        console().print(_budgets_table(task), _classes_table(task))
+        described = [{"kind": "task", "name": name, "budgets": _budgets(task), "classes": _classes_of(task)}]
+    else:
+        family, _, _ = aliases.available().get(name, name).partition(":")
+        described = [_described(kind, family, name) for kind in _kinds(family)]
+    if json_:
+        print_json(described)
         return
-    asked = name
     if source := aliases.available().get(name):
-        typer.echo(f"{name} is short for {source}\n")
-        name = source.partition(":")[0]
+        tell(f"{name} is short for {source}\n")
+    for each in described:
+        _print(each)
+
+
+def _kinds(name: str) -> list[plugins.Kind]:
+    """Return the kinds of plugins that have one of this name. Raises :class:`UserError` where none has."""
     kinds = [kind for kind in plugins.KINDS if name in plugins.entries(kind)]
     if not kinds:
         known = {kind: list(plugins.entries(kind)) for kind in plugins.KINDS}
         hint = did_you_mean(name, [each for names in known.values() for each in names])
         there = "; ".join(f"{kind} {', '.join(names) or 'none'}" for kind, names in known.items())
         raise UserError(f"nothing is called {name!r}.{hint} There are: {there}.")
-    for kind in kinds:
-        _show(kind, name, plugins.load(kind, name))
-        if kind == "backbones":
-            _show_recipe(asked)
+    return kinds
 
 
-def _show(kind: plugins.Kind, name: str, plugin: Any) -> None:
-    from rich.text import Text
+def _described(kind: plugins.Kind, name: str, asked: str) -> dict[str, Any]:
+    """Return what there is to say of a plugin; ``asked`` is its name or, of a backbone, an alias."""
+    from grasp_bench.cli.output import version
 
-    from grasp_bench.cli.output import console, version
-
-    out = console()
-    out.print(Text(f"{plugins.SINGULAR[kind]} {name}", style="bold"))
-    out.print(Text(inspect.getdoc(plugin) or "no description"), end="\n\n")
-    for label, value in {version_name(kind): version(plugin), **DETAILS[kind](plugin)}.items():
-        out.print(Text(f"{label}: {value}"))
+    plugin = plugins.load(kind, name)
+    found: dict[str, Any] = {
+        "kind": plugins.SINGULAR[kind],
+        "name": name,
+        "description": inspect.getdoc(plugin) or "no description",
+        "details": {version_name(kind): version(plugin), **DETAILS[kind](plugin)},
+    }
     if hasattr(plugin, "Config"):
-        out.print(settings_table(plugin.Config))
+        found["settings"] = described_settings(plugin.Config)
     if kind == "tasks":
-        if plugin.budgets:
-            out.print(_budgets_table(plugin))
-        out.print(_classes(name))
+        found |= {"budgets": _budgets(plugin), "classes": _classes(name)}
+    if kind == "backbones":
+        found["recipe"] = _recipe(asked)
+    return found
 
 
-def _show_recipe(name: str) -> None:
-    """Print how a backbone is fine-tuned and sampled from, and where the figures come from."""
+def _print(found: dict[str, Any]) -> None:
+    """Print what :func:`_described` found, in full at any width."""
+    from rich.padding import Padding
     from rich.text import Text
 
-    from grasp_bench.backbones.recipes import NOT_ITS_OWN, described, recipe_of
     from grasp_bench.cli.output import console, table
 
-    out, recipe = console(), recipe_of(name)
+    out = console()
+    out.print(Text(f"{found['kind']} {found['name']}", style="bold"))
+    if "description" in found:
+        out.print(Text(found["description"]), end="\n\n")
+    for label, value in found.get("details", {}).items():
+        out.print(Text(f"{label}: {value}"))
+    if "settings" in found:
+        out.print(Text("settings:" if found["settings"] else "settings: none"))
+    for each in found.get("settings", ()):
+        notes = ", ".join(filter(None, (each["type"], f"default {each['default']}", each["bounds"])))
+        out.print(Padding(Text.assemble((each["name"], "bold"), f" ({notes})"), (0, 0, 0, 2)))
+        if each["description"]:
+            out.print(Padding(Text(each["description"]), (0, 0, 0, 6)))
+    if budgets := found.get("budgets"):
+        rows = [(name, *map(_plain, row["values"].values()), row["description"]) for name, row in budgets.items()]
+        columns = next(iter(budgets.values()))["values"]
+        out.print(table("budgets", ("budget", *columns, ""), rows))
+    if isinstance(classes := found.get("classes"), str):
+        out.print(Text(f"classes: {classes}"))
+    elif classes:
+        cells = [[_plain(value) for value in row.values()] for row in classes]
+        out.print(table("classes", list(classes[0]), cells, right=["train images"]))
+    if recipe := found.get("recipe"):
+        if isinstance(recipe, str):
+            out.print(Text(f"recipe: {recipe}"))
+        else:
+            out.print(table(f"recipe of {recipe['name']}", ("", "figure"), list(recipe["figures"].items())))
+            out.print(Text(f"sources: {recipe['sources']}"))
+
+
+def _recipe(name: str) -> dict[str, Any] | str:
+    """Return how a backbone is fine-tuned and sampled from, and where the figures come from."""
+    from grasp_bench.backbones.recipes import NOT_ITS_OWN, described, recipe_of
+
+    recipe = recipe_of(name)
     if not recipe.name:
-        out.print(Text(f"recipe: {NOT_ITS_OWN}"))
-        return
-    out.print(table(f"recipe of {recipe.name}", ("", "figure"), list(described(recipe).items())))
-    out.print(Text(f"sources: {recipe.source}"))
+        budget = f"{recipe.parameters:,} trainable parameters, which the methods' own sizes are for"
+        return f"{NOT_ITS_OWN}; parameter budget: {budget}" if recipe.parameters else NOT_ITS_OWN
+    return {"name": recipe.name, "figures": dict(described(recipe)), "sources": recipe.source}
 
 
 def _method(plugin: Any) -> dict[str, str]:
@@ -138,17 +185,18 @@ DETAILS: dict[plugins.Kind, Callable[[Any], dict[str, str]]] = {
 }
 
 
-def settings_table(config: type[BaseModel]) -> Table | str:
-    """Return a table of a settings class: name, type, default, bounds and description of each field."""
-    from grasp_bench.cli.output import table
-
-    if not config.model_fields:
-        return "settings: none"
-    rows = []
-    for name, field in config.model_fields.items():
-        default = _plain(field.get_default(call_default_factory=True))
-        rows.append((name, type_name(field.annotation), default, bounds(field), field.description or ""))
-    return table("settings", ("setting", "type", "default", "bounds", "description"), rows)
+def described_settings(config: type[BaseModel]) -> list[dict[str, str]]:
+    """Return name, type, default, bounds and description of each field of a settings class."""
+    return [
+        {
+            "name": name,
+            "type": type_name(field.annotation),
+            "default": _plain(field.get_default(call_default_factory=True)),
+            "bounds": bounds(field),
+            "description": field.description or "",
+        }
+        for name, field in config.model_fields.items()
+    ]
 
 
 def type_name(annotation: Any) -> str:
@@ -177,47 +225,50 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _budgets_table(task: Any) -> Table:
-    from grasp_bench.cli.output import table
+def _budgets(task: Any) -> dict[str, dict[str, Any]]:
+    """Return setting of a budget → its value in each of the task's budgets, and what it is."""
     from grasp_bench.contracts.spec import Budget
     from grasp_bench.run.budgets import budgets_of
 
+    if not task.budgets:
+        return {}
     budgets = budgets_of(task)
-    rows = [
-        (name, *(_plain(getattr(budget, name)) for budget in budgets.values()), field.description or "")
+    return {
+        name: {
+            "values": {each: getattr(budget, name) for each, budget in budgets.items()},
+            "description": field.description or "",
+        }
         for name, field in Budget.model_fields.items()
         if name not in ("name", "described_by_file")
-    ]
-    return table("budgets", ("budget", *budgets, ""), rows)
+    }
 
 
-def _classes(name: str) -> Table | str:
-    """Return a table of a task's classes, or where they come from if its data is missing."""
+def _classes(name: str) -> list[dict[str, Any]] | str:
+    """Return a task's classes, or where they come from if its data is missing."""
     from grasp_bench.data.root import data_root
 
     task_class = plugins.load("tasks", name)
     config = task_class.Config()
     try:
-        return _classes_table(task_class(config))
+        return _classes_of(task_class(config))
     except MissingDataError:
         pass
     if not task_class.layout:
-        return "classes: those of your images"
+        return "those of your images"
     try:
-        return _classes_table(task_class(config, data_root(name, None)))
+        return _classes_of(task_class(config, data_root(name, None)))
     except UserError as error:
-        return f"classes: come with the data ({error})"
+        return f"come with the data ({error})"
 
 
-def _classes_table(task: Any) -> Table:
-    from grasp_bench.cli.output import table
-
-    columns = ["class", "group", "train images", "prompt"]
-    rows = [[info.name, info.group, str(info.train_count), info.prompt] for info in task.classes()]
+def _classes_of(task: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"class": info.name, "group": info.group, "train images": info.train_count, "prompt": info.prompt}
+        for info in task.classes()
+    ]
     if task.generator:
-        columns.append(f"class of {task.generator}")
         generator_class = plugins.load("tasks", task.generator)
         generator = generator_class(generator_class.Config())
         for row, index in zip(rows, task.generator_classes(generator), strict=True):
-            row.append(generator.classes()[index].name)
-    return table("classes", columns, rows, right=["train images"])
+            row[f"class of {task.generator}"] = generator.classes()[index].name
+    return rows

@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
+from grasp_bench.errors import UserError
+from grasp_bench.text import counted as amount
+
 WATCH_SECONDS = 5
 
 
@@ -17,25 +21,33 @@ def status(
         bool,
         typer.Option("--watch", help="Refresh until nothing waits or runs; exit with 1 if a cell failed."),
     ] = False,
+    json_: shared.PrintJson = False,
 ) -> None:
     """Print the state of every cell of a sweep, wherever it runs; changes nothing."""
     from rich.live import Live
 
-    from grasp_bench.cli.output import console
+    from grasp_bench.cli.output import console, print_json
     from grasp_bench.cli.sweep import all_well
     from grasp_bench.sweep.cells import read_sweep
     from grasp_bench.sweep.slurm import find_jobs
     from grasp_bench.sweep.state import BUSY, counted, states
     from grasp_bench.sweep.table import sweep_table
 
+    if watch and json_:
+        raise UserError("--watch and --json exclude each other; give one of them.")
     asked, out = read_sweep(file), console()
     found = states(asked, find_jobs(asked))
+    if json_:
+        print_json([{"cell": cell.name, **vars(state)} for cell, state in zip(asked.cells, found, strict=True)])
+        return
     if watch:
         with Live(console=out, auto_refresh=False, transient=True) as live:
             while any(state.status in BUSY for state in found):
                 live.update(sweep_table(asked, zip(asked.cells, found, strict=True), counted(found)), refresh=True)
                 time.sleep(WATCH_SECONDS)
                 found = states(asked, find_jobs(asked))
-    out.print(sweep_table(asked, zip(asked.cells, found, strict=True), f"{len(found)} cells: {counted(found)}"))
+    out.print(
+        sweep_table(asked, zip(asked.cells, found, strict=True), f"{amount(len(found), 'cell')}: {counted(found)}")
+    )
     if watch and not all_well(found):
         raise typer.Exit(1)

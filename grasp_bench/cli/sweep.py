@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
+from grasp_bench.terminal import tell
+from grasp_bench.text import counted as amount
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.progress import Progress
@@ -52,19 +55,20 @@ def sweep(
             "reused; to recompute them, remove the sweep's work_dir.",
         ),
     ] = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Run every combination in SWEEP.toml that has not finished yet, so the command can be repeated.
 
     A cell that fails does not stop the others. After Ctrl-C all of them can be resumed.
     """
-    from grasp_bench.contracts.progress import Progress
     from grasp_bench.sweep.cells import read_sweep
     from grasp_bench.sweep.slurm import find_jobs
     from grasp_bench.sweep.state import BROKEN, states
 
     if only_missing + retry_failed + force > 1:
         raise UserError("--only-missing, --retry-failed and --force exclude each other; give one of them.")
-    asked, progress = read_sweep(file), Progress()
+    asked, progress = read_sweep(file), shared.told(quiet, verbose)
     found = states(asked, find_jobs(asked))
     started = _startable(retry_failed, force)
     cells = [cell for cell, state in zip(asked.cells, found, strict=True) if state.status in started]
@@ -73,7 +77,7 @@ def sweep(
             progress.say(f"left alone ({state.status}): {cell.name}: {state.note}; --retry-failed starts it")
     if launcher is Launcher.PRINT:
         for cell in cells:
-            print(shlex.join(["grasp-bench", *cell.arguments]))
+            tell(shlex.join(["grasp-bench", *cell.arguments]))
     elif launcher is Launcher.SLURM:
         _submit(asked, cells, max_parallel, progress)
     else:
@@ -96,7 +100,7 @@ def _submit(asked: Sweep, cells: list[Cell], max_parallel: int | None, progress:
         return
     ids = submit(asked, cells, max_parallel)
     progress.say(
-        f"submitted {len(set(ids.values()))} jobs for {len(ids)} cells; "
+        f"submitted {amount(len(set(ids.values())), 'job')} for {amount(len(ids), 'cell')}; "
         f"`grasp-bench status {shlex.quote(str(asked.path))} --watch` follows them"
     )
 
@@ -112,7 +116,7 @@ def _run_here(asked: Sweep, cells: list[Cell], max_parallel: int | None, progres
         progress.say(before_sweep(asked.path, [cell.plan for cell in asked.cells], partial(_card, options.device)))
         run_cells(asked, cells, make_slots(max_parallel, options.device, options.processes or 1), progress)
     found = states(asked, find_jobs(asked))
-    progress.say(f"{len(found)} cells: {counted(found)}")
+    progress.say(f"{amount(len(found), 'cell')}: {counted(found)}")
     if not all_well(found):
         raise typer.Exit(1)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import Skip, UserError
@@ -20,14 +22,29 @@ if TYPE_CHECKING:
 def tune(
     method: Annotated[
         list[str],
-        typer.Option("--method", "-m", help="Method; repeat the option for several, each with as many trials."),
+        typer.Option(
+            "--method",
+            "-m",
+            help="Method; repeat the option for several, each with as many trials.",
+            autocompletion=completion.names("methods"),
+        ),
     ],
     task: shared.Task,
     guidance: Annotated[
         list[str] | None,
-        typer.Option(help="Search the settings of this guidance instead, with the tuned METHOD; repeatable."),
+        typer.Option(
+            help="Search the settings of this guidance instead, with every tuned METHOD; repeatable.",
+            autocompletion=completion.names("guidance"),
+        ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials per method; the first uses the defaults.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Trials per method; the first uses the defaults.")] = 16,
+    scales: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCALE,...",
+            help="Guidance scales at which every trial is sampled; by default 1, 1.2, 1.5, 2, 2.5, 3 and the recipe's.",
+        ),
+    ] = None,
     search: Annotated[
         Literal["quasi-random", "tpe"],
         typer.Option(
@@ -46,14 +63,16 @@ def tune(
     batch_size: shared.BatchSize = 100,
     gradient_checkpointing: shared.GradientCheckpointing = shared.AUTO,
     accumulate: shared.Accumulate = shared.AUTO,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
-    """Search METHOD's settings: every trial trains, generates, and scores the images against validation images.
+    """Search METHOD's settings and guidance scale: every trial trains once, and is scored on validation images.
 
-    Every trial is saved as soon as it ends, so an interrupted search resumes and --trials can be raised. The best
-    settings are used by `grasp-bench run --tuned`. With --guidance, METHOD is trained once, with its tuned settings;
-    pass the best settings found to `grasp-bench run --guidance-set`, the same for all methods.
+    A trial is sampled at several guidance scales, the best two are trained again at two more seeds, and the settings
+    and the scale with the best mean are what `grasp-bench run --tuned` uses. Everything is saved as soon as it is
+    made, so an interrupted search resumes and --trials can be raised. With --guidance, METHOD is trained with its tuned
+    settings; pass what is found to `grasp-bench run --guidance-set`, or set tuned_guidances in a sweep.
     """
-    from grasp_bench.contracts.progress import Progress
     from grasp_bench.processes import launched
     from grasp_bench.run.context import Options
     from grasp_bench.run.interruption import listen
@@ -62,11 +81,12 @@ def tune(
     from grasp_bench.tuning.search import tune as carry_out
     from grasp_bench.tuning.trials import Searched, name_of
 
-    if guidance and len(dict.fromkeys(method)) > 1:
-        raise UserError("--guidance: its settings are searched with one method; give one --method.")
+    if guidance and scales is not None:
+        raise UserError("--scales: they are sampled in the search of a method. Leave the option out with --guidance.")
+    tried = _numbers(scales)
     if launched() > 1:
         raise UserError(f"a launcher has started {launched()} processes, but a search runs in one: start it without.")
-    progress = Progress()
+    progress = shared.told(quiet, verbose)
     options = Options(
         results,
         work_dir,
@@ -98,7 +118,7 @@ def tune(
         check(each, options, 1)
     listen()
     sampler: Sampler = "tpe" if search == "tpe" else "halton"
-    found = {name_of(each, of): carry_out(each, trials, options, progress, sampler, of) for each in plans}
+    found = {name_of(each, of): carry_out(each, trials, options, progress, sampler, of, tried) for each in plans}
     show(found, of)
     if any(not isinstance(each, Skip) and each.best is None for each in found.values()):
         raise typer.Exit(1)
@@ -109,7 +129,7 @@ def _searchable(plan: Plan, results: Path) -> Plan:
 
     Raises :class:`UserError` for a guidance without a range to search.
     """
-    from grasp_bench.tuning.chosen import with_tuned
+    from grasp_bench.tuning.chosen import with_settings, with_tuned
     from grasp_bench.tuning.ranges import tuned_ranges
 
     if not tuned_ranges(type(plan.guidance.config)):
@@ -117,37 +137,48 @@ def _searchable(plan: Plan, results: Path) -> Plan:
             f"--guidance {plan.spec.guidance.name}: it declares no range to search. `grasp-bench show` says which "
             "settings of a guidance are searched; leave this one out."
         )
-    return with_tuned(plan, results)
+    defaults = plan.guidance.config.model_dump()
+    return replace(with_settings(with_tuned(plan, results), defaults, "guidance"), tuned=None)
+
+
+def _numbers(words: str | None) -> list[float] | None:
+    """Return the guidance scales that a user named. Raises :class:`UserError` for anything else."""
+    try:
+        found = None if words is None else [float(each) for each in words.split(",")]
+    except ValueError:
+        found = []
+    if found is not None and not (found and all(0 <= each <= 100 for each in found)):
+        raise UserError(f"--scales {words}: expected numbers from 0 to 100, separated by commas, such as 1,1.5,2.")
+    return found
 
 
 def show(found: dict[str, TuningRecord | Skip], of: str) -> None:
-    """Print a row per search: its trials, the best settings, and their score beside that of the defaults."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from grasp_bench.cli.output import console
+    """Print a row per search: its trials, what it chose, and the score of that beside that of the defaults."""
+    from grasp_bench.cli.output import console, table
     from grasp_bench.tuning.trials import plain
 
     out = console()
-    table = Table(of, "trials", "best settings", "validation FD", "with defaults", "no score")
-    for column in (1, 3, 4, 5):
-        table.columns[column].justify = "right"
+    columns, rows = (of, "best settings", "trials", "scale", "FD", "default FD", "no score"), []
     for name, record in found.items():
         if isinstance(record, Skip):
-            out.print(f"{name}: skipped: {escape(record.reason)}", soft_wrap=True)
+            out.print(f"{name}: skipped: {record.reason}", soft_wrap=True, markup=False)
             continue
         scores = {trial.number: trial.score for trial in record.trials}
         best = next((trial for trial in record.trials if trial.number == record.best), None)
-        table.add_row(
-            escape(name),
-            str(len(record.trials)),
-            escape(plain(best.settings)) if best else "none",
-            _shown(best.score if best else None),
-            _shown(scores.get(0)),
-            str(sum(score is None for score in scores.values())),
+        rows.append(
+            (
+                name,
+                plain(best.settings) if best else "none",
+                str(len(record.trials)),
+                _shown(record.scale),
+                _shown(record.score),
+                _shown(scores.get(0)),
+                str(sum(score is None for score in scores.values())),
+            )
         )
-    if table.row_count:
-        out.print(table)
+    if rows:
+        caption = "FD: Fréchet distance to validation images, the mean over the seeds of what was repeated."
+        out.print(table("", columns, rows, right=columns[2:], caption=caption))
 
 
 def _shown(score: float | None) -> str:

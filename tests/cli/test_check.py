@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def flat(text: str) -> str:
     """A table's words without its lines."""
-    return " ".join(text.replace("│", " ").split())
+    return " ".join(text.split())
 
 
 def test_a_plugin_that_keeps_its_contract_passes_with_a_row_a_check(folder: Path) -> None:
@@ -61,7 +61,7 @@ def test_what_is_not_here_is_said_once_and_is_no_failure(monkeypatch: pytest.Mon
     shown = CliRunner().invoke(app, ["check", "task", "cifar10-lt"])
     assert shown.exit_code == 0
     assert flat(shown.stdout).count("task cifar10-lt needs data") == 1
-    assert "not applicable: as above" in flat(shown.stdout)
+    assert flat(shown.stdout).count("not applicable") == 2  # a row, and the sum
     assert list(Path().iterdir()) == []
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -37,3 +38,32 @@ def test_it_imports_no_torch(folders):
     code += "print({'torch', 'diffusers', 'sklearn', 'matplotlib'} & set(sys.modules))"
     command = [sys.executable, "-c", code, "compare", *folders]
     assert subprocess.check_output(command, text=True).splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare", "{pipe}/record.json", "{run}"),
+        ("compare", "{run}", "{pipe}"),
+        ("reproduce", "{pipe}"),
+        ("submit", "{pipe}"),
+        ("export", "{pipe}", "--to", "model"),
+        ("verify", "{pipe}/record.json"),
+        ("sweep", "{pipe}/record.json"),
+        ("report", "--update", "{pipe}/record.json"),
+        ("evaluate", "--task", "digits-lt", "--images", "{run}", "--name", "a", "--declare", "{pipe}/record.json"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_a_pipe_is_refused_and_not_waited_for(words, folders, tmp_path):
+    """In a process of its own, which is stopped where it waits."""
+    place = tmp_path / "digits-lt" / "pipe" / "seed-0"
+    place.mkdir(parents=True)
+    os.mkfifo(place / "record.json")
+    named = [word.format(pipe=place, run=folders[0]) for word in words]
+    command = [sys.executable, "-m", "grasp_bench", *named]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2, done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("error: ")
+    assert "it is a pipe or a device" in message

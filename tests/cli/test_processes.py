@@ -119,7 +119,7 @@ def test_a_run_that_is_stopped_is_recorded_as_cancelled_and_goes_on(tmp_path, co
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "number"), [(1, signal.SIGUSR1), (2, signal.SIGUSR1), (2, signal.SIGTERM)])
+@pytest.mark.parametrize(("count", "number"), [(1, signal.SIGUSR1), (2, signal.SIGTERM)])
 def test_a_run_that_is_asked_to_end_writes_a_checkpoint_in_time_and_goes_on(tmp_path, count, number):
     (tmp_path / "longer.toml").write_text('base = "smoke"\nsteps = 300\n')  # than a signal takes on a busy machine
     shared = ["--budget", "longer.toml", "--processes", str(count), "--log-every", "1"]

@@ -23,7 +23,8 @@ def results(tmp_path):
 
 
 def report(results, *arguments):
-    return CliRunner().invoke(app, ["report", "--results", str(results), *map(str, arguments)])
+    words = ["report", "--results", str(results), *map(str, arguments)]
+    return CliRunner().invoke(app, words, env={"COLUMNS": "100"})
 
 
 def boards(results, *arguments):
@@ -100,7 +101,7 @@ def test_out_writes_a_file_of_any_format(results, tmp_path):
     report(results, "--format", "csv", "--out", tmp_path / "report.csv")
     assert len(list(csv.reader((tmp_path / "report.csv").open()))) == 6
     report(results, "--out", tmp_path / "report.txt")
-    assert (tmp_path / "report.txt").read_text() == report(results).stdout
+    assert (tmp_path / "report.txt").read_text() == f"# grasp-bench report\n\n{report(results).stdout}"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_html_is_of_the_filtered_runs(results, tmp_path, monkeypatch):
 
     seen = []
 
-    def write_site(runs, folder, baseline=None):
+    def write_site(runs, folder, baseline=None, *, single_file):
         seen.append(([run.record.label for run in runs], baseline))
         return folder / "index.html"
 

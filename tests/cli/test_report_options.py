@@ -12,7 +12,7 @@ from grasp_bench.errors import UserError
     ("arguments", "message"),
     [
         (("--html", "site", "--sort", "recall", "--metric", "recall"), "leave out --metric, --sort."),
-        (("--html", "site", "--test", "t"), "compares by permutation; leave out --test."),
+        (("--html", "site", "--test", "t"), "is sorted by its reader; leave out --test."),
         (("--only-missing", "--status", "failed"), "leave out --status."),
         (("--only-missing", "--baseline", "grasp", "--sort", "fd"), "leave out --sort, --baseline."),
     ],

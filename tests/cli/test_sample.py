@@ -11,6 +11,7 @@ from grasp_bench.cli.sample import sample
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors
 from grasp_bench.run import pictures
+from grasp_bench.run.plan import plan
 
 app = typer.Typer()
 app.command()(sample)
@@ -44,9 +45,9 @@ def drawn(monkeypatch):
     calls = []
     write = pictures.write_grid
 
-    def listening(path, rows, title):
+    def listening(path, rows, title, software):
         calls.append((rows, title))
-        write(path, rows, title)
+        write(path, rows, title, software)
 
     monkeypatch.setattr(pictures, "write_grid", listening)
     return calls
@@ -67,7 +68,8 @@ def test_every_class_with_the_images_of_the_run(finished, source, drawn, tmp_pat
     assert shown.exit_code == 0, shown.exception
     ((rows, title),) = drawn
     assert torch.equal(torch.stack([torch.from_numpy(images) for _, images in rows]), generated(finished))
-    assert rows[9][0] == "9  tail (4)"
+    nine = plan(method="grasp", task="digits-lt", seed=1).task.classes()[9]
+    assert rows[9][0] == f"9  {nine.group} ({nine.train_count})"
     assert title.startswith("grasp on digits-lt~budget=smoke, seed 1")
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
     assert str(tmp_path / "grid.png") in shown.stdout

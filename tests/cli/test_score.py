@@ -226,7 +226,8 @@ def test_distance_at_infinite_counts_and_intervals_of_irs(files):
     (row,) = [row for row in payload["rows"] if row["scope"] == "group" and row["metric"] == "irs"]
     low, high = row["exact"]
     assert low <= row["value"] <= high
-    assert "its own" in shown
+    assert "its own" not in shown  # it is none of diversity
+    assert "spread over draws" in shown
     assert "28" in mistake(*files, "--metrics", "fd_inf")
     write_features(
         Path("fake.safetensors"), feature_set(8, {"cat": 30, "dog": 30, "eel": 30}, shift=0.5, identity=IDENTITY)

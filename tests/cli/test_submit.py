@@ -31,7 +31,7 @@ def test_a_pack_is_written_and_verified(pack, tmp_path):
     checked = call("verify", tmp_path / "mine.zip", "--json", tmp_path / "found.json")
     assert checked.exit_code == 0, checked.stdout
     assert "180 scores follow from the features: equal digit by digit" in checked.stdout
-    assert "VERIFIED: 1 runs" in checked.stdout
+    assert "VERIFIED: 1 run;" in checked.stdout
     assert "No pack can show:" in checked.stdout
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["verdict"] == "verified"

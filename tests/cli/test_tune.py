@@ -38,7 +38,8 @@ def grasp_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quick: None) ->
     monkeypatch.chdir(tmp_path)
 
     def distance(self: Target, pipeline: Pipeline) -> float:
-        return float(abs(np.log10(pipeline.plan.method.config.learning_rate) + 3.5))
+        scale = getattr(pipeline.plan.guidance.config, "guidance_scale", 1.2)
+        return float(abs(np.log10(pipeline.plan.method.config.learning_rate) + 3.5) + abs(scale - 1.2))
 
     monkeypatch.setattr(Target, "distance", distance)
     return lambda *arguments: CliRunner().invoke(app, arguments)
@@ -58,9 +59,10 @@ def test_methods_get_as_many_trials_and_runs_use_the_best(grasp_bench: Call) -> 
 
     found = grasp_bench("run", "--method", "grasp", *SMOKE, "--tuned")
     assert found.exit_code == 0, found.output
-    record = json.loads((FOLDER / "grasp~tuned=4/seed-0/record.json").read_text())
+    record = json.loads((FOLDER / "grasp+cfg~guidance_scale=1.2~tuned=4/seed-0/record.json").read_text())
     settings = {"learning_rate": tried["grasp"][best]}
-    assert record["tuned"] == {"trials": 4, "best": best, "settings": settings, "sampler": "halton"}
+    assert record["tuned"] == {"trials": 4, "best": best, "settings": settings, "sampler": "halton", "scale": 1.2}
+    assert record["spec"]["guidance"]["settings"] == {"guidance_scale": 1.2}
     assert record["spec"]["method"]["settings"]["learning_rate"] == tried["grasp"][best]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -85,6 +87,7 @@ def test_mistakes_are_told_before_anything_is_searched(grasp_bench: Call, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_estimator_is_named_in_the_file_and_the_row(grasp_bench: Call) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed")
     found = grasp_bench("tune", "--method", "grasp", *SMOKE, "--trials", "12", "--search", "tpe")
@@ -92,7 +95,7 @@ def test_the_estimator_is_named_in_the_file_and_the_row(grasp_bench: Call) -> No
     file = json.loads((FOLDER / "tuning/grasp.json").read_text())
     assert (file["search"]["sampler"], len(file["trials"])) == ("tpe", 12)
     assert grasp_bench("run", "--method", "grasp", *SMOKE, "--tuned").exit_code == 0
-    record = json.loads((FOLDER / "grasp~tuned=12-tpe/seed-0/record.json").read_text())
+    record = json.loads((FOLDER / "grasp+cfg~guidance_scale=1.2~tuned=12-tpe/seed-0/record.json").read_text())
     assert record["tuned"]["sampler"] == "tpe"
 
 
@@ -153,9 +156,9 @@ def test_a_guidance_is_searched_on_the_tuned_method_which_is_trained_once(
     assert found.exit_code == 0, found.output
     chosen = json.loads((FOLDER / "tuning/grasp.json").read_text())
     rate = chosen["trials"][chosen["best"]]["settings"]["learning_rate"]
-    assert len({(training, rate) for training, rate, _ in seen}) == 1
+    assert len({(training, rate) for training, rate, _ in seen}) == 3  # one for each seed
     assert seen[0][1] == rate
-    files = {name: json.loads((FOLDER / f"tuning/guidance/{name}.json").read_text()) for name in ("cfg++", "apg")}
+    files = {name: json.loads((FOLDER / f"tuning/guidance/grasp/{name}.json").read_text()) for name in ("cfg++", "apg")}
     assert [set(file["trials"][0]["settings"]) for file in files.values()] == [
         {"guidance_scale"},
         {"guidance_scale", "norm_threshold"},
@@ -168,11 +171,14 @@ def test_a_guidance_is_searched_on_the_tuned_method_which_is_trained_once(
     assert f"guidance_scale={best}" in found.stdout.replace("\n", "")
 
     assert grasp_bench(*search).exit_code == 0
-    assert len(seen) == 6  # nothing is made again
+    assert len(seen) == 2 * (3 + 2 * 2)  # nothing is made again
 
 
-def test_a_guidance_without_a_range_and_several_methods_are_refused(grasp_bench: Call) -> None:
+def test_a_guidance_without_a_range_and_scales_that_are_none_are_refused(grasp_bench: Call) -> None:
     refused = grasp_bench("tune", "--method", "grasp", "--guidance", "none", *SMOKE)
     assert "--guidance none: it declares no range" in str(refused.exception)
-    refused = grasp_bench("tune", "--method", "grasp", "--method", "lora", "--guidance", "cfg", *SMOKE)
-    assert "give one --method" in str(refused.exception)
+    refused = grasp_bench("tune", "--method", "grasp", *SMOKE, "--guidance", "cfg", "--scales", "1")
+    assert "--scales: they are sampled in the search of a method" in str(refused.exception)
+    for scales in ("", "1,two", "-1"):
+        refused = grasp_bench("tune", "--method", "grasp", *SMOKE, "--scales", scales)
+        assert "expected numbers from 0 to 100" in str(refused.exception)

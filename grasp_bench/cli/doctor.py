@@ -1,0 +1,155 @@
+"""``grasp-bench doctor``: what this machine has, and what is wrong with it; what a report of a bug needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from grasp_bench.cli import options as shared
+from grasp_bench.errors import UserError
+from grasp_bench.text import counted
+
+
+def doctor(
+    results: shared.Results = shared.RESULTS,
+    work_dir: shared.WorkDir = shared.WORK_DIR,
+    cache_dir: shared.CacheDir = None,
+    json_: shared.PrintJson = False,
+) -> None:
+    """Tell versions, devices, folders with their free space, weights that are here, and plugins.
+
+    Asks nothing of the network and changes nothing. The exit code is 1 where there is a problem.
+    """
+    from grasp_bench.cli.output import console, print_json
+    from grasp_bench.text import printable
+
+    folders = {"results": results, "work folder": work_dir} | ({"caches": cache_dir} if cache_dir else {})
+    plugged, broken = _plugins()
+    found: dict[str, dict[str, str]] = {
+        "versions": _versions(),
+        "devices": _devices(),
+        "folders": {name: _place(path) for name, path in folders.items()},
+        "configuration": _configuration(),
+        "weights": _weights(),
+        "backbones": dict(_backbones()),
+        "plugins": plugged,
+    }
+    problems = [*_unusable(folders), *broken]
+    if json_:
+        print_json(found | {"problems": problems})
+    else:
+        out = console()
+        for section, lines in found.items():
+            out.print(section, style="bold", highlight=False)
+            for name, value in lines.items():
+                out.print(f"  {printable(name)}: {printable(value)}", markup=False, soft_wrap=True)
+        out.print(f"{counted(len(problems), 'problem')} found{':' if problems else ''}", style="bold")
+        for problem in problems:
+            out.print(f"  {printable(problem)}", markup=False, soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    from grasp_bench.run.environment import describe
+
+    environment = describe(torch.device("cpu"))
+    found = environment.versions | {"platform": environment.platform}
+    if environment.git_commit:
+        found["commit"] = environment.git_commit + (", with changes" if environment.git_dirty else "")
+    return found
+
+
+def _devices() -> dict[str, str]:
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = {"cpu": f"{counted(usable, 'core')}, {torch.get_num_threads()} of torch's threads, {memory:.1f} GiB memory"}
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        found[f"cuda:{index}"] = f"{card.name}, {card.total_memory / 2**30:.1f} GiB"
+    if not torch.cuda.is_available():
+        found["cuda"] = f"none that torch {torch.__version__} can use"
+    return found
+
+
+def _existing(path: Path) -> Path:
+    """Return ``path``, or the nearest folder above that is there."""
+    return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+
+
+def _place(path: Path) -> str:
+    free = shutil.disk_usage(_existing(path)).free / 2**30
+    return f"{path.absolute()}{'' if path.exists() else ' (not there yet)'}, {free:,.1f} GiB free"
+
+
+def _unusable(folders: dict[str, Path]) -> Iterator[str]:
+    for name, path in folders.items():
+        there = _existing(path)
+        if not there.is_dir():
+            yield f"{name}: {there} is no folder; choose another"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            yield f"{name}: {there} cannot be written; choose another"
+
+
+def _configuration() -> dict[str, str]:
+    from grasp_bench.data.root import VARIABLE, config_path
+    from grasp_bench.weights import VARIABLE as WEIGHTS
+
+    path = config_path()
+    variables = {
+        name: os.environ[name] for name in (VARIABLE, WEIGHTS, "HF_HOME", "HF_HUB_OFFLINE") if name in os.environ
+    }
+    return {"file": f"{path}{'' if path.exists() else ' (none)'}"} | variables
+
+
+def _weights() -> dict[str, str]:
+    from grasp_bench.weights import weights_folder
+
+    folder = weights_folder()
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    sizes = {str(path.relative_to(folder)): f"{path.stat().st_size / 2**20:,.1f} MiB" for path in files}
+    return {"folder": f"{folder}{'' if folder.is_dir() else ' (none)'}"} | sizes
+
+
+def _backbones() -> Iterator[tuple[str, str]]:
+    """Yield each short name of a published pipeline, and whether its files are on this machine."""
+    from grasp_bench import plugins
+    from grasp_bench.backbones import aliases
+    from grasp_bench.backbones.files import MissingFilesError
+
+    for alias, source in aliases.available().items():
+        family, _, repository = source.partition(":")
+        try:
+            revision = plugins.load("backbones", family).describe(repository).revision
+            yield alias, f"here, revision {revision}"
+        except MissingFilesError:
+            yield alias, "not here"
+        except UserError as error:
+            yield alias, str(error)
+
+
+def _plugins() -> tuple[dict[str, str], list[str]]:
+    """Return kind → how many plugins there are and of which other packages, and what is wrong with any."""
+    from grasp_bench import plugins
+
+    found: dict[str, str] = {}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", plugins.PluginWarning)
+        for kind in plugins.KINDS:
+            usable = plugins.available(kind)
+            others = [
+                f"{name} of {entry.dist.name} {entry.dist.version}"
+                for name, entry in plugins.entries(kind).items()
+                if name in usable and entry.dist and entry.dist.name != plugins.BUILT_IN
+            ]
+            found[kind] = ", ".join([str(len(usable)), *others])
+    return found, [str(each.message) for each in told if issubclass(each.category, plugins.PluginWarning)]

@@ -1,0 +1,158 @@
+"""What users of other tools expect of a command line: short help, less and more said, defaults, JSON, completion."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from grasp_bench import plugins
+from grasp_bench.cli import app
+from grasp_bench.cli.options import told
+from grasp_bench.errors import UserError
+
+RUN = ("--task", "digits-lt", "--budget", "smoke", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command is given, by a user with a configuration of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+def invoke(*arguments: str) -> str:
+    shown = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert shown.exit_code == 0
+    return shown.stdout
+
+
+def configure(folder: Path, text: str) -> None:
+    path = folder / "config" / "grasp-bench" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+
+
+def test_short_help_is_help() -> None:
+    assert invoke("run", "-h") == invoke("run", "--help")
+
+
+@pytest.mark.parametrize("named", ["guidance", "guidances"])
+def test_kinds_are_known_by_one_and_by_many(named: str) -> None:
+    assert invoke("list", named) == invoke("list", "guidance")
+
+
+def test_lists_and_descriptions_are_there_as_json() -> None:
+    listed = json.loads(invoke("list", "methods", "--json"))
+    assert {row["name"] for row in listed["methods"]} == set(plugins.entries("methods"))
+    (shown,) = json.loads(invoke("show", "grasp", "--json"))
+    rank = next(each for each in shown["settings"] if each["name"] == "rank")
+    assert (rank["type"].split()[0], shown["kind"]) == ("int", "method")
+
+
+def test_nothing_of_a_description_is_cut_off_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    (known,) = json.loads(invoke("show", "cbdm", "--json"))
+    shown = "".join(invoke("show", "cbdm").split())
+    assert "…" not in shown
+    for setting in known["settings"]:
+        assert "".join(setting["name"].split()) in shown
+        assert "".join(setting["description"].split()) in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("run --method lora", {"lora", "lora-attn"}),
+        ("run --guidance cfg", {"cfg", "cfg++", "cfg-interval"}),
+        ("run --task digits", {"digits-lt"}),
+        ("run --backbone sana", {"sana", "sana-0.6b", "sana-1.6b"}),
+        ("show tiny-sd3-", {"tiny-sd3-32"}),
+        ("list ext", {"extractors"}),
+    ],
+)
+def test_a_shell_completes_names_without_importing_anything_heavy(words: str, expected: set[str]) -> None:
+    code = (
+        "import sys\nfrom grasp_bench.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'pandas', 'diffusers'} & set(sys.modules)"
+    )
+    asked = {"_GRASP_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": f"grasp-bench {words}"}
+    environment = os.environ | asked | {"COMP_CWORD": str(len(words.split()))}
+    program = f"import sys; sys.argv = ['grasp-bench']\n{code}"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == expected
+
+
+def test_method_and_task_are_named_by_their_places_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in (("run", "grasp"), ("run", "grasp", "digits-lt", "--method", "lora"), ("run", "--method", "lora")):
+        with pytest.raises(UserError, match="grasp-bench run grasp digits-lt"):
+            CliRunner().invoke(app, wrong, catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_is_as_loud_as_asked_and_ends_with_the_first_scores(folder: Path) -> None:
+    runner = CliRunner()
+    plain = runner.invoke(app, ["run", "vanilla-ft", "digits-lt", *RUN[2:]], catch_exceptions=False)
+    assert "Its numbers mean nothing" in plain.stderr
+    assert "all of the transformer" in plain.stderr
+    assert "features of test images" in plain.stderr
+    assert "--all-scores" in plain.stdout
+    again = ("run", "--method", "vanilla-ft", *RUN)
+    quiet = runner.invoke(app, [*again, "-q", "--all-scores"], catch_exceptions=False)
+    assert quiet.stderr == ""
+    assert len(plain.stdout.splitlines()) < len(quiet.stdout.splitlines())
+    record = next(folder.rglob("record.json"))
+    record.unlink()
+    loud = runner.invoke(app, [*again, "-v"], catch_exceptions=False)
+    assert "train: reused from" in loud.stderr
+    assert "train: reused from" not in plain.stderr
+
+
+def test_less_and_more_exclude_each_other() -> None:
+    with pytest.raises(UserError, match="exclude each other"):
+        told(quiet=True, verbose=True)
+
+
+def test_options_have_the_defaults_of_the_users_configuration(folder: Path) -> None:
+    configure(folder, '[defaults]\nresults = "mine"\n[defaults.list]\njson = true\n')
+    assert json.loads(invoke("list", "metrics"))["metrics"]
+    found = json.loads(invoke("doctor", "--json"))
+    assert found["folders"]["results"].startswith(f"{folder / 'mine'} ")
+    assert str(folder / "other") in json.loads(invoke("doctor", "--json", "--results", "other"))["folders"]["results"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[defaults]\ndevise = "cpu"\n', "[defaults]: there is no option --devise. Did you mean 'device'"),
+        ('[defaults.run]\nextractor = "x"\n', "[defaults.run]: there is no option --extractor"),
+        ("[defaults.rum]\nseed = 1\n", "[defaults.rum]: no such command. Did you mean 'run'"),
+        ("defaults = 3\n", "defaults is no table"),
+        ("[defaults]\ndevice = 2020-01-01\n", "[defaults], device: expected text"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named(folder: Path, text: str, told: str) -> None:
+    configure(folder, text)
+    with pytest.raises(UserError) as error:
+        invoke("list")
+    assert "config.toml" in str(error.value)
+    assert told in str(error.value)
+
+
+def test_a_configuration_that_is_nested_too_deeply_takes_no_command_down(folder: Path) -> None:
+    configure(folder, "a = " + "[" * 100_000)
+    assert "grasp" in invoke("list")
+    shown = CliRunner().invoke(app, ["run", "grasp", "nih-lt"])
+    assert isinstance(shown.exception, UserError), shown.exception
+
+
+def test_the_doctor_names_what_is_wrong(folder: Path) -> None:
+    (folder / "results").write_text("no folder")
+    shown = CliRunner().invoke(app, ["doctor"])
+    assert shown.exit_code == 1
+    assert "1 problem found:" in shown.stdout
+    assert f"results: {folder / 'results'} is no folder" in " ".join(shown.stdout.split())
