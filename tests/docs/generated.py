@@ -1,4 +1,4 @@
-"""What the documentation says of the code itself, written by `make graph`: packages, what to read, and recipes."""
+"""What the documentation says of the code itself, written by `make graph`: packages, facts, recipes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import grimp
 
 from grasp_bench.backbones.recipes import all_recipes, described
 
+from .facts import filled
 from .pages import ROOT
 
 PICTURE = ROOT / "docs" / "images" / "packages.svg"
@@ -146,10 +147,12 @@ def _lines(*paths: Path) -> int:
 
 def renewed() -> dict[Path, str]:
     """File → what should stand in it."""
+    pages = {path: filled(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "docs").glob("*.md"))}
+    pages[RECIPES] = RECIPES_BETWEEN.sub(lambda _: recipes(), pages[RECIPES])
     return {
         PICTURE: picture(),
         TABLE: BETWEEN.sub(lambda _: table(), TABLE.read_text(encoding="utf-8")),
-        RECIPES: RECIPES_BETWEEN.sub(lambda _: recipes(), RECIPES.read_text(encoding="utf-8")),
+        **pages,
     }
 
 

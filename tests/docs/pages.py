@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MADE = re.compile(r"^<!-- (?:facts|settings|metrics)\b.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 
 
@@ -35,6 +36,11 @@ def pages() -> list[Path]:
 def prose(path: Path) -> str:
     """A page without its fenced blocks."""
     return FENCE.sub("", path.read_text(encoding="utf-8"))
+
+
+def by_hand(path: Path) -> str:
+    """The prose of a page without what is written from the code."""
+    return MADE.sub("", prose(path))
 
 
 def blocks(path: Path) -> list[Block]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.datasets import make_cifar, make_ilsvrc, make_mimic, make_nih, write_image, write_views
+from helpers.entries import random_images
 from helpers.tiny_pipelines import save_sd3
 
 from grasp_bench import plugins
@@ -27,6 +28,7 @@ from grasp_bench.tasks.folder import FolderTask
 from grasp_bench.tasks.folder_settings import FolderBudget
 from grasp_bench.tasks.imagenet_lt import ImageNetLT
 from grasp_bench.tasks.mimic_lt import MimicLT
+from grasp_bench.tasks.mnist_lt import MnistLT
 from grasp_bench.tasks.nih_lt import NihLT, NihLTGen
 
 from .pages import ROOT, blocks, pages
@@ -46,7 +48,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(score, "RESAMPLES", (10, 10))
     patch.setattr(score, "DRAWS", 2)
     standard = smoke().model_copy(update={"name": STANDARD, "steps": 4})
-    for task in (DigitsLT, MimicLT, NihLTGen, NihLT, ImageNetLT, Cifar10LT):
+    for task in (DigitsLT, MnistLT, MimicLT, NihLTGen, NihLT, ImageNetLT, Cifar10LT):
         patch.setattr(task, "classifier", replace(task.classifier, **QUICK))
         patch.setattr(task, "budgets", task.budgets | by_name(standard))  # sweeps' processes have the smoke budget, too
     for task in (MimicLT, NihLTGen, NihLT, ImageNetLT, Cifar10LT):
@@ -77,6 +79,7 @@ def furnish(folder: Path, patch: pytest.MonkeyPatch) -> None:
         for name, count in {"crow": 24, "eagle": 18, "wren": 16}.items():
             for number in range(count):
                 write_image(folder / kind / name / f"{number:02}.png", 8, rng)
+    random_images(folder / "my-images", each=smoke().images_per_class)
     for block in (block for path in pages() for block in blocks(path)):
         if block.language == "toml" and (named := re.match(r"# (\S+\.toml)\n", block.text)):
             (folder / named[1]).write_text(block.text)
@@ -99,6 +102,12 @@ def placed(words: tuple[str, ...], folder: Path) -> list[str]:
         else:
             placed.append(value)
         previous = word
+    if words[1] == "run" and any(word.startswith("sd3:") for word in words):
+        placed += ["--budget", "smoke"]  # the recipe of a pipeline has many steps of sampling
+    if words[1] == "tune" and not {"--scales", "--guidance"} & set(words):
+        placed += ["--scales", "1"]
+    if words[1] == "tune" and "--trials" not in words:
+        placed += ["--trials", "2"]
     return [*placed, "--batches", "4"] if words[1] == "diagnose" else placed
 
 

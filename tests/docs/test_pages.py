@@ -13,7 +13,7 @@ from grasp_bench.backbones.aliases import available
 from grasp_bench.cli import app
 from grasp_bench.results.site.rules import RULES
 
-from .pages import ROOT, anchors, blocks, headings, nav, pages, prose
+from .pages import ROOT, anchors, blocks, by_hand, headings, nav, pages, prose
 
 DOCS = ROOT / "docs"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -49,11 +49,11 @@ def test_every_plugin_has_its_section_and_its_facts(kind, page, level):
 
 def test_metrics_are_filled_in_from_their_classes():
     assert (DOCS / "metrics.md").read_text().count("\n<!-- metrics -->\n") == 1
-    assert not ours("metrics") & set(sections("metrics.md", 2))
+    assert ours("metrics") <= set(sections("metrics.md", 2))
 
 
 def test_every_guidance_has_its_evaluations_and_every_short_name_its_repository():
-    rows = "\n".join(line for line in prose(DOCS / "guidances.md").splitlines() if line.startswith("| `"))
+    rows = "\n".join(line for line in by_hand(DOCS / "guidances.md").splitlines() if line.startswith("| `"))
     assert set(re.findall(r"`([a-z+-]+)`", "\n".join(row.split(" | ")[0] for row in rows.splitlines()))) == ours(
         "guidance"
     )
@@ -61,12 +61,10 @@ def test_every_guidance_has_its_evaluations_and_every_short_name_its_repository(
     assert dict(named) == available()
 
 
-def test_every_guidance_says_how_near_to_its_publication_it_is_and_what_its_defaults_are():
-    page = (DOCS / "guidances.md").read_text()
+def test_every_guidance_says_what_its_defaults_are():
+    page = by_hand(DOCS / "guidances.md")
     rows = re.findall(r"^\| `([^`]+)` \| `(\w+)` \| (\S+) \|", page, re.MULTILINE)
     for name in ours("guidance"):
-        section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
-        assert re.match(r"\n\*\*(As published|Simplified|After)\b", section), name
         assert name == "none" or any(guidance == name for guidance, *_ in rows), name
     for name, setting, here in rows:
         default = plugins.load("guidance", name).Config.model_fields[setting].default
@@ -86,7 +84,7 @@ def test_the_rules_are_those_of_the_code():
 
 
 def test_readme_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
 def test_contracts_of_plugins_are_those_of_the_code():

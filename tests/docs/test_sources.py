@@ -15,17 +15,33 @@ PAGE = (ROOT / "docs/methods.md").read_text()
 SECTION = PAGE[PAGE.index("\n## How close to their sources\n") : PAGE.index("\n## Settings of every method\n")]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if line.startswith("| ")]
 CLOSENESS = {"as published", "simplified", "after", "ours"}
-SHORT, LONG = 3, 6
+SHORT, LONG = 4, 6
 """Columns of the two tables."""
+GUIDANCES = (ROOT / "docs/guidances.md").read_text()
 
 
-def test_every_method_says_how_close_it_is():
-    rows = [row for row in ROWS if len(row) == SHORT][1:]
-    assert sorted(row[0].strip("`") for row in rows) == sorted(
-        name for name, entry in plugins.entries("methods").items() if entry.dist and entry.dist.name == "grasp-bench"
+def ours(kind: plugins.Kind) -> list[str]:
+    return sorted(
+        name for name, entry in plugins.entries(kind).items() if entry.dist and entry.dist.name == "grasp-bench"
     )
+
+
+def test_every_method_says_how_close_it_is_and_what_it_was_read_against():
+    header, *rows = [row for row in ROWS if len(row) == SHORT]
+    assert header == ["name", "audit", "how", "read against"]
+    assert sorted(row[0].strip("`") for row in rows) == ours("methods")
     assert {row[1] for row in rows} == CLOSENESS
-    assert all(row[2] for row in rows)
+    assert all(all(row) for row in rows)
+
+
+def test_every_guidance_says_how_close_it_is_and_what_it_was_read_against():
+    table = GUIDANCES.partition("| guidance | audit | how | read against |\n|---|---|---|---|\n")[2].partition("\n\n")[
+        0
+    ]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert sorted(row[0].strip("`") for row in rows) == ours("guidance")
+    assert {row[1] for row in rows} == CLOSENESS - {"ours"}
+    assert all(all(row) for row in rows)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if len(row) == LONG][1:], ids=lambda row: f"{row[0]} {row[1]}")

@@ -1,0 +1,254 @@
+"""What BENCHMARKS.md and TABLES.md say beyond the blocks of `grasp-bench report`, written by `make tables`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import spearmanr
+from typer.testing import CliRunner
+
+from grasp_bench import plugins
+from grasp_bench.cli import app
+from grasp_bench.diagnose.words import FEW
+from grasp_bench.results.board import Leaderboard
+from grasp_bench.results.frame import load_results
+from grasp_bench.results.grids import MINUS
+from grasp_bench.results.judging import ALPHA
+from grasp_bench.results.leaderboard import leaderboards
+from grasp_bench.results.options import Options
+from grasp_bench.results.rows import one_per_method
+from grasp_bench.results.summary import NOT_SHOWN, STANDS, SUGGESTIVE, main_columns, tag
+from grasp_bench.run.plan import RULES_VERSION
+from grasp_bench.stats import holm, paired_difference
+
+from .pages import ROOT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TASK = "digits-lt"
+RESULTS = ROOT / "results" / TASK
+UNFINISHED = ROOT / "results" / "unfinished"
+PAGES = (ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md")
+GATES = ("moe", "moe-sample")
+
+
+def frame() -> pd.DataFrame:
+    """The committed runs of the task."""
+    found = load_results(ROOT / "results")
+    return found[found["task"] == TASK]
+
+
+def version(found: pd.DataFrame) -> str:
+    """Of which rules and version the numbers are, and what is installed."""
+    rules, versions = (sorted(found[name].astype(str).unique()) for name in ("rules", "task_version"))
+    seeds = sorted(found["seed"].unique())
+    said = (
+        f"**These are runs under rules {' and '.join(rules)} of version {' and '.join(versions)} of `{TASK}`**, "
+        f"{found['folder'].nunique()} of them, seeds {seeds[0]} to {seeds[-1]}."
+    )
+    now = (".".join(RULES_VERSION.split(".")[:2]), plugins.load("tasks", TASK).version)
+    if (now[0] not in rules) or (now[1] not in versions):
+        said += (
+            f" Installed are rules {now[0]} and version {now[1]}, {_unfinished()}; a run that you make now is in "
+            "another table."
+        )
+    return said + "\n"
+
+
+def _unfinished() -> str:
+    """What is there of the protocol's numbers under the installed rules."""
+    rows = load_results(UNFINISHED)
+    if rows.empty:
+        return "of which no run is here yet: `make protocol` makes them"
+    seeds = rows.groupby("method")["seed"].nunique()
+    methods = ", ".join(f"{method} ({count} seeds)" for method, count in seeds.items())
+    return (
+        f"whose runs are not finished: `grasp-bench report --results {UNFINISHED.relative_to(ROOT)}` has {methods}, "
+        "and `make protocol` goes on"
+    )
+
+
+def unfinished() -> str:
+    """What is shown so far under the installed rules."""
+    words = ["report", "--metric", "fd", "--metric", "coverage", "--baseline", "vanilla-ft", "--view", "findings"]
+    shown = CliRunner().invoke(app, [*words, "--format", "markdown", "--results", str(UNFINISHED)])
+    assert shown.exit_code == 0, shown.output
+    found = [line for line in shown.output.splitlines() if line.startswith("- *")]
+    command = " ".join(["grasp-bench", *words, "--results", str(UNFINISHED.relative_to(ROOT))])
+    return "\n".join([*found, f"- These lines are of `{command}`."]) + "\n"
+
+
+def guidance(found: pd.DataFrame) -> str:
+    """What sampling without guidance changes, for every method that has both rows."""
+    chosen, every = (
+        max(leaderboards(rows, None), key=lambda board: len(board.costs))
+        for rows in (one_per_method(found, Options()), found)
+    )
+    column = main_columns(chosen)[0]
+    title = f"{column['group'].iloc[0]} {column['title'].iloc[0]}"
+    lower = column["direction"].iloc[0] == "lower"
+    own, none = _values(chosen, column, chosen.costs["label"]), _unguided(every, column)
+    methods = [method for method in own if method in none]
+    pairs = [paired_difference(none[each], own[each], "t") for each in methods]
+    adjusted = holm([each.p for each in pairs])
+    said: dict[tuple[str, str], list[str]] = {}
+    for method, pair, p in zip(methods, pairs, adjusted, strict=True):
+        how = tag(1.0 if pair.p is None else pair.p, 1.0 if p is None else p)
+        what = "better" if (pair.mean < 0) == lower else "worse"
+        said.setdefault((how, what), []).append(f"{method} {_percent(pair.mean)}")
+    order = [(how, what) for how in (STANDS, SUGGESTIVE, NOT_SHOWN) for what in ("better", "worse")]
+    lines = [
+        f"- *{how}*: {what} in {title} without guidance than with it: {', '.join(said[how, what])}."
+        for how, what in order
+        if (how, what) in said
+    ]
+    ranks = spearmanr([np.mean(own[each]) for each in methods], [np.mean(none[each]) for each in methods])
+    found_order = f"{ranks.statistic:.2f} (p = {ranks.pvalue:.2g})".replace("-", MINUS)
+    lines.append(
+        f"- *{STANDS if ranks.pvalue < ALPHA else NOT_SHOWN}*: methods have one order with and without guidance: "
+        f"Spearman's correlation of their means is {found_order}."
+    )
+    return (
+        "\n".join(lines)
+        + "\n- Paired t tests over seeds on the log scale, Holm-corrected over methods, by `make tables`; the rows: "
+        + f"`grasp-bench report --task {TASK} --all --guidance none --guidance cfg`.\n"
+    )
+
+
+def _percent(of_logs: float) -> str:
+    return f"{round(100 * np.expm1(of_logs)):+d} %".replace("-", MINUS)
+
+
+def _values(board: Leaderboard, column: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[float]]:
+    """Method → its scores by seed in a column, on the log scale."""
+    names = ["metric", "metric_version", "source", "test_set", "extractor", "group"]
+    place = column[names].iloc[0].astype(str)
+    scores = board.scores[(board.scores[names].astype(str) == place).all(axis=1)].sort_values("seed")
+    of_method = dict(zip(board.costs["label"], board.costs["method"], strict=True))
+    return {str(of_method[label]): np.log(scores.loc[scores["label"] == label, "value"]).tolist() for label in labels}
+
+
+def _unguided(board: Leaderboard, column: pd.DataFrame) -> dict[str, list[float]]:
+    rows = board.costs[(board.costs["guidance"] == "none") & (board.costs["settings"] == "")]
+    return _values(board, column, rows["label"])
+
+
+def usage() -> dict[str, tuple[float, float, float]]:
+    """Row of a learned gate → how far head and tail differ in their experts, the tail's largest share, experts in use.
+
+    Means over the seeds of the last ``expert_usage`` that a record has; the number in use is the exponential of the
+    entropy.
+    """
+    found = {}
+    for gate in GATES:
+        for folder in sorted(RESULTS.glob(f"{gate}~*")):
+            each = [_usage(path) for path in sorted(folder.glob("seed-*/record.json"))]
+            found[folder.name] = tuple(np.mean(each, 0))
+    return found
+
+
+def _usage(path: Path) -> tuple[float, float, float]:
+    last = json.loads(path.read_text())["diagnostics"][-1]["expert_usage"]
+    head, tail = np.array(last["head"]), np.array(last["tail"])
+    entropy = -sum(share * np.log(share) for share in tail if share > 0)
+    return 50 * np.abs(head - tail).sum(), 100 * tail.max(), float(np.exp(entropy))
+
+
+def gates_table() -> str:
+    """The use of experts as a table."""
+    rows = [
+        f"| {name.replace('_', chr(92) + '_')} | {differ:.1f} % | {most:.0f} % | {used:.2f} |"
+        for name, (differ, most, used) in usage().items()
+    ]
+    head = "| gate | head and tail differ in | most used expert of the tail | experts that the tail uses |"
+    return "\n".join([head, "| --- | ---: | ---: | ---: |", *rows]) + "\n"
+
+
+def gates() -> str:
+    """The use of experts in one line; shares are counted, so that there is nothing to test."""
+    found = np.array([*usage().values()])
+    (least_differ, _, least), (most_differ, _, most) = found.min(0), found.max(0)
+    return (
+        f"- *{NOT_SHOWN}*: a gate that leaves experts of the tail unused: in {len(found)} settings of "
+        f"{' and '.join(GATES)} the tail uses {least:.1f} to {most:.1f} of 4 experts, and head and tail differ in "
+        f"{least_differ:.0f} to {most_differ:.0f} % of their use.\n"
+        "- Counted from the use of experts in the records by `make tables`; the rows: "
+        f"`grasp-bench report --task digits-lt --all {' '.join(f'--method {name}' for name in GATES)}`.\n"
+    )
+
+
+def alignment() -> str:
+    """Cosines of the gradients of head and tail, of what ``diagnose`` found where it gives an interval at all."""
+    rows = []
+    for path in sorted((RESULTS / "diagnose").glob("*/seed-*.json"), key=lambda each: (_step(each), each)):
+        found = json.loads(path.read_text())
+        pair = [found["groups"]["names"].index(name) for name in ("head", "tail")]
+        cells = [cell for cell in found["groups"]["cells"] if cell["kind"] == found["whole"]]
+        cosines = [[cell[what][pair[0]][pair[1]] for what in ("cosine", "low", "high")] for cell in cells]
+        if all(low is None for _, low, _ in cosines):
+            continue
+        p = {each["null"]: each["p_holm"] for each in found["tests"] if each["groups"] == ["head", "tail"]}
+        name = f"[{path.parent.name}, {_step(path)}]({path.relative_to(RESULTS).as_posix()})"
+        shown = [
+            name,
+            *(_cosine(*each, few=found["batches"] < FEW) for each in cosines),
+            f"{p['images']:.2g}",
+            f"{p['classes']:.2g}",
+        ]
+        rows.append(f"| {' | '.join(shown)} |")
+    levels = " | ".join(f"t {low:g}\N{EN DASH}{high:g}" for low, high in found["levels"])
+    head = f"| method, step | {levels} | p, images | p, classes |"
+    return "\n".join([head, f"| --- |{' ---: |' * (len(found['levels']) + 2)}", *rows]) + "\n"
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.partition("@")[2])
+
+
+def _cosine(value: float | None, low: float | None, high: float | None, few: bool) -> str:
+    if value is None:
+        return "not measurable"
+    return "no interval" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]" + r"\*" * few
+
+
+def renewed() -> dict[Path, str]:
+    """Page → what should stand in it."""
+    found = frame()
+    made = {
+        "version": lambda: version(found),
+        "unfinished": unfinished,
+        "guidance": lambda: guidance(found),
+        "gates": gates,
+        "table of gates": gates_table,
+        "alignment": alignment,
+    }
+    pages = {}
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        for name, make in made.items():
+            if f"<!-- {name} -->\n" in text:
+                between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+                text = between.sub(partial(_between, make()), text)
+        pages[path] = text
+    return pages
+
+
+def _between(content: str, found: re.Match[str]) -> str:
+    return f"{found[1]}\n{content}\n{found[2]}"
+
+
+if __name__ == "__main__":
+    stale = {path: text for path, text in renewed().items() if path.read_text(encoding="utf-8") != text}
+    for path, text in stale.items():
+        print(path.relative_to(ROOT))
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+    sys.exit("--check" in sys.argv and bool(stale))

@@ -1,0 +1,71 @@
+"""The page of claims shows what the committed results give, and each claim has its verdict."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from grasp_bench.cli import app
+
+from .pages import ROOT
+
+PAGE = ROOT / "docs/claims.md"
+DIAGNOSED = ROOT / "results/digits-lt/diagnose"
+VERDICTS = ("stands", "suggestive", "not shown")
+
+
+def by_hand() -> str:
+    """The page without its tables of results."""
+    return re.sub(r"(<!-- grasp-bench report [^\n]*-->\n).*?(?=<!-- end -->)", r"\1", PAGE.read_text(), flags=re.DOTALL)
+
+
+def test_tables_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = CliRunner().invoke(app, ["report", "--update", "docs/claims.md", "--check"])
+    assert shown.exit_code == 0, shown.output or shown.exception
+
+
+def test_a_stale_table_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    copy = Path(shutil.copy(PAGE, tmp_path))
+    text = copy.read_text()
+    copy.write_text(
+        text[: text.index("<!-- end -->")].replace("| grasp | cfg |", "| grasp | none |") + "<!-- end -->\n"
+    )
+    assert CliRunner().invoke(app, ["report", "--update", str(copy), "--check"]).exit_code == 1
+
+
+def test_every_claim_says_what_would_refute_it_and_has_the_verdict_of_the_first_table() -> None:
+    page = by_hand()
+    listed = dict(re.findall(r"^\| \[(.+?)\]\(#\S+\) \| \*\*(.+?)\*\* \|$", page, re.MULTILINE))
+    sections = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)+)", page, re.MULTILINE))
+    assert [name for name in sections if name != "On the paper's tasks"] == list(listed)
+    for name, verdict in listed.items():
+        said = re.search(r"^\*\*(Stands|Suggestive|Not shown)\b", sections[name], re.MULTILINE)
+        assert said, name
+        assert said[1].lower() == verdict, name
+        assert "*Refuted" in sections[name], name
+    assert {*listed.values()} == {*VERDICTS}
+
+
+def test_what_diagnose_found_is_in_its_files() -> None:
+    text, cosines, images, classes = " ".join(by_hand().split()), [], [], []
+    for path in sorted(DIAGNOSED.glob("*/seed-0@0.json")):
+        found = json.loads(path.read_text())
+        head, tail = (found["groups"]["names"].index(name) for name in ("head", "tail"))
+        cells = found["groups"]["cells"]
+        cosines += [cell["cosine"][head][tail] for cell in cells if cell["kind"] == found["whole"]]
+        tests = {each["null"]: each["p_holm"] for each in found["tests"] if each["groups"] == ["head", "tail"]}
+        images.append(tests["images"])
+        classes.append(tests["classes"])
+    assert len(cosines) == 12
+    assert f"is {min(cosines):.2f} to {max(cosines):.2f} over three methods" in text
+    assert f"(p of {min(images):.3f} to {max(images):.3f})" in text
+    assert f"(p of {min(classes):.2f} to {max(classes):.2f})" in text
+    lifts = json.loads((DIAGNOSED / "vanilla-ft/seed-0@0.json").read_text())["lifts"]
+    (own,) = [each for each in lifts if (each["partition"], each["kind"]) == ("group", "all")]
+    lift = f"{own['within'] - own['random']:.3f} [{own['low']:.3f}, {own['high']:+.3f}]"
+    assert lift.replace("-", "\N{MINUS SIGN}") in text
