@@ -6,7 +6,7 @@ METHODS := vanilla-ft lora moe grasp
 QUICK := -n 2 --dist loadfile -m "not slow and not slurm"
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo test test-lowest test-slow test-slurm coverage docs graph estimates bench bench-rates bench-gpu gpu-check clean
+.PHONY: demo protocol test test-lowest test-slow test-slurm coverage docs site graph tables examples estimates parameters bench bench-rates bench-gpu gpu-check clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -27,6 +27,26 @@ test-lowest: BIN := .venv-lowest/bin
 test-lowest: .venv-lowest/installed-test
 	$(PYTEST) $(QUICK)
 
+# The protocol's numbers of digits-lt anew: every search, then every sweep, two processes of one thread each. What is
+# finished is kept in results/unfinished until all is there, so the target resumes wherever it was stopped.
+SWEEPS := results/digits-lt/sweeps
+listed = $(shell $(BIN)/python -c "import tomllib; print(*tomllib.load(open('$(SWEEPS)/$(1).toml', 'rb'))['$(2)'])")
+TUNE = OMP_NUM_THREADS=1 $(BIN)/grasp-bench tune --task digits-lt --device cpu --results results/unfinished
+protocol: .venv/installed
+	@echo "about 47 hours of one core, 24 with two processes, by the time that full fine-tuning took (docs/protocol.md)"
+	$(MAKE) --jobs 2 $(addprefix search-,$(call listed,methods,methods))
+	$(MAKE) --jobs 2 $(addprefix guidances-,$(call listed,guidances,methods))
+	for sweep in methods scales guidances; do \
+		OMP_NUM_THREADS=1 $(BIN)/grasp-bench sweep $(SWEEPS)/$$sweep.toml --max-parallel 2 || exit; \
+	done
+
+search-%:
+	$(TUNE) --method $*
+
+# "none" has nothing to search, and "distilled" learns the scale that it is given.
+guidances-%:
+	$(TUNE) --method $* $(addprefix --guidance ,$(filter-out none distilled,$(call listed,guidances,guidances)))
+
 # How many of the lines of the package the quick tests reach; a page for each file is in .grasp-bench/coverage.
 coverage: .venv/installed-test
 	$(PYTEST) $(QUICK) --cov --cov-report term --cov-report html
@@ -43,13 +63,38 @@ test-slurm: .venv/installed-test
 docs: .venv/installed-test
 	$(BIN)/mkdocs build --strict
 
+# The documentation with the page of all committed runs, as a static folder to publish: .grasp-bench/site.
+site: docs
+	$(BIN)/grasp-bench report --html .grasp-bench/site/leaderboard
+
 # What the documentation says of the code itself: the graph of packages, and what to read to add a plugin.
 graph: .venv/installed-test
 	PYTHONPATH=tests $(BIN)/python -m docs.generated
 
+# What is made from the committed records: the tables, the forest plot, and what is counted from records.
+TASK_RESULTS := results/digits-lt
+tables: .venv/installed-test
+	$(BIN)/grasp-bench report --update BENCHMARKS.md
+	$(BIN)/grasp-bench report --update docs/claims.md
+	$(BIN)/grasp-bench report --update $(TASK_RESULTS)/TABLES.md
+	$(BIN)/grasp-bench report --task digits-lt --baseline vanilla-ft --format svg --out $(TASK_RESULTS)/forest.svg
+	PYTHONPATH=tests $(BIN)/python -m docs.benchmarks
+
+# The outputs in docs/first-run.md, from two runs of what is installed; a few minutes.
+examples: .venv/installed-test
+	for method in grasp vanilla-ft; do \
+		OMP_NUM_THREADS=1 $(BIN)/grasp-bench run $$method digits-lt --device cpu --results docs/examples || exit; \
+	done
+	find docs/examples -type f ! -name record.json -delete
+	PYTHONPATH=tests $(BIN)/python -m docs.examples
+
 # The table of estimates in docs/runs.md, from a simulated GPU; about half an hour on one core.
 estimates: .venv/installed-test
 	PYTHONPATH=tests HF_HUB_OFFLINE=1 $(BIN)/python -m docs.estimates
+
+# The table of parameters in docs/backbones.md; a few minutes.
+parameters: .venv/installed-test
+	PYTHONPATH=tests HF_HUB_OFFLINE=1 $(BIN)/python -m docs.parameters
 
 # Speed and memory as ratios measured side by side in one run, into results/perf.
 bench: .venv/installed-bench
