@@ -28,10 +28,10 @@ test-lowest: .venv-lowest/installed-test
 	$(PYTEST) $(QUICK)
 
 # The protocol's numbers of digits-lt anew: every search, then every sweep, two processes of one thread each. What is
-# finished is kept in results/unfinished until all is there, so the target resumes wherever it was stopped.
+# finished stays in results/digits-lt, so the target resumes wherever it was stopped.
 SWEEPS := results/digits-lt/sweeps
 listed = $(shell $(BIN)/python -c "import tomllib; print(*tomllib.load(open('$(SWEEPS)/$(1).toml', 'rb'))['$(2)'])")
-TUNE = OMP_NUM_THREADS=1 $(BIN)/grasp-bench tune --task digits-lt --device cpu --results results/unfinished
+TUNE = OMP_NUM_THREADS=1 $(BIN)/grasp-bench tune --task digits-lt --device cpu
 protocol: .venv/installed
 	@echo "about 47 hours of one core, 24 with two processes, by the time that full fine-tuning took (docs/protocol.md)"
 	$(MAKE) --jobs 2 $(addprefix search-,$(call listed,methods,methods))
@@ -73,10 +73,12 @@ graph: .venv/installed-test
 
 # What is made from the committed records: the tables, the forest plot, and what is counted from records.
 TASK_RESULTS := results/digits-lt
+ARCHIVE := results/archive
 tables: .venv/installed-test
 	$(BIN)/grasp-bench report --update BENCHMARKS.md
 	$(BIN)/grasp-bench report --update docs/claims.md
 	$(BIN)/grasp-bench report --update $(TASK_RESULTS)/TABLES.md
+	$(BIN)/grasp-bench report --update $(ARCHIVE)/digits-lt/TABLES.md --results $(ARCHIVE)
 	$(BIN)/grasp-bench report --task digits-lt --baseline vanilla-ft --format svg --out $(TASK_RESULTS)/forest.svg
 	PYTHONPATH=tests $(BIN)/python -m docs.benchmarks
 

@@ -12,7 +12,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("BENCHMARKS.md", "CHANGELOG.md", "CONTRIBUTING.md", "results/digits-lt/TABLES.md")
+PAGES = (
+    "BENCHMARKS.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "results/digits-lt/TABLES.md",
+    "results/archive/digits-lt/TABLES.md",
+)
 """Pages of the site that stand outside this folder."""
 LINK = re.compile(r"(\]\()([^)\s#:]+)(?=[)#])")
 

@@ -34,7 +34,7 @@ TASKS = 10
 SEEDS = 10
 REPEATS = 5
 SECONDS = 4.0
-MODEL = ROOT / "results/digits-lt/grasp~tuned=8/seed-0" / RECORD_NAME
+MODEL = ROOT / "results/archive/digits-lt/grasp~tuned=8/seed-0" / RECORD_NAME
 
 
 def write_records(results: Path, count: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import spearmanr
-from typer.testing import CliRunner
 
-from grasp_bench import plugins
-from grasp_bench.cli import app
 from grasp_bench.diagnose.words import FEW
 from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.frame import load_results
@@ -25,7 +23,6 @@ from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
 from grasp_bench.results.rows import one_per_method
 from grasp_bench.results.summary import NOT_SHOWN, STANDS, SUGGESTIVE, main_columns, tag
-from grasp_bench.run.plan import RULES_VERSION
 from grasp_bench.stats import holm, paired_difference
 
 from .pages import ROOT
@@ -35,55 +32,33 @@ if TYPE_CHECKING:
 
 TASK = "digits-lt"
 RESULTS = ROOT / "results" / TASK
-UNFINISHED = ROOT / "results" / "unfinished"
-PAGES = (ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md")
+ARCHIVE = ROOT / "results" / "archive"
+OLD = ARCHIVE / TASK
+"""Records of rules 1.0."""
+PAGES = (ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md", OLD / "TABLES.md")
 GATES = ("moe", "moe-sample")
 
 
-def frame() -> pd.DataFrame:
-    """The committed runs of the task."""
-    found = load_results(ROOT / "results")
+def frame(results: Path) -> pd.DataFrame:
+    """The committed runs of the task in a folder of results."""
+    found = load_results(results)
     return found[found["task"] == TASK]
 
 
 def version(found: pd.DataFrame) -> str:
-    """Of which rules and version the numbers are, and what is installed."""
+    """Of which rules and version the numbers are, and what of the protocol is not run yet."""
     rules, versions = (sorted(found[name].astype(str).unique()) for name in ("rules", "task_version"))
     seeds = sorted(found["seed"].unique())
+    methods = {path.stem: tomllib.loads(path.read_text())["methods"] for path in (RESULTS / "sweeps").glob("*.toml")}
+    left = [method for method in methods["methods"] if method not in set(found["method"])]
     said = (
-        f"**These are runs under rules {' and '.join(rules)} of version {' and '.join(versions)} of `{TASK}`**, "
-        f"{found['folder'].nunique()} of them, seeds {seeds[0]} to {seeds[-1]}."
+        f"**These are runs under rules {' and '.join(rules)} of version {' and '.join(versions)} of `{TASK}`**: "
+        f"{found['folder'].nunique()} of them, seeds {seeds[0]} to {seeds[-1]}, of "
+        f"{len(methods['methods']) - len(left)} of the {len(methods['methods'])} methods of the protocol."
     )
-    now = (".".join(RULES_VERSION.split(".")[:2]), plugins.load("tasks", TASK).version)
-    if (now[0] not in rules) or (now[1] not in versions):
-        said += (
-            f" Installed are rules {now[0]} and version {now[1]}, {_unfinished()}; a run that you make now is in "
-            "another table."
-        )
+    if left:
+        said += f" Not run yet: {', '.join(left)}. `make protocol` goes on from here."
     return said + "\n"
-
-
-def _unfinished() -> str:
-    """What is there of the protocol's numbers under the installed rules."""
-    rows = load_results(UNFINISHED)
-    if rows.empty:
-        return "of which no run is here yet: `make protocol` makes them"
-    seeds = rows.groupby("method")["seed"].nunique()
-    methods = ", ".join(f"{method} ({count} seeds)" for method, count in seeds.items())
-    return (
-        f"whose runs are not finished: `grasp-bench report --results {UNFINISHED.relative_to(ROOT)}` has {methods}, "
-        "and `make protocol` goes on"
-    )
-
-
-def unfinished() -> str:
-    """What is shown so far under the installed rules."""
-    words = ["report", "--metric", "fd", "--metric", "coverage", "--baseline", "vanilla-ft", "--view", "findings"]
-    shown = CliRunner().invoke(app, [*words, "--format", "markdown", "--results", str(UNFINISHED)])
-    assert shown.exit_code == 0, shown.output
-    found = [line for line in shown.output.splitlines() if line.startswith("- *")]
-    command = " ".join(["grasp-bench", *words, "--results", str(UNFINISHED.relative_to(ROOT))])
-    return "\n".join([*found, f"- These lines are of `{command}`."]) + "\n"
 
 
 def guidance(found: pd.DataFrame) -> str:
@@ -119,7 +94,7 @@ def guidance(found: pd.DataFrame) -> str:
     return (
         "\n".join(lines)
         + "\n- Paired t tests over seeds on the log scale, Holm-corrected over methods, by `make tables`; the rows: "
-        + f"`grasp-bench report --task {TASK} --all --guidance none --guidance cfg`.\n"
+        + f"`grasp-bench report --results results/archive --task {TASK} --all --guidance none --guidance cfg`.\n"
     )
 
 
@@ -149,7 +124,7 @@ def usage() -> dict[str, tuple[float, float, float]]:
     """
     found = {}
     for gate in GATES:
-        for folder in sorted(RESULTS.glob(f"{gate}~*")):
+        for folder in sorted(OLD.glob(f"{gate}~*")):
             each = [_usage(path) for path in sorted(folder.glob("seed-*/record.json"))]
             found[folder.name] = tuple(np.mean(each, 0))
     return found
@@ -181,14 +156,14 @@ def gates() -> str:
         f"{' and '.join(GATES)} the tail uses {least:.1f} to {most:.1f} of 4 experts, and head and tail differ in "
         f"{least_differ:.0f} to {most_differ:.0f} % of their use.\n"
         "- Counted from the use of experts in the records by `make tables`; the rows: "
-        f"`grasp-bench report --task digits-lt --all {' '.join(f'--method {name}' for name in GATES)}`.\n"
+        f"`grasp-bench report --results results/archive --all {' '.join(f'--method {name}' for name in GATES)}`.\n"
     )
 
 
 def alignment() -> str:
     """Cosines of the gradients of head and tail, of what ``diagnose`` found where it gives an interval at all."""
     rows = []
-    for path in sorted((RESULTS / "diagnose").glob("*/seed-*.json"), key=lambda each: (_step(each), each)):
+    for path in sorted((OLD / "diagnose").glob("*/seed-*.json"), key=lambda each: (_step(each), each)):
         found = json.loads(path.read_text())
         pair = [found["groups"]["names"].index(name) for name in ("head", "tail")]
         cells = [cell for cell in found["groups"]["cells"] if cell["kind"] == found["whole"]]
@@ -196,7 +171,7 @@ def alignment() -> str:
         if all(low is None for _, low, _ in cosines):
             continue
         p = {each["null"]: each["p_holm"] for each in found["tests"] if each["groups"] == ["head", "tail"]}
-        name = f"[{path.parent.name}, {_step(path)}]({path.relative_to(RESULTS).as_posix()})"
+        name = f"[{path.parent.name}, {_step(path)}]({path.relative_to(OLD).as_posix()})"
         shown = [
             name,
             *(_cosine(*each, few=found["batches"] < FEW) for each in cosines),
@@ -221,11 +196,9 @@ def _cosine(value: float | None, low: float | None, high: float | None, few: boo
 
 def renewed() -> dict[Path, str]:
     """Page → what should stand in it."""
-    found = frame()
     made = {
-        "version": lambda: version(found),
-        "unfinished": unfinished,
-        "guidance": lambda: guidance(found),
+        "version": lambda: version(frame(ROOT / "results")),
+        "guidance": lambda: guidance(frame(ARCHIVE)),
         "gates": gates,
         "table of gates": gates_table,
         "alignment": alignment,
