@@ -27,16 +27,16 @@ test-lowest: BIN := .venv-lowest/bin
 test-lowest: .venv-lowest/installed-test
 	$(PYTEST) $(QUICK)
 
-# The protocol's numbers of digits-lt anew: every search, then every sweep, two processes of one thread each. What is
-# finished stays in results/digits-lt, so the target resumes wherever it was stopped.
+# The protocol's numbers of digits-lt anew: every search, then every sweep of the folder, two processes of one thread
+# each. What is finished stays in results/digits-lt, so the target resumes wherever it was stopped.
 SWEEPS := results/digits-lt/sweeps
 listed = $(shell $(BIN)/python -c "import tomllib; print(*tomllib.load(open('$(SWEEPS)/$(1).toml', 'rb'))['$(2)'])")
 TUNE = OMP_NUM_THREADS=1 $(BIN)/grasp-bench tune --task digits-lt --device cpu
 protocol: .venv/installed
-	@echo "about 47 hours of one core, 24 with two processes, by the time that full fine-tuning took (docs/protocol.md)"
+	@echo "about 47 hours of one core, 24 with two processes, by an estimate (docs/protocol.md)"
 	$(MAKE) --jobs 2 $(addprefix search-,$(call listed,methods,methods))
 	$(MAKE) --jobs 2 $(addprefix guidances-,$(call listed,guidances,methods))
-	for sweep in methods scales guidances; do \
+	for sweep in methods scales guidances controls partitions gates place tread; do \
 		OMP_NUM_THREADS=1 $(BIN)/grasp-bench sweep $(SWEEPS)/$$sweep.toml --max-parallel 2 || exit; \
 	done
 

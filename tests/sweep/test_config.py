@@ -1,5 +1,6 @@
 """Every mistake in a sweep's file is told with the file and the key, before anything is started."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def test_all_wrong_cells_are_told_at_once(tmp_path):
     assert len(lines) == 2
     assert lines[0].startswith("  gras on digits-lt, seed 0 and 1 more: unknown method 'gras'. Did you mean 'grasp'?")
     assert lines[1].startswith("  lora rank=0 on digits-lt, seed 0 and 1 more: settings of method lora: rank='0'")
+
+
+def test_make_protocol_runs_every_sweep_of_the_folder() -> None:
+    makefile = (SWEEPS.parents[2] / "Makefile").read_text()
+    (listed,) = re.findall(r"for sweep in (.*); do", makefile)
+    assert sorted(listed.split()) == sorted(path.stem for path in SWEEPS.glob("*.toml"))
 
 
 @pytest.mark.parametrize("name", ["methods", "scales"])

@@ -171,10 +171,16 @@ def test_every_searched_setting_of_every_method_reaches_the_run(method: str, tmp
     assert found.label == f"{method}~tuned=2"
 
 
+def copied(sweep: str, folder: Path) -> Path:
+    """A sweep of the protocol, with its searches and records in ``folder``."""
+    text = (ROOT / f"results/digits-lt/sweeps/{sweep}.toml").read_text()
+    file = folder / f"{sweep}.toml"
+    file.write_text(f'{text}results = "{folder}"\n')
+    return file
+
+
 def test_the_sweep_of_training_with_fewer_tokens_expands_where_its_searches_are(tmp_path: Path) -> None:
-    text = (ROOT / "results/digits-lt/sweeps/tread.toml").read_text()
-    file = tmp_path / "tread.toml"
-    file.write_text(text + f'results = "{tmp_path}"\n')
+    file = copied("tread", tmp_path)
     with pytest.raises(UserError, match="30 of 30 cells cannot be run"):
         read_sweep(file)
     for method in ("grasp", "vanilla-ft"):
@@ -184,6 +190,22 @@ def test_the_sweep_of_training_with_fewer_tokens_expands_where_its_searches_are(
     assert {each.method.config.tread for each in plans} == {0.5}
     assert {each.method.config.learning_rate for each in plans} == {0.003}
     assert {each.spec.task.version for each in plans} == {"2"}
+
+
+def test_controls_of_resampling_differ_from_the_protocols_rows_in_the_sampling_alone(tmp_path: Path) -> None:
+    for method in ("vanilla-ft", "lora", "grasp", "oc", "ccua"):
+        searched(tmp_path, {0.003: 1.0, 0.01: 2.0}, method=method)
+    plans = [cell.plan for cell in read_sweep(copied("controls", tmp_path)).cells]
+    natural, balanced = (
+        [each for each in plans if each.method.config.sampling == how] for how in ("natural", "balanced")
+    )
+    assert len(natural) == len(balanced) == 50
+    for one, other in zip(natural, balanced, strict=True):
+        assert with_tuned(asked(method=one.spec.method.name, seed=one.spec.seed), tmp_path).spec == one.spec
+        settings = one.spec.method.settings | {"sampling": "balanced"}
+        assert other.spec == one.spec.model_copy(
+            update={"method": one.spec.method.model_copy(update={"settings": settings})}
+        )
 
 
 def test_a_search_with_another_method_beneath_is_refused(tmp_path: Path) -> None:
