@@ -1,4 +1,4 @@
-"""What BENCHMARKS.md and TABLES.md say beyond the blocks of `grasp-bench report`, written by `make tables`."""
+"""What pages say of the committed runs beyond the blocks of `grasp-bench report`, written by `make tables`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ from grasp_bench.results.summary import NOT_SHOWN, STANDS, SUGGESTIVE, main_colu
 from grasp_bench.stats import holm, paired_difference
 
 from .pages import ROOT
+from .scope import ARCHIVE, TASK, searches
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TASK = "digits-lt"
 RESULTS = ROOT / "results" / TASK
-ARCHIVE = ROOT / "results" / "archive"
 OLD = ARCHIVE / TASK
 """Records of rules 1.0."""
-PAGES = (ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md", OLD / "TABLES.md")
+PAGES = (ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md", OLD / "TABLES.md", ROOT / "docs" / "methods.md")
 GATES = ("moe", "moe-sample")
 
 
@@ -202,6 +201,7 @@ def renewed() -> dict[Path, str]:
         "gates": gates,
         "table of gates": gates_table,
         "alignment": alignment,
+        "searches": searches,
     }
     pages = {}
     for path in PAGES:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from grasp_bench import plugins
 from grasp_bench.cli import app
+from grasp_bench.results.frame import load_results
 
 ROOT = Path(__file__).parents[2]
 TABLES = "results/digits-lt/TABLES.md"
@@ -58,3 +60,17 @@ def test_benchmarks_are_short_and_every_finding_is_tagged_and_has_its_command():
             tagged = re.findall(r"^- (?!These|Paired|Counted)(.*)", block, re.MULTILINE)
             assert all(re.match(r"\*(stands|suggestive|not shown)\*: ", each) for each in tagged), block
             assert "`grasp-bench " in block, block
+
+
+def test_the_scope_names_every_task_without_a_run_and_every_sweep():
+    text = (ROOT / "BENCHMARKS.md").read_text()
+    scope = " ".join(text[text.index("## Scope") :].split())
+    said = re.search(r"No run is here of (.*?), nor of", scope)
+    assert said
+    folders = (ROOT / "results", ROOT / "results/unfinished")
+    measured = {task for folder in folders for task in load_results(folder)["task"].unique()}
+    entries = plugins.entries("tasks").items()
+    ours = {name for name, entry in entries if entry.dist and entry.dist.name == "grasp-bench"}
+    assert {*re.findall(r"`([^`]+)`", said[1])} == ours - {*measured, "folder"}
+    sweeps = {path.stem for path in ROOT.glob("results/*/sweeps/*.toml")}
+    assert sweeps <= {*re.findall(r"`([^`]+)`", scope)}
