@@ -35,12 +35,13 @@ class Ccua(OnBlock[CcuaSettings]):
 
     The loss of a sample at timestep t gains t (γ ‖v(prompt) - v(null)‖² + α c) with the weights γ of alignment and α
     of contrast. The norm is the mean over elements, and c the log of the mean, over the other samples, of
-    exp(cosine / temperature) of the image tokens a quarter of the way through the transformer, without prompts.
-    Gradient reaches both predictions. The alignment draws them together, so the best guidance scale may differ
-    from the one without it.
+    exp(cosine / temperature) of the image tokens, without prompts, behind the block whose number, from 0, is a quarter
+    of their count: the seventh of 24, and the second of the four of tiny-sd3. Gradient reaches both predictions. The
+    alignment draws them together, so the best guidance scale may differ from the one without it.
 
     The prediction without the prompt is made by the adapters of the sample's own class, also where the method beneath
-    has others for dropped prompts, as grasp has.
+    has others for dropped prompts, as grasp has. A sample whose own prompt is dropped has those, and takes part in the
+    contrast alone, since both of its predictions are the same.
 
     The paper couples the contrast with drawing rare classes more often. That is the setting ``sampling`` of every
     method, and off by default: with sampling=balanced, compare with vanilla-ft of the same sampling.

@@ -35,7 +35,7 @@ class CmSettings(OnTopSettings):
     """Largest rewarded mean squared difference between a rare class's predictions with and without the expert"""
 
     def beneath_size(self) -> dict[str, int]:
-        """The number of parameters without the share of it that the expert has."""
+        """The number of parameters without the share of it that the expert has beside LoRA, in the same layers."""
         return {name: round(value / (1 + self.rank_ratio)) for name, value in super().beneath_size().items()}
 
 
@@ -48,10 +48,11 @@ class Cm(OnTop[CmSettings]):
     has no gradient above it. How often that was so is in the diagnostics. Both predictions are moved.
 
     The general weights are of low rank where the method beneath has a rank, and the expert then has a share of that: 1
-    beside LoRA's 11. Version 1 took a share of the layer's width there, too, so that the expert had more parameters
-    than the general weights wherever layers are wide. Compare it with the method beneath, ``lora`` by default.
-    Both d and its limit are means over elements, so that neither grows with the latents; how often the limit is reached
-    on a large backbone was not measured.
+    beside LoRA's 11. It stands beside every projection of the attention, whatever the method beneath trains, so only
+    with LoRA is its share of the parameters the same. Version 1 took a share of the layer's width there, too, so that
+    the expert had more parameters than the general weights wherever layers are wide. Compare it with the method
+    beneath, ``lora`` by default. Both d and its limit are means over elements, so that neither grows with the latents;
+    how often the limit is reached on a large backbone was not measured.
     """
 
     Config: ClassVar[type[MethodSettings]] = CmSettings

@@ -32,11 +32,14 @@ class PogdiffSettings(OnTopSettings):
 class Pogdiff(OnTop[PogdiffSettings]):
     """PoGDiff: rare classes learn from their own images and from what the model predicts under similar prompts
 
-    The loss of a sample of class y is (1 + w) ‖v(y) - m‖², which is the divergence from the product of two Gaussians:
-    one around its target with precision 1, one around sg v(y') with precision w, so that m = (target + w sg v(y')) /
-    (1 + w); sg stops the gradient, and the norm is the mean over elements. w = ``neighbour_weight`` · (1 - n_y / max n)
-    · s(y, y'), with s the cosine of the prompts' embeddings, at least 0. It is 0 for the most frequent class and for a
-    sample whose prompt is dropped. y' lends its prompt only: adapters are those of y.
+    The loss of a sample of class y is (1 + w) ‖v(y) - m‖², which is, but for a factor, the divergence of the Gaussian
+    around v(y) from the product of two: one around its target with precision 1, one around sg v(y') with precision w,
+    so that m = (target + w sg v(y')) / (1 + w) and 1 + w is the precision; sg stops the gradient, and the norm is the
+    mean over elements. y' is drawn in every step among the ``neighbours`` classes of the most similar prompts, each as
+    often. w = ``neighbour_weight`` · (1 - n_y / max n) · s(y, y'), with n the numbers of training images and s the
+    cosine of the prompts' embeddings, at least 0. It is 0 for the most frequent class and for a sample whose prompt is
+    dropped. y' lends its prompt only: adapters are those of y. A method beneath with a loss of its own keeps it, and
+    gains what the second Gaussian adds to the squared error.
     """
 
     Config: ClassVar[type[MethodSettings]] = PogdiffSettings

@@ -76,7 +76,7 @@ class Prior(OnTop[PriorSettings]):
         return found | {SAMPLES: packed(latents)}
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
-        """Attach the method beneath; without a study, the base model's images are made here, and kept by nobody."""
+        """Attach the method beneath; without a study, the base model's images are made here, and no file keeps them."""
         found = self.studied.get(SAMPLES)
         if self.config.prior_weight == 0 or (isinstance(found, dict) and HALF not in found):
             self.samples = None
