@@ -32,10 +32,11 @@ def described(recipe: BackboneRecipe) -> dict[str, str]:
         for kind, rate in recipe.rates.items()
     }
     beta1, beta2 = recipe.betas
+    budget = "the methods' own" if recipe.parameters is None else f"{recipe.parameters:,} trainable and active"
     return {
         "resolutions": ", ".join(map(str, recipe.resolutions)) or "that of the weights",
         **rates,
-        "parameter budget": "the methods' own" if recipe.parameters is None else f"{recipe.parameters:,} trainable",
+        "parameter budget": budget,
         "timesteps": _timesteps(recipe.timesteps),
         "losses weighted by": "t²" if recipe.weighting == "squared noise share" else "1",
         "AdamW": f"β {beta1:g} and {beta2:g}, ε {_number(recipe.epsilon)}",

@@ -63,8 +63,9 @@ class BackboneRecipe:
     rates: Mapping[ParameterKind, Rate] = field(default_factory=dict)
     """Learning rate by what a method trains; without one the method's own default holds."""
     parameters: int | None = None
-    """Parameter budget: trainable parameters that every method with a size is to have, as near as it gets. A recipe
-    without a name changes nothing: there methods have this size by their own defaults."""
+    """Parameter budget: how many parameters a method with a size is to train, as near as it gets, and to have at work
+    for each image, which only those without routes do at the same time. A recipe without a name changes nothing: there
+    methods have this size by their own defaults."""
     timesteps: Timesteps = Timesteps()
     """The draw of training timesteps; only flow matching reads it."""
     weighting: Literal["none", "squared noise share"] = "none"

@@ -18,9 +18,11 @@ BACKBONES = ("tiny-sd3", "sd3.5-medium", "pixart-sigma", "sana-0.6b", "flux-dev"
 TASK = "digits-lt"
 OFF = "†"
 """Mark of what misses the budget."""
+BY_STUDY = "by its study"
 NOTE = (
-    f"Trainable parameters and, in parentheses where they are fewer, those that one image uses. {OFF}: more than "
-    f"{100 * MISSED:.0f} % from the budget."
+    "Trainable parameters and, in parentheses where they are fewer, those at work for one image. "
+    f"{OFF}: the number before it is more than {100 * MISSED:.0f} % from the budget, which is for both. "
+    f"{BY_STUDY}: not counted, so without a mark, since the method has to look at the task's images or prompts first."
 )
 ABSENT = "-"
 
@@ -53,7 +55,7 @@ def _cell(method: str, settings: Sequence[str], task: str, name: str, backbone: 
         subject = choose(method, task, name, method_settings=settings)
     except UserError:
         if not settings and choose(method, task, name, studied={}).method.studies:
-            return "by its study"
+            return BY_STUDY
         raise
     return _counted(subject, backbone, budget)
 
@@ -67,9 +69,12 @@ def _counted(subject: Subject, backbone: Backbone, budget: int | None) -> str:
     trained, active = sum(each.numel() for each in method.parameters().values()), method.active_parameters()
     method.detach()
     sizes = "".join(f"{name} {size}: " for name, size in method.sizes.items())
-    used = f" ({_number(active)})" if active < trained else ""
-    off = budget is not None and abs(trained / budget - 1) > MISSED
-    return f"{sizes}{_number(trained)}{used}{f' {OFF}' * off}"
+    marked = [f"{_number(count)}{f' {OFF}' * _misses(count, budget)}" for count in (trained, active)]
+    return f"{sizes}{marked[0]}{f' ({marked[1]})' * (active < trained)}"
+
+
+def _misses(count: int, budget: int | None) -> bool:
+    return budget is not None and abs(count / budget - 1) > MISSED
 
 
 def _number(count: int) -> str:

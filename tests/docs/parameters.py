@@ -11,7 +11,12 @@ from .pages import ROOT
 
 PAGE = ROOT / "docs" / "backbones.md"
 BETWEEN = re.compile(r"(?<=<!-- parameters -->\n).*?(?=<!-- end parameters -->)", re.DOTALL)
-VARIANTS = (("shared-adapter", ("control=active",)), ("cbdm", ("on=lora",)), ("coral", ("on=grasp",)))
+VARIANTS = (
+    ("shared-adapter", ("control=active",)),
+    ("cbdm", ("on=lora",)),
+    ("coral", ("on=grasp",)),
+    ("prior", ("prior_weight=0",)),
+)
 """Methods with settings, beside every method with its defaults."""
 
 
