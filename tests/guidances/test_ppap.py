@@ -10,12 +10,14 @@ from gaussian_world import (
     STD,
     Mixture,
     World,
+    amplitudes,
     assert_samples_are_independent,
     draw,
     step_at,
 )
 
-from grasp_bench.contracts.objective import FlowMatching
+from grasp_bench.contracts.guidance import SamplingStep
+from grasp_bench.contracts.objective import FlowMatching, Objective
 from grasp_bench.guidances.experts import ExpertGuidance, PpapSettings, expert_of
 from grasp_bench.guidances.teaching import taught
 
@@ -42,6 +44,48 @@ def clean_classifier() -> torch.nn.Module:
         classifier[1].weight.copy_(COMPONENTS.flatten(1) / STD**2)
         classifier[1].bias.copy_(-COMPONENTS.flatten(1).square().sum(1) / (2 * STD**2))
     return classifier.requires_grad_(False)
+
+
+def of_either(generator: torch.Generator) -> torch.Tensor:
+    """Clean images of the mixture."""
+    labels = torch.randint(2, (4096,), generator=generator)
+    return COMPONENTS[labels] + STD * torch.randn(4096, *COMPONENTS.shape[1:], generator=generator).double()
+
+
+def taught_on(
+    timesteps: torch.Tensor,
+    objective: Objective,
+    classifier: torch.nn.Module,
+    clean: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    steps: int = 400,
+    batch_size: int = 256,
+    learning_rate: float = 0.02,
+) -> torch.nn.Module:
+    """The expert of these timesteps, taught by the classifier's answers at clean images."""
+    return taught(
+        classifier,
+        lambda network, noisy: network(noisy),
+        clean,
+        classifier(clean).softmax(1),
+        timesteps,
+        objective,
+        rank=2,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        generator=generator,
+        advance=lambda count: None,
+    )
+
+
+def shift(guidance: ExpertGuidance, mixture: Mixture, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    """What guidance adds to the estimated clean image under the first component: (B, ...)."""
+    model, step = mixture.model(0), SamplingStep(0, 8, timesteps, timesteps, {}, [])
+    predictions = guidance.predict(model, noisy, step), model.conditional(noisy, timesteps)
+    moved, plain = (mixture.objective.clean(noisy, each, timesteps) for each in predictions)
+    return moved - plain
 
 
 def test_an_expert_is_found_by_the_range_of_the_timestep() -> None:
@@ -76,25 +120,11 @@ def test_an_expert_learns_what_the_classifier_of_clean_images_cannot_say(name: s
     objective, classifier = OBJECTIVES[name], clean_classifier()
     mixture = Mixture(objective)
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(2, (4096,), generator=generator)
-    clean = COMPONENTS[labels] + STD * torch.randn(4096, *COMPONENTS.shape[1:], generator=generator).double()
+    clean = of_either(generator)
     t = torch.tensor([0.6], dtype=torch.float64)
     t = t if isinstance(objective, FlowMatching) else objective.shares[(objective.shares - t).abs().argmin()][None]
     before = {key: value.clone() for key, value in classifier.state_dict().items()}
-    expert = taught(
-        classifier,
-        lambda network, noisy: network(noisy),
-        clean,
-        classifier(clean).softmax(1),
-        t,
-        objective,
-        rank=2,
-        steps=400,
-        batch_size=256,
-        learning_rate=0.02,
-        generator=generator,
-        advance=lambda count: None,
-    )
+    expert = taught_on(t, objective, classifier, clean, generator)
     noisy = objective.add_noise(clean, draw(*clean.shape, seed=9), t.expand(len(clean)))[:500]
     exact = torch.cat([mixture.posterior(part, t.expand(len(part))) for part in noisy.split(SAMPLES)])
 
@@ -104,6 +134,38 @@ def test_an_expert_learns_what_the_classifier_of_clean_images_cannot_say(name: s
     assert divergence(expert) < 0.1 * divergence(classifier)
     assert expert.state_dict().keys() == before.keys()  # merged: nothing is left of the updates
     assert all(torch.equal(value, before[key]) for key, value in classifier.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["flow", "noise"])
+def test_experts_have_the_gradient_of_bayes_rule_in_every_range_where_one_classifier_of_all_noise_has_not(
+    name: str,
+) -> None:
+    """With x_t = a x_0 + s e, ∇ log p(c | x_t) is a (μ_c - Σ p_k μ_k) / (a² σ² + s²) on the mixture."""
+    objective, classifier = OBJECTIVES[name], clean_classifier()
+    mixture, generator = Mixture(objective), torch.Generator().manual_seed(0)
+    clean = of_either(generator)
+    drawn = objective.timesteps(4096, generator).double().sort().values
+    parts = drawn.tensor_split(4)
+    how = {"steps": 200, "batch_size": 1024, "learning_rate": 0.01}
+    experts = [taught_on(part, objective, classifier, clean, generator, **how) for part in parts]
+    one = taught_on(drawn, objective, classifier, clean, generator, **how)
+    bounds = torch.stack([part[0] for part in parts[1:]])
+    several, single, untaught = (
+        guided_by(*experts, above=bounds),
+        guided_by(one, above=bounds[:0]),
+        guided_by(classifier, above=bounds[:0]),
+    )
+    for part in parts:
+        t = part[len(part) // 2].expand(SAMPLES)
+        noisy = objective.add_noise(COMPONENTS[:1] + STD * NOISE, draw(*NOISE.shape, seed=9), t)
+        a, s = amplitudes(objective, t)
+        expected = (mixture.posterior(noisy, t)[:, :, None, None, None] * COMPONENTS).sum(1)
+        exact = a / (a**2 * STD**2 + s**2) * (COMPONENTS[0] - expected)
+
+        errors = [
+            (a / s**2 * shift(each, mixture, noisy, t) - exact).square().mean() for each in (several, single, untaught)
+        ]
+        assert errors[0] < 0.5 * min(errors[1:])
 
 
 @EACH_OBJECTIVE
