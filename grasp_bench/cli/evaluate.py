@@ -31,7 +31,8 @@ def evaluate(
     pipeline: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER|ID", help="Instead of images: a text-to-image pipeline of diffusers, which generates them."
+            metavar="FOLDER|ID",
+            help="Instead of images: what generates them, a pipeline of diffusers or a folder that `export` wrote.",
         ),
     ] = None,
     lora: Annotated[
@@ -77,6 +78,7 @@ def evaluate(
     from grasp_bench.cli.run import show
     from grasp_bench.contracts.entry import Facts, read_facts
     from grasp_bench.contracts.progress import Progress
+    from grasp_bench.export.entry import entry_of_export, is_export
     from grasp_bench.run.entry.evaluate import Table, entry_of_images, entry_of_pipeline, evaluate_entry
     from grasp_bench.run.options import Options
 
@@ -84,7 +86,11 @@ def evaluate(
     facts = read_facts(declare) if declare else Facts()
     called = {"--lora": lora, "--guidance-scale": guidance_scale, "--steps": steps, "--precision": precision}
     given = {"--labels": labels, "--enlarge": enlarge or None}
-    if pipeline:
+    if pipeline and is_export(pipeline):
+        unused = {"--lora": lora, "--precision": precision, "--allow-download": allow_download or None}
+        _leave_out(given | unused | {"--images": images}, "--pipeline of an exported run")
+        entry = entry_of_export(name, Path(pipeline).expanduser(), backbone, guidance_scale, steps, facts)
+    elif pipeline:
         _leave_out(given | {"--images": images}, "--pipeline")
         download = progress.say if allow_download else None
         entry = entry_of_pipeline(name, pipeline, lora, guidance_scale, steps, precision or "float32", facts, download)

@@ -113,6 +113,8 @@ class Request:
     device: torch.device
     batch_size: int
     """Images generated at a time."""
+    sampled: Callable[[], tuple[list[tuple[str, int]], torch.Tensor]]
+    """Returns every image's prompt and class index where images are generated, and the classes (n,) of the scores."""
     known: Callable[[], Mapping[str, str]]
     """Returns the sha256 of the pixels of every real image at ``shape`` → the split that it is in."""
     processes: Processes

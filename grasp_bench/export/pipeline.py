@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -108,19 +108,35 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
             if value is not None and value < (name != "seed"):
                 raise UserError(f"{name}={value}: expected at least {int(name != 'seed')}.")
         spec, index = self.manifest.spec, self.class_index(prompt, class_name)
-        info, sampler = self.manifest.classes[index], self._sampler(guidance, guidance_settings or {})
+        sampler = self.sampler(guidance, guidance_settings or {})
         steps = sampler.guidance.steps(spec.budget) if num_inference_steps is None else num_inference_steps
         if steps < 1:
             raise UserError(f"num_inference_steps={steps}: expected at least 1.")
-        known = spec.seed if seed is None else seed
-        images = []
-        for start in range(0, num_images, batch_size):
-            numbers = range(start, min(start + batch_size, num_images))
-            streams = [noise_stream(spec.task.name, known, index, number) for number in numbers]
-            noise = torch.stack([torch.randn(self.backbone.latent_shape, generator=stream) for stream in streams])
-            labels = torch.full((len(numbers),), index)
-            images.append(sampler(noise, [prompt or info.prompt] * len(numbers), labels, steps, streams))
-        return torch.cat(images)
+        known, own = spec.seed if seed is None else seed, prompt or self.manifest.classes[index].prompt
+        batches = [range(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)]
+        return torch.cat(
+            [
+                self.images(
+                    sampler,
+                    [(own, index)] * len(numbers),
+                    [noise_stream(spec.task.name, known, index, number) for number in numbers],
+                    steps,
+                )
+                for numbers in batches
+            ]
+        )
+
+    def images(
+        self,
+        sampler: Sampler,
+        subjects: Sequence[tuple[str, int]],
+        streams: list[torch.Generator],
+        steps: int,
+    ) -> torch.Tensor:
+        """Return uint8 images (B, C, H, W) of these prompts and class indices, from a stream of noise each."""
+        noise = torch.stack([torch.randn(self.backbone.latent_shape, generator=stream) for stream in streams])
+        prompts, labels = zip(*subjects, strict=True)
+        return sampler(noise, list(prompts), torch.tensor(labels), steps, streams)
 
     def class_index(self, prompt: str | None, class_name: str | None) -> int:
         """Return the index of the class that is asked for, by its name or by the prompt that is its own alone.
@@ -145,8 +161,12 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         """Refuse, since the transformer's own file could not be loaded without the method."""
         raise NotImplementedError("copy the folder that `grasp-bench export` wrote, which is what load reads")
 
-    def _sampler(self, name: str | None, settings: Mapping[str, Any]) -> Sampler:
-        """Return the harness's sampler on the device where the transformer is, in the precision of the run."""
+    def sampler(self, name: str | None, settings: Mapping[str, Any]) -> Sampler:
+        """Return the harness's sampler on the device where the transformer is, in the precision of the run.
+
+        ``name`` and ``settings`` are of the guidance, as in :meth:`sample`. Raises :class:`UserError` for one that
+        needs more than the weights.
+        """
         precision, device = self.manifest.spec.budget.precision, self.transformer.device
         found = self._guidance(name, settings)
         if type(found).prepare is not Guidance.prepare:

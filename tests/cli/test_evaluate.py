@@ -3,20 +3,23 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers import runs
-from helpers.entries import random_images, save_images
+from helpers.entries import random_images, request, save_images
 from helpers.tiny_unet import save_unet
 from typer.testing import CliRunner
 
 import grasp_bench
 from grasp_bench.cli import app
 from grasp_bench.contracts.record import read_record
+from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.errors import UserError
+from grasp_bench.export.entry import GivenExport
 from grasp_bench.io import read_tensors
 from grasp_bench.results.frame import load_results
 from grasp_bench.run.files import IMAGES
@@ -160,6 +163,48 @@ def test_a_pipeline_is_evaluated(place: Path) -> None:
         evaluate("unet", "--images", "png", "--steps", "1")
     with pytest.raises(UserError, match=r"nothing to evaluate"):
         evaluate("unet")
+
+
+def test_an_exported_run_scores_what_its_record_says_and_with_integers_for_weights_on_its_own(place: Path) -> None:
+    run = next(place.glob("results/*/lora/seed-0"))
+    own = read_record(run / "record.json")
+    for folder, how in (("whole", ()), ("small", ("--quantize", "int8"))):
+        grasp_bench_("export", run, "--to", folder, "--work-dir", "work", *how)
+    batches = ("--batch-size", "20")  # as in the run; products of other shapes round otherwise
+    whole, small = (
+        read_record(evaluate(f"exported-{folder}", "--pipeline", folder, *batches)) for folder in ("whole", "small")
+    )
+    assert whole.scores == own.scores
+    assert [each.place for each in small.scores] == [each.place for each in own.scores]
+    assert small.scores != own.scores
+    assert whole.spec.method.settings == {"export": own.weights, "run": own.run_id}
+    assert small.spec.method.settings["quantized"] == "int8"
+    fewer = read_record(evaluate("fewer", "--pipeline", "small", "--steps", "1", "--guidance-scale", "1"))
+    assert fewer.label == "fewer~division=open,guidance_scale=1.0,steps=1"
+    assert fewer.scores != small.scores
+
+
+def test_what_an_exported_run_cannot_be_given_is_refused(place: Path) -> None:
+    run = next(place.glob("results/*/lora/seed-0"))
+    grasp_bench_("export", run, "--to", "refused", "--work-dir", "work")
+    for option in (("--lora", "my.safetensors"), ("--precision", "bfloat16")):
+        with pytest.raises(UserError, match=rf"{option[0]}: does nothing with --pipeline of an exported run"):
+            evaluate("refused", "--pipeline", "refused", *option)
+    with pytest.raises(UserError, match=r"fine-tuned on digits-lt, which has no class 'airplane'"):
+        GivenExport(Path("refused")).make(request(1, task=_Other()), place)
+    (place / "refused" / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"weights.safetensors: its sha256 begins with"):
+        evaluate("refused", "--pipeline", "refused")
+
+
+class _Other(DigitsLT):
+    """The digits by another name."""
+
+    def __init__(self) -> None:
+        super().__init__(DigitsLT.Config())
+
+    def classes(self) -> list[ClassInfo]:
+        return [replace(super().classes()[0], name="airplane")]
 
 
 def test_a_function_is_evaluated_from_python(place: Path) -> None:

@@ -24,8 +24,12 @@ def request(each: int, known: Mapping[str, str] | None = None, seed: int = 0, **
 
     plan = plan_entry(Entry("an-entry", {}), "digits-lt", budget="smoke", seed=seed)
     spec = plan.spec.model_copy(update={"budget": plan.spec.budget.model_copy(update={"images_per_class": each})})
+    task = changes.pop("task", plan.task)
+    subjects = [(info.prompt, index) for index, info in enumerate(plan.task.classes()) for _ in range(each)]
+    labels = torch.tensor([index for _, index in subjects])
     own = {"shape": plan.backbone.image_shape, "device": torch.device("cpu"), "batch_size": 8} | changes
-    return Request(spec, plan.task, known=lambda: known or {}, processes=ALONE, progress=Listener(), **own)
+    asked = {"sampled": lambda: (subjects, labels), "known": lambda: known or {}}
+    return Request(spec, task, processes=ALONE, progress=Listener(), **asked, **own)
 
 
 def save_images(folder: Path, images: torch.Tensor, labels: torch.Tensor) -> Path:

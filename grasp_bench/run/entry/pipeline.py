@@ -7,7 +7,6 @@ own, so that neither the batch's size nor an interruption decides what an image 
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,12 +17,10 @@ import numpy as np
 from pydantic import JsonValue
 
 from grasp_bench.backbones.files import PIPELINE, weights_digest
-from grasp_bench.checked import save_checked, undamaged
 from grasp_bench.contracts.entry import Found, Request
-from grasp_bench.data.decode import resize
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, file_digest, read_object
-from grasp_bench.run.entry.images import fit_of
+from grasp_bench.run.entry.generated import generate
 
 if TYPE_CHECKING:
     import torch
@@ -68,25 +65,7 @@ class GivenPipeline:
 
     def make(self, request: Request, folder: Path) -> Found:
         """Leave images of every class in ``folder``, in batches that an interruption does not lose."""
-        import torch
-
-        from grasp_bench.run.generation import KIND, collect, in_batches
-
-        each, classes = request.spec.budget.images_per_class, request.task.classes()
-        labels = torch.arange(len(classes)).repeat_interleave(each)
-        pipeline = self.load(request.device)
-        make = partial(self._batch, pipeline, request, folder)
-        in_batches(len(labels), make, folder, request.batch_size, request.processes, request.progress)
-        batches = [batch for _, batch in undamaged(folder, KIND, request.progress.say)]
-        if request.processes.is_first:
-            collect(folder, labels, request.progress)
-        return Found(
-            images=len(labels),
-            scored=len(labels),
-            resized=sum(int(batch["resized"]) for batch in batches),
-            repeated=0,
-            seconds=round(sum(float(batch["seconds"]) for batch in batches), 3),
-        )
+        return generate(request, folder, partial(self._images, self.load(request.device), request))
 
     def load(self, device: torch.device) -> Any:
         """Return the pipeline on a device, with the LoRA in it. Raises :class:`UserError` where it does not fit."""
@@ -114,18 +93,15 @@ class GivenPipeline:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(device)
 
-    def _batch(self, pipeline: Any, request: Request, folder: Path, numbers: list[int]) -> int:
-        """Generate the images of those ``numbers``, leave them in ``folder``, and return how many they are."""
-        import torch
-
-        from grasp_bench.run.generation import KIND, SPENT
+    def _images(self, pipeline: Any, request: Request, numbers: list[int]) -> list[np.ndarray]:
+        """Return the images of those ``numbers``, uint8 (3, H, W) each."""
         from grasp_bench.sampling import noise_stream
 
-        spec, classes, started = request.spec, request.task.classes(), time.perf_counter()
+        spec, (subjects, _) = request.spec, request.sampled()
         places = [divmod(number, spec.budget.images_per_class) for number in numbers]
         asked = {"guidance_scale": self.guidance_scale, "num_inference_steps": self.steps}
         output = pipeline(
-            prompt=[classes[index].prompt for index, _ in places],
+            prompt=[subjects[number][0] for number in numbers],
             generator=[noise_stream(spec.task.name, spec.seed, *place) for place in places],
             output_type="pil",
             **{name: value for name, value in asked.items() if value is not None},
@@ -135,14 +111,7 @@ class GivenPipeline:
                 f"{self.folder}: its safety checker blacked images out, which would be scored as they are. Save the "
                 "pipeline with safety_checker=None."
             )
-        pixels = [np.asarray(image.convert("RGB")).transpose(2, 0, 1) for image in output.images]
-        fitted = [resize(image, request.shape, fit_of(request.task)) for image in pixels]
-        spent = dict.fromkeys(SPENT, 0.0) | {"seconds": time.perf_counter() - started}
-        resized = sum(image.shape[1:] != request.shape[1:] for image in pixels)
-        batch = {name: torch.tensor(value, dtype=torch.float64) for name, value in spent.items()}
-        batch |= {"numbers": torch.tensor(numbers), "resized": torch.tensor(resized)}
-        save_checked(folder, KIND, numbers[0], batch | {"images": torch.from_numpy(np.stack(fitted))})
-        return len(numbers)
+        return [np.asarray(image.convert("RGB")).transpose(2, 0, 1) for image in output.images]
 
 
 def _check(folder: Path) -> None:

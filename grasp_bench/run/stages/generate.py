@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ def _enter(context: Context, entry: Entry, folder: Path) -> None:
         plan.backbone.image_shape,
         context.device,
         context.options.batch_size,
+        cache(partial(_sampled_with, context)),
         lambda: by_digest(context.folder("digests")),
         context.processes,
         context.progress,

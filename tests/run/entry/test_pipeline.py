@@ -5,6 +5,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from backbones.tiny_pixart import save_sigma
@@ -52,23 +53,23 @@ def test_an_interrupted_generation_goes_on_where_it_was(
     unet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, calls = GivenPipeline(unet, steps=1), []
-    batch = GivenPipeline._batch
+    batch = GivenPipeline._images
 
-    def breaking(self, pipeline, asked, folder, numbers) -> int:
+    def breaking(self, pipeline, asked, numbers) -> list[np.ndarray]:
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(numbers)
-        return batch(self, pipeline, asked, folder, numbers)
+        return batch(self, pipeline, asked, numbers)
 
     folder = tmp_path / "stage"
     folder.mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(GivenPipeline, "_batch", breaking)
+        patch.setattr(GivenPipeline, "_images", breaking)
         with pytest.raises(KeyboardInterrupt):
             given.make(request(1, batch_size=3), folder)
     made = []
     with monkeypatch.context() as patch:
-        patch.setattr(GivenPipeline, "_batch", lambda *given: made.append(given[-1]) or batch(*given))
+        patch.setattr(GivenPipeline, "_images", lambda *given: made.append(given[-1]) or batch(*given))
         given.make(request(1, batch_size=3), folder)
     assert calls == [[0, 1, 2], [3, 4, 5]]
     assert made == [[6, 7, 8], [9]]
