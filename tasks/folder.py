@@ -54,6 +54,7 @@ class FolderTask(ImageTask[FolderSettings]):
         self.backbone, self.guidance, self.labels = config.backbone, config.guidance, labels
         self.private = config.patient_column is not None
         self.multilabel = bool(config.label_separator or config.label_columns)
+        self.label_separator = config.label_separator or self.label_separator
         standard = Budget(name=STANDARD, clip_norm=1.0, prompt_dropout=0.1, **config.budget.model_dump())
         self.budgets = by_name(standard, smoke())
 

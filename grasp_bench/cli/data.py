@@ -19,7 +19,7 @@ def export(
     to: Annotated[Path, typer.Option(metavar="DIR", help="New folder: a sub-folder per class, CSV, metadata.jsonl.")],
     prompts_out: Annotated[
         Path | None,
-        typer.Option(metavar="prompts.csv", help="Also write every class's prompt, and how many images are scored."),
+        typer.Option(metavar="prompts.csv", help="Also write what to generate: prompts, and numbers of images."),
     ] = None,
     private: Annotated[
         bool,
@@ -46,10 +46,12 @@ def export(
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.io import as_csv
     from grasp_bench.run.entry.evaluate import Table
-    from grasp_bench.run.entry.export import PROMPT_COLUMNS, check_target, export_split, write_prompts
+    from grasp_bench.run.entry.export import PROMPT_COLUMNS, SET_COLUMNS, check_target, export_split, write_prompts
     from grasp_bench.run.options import Options
 
-    check_replaceable(prompts_out, "data export", begins_with(as_csv([PROMPT_COLUMNS])))
+    check_replaceable(
+        prompts_out, "data export", begins_with(*(as_csv([columns]) for columns in (PROMPT_COLUMNS, SET_COLUMNS)))
+    )
     progress = Progress()
     table = Table(task, seed, backbone, resolution, budget, tuple(task_set), data_root)
     plan = table.plan(Entry("export", {}))
@@ -59,8 +61,10 @@ def export(
             "them. Add --private to confirm that they may be written to this folder."
         )
     check_target(plan, to, results)
-    count = export_split(plan, split, to, Options(results, work_dir, "cpu"), progress)
+    options = Options(results, work_dir, "cpu")
+    count = export_split(plan, split, to, options, progress)
     progress.say(f"{to}: {count:,} images of {split} of {plan.task_label}")
     if prompts_out:
-        write_prompts(plan, prompts_out)
-        progress.say(f"{prompts_out}: prompts of {len(plan.task.classes()):,} classes")
+        count = write_prompts(plan, prompts_out, options, progress)
+        what = "images to generate" if plan.task.multilabel else "classes"
+        progress.say(f"{prompts_out}: prompts of {count:,} {what}")

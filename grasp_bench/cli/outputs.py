@@ -40,10 +40,10 @@ def check_replaceable(path: Path | None, command: str, is_own: Callable[[Path], 
     )
 
 
-def begins_with(text: str) -> Callable[[Path], bool]:
-    """Return what tells whether a file begins with ``text``."""
-    start = text.encode()
-    return lambda path: _head(path).startswith(start)
+def begins_with(*texts: str) -> Callable[[Path], bool]:
+    """Return what tells whether a file begins with one of ``texts``."""
+    starts = tuple(text.encode() for text in texts)
+    return lambda path: _head(path).startswith(starts)
 
 
 def has_mark(command: str) -> Callable[[Path], bool]:

@@ -37,6 +37,11 @@ def sources_of(
         plan = table.plan(Entry("scored", {"images": given.sha256, "every": True}, make=given.make))
         return Pipeline(plan, Options(work_dir, work_dir, device), pick_device(device), progress)
 
+    if table.plan(Entry("scored", {})).task.multilabel:
+        raise UserError(
+            f"--task {table.task}: its images have several labels, and `score` takes one of each. `grasp-bench "
+            "evaluate` scores label sets."
+        )
     scored = opened(fake, labels)
     test = scored.folder("features-real") if real is None else opened(real, None).folder("features")
     folders = {"REAL": test, "FAKE": scored.folder("features"), "--train": scored.folder("features-train")}

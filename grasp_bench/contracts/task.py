@@ -204,6 +204,8 @@ class Task(Generic[C_co]):
     """Whether names of images and patients must not leave the data: messages that may name them are then not stored."""
     multilabel: bool = False
     """Whether an image may have several labels: counts, groups and scores are then those of labels."""
+    label_separator: str = "|"
+    """What stands between the labels of an image in a file of labels, where it may have several."""
     class_of: ClassOf = "rarest"
     """Which of an image's labels is its class, by which methods route, weight and compare samples."""
     label_sets: LabelSets = "focus"

@@ -21,7 +21,7 @@ from grasp_bench.contracts.study import LatentSource, Study
 from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.io import mapped_tensor, read_tensors
 from grasp_bench.processes import Processes
-from grasp_bench.run.files import IMAGES, STUDY, WEIGHTS
+from grasp_bench.run.files import IMAGES, SETS, STUDY, WEIGHTS
 from grasp_bench.run.options import Options as Options
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.seal import stage_key
@@ -304,6 +304,8 @@ class Context:
             prompts=[self.classes[label].prompt for label in labels],
             read=lambda indices: images[indices],
         )
+        if (self.generated / SETS).is_file():  # an entry's, which says itself what its images show
+            return replace(made, sets=read_tensors(self.generated / SETS)["sets"].numpy())
         if self.drawn is None:
             return made
         train = self.data.train

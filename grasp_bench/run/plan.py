@@ -18,7 +18,6 @@ from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Component, RunSpec
 from grasp_bench.contracts.task import ClassifierRecipe, Task, TaskSettings
-from grasp_bench.errors import UserError
 from grasp_bench.extractors import choose_extractors
 from grasp_bench.run.budgets import TRAINING, choose_budget
 from grasp_bench.run.labels import label_path, suffix
@@ -254,12 +253,7 @@ def plan_of_spec(
 
 
 def open_plan(spec: RunSpec, task: Task[TaskSettings], backbone: ChosenBackbone, entry: Entry) -> Plan:
-    """Return the plan of an entry of the open division. Raises :class:`UserError` for a task of label sets."""
-    if task.multilabel:
-        raise UserError(
-            f"task {spec.task.name}: its images have several labels, and nothing says which of them images made "
-            "elsewhere show. Evaluate on a task of one label per image, or run the method under this harness."
-        )
+    """Return the plan of an entry of the open division."""
     stand_ins = Method(MethodSettings()), Guidance(Settings())
     return Plan(spec, task.for_seed(spec.seed), *stand_ins, backbone, choose_extractors(task.extractors), entry=entry)
 

@@ -1,8 +1,9 @@
-"""A generated folder task whose images have several labels, which their pixels show."""
+"""Folder tasks whose images have several labels: a generated one, whose pixels show them, and real X-rays."""
 
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 NAMES = ("bar", "dot_big", "ring")
 SETS = {("bar",): 30, ("bar", "dot_big"): 15, ("dot_big",): 9, ("bar", "ring"): 6, ("ring", "dot_big"): 6}
 """Labels → images; alone or with others 51 have bar, 30 dot_big and 12 ring."""
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "nih-mini"
+"""1,000 real X-rays with all of their findings, which are not part of the repository."""
 PLACES = dict(zip(NAMES, (2, 7, 12), strict=True))
 
 
@@ -39,3 +42,20 @@ def write_shapes(folder: Path, form: str = "list", lines: str = "") -> Path:
         f"head_above = 12\ntail_below = 7\n{lines}"
     )
     return folder / "shapes.toml"
+
+
+def write_nih_mini(folder: Path) -> Path:
+    """Write the real X-rays as a folder task: nih-mini.toml, labels.csv, images."""
+    with (SHARED / "manifest.csv").open() as file:
+        listed = list(csv.DictReader(file))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", "patient"])
+        writer.writerows([row["id"], row["finding_labels"], row["patient_id"]] for row in listed)
+    shutil.copytree(SHARED / "images", folder / "images")
+    toml = folder / "nih-mini.toml"
+    toml.write_text(
+        'labels = "labels.csv"\npatient_column = "patient"\nlabel_separator = "|"\nextractor = "pixels"\n'
+        'prompt = "a chest X-ray showing {class}"\nhead_above = 60\ntail_below = 20\n'
+    )
+    return toml

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from grasp_bench.cli import app
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.data.label_sets import class_of, drawn_rows, in_words
@@ -160,15 +158,6 @@ def test_a_class_beside_its_labels_is_caught(tmp_path: Path, monkeypatch: pytest
     check = next(each for each in task_checks(str(path)) if each.name == "labels")
     with pytest.raises(AssertionError, match="has a class that is not among its labels"):
         check()
-
-
-def test_images_made_elsewhere_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_shapes(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    words = ["evaluate", "--task", str(path), "--name", "mine", "--images", str(tmp_path / "images")]
-    words += ["--labels", str(tmp_path / "labels.csv")]
-    found = CliRunner().invoke(app, words)
-    assert "nothing says which of them images made" in str(found.exception), found.output
 
 
 def test_the_sets_add_up() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,8 @@ from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 
-from .shapes import NAMES, PLACES, write_shapes
+from .shapes import NAMES, PLACES, SHARED, write_nih_mini, write_shapes
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "nih-mini"
 CPU = torch.device("cpu")
 
 
@@ -102,19 +100,7 @@ def test_a_run_goes_to_scores_of_labels(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real X-rays of nih-mini are not here")
 def test_real_chest_x_rays_with_all_of_their_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (SHARED / "manifest.csv").open() as file:
-        listed = list(csv.DictReader(file))
-    with (tmp_path / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "label", "patient"])
-        writer.writerows([row["id"], row["finding_labels"], row["patient_id"]] for row in listed)
-    shutil.copytree(SHARED / "images", tmp_path / "images")
-    toml = tmp_path / "nih-mini.toml"
-    toml.write_text(
-        'labels = "labels.csv"\npatient_column = "patient"\nlabel_separator = "|"\nextractor = "pixels"\n'
-        'prompt = "a chest X-ray showing {class}"\nhead_above = 60\ntail_below = 20\n'
-    )
-    record, rows = run(toml, monkeypatch, "grasp")
+    record, rows = run(write_nih_mini(tmp_path), monkeypatch, "grasp")
     assert record["status"] == "finished"
     scores = {(each["metric"], each["group"], each["scope"], each["source"]): each for each in record["scores"]}
     assert scores["fd", "head", "group", "generated"]["value"] > scores["fd", "head", "group", "generated"]["reference"]

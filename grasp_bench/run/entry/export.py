@@ -10,6 +10,7 @@ from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
 from grasp_bench.io import as_csv, write_bytes, writing
 from grasp_bench.run.entry.names import folder_names
+from grasp_bench.run.entry.shown import FOCUS
 from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan
 
@@ -17,6 +18,7 @@ SPLITS = ("train", "validation", "test")
 LABELS, METADATA = "labels.csv", "metadata.jsonl"
 AT_ONCE = 256  # images in memory at a time
 COLUMNS = ("file_name", "label", "prompt", "group")
+"""Header of the labels file; of images with several labels, ``labels`` stands for ``label``."""
 
 
 def check_target(plan: Plan, to: Path, results: Path) -> None:
@@ -31,7 +33,8 @@ def export_split(plan: Plan, name: str, to: Path, options: Options, progress: Pr
     """Write the images of a split into the folder ``to`` and return their number.
 
     Images are PNG in the size at which runs read them, numbered in the order of the split; no name of a file or of a
-    patient is kept. Raises :class:`UserError` for an unknown split.
+    patient is kept. An image of several labels lies in the folder of its class. Raises :class:`UserError` for an
+    unknown split.
     """
     import numpy as np
     import torch
@@ -44,6 +47,7 @@ def export_split(plan: Plan, name: str, to: Path, options: Options, progress: Pr
     context = Pipeline(plan, options, torch.device("cpu"), progress)
     split: Split = getattr(context.data, name)
     classes, folders = context.classes, folder_names(context.classes)
+    columns = tuple("labels" if each == "label" and plan.task.multilabel else each for each in COLUMNS)
     rows: list[dict[str, str]] = []
     with progress.task("export", len(split)) as advance, writing(to):
         for index in np.unique(split.labels):
@@ -54,24 +58,63 @@ def export_split(plan: Plan, name: str, to: Path, options: Options, progress: Pr
                 file = f"{folders[split.labels[number]]}/{number:07}.png"
                 pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
                 Image.fromarray(pixels).save(to / file)
-                values = (file, info.name, split.prompts[number], info.group)
-                rows.append(dict(zip(COLUMNS, values, strict=True)))
+                values = (file, _labels(plan, split, number), split.prompts[number], info.group)
+                rows.append(dict(zip(columns, values, strict=True)))
             advance(len(part))
-    write_bytes(to / LABELS, as_csv([COLUMNS, *(tuple(row.values()) for row in rows)]).encode())
+    write_bytes(to / LABELS, as_csv([columns, *(tuple(row.values()) for row in rows)]).encode())
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     write_bytes(to / METADATA, ("\n".join(lines) + "\n").encode())
     return len(rows)
 
 
+def _labels(plan: Plan, split: Split, row: int) -> str:
+    """Return the label of an image, or all of its labels with the task's separator between them."""
+    names = [info.name for info in plan.task.classes()]
+    if split.sets is None:
+        return names[int(split.labels[row])]
+    return plan.task.label_separator.join(name for name, has in zip(names, split.sets[row], strict=True) if has)
+
+
 PROMPT_COLUMNS = ("folder", "label", "prompt", "group", "train_images", "images_to_generate")
 """Header of the file of prompts."""
+SET_COLUMNS = ("file", "labels", FOCUS, "prompt")
+"""Header of the file of prompts where images have several labels: a line for every image to generate."""
 
 
-def write_prompts(plan: Plan, path: Path) -> None:
-    """Write a CSV file with every class's folder, prompt, group, training images, and number of images to generate."""
+def write_prompts(plan: Plan, path: Path, options: Options, progress: Progress) -> int:
+    """Write a CSV file with every class's folder, prompt, group, training images, and number of images to generate.
+
+    Where images have several labels, it has a line for each image that a run generates: its label set, the label that
+    it is made for where there is one, and its prompt. Images of these names are then evaluated with the file as their
+    labels. Returns the number of lines.
+    """
+    rows = _sets_to_generate(plan, options, progress) if plan.task.multilabel else _classes(plan)
+    write_bytes(path, as_csv(rows).encode())
+    return len(rows) - 1
+
+
+def _classes(plan: Plan) -> list[tuple[object, ...]]:
+    """Return :data:`PROMPT_COLUMNS` and a line for every class."""
     each, classes = plan.spec.budget.images_per_class, plan.task.classes()
     rows = [
         (folder, info.name, info.prompt, info.group, info.train_count, each)
         for folder, info in zip(folder_names(classes), classes, strict=True)
     ]
-    write_bytes(path, as_csv([PROMPT_COLUMNS, *rows]).encode())
+    return [PROMPT_COLUMNS, *rows]
+
+
+def _sets_to_generate(plan: Plan, options: Options, progress: Progress) -> list[tuple[object, ...]]:
+    """Return :data:`SET_COLUMNS` and a line for every image, in the order in which a run generates the images."""
+    import torch
+
+    from grasp_bench.run.pipeline import Pipeline
+
+    context = Pipeline(plan, options, torch.device("cpu"), progress)
+    train, drawn, each = context.data.train, context.drawn, plan.spec.budget.images_per_class
+    assert drawn is not None
+    focus = [info.name for info in context.classes] if plan.task.label_sets == "focus" else [""] * len(context.classes)
+    rows = [
+        (f"{number:07}.png", _labels(plan, train, row), focus[number // each], train.prompts[row])
+        for number, row in enumerate(drawn)
+    ]
+    return [SET_COLUMNS, *rows]

@@ -8,7 +8,6 @@ seed, class and pixels: neither on names nor on order nor on how many others the
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,11 +23,12 @@ from grasp_bench.data.decode import UnreadableError, resize
 from grasp_bench.data.fit import Fit
 from grasp_bench.data.image_task import ImageTask
 from grasp_bench.data.images import WORKERS, ImageSet, image_digest, read_image_set
+from grasp_bench.data.labels import LABEL_COLUMNS
 from grasp_bench.data.listing import Problem, describe
 from grasp_bench.errors import UserError
-from grasp_bench.io import as_csv, digest, file_digest, write_bytes
-from grasp_bench.run.entry.names import class_indices, unknown
-from grasp_bench.run.files import IMAGES
+from grasp_bench.io import as_csv, digest, file_digest, write_bytes, write_tensors
+from grasp_bench.run.entry.shown import FOCUS, Pool, Shown, check_file, pools, what_is_shown
+from grasp_bench.run.files import IMAGES, SETS
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 AT_ONCE = 64  # images that threads decode between two advances of the progress
 FILES = "files.csv"
 """Which file each scored image was, in the folder of the stage ``generate``; it leaves the work folder nowhere."""
-RULE = "per class, the {n} of lowest sha256 of task, seed, class and pixels; then in the order of their names"
 
 
 class Look(NamedTuple):
@@ -62,7 +61,7 @@ class GivenImages:
     @cached_property
     def images(self) -> ImageSet:
         """The images, none of them decoded. Raises :class:`UserError` where they have no labels, too."""
-        found = read_image_set(self.path, self.labels)
+        found = read_image_set(self.path, self.labels, (*LABEL_COLUMNS, "labels"))
         if found.labels is None:
             raise UserError(
                 f"{self.path}: its images are in no sub-folders, so nothing says of which class they are. Make a "
@@ -72,69 +71,62 @@ class GivenImages:
 
     @cached_property
     def sha256(self) -> str:
-        """sha256 (hex) of every image's name, class and content."""
+        """sha256 (hex) of every image's name, labels, label in focus where it has one, and content."""
         images = self.images
         assert images.labels is not None
+        focus = images.columns.get(FOCUS, [])
         if not self.path.is_dir():
-            return digest([file_digest(self.path), *images.labels])
+            return digest([file_digest(self.path), *images.labels, *focus])
         with ThreadPoolExecutor(WORKERS) as pool:
             contents = pool.map(lambda name: file_digest(self.path / name), images.ids)
-        return digest([list(row) for row in zip(images.ids, images.labels, contents, strict=True)])
+        columns = [images.ids, images.labels, contents, *([focus] if focus else [])]
+        return digest([list(row) for row in zip(*columns, strict=True)])
 
     def make(self, request: Request, folder: Path) -> Found:
         """Leave the images that are scored in ``folder``.
 
         Raises one :class:`UserError` with everything that is wrong with the images.
         """
-        import torch
-
-        from grasp_bench.run.generation import write_images
-
-        each, classes = request.spec.budget.images_per_class, request.task.classes()
+        if request.task.multilabel:
+            check_file(self.images, self.labels is not None, request)
+        shown = what_is_shown(self.images, request)
+        given = pools(shown, request)
         looked, problems = self._look(request)
-        problems += self._counts(request, 1 if self.every else each)
+        problems += shown.problems
+        problems += [
+            Problem("too few images", name, f"{len(images)}, expected at least {needed}")
+            for name, images, needed in (pool._replace(needed=1) if self.every else pool for pool in given)
+            if len(images) < needed
+        ]
         problems += self._copies(request, looked)
         if problems:
             raise UserError(describe(self.path, problems, "Fix the images and start again; nothing was recorded."))
-        by_class = self._chosen(request, looked)
-        chosen = [index for of_class in by_class for index in of_class]
-        sizes = torch.tensor([len(of_class) for of_class in by_class])
-        labels = torch.arange(len(classes)).repeat_interleave(sizes)
-        fit = fit_of(request.task)
-        with request.progress.task("read", len(chosen)) as advance:
-            write_images(folder / IMAGES, self._fitted(chosen, request.shape, fit, advance), request.shape, labels)
+        by_pool = [self._chosen(pool, request, looked) for pool in given]
+        chosen = [index for of_pool in by_pool for index in of_pool]
+        self._write(folder, chosen, shown, request)
         ids = self.images.ids
         rows = [("generated", "file"), *((f"generated/{at:08}", ids[index]) for at, index in enumerate(chosen))]
         write_bytes(folder / FILES, as_csv(rows).encode())
         return Found(
             images=len(ids),
             scored=len(chosen),
-            selection=RULE.format(n=each) if len(ids) > len(chosen) else None,
+            selection=rule(given) if len(ids) > len(chosen) else None,
             resized=sum(looked[index].size != request.shape[1:] for index in chosen),
-            repeated=sum(len(row) - len({looked[index].digest for index in row}) for row in by_class),
+            repeated=sum(len(row) - len({looked[index].digest for index in row}) for row in by_pool),
         )
 
-    def _indices(self, request: Request) -> list[int | None]:
-        """The class of every image; None where its name is no class's."""
-        known = class_indices(request.task.classes())
-        assert self.images.labels is not None
-        return [known.get(name) for name in self.images.labels]
+    def _write(self, folder: Path, chosen: Sequence[int], shown: Shown, request: Request) -> None:
+        """Write the images that are scored, and what they show."""
+        import torch
 
-    def _counts(self, request: Request, each: int) -> list[Problem]:
-        classes, labels = request.task.classes(), self.images.labels
-        assert labels is not None
-        indices = self._indices(request)
-        strange = Counter(name for name, index in zip(labels, indices, strict=True) if index is None)
-        problems = [
-            Problem("unknown class", name, f"{count} images; {unknown(name, classes)}")
-            for name, count in strange.items()
-        ]
-        given = Counter(indices)
-        return problems + [
-            Problem("too few images", info.name, f"{given[index]}, expected at least {each}")
-            for index, info in enumerate(classes)
-            if given[index] < each
-        ]
+        from grasp_bench.run.generation import write_images
+
+        labels = torch.tensor([shown.classes[index] for index in chosen])
+        fit = fit_of(request.task)
+        with request.progress.task("read", len(chosen)) as advance:
+            write_images(folder / IMAGES, self._fitted(chosen, request.shape, fit, advance), request.shape, labels)
+        if shown.sets is not None:
+            write_tensors(folder / SETS, {"sets": torch.from_numpy(shown.sets[chosen])})
 
     def _look(self, request: Request) -> tuple[dict[int, Look], list[Problem]]:
         """Decode every image: index → what it is, and a problem for each that cannot be used."""
@@ -176,17 +168,11 @@ class GivenImages:
             if found in known
         ]
 
-    def _chosen(self, request: Request, looked: dict[int, Look]) -> list[list[int]]:
-        """The images of each class that are scored."""
-        each, spec, ids = request.spec.budget.images_per_class, request.spec, self.images.ids
-        indices = self._indices(request)
-        chosen = []
-        for number, info in enumerate(request.task.classes()):
-            mine = [index for index, found in enumerate(indices) if found == number]
-            keys = (spec.task.name, spec.seed, info.name)
-            ranked = sorted(mine, key=lambda index: (rank(*keys, looked[index].digest), ids[index]))
-            chosen.append(sorted(ranked if self.every else ranked[:each], key=ids.__getitem__))
-        return chosen
+    def _chosen(self, pool: Pool, request: Request, looked: dict[int, Look]) -> list[int]:
+        """The images of a pool that are scored."""
+        ids, keys = self.images.ids, (request.spec.task.name, request.spec.seed, pool.name)
+        ranked = sorted(pool.images, key=lambda index: (rank(*keys, looked[index].digest), ids[index]))
+        return sorted(ranked if self.every else ranked[: pool.needed], key=ids.__getitem__)
 
     def _fitted(
         self, chosen: Sequence[int], shape: tuple[int, int, int], fit: Fit, advance: Advance
@@ -197,6 +183,12 @@ class GivenImages:
         for index in chosen:
             yield torch.from_numpy(resize(self.images.decode(index), shape, fit).copy())
             advance(1)
+
+
+def rule(given: Sequence[Pool]) -> str:
+    """Return how images are chosen from too many, in words."""
+    ordered = "the {} of lowest sha256 of task, seed, class and pixels; then in the order of their names"
+    return ("per class, " if len(given) > 1 else "of all images, ") + ordered.format(given[0].needed)
 
 
 def rank(task: str, seed: int, name: str, pixels: str) -> int:

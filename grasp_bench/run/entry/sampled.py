@@ -27,12 +27,17 @@ def sampled(
     """Yield a folder as it is, or one in the work folder that what a function returns is kept in for the block.
 
     The function is called once per class with its prompt, its name, the number of images and the seed. Raises
-    :class:`UserError` for anything but that many images.
+    :class:`UserError` for anything but that many images, and where images have several labels.
     """
     if not callable(images):
         yield Path(images)
         return
     plan = table.plan(Entry("sampled", {}))
+    if plan.task.multilabel:
+        raise UserError(
+            f"task {plan.spec.task.name}: its images have several labels, and a function is asked for one class at a "
+            "time. Write the images into a folder, and give it with a labels file."
+        )
     classes, each = plan.task.classes(), plan.spec.budget.images_per_class
     with writing(work_dir):
         work_dir.mkdir(parents=True, exist_ok=True)
