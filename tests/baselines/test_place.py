@@ -27,13 +27,17 @@ def test_the_place_decides_which_layers_get_adapters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings"),
-    [(Grasp, {"place": "attention"}), (Grasp, {"place": "both"}), (ClusterLora, {})],
+    ("kind", "settings", "parameters"),
+    [(Grasp, {"place": "attention"}, 47_616), (Grasp, {"place": "both"}, 38_912), (ClusterLora, {}, 47_616)],
 )
-def test_every_place_has_about_as_many_parameters(kind: Any, settings: dict[str, str]) -> None:
+def test_every_place_has_as_many_parameters_as_whole_ranks_allow(
+    kind: Any, settings: dict[str, str], parameters: int
+) -> None:
     usual = size(attach(Grasp)[1])
     _, method = attach(kind, **settings)
-    assert size(method) == pytest.approx(usual, rel=0.11)
+    assert (usual, size(method)) == (43_008, parameters)
+    _, nearest = attach(kind, **settings, parameters=usual)
+    assert size(nearest) == parameters  # no other rank is nearer
     assert method.active_parameters() == size(method) / 4
     _, sized = attach(kind, **settings, parameters=10 * usual)
     assert size(sized) == pytest.approx(10 * usual, rel=0.03)
