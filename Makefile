@@ -3,10 +3,10 @@ BIN := .venv/bin
 DEMO := .grasp-bench/demo
 METHODS := vanilla-ft lora moe grasp
 # One thread for each worker: tensors are tiny, and some tests run several processes.
-QUICK := -n 2 --dist loadfile -m "not slow and not slurm"
+QUICK := -n 2 --dist loadfile -m "not slow and not slurm and not families"
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo protocol test test-lowest test-slow test-slurm coverage docs site graph tables examples estimates parameters bench bench-rates bench-gpu gpu-check clean
+.PHONY: demo protocol test test-lowest test-slow test-families test-slurm coverage docs site graph tables examples estimates parameters bench bench-rates bench-gpu gpu-check clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -54,6 +54,10 @@ coverage: .venv/installed-test
 # What takes longer: every family of backbones with every method, kills and resumes, browsers, fresh environments.
 test-slow: .venv/installed-test
 	$(PYTEST) -n 2 --dist loadfile -m "slow and not slurm"
+
+# The conformance suite in full: every method and guidance on every family of backbones. No part of .ci/run.
+test-families: .venv/installed-test
+	$(PYTEST) -n 2 -m families
 
 # Sweeps on a SLURM cluster that the tests start on this machine; needs Debian's slurm-wlm and munge.
 test-slurm: .venv/installed-test

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.quick import quick_guidance
 
 from grasp_bench import plugins
 from grasp_bench.contracts.guidance import Guidance
@@ -13,22 +14,10 @@ from grasp_bench.testing import Check, guidance_checks, run_checks
 from . import broken_guidances as broken
 from .registered import register
 
-QUICK = {
-    "attribute": ["images=2", "noises=1"],
-    "classifier": ["epochs=2"],
-    "distilled": ["steps=5", "trajectories=1", "batch_size=16"],
-    "gfcg": ["epochs=2"],
-    "linear-ag": ["trajectories=10"],
-    "ltg": ["epochs=2", "classifiers=2"],
-    "ppap": ["epochs=2", "experts=2", "samples=1", "expert_steps=3"],
-    "sg-minority": ["every=2"],
-}
-"""Settings under which a guidance acts in four steps, and learns in a second."""
-
 KEEPING = [
     pytest.param(check, id=f"{name}-{check}")
     for name in plugins.entries("guidance")
-    for check in guidance_checks(name, QUICK.get(name, []))
+    for check in guidance_checks(name, quick_guidance(name))
 ]
 
 
