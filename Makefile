@@ -94,9 +94,10 @@ examples: .venv/installed-test
 	find docs/examples -type f ! -name record.json -delete
 	PYTHONPATH=tests $(BIN)/python -m docs.examples
 
-# The table of estimates in docs/runs.md, from a simulated GPU; about half an hour on one core.
+# The tables of estimates in docs/runs.md and docs/claims.md, from a simulated GPU; about forty minutes on one core.
 estimates: .venv/installed-test
 	PYTHONPATH=tests HF_HUB_OFFLINE=1 $(BIN)/python -m docs.estimates
+	PYTHONPATH=tests HF_HUB_OFFLINE=1 $(BIN)/python -m docs.claim_costs
 
 # The table of parameters in docs/backbones.md; a few minutes.
 parameters: .venv/installed-test

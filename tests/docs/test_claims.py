@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from grasp_bench.cli import app
 
+from .claim_costs import BETWEEN, CLAIMS, SWEEP, run_cells
 from .pages import ROOT
 
 PAGE = ROOT / "docs/claims.md"
@@ -69,3 +71,37 @@ def test_what_diagnose_found_is_in_its_files() -> None:
     (own,) = [each for each in lifts if (each["partition"], each["kind"]) == ("group", "all")]
     lift = f"{own['within'] - own['random']:.3f} [{own['low']:.3f}, {own['high']:+.3f}]"
     assert lift.replace("-", "\N{MINUS SIGN}") in text
+
+
+def cost_tables() -> tuple[list[list[str]], list[list[str]]]:
+    """Cells of the rows of both tables of costs, without their heads."""
+    found = BETWEEN.search(PAGE.read_text())
+    assert found
+    return tuple(
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+        for table in found[0].strip().split("\n\n")
+    )  # type: ignore[return-value]
+
+
+def test_what_claims_cost_is_the_sum_over_the_runs_of_the_sweep() -> None:
+    sweep = tomllib.loads(SWEEP.read_text())
+    runs, claims = cost_tables()
+    hours = {cells[0].strip("`"): (float(cells[1]), float(cells[3])) for cells in runs}
+    assert list(hours) == sweep["methods"]
+    sections = re.findall(r"^## (.+)$", by_hand(), re.MULTILINE)
+    assert {*CLAIMS} < {*sections}
+    for cells, (_, methods) in zip(claims, [*CLAIMS.items(), ("all of them", sweep["methods"])], strict=True):
+        each = [len(sweep["seeds"]) * sum(hours[name][at] for name in methods) for at in (0, 1)]
+        for alone, said in zip(each, map(float, cells[2:4]), strict=True):
+            once = (
+                2 * len(sweep["seeds"]) * (len(methods) - 1)
+            )  # methods share a seed's real classifiers, under two hours
+            assert alone - once - 1 <= said <= alone + 1
+        assert float(cells[4]) == pytest.approx(float(cells[2]) + float(cells[3]), abs=1.5)
+
+
+@pytest.mark.slow
+def test_a_run_costs_what_the_page_says() -> None:
+    runs, _ = cost_tables()
+    said = {cells[0]: cells[1:3] for cells in runs}
+    assert said["`grasp`"] == run_cells("grasp", "mimic-lt"), "make estimates writes them all"
