@@ -157,7 +157,8 @@ def evaluate(
         task: Name of a task, or the path of the TOML file that describes one.
         name: Name of the row, as in ``"my-lora"``.
         seed: Seed of the task's split, of classifiers, and of the choice among too many images.
-        labels: CSV file (id,label) with the class of every image, of a flat folder.
+        labels: CSV file (id,label) with the class of every image, of a flat folder; where images have several labels,
+            with (file,labels,focus) in their place.
         enlarge: Whether images smaller than those that are scored are accepted.
         declared: Facts on how the images were made, or the TOML file that ``grasp-bench new entry`` wrote.
         backbone: Whose table the row stands in; the task's default if None.

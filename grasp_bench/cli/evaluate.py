@@ -24,7 +24,9 @@ def evaluate(
             metavar="DIR", help="Images in a sub-folder per class, or flat with --labels; or an .npz of images, labels."
         ),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="CSV (id,label): the class of every image.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV (id,label): the class of every image; (file,labels,focus) where several.")
+    ] = None,
     enlarge: Annotated[
         bool, typer.Option("--enlarge", help="Accept images smaller than those that are scored; it is recorded.")
     ] = False,

@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 
 import grasp_bench
 from grasp_bench.cli import app
-from grasp_bench.contracts.entry import Facts
+from grasp_bench.contracts.entry import Entry, Facts, Found, Request
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RunRecord, read_record
 from grasp_bench.contracts.task import Split
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors
 from grasp_bench.run.entry.evaluate import Table, entry_of_images
+from grasp_bench.run.entry.generated import generate
 from grasp_bench.run.files import IMAGES
 from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
@@ -102,6 +103,24 @@ def test_images_of_the_sets_that_a_run_generates_count_as_those_of_the_run(place
         exported = [row["labels"] for row in csv.DictReader(file)]
     named = [[name for name, has in zip(NAMES, row, strict=True) if has] for row in run.data.train.truth]
     assert exported == ["|".join(names) for names in named]
+
+
+def test_a_pipeline_is_asked_for_the_sets_that_a_run_generates(place: Path) -> None:
+    asked: list[list[tuple[str, int]]] = []
+
+    def make(request: Request, folder: Path) -> Found:
+        asked.append(request.sampled()[0])
+        noise = np.random.default_rng(0)
+        return generate(
+            request, folder, lambda numbers: list(noise.integers(0, 256, (len(numbers), 3, 40, 40), "uint8"))
+        )
+
+    made = carried_out(Table("shapes.toml", budget="smoke").plan(Entry("mine", {}, make=make)))
+    images, train = made.images, made.data.train
+    assert made.drawn is not None
+    assert [prompt for prompt, _ in asked[0]] == [train.prompts[row] for row in made.drawn] == images.prompts
+    assert np.array_equal(images.truth, train.truth[made.drawn])
+    assert images.all_images().shape == (24, 3, 32, 32)
 
 
 def test_of_too_many_images_as_many_are_scored_as_a_run_makes(place: Path) -> None:
