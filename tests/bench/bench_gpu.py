@@ -19,6 +19,7 @@ import torch
 
 from grasp_bench import seeds
 from grasp_bench.adapters.residual import RoutedAdapter
+from grasp_bench.estimate.devices import of_card
 from grasp_bench.run.environment import describe, peak_mib, reset_peak_memory
 
 from .recording import RESULTS, TRIALS, Measure, record, timed
@@ -28,15 +29,6 @@ from .true_sizes import PIXELS, PUBLISHED, TINY, Model
 METHODS = ("grasp", "lora", "vanilla-ft")
 REPEATS, ENOUGH = 3, 4.0  # steps that are timed, and seconds after which no other is begun
 UNBOUNDED = 2**20  # images: more than any card holds
-PEAKS = {
-    "H200 NVL": 835e12,
-    "H200": 989e12,
-    "H100 NVL": 835e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-}
-"""Part of a card's name → FLOP/s in dense bfloat16 by NVIDIA's data sheets; of several that fit, the first counts."""
 TOLERANCE = 0.05  # bfloat16 and sums in any order; a sample on another's route changes gradients by their whole size
 
 
@@ -97,7 +89,8 @@ def release() -> None:
 
 def peak_flops(name: str) -> float | None:
     """FLOP/s of the card ``name``; None where it is not known."""
-    return next((peak for part, peak in PEAKS.items() if part in name), None)
+    found = of_card(name, memory=80)  # which decides the bandwidth alone
+    return found and found.tflops * 1e12
 
 
 def gradient_differences(trainer: Trainer) -> dict[str, float]:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from helpers.datasets import make_cifar
 
 from grasp_bench import api
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.record import read_record
+from grasp_bench.estimate.devices import DEVICES, of_card
 from grasp_bench.estimate.parts import attached, batches
 from grasp_bench.estimate.subject import Subject, choose
 from grasp_bench.io import read_object
@@ -44,8 +44,10 @@ from grasp_bench.run.training.loop import update
 from grasp_bench.run.training.optimizer import make_optimizer
 from grasp_bench.run.training.placement import Placement, clip_gradients
 
+from . import cpu_record, recording
 from .bench_gpu import release
-from .recording import RESULTS, ROOT, TRIALS, Measure, record, timed
+from .products import share_of_peak, top_ten
+from .recording import RESULTS, TRIALS, Measure, record, timed
 
 NAME = "gpu-check"
 GIB, ROOM = 2**30, 9.0  # GiB of the card that estimates leave, for their error
@@ -138,7 +140,9 @@ class Check:
         self.card = card(device)
         name, memory = self.card or ("cpu", 16.0)
         self.details = {"device": name}
-        self.gpu = f"{memory - ROOM:.1f},989,3350"
+        self.peak = of_card(name, memory)
+        rates = self.peak or DEVICES["h100-80gb"]  # an unknown card's micro-batch depends on its memory alone
+        self.gpu = f"{memory - ROOM:.1f},{rates.tflops:g},{rates.bandwidth:g}"
         self.estimates: dict[tuple[str, str], dict[str, Any]] = {}
 
     def estimate_all(self) -> None:
@@ -205,14 +209,14 @@ class Check:
             stage = next(each for each in found["stages"] if each["name"] == "train")
             told = stage["hours"] * 3600 / steps.subject.budget.steps
             on_gpu = self.device.type == "cuda"
-            for name, value, most, unit in (
-                ("memory", peak / layout["peak"] - 1, MEMORY, "of the estimate"),
-                ("time", seconds / told - 1, TIME, "of the estimate"),
-            ):
+            errors = [("memory", peak / layout["peak"] - 1, MEMORY)]
+            if self.peak or not on_gpu:  # no time can be estimated for a card whose speed is not known
+                errors.append(("time", seconds / told - 1, TIME))
+            for name, value, most in errors:
                 yield Measure(
                     name=f"{self.sizes.backbones[0]}, {method}: {name} against the estimate",
                     value=value,
-                    unit=unit,
+                    unit="of the estimate",
                     at_least=-most if on_gpu else None,
                     at_most=most if on_gpu else None,
                     method=f"A step of {steps.size} images in {steps.parts} parts; the median of {REPEATS}.",
@@ -234,42 +238,23 @@ class Check:
             details = self.details | {"seconds": seconds, "images_per_second": steps.size / seconds}
             if not compiled:
                 details |= {"top_ten": top_ten(lambda steps=steps: steps(2))}
-            yield Measure(
-                name=f"{backbone}, {method}{', compiled' if compiled else ''}: products",
-                value=rate / 1e12,
-                unit="TFLOP/s",
-                method=f"FLOPs of the estimate over the median of {REPEATS} steps, one to warm up.",
-                details=details,
-            )
+            name = f"{backbone}, {method}{', compiled' if compiled else ''}"
+            how = f"FLOPs of the estimate over the median of {REPEATS} steps, one to warm up."
+            yield share_of_peak(name, rate, self.peak, how, details)
             del steps
             release()
 
     def whole(self) -> Iterator[Measure]:
-        """digits-lt from end to end on the device, against the record that a CPU made."""
+        """digits-lt from end to end on the device, beside the record that a CPU made."""
+        known = cpu_record.find(recording.ROOT / "results", self.sizes.whole)
         with tempfile.TemporaryDirectory() as work:
+            if not isinstance(known, str):
+                yield from cpu_record.carried_out(known, Path(work), self.device, self.details, recording.ROOT)
+                return
+            yield cpu_record.absent(known, self.details)
             options = {"results": Path(work, "results"), "work_dir": Path(work, "work"), "device": str(self.device)}
-            seconds, made = timed(lambda: api.run("grasp", "digits-lt", budget=self.sizes.whole, **options))
-        yield Measure(
-            name="digits-lt, grasp, from end to end",
-            value=seconds,
-            unit="s",
-            method=f"Budget {self.sizes.whole}, seed 0.",
-            details=self.details,
-        )
-        known = ROOT / "results" / made.task_label / "grasp" / "seed-0" / "record.json"
-        if not known.exists():
-            return
-        there = {(each.metric, each.source, each.group): each.value for each in read_record(known).scores}
-        for each in made.scores:
-            before = there.get((each.metric, each.source, each.group))
-            if each.metric == "fd" and each.value is not None and before:
-                yield Measure(
-                    name=f"digits-lt, grasp: {each.label} of {each.group} against the CPU's record",
-                    value=each.value / before - 1,
-                    unit="of it",
-                    method="Other bits and the same distribution: no target.",
-                    details=self.details,
-                )
+            seconds, _ = timed(lambda: api.run("grasp", "digits-lt", budget=self.sizes.whole, **options))
+        yield cpu_record.from_end_to_end(seconds, f"Budget {self.sizes.whole}, seed 0.", self.details)
 
     def small(self) -> Iterator[Measure]:
         """Images per second of a whole run's training and sampling on cifar10-lt, of as many images of noise."""
@@ -294,18 +279,6 @@ class Check:
                 method=f"All {images} images of the budget {asked.name}, which took {found['seconds']} s.",
                 details=self.details,
             )
-
-
-def top_ten(call: Callable[[], None]) -> list[dict[str, Any]]:
-    """The operations that most of the time goes into."""
-    from torch.profiler import ProfilerActivity, profile
-
-    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-    with profile(activities=kinds) as profiler:
-        call()
-    spent = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    found = sorted(profiler.key_averages(), key=lambda each: -getattr(each, spent))[:10]
-    return [{"name": each.key, "calls": each.count, "ms": getattr(each, spent) / 1000} for each in found]
 
 
 def check(sizes: Sizes, device: torch.device, minutes: float, folder: Path) -> list[Measure]:

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from . import gpu_check, recording
+from grasp_bench.errors import UserError
+
+from . import cpu_record, gpu_check, recording
 from .gpu_check import Check, Measure, Steps, check, tiny
+from .products import UNKNOWN, share_of_peak
+from .recording import ROOT
 
 CPU = torch.device("cpu")
 
@@ -64,12 +68,58 @@ def test_a_step_on_a_device_is_that_of_the_harness(asked: Check) -> None:
     assert any(not torch.equal(each, steps.parameters[name]) for name, each in before.items())
 
 
+def test_the_peak_is_that_of_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(name: str) -> tuple[Check, Measure]:
+        monkeypatch.setattr(gpu_check, "card", lambda device: (name, 79.1))
+        made = Check(tiny(tmp_path), CPU, tmp_path)
+        return made, share_of_peak("lora", 156e12, made.peak, "how", {})
+
+    a100, share = found("NVIDIA A100-SXM4-80GB")
+    assert a100.gpu == "70.1,312,2039"
+    assert (share.value, share.unit, share.details["share_of_peak"]) == (0.5, "of 312 TFLOP/s", 0.5)
+    unknown, rate = found("NVIDIA T1000")
+    assert unknown.peak is None
+    assert (rate.value, rate.unit) == (156, "TFLOP/s; unknown card: not divided")
+    assert rate.details["share_of_peak"] == "unknown card: not divided"
+
+
+def test_without_a_record_of_a_cpu_the_reason_is_said(
+    asked: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "ROOT", tmp_path)
+    told = next(asked.whole())
+    assert not told.met
+    assert told.details["not_compared"] in told.name  # which the table on the screen shows
+    assert "no record of grasp on digits-lt with budget smoke" in told.name
+
+
+def test_what_is_in_the_way_of_a_record_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_another_version(run: Path) -> None:
+        raise UserError(f"{run}: method grasp is of version 3 here")
+
+    monkeypatch.setattr(cpu_record, "recorded_plan", of_another_version)
+    assert cpu_record.find(ROOT / "results", "standard") == "method grasp is of version 3 here"
+
+
+def test_a_committed_record_is_taken_or_what_is_in_its_way_named() -> None:
+    found = cpu_record.find(ROOT / "results", "standard")
+    if isinstance(found, str):
+        assert "version" in found
+    else:
+        path, plan, record = found
+        assert path.is_relative_to(ROOT / "results")
+        assert (plan.spec, record.environment.device) == (record.spec, "cpu")
+
+
 @pytest.mark.slow
 def test_the_whole_twin_ends_well(tmp_path: Path) -> None:
     """In a process of its own, since compilation does not stand what other tests do to imports."""
     code = (
         "import pathlib, sys, torch\nfrom bench import recording\nfrom bench.gpu_check import check, tiny\n"
+        "from grasp_bench import api\n"
         "recording.ROOT = folder = pathlib.Path(sys.argv[1])\n"
+        "options = dict(results=folder / 'results', work_dir=folder / 'work', device='cpu')\n"
+        "api.run('grasp', 'digits-lt', budget='smoke', **options)\n"
         "check(tiny(folder), torch.device('cpu'), 60, folder)\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
@@ -78,5 +128,10 @@ def test_the_whole_twin_ends_well(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "gpu-check.json").read_text())
     found = {each["name"].split(": ")[-1]: each for each in written["measures"]}
     assert written["all_met"], found
+    compared = found["agrees with the CPU's record"]
+    assert compared["weights_equal"]
+    assert compared["record"].startswith("results/")
+    assert found["scores further from the CPU's record than two seeds are apart"]["verdicts"].keys() == {"equal"}
+    assert {each["share_of_peak"] for each in written["measures"] if "share_of_peak" in each} == {UNKNOWN}
     named = {"memory against the estimate", "time against the estimate", "products", "training", "sampling"}
     assert named <= found.keys()
