@@ -63,9 +63,9 @@ class DiffusersBackbone(Backbone):
         return int(self.transformer.config[self.prompt_setting])
 
 
-def padding(tokenizer: Any, prompt: str, length: int) -> torch.Tensor:
-    """Which of the tokens that a prompt is padded or cut to are padding: bool (1, length)."""
-    found = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+def padding(tokenizer: Any, prompts: list[str], length: int) -> torch.Tensor:
+    """Which of the tokens that each of B prompts is padded or cut to are padding: bool (B, length)."""
+    found = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     is_padding: torch.Tensor = found.attention_mask == 0
     return is_padding
 

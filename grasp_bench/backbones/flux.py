@@ -145,14 +145,14 @@ class Flux(DiffusersBackbone, SavedBackbone):
         size = pixels // factor
         return saved.setting("transformer", "in_channels") // PATCH**2, size, size
 
-    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Tokens (1, T, D): the last hidden states of T5, 512 for dev, 256 for schnell. Pooled (1, P): CLIP's.
+    def encode_together(self, prompts: list[str]) -> PromptEmbeddings:
+        """Tokens (B, T, D): the last hidden states of T5, 512 for dev, 256 for schnell. Pooled (B, P): CLIP's.
 
-        Padding (1, T), which the transformer attends to, too.
+        Padding (B, T), which the transformer attends to, too.
         """
         length = self._prompt_length(self.saved) or DEV_TOKENS
-        tokens, pooled, _ = self.text_pipeline.encode_prompt(prompt, device=self.device, max_sequence_length=length)
-        return PromptEmbeddings(tokens, pooled, padding=padding(self.text_pipeline.tokenizer_2, prompt, length))
+        tokens, pooled, _ = self.text_pipeline.encode_prompt(prompts, device=self.device, max_sequence_length=length)
+        return PromptEmbeddings(tokens, pooled, padding=padding(self.text_pipeline.tokenizer_2, prompts, length))
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
         import torch

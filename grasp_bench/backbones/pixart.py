@@ -137,10 +137,10 @@ class PixArt(DiffusersBackbone, SavedBackbone):
             )
         return saved
 
-    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Tokens (1, T, D): T5's last hidden states, T being 120 for α and 300 for Σ. Mask (1, T): not padding."""
+    def encode_together(self, prompts: list[str]) -> PromptEmbeddings:
+        """Tokens (B, T, D): T5's last hidden states, T being 120 for α and 300 for Σ. Mask (B, T): not padding."""
         tokens, mask, _, _ = self.text_pipeline.encode_prompt(
-            prompt, do_classifier_free_guidance=False, device=self.device, max_sequence_length=self.prompt_length
+            prompts, do_classifier_free_guidance=False, device=self.device, max_sequence_length=self.prompt_length
         )
         return PromptEmbeddings(tokens, mask=mask.bool())
 

@@ -149,15 +149,15 @@ class Sana(DiffusersBackbone, SavedBackbone):
         latents: torch.Tensor = encoded * self.autoencoder.config.scaling_factor
         return latents
 
-    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Tokens (1, 300, D): Gemma-2's last hidden states, of the prompt alone. Mask (1, 300): not padding."""
+    def encode_together(self, prompts: list[str]) -> PromptEmbeddings:
+        """Tokens (B, 300, D): Gemma-2's last hidden states, of each prompt alone. Mask (B, 300): not padding."""
         pipeline = self.text_pipeline
         instruction = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
         tokens, mask, _, _ = pipeline.encode_prompt(
-            prompt,
+            prompts,
             do_classifier_free_guidance=False,
             device=self.device,
-            complex_human_instruction=instruction if prompt else None,
+            complex_human_instruction=instruction if any(prompts) else None,
         )
         return PromptEmbeddings(tokens, mask=mask.bool())
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from grasp_bench.backbones.files import SavedPipeline
 
 PROMPTS_KEPT = 64  # about 5 MB each at the size of SD3; sampling asks for the same few again and again
+PROMPTS_AT_ONCE = 16  # always: another number would change the last bits of embeddings
 
 
 class SavedBackbone(Backbone):
@@ -51,7 +52,7 @@ class SavedBackbone(Backbone):
         self.latent_shape = (channels, size, size)
         self.device = torch.device("cpu")
         self.transformer = self._load("transformer")
-        self._encode_cached = functools.lru_cache(PROMPTS_KEPT)(self._encode_on_cpu)
+        self._kept: dict[str, dict[str, torch.Tensor]] = {}
 
     @classmethod
     def describe(cls, source: str, resolution: int | None = None) -> Description:
@@ -200,20 +201,38 @@ class SavedBackbone(Backbone):
             return ((self.decode(latents) / 2 + 0.5).clamp(0, 1) * 255).round().byte()
 
     def encode_prompts(self, prompts: list[str]) -> PromptEmbeddings:
-        """What diffusers' pipeline makes of each prompt by itself. It cuts longer ones, with its warning."""
+        """What diffusers' pipeline makes of the distinct prompts, 16 at a time in their order; long ones are cut.
+
+        The empty prompt is encoded by itself, and is the pipeline's own null condition to the bit. Of others the last
+        bits may depend on which prompts are encoded together, as those of any product of matrices do.
+        """
         import torch
 
-        each = [self._encode_cached(prompt).tensors() for prompt in prompts]
-        return PromptEmbeddings(**{name: torch.cat([one[name] for one in each]) for name in each[0]})
+        distinct = dict.fromkeys(prompts)
+        found = {prompt: self._kept.pop(prompt) for prompt in distinct if prompt in self._kept}
+        missing = [prompt for prompt in distinct if prompt and prompt not in found]
+        parts = [missing[start : start + PROMPTS_AT_ONCE] for start in range(0, len(missing), PROMPTS_AT_ONCE)]
+        if "" in distinct and "" not in found:
+            parts.append([""])
+        for part in parts:
+            found |= zip(part, self._encode_on_cpu(part), strict=True)
+        self._kept |= found
+        for prompt in list(self._kept)[:-PROMPTS_KEPT]:
+            del self._kept[prompt]
+        rows = [found[prompt] for prompt in prompts]
+        return PromptEmbeddings(**{name: torch.cat([row[name] for row in rows]) for name in rows[0]})
 
-    def _encode_on_cpu(self, prompt: str) -> PromptEmbeddings:
+    def _encode_on_cpu(self, prompts: list[str]) -> list[dict[str, torch.Tensor]]:
+        """Each prompt's own tensors, of one row."""
         import torch
 
         with torch.no_grad():
-            return self.encode_prompt(prompt).to(torch.empty(0))
+            together = self.encode_together(prompts).to(torch.empty(0))
+        rows = (together[torch.tensor([row])] for row in range(len(prompts)))  # copies
+        return [row.tensors() for row in rows]
 
-    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Embeddings of one prompt, wherever the text encoders are."""
+    def encode_together(self, prompts: list[str]) -> PromptEmbeddings:
+        """Embeddings of prompts in one pass, wherever the text encoders are; the empty prompt comes by itself."""
         raise NotImplementedError
 
     def scheduler_config(self) -> dict[str, Any]:

@@ -153,8 +153,8 @@ class SD3(MMDiT, SavedBackbone):
             )
         return size
 
-    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Tokens (1, 77 + 256, D), the pooled embedding (1, P) and the padding (1, 77 + 256) of a prompt.
+    def encode_together(self, prompts: list[str]) -> PromptEmbeddings:
+        """Tokens (B, 77 + 256, D), the pooled embedding (B, P) and the padding (B, 77 + 256) of prompts.
 
         Tokens are the last but one hidden states of CLIP-L and CLIP-G side by side, padded to T5's width D, then those
         of T5, which are zeros and all padding without it. The pooled embedding is that of CLIP-L and CLIP-G. The
@@ -164,13 +164,13 @@ class SD3(MMDiT, SavedBackbone):
 
         pipeline = self.text_pipeline
         tokens, _, pooled, _ = pipeline.encode_prompt(
-            prompt, prompt_2=None, prompt_3=None, device=self.device, do_classifier_free_guidance=False
+            prompts, prompt_2=None, prompt_3=None, device=self.device, do_classifier_free_guidance=False
         )
-        clip = padding(pipeline.tokenizer, prompt, pipeline.tokenizer_max_length)
+        clip = padding(pipeline.tokenizer, prompts, pipeline.tokenizer_max_length)
         length = tokens.shape[1] - clip.shape[1]
-        t5 = torch.ones(1, length, dtype=torch.bool)
+        t5 = torch.ones(len(prompts), length, dtype=torch.bool)
         if pipeline.tokenizer_3 is not None:
-            t5 = padding(pipeline.tokenizer_3, prompt, length)
+            t5 = padding(pipeline.tokenizer_3, prompts, length)
         return PromptEmbeddings(tokens, pooled, padding=torch.cat([clip, t5], 1))
 
     def scheduler(self, steps: int, device: torch.device) -> FlowMatchEulerDiscreteScheduler:

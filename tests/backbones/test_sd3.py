@@ -325,8 +325,8 @@ def test_prompts_are_encoded_as_the_pipeline_does(backbone, pipeline):
     with torch.no_grad():
         for row, prompt in enumerate(PROMPTS):
             tokens, null, pooled, null_pooled = pipeline.encode_prompt(prompt, None, None)
-            assert torch.equal(found.tokens[row : row + 1], tokens)
-            assert torch.equal(found.pooled[row : row + 1], pooled)
+            torch.testing.assert_close(found.tokens[row : row + 1], tokens)  # of a batch, whose last bits may differ
+            torch.testing.assert_close(found.pooled[row : row + 1], pooled)
             words = [len(part(prompt).input_ids) for part in (pipeline.tokenizer, pipeline.tokenizer_3)]
             expected = [*(place >= words[0] for place in range(77)), *(place >= words[1] for place in range(256))]
             assert found.padding[row].tolist() == expected
