@@ -35,6 +35,15 @@ class AdaptiveGuidance(Guidance[AdaptiveSettings]):
     noisy latent itself, whatever the prompt; and velocities need not come any closer on the way. Estimates of x_0 do,
     under every objective.
 
+    **At other sizes of latents.** A cosine has no size, and the threshold keeps its meaning. What size changes is when
+    the estimates agree. On a Gaussian with the 1 / f² spectrum of natural images, of whose energy the prompt explains
+    10 %, those of a perfect network have a mean cosine of 0.991 at t = 0.41 at 1 × 8 × 8, at 0.43 at 3 × 32 × 32 and at
+    0.46 at 16 × 64 × 64. What the prompt explains matters more: with 5 % of the energy it is 0.50, 0.54 and 0.60, with
+    30 % 0.30, 0.30 and 0.31. Cosines also scatter less among samples, by 0.0039, 0.0013 and 0.0006 (standard deviation
+    at 10 %), so that at 16 × 64 × 64 all samples whose prompts say as much leave the guidance in nearly the same step.
+    In 20 steps of the pretrained backbones 39 % of the unconditional evaluations were saved on tiny-sd3 (1 × 8 × 8)
+    and 28 % on tiny-sd3-32 (3 × 32 × 32), see `results/perf/agreement.json`; nothing larger was measured.
+
     Which samples are guided decides what the network is given, so from the second step on the host waits once a step
     for their cosines: to leave them on the device would cost both evaluations of every sample, which are to be saved.
     """

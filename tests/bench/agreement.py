@@ -2,6 +2,8 @@
 
 Latents of the Gaussian have the 1 / f² spectrum of natural images and independent channels, the prompt explains a
 share of their energy, and the network is perfect: its estimates are Wiener filters of the noisy latent.
+``PYTHONPATH=tests python -m bench.agreement`` writes results/perf/agreement.json, whose figures the docstring of
+``adaptive`` has, and takes about two minutes on one core.
 """
 
 from __future__ import annotations
@@ -11,9 +13,16 @@ import torch
 
 from grasp_bench import seeds
 from grasp_bench.guidances.adaptive import AdaptiveSettings
+from grasp_bench.io import write_json
 from grasp_bench.run.plan import plan
 from grasp_bench.sampling import Sampler
 
+from .recording import RESULTS, environment_of
+
+SHAPES = ((1, 8, 8), (3, 32, 32), (16, 64, 64))
+EXPLAINED = (0.05, 0.1, 0.3)
+TASKS = ("digits-lt", "mnist-lt")
+"""Tasks on tiny-sd3 and on tiny-sd3-32."""
 THRESHOLD = AdaptiveSettings().threshold
 DRAWS, IMAGES, STEPS = 200, 40, 20
 
@@ -61,3 +70,37 @@ def saved(task: str, images: int = IMAGES) -> float:
     labels = [number % len(classes) for number in range(images)]
     sampler.denoise(noise, [classes[label].prompt for label in labels], torch.tensor(labels), STEPS)
     return 2 - sampler.evaluations / (images * STEPS)
+
+
+def main() -> None:
+    """Measure and write."""
+    path = RESULTS / "agreement.json"
+    write_json(
+        path,
+        {
+            "command": "PYTHONPATH=tests python -m bench.agreement",
+            **environment_of([]),
+            "gaussian": {
+                "method": (
+                    f"The largest t at which the mean cosine of the estimates reaches {THRESHOLD}, and the standard "
+                    f"deviation of {DRAWS} cosines there, by the share of the energy that the prompt explains."
+                ),
+                **{
+                    "x".join(map(str, shape)): {f"{each:g}": agreement(shape, each) for each in EXPLAINED}
+                    for shape in SHAPES
+                },
+            },
+            "pretrained": {
+                "method": (
+                    f"Share of the unconditional evaluations that are spared, of {IMAGES} images in {STEPS} steps, "
+                    "with the prompts of the task and the backbone as it was pretrained."
+                ),
+                **{task: saved(task) for task in TASKS},
+            },
+        },
+    )
+    print(path.read_text())
+
+
+if __name__ == "__main__":
+    main()
