@@ -22,12 +22,16 @@ from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.contracts.method import Batch
 from grasp_bench.contracts.spec import Budget
 from grasp_bench.io import write_json
+from grasp_bench.processes import ALONE
 from grasp_bench.run.plan import plan
+from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.optimizer import make_optimizer
+from grasp_bench.run.training.placement import Placement
 
 from .recording import RESULTS, TRIALS, environment_of
-from .training import PROMPT_WIDTH, RandomSD3, Sizes, predict, random_batch
+from .training import PROMPT_WIDTH, RandomSD3, Sizes, random_batch
 
+CPU = torch.device("cpu")
 STEPS = {64: 80, 768: 80, 1536: 40}
 """Width of the transformer (tiny-sd3's, one in between, SD3.5-medium's) → steps; fewer where each takes a second."""
 NARROWEST = min(STEPS)
@@ -36,8 +40,7 @@ MEAN_OF = 10
 LABELS = (0, 0, 3, 3, 5, 5, 9, 9)
 """Classes of ``digits-lt`` in the batch: of head, medium and tail, two samples each."""
 WITHOUT = {
-    "lora-attn": "chooses its layers by a pass over real prompts; what it trains is LoRA",
-    **dict.fromkeys(("pcgrad", "cagrad"), "combines gradients of groups; what it trains is vanilla-ft's"),
+    "lora-attn": "chooses its layers by what a pretrained model draws, which random weights are not; it trains LoRA",
     "prior": "learns from images of a pretrained model, which random weights are not; what it trains is vanilla-ft's",
 }
 """Method → why it is left out."""
@@ -55,30 +58,31 @@ def rates(name: str) -> dict[str, float]:
     method = plan(method=name, task="digits-lt").method
     recipe = MEDIUM.rates[method.kind].value
     named = {"recipe / 10": recipe / 10, "recipe": recipe, "recipe * 10": recipe * 10}
-    return named | {"default on tiny-sd3": method.config.learning_rate}
+    named |= {"default on tiny-sd3": method.config.learning_rate}
+    return {words: float(f"{rate:.6g}") for words, rate in named.items()}  # equal where they are meant to be
 
 
 def losses(name: str, width: int, rate: float, steps: int) -> list[float]:
     """The mean squared error of every step on one batch; it ends with the first one that is not finite."""
     chosen = plan(method=name, task="digits-lt", method_settings=[f"learning_rate={rate}"])
-    backbone, method = RandomSD3(sizes(width)), chosen.method
-    method.attach(backbone, chosen.task, seeds.generator("init", "rates"))
-    batch = labelled(random_batch(backbone, sizes(width), len(LABELS), torch.device("cpu")))
+    backbone, method, task = RandomSD3(sizes(width)), chosen.method, chosen.task
+    method.attach(backbone, task, seeds.generator("init", "rates"))
+    batch = labelled(random_batch(backbone, sizes(width), len(LABELS), CPU))
     budget = chosen.spec.budget.model_copy(update={"steps": steps, "warmup_steps": steps // 10})
     parameters = list(method.parameters().values())
     optimizer = make_optimizer(budget, parameters, method.config)
+    group_loss = GroupLoss(task.groups, task.group_indices(), CPU)
+    placement = Placement(backbone, parameters, set(), ALONE)
     found: list[float] = []
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = warmed_up(rate, step, budget)
-        prediction = predict(backbone, method, batch)
-        found.append((prediction.detach() - batch.target).square().mean().item())
-        loss, auxiliary = method.losses(batch, prediction).mean(), method.auxiliary_loss(batch, prediction)
-        loss = loss if auxiliary is None else loss + auxiliary
+        optimizer.zero_grad()
+        loss = backward([batch], backbone, method, group_loss, "float32", placement, lambda part: None)
+        found.append((group_loss.sums.sum() / group_loss.counts.sum()).item())
+        group_loss.read()  # which begins again
         if not math.isfinite(found[-1]) or not torch.isfinite(loss):
             return found
-        optimizer.zero_grad()
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, budget.clip_norm)
         optimizer.step()
     return found
@@ -110,12 +114,13 @@ def ratio(found: list[float], steps: int) -> float | None:
 
 
 def measured(name: str, width: int, steps: int) -> dict[str, Any]:
-    """Every rate of a method at a width."""
+    """Every rate of a method at a width; one that has two names is measured once."""
     tried = rates(name)
+    ratios = {rate: ratio(losses(name, width, rate, steps), steps) for rate in dict.fromkeys(tried.values())}
     return {
         "kind": plan(method=name, task="digits-lt").method.kind,
         "rates": tried,
-        "ratios": {words: ratio(losses(name, width, rate, steps), steps) for words, rate in tried.items()},
+        "ratios": {words: ratios[rate] for words, rate in tried.items()},
     }
 
 
