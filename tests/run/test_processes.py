@@ -190,9 +190,11 @@ def test_parts_of_a_step_add_up_to_it(alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
-def test_a_run_resumes_in_another_number_of_processes(alone, tmp_path, first, then):
-    ended = {"grasp": (ALIKE["grasp"][0], {})}
+@pytest.mark.parametrize(
+    ("first", "then", "options"), [(1, 2, {}), (2, 1, {}), (2, 2, SHARDS["grasp-shards"][1])], ids=str
+)
+def test_a_run_resumes_in_another_number_of_processes_or_in_shards(alone, tmp_path, first, then, options):
+    ended = {"grasp": (ALIKE["grasp"][0], options)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STOP_AT_STEP", "7")
         stopped = launched(first, tmp_path, ended)

@@ -178,10 +178,14 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def placed_like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """Return ``tensor``, in shards where ``parameter`` has the same shape and is in shards."""
+    """Return ``tensor``, in shards where ``parameter`` has the same shape and is in shards.
+
+    Every process must call this. Shards are sent by the first one, so that the others read nothing of a ``tensor`` that
+    is mapped from a file.
+    """
     if isinstance(parameter, DTensor) and tensor.shape == parameter.shape:
-        sharded: torch.Tensor = distribute_tensor(
-            tensor.to(parameter.device), parameter.device_mesh, parameter.placements
-        )
+        mesh, device = parameter.device_mesh, parameter.device
+        source = tensor.to(device) if mesh.get_rank() == 0 else torch.empty_like(tensor, device=device)
+        sharded: torch.Tensor = distribute_tensor(source, mesh, parameter.placements)
         return sharded
     return tensor
