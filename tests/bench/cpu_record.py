@@ -22,7 +22,7 @@ TASK, METHOD = "digits-lt", "grasp"
 def find(results: Path, budget: str) -> tuple[Path, Plan, RunRecord] | str:
     """Return a record of GRASP at seed 0 that a CPU made and that this version can rerun; in words why there is none.
 
-    Of several the one with the shortest label, which is nearest to the defaults, is taken. Unfinished tables count.
+    Of several the one with the shortest label, which is nearest to the defaults, is taken.
     """
     reasons: dict[str, None] = {}
     folders = (path for path in results.glob(f"**/{METHOD}*/seed-0/{RECORD_NAME}") if TASK in path.parts[-4])
