@@ -26,16 +26,14 @@ def compare(
     from grasp_bench.export.restore import find_record
     from grasp_bench.results.sharing.compare import compare as side_by_side
     from grasp_bench.results.sharing.render import json_payload, rich_comparison
-    from grasp_bench.results.sharing.seeds import seeds_beside
+    from grasp_bench.results.sharing.seeds import spread_beside
 
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG. Name a file that ends in .png.")
     check_json(json_path, "compare")
     check_replaceable(out, "compare", has_mark("compare"))
     (path_a, a), (path_b, b) = find_record(run_a), find_record(run_b)
-    seeds = [seeds_beside(path) for path in (path_a, path_b)]
-    same = {each.run_id for each in seeds[0]} == {each.run_id for each in seeds[1]}
-    found = side_by_side(a, b, seeds[:1] if same else seeds)
+    found = side_by_side(a, b, spread_beside(path_a, path_b))
     if json_path:
         write_outcome(json_path, "compare", json_payload(found))
     if out:

@@ -36,7 +36,8 @@ def reproduce(
 ) -> None:
     """Rerun a recorded run from its specification, and measure differences by those between recorded seeds.
 
-    Exit code 0: the scores agree; 1: they do not, or fewer than three seeds are recorded beside RECORD; 2: the run
+    Where each seed draws data of its own, what other data change is taken out by the rows of at least two other
+    methods. Exit code 0: the scores agree; 1: they do not, or too little is recorded beside RECORD to say; 2: the run
     cannot be carried out here. RECORD is only read.
     """
     from grasp_bench.errors import NonFiniteError
@@ -70,7 +71,8 @@ def _show(found: Reproduction, kept: bool) -> None:
     told = {"equal": "equal bit for bit", "within": "within what two seeds differ by", "outside": "further apart"}
     told |= {
         "missing": "missing or of other counts",
-        "unknown": "not judged, since fewer than three seeds are recorded",
+        "unknown": "not judged, since fewer than three seeds are recorded, or, of seeds with data of their own, fewer "
+        "than two other methods",
     }
     counts = {words: int((verdicts == each).sum()) for each, words in told.items()}
     out.print(reproduction_table(found.scores))

@@ -13,7 +13,7 @@ from grasp_bench.export.restore import find_record, finished_record
 from grasp_bench.results.sharing.compare import compare
 from grasp_bench.results.sharing.picture import write_comparison
 from grasp_bench.results.sharing.render import json_payload, rich_comparison
-from grasp_bench.results.sharing.seeds import seeds_beside
+from grasp_bench.results.sharing.seeds import seed_spread, seeds_beside
 
 
 def scored(method: str, value: float, seed: int = 0, *, low: float = 0.4, high: float = 0.6, **fields):
@@ -52,11 +52,11 @@ def only_score(a, b):
 def test_a_difference_is_measured_by_those_between_seeds():
     seeds = [scored("grasp", value, seed) for seed, value in enumerate((0.5, 0.52, 0.48))]
     limit = 4.302653 * 0.02 * 2**0.5  # t of two degrees of freedom, standard deviation 0.02
-    (pair,) = compare(seeds[0], scored("lora", 0.7), [seeds, [scored("lora", 0.7)]]).scores.itertuples()
+    (pair,) = compare(seeds[0], scored("lora", 0.7), seed_spread([seeds, [scored("lora", 0.7)]])).scores.itertuples()
     assert (pair.better, pair.difference) == ("b", pytest.approx(0.2))
     assert pair.apart == pytest.approx(0.2 / limit)
     more = [scored("lora", value, seed) for seed, value in enumerate((0.7, 0.72, 0.68))]
-    (pair,) = compare(seeds[0], more[0], [seeds, more]).scores.itertuples()
+    (pair,) = compare(seeds[0], more[0], seed_spread([seeds, more])).scores.itertuples()
     assert pair.apart == pytest.approx(0.2 / (2.776445 * 0.02 * 2**0.5))  # of both, with four degrees of freedom
     assert pd.isna(only_score(scored("grasp", 0.5), scored("lora", 0.7)).apart)
 
@@ -64,7 +64,7 @@ def test_a_difference_is_measured_by_those_between_seeds():
 def test_distances_are_compared_on_the_log_scale():
     seeds = [record("grasp", seed, [metric("fd", "all", value, lower=True)]) for seed, value in enumerate((1, 2, 4))]
     other = record("lora", 0, [metric("fd", "all", 8.0, lower=True)])
-    (pair,) = compare(seeds[0], other, [seeds]).scores.itertuples()
+    (pair,) = compare(seeds[0], other, seed_spread([seeds])).scores.itertuples()
     assert pair.apart == pytest.approx(3 / (4.302653 * 2**0.5))
 
 

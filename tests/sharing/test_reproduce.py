@@ -11,6 +11,7 @@ from grasp_bench.contracts.record import read_record
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.reproduce import MARK, compare_with_record, recorded_plan, reproduce
 from grasp_bench.results.sharing.runs import with_data
+from grasp_bench.results.sharing.seeds import seed_spread
 from grasp_bench.run.pipeline import STAGES
 from grasp_bench.run.plan import plan
 
@@ -130,7 +131,7 @@ def test_scores_are_compared_with_other_seeds():
     seeds = [run(0.5), run(0.52, seed=1), run(0.48, seed=2)]  # two differ by at most 4.30 √2 0.02 = 0.122
 
     def verdict(recorded, rerun, beside=tuple(seeds)):
-        found = compare_with_record(recorded, rerun, Path("record.json"), beside)
+        found = compare_with_record(recorded, rerun, Path("record.json"), seed_spread([beside or [recorded]]))
         (score,) = found.scores.itertuples()
         assert found.agrees == (score.verdict in ("equal", "within"))
         return score.verdict
@@ -142,7 +143,7 @@ def test_scores_are_compared_with_other_seeds():
     assert verdict(run(0.5), run(0.5, n=29)) == "missing"
     assert verdict(run(None), run(None), ()) == "equal"
     assert verdict(run(0.5), run(0.5000001), seeds[:2]) == "unknown"
-    assert not compare_with_record(run(0.5), record("lora", 0, [], streams="a"), Path(), seeds).agrees
+    assert not compare_with_record(run(0.5), record("lora", 0, [], streams="a"), Path(), seed_spread([seeds])).agrees
 
 
 def test_few_scores_further_apart_than_seeds_are_no_disagreement():
@@ -152,13 +153,14 @@ def test_few_scores_further_apart_than_seeds_are_no_disagreement():
 
     seeds = [run(seed) for seed in range(3)]
     for far, agrees in ((0, True), (3, True), (4, False)):
-        assert compare_with_record(seeds[0], run(0, far), Path(), seeds).agrees == agrees
+        assert compare_with_record(seeds[0], run(0, far), Path(), seed_spread([seeds])).agrees == agrees
 
 
 def test_other_streams_disagree_and_other_weights_do_not():
     recorded = record("lora", 0, [metric("recall", "all", 0.5)], streams="a", weights="1")
     rerun = recorded.model_copy(update={"weights": "2"})
-    found = compare_with_record(recorded, rerun, Path())
+    spread = seed_spread([[recorded]])
+    found = compare_with_record(recorded, rerun, Path(), spread)
     assert found.agrees
     assert not found.weights_equal
-    assert not compare_with_record(recorded, recorded.model_copy(update={"streams": "b"}), Path()).agrees
+    assert not compare_with_record(recorded, recorded.model_copy(update={"streams": "b"}), Path(), spread).agrees

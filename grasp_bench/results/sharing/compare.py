@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +43,8 @@ class Comparison:
         return not self.reasons
 
 
-def compare(a: RunRecord, b: RunRecord, seeds: Sequence[Sequence[RunRecord]] = ()) -> Comparison:
-    """Put two records side by side; ``seeds`` are the recorded seeds of either's specification."""
+def compare(a: RunRecord, b: RunRecord, spread: pd.DataFrame | None = None) -> Comparison:
+    """Put two records side by side; ``spread`` is that of :func:`spread_beside`, by default of the two alone."""
     equal = None if a.streams is None or b.streams is None else a.streams == b.streams
     of_a, of_b = _fields(a), _fields(b)
     return Comparison(
@@ -55,7 +54,7 @@ def compare(a: RunRecord, b: RunRecord, seeds: Sequence[Sequence[RunRecord]] = (
         streams=_streams(a, b, equal),
         streams_equal=equal,
         fields={part: differences(of_a[part], of_b[part]) for part in of_a},
-        scores=_scores(a, b, seeds or [[a], [b]]),
+        scores=_scores(a, b, seed_spread([[a], [b]]) if spread is None else spread),
     )
 
 
@@ -80,7 +79,7 @@ def _streams(a: RunRecord, b: RunRecord, equal: bool | None) -> str:
     return "DIFFERENT at the same seed, as they are where tasks or batches differ, or a method resamples classes"
 
 
-def _scores(a: RunRecord, b: RunRecord, seeds: Sequence[Sequence[RunRecord]]) -> pd.DataFrame:
+def _scores(a: RunRecord, b: RunRecord, spread: pd.DataFrame) -> pd.DataFrame:
     found = paired_scores(a, b)
     difference = found["value_b"] - found["value_a"]
     direction = found["direction_a"].fillna(found["direction_b"])
@@ -90,5 +89,5 @@ def _scores(a: RunRecord, b: RunRecord, seeds: Sequence[Sequence[RunRecord]]) ->
         direction=direction,
         difference=difference,
         better=improved.map({True: "b", False: "a"}).where(difference.notna() & (difference != 0)),
-        apart=apart(found, seed_spread(seeds)),
+        apart=apart(found, spread),
     )

@@ -33,9 +33,11 @@ TITLES = {
 }
 NOTE = (
     "The better value is bold. Apart: the difference over what two seeds differ by at most in 95 of 100 cases, by the "
-    "seeds that are recorded beside either run; above 1 seeds alone do not explain that one score. It is - where fewer "
-    "than three are recorded. `grasp-bench report` compares methods over seeds. These are scores of whole groups; "
-    "--json also has the means over their classes and their worst classes."
+    "seeds that are recorded beside either run; what other data change, which a seed may draw, counts only where the "
+    "two runs have other data. Above 1 seeds alone do not explain that one score. It is - where fewer than three seeds "
+    "are recorded, or, of seeds with data of their own, fewer than two other methods. `grasp-bench report` compares "
+    "methods over seeds. These are scores of whole groups; --json also has the means over their classes and their "
+    "worst classes."
 )
 
 
