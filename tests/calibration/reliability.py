@@ -1,0 +1,112 @@
+"""How reliably each score tells methods apart, of the recorded runs of digits-lt under rules 1.0.
+
+``PYTHONPATH=tests python -m calibration.reliability`` writes the table into docs/statistics.md, from the records in
+``results/digits-lt``: five seeds of each method at its tuned settings.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import f
+
+from grasp_bench.results.frame import load_results
+from grasp_bench.results.judging import is_distance
+from grasp_bench.results.options import Options
+from grasp_bench.results.rows import one_per_method
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "statistics.md"
+BETWEEN = re.compile(r"(?<=<!-- reliability -->\n).*?(?=<!-- end -->)", re.DOTALL)
+RULES, TASK, SEEDS = "1.0", "digits-lt", 5
+PLACES = {
+    "tail, mean of classes": ("tail", "class mean"),
+    "tail, pooled": ("tail", "group"),
+    "head, mean of classes": ("head", "class mean"),
+    "all, mean of classes": ("all", "class mean"),
+}
+"""Column of the table → group and scope; scores of classifiers have one scope, "group"."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The share of a score's variance over methods and seeds that is due to methods, and its 95 % interval."""
+
+    icc: float
+    """Intraclass correlation of one seed, for consistency: ICC(3, 1) of Shrout and Fleiss 1979."""
+    low: float
+    high: float
+    of_mean: float
+    """Reliability of the mean over the seeds: ICC(3, k), Cronbach's alpha; below 0 where methods differ less than by
+    chance."""
+
+
+def reliability(values: np.ndarray, alpha: float = 0.05) -> Reliability:
+    """Return the reliability of complete scores (methods, seeds) by the mean squares of methods and of residuals.
+
+    Shrout and Fleiss, Intraclass correlations: uses in assessing rater reliability, Psychological Bulletin 86, 1979:
+    methods are their targets and seeds their judges, whose own effects do not count.
+    """
+    k, n = values.shape
+    methods = values.mean(axis=1)
+    residuals = values - methods[:, None] - values.mean(axis=0) + values.mean()
+    between, error = n * methods.var(ddof=1), (residuals**2).sum() / ((k - 1) * (n - 1))
+    ratio, df = between / error, ((k - 1), (k - 1) * (n - 1))
+    low, high = ratio / f.isf(alpha / 2, *df), ratio * f.isf(alpha / 2, *df[::-1])
+    icc, low, high = ((each - 1) / (each + n - 1) for each in (ratio, low, high))
+    return Reliability(float(icc), float(low), float(high), float(1 - 1 / ratio))
+
+
+def rows(results: Path = ROOT / "results") -> pd.DataFrame:
+    """The scores of one row per method that has all seeds, under the rules and of the task that are analysed."""
+    frame = load_results(results)
+    frame = frame[(frame["rules"] == RULES) & (frame["task_label"] == TASK) & (frame["status"] == "finished")]
+    frame = one_per_method(frame[frame["metric"].notna()], Options())
+    seeds = frame.groupby("label", observed=True)["seed"].transform("nunique")
+    return frame[(seeds == SEEDS) & (frame["source"] != "real") & (frame["extractor"] == "")]
+
+
+def table(frame: pd.DataFrame) -> str:
+    """The reliability of every metric in every place as Markdown."""
+    methods = frame["method"].nunique()
+    found: dict[tuple[str, str, str], dict[str, Reliability]] = {}
+    for name, (group, scope) in PLACES.items():
+        there = frame[(frame["group"] == group) & (frame["scope"] == scope)]
+        for where, scores in there.groupby(["metric", "source", "test_set"], observed=True):
+            values = scores.astype({"label": str}).pivot(index="label", columns="seed", values="value").to_numpy()
+            if len(values) == methods and np.isfinite(values).all() and np.ptp(values) > 0:
+                log = is_distance(str(where[0])) and bool((values > 0).all())
+                found.setdefault(where, {})[name] = reliability(np.log(values) if log else values)
+    first = next(iter(PLACES))
+    order = sorted(found, key=lambda where: -found[where][first].icc if first in found[where] else np.inf)
+    lines = [
+        f"Rules {RULES}, {methods} methods, {SEEDS} seeds of one split: the share of a score's variance that is due to "
+        "methods, of one seed (with its 95 % interval where it is of the tail's classes), beyond what a seed adds to "
+        "all methods.",
+        "",
+        f"| metric | of | {' | '.join(PLACES)} | mean over seeds, {first} |",
+        f"| --- | --- | {' | '.join('---:' for _ in PLACES)} | ---: |",
+    ]
+    for where in order:
+        each = found[where]
+        cells = [f"{each[name].icc:.2f}" if name in each else "" for name in PLACES]
+        if first in each:
+            cells[0] += f" [{each[first].low:.2f}, {each[first].high:.2f}]"
+        mean = f"{each[first].of_mean:.2f}" if first in each else ""
+        lines.append(f"| `{where[0]}` | {where[1]}, {where[2]} | {' | '.join(cells)} | {mean} |")
+    return "\n".join(lines) + "\n"
+
+
+def written(text: str, made: str) -> str:
+    """A page with the table."""
+    return BETWEEN.sub(lambda _: made, text)
+
+
+if __name__ == "__main__":
+    made = table(rows())
+    PAGE.write_text(written(PAGE.read_text(), made))
+    print(made)

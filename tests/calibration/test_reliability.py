@@ -1,0 +1,31 @@
+"""How reliably scores tell methods apart, by a published example and in the page."""
+
+import numpy as np
+import pytest
+
+from .reliability import PAGE, reliability, rows, table, written
+
+# Shrout and Fleiss, Psychological Bulletin 86, 1979, table 2: six targets rated by four judges.
+RATINGS = np.array(
+    [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], dtype=np.float64
+)
+
+
+def test_it_is_shrouts_and_fleiss():
+    """Table 4 of theirs: ICC(3, 1) = 0.71 and ICC(3, 4) = 0.91."""
+    found = reliability(RATINGS)
+    assert found.icc == pytest.approx(0.71, abs=0.005)
+    assert found.of_mean == pytest.approx(0.91, abs=0.005)
+    assert (found.low, found.high) == (pytest.approx(0.34, abs=0.005), pytest.approx(0.95, abs=0.005))
+
+
+def test_what_a_seed_adds_to_all_methods_does_not_count():
+    assert reliability(RATINGS + 10.0 * np.arange(4)).icc == pytest.approx(reliability(RATINGS).icc)
+    noise = np.random.default_rng(0).normal(size=(200, 5))
+    assert reliability(noise).icc == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_page_has_what_the_records_say():
+    text = PAGE.read_text()
+    assert written(text, table(rows())) == text, "PYTHONPATH=tests python -m calibration.reliability writes it"
