@@ -11,6 +11,8 @@ from grasp_bench.contracts.metric import Predictions
 from grasp_bench.metrics.classification_intervals import classification_intervals
 from grasp_bench.metrics.registry import classifier_metrics
 
+from .worlds import Truth
+
 METRICS = [metric for metric in classifier_metrics() if not metric.counts_classes]
 
 
@@ -42,10 +44,10 @@ class Classified:
         raised = np.exp(logits)
         return labels, (raised / raised.sum(axis=1, keepdims=True))[None], patients
 
-    def truth(self, sets: int) -> dict[str, float]:
-        """Name of a metric → the mean over ``sets`` test sets."""
+    def truth(self, sets: int) -> dict[str, Truth]:
+        """Name of a metric → its expectation and deviation over ``sets`` test sets."""
         found = [_values(*self.drawn(10**6 + seed)[:2]) for seed in range(sets)]
-        return {name: float(np.mean([each[name].mean() for each in found])) for name in found[0]}
+        return {name: Truth.of([each[name].mean() for each in found]) for name in found[0]}
 
     def intervals(self, repeats: int, resamples: int) -> Iterator[dict[str, tuple[float, float] | None]]:
         """The intervals of as many test sets as ``repeats``."""

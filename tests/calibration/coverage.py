@@ -9,22 +9,25 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import t
 
-from grasp_bench.stats.paired import half_width
+from grasp_bench.stats import blocks, half_width
 
 from .classifiers import Classified
 from .gradients import Gradients
-from .worlds import Pair
+from .worlds import Pair, Truth
 
 MEASURED = Path(__file__).with_name("coverage.json")
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 BETWEEN = re.compile(r"(?<=<!-- coverage -->\n).*?(?=<!-- end -->)", re.DOTALL)
 JACKKNIFE = "`score --bootstrap`"
+SETS = ("fd", "kid", "vendi")
+"""Metrics that are measured apart from those of neighbours, which take longer."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Row:
     inside: int
     absent: int = 0
     """Repeats in which there was no interval, and the output says so; they are not among ``repeats``."""
+    length: float | None = None
+    """Mean length of the intervals over that of normal scores of known deviation, :attr:`Truth.length`; None in rows
+    that were recorded without it."""
 
     @property
     def share(self) -> float:
@@ -51,35 +57,40 @@ class Row:
         return float(np.sqrt(share * (1 - share) / self.repeats))
 
 
+def judged(
+    interval: str, of: str, setting: str, truth: Truth, found: Iterable[tuple[float | None, float | None]]
+) -> Row:
+    """The row of the intervals ``found``, low and high ends, None or NaN where there is none."""
+    ends = np.array(list(found), dtype=np.float64)
+    there = ends[~np.isnan(ends).any(axis=1)]
+    inside = int(((there[:, 0] <= truth.mean) & (truth.mean <= there[:, 1])).sum())
+    length = float(np.diff(there).mean()) / truth.length
+    return Row(interval, of, setting, len(there), inside, len(ends) - len(there), round(length, 3))
+
+
 def jackknife(world: Pair, repeats: int, sets: int, resamples: int, draws: int = 20) -> list[Row]:
     """Coverage of the expected score of as many images, for every metric."""
     truth = world.truth(sets, draws)
-    inside, absent = dict.fromkeys(truth, 0), dict.fromkeys(truth, 0)
+    ends: dict[str, list[tuple[float | None, float | None]]] = {name: [] for name in truth}
     for seed in range(repeats):
         for score in world.scores(seed, draws, resamples):
-            found, name = score.bootstrap, score.metric.name
-            assert found is not None
-            if found.low is None or found.high is None:
-                absent[name] += 1
-            else:
-                inside[name] += found.low <= truth[name] <= found.high
+            assert score.bootstrap is not None
+            ends[score.metric.name].append((score.bootstrap.low, score.bootstrap.high))
     units = "images" if world.per_cluster == 1 else f"images in {world.n // world.per_cluster} clusters"
-    return [
-        Row(JACKKNIFE, name, f"{world.n} {units}", repeats - absent[name], inside[name], absent[name]) for name in truth
-    ]
+    return [judged(JACKKNIFE, name, f"{world.n} {units}", truth[name], ends[name]) for name in truth]
 
 
 def classifiers(world: Classified, setting: str, repeats: int, sets: int = 2000, resamples: int = 200) -> list[Row]:
     """Coverage of the expected score of as many test images, for every metric of a classifier."""
-    truth = world.truth(sets)
-    inside = dict.fromkeys(truth, 0)
-    for found in world.intervals(repeats, resamples):
-        for name, expected in truth.items():
-            ends = found[name]
-            assert ends is not None
-            inside[name] += ends[0] <= expected <= ends[1]
+    truth, found = world.truth(sets), list(world.intervals(repeats, resamples))
     return [
-        Row("classifier, in records", name, f"{setting} (score {truth[name]:.3f})", repeats, inside[name])
+        judged(
+            "classifier, in records",
+            name,
+            f"{setting} (score {truth[name].mean:.3f})",
+            truth[name],
+            [each[name] or (None, None) for each in found],
+        )
         for name in truth
     ]
 
@@ -87,13 +98,13 @@ def classifiers(world: Classified, setting: str, repeats: int, sets: int = 2000,
 def kernel_error(world: Pair, repeats: int, sets: int, draws: int = 5) -> list[Row]:
     """Coverage of the expected kernel distance by 1.96 standard errors, which are printed after ±."""
     (truth,) = world.truth(sets, draws).values()
-    inside = 0
+    ends = []
     for seed in range(repeats):
         (score,) = world.scores(seed, draws, 0)
         assert score.value is not None
         assert score.standard_error is not None
-        inside += abs(score.value - truth) <= 1.96 * score.standard_error
-    return [Row("`score`, 1.96 times ±", "kid", f"{world.n} images", repeats, int(inside))]
+        ends.append((score.value - 1.96 * score.standard_error, score.value + 1.96 * score.standard_error))
+    return [judged("`score`, 1.96 times ±", "kid", f"{world.n} images", truth, ends)]
 
 
 SPREADS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
@@ -109,26 +120,52 @@ def over_seeds(seeds: int, repeats: int = 100_000) -> list[Row]:
     rows = []
     for name, drawn in SPREADS.items():
         values = drawn(np.random.default_rng(seeds), (repeats, seeds))
-        inside = np.abs(values.mean(axis=1)) <= half_width(values.std(axis=1, ddof=1), seeds)
-        rows.append(Row("mean ± over seeds", "any score", f"{seeds} seeds, {name}", repeats, int(inside.sum())))
+        mean, half = values.mean(axis=1), half_width(values.std(axis=1, ddof=1), seeds)
+        ends = np.stack([mean - half, mean + half], axis=1).tolist()
+        rows.append(
+            judged("mean ± over seeds", "any score", f"{seeds} seeds, {name}", Truth(0.0, float(mean.std())), ends)
+        )
     return rows
+
+
+def reruns(rows: int, seeds: int = 10, repeats: int = 1000) -> list[Row]:
+    """Coverage of a rerun's score by the limit about the recorded one, where each seed has data of its own.
+
+    As for ``reproduce``: the variance of a row is that of a model of rows and seeds. What data change has three times
+    the deviation of the errors.
+    """
+    stream, ends = np.random.default_rng([rows, seeds]), []
+    for _ in range(repeats):
+        data = 3 * stream.normal(size=seeds)
+        recorded = data + stream.normal(size=(rows, seeds))
+        model = blocks(recorded)
+        freedom = min(float(model.shrunken_df[0]), model.df)
+        limit = t.ppf(0.975, freedom) * np.sqrt(2 * model.variances[0])
+        change = recorded[0, 0] - data[0] - stream.normal()
+        ends.append((change - limit, change + limit))
+    setting = f"{seeds} seeds with data of their own, {rows - 1} other rows"
+    return [judged("`reproduce`", "any score", setting, Truth(0.0, float(np.sqrt(2))), ends)]
 
 
 def gradients(batches: int, repeats: int = 400) -> list[Row]:
     """Coverage of the cosine of two groups' gradients."""
     true, found = Gradients(batches).intervals(repeats)
-    there = [(low, high) for low, high in found if low == low]
-    inside = sum(low <= true <= high for low, high in there)
-    return [Row("`diagnose`", "cosine", f"{batches} batches", len(there), inside, repeats - len(there))]
+    return [judged("`diagnose`", "cosine", f"{batches} batches", true, found)]
 
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
-    "images-30": lambda: jackknife(Pair(30, 1, ("fd", "kid", "vendi")), 150, 600, 120),
-    "images-30-prdc": lambda: jackknife(Pair(30, 1, ("prdc",)), 100, 300, 60, draws=10),
-    "images-100": lambda: jackknife(Pair(100, 1, ("fd", "kid", "vendi")), 150, 300, 100, draws=5),
-    "images-100-prdc": lambda: jackknife(Pair(100, 1, ("prdc",)), 60, 200, 100, draws=10),
-    "clusters-20": lambda: jackknife(Pair(100, 5, ("fd", "kid", "vendi")), 150, 300, 100, draws=5),
-    "clusters-20-prdc": lambda: jackknife(Pair(100, 5, ("prdc",)), 60, 200, 100, draws=10),
+    "images-30": lambda: jackknife(Pair(30, 1, SETS), 200, 400, 120),
+    "images-30-prdc": lambda: jackknife(Pair(30, 1, ("prdc",)), 200, 400, 60, draws=10),
+    "images-100": lambda: jackknife(Pair(100, 1, SETS), 150, 300, 100, draws=5),
+    "images-100-prdc": lambda: jackknife(Pair(100, 1, ("prdc",)), 60, 150, 100, draws=10),
+    "images-1000": lambda: jackknife(Pair(1000, 1, SETS), 20, 60, 60, draws=3),
+    "images-1000-prdc": lambda: jackknife(Pair(1000, 1, ("prdc",)), 20, 50, 40, draws=2),
+    "clusters-15": lambda: jackknife(Pair(30, 2, SETS), 100, 200, 120),
+    "clusters-15-prdc": lambda: jackknife(Pair(30, 2, ("prdc",)), 100, 200, 60, draws=10),
+    "clusters-20": lambda: jackknife(Pair(100, 5, SETS), 150, 300, 100, draws=5),
+    "clusters-20-prdc": lambda: jackknife(Pair(100, 5, ("prdc",)), 60, 150, 100, draws=10),
+    "clusters-200": lambda: jackknife(Pair(1000, 5, SETS), 20, 60, 60, draws=3),
+    "clusters-200-prdc": lambda: jackknife(Pair(1000, 5, ("prdc",)), 20, 50, 40, draws=2),
     "classifier-4": lambda: classifiers(Classified((4,) * 3, 4), "3 classes of 4 test images", 400),
     "classifier-10": lambda: classifiers(Classified((10,) * 10, 2), "10 classes of 10 test images", 400),
     "classifier-ceiling": lambda: classifiers(Classified((10,) * 10, 5), "10 classes of 10 test images", 400),
@@ -139,14 +176,14 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "classifier-across": lambda: classifiers(
         Classified((25,) * 4, 2, 5, True), "20 patients of 5 images of several of 4 classes", 400
     ),
-    "images-1000": lambda: jackknife(Pair(1000, 1, ("fd", "kid", "vendi")), 60, 200, 60, draws=3),
-    "images-1000-prdc": lambda: jackknife(Pair(1000, 1, ("prdc",)), 25, 60, 40, draws=2),
     "kid-30": lambda: kernel_error(Pair(30, 1, ("kid",)), 400, 1000),
     "kid-100": lambda: kernel_error(Pair(100, 1, ("kid",)), 400, 1000),
-    "kid-1000": lambda: kernel_error(Pair(1000, 1, ("kid",)), 100, 200, draws=2),
+    "kid-1000": lambda: kernel_error(Pair(1000, 1, ("kid",)), 40, 60, draws=2),
     "seeds-3": lambda: over_seeds(3),
     "seeds-5": lambda: over_seeds(5),
     "seeds-10": lambda: over_seeds(10),
+    "reruns-2": lambda: reruns(3),
+    "reruns-17": lambda: reruns(18),
     "diagnose-4": lambda: gradients(4),
     "diagnose-8": lambda: gradients(8),
     "diagnose-16": lambda: gradients(16),
@@ -162,11 +199,12 @@ def measured() -> list[Row]:
 
 def table() -> str:
     """The recorded rows as Markdown."""
-    lines = ["| interval | of | truth known for | holds it, % | repeats |", "|---|---|---|---|---|"]
+    lines = ["| interval | of | truth known for | holds it, % | length | repeats |", "|---|---|---|---|---|---|"]
     for row in measured():
         share = f"{100 * row.share:.1f} ± {100 * row.error:.1f}"
         absent = f" ({row.absent} without)" if row.absent else ""
-        lines.append(f"| {row.interval} | `{row.of}` | {row.setting} | {share} | {row.repeats}{absent} |")
+        length = "" if row.length is None else f"{row.length:.2f}"
+        lines.append(f"| {row.interval} | `{row.of}` | {row.setting} | {share} | {length} | {row.repeats}{absent} |")
     return "\n".join(lines) + "\n"
 
 

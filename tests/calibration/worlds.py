@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.protocol import Measured, Protocol
@@ -15,6 +17,23 @@ WIDTH = 8
 MIXED = np.random.default_rng(5).normal(size=(WIDTH, WIDTH)) * 0.4 + np.eye(WIDTH)
 """Takes independent normal numbers to correlated features."""
 METRICS = ("fd", "kid", "prdc", "vendi")
+
+
+class Truth(NamedTuple):
+    """What a score is over sets of images of one kind."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: ArrayLike) -> Truth:
+        """Mean and standard deviation of the scores of simulated sets."""
+        return cls(float(np.mean(values)), float(np.std(values, ddof=1)))
+
+    @property
+    def length(self) -> float:
+        """Length of an interval of normal scores whose deviation is known: no interval that holds 95 % is shorter."""
+        return 2 * 1.959964 * self.deviation
 
 
 @dataclass(frozen=True)
@@ -34,10 +53,10 @@ class Pair:
         protocol = Protocol(chosen(self.metrics), draws=draws, resamples=resamples)
         return group_scores(real, fake, ["all"], {"all": np.arange(1)}, protocol)
 
-    def truth(self, sets: int, draws: int) -> dict[str, float]:
-        """Name of a metric → its expectation, the mean over ``sets`` others."""
+    def truth(self, sets: int, draws: int) -> dict[str, Truth]:
+        """Name of a metric → its expectation and deviation over ``sets`` others."""
         found = [self.scores(10**6 + number, draws, 0) for number in range(sets)]
-        return {each[0].metric.name: float(np.mean([one.value for one in each])) for each in zip(*found, strict=True)}
+        return {each[0].metric.name: Truth.of([one.value for one in each]) for each in zip(*found, strict=True)}
 
     def _set(self, stream: np.random.Generator, size: int, scale: float, shift: float) -> LabelledFeatures:
         clusters = np.arange(size) // self.per_cluster
