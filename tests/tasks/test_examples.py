@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from grasp_bench import plugins
 from grasp_bench.cli import app
 from grasp_bench.tasks.folder import FolderTask
 from grasp_bench.tasks.folder_settings import read_settings
@@ -48,3 +50,21 @@ def test_drac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("tail", "an ultra-wide OCT angiography image of proliferative diabetic retinopathy"),
     ]
     assert Counter(entry.split for entry in task.listing().entries) == {"train": 318, "validation": 53, "test": 159}
+
+
+def test_digits_of_which_the_rarest_has_16_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(EXAMPLES / "digits-16.toml", tmp_path)
+    text = (EXAMPLES / "digits-16.toml").read_text()
+    script = "\n".join(line[4:] for line in text.splitlines() if line == "#" or line.startswith("#   "))
+    script = script[script.index("import csv") : script.index("grasp-bench diagnose")]
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    _, task = FolderTask.from_file(tmp_path / "digits-16.toml", [])
+    kind = plugins.load("tasks", "digits-lt")
+    like = kind(kind.Config())
+    found = {info.prompt: info for info in task.classes()}
+    assert {prompt: info.group for prompt, info in found.items()} == {
+        info.prompt: info.group for info in like.classes()
+    }
+    assert sorted(info.train_count for info in found.values()) == [16, 19, 21, 25, 29, 33, 39, 45, 52, 60]
+    assert Counter(entry.split for entry in task.listing().entries) == {"train": 339, "validation": 240, "test": 600}
