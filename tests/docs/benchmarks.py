@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import tomllib
@@ -31,6 +32,8 @@ from .scope import ARCHIVE, TASK, searches
 if TYPE_CHECKING:
     import pandas as pd
 
+DIAGNOSED = "digits-16"
+"""Task of examples/, of whose rarest class there are images enough for intervals."""
 RESULTS = ROOT / "results" / TASK
 OLD = ARCHIVE / TASK
 """Records of rules 1.0."""
@@ -162,7 +165,9 @@ def gates() -> str:
 def alignment() -> str:
     """Cosines of the gradients of head and tail, of what ``diagnose`` found where it gives an interval at all."""
     rows = []
-    for path in sorted((OLD / "diagnose").glob("*/seed-*.json"), key=lambda each: (_step(each), each)):
+    folders = (RESULTS.parent / DIAGNOSED, OLD)
+    paths = [path for folder in folders for path in folder.glob("diagnose/*/seed-*.json")]
+    for path in sorted(paths, key=lambda each: (_step(each), OLD in each.parents, each)):
         found = json.loads(path.read_text())
         pair = [found["groups"]["names"].index(name) for name in ("head", "tail")]
         cells = [cell for cell in found["groups"]["cells"] if cell["kind"] == found["whole"]]
@@ -170,17 +175,17 @@ def alignment() -> str:
         if all(low is None for _, low, _ in cosines):
             continue
         p = {each["null"]: each["p_holm"] for each in found["tests"] if each["groups"] == ["head", "tail"]}
-        name = f"[{path.parent.name}, {_step(path)}]({path.relative_to(OLD).as_posix()})"
         shown = [
-            name,
+            f"[{path.parent.name}, {_step(path)}]({Path(os.path.relpath(path, RESULTS)).as_posix()})",
+            str(found["batches"]),
             *(_cosine(*each, few=found["batches"] < FEW) for each in cosines),
             f"{p['images']:.2g}",
             f"{p['classes']:.2g}",
         ]
         rows.append(f"| {' | '.join(shown)} |")
     levels = " | ".join(f"t {low:g}\N{EN DASH}{high:g}" for low, high in found["levels"])
-    head = f"| method, step | {levels} | p, images | p, classes |"
-    return "\n".join([head, f"| --- |{' ---: |' * (len(found['levels']) + 2)}", *rows]) + "\n"
+    head = f"| method, step | batches | {levels} | p, images | p, classes |"
+    return "\n".join([head, f"| --- |{' ---: |' * (len(found['levels']) + 3)}", *rows]) + "\n"
 
 
 def _step(path: Path) -> int:

@@ -53,9 +53,10 @@ def test_every_claim_says_what_would_refute_it_and_has_the_verdict_of_the_first_
     assert {*listed.values()} <= {*VERDICTS}
 
 
-def test_what_diagnose_found_is_in_its_files() -> None:
-    text, cosines, images, classes = " ".join(by_hand().split()), [], [], []
-    for path in sorted(DIAGNOSED.glob("*/seed-0@0.json")):
+def of_diagnose(folder: Path) -> tuple[list[float], list[float], list[float]]:
+    """Cosines of head and tail at step 0 over methods and levels, and p of both null hypotheses over methods."""
+    cosines, images, classes = [], [], []
+    for path in sorted(folder.glob("*/seed-0@0.json")):
         found = json.loads(path.read_text())
         head, tail = (found["groups"]["names"].index(name) for name in ("head", "tail"))
         cells = found["groups"]["cells"]
@@ -63,6 +64,22 @@ def test_what_diagnose_found_is_in_its_files() -> None:
         tests = {each["null"]: each["p_holm"] for each in found["tests"] if each["groups"] == ["head", "tail"]}
         images.append(tests["images"])
         classes.append(tests["classes"])
+    return cosines, images, classes
+
+
+def test_what_sixteen_batches_show_is_in_its_files() -> None:
+    text = " ".join((ROOT / "docs/claims.md").read_text().split())
+    cosines, images, classes = of_diagnose(ROOT / "results/digits-16/diagnose")
+    count = {8: "two", 12: "three"}[len(cosines)]
+    assert f"the cosine is {min(cosines):.2f} to {max(cosines):.2f} over {count} methods" in text
+    assert {f"{p:.3f}" for p in images} == {"0.003"}
+    assert f"(p of {min(classes):.3f} to {max(classes):.3f}, each for one method)" in text
+    assert max(classes) < 0.05
+
+
+def test_what_diagnose_found_is_in_its_files() -> None:
+    text = " ".join(by_hand().split())
+    cosines, images, classes = of_diagnose(DIAGNOSED)
     assert len(cosines) == 12
     assert f"is {min(cosines):.2f} to {max(cosines):.2f} over three methods" in text
     assert f"(p of {min(images):.3f} to {max(images):.3f})" in text
