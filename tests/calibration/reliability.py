@@ -1,7 +1,7 @@
 """How reliably each score tells methods apart, of the recorded runs of digits-lt under rules 1.0.
 
 ``PYTHONPATH=tests python -m calibration.reliability`` writes the table into docs/statistics.md, from the records in
-``results/digits-lt``: five seeds of each method at its tuned settings.
+``results/archive/digits-lt``: five seeds of each method at its tuned settings.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def reliability(values: np.ndarray, alpha: float = 0.05) -> Reliability:
     return Reliability(float(icc), float(low), float(high), float(1 - 1 / ratio))
 
 
-def rows(results: Path = ROOT / "results") -> pd.DataFrame:
+def rows(results: Path = ROOT / "results" / "archive") -> pd.DataFrame:
     """The scores of one row per method that has all seeds, under the rules and of the task that are analysed."""
     frame = load_results(results)
     frame = frame[(frame["rules"] == RULES) & (frame["task_label"] == TASK) & (frame["status"] == "finished")]

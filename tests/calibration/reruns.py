@@ -1,7 +1,7 @@
 """How many scores of a run lie further from its record than ``reproduce`` allows by chance, of recorded runs.
 
 ``PYTHONPATH=tests python -m calibration.reruns [FOLDER ...]`` measures it on the records in ``results`` and in
-``results/unfinished``, or in those named, records the figures and writes them into docs/sharing.md. A rerun whose
+``results/archive``, or in those named, records the figures and writes them into docs/sharing.md. A rerun whose
 training went another way is stood in for by another seed of its row.
 """
 
@@ -24,7 +24,7 @@ from grasp_bench.results.sharing.differences import PLACE, paired_scores
 from grasp_bench.results.sharing.seeds import FEWEST, apart, error_spread, seed_spread
 
 ROOT = Path(__file__).parents[2]
-RESULTS = (ROOT / "results", ROOT / "results" / "unfinished")
+RESULTS = (ROOT / "results", ROOT / "results" / "archive")
 MEASURED, PAGE = Path(__file__).with_name("reruns.json"), ROOT / "docs" / "sharing.md"
 BETWEEN = re.compile(r"(?<=<!-- calibration reruns -->\n).*?(?=<!-- end -->)", re.DOTALL)
 LEAST = 5
