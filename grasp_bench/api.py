@@ -47,6 +47,7 @@ def run(
     accumulate: int | Literal["auto"] = "auto",
     gradient_checkpointing: bool | Literal["auto"] = "auto",
     compile: bool = False,
+    threads: int | None = None,
     quiet: bool = False,
 ) -> RunRecord:
     """Fine-tune a method on a task, generate images, score them, and write and return the record.
@@ -79,6 +80,8 @@ def run(
         gradient_checkpointing: Whether to recompute activations in the backward pass, which saves memory; ``"auto"``:
             where a step does not fit on a GPU otherwise.
         compile: Whether to compile the transformer for training.
+        threads: Threads of the CPU that torch takes during the run; if None, $OMP_NUM_THREADS, else one for a tiny
+            backbone and as many as before for others. Afterwards it takes as many as before.
         quiet: Whether to print no progress.
 
     Returns:
@@ -106,6 +109,7 @@ def run(
         accumulate=accumulate,
         compile=compile,
         cache_dir=Path(cache_dir) if cache_dir is not None else None,
+        threads=threads,
     )
     planned = plan(
         method=method,

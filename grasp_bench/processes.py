@@ -171,11 +171,6 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def threads_of(asked: int | None, usual: int | None) -> int | None:
-    """Threads of a CPU for torch: ``asked``, else ``usual`` unless OMP_NUM_THREADS is set; None: its own number."""
-    return asked or (None if os.environ.get("OMP_NUM_THREADS") else usual)
-
-
 def join(device: str) -> tuple[Processes, torch.device]:
     """The :class:`Processes` and device of this process, once it has met the others that its launcher started.
 
@@ -226,17 +221,19 @@ def own_index() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def launch(count: int, arguments: Sequence[str]) -> int:
+def launch(count: int, arguments: Sequence[str], usual_threads: int | None = None) -> int:
     """Run ``grasp-bench`` with ``arguments`` in ``count`` processes here; the exit code of the first one to fail.
 
-    Environment variables that bound threads are kept; unless one is set, each process gets its share of the cores.
+    Environment variables that bound threads are kept; unless one is set, each process gets its share of the cores, or
+    ``usual_threads`` where that is less.
     What asks a run to end, SIGUSR1 or SIGTERM, asks every process by SIGUSR1, since SIGTERM ends one at once.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    share = max(1, (os.cpu_count() or 1) // count)
+    os.environ.setdefault("OMP_NUM_THREADS", str(min(share, usual_threads or share)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

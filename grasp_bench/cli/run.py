@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -121,7 +120,7 @@ def run(
 
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.errors import NonFiniteError
-    from grasp_bench.processes import launch, launched, own_index, threads_of
+    from grasp_bench.processes import launch, launched, own_index
     from grasp_bench.run.context import Options
     from grasp_bench.run.interruption import SIGNALS, listen
     from grasp_bench.run.plan import plan
@@ -150,6 +149,7 @@ def run(
         tuple(dict.fromkeys(tracker)),
         cache_dir,
         sync_to,
+        threads,
     )
     plans = [
         plan(
@@ -173,7 +173,7 @@ def run(
     for each in plans:
         check(each, options, max(processes or 1, launched()))
     if processes and processes > launched():
-        raise typer.Exit(launch(processes, sys.argv[1:]))
+        raise typer.Exit(launch(processes, sys.argv[1:], plans[0].backbone.kind.threads))
     # a launcher ends the others with SIGTERM when one fails, and that one says why
     listen(SIGNALS if launched() == 1 else (signal.SIGUSR1,))
     try:
@@ -182,7 +182,6 @@ def run(
             if each.spec.budget.name == SMOKE:
                 progress.say(NO_NUMBERS)
             foretell = partial(_foretell, each, (task, budget), options, progress)
-            options = replace(options, threads=threads_of(threads, each.backbone.kind.threads))
             path, record = carry_out(each, options, progress, foretell)
             if own_index() == 0:
                 show(record, path, all_scores)

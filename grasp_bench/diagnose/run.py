@@ -24,6 +24,7 @@ from grasp_bench.run.context import Context, Options
 from grasp_bench.run.files import TRAIN_LOG
 from grasp_bench.run.labels import label_path
 from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.run.threads import threads_taken
 from grasp_bench.sampling import Network
 
 OF_IMAGES = {"metadata": "it partitions images, not classes, and the gradients that are compared are those of classes."}
@@ -43,6 +44,19 @@ def diagnose(
     Returns the file of each step's numbers and its paragraph; the picture and the paragraph are beside the file, as
     ``.png`` and ``.md``. Raises :class:`UserError` if the method does not apply to the task or its backbone.
     """
+    with threads_taken(subject.plan, options):
+        return _diagnosed(subject, steps, batches, seed, options, device, progress)
+
+
+def _diagnosed(
+    subject: Subject,
+    steps: list[int],
+    batches: int,
+    seed: int,
+    options: Options,
+    device: torch.device,
+    progress: Progress,
+) -> list[tuple[Path, str]]:
     context = Pipeline(subject.fresh(), options, device, progress)
     if skip := context.plan.method.supports(context.backbone, context.plan.task):
         name = context.plan.spec.method.name

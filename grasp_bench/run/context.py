@@ -26,6 +26,7 @@ from grasp_bench.run.options import Options as Options
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.seal import stage_key
 from grasp_bench.run.store import Store
+from grasp_bench.run.threads import threads_taken
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,9 +127,10 @@ class Context:
             self.progress.detail(f"{stage.name}: reused from {found}")
             return found
         upstream = {name: self.folder(name) for name in stage.after if self.has(name)}
-        made = store.run(
-            stage.name, inputs, lambda folder: stage.build(self, folder, upstream), together=not stage.alone
-        )
+        with threads_taken(self.plan, self.options):
+            made = store.run(
+                stage.name, inputs, lambda folder: stage.build(self, folder, upstream), together=not stage.alone
+            )
         self.progress.detail(f"{stage.name}: finished in {made}")
         return made
 

@@ -37,4 +37,4 @@ class Options:
     sync_to: Path | None = None
     """Folder where stages and checkpoints are kept as well, and taken from where the work folder lacks them."""
     threads: int | None = None
-    """Threads of a CPU that torch takes from here; None for as many as it takes now."""
+    """Threads of a CPU that torch takes during the run; None for the number that is usual for the backbone."""

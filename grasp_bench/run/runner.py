@@ -24,6 +24,7 @@ from grasp_bench.run.plan import Plan
 from grasp_bench.run.recipes import rate_warning
 from grasp_bench.run.resolve import caution
 from grasp_bench.run.sharing import check_sharing
+from grasp_bench.run.threads import threads_taken
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 def check(plan: Plan, options: Options, count: int) -> None:
     """Raise :class:`UserError` for what can be known to go wrong in ``count`` processes before anything is loaded."""
     check_sharing(plan, options.accumulate, options.shard, count)
+    if options.threads is not None and options.threads < 1:
+        raise UserError(f"threads {options.threads}: expected at least 1, or leave it out.")
     if (nodes := launched() // int(os.environ.get("LOCAL_WORLD_SIZE", launched()))) > 1:
         _check_shared(options, nodes)
     from grasp_bench.run.training.trackers import check_trackers
@@ -71,15 +74,12 @@ def run(
     if launched() == 1 and (known := _known_record(path, plan, progress)):
         return path, known  # before torch is imported
     processes, device = join(options.device)
-    if options.threads:
-        import torch
-
-        torch.set_num_threads(options.threads)
     check(plan, options, processes.count)
     if not processes.first_says(lambda: _known_record(path, plan, progress) is not None):
-        if before and processes.is_first:
-            before(device)
-        _carry_out(plan, options, progress, processes, device)
+        with threads_taken(plan, options):
+            if before and processes.is_first:
+                before(device)
+            _carry_out(plan, options, progress, processes, device)
     return path, read_record(path)
 
 

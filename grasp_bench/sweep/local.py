@@ -66,7 +66,7 @@ def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], progre
                 while free and (ready := _next(waiting, running)):
                     waiting.remove(ready)
                     slot = free.pop(0)
-                    running.append(_Running(ready, slot, start(ready.arguments, ready.log, slot)))
+                    running.append(_Running(ready, slot, start(ready.arguments, ready.log, _environment(ready, slot))))
                     board.say(f"started {ready.name}")
                 time.sleep(POLL_SECONDS)
                 free += [each.slot for each in board.collect()]
@@ -75,6 +75,14 @@ def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], progre
             board.collect(interrupted=True)
     if received:
         raise KeyboardInterrupt
+
+
+def _environment(cell: Cell, slot: Slot) -> Slot:
+    """Return the slot's variables, with no more threads than are usual for the backbone unless the user names some."""
+    usual = cell.plan.backbone.kind.threads
+    if usual is None or os.environ.get("OMP_NUM_THREADS"):
+        return slot
+    return slot | {"OMP_NUM_THREADS": str(min(usual, int(slot.get("OMP_NUM_THREADS", usual))))}
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from grasp_bench.run.pipeline import Pipeline, stage_keys
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.recipes import searched_rates
 from grasp_bench.run.seeding import with_seed
+from grasp_bench.run.threads import threads_taken
 from grasp_bench.tuning.chosen import SCALE, with_settings
 from grasp_bench.tuning.objective import OBJECTIVE, Target, compared_counts, make_target
 from grasp_bench.tuning.ranges import candidate, tuned_ranges
@@ -73,6 +74,19 @@ def tune(
     """
     if sampler == "tpe":
         load_optuna()  # which is missed before anything is made
+    with threads_taken(plan, options):
+        return _search(plan, trials, options, progress, sampler, of, scales)
+
+
+def _search(
+    plan: Plan,
+    trials: int,
+    options: Options,
+    progress: Progress,
+    sampler: Sampler,
+    of: Searched,
+    scales: Sequence[float] | None,
+) -> TuningRecord | Skip:
     searched = _scales(plan, scales) if of == "method" else []
     device = pick_device(options.device)
     common = Pipeline(with_seed(plan, SEED), options, device, progress)

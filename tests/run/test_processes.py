@@ -205,14 +205,3 @@ def test_a_run_resumes_in_another_number_of_processes_or_in_shards(alone, tmp_pa
     found = share(then, tmp_path, ended)["grasp"]
     assert found.count == then
     assert_same(found, alone["grasp"])
-
-
-def test_threads_are_those_asked_for_or_of_the_environment_or_usual_for_the_backbone(monkeypatch) -> None:
-    from grasp_bench import plugins
-    from grasp_bench.processes import threads_of
-
-    usual = plugins.load("backbones", "tiny-sd3").threads
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [threads_of(None, usual), threads_of(3, usual), threads_of(None, None)] == [1, 3, None]
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert [threads_of(None, usual), threads_of(3, usual)] == [None, 3]

@@ -227,3 +227,19 @@ def test_an_interrupted_sweep_goes_on_to_the_same_weights(tmp_path, at_home, cap
     assert {record["status"] for record in made.values()} == {"finished"}
     for field in ("weights", "streams", "scores"):
         assert made["probe~seconds=0.25/seed-0"][field] == made["probe/seed-0"][field]
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, "1"), ("2", "2")])
+def test_a_cell_on_a_tiny_backbone_takes_one_thread_unless_the_user_asks_for_more(
+    asked, expected, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    script = "import os; print(os.environ['OMP_NUM_THREADS'])"
+    monkeypatch.setattr("grasp_bench.sweep.process.COMMAND", (sys.executable, "-c", script))
+    path = write(tmp_path / "s.toml", HEADER + OPTIONS)
+    call("sweep", path)
+    (cell,) = read_sweep(path).cells
+    assert last_line(cell.log) == expected

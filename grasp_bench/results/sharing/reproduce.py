@@ -86,9 +86,13 @@ def reproduce(
     _check_free(folder / RECORD_NAME, run)
     _claim(work_dir, record)
     there = record.environment
-    _set_threads(there.threads)
     options = Options(
-        results, work_dir, device, gradient_checkpointing=there.gradient_checkpointing, accumulate=there.accumulate
+        results,
+        work_dir,
+        device,
+        gradient_checkpointing=there.gradient_checkpointing,
+        accumulate=there.accumulate,
+        threads=there.threads if there.threads <= (os.cpu_count() or 1) else None,  # the order of sums depends on it
     )
     path, rerun = carry_out(plan, options, progress)
     if rerun.status != "finished":
@@ -132,11 +136,3 @@ def _claim(work_dir: Path, record: RunRecord) -> None:
             f"--work-dir {work_dir}: other work lies there, which a rerun may not use. Choose a new or empty folder, "
             "or that of an interrupted reproduction of this run."
         )
-
-
-def _set_threads(count: int) -> None:
-    """Compute in as many threads as the recorded run, since the order of sums depends on it."""
-    import torch
-
-    if count <= (os.cpu_count() or 1):
-        torch.set_num_threads(count)

@@ -1,0 +1,36 @@
+"""How many threads of the CPU torch takes while a run is worked on, and no longer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from grasp_bench.run.options import Options
+from grasp_bench.run.plan import Plan
+
+
+def threads_of(asked: int | None, usual: int | None) -> int | None:
+    """Threads of a CPU for torch: ``asked``, else ``usual`` unless OMP_NUM_THREADS is set; None: its own number."""
+    return asked or (None if os.environ.get("OMP_NUM_THREADS") else usual)
+
+
+@contextmanager
+def threads_taken(plan: Plan, options: Options) -> Iterator[None]:
+    """Let torch take the threads inside the block that ``options`` ask for, or else those usual for the backbone.
+
+    Afterwards it takes as many as before, since the process may be a user's own program. The number belongs to the
+    process: other threads of that program compute with as many meanwhile.
+    """
+    count = threads_of(options.threads, plan.backbone.kind.threads)
+    if count is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
