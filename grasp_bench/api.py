@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from grasp_bench.contracts.spec import STANDARD
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, other_form
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,7 +197,8 @@ def evaluate(
     options = Options(Path(results), Path(work_dir), device)
     facts = facts_of(declared)
     with sampled(images, table, options.work_dir, progress) as folder:
-        entry = entry_of_images(name, folder, Path(labels) if labels is not None else None, enlarge, facts)
+        own = Path(labels) if labels is not None else None
+        entry = entry_of_images(name, folder, own, enlarge, facts, progress)
         return evaluate_entry(entry, table, options, progress)[1]
 
 
@@ -319,7 +320,8 @@ def _feature_set(found: Features, labels: Sequence[str | int] | None) -> Feature
 
 def _index(index: Mapping[str, int], group: str, name: str | int) -> int:
     if str(name) not in index:
-        raise UserError(f"groups, {group}: no image is of class {name!r}. The classes are: {', '.join(index)}.")
+        hint = other_form([str(name)], index)
+        raise UserError(f"groups, {group}: no image is of class {name!r}.{hint} The classes are: {', '.join(index)}.")
     return index[str(name)]
 
 

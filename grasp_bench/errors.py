@@ -1,6 +1,7 @@
 """Errors that users can fix, and the reasons why a method does not run."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -33,5 +34,22 @@ class Skip:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint at the nearest known name, with a leading space; empty where none is near."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1)
+    return other_form([name], known) or (f" Did you mean {close[0]!r}?" if close else "")
+
+
+def other_form(names: Iterable[str], known: Iterable[str]) -> str:
+    """A hint, with a leading space, at the first of ``names`` that differs from a known one in its normal form alone.
+
+    Nobody can see that, so both are told escaped. Empty where there is none.
+    """
+    forms = {unicodedata.normalize("NFKC", each): each for each in known}
+    for name in names:
+        twin = forms.get(unicodedata.normalize("NFKC", name), name)
+        if twin != name:
+            return (
+                f" {name!a} looks like {twin!a} and differs in its Unicode normal form alone, as names of "
+                f"files from macOS may. Write it as {twin!a}."
+            )
+    return ""

@@ -15,7 +15,7 @@ from grasp_bench.contracts.spec import STANDARD, Budget, by_name, smoke
 from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
 from grasp_bench.data.image_task import ImageTask
 from grasp_bench.data.listing import place
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, other_form
 
 from .folder_settings import PATHS, FolderSettings, read_settings, validated
 
@@ -127,8 +127,8 @@ class FolderTask(ImageTask[FolderSettings]):
 
     @cached_property
     def _listing(self) -> Listing:
-        from grasp_bench.data.labels import look_alikes
         from grasp_bench.data.listing import Entry
+        from grasp_bench.data.noted import noted_of
 
         found = self._found
         if found.labels is None:
@@ -143,9 +143,7 @@ class FolderTask(ImageTask[FolderSettings]):
             metadata, (label, *beside) = {column: values[row] for column, values in kept.items()}, labels
             where = self._where(name)
             entries.append(Entry(name, name, label, split, where, patient, None, metadata, tuple(beside)))
-        noted = {f"files ignored, {reason}": names for reason, names in found.ignored.items()}
-        if alike := look_alikes(label for labels in self._sets for label in labels):
-            noted["class names that differ in their Unicode normal form alone"] = alike
+        noted = noted_of(found, (label for labels in self._sets for label in labels))
         return self._without_repeats(entries, noted)
 
     def _without_repeats(self, entries: list[Entry], noted: dict[str, list[str]]) -> Listing:
@@ -263,7 +261,10 @@ class FolderTask(ImageTask[FolderSettings]):
                 raise UserError('groups.all: no group may be called "all": it stands for every class.')
             for name in names:
                 if name not in counts:
-                    raise UserError(f"groups.{group}: there is no class {name!r}. There are: {', '.join(counts)}.")
+                    hint = other_form([name], counts)
+                    raise UserError(
+                        f"groups.{group}: there is no class {name!r}.{hint} There are: {', '.join(counts)}."
+                    )
                 if name in found:
                     raise UserError(f"groups.{group}: class {name!r} is in {found[name]!r} already.")
                 found[name] = group

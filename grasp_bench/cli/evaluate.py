@@ -98,7 +98,7 @@ def evaluate(
         entry = entry_of_pipeline(name, pipeline, lora, guidance_scale, steps, precision or "float32", facts, download)
     else:
         _leave_out(called | {"--allow-download": allow_download or None}, "--images")
-        entry = entry_of_images(name, images, labels, enlarge, facts)
+        entry = entry_of_images(name, images, labels, enlarge, facts, progress)
     table = Table(task, seed, backbone, resolution, budget, tuple(task_set), data_root)
     options = Options(results, work_dir, device, batch_size, cache_dir=cache_dir)
     path, record = evaluate_entry(entry, table, options, progress)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,7 +17,7 @@ from grasp_bench.data.features import FeatureSet, cached_features, holds_feature
 from grasp_bench.data.images import ImageSet, read_image_set
 from grasp_bench.data.labels import Row, align, read_labels, some
 from grasp_bench.data.longtail import groups_by_count
-from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.errors import UserError, did_you_mean, other_form
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,8 @@ class Source:
     labels: list[str] | None
     columns: dict[str, list[str]]
     held: ImageSet | FeatureSet
-
-    @property
-    def ignored(self) -> dict[str, list[str]]:
-        """Why files of the folder are no images of the set → their paths."""
-        return self.held.ignored if isinstance(self.held, ImageSet) else {}
+    ignored: Mapping[str, list[str]] = field(default_factory=dict)
+    """Why files of the folder are no images of the set → their paths."""
 
     def __str__(self) -> str:
         return f"{self.role} ({self.path})"
@@ -51,7 +48,7 @@ def open_source(role: str, path: Path, labels: Path | None) -> Source:
         names, columns = align(read_labels(labels), ids, labels, path) if labels else (found.labels, {})
         return Source(role, path, ids, names, columns, found)
     images = read_image_set(path, labels)
-    return Source(role, path, images.ids, images.labels, images.columns, images)
+    return Source(role, path, images.ids, images.labels, images.columns, images, images.ignored)
 
 
 def share_labels(path: Path, sources: Sequence[Source]) -> list[Source]:
@@ -74,7 +71,8 @@ def share_labels(path: Path, sources: Sequence[Source]) -> list[Source]:
             nowhere.append(f"{name!r} (line {row.line})")
     if nowhere:
         sets = " nor ".join(map(str, sources))
-        raise UserError(f"{path}: labels for {len(nowhere)} images that neither {sets} holds: {some(nowhere)}.")
+        hint = other_form(rows, [name for known in names for name in known])
+        raise UserError(f"{path}: labels for {len(nowhere)} images that neither {sets} holds: {some(nowhere)}.{hint}")
     aligned = [align(part, source.ids, path, source.path) for source, part in zip(sources, parts, strict=True)]
     return [replace(each, labels=own, columns=further) for each, (own, further) in zip(sources, aligned, strict=True)]
 
@@ -123,7 +121,8 @@ def _class_names(sources: Sequence[Source]) -> list[str] | None:
         ours, theirs = set(first.labels or ()), set(each.labels or ())
         only = ((first, ours - theirs), (each, theirs - ours))
         if parts := [f"only in {source}: {some(sorted(classes))}" for source, classes in only if classes]:
-            raise UserError(f"the classes differ: {'; '.join(parts)}. Take them out or add images of them.")
+            hint = other_form(sorted(theirs - ours), ours)
+            raise UserError(f"the classes differ: {'; '.join(parts)}. Take them out or add images of them.{hint}")
     if first.labels is None:
         return None
     names = set(first.labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,10 @@ def sources_of(
     from grasp_bench.run.options import Options
     from grasp_bench.run.pipeline import Pipeline
 
-    def opened(images: Path, labels: Path | None) -> Pipeline:
-        given = GivenImages(images, labels, enlarge=True, every=True)
+    kept: dict[str, GivenImages] = {}
+
+    def opened(role: str, images: Path, labels: Path | None) -> Pipeline:
+        kept[role] = given = GivenImages(images, labels, enlarge=True, every=True)
         plan = table.plan(Entry("scored", {"images": given.sha256, "every": True}, make=given.make))
         return Pipeline(plan, Options(work_dir, work_dir, device), pick_device(device), progress)
 
@@ -42,10 +45,14 @@ def sources_of(
             f"--task {table.task}: its images have several labels, and `score` takes one of each. `grasp-bench "
             "evaluate` scores label sets."
         )
-    scored = opened(fake, labels)
-    test = scored.folder("features-real") if real is None else opened(real, None).folder("features")
+    scored = opened("FAKE", fake, labels)
+    test = scored.folder("features-real") if real is None else opened("REAL", real, None).folder("features")
     folders = {"REAL": test, "FAKE": scored.folder("features"), "--train": scored.folder("features-train")}
     sources = [open_source(role, folder / FEATURES, None) for role, folder in folders.items()]
+    sources = [
+        replace(each, path=given.path, ignored=given.images.ignored) if (given := kept.get(each.role)) else each
+        for each in sources
+    ]
     names, _ = classes_of(sources, None, (None, None), True)
     group = {info.name: info.group for info in scored.classes}
     members = {each: np.flatnonzero([group[name] == each for name in names]) for each in scored.plan.task.groups}

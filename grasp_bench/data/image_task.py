@@ -111,8 +111,8 @@ class ImageTask(Task[C_co]):
         """The listing, if nothing is wrong with it or with the headers of its images."""
         from grasp_bench.data.check import check_images
         from grasp_bench.data.images import WORKERS
-        from grasp_bench.data.labels import some
         from grasp_bench.data.listing import describe, readable
+        from grasp_bench.data.noted import tell
 
         with readable():
             listing = self._with_classes(self.listing())
@@ -120,8 +120,7 @@ class ImageTask(Task[C_co]):
             problems = [*listing.problems, *check_images(self.data, listing.entries, WORKERS, advance)]
         if problems:
             raise UserError(describe(self.data, problems))
-        for what, names in listing.noted.items():
-            progress.say(f"{self.data}: {what} ({len(names)}): {some(names)}")
+        tell(self.data, listing.noted, progress)
         return listing
 
     def _with_classes(self, listing: Listing) -> Listing:
@@ -144,7 +143,7 @@ class ImageTask(Task[C_co]):
     def prepare(self, folder: Path, progress: Progress) -> None:
         from grasp_bench.data import manifest
         from grasp_bench.data.images import WORKERS
-        from grasp_bench.io import write_json
+        from grasp_bench.data.noted import write_noted
 
         listing = self._checked(progress)
         infos = {info.name: info for info in self.classes()}
@@ -153,9 +152,7 @@ class ImageTask(Task[C_co]):
             about, tell = {"version": self.version}, progress.say if self.published else None
             manifest.build(self.data, listing.entries, groups, prompts, folder, WORKERS, advance, about, tell)
         if listing.noted:  # beside the record, where nothing may name the images of a private task
-            noted = {what: [] if self.private else names for what, names in listing.noted.items()}
-            counts = {what: len(names) for what, names in listing.noted.items()}
-            write_json(folder / NOTED, {"images": len(listing.entries), "counts": counts, "names": noted})
+            write_noted(folder / NOTED, listing.noted, len(listing.entries), self.private)
 
     def cache(self, folder: Path, shape: tuple[int, int, int], progress: Progress) -> None:
         """Write the images, resized to ``shape`` (C, H, W), beside the manifest in ``folder``."""

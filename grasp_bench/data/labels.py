@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.errors import UserError, did_you_mean, other_form
 
 ID_COLUMNS = ("id", "file", "filename", "file_name", "image", "path")
 LABEL_COLUMNS = ("label", "class")
@@ -119,7 +119,7 @@ def align(
     if absent:
         raise UserError(
             f"{labels}: labels for {len(absent)} images that {source} does not hold: {some(absent)}. "
-            "Add the images or remove the lines."
+            f"Add the images or remove the lines.{other_form(rows, [*known, *by_name])}"
         )
     if missing := [image for image in ids if image not in found]:
         raise UserError(

@@ -22,6 +22,7 @@ from grasp_bench.run.files import (
     COPIES,
     GENERATE_SUMMARY,
     GENERATED_SHEET,
+    IMAGES_NOTED,
     METRICS,
     PICTURE,
     REAL_SHEET,
@@ -143,7 +144,9 @@ class Pipeline(Context):
         found = Found.model_validate_json((self.generated / GENERATE_SUMMARY).read_text())
         scored = self.folder("score")
         entered = Entered(declared=entry.declared, found=found)
-        return Outcome({"entry": entered, "scores": self._scores(scored)}, self._kept(scored), {})
+        noted = self.generated / IMAGES_NOTED
+        files = [*self._kept(scored), *([noted] if noted.exists() else [])]
+        return Outcome({"entry": entered, "scores": self._scores(scored)}, files, {})
 
     @staticmethod
     def _scores(scored: Path) -> list[Score]:

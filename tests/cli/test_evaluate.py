@@ -40,6 +40,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         made = Pipeline(chosen, runs.options(folder), torch.device("cpu"), runs.Listener()).generated
         images = read_tensors(made / IMAGES)
         save_images(folder / "png", images["images"], images["labels"])
+        (folder / "png" / "notes.txt").write_text("seen in May")
+        (folder / "png" / "3" / ".thumbs").write_text("")
         (folder / "facts.toml").write_text('trainer = "kohya"\nnfe = 56\nlink = ""\n')
         yield folder
 
@@ -82,6 +84,20 @@ def test_images_of_a_run_score_to_the_last_digit_what_its_record_says(place: Pat
     assert entered.cost is None
     for stage in ("prepare", "extractor", "features-real", "features-train", "classify-real"):
         assert entered.stages[stage] == own.stages[stage]  # shared with every row of the table
+
+
+IGNORED = {"hidden": ["3/.thumbs"], "not recognised as a picture": ["notes.txt"]}
+
+
+def test_what_is_ignored_of_the_images_is_told_and_stands_beside_the_record(place: Path, record: Path) -> None:
+    assert "images.json" in read_record(record).files
+    told = json.loads(record.with_name("images.json").read_text())
+    assert told["images"] == 80
+    assert told["names"] == {f"files ignored, {reason}": names for reason, names in IGNORED.items()}
+    shown = " ".join(grasp_bench_("evaluate", *TABLE, "-n", "my-lora", "--images", "png", "--work-dir", "work").split())
+    for reason, (name,) in IGNORED.items():
+        assert f"png: files ignored, {reason} (1): {name}" in shown
+    assert evaluate("my-lora", "--images", "png", "--declare", "facts.toml") == record  # declares the facts again
 
 
 def test_an_open_row_is_in_the_frame_and_in_no_comparison(place: Path, record: Path) -> None:
@@ -227,8 +243,11 @@ def test_a_function_is_evaluated_from_python(place: Path) -> None:
 
 
 def test_scores_alone_take_real_features_groups_and_training_images_from_the_task(place: Path, record: Path) -> None:
-    grasp_bench_("score", "--task", "digits-lt", "png", "--work-dir", "work", "--json", "scores.json")
+    shown = grasp_bench_("score", "--task", "digits-lt", "png", "--work-dir", "work", "--json", "scores.json")
     found = json.loads(Path("scores.json").read_text())
+    assert (found["fake"]["path"], found["fake"]["ignored_files"]) == ("png", IGNORED)
+    assert found["real"]["ignored_files"] == {}
+    assert "FAKE (png): 1 files were ignored, not recognised as a picture: notes.txt" in " ".join(shown.split())
     assert list(found["groups"]) == ["head", "medium", "tail", "all"]
     assert (found["fake"]["images"], found["real"]["images"]) == (80, len(runs.small("lora").task.classes()) * 60)
     of_tail = {row["metric"]: row["value"] for row in found["rows"] if (row["scope"], row["name"]) == ("group", "tail")}

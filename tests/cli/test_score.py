@@ -322,6 +322,27 @@ def test_mistakes_in_groups(files, text, part):
     assert part in mistake(*files, "--groups", "groups.csv")
 
 
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+HINT = r" looks like 'caf\xe9' and differs in its Unicode normal form alone, as names of files from macOS may."
+
+
+def test_names_in_another_unicode_normal_form_are_told_escaped():
+    for role, name in (("real", NFC), ("fake", NFD)):
+        folder(role, 0, {name: 8, "dog": 8})
+    assert rf"'cafe\u0301'{HINT} Write it as 'caf\xe9'." in mistake("real", "fake", "--extractor", "pixels")
+    Path("fake", NFD).rename(Path("fake", NFC))
+    Path("groups.csv").write_text(f"class,group\n{NFD},tail\ndog,head\n")
+    words = ("real", "fake", "--extractor", "pixels", "--groups", "groups.csv")
+    assert HINT in mistake(*words)
+    for path in Path("fake", NFC).iterdir():
+        path.rename(path.with_name(f"{NFC}-{path.name}"))
+    rows = (f"{path.relative_to('fake')},x" for path in sorted(Path("fake").glob("*/*.png")))
+    Path("fake.csv").write_text("\n".join(["file,label", *rows]).replace(NFC, NFD))
+    assert "differs in its Unicode normal form alone" in mistake("real", "fake", "--fake-labels", "fake.csv")
+    Path("fake.csv").write_text(f"file,label\n{NFD}/{NFD}-0.png,x\n")
+    assert "differs in its Unicode normal form alone" in mistake("real", "fake", "--labels", "fake.csv")
+
+
 def test_features_beside_images_must_say_their_extractor(files):
     real = folder("images", 0)
     np.savez("unsaid.npz", features=np.ones((60, 3072)), labels=feature_set(0).labels)

@@ -45,13 +45,20 @@ class Table:
         )
 
 
-def entry_of_images(name: str, images: Path | None, labels: Path | None, enlarge: bool, facts: Facts) -> Entry:
-    """Return the entry of a folder of images. Raises :class:`UserError` for what cannot be read."""
+def entry_of_images(
+    name: str, images: Path | None, labels: Path | None, enlarge: bool, facts: Facts, progress: Progress
+) -> Entry:
+    """Return the entry of a folder of images, and say what of it is ignored.
+
+    Raises :class:`UserError` for what cannot be read.
+    """
+    from grasp_bench.data.noted import tell
     from grasp_bench.run.entry.images import GivenImages
 
     if images is None:
         raise UserError("nothing to evaluate: give --images DIR, or --pipeline FOLDER.")
     given = GivenImages(images, labels, enlarge)
+    tell(images, given.noted, progress)
     return Entry(name, {"images": given.sha256}, facts, given.make)
 
 

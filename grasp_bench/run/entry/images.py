@@ -25,10 +25,11 @@ from grasp_bench.data.image_task import ImageTask
 from grasp_bench.data.images import WORKERS, ImageSet, image_digest, read_image_set
 from grasp_bench.data.labels import LABEL_COLUMNS
 from grasp_bench.data.listing import Problem, describe
+from grasp_bench.data.noted import noted_of, write_noted
 from grasp_bench.errors import UserError
 from grasp_bench.io import as_csv, digest, file_digest, write_bytes, write_tensors
 from grasp_bench.run.entry.shown import FOCUS, Pool, Shown, check_file, pools, what_is_shown
-from grasp_bench.run.files import IMAGES, SETS
+from grasp_bench.run.files import IMAGES, IMAGES_NOTED, SETS
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +71,11 @@ class GivenImages:
         return found
 
     @cached_property
+    def noted(self) -> dict[str, list[str]]:
+        """What is told of the images though nothing is wrong with them, such as files that were ignored."""
+        return noted_of(self.images, self.images.labels or ())
+
+    @cached_property
     def sha256(self) -> str:
         """sha256 (hex) of every image's name, labels, label in focus where it has one, and content."""
         images = self.images
@@ -107,6 +113,8 @@ class GivenImages:
         ids = self.images.ids
         rows = [("generated", "file"), *((f"generated/{at:08}", ids[index]) for at, index in enumerate(chosen))]
         write_bytes(folder / FILES, as_csv(rows).encode())
+        if self.noted:
+            write_noted(folder / IMAGES_NOTED, self.noted, len(ids), request.task.private)
         return Found(
             images=len(ids),
             scored=len(chosen),

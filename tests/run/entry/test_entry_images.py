@@ -1,18 +1,25 @@
 """Images of a folder as an entry of the open division: what is refused, which are chosen, and how they are read."""
 
 import hashlib
+import json
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.entries import random_images, request
+from helpers.runs import small
 from PIL import Image
 
+from grasp_bench.cli.score_input import open_source
 from grasp_bench.data.images import image_digest
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors
 from grasp_bench.run.entry.images import GivenImages
-from grasp_bench.run.files import IMAGES
+from grasp_bench.run.files import IMAGES, IMAGES_NOTED
+from grasp_bench.tasks.digits_lt import DigitsLT
+from grasp_bench.tasks.folder import FolderTask
 
 
 def made(folder: Path, images: Path, each: int, seed: int = 0, **options):
@@ -116,3 +123,75 @@ def test_repeated_images_are_counted(tmp_path: Path) -> None:
     given = random_images(tmp_path / "png", 2)
     (given / "0" / "00001.png").write_bytes((given / "0" / "00000.png").read_bytes())
     assert made(tmp_path / "stage", given, 2)[0].repeated == 1
+
+
+def odd_files(images: Path) -> None:
+    """Pictures under other names beside files that are none, in the folder of one class."""
+    picture = Image.new("L", (8, 8), 9)
+    for number, (name, kind) in enumerate({"a.jfif": "JPEG", "b.tga": "TGA", "c": "PNG", "d.txt": "WEBP"}.items()):
+        picture.putpixel((0, 0), number)
+        picture.save(images / "3" / name, format=kind)
+    (images / "3" / "notes.txt").write_text("seen in May")
+    (images / "3" / "table").write_bytes(b"\0\1\2")
+    (images / "3" / ".hidden.png").write_bytes(b"")
+
+
+def test_score_evaluate_and_tasks_read_and_ignore_the_same_files(tmp_path: Path) -> None:
+    given = random_images(tmp_path / "png", 4)
+    odd_files(given)
+    (tmp_path / "mine.toml").write_text('images = "png"\nprompt = "a {class}"\n')
+    ignored = {"hidden": ["3/.hidden.png"], "not recognised as a picture": ["3/notes.txt", "3/table"]}
+    noted = {f"files ignored, {reason}": names for reason, names in ignored.items()}
+    listing = FolderTask.from_file(tmp_path / "mine.toml", ())[1].listing()
+    source, entry = open_source("FAKE", given, None), GivenImages(given)
+    assert source.ids == entry.images.ids == [each.path for each in listing.entries]
+    assert {f"3/{name}" for name in ("a.jfif", "b.tga", "c", "d.txt")} < set(source.ids)
+    assert source.ignored == ignored
+    assert entry.noted == listing.noted == noted
+    (given / "3" / "scan").write_bytes(bytes(128) + b"DICM" + bytes(40))
+    said = set()
+    for read in (
+        lambda: open_source("FAKE", given, None),
+        lambda: GivenImages(given).images,
+        lambda: FolderTask.from_file(tmp_path / "mine.toml", ())[1].listing(),
+    ):
+        with pytest.raises(UserError, match="1 files in formats that are not read: 3/scan") as raised:
+            read()
+        said.add(str(raised.value).removeprefix(str(given)))
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_what_is_ignored_is_kept_beside_the_images_and_without_names_if_the_task_is_private(
+    private: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DigitsLT, "private", private)
+    given = random_images(tmp_path / "png", 1)
+    (given / "3" / "patient-7.txt").write_text("seen in May")
+    made(tmp_path / "stage", given, 1)
+    reason = "files ignored, not recognised as a picture"
+    assert json.loads((tmp_path / "stage" / IMAGES_NOTED).read_text()) == {
+        "images": 10,
+        "counts": {reason: 1},
+        "names": {reason: [] if private else ["3/patient-7.txt"]},
+    }
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_class_in_another_unicode_normal_form_is_told_with_the_way_to_write_it(
+    by_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes = [replace(info, name="caf\u00e9") if info.name == "3" else info for info in DigitsLT.classes(small().task)]
+    monkeypatch.setattr(DigitsLT, "classes", lambda self: classes)
+    given = random_images(tmp_path / "png", 1)
+    decomposed = unicodedata.normalize("NFD", "caf\u00e9")
+    (given / "3").rename(given / ("3" if by_file else decomposed))
+    labels = tmp_path / "labels.csv" if by_file else None
+    if labels:
+        rows = (f"{path.relative_to(given)},{path.parent.name}" for path in sorted(given.glob("*/*.png")))
+        labels.write_text("\n".join(["file,label", *rows]).replace(",3", f",{decomposed}"))
+    with pytest.raises(UserError) as raised:
+        made(tmp_path / "stage", given, 1, labels=labels)
+    hint = r"'cafe\u0301' looks like 'caf\xe9' and differs in its Unicode normal form alone"
+    assert hint in str(raised.value)
+    assert r"Write it as 'caf\xe9'." in str(raised.value)
