@@ -11,6 +11,8 @@ from grasp_bench.text import printable
 
 VARIABLE = "GRASP_BENCH_WEIGHTS"
 """Environment variable of the folder."""
+ADAPTER = "adapter_model.bin"
+"""The one pickle that transformers reads although it is asked for safetensors alone."""
 
 
 def weights_folder() -> Path:
@@ -34,6 +36,15 @@ def shards(index: Path) -> list[str]:
             "and are not read. Fetch the repository's safetensors files."
         )
     return sorted(names)
+
+
+def refuse_pickled_adapters(folder: Path) -> None:
+    """Raise :class:`UserError` for a pickled adapter below ``folder``, which transformers loads beside safetensors."""
+    if found := next(iter(sorted(folder.rglob(ADAPTER))), None):
+        raise UserError(
+            f"{printable(str(found))}: a pickle can run any code and is not read. Merge the adapter into its "
+            "model, or save it as safetensors."
+        )
 
 
 def timm_file(model: str, tag: str) -> Path:

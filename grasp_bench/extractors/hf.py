@@ -9,7 +9,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.extractors.network import NetworkExtractor, Preprocessing
 from grasp_bench.extractors.weights import drawn_apart, refuse
 from grasp_bench.io import digest, file_digest, read_object
-from grasp_bench.weights import VARIABLE, shards, weights_folder
+from grasp_bench.weights import VARIABLE, refuse_pickled_adapters, shards, weights_folder
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +74,7 @@ def _folder(argument: str) -> Path:
 
 def _files(folder: Path) -> list[Path]:
     """The files that the features depend on. Raises :class:`UserError` for those that are missing."""
+    refuse_pickled_adapters(folder)
     weights = [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         weights = [folder / INDEX, *(folder / name for name in shards(folder / INDEX))]

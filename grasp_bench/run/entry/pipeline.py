@@ -21,6 +21,7 @@ from grasp_bench.contracts.entry import Found, Request
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, file_digest, read_object
 from grasp_bench.run.entry.generated import generate
+from grasp_bench.weights import refuse_pickled_adapters, shards
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 READ = (".json", ".txt", ".model", ".safetensors")
 """Endings of the files that a pipeline is loaded from."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+INDICES = "*.safetensors.index*.json"
+"""Names of the files that list the files of large weights, which a loader follows whatever they name."""
 HALF = ".fp16."
 ALPHA = ".alpha"  # ends the name of a LoRA's scale in kohya's layout
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -124,6 +127,9 @@ def _check(folder: Path) -> None:
         raise UserError(f"{folder}: brings code of its own ({', '.join(code)}), which is not run.")
     if not isinstance(named.get("_class_name"), str):
         raise UserError(f"{index}: _class_name is {named.get('_class_name')!r}, expected a class of diffusers.")
+    for listed in sorted(folder.rglob(INDICES)):
+        shards(listed)
+    refuse_pickled_adapters(folder)
     parts = [part for part, value in named.items() if isinstance(value, list) and len(value) == 2 and value[1]]
     for part in parts:
         there = [path.name for path in (folder / part).iterdir()] if (folder / part).is_dir() else []

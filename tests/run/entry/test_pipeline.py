@@ -14,6 +14,7 @@ from helpers.tiny_pipelines import save_sd3
 from helpers.tiny_unet import save_loras, save_unet
 
 from grasp_bench.errors import UserError
+from grasp_bench.extractors.hf import _files
 from grasp_bench.io import read_tensors
 from grasp_bench.run.entry.pipeline import GivenPipeline
 from grasp_bench.run.files import IMAGES
@@ -103,6 +104,29 @@ def test_neither_pickles_nor_code_are_read(unet: Path, tmp_path: Path) -> None:
     (pickled / "unet" / "diffusion_pytorch_model.safetensors").rename(pickled / "unet" / "diffusion_pytorch_model.bin")
     with pytest.raises(UserError, match="a pickle can run any code and is not read"):
         _ = GivenPipeline(pickled).settings
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "text_encoder/nested"])
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "model.safetensors.index.fp16.json"])
+def test_an_index_that_names_a_pickle_is_refused_before_anything_is_loaded(
+    part: str, index: str, unet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Path(shutil.copytree(unet, tmp_path / "pipeline"))
+    (pipeline / part).mkdir(exist_ok=True)
+    (pipeline / part / "weights.ckpt").write_bytes(b"never read")
+    (pipeline / part / index).write_text(json.dumps({"weight_map": {"a": "weights.ckpt"}}))
+    monkeypatch.setattr(GivenPipeline, "load", lambda self, device: pytest.fail("something was loaded"))
+    with pytest.raises(UserError, match=r"names weights.ckpt, which is no safetensors file beside it"):
+        _ = GivenPipeline(pipeline).settings
+
+
+def test_a_pickled_adapter_is_refused_even_beside_safetensors(unet: Path, tmp_path: Path) -> None:
+    pipeline = Path(shutil.copytree(unet, tmp_path / "pipeline"))
+    (pipeline / "text_encoder" / "adapter_model.bin").write_bytes(b"never read")
+    with pytest.raises(UserError, match=r"text_encoder/adapter_model.bin: a pickle can run any code"):
+        _ = GivenPipeline(pipeline).settings
+    with pytest.raises(UserError, match=r"adapter_model.bin: a pickle can run any code"):
+        _files(pipeline)
 
 
 def test_weights_and_how_the_pipeline_is_called_identify_the_images(unet: Path, tmp_path: Path) -> None:
