@@ -198,6 +198,22 @@ def is_current(record: RunRecord, plan: Plan, folder: Path) -> bool:
     return same and all((folder / name).exists() for name in record.files)
 
 
+def check_free(plan: Plan, results: Path) -> None:
+    """Raise :class:`UserError` where other images were recorded under the same name, which would be overwritten.
+
+    It is asked before anything is computed, and again under the lock of the results before a record is written.
+    """
+    path = results / plan.folder / RECORD_NAME
+    if not path.is_file():
+        return
+    record = read_record(path)
+    if record.status == "finished" and record.spec.method != plan.spec.method:
+        raise UserError(
+            f"{path}: is the record of other images of the name {plan.spec.method.name}. Choose another --name or "
+            f"--seed, or remove {path.parent}."
+        )
+
+
 def _check_writable(folder: Path, option: str) -> None:
     """Raise :class:`UserError` where the folder that ``option`` names cannot be written."""
     try:
@@ -225,12 +241,18 @@ class RecordWriter:
             return
         self.environment = self.environment.model_copy(update=outcome.worked_on)
         with self._publishing():
+            if self.plan.entry:  # another process may have published other images of this name meanwhile
+                check_free(self.plan, self._results)
             for file in outcome.files:
                 write_bytes(self.folder / file.name, file.read_bytes())
             self._write("finished", None, outcome)
 
     def _publishing(self) -> AbstractContextManager[None]:
-        return publishing(self.folder.parents[len(self.plan.folder.parts) - 1])
+        return publishing(self._results)
+
+    @property
+    def _results(self) -> Path:
+        return self.folder.parents[len(self.plan.folder.parts) - 1]
 
     def _write(self, status: Status, reason: str | None, outcome: Outcome | None = None) -> None:
         record = RunRecord(

@@ -1,4 +1,5 @@
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,10 @@ from helpers.records import record, save
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
-from grasp_bench.contracts.record import read_record
+from grasp_bench.cli.migrate import migrate
+from grasp_bench.contracts.record import read_record, record_bytes
 from grasp_bench.errors import UserError
+from grasp_bench.locks import publishing
 
 OLD = Path(__file__).parents[1] / "results" / "record_v1.json"
 
@@ -45,3 +48,25 @@ def test_a_missing_folder_is_a_mistake_of_the_user(tmp_path):
     shown = CliRunner().invoke(app, ["migrate", str(tmp_path / "none")])
     assert isinstance(shown.exception, UserError)
     assert "TASK/METHOD/seed-N/record.json" in str(shown.exception)
+
+
+def test_what_another_process_publishes_meanwhile_is_kept(old, tmp_path):
+    """The record is rewritten under the lock, so one that is published while `migrate` waits stands."""
+    published = record_bytes(read_record(OLD).model_copy(update={"finished": "2030-01-01T00:00:00+00:00"}))
+    before = old.read_bytes()
+    with publishing(tmp_path):
+        other = threading.Thread(target=migrate, args=(tmp_path,))  # with a descriptor, and so a lock, of its own
+        other.start()
+        other.join(1)
+        assert other.is_alive()
+        assert old.read_bytes() == before
+        old.write_bytes(published)
+    other.join(60)
+    assert not other.is_alive()
+    assert old.read_bytes() == published
+
+
+def test_current_results_that_may_only_be_read_need_no_lock(tmp_path):
+    save(tmp_path, record("lora"))
+    assert migrate(tmp_path) == ([], 1, [])
+    assert not (tmp_path / ".lock").exists()

@@ -26,7 +26,11 @@ def old(tmp_path):
 
 
 def contents(results):
-    return {path: path.read_bytes() for path in results.rglob("*") if path.is_file() and path.suffix != ".parquet"}
+    return {
+        path: path.read_bytes()
+        for path in results.rglob("*")
+        if path.is_file() and path.suffix != ".parquet" and path.name != ".lock"
+    }
 
 
 def test_record_and_scores_per_class_are_rewritten(old, tmp_path):

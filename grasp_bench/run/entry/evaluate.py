@@ -12,10 +12,10 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RunRecord
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
-from grasp_bench.run.entry.plan import check_free, plan_entry
+from grasp_bench.run.entry.plan import plan_entry
 from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan
-from grasp_bench.run.runner import run
+from grasp_bench.run.runner import check_free, run
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from grasp_bench import plugins
 from grasp_bench.backbones.files import MissingFilesError
 from grasp_bench.contracts.entry import EXTERNAL, VERSION, Entry
-from grasp_bench.contracts.record import RECORD_NAME, read_record
 from grasp_bench.contracts.spec import STANDARD, Component, RunSpec
 from grasp_bench.errors import UserError
 from grasp_bench.run.budgets import choose_budget
@@ -72,16 +71,3 @@ def check_name(name: str) -> None:
         )
     if name in plugins.entries("methods"):
         raise UserError(f"--name {name}: is a method of the closed division. Choose another name.")
-
-
-def check_free(plan: Plan, results: Path) -> None:
-    """Raise :class:`UserError` where other images were recorded under the same name, which would be overwritten."""
-    path = results / plan.folder / RECORD_NAME
-    if not path.is_file():
-        return
-    record = read_record(path)
-    if record.status == "finished" and record.spec.method != plan.spec.method:
-        raise UserError(
-            f"{path}: is the record of other images of the name {plan.spec.method.name}. Choose another --name or "
-            f"--seed, or remove {path.parent}."
-        )
