@@ -14,11 +14,12 @@ from helpers.records import metric, record
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 
-from grasp_bench import plugins
+from grasp_bench import cli, plugins
 from grasp_bench.contracts.record import read_record, record_bytes
 from grasp_bench.contracts.settings import parse_settings
 from grasp_bench.contracts.spec import Budget
 from grasp_bench.data.labels import align, read_labels
+from grasp_bench.data.root import VARIABLE, config_path, data_root, remember
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import open_archive
 from grasp_bench.results.sharing.manifest import MANIFEST, Manifest, Member, PackedRun
@@ -129,6 +130,57 @@ def test_the_file_of_a_budget(content: bytes, tmp_path: Path) -> None:
         plan(method="lora", task="digits-lt", budget=str(path))
 
     parses(tmp_path / "mine.toml", content, parse)
+
+
+CONFIG = b'other = 1\n[data]\n"mimic-lt" = "/nowhere"\n"nih-lt" = "."\n'
+CONFIG_KEYS = ["data", 'data."mimic-lt"', "data.nih-lt", "data.nih-lt.x", "other", "more.data", '""']
+
+
+@often
+@given(content=some.binary(max_size=80) | hostile.spliced(CONFIG) | hostile.toml(CONFIG_KEYS))
+@example(content=b"[data]\nmimic-lt = " + b"[" * 100_000)
+@example(content=b"more = " + b"[" * 400 + b"]" * 400)
+@example(content=b"more = " + b"{a = " * 200 + b"1" + b"}" * 200)
+@example(content=rb'[data]\n"mimic-lt" = "a\u0000b"'.replace(rb"\n", b"\n"))
+@example(content=b'[data]\n"mimic-lt" = "' + b"n" * 5000 + b'"\n')
+@example(content=b'[data]\n"mimic-lt" = "loop"\n')
+@example(content=b"more = " + hostile.DIGITS.encode())
+@example(content=b"more = 0x" + b"f" * 5000)
+def test_the_configuration_of_a_user(content: bytes, tmp_path: Path) -> None:
+    """What is remembered is read, and another folder is remembered beside it, or one message says why not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        patch.delenv(VARIABLE, raising=False)
+        patch.chdir(tmp_path)
+        if not (tmp_path / "loop").is_symlink():
+            (tmp_path / "loop").symlink_to("loop")
+        path = config_path()
+        path.parent.mkdir(exist_ok=True)
+        parses(path, content, lambda _: data_root("mimic-lt", None))
+        parses(path, content, lambda _: data_root("nih-lt", None))
+        parses(path, content, lambda _: remember("cxr-lt", tmp_path))
+        if path.read_bytes() != content:  # it was written
+            assert data_root("cxr-lt", None) == tmp_path.resolve()
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"[data", b"data = 4", b'[data]\n"mimic-lt" = "a\\u0000b"', b"[" * 100_000]
+)
+def test_a_wrong_configuration_is_one_message_and_exit_2(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    config_path().parent.mkdir()
+    config_path().write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["grasp-bench", "prepare", "--task", "mimic-lt"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert "config.toml" in err
+    assert "Traceback" not in err
 
 
 CONFIGS = [

@@ -67,6 +67,8 @@ def remember(task: str, root: Path) -> Path:
             text = tomli_w.dumps(config).encode()
         except UnicodeEncodeError as error:
             raise UserError(f"{place!r}: is no UTF-8, and {path} cannot hold it.") from error
+        except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or tables too deep
+            raise UserError(f"{path}: what it says cannot be written again ({error}). Fix or delete it.") from error
         write_bytes(path, text)
     return path
 

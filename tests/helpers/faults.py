@@ -1,4 +1,9 @@
-"""A file system that fails: each write, rename, sync, removal and lock under a folder can be made to fail once."""
+"""A file system that fails: each write, rename, sync, removal and lock under a folder can be made to fail once.
+
+Calls of Python's ``os``, ``io`` and ``fcntl`` are met, also those relative to an open folder, as shutil.rmtree makes
+them, and copies by the system, as shutil.copy2 makes them. What a library writes in C by itself is not met: every file
+of a run is opened from Python, since tensors and tables are serialised into memory first.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,17 @@ from typing import Any
 
 import pytest
 
+CALLS = (
+    *("fsync", "replace", "rename", "unlink", "mkdir", "rmdir", "truncate", "ftruncate", "symlink"),
+    *("write", "pwrite", "sendfile"),
+)
+"""Functions of ``os`` that change something; of paths, the first is where, except for a link."""
 CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.ENOLCK, errno.EINTR)
+
+
+def opened(descriptor: int) -> str:
+    """Path of an open file or folder."""
+    return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 # as above
 
 
 class Faults:
@@ -26,11 +41,14 @@ class Faults:
         self.calls: list[str] = []
         """What was called, such as "fsync train/weights.safetensors"."""
 
-    def meet(self, call: str, place: object) -> None:
-        """Count a call, unless it is elsewhere; raise what it is to fail with."""
-        if isinstance(place, int):
-            place = Path(f"/proc/self/fd/{place}").readlink()
-        path = os.fsdecode(place)  # type: ignore[arg-type]
+    def meet(self, call: str, place: object, within: int | None = None) -> None:
+        """Count a call, unless it is elsewhere; raise what it is to fail with.
+
+        ``place`` is a path, which may be relative to the open folder ``within``, or an open file.
+        """
+        path = opened(place) if isinstance(place, int) else os.fsdecode(place)  # type: ignore[arg-type]
+        if within is not None:
+            path = os.path.join(opened(within), path)  # noqa: PTH118 # a Path would call what is patched
         if not path.startswith(self.folder):
             return
         self.calls.append(f"{call} {re.sub('[0-9a-f]{16,}', '*', path.removeprefix(self.folder).lstrip('/'))}")
@@ -45,7 +63,7 @@ class Faults:
     def at_work(self) -> Iterator[None]:
         """Stand between Python and the system inside the block."""
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("fsync", "replace", "rename", "unlink", "mkdir", "rmdir", "truncate", "ftruncate", "symlink"):
+            for name in CALLS:
                 patch.setattr(os, name, self._before(name, getattr(os, name), -1 if name == "symlink" else 0))
             patch.setattr(fcntl, "flock", self._before("flock", fcntl.flock))
             patch.setattr(os, "open", self._opening(os.open))
@@ -55,8 +73,7 @@ class Faults:
 
     def _before(self, name: str, function: Callable[..., Any], at: int = 0) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            if named.get("dir_fd") is None:  # how shutil.rmtree removes what is in a folder
-                self.meet(name, arguments[at])
+            self.meet(name, arguments[at], named.get("dir_fd"))
             return function(*arguments, **named)
 
         return call
@@ -64,7 +81,7 @@ class Faults:
     def _opening(self, function: Callable[..., int]) -> Callable[..., int]:
         def call(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
             if flags & os.O_CREAT:
-                self.meet("open", path)
+                self.meet("open", path, named.get("dir_fd"))
             return function(path, flags, *arguments, **named)
 
         return call

@@ -121,6 +121,8 @@ def test_every_call_may_fail_once(
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # here no power is cut, and the test is quick
     whole, calls = expected
     assert {call.split()[0] for call in calls} >= {"write", "replace", "fsync", "flock", "open", "unlink", "mkdir"}
+    assert {call.split()[0] for call in calls} >= {"rmdir", "pwrite", "sendfile"}
+    assert [call for call in calls if call.startswith("unlink") and "/train/*.partial/" in call]  # by shutil.rmtree
     ends = Counter[str]()
     for number, call in enumerate(calls):
         folder, code = tmp_path / str(number), codes[number % len(codes)]
