@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAPPED_TYPES = {"BOOL": "?", "U8": "<u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
 """Types of safetensors files → numpy's names of them."""
 
+CRLF = "\r\n"
 STREAMS = (("stdin",), ("stdout",), ("stderr",), ("fd",))
 """Names in /dev of files that the process has open."""
 
@@ -262,10 +263,14 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def as_csv(rows: Iterable[Iterable[object]]) -> str:
-    """CSV of rows, each ended by a newline alone."""
+    """CSV of rows, each ended by a newline alone; a value with a line break of any kind is quoted."""
+    return "".join(map(_csv_line, rows))
+
+
+def _csv_line(row: Iterable[object]) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
+    csv.writer(out, lineterminator=CRLF).writerow(row)  # with "\n" alone, Python before 3.13 quotes no "\r"
+    return out.getvalue().removesuffix(CRLF) + "\n"
 
 
 def png(figure: Figure, software: str | None = None) -> bytes:

@@ -1,9 +1,11 @@
 """Files are whole or absent, and one value has one spelling."""
 
+import csv
 import errno
 import json
 import os
 import stat
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 
 from grasp_bench import io
 from grasp_bench.errors import UserError
-from grasp_bench.io import folder_written_whole, remove, temporary_name, write_bytes
+from grasp_bench.io import as_csv, folder_written_whole, remove, temporary_name, write_bytes
 
 
 def test_equal_values_have_one_digest_whatever_their_order() -> None:
@@ -137,3 +139,10 @@ def test_a_removal_that_is_refused_is_one_message(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "unlink", refused)
     with pytest.raises(UserError, match=r"a: cannot be written \(Read-only file system\)"):
         remove(tmp_path / "a")
+
+
+def test_every_value_is_read_again_from_csv():
+    rows = [["a", "b\rc", "d\ne"], ["\r", '"', "f,g"], ["\r\n", "", "plain"]]
+    text = as_csv(rows)
+    assert list(csv.reader(StringIO(text, newline=""), strict=True)) == rows
+    assert as_csv([["a", 1], ["b c", 2.5]]) == "a,1\nb c,2.5\n"

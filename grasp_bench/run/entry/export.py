@@ -13,6 +13,7 @@ from grasp_bench.run.entry.names import folder_names
 from grasp_bench.run.entry.shown import FOCUS
 from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan
+from grasp_bench.text import to_cell
 
 SPLITS = ("train", "validation", "test")
 LABELS, METADATA = "labels.csv", "metadata.jsonl"
@@ -61,7 +62,7 @@ def export_split(plan: Plan, name: str, to: Path, options: Options, progress: Pr
                 values = (file, _labels(plan, split, number), split.prompts[number], info.group)
                 rows.append(dict(zip(columns, values, strict=True)))
             advance(len(part))
-    write_bytes(to / LABELS, as_csv([columns, *(tuple(row.values()) for row in rows)]).encode())
+    write_bytes(to / LABELS, as_csv([columns, *(map(to_cell, row.values()) for row in rows)]).encode())
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     write_bytes(to / METADATA, ("\n".join(lines) + "\n").encode())
     return len(rows)
@@ -97,7 +98,7 @@ def _classes(plan: Plan) -> list[tuple[object, ...]]:
     """Return :data:`PROMPT_COLUMNS` and a line for every class."""
     each, classes = plan.spec.budget.images_per_class, plan.task.classes()
     rows = [
-        (folder, info.name, info.prompt, info.group, info.train_count, each)
+        (folder, *map(to_cell, (info.name, info.prompt, info.group)), info.train_count, each)
         for folder, info in zip(folder_names(classes), classes, strict=True)
     ]
     return [PROMPT_COLUMNS, *rows]
@@ -114,7 +115,7 @@ def _sets_to_generate(plan: Plan, options: Options, progress: Progress) -> list[
     assert drawn is not None
     focus = [info.name for info in context.classes] if plan.task.label_sets == "focus" else [""] * len(context.classes)
     rows = [
-        (f"{number:07}.png", _labels(plan, train, row), focus[number // each], train.prompts[row])
+        (f"{number:07}.png", *map(to_cell, (_labels(plan, train, row), focus[number // each], train.prompts[row])))
         for number, row in enumerate(drawn)
     ]
     return [SET_COLUMNS, *rows]
