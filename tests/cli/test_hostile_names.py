@@ -111,6 +111,45 @@ def test_nothing_steers_the_terminal(
             assert odd == [], words
 
 
+SUCCEED = {
+    "prepare": ["prepare", "--task", "task.toml", "--cache", "tiny-sd3", "--verbose"],
+    "data export": ["data", "export", "-t", "task.toml", "--split", "train", "--to", "exported"],
+    "score": ["score", "images", "images", "--extractor", "pixels", "--per-class"],
+    "compare": ["compare", *RUNS],
+    "report": ["report", "--format", "markdown"],
+    "cache list": ["cache", "list"],
+    "run": [
+        "run",
+        "lora",
+        "task.toml",
+        "--budget",
+        "smoke",
+        "--device",
+        "cpu",
+        "--backbone",
+        "tiny-sd3",
+        "--verbose",
+        "--all-scores",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=[pytest.mark.slow] * (name == "run")) for name in SUCCEED]
+)
+def test_nothing_steers_the_terminal_where_a_command_succeeds(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["grasp-bench", *SUCCEED[command]])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    shown = "".join(capsys.readouterr())
+    assert stop.value.code in (0, None), shown
+    assert shown
+    assert [sign for sign in shown if not sign.isprintable() and sign != "\n"] == []
+
+
 def test_progress_and_a_terminal_escape_what_they_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     Progress().say(EVIL)
     terminal = Terminal(width=200)
