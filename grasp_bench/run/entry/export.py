@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.task import Split
+from grasp_bench.contracts.progress import Advance, Progress
+from grasp_bench.contracts.task import ClassInfo, Split
 from grasp_bench.errors import UserError
-from grasp_bench.io import as_csv, write_bytes, writing
+from grasp_bench.io import as_csv, folder_written_whole, write_bytes
 from grasp_bench.run.entry.names import folder_names
 from grasp_bench.run.entry.shown import FOCUS
 from grasp_bench.run.options import Options
@@ -31,15 +32,13 @@ def check_target(plan: Plan, to: Path, results: Path) -> None:
 
 
 def export_split(plan: Plan, name: str, to: Path, options: Options, progress: Progress) -> int:
-    """Write the images of a split into the folder ``to`` and return their number.
+    """Write the images of a split into the folder ``to``, which is there only when it is whole; return their number.
 
     Images are PNG in the size at which runs read them, numbered in the order of the split; no name of a file or of a
     patient is kept. An image of several labels lies in the folder of its class. Raises :class:`UserError` for an
-    unknown split.
+    unknown split, and where ``to`` cannot be written.
     """
-    import numpy as np
     import torch
-    from PIL import Image
 
     from grasp_bench.run.pipeline import Pipeline
 
@@ -47,25 +46,36 @@ def export_split(plan: Plan, name: str, to: Path, options: Options, progress: Pr
         raise UserError(f"--split {name}: expected one of {', '.join(SPLITS)}.")
     context = Pipeline(plan, options, torch.device("cpu"), progress)
     split: Split = getattr(context.data, name)
-    classes, folders = context.classes, folder_names(context.classes)
     columns = tuple("labels" if each == "label" and plan.task.multilabel else each for each in COLUMNS)
-    rows: list[dict[str, str]] = []
-    with progress.task("export", len(split)) as advance, writing(to):
-        for index in np.unique(split.labels):
-            (to / folders[index]).mkdir(parents=True, exist_ok=True)
-        for part in np.array_split(np.arange(len(split)), -(-len(split) // AT_ONCE)):
-            for number, image in zip(part, split.read(part), strict=True):
-                info = classes[split.labels[number]]
-                file = f"{folders[split.labels[number]]}/{number:07}.png"
-                pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-                Image.fromarray(pixels).save(to / file)
-                values = (file, _labels(plan, split, number), split.prompts[number], info.group)
-                rows.append(dict(zip(columns, values, strict=True)))
-            advance(len(part))
-    write_bytes(to / LABELS, as_csv([columns, *(map(to_cell, row.values()) for row in rows)]).encode())
-    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-    write_bytes(to / METADATA, ("\n".join(lines) + "\n").encode())
+    with folder_written_whole(to) as folder, progress.task("export", len(split)) as advance:
+        rows = _write_images(folder, plan, split, context.classes, advance)
+        write_bytes(folder / LABELS, as_csv([columns, *(map(to_cell, row) for row in rows)]).encode())
+        lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
+        write_bytes(folder / METADATA, ("\n".join(lines) + "\n").encode())
     return len(rows)
+
+
+def _write_images(
+    folder: Path, plan: Plan, split: Split, classes: Sequence[ClassInfo], advance: Advance
+) -> list[tuple[str, ...]]:
+    """Write every image into its class's folder and return the rows of :data:`COLUMNS` that describe them."""
+    import numpy as np
+    from PIL import Image
+
+    folders = folder_names(classes)
+    rows: list[tuple[str, ...]] = []
+    for index in np.unique(split.labels):
+        (folder / folders[index]).mkdir()
+    for start in range(0, len(split), AT_ONCE):
+        part = np.arange(start, min(start + AT_ONCE, len(split)))
+        for number, image in zip(part, split.read(part), strict=True):
+            label = split.labels[number]
+            file = f"{folders[label]}/{number:07}.png"
+            pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+            Image.fromarray(pixels).save(folder / file)
+            rows.append((file, _labels(plan, split, number), split.prompts[number], classes[label].group))
+        advance(len(part))
+    return rows
 
 
 def _labels(plan: Plan, split: Split, row: int) -> str:
