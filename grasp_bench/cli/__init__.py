@@ -18,7 +18,7 @@ from grasp_bench.cli.cache import clear_stages, list_stages
 from grasp_bench.cli.check import check as check_plugin
 from grasp_bench.cli.compare import compare as compare_runs
 from grasp_bench.cli.data import export as export_data
-from grasp_bench.cli.defaults import option_defaults
+from grasp_bench.cli.defaults import noted, option_defaults
 from grasp_bench.cli.diagnose import diagnose as diagnose_gradients
 from grasp_bench.cli.doctor import doctor as examine
 from grasp_bench.cli.estimate import estimate as estimate_runs
@@ -65,6 +65,14 @@ class Command(TyperCommand):
                 raise UserError(f"--{name.strip('_').replace('_', '-')}: a value {why}.")
         return rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """Carry the command out. A :class:`UserError` names what it says of options that the config file gives."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            noted(error, ctx)
+            raise
+
 
 def examples(*commands: str) -> str:
     """An epilog that keeps every command on its own line."""
@@ -89,9 +97,12 @@ def grasp_bench(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    no_defaults: Annotated[
+        bool, typer.Option("--no-defaults", help="Take no defaults of options from the config file.")
+    ] = False,
 ) -> None:
     """How well do fine-tuned text-to-image transformers serve rare classes? Head, medium and tail are scored apart."""
-    if isinstance(context.command, TyperGroup):
+    if isinstance(context.command, TyperGroup) and not no_defaults:
         context.default_map = option_defaults(context.command)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from typer.core import TyperGroup, TyperOption
 
@@ -16,32 +16,54 @@ from grasp_bench.io import check_file
 NAME = "defaults"
 
 
-def option_defaults(group: TyperGroup) -> dict[str, dict[str, Any]]:
+class _Declared(NamedTuple):
+    """A default, and the place of the config file where it stands."""
+
+    where: str
+    value: Any
+
+
+def option_defaults(group: TyperGroup) -> dict[str, Any]:
     """Return command → parameter → its default by the user's config file, as click's ``default_map``.
 
     Options are called as on the command line, without dashes in front: ``device = "cuda"``. What stands in
-    ``[defaults]`` itself holds for every command that has the option. Raises :class:`UserError`, with file and field,
-    for an option that no command has, or that the named command has not, and for a value that is none.
+    ``[defaults]`` itself holds for every command that has the option, and what stands in ``[defaults.cache]`` for every
+    command of that group. Raises :class:`UserError`, with file and field, for an option that no command has, or that
+    the named command has not, and for a value that the option does not take.
     """
     try:
         path = config_path()
     except UserError:  # no home folder, so no file of a user
         return {}
-    declared = _declared(path)
+    return _of_group(path, NAME, group, _declared(path), {})
+
+
+def _of_group(
+    path: Path, table: str, group: TyperGroup, declared: Mapping[str, Any], above: Mapping[str, _Declared]
+) -> dict[str, Any]:
+    """Return the defaults of a group's commands by what its ``table`` says and, where that is silent, by ``above``."""
     own = {name: value for name, value in declared.items() if isinstance(value, Mapping)}
-    common = {name: value for name, value in declared.items() if name not in own}
+    here = {name: value for name, value in declared.items() if name not in own}
     for name in own:
         if name not in group.commands:
-            raise UserError(f"{path}, [{NAME}.{name}]: no such command.{did_you_mean(name, group.commands)}")
-    known = {command: _options(each) for command, each in group.commands.items()}
-    everywhere = {option for options in known.values() for option in options}
-    _check(path, NAME, common, everywhere)
-    for command, values in own.items():
-        _check(path, f"{NAME}.{command}", values, set(known[command]))
-    return {
-        command: {options[name]: value for name, value in {**common, **own.get(command, {})}.items() if name in options}
-        for command, options in known.items()
-    }
+            raise UserError(f"{path}, [{table}.{name}]: no such command.{did_you_mean(name, group.commands)}")
+    _check(path, table, here, {option for command in group.commands.values() for option in _every_option(command)})
+    common = {**above, **{name: _Declared(f"{path}, [{table}], {name}", value) for name, value in here.items()}}
+    found = dict[str, Any]()
+    for name, command in group.commands.items():
+        inner, values = f"{table}.{name}", own.get(name, {})
+        if isinstance(command, TyperGroup):
+            found[name] = _of_group(path, inner, command, values, common)
+            continue
+        options = _options(command)
+        _check(path, inner, values, set(options))
+        chosen = {**common, **{each: _Declared(f"{path}, [{inner}], {each}", value) for each, value in values.items()}}
+        found[name] = {
+            str(options[each].name): _taken(name, options[each], default)
+            for each, default in chosen.items()
+            if each in options
+        }
+    return found
 
 
 def _declared(path: Path) -> Mapping[str, Any]:
@@ -54,10 +76,19 @@ def _declared(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _options(command: Any) -> dict[str, str]:
-    """Return the long names of a command's options, without dashes in front → the parameter that each sets."""
+def _every_option(command: Any) -> Iterator[str]:
+    """Yield the long names of a command's options, or of all commands of a group."""
+    if isinstance(command, TyperGroup):
+        for each in command.commands.values():
+            yield from _every_option(each)
+    else:
+        yield from _options(command)
+
+
+def _options(command: Any) -> dict[str, TyperOption]:
+    """Return the options of a command by their long names, without dashes in front."""
     return {
-        name.removeprefix("--"): parameter.name
+        name.removeprefix("--"): parameter
         for parameter in command.params
         if isinstance(parameter, TyperOption) and parameter.name
         for name in parameter.opts
@@ -72,3 +103,42 @@ def _check(path: Path, table: str, values: Mapping[str, Any], known: set[str]) -
         parts = value if isinstance(value, list) else [value]
         if not all(isinstance(part, str | int | float) for part in parts):
             raise UserError(f"{path}, [{table}], {name}: expected text, a number, true or false, or a list of these.")
+
+
+def _taken(command: str, option: TyperOption, default: _Declared) -> Any:
+    """Return a default as the option of a command takes it: a list where it may be repeated.
+
+    Raises :class:`UserError` for true or false, or a list, of an option that takes none.
+    """
+    value = default.value
+    parts = value if isinstance(value, list) else [value]
+    if isinstance(value, list) and not option.multiple:
+        expected = "one value and no list"
+    elif any(isinstance(part, bool) != bool(option.is_flag) for part in parts):
+        expected = "true or false" if option.is_flag else "a value and not true or false"
+    else:
+        return parts if option.multiple else value
+    raise UserError(
+        f"{default.where}: there, `{command}` takes {expected}. Give it in the table of each command that it is for, "
+        f"such as [{NAME}.run]."
+    )
+
+
+def from_config(context: Any, parameter: str) -> bool:
+    """Return whether a command's parameter has its value from the config file, given its context."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "DEFAULT_MAP"
+
+
+def noted(error: UserError, context: Any) -> None:
+    """Add to the message which options that it mentions, by name or value, have their values from the config file."""
+    message = str(error)
+    named = {
+        option
+        for option, parameter in _options(context.command).items()
+        if from_config(context, str(parameter.name))
+        and (f"--{option}" in message or str(context.params.get(parameter.name)) in message)
+    }
+    if named:
+        options = " and ".join(f"--{option}" for option in sorted(named))
+        error.args = (f"{message}\nNot given, and so as in [{NAME}] of {config_path()}: {options}.", *error.args[1:])

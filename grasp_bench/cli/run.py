@@ -12,6 +12,7 @@ import typer
 
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
+from grasp_bench.cli.defaults import from_config
 from grasp_bench.contracts.spec import SMOKE, STANDARD
 from grasp_bench.errors import UserError
 from grasp_bench.terminal import tell
@@ -31,6 +32,7 @@ NO_NUMBERS = "budget smoke: a few steps that show whether everything runs. Its n
 
 
 def run(
+    context: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[METHOD TASK]", help="Short for --method METHOD --task TASK.", show_default=False),
@@ -128,6 +130,9 @@ def run(
     from grasp_bench.run.runner import run as carry_out
     from grasp_bench.tuning.chosen import with_tuned
 
+    if names:  # what is given takes precedence over the config file
+        method = None if from_config(context, "method") else method
+        task = None if from_config(context, "task") else task
     method, task = _named(names or [], method, task)
     if processes and launched() > 1 and processes != launched():
         raise UserError(

@@ -129,7 +129,7 @@ def _settings(option: str, values: Mapping[str, JsonValue]) -> list[str]:
 
 def _asked(words: Sequence[str], where: str) -> str:
     """Return what ``grasp-bench estimate`` says in short and ``where``, or why it says nothing; it sees no GPU."""
-    command = [sys.executable, "-P", "-m", "grasp_bench", "estimate", *words, "--short"]
+    command = [sys.executable, "-P", "-m", "grasp_bench", "--no-defaults", "estimate", *words, "--short"]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         environment.pop(name, None)

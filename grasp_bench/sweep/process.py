@@ -16,8 +16,11 @@ from grasp_bench.errors import UserError
 from grasp_bench.io import unreadable, writing
 from grasp_bench.locks import UNSUPPORTED
 
-COMMAND = (sys.executable, "-P", "-m", "grasp_bench")
-"""Command of `grasp-bench` of this installation; with -P, it imports nothing from the folder where it is run."""
+COMMAND = (sys.executable, "-P", "-m", "grasp_bench", "--no-defaults")
+"""Command of `grasp-bench` of this installation, to which nothing but its arguments says what to do.
+
+With -P, it imports nothing from the folder where it is run.
+"""
 
 
 def start(

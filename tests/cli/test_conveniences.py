@@ -4,15 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.core import TyperGroup, TyperOption
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from grasp_bench import plugins
-from grasp_bench.cli import app
+from grasp_bench.cli import Command, app
 from grasp_bench.cli.options import told
 from grasp_bench.errors import UserError
+from grasp_bench.sweep import process
 
 RUN = ("--task", "digits-lt", "--budget", "smoke", "--device", "cpu")
 
@@ -125,6 +130,87 @@ def test_options_have_the_defaults_of_the_users_configuration(folder: Path) -> N
     assert str(folder / "other") in json.loads(invoke("doctor", "--json", "--results", "other"))["folders"]["results"]
 
 
+GIVEN: dict[str, Any] = {
+    "work-dir": "/scratch/work",
+    "results": "/data/results",
+    "cache-dir": "/disk/cache",
+    "data-root": "/data/root",
+    "device": "cuda:1",
+    "budget": "lite",
+    "backbone": "tiny-sd3",
+    "task": "mnist-lt",
+    "method": "lora",
+    "guidance": "cfg",
+    "resolution": 64,
+    "batch-size": 7,
+    "seed": 3,
+    "quiet": True,
+}
+"""Option → a default of it that is no program's own."""
+
+
+def leaves(group: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command, those of groups too, by the words that call it."""
+    for name, command in group.commands.items():
+        words = (*above, name)
+        yield from leaves(command, words) if isinstance(command, TyperGroup) else [(words, command)]
+
+
+def texts(value: Any) -> list[str]:
+    return [str(each) for each in (value if isinstance(value, list) else [value])]
+
+
+COMMAND_LINE = get_command(app)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in leaves(COMMAND_LINE)]
+)
+def test_every_command_honours_the_defaults_of_the_options_that_it_has(
+    words: tuple[str, ...], command: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(folder, "[defaults]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in GIVEN.items()))
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(Command, "invoke", lambda self, context: asked.update(context.params))
+    options = {each.opts[0].removeprefix("--"): each for each in command.params if isinstance(each, TyperOption)}
+    mine = {name: texts(value) for name, value in GIVEN.items() if name in options}
+    needed = ["x" for each in command.params if each.required and not isinstance(each, TyperOption)]
+    missing = [name for name, each in options.items() if each.required and name not in mine]
+    needed += [word for name in missing for word in (f"--{name}", "x")]
+
+    def found(*given: str, before: Sequence[str] = ()) -> dict[str, list[str]]:
+        asked.clear()
+        COMMAND_LINE([*before, *words, *needed, *given], standalone_mode=False)
+        return {name: texts(asked[options[name].name]) for name in mine}
+
+    assert found() == mine
+    named = [name for name in mine if name != "quiet"]
+    others = [word for name in named for word in (f"--{name}", "12")]
+    assert found(*others) == {**mine, **{name: ["12"] for name in named}}  # what is given goes first
+    assert found(*others, before=["--no-defaults"]).get("quiet") in (None, ["False"])
+
+
+def test_what_is_given_by_its_place_goes_before_the_configuration(folder: Path) -> None:
+    configure(folder, '[defaults]\ntask = "mnist-lt"\n[defaults.run]\nmethod = "lora"\n')
+    with pytest.raises(UserError, match=r"unknown method 'grisp'"):
+        CliRunner().invoke(app, ["run", "grisp", "digits-lt"], catch_exceptions=False)
+
+
+def test_a_message_says_which_options_are_as_in_the_configuration(folder: Path) -> None:
+    configure(folder, '[defaults]\nbudget = "lite"\ndevice = "cpu"\n')
+    with pytest.raises(UserError) as error:
+        invoke("diagnose", "--run", "nowhere")
+    assert str(error.value).startswith("--budget lite: nowhere has its own. Leave it out.\n")
+    assert str(error.value).endswith(f"{Path('config', 'grasp-bench', 'config.toml')}: --budget.")
+    with pytest.raises(UserError) as error:
+        invoke("diagnose", "--run", "nowhere", "--budget", "lite")
+    assert str(error.value) == "--budget lite: nowhere has its own. Leave it out."
+
+
+def test_runs_of_a_sweep_take_nothing_from_the_configuration() -> None:
+    assert process.COMMAND[-1] == "--no-defaults"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -132,6 +218,10 @@ def test_options_have_the_defaults_of_the_users_configuration(folder: Path) -> N
         ('[defaults.run]\nextractor = "x"\n', "[defaults.run]: there is no option --extractor"),
         ("[defaults.rum]\nseed = 1\n", "[defaults.rum]: no such command. Did you mean 'run'"),
         ("defaults = 3\n", "defaults is no table"),
+        ("[defaults.cache.lost]\nseed = 1\n", "[defaults.cache.lost]: no such command. Did you mean 'list'"),
+        ('[defaults.cache]\nbudget = "x"\n', "[defaults.cache]: there is no option --budget"),
+        ("[defaults]\njson = true\n", "[defaults], json: there, `score` takes a value and not true or false"),
+        ("[defaults.evaluate]\nseed = [1, 2]\n", "[defaults.evaluate], seed: there, `evaluate` takes one value"),
         ("[defaults]\ndevice = 2020-01-01\n", "[defaults], device: expected text"),
     ],
 )
