@@ -1,4 +1,4 @@
-"""``grasp-bench cache``: what a work folder holds, and its removal."""
+"""``grasp-bench cache``: what work folders and folders of caches hold, and its removal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from grasp_bench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from grasp_bench.run.stored import Stored
 
@@ -20,16 +21,18 @@ DAY = 24 * 60 * 60
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def list_stages(work_dir: shared.WorkDir = shared.WORK_DIR, json_: shared.PrintJson = False) -> None:
-    """Tell how many stages of each kind the work folder holds, their size, and when they were last used.
+def list_stages(
+    work_dir: shared.WorkDir = shared.WORK_DIR, cache_dir: shared.CacheDir = None, json_: shared.PrintJson = False
+) -> None:
+    """Tell how many stages and caches of each kind there are, their size, and when they were last used.
 
     "Set aside" are folders that were damaged, or replaced. Use is known to a day, on a disk that notes when files are
     read; on others it is the time of the last change.
     """
     from grasp_bench.cli.output import console, print_json
-    from grasp_bench.run.stored import stored
 
-    found = list(stored(work_dir))
+    held = {root: _held(root) for root in _roots(work_dir, cache_dir)}
+    found = [each for inside in held.values() for each in inside]
     if json_:
         rows = [{"kind": each.kind, "state": each.state, "bytes": each.size, "used": each.used} for each in found]
         print_json([{"folder": str(each.path), **row} for each, row in zip(found, rows, strict=True)])
@@ -37,12 +40,13 @@ def list_stages(work_dir: shared.WorkDir = shared.WORK_DIR, json_: shared.PrintJ
     out = console()
     if found:
         out.print(_table(found))
-    out.print(f"{work_dir}: {_summed(found)}", markup=False, soft_wrap=True)
+    for root, inside in held.items():
+        out.print(f"{root}: {_summed(inside)}", markup=False, soft_wrap=True)
 
 
 def clear_stages(
     kind: Annotated[
-        list[str] | None, typer.Argument(metavar="[KIND]...", help="Kinds of stages, as listed; all if absent.")
+        list[str] | None, typer.Argument(metavar="[KIND]...", help="Kinds, as listed; all if absent.")
     ] = None,
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Only what is not finished, or was set aside.")
@@ -52,19 +56,21 @@ def clear_stages(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     work_dir: shared.WorkDir = shared.WORK_DIR,
+    cache_dir: shared.CacheDir = None,
 ) -> None:
-    """Remove stages from the work folder; runs that need them compute them again, and results stay.
+    """Remove stages and caches; runs that need them compute them again, and results stay.
 
     A stage that a process is working on is kept, and the exit code is 1 then.
     """
     from grasp_bench.cli.output import console
-    from grasp_bench.run.stored import BusyError, discard, stored
+    from grasp_bench.run.stored import BusyError, discard
 
-    found = list(stored(work_dir))
+    roots = _roots(work_dir, cache_dir)
+    found, where = [each for root in roots for each in _held(root)], " and ".join(map(str, roots))
     known = {each.kind for each in found}
     for name in kind or ():
         if name not in known:
-            raise UserError(f"{work_dir}: holds no stage {name!r}.{did_you_mean(name, sorted(known))}")
+            raise UserError(f"{where}: no stage or cache {name!r} there.{did_you_mean(name, sorted(known))}")
     limit = time.time() - (older_than or 0) * DAY
     chosen = [
         each
@@ -75,7 +81,7 @@ def clear_stages(
     ]
     out = console()
     if not chosen:
-        out.print(f"{work_dir}: nothing to remove", markup=False, soft_wrap=True)
+        out.print(f"{where}: nothing to remove", markup=False, soft_wrap=True)
         return
     if not yes:
         out.print(_table(chosen))
@@ -92,6 +98,18 @@ def clear_stages(
         raise typer.Exit(1)
 
 
+def _roots(work_dir: Path, cache_dir: Path | None) -> list[Path]:
+    """Return the folders that are looked into, each once."""
+    named = [work_dir, *([cache_dir] if cache_dir else [])]
+    return list({path.resolve(): path for path in reversed(named)}.values())[::-1]
+
+
+def _held(root: Path) -> list[Stored]:
+    from grasp_bench.run.stored import stored
+
+    return list(stored(root))
+
+
 def _table(found: Sequence[Stored]) -> object:
     from grasp_bench.cli.output import table
 
@@ -101,7 +119,7 @@ def _table(found: Sequence[Stored]) -> object:
         days = (now - max(each.used for each in alike)) / DAY
         size = _size(sum(each.size for each in alike))
         rows.append((kind, state, str(len(alike)), size, "today" if days < 1 else f"{counted(int(days), 'day')} ago"))
-    return table("", ("stage", "state", "folders", "size", "last used"), rows, right=("folders", "size"), keys=2)
+    return table("", ("kind", "state", "folders", "size", "last used"), rows, right=("folders", "size"), keys=2)
 
 
 def _summed(found: Sequence[Stored]) -> str:
