@@ -256,6 +256,17 @@
 
   for (const board of all(".board")) if (board.querySelector(".scores")) firstScreen(board);
 
+  // ---- one task, which the address names, or all of them
+
+  const tasks = all("nav .chip");
+  const choose = () => {
+    const chip = tasks.find((each) => each.hash === decodeURI(location.hash));
+    if (!chip && location.hash) return; // it names something within the page
+    const chosen = chip ?? tasks[0];
+    for (const board of all(".board")) board.hidden = chosen !== tasks[0] && chosen.hash !== `#${board.id}`;
+    for (const each of tasks) each.setAttribute("aria-current", String(each === chosen));
+  };
+
   // ---- charts: which metric, and which methods are in colour
 
   const views = new Map(); // element → promise of its view
@@ -289,6 +300,11 @@
     }
     picks.hidden = false;
     nowAndOnceRestored(show);
+  }
+
+  if (tasks.length) {
+    addEventListener("hashchange", choose);
+    choose();
   }
 
   // ---- images of a class and seed
