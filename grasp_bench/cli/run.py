@@ -216,7 +216,7 @@ def _foretell(plan: Plan, named: tuple[str, str], options: Options, progress: Pr
     from grasp_bench.processes import launched
     from grasp_bench.run.environment import card
 
-    progress.say(before_run(plan, *named, options, launched(), card(device)))
+    progress.say(before_run(plan, *named, options, launched(), card(device), device))
 
 
 def _first(titles: dict[str, list[Score]]) -> list[str]:

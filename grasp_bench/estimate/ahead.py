@@ -1,8 +1,9 @@
 """What is said of a run or a sweep before it begins: an estimate in one line, made in a process of its own.
 
 So nothing of the simulation is left in the run: no patched torch, no drawn random number, no memory; and it sees no
-GPU, which is how it is tested. Backbones that ship with the package, and the smoke budget, are over before an estimate
-would be: of those, the steps are said and how long recorded runs took. Imports no torch.
+GPU, which is how it is tested. Runs on backbones that ship with the package, and of the smoke budget, are over about as
+soon as that: of those, the steps are said, and how long recorded runs took or, on a tiny backbone, what passes that are
+timed just then make of it. Imports no torch itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -23,6 +25,9 @@ from grasp_bench.estimate.devices import of_card
 from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan
 
+if TYPE_CHECKING:
+    import torch
+
 PATIENCE = 300
 """Seconds after which an estimate is given up."""
 AT_MOST = 6
@@ -32,14 +37,21 @@ REFERENCE = "h100-80gb"
 
 
 def before_run(
-    plan: Plan, task: str, budget: str, options: Options, processes: int, card: tuple[str, float] | None
+    plan: Plan,
+    task: str,
+    budget: str,
+    options: Options,
+    processes: int,
+    card: tuple[str, float] | None,
+    device: torch.device | None = None,
 ) -> str:
     """Return one line on what a run will take; where that cannot be told, the line says why.
 
-    ``task`` and ``budget`` are what the user names them; ``card`` the GPU's name and its GiB, None on a CPU.
+    ``task`` and ``budget`` are what the user names them; ``card`` the GPU's name and its GiB, None on a CPU; ``device``
+    is where passes of a tiny backbone are timed, None for nowhere.
     """
     if is_small(plan):
-        return _small(plan, options.results)
+        return _small(plan, options, device)
     gpu, where = _gpu(card)
     if gpu is None:
         return f"no estimate: {where}"
@@ -77,20 +89,42 @@ def is_small(plan: Plan) -> bool:
     return plan.spec.budget.name == SMOKE or not issubclass(plan.backbone.kind, SavedBackbone)
 
 
-def _small(plan: Plan, results: Path) -> str:
+def _small(plan: Plan, options: Options, device: torch.device | None) -> str:
     budget, trained = plan.spec.budget, plan.trained_on.spec.budget
     evaluations = plan.guidance.evaluations(plan.guidance.steps(budget))
     ahead = (
         f"ahead: {trained.steps:,} steps of {trained.batch_size} images, then {budget.images_per_class:,} images a "
         f"class with {evaluations} network evaluations each"
     )
-    known = next(_recorded(results / plan.folder.parent), None)
+    tiny, estimate = _tiny(plan, options, device) if device else ("", "")
+    known = next(_recorded(options.results / plan.folder.parent), None)
     if known is None or known.cost is None:
-        return f"{ahead}; no such run is recorded yet"
+        return f"{tiny}{ahead}; {estimate or 'no such run is recorded yet'}"
     return (
-        f"{ahead}; seed {known.spec.seed} took {known.cost.train_seconds:.0f} s to train and "
+        f"{tiny}{ahead}; seed {known.spec.seed} took {known.cost.train_seconds:.0f} s to train and "
         f"{known.cost.generate_seconds:.0f} s to generate on {known.environment.device}"
     )
+
+
+def _tiny(plan: Plan, options: Options, device: torch.device) -> tuple[str, str]:
+    """Return that the backbone is tiny, and how long the run is going to take; both empty for one of real size."""
+    from grasp_bench.estimate.timing import TINY, timed
+
+    if issubclass(plan.backbone.kind, SavedBackbone):
+        return "", ""
+    found = timed(plan, device, options.batch_size)
+    if found.parameters > TINY:
+        return "", ""
+    says = f"{plan.backbone.name} is a tiny backbone of {found.parameters:,} parameters, to compare methods on; "
+    train, generate = map(_rounded, (found.train, found.generate))
+    return says, (
+        f"estimate: about {train} to train and {generate} to generate on {device.type}, by passes of its transformer "
+        "that were timed just now; features and classifiers come on top"
+    )
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds:.0f} s"
 
 
 def _recorded(folder: Path) -> Iterator[RunRecord]:

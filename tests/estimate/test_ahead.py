@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from device.tiny import save
 from helpers.records import cost, record
 
@@ -16,6 +18,7 @@ from grasp_bench.contracts.spec import SMOKE, STANDARD
 from grasp_bench.estimate import ahead
 from grasp_bench.estimate.devices import DEVICES, of_card, parse_device
 from grasp_bench.estimate.subject import WITHOUT_FILES
+from grasp_bench.estimate.timing import timed
 from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan, plan
 
@@ -66,6 +69,35 @@ def test_small_runs_are_not_simulated(
     assert "no such run is recorded yet" in told
     write_record(tmp_path / planned.folder.parent / "seed-3", record("grasp", 3, cost=cost()))
     assert "; seed 3 took " in said(planned, tmp_path)
+
+
+def test_a_first_run_on_a_tiny_backbone_has_an_estimate_of_time_and_says_that_it_is_tiny(tmp_path: Path) -> None:
+    planned, options = of(None, "lora", SMOKE), Options(tmp_path, tmp_path)
+    before = torch.get_rng_state()
+    told = ahead.before_run(planned, "digits-lt", SMOKE, options, 1, None, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert told.startswith("tiny-sd3 is a tiny backbone of 585,604 parameters")
+    assert re.search(r"estimate: about \d+ s to train and \d+ s to generate on cpu", told)
+    write_record(tmp_path / planned.folder.parent / "seed-3", record("lora", 3, cost=cost()))
+    told = ahead.before_run(planned, "digits-lt", SMOKE, options, 1, None, torch.device("cpu"))
+    assert told.startswith("tiny-sd3 is a tiny backbone")
+    assert "; seed 3 took " in told
+    assert "estimate" not in told
+
+
+def test_a_backbone_of_real_size_is_not_loaded_to_be_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = of(save("pixart", tmp_path), budget=SMOKE)
+    monkeypatch.setattr(type(planned.backbone), "load", None)
+    told = ahead.before_run(planned, "digits-lt", SMOKE, Options(tmp_path, tmp_path), 1, None, torch.device("cpu"))
+    assert told.startswith("ahead: ")
+    assert "tiny" not in told
+
+
+def test_a_long_time_is_told_in_minutes_and_grows_with_the_work() -> None:
+    quick, long = of(None, "lora", SMOKE), of(None, "lora", STANDARD)
+    assert timed(long, torch.device("cpu"), 100).train > timed(quick, torch.device("cpu"), 100).train
+    assert ahead._rounded(90.4) == "90 s"
+    assert ahead._rounded(1500) == "25 min"
 
 
 def test_the_options_of_a_run_are_those_of_its_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
