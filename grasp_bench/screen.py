@@ -1,7 +1,7 @@
 """Tables on a screen: no number is cut and no name is left out, however narrow the screen is.
 
-Names are folded first; a table that is still too wide is split, with its names in every part; where not even a name and
-a number fit beside each other, every row becomes a list of what its columns say.
+Text is folded first, between words and after hyphens; a table that is still too wide is split, with its names in every
+part; where not even a name and a number fit beside each other, every row becomes a list of what its columns say.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ RULE = "─"
 NARROWEST = 8
 """Columns of a screen that a name keeps, however many numbers stand beside it."""
 LONGEST = 24
-"""Signs of a number that is kept whole within a name; longer ones are hashes."""
+"""Columns of a word that is kept whole; longer ones are hashes, paths and the like."""
+HYPHEN = re.compile(r"(?<=[^\W\d_]-)(?=[^\W\d_])")
+"""Where a name may be broken: after a hyphen between letters."""
+WITHIN = re.compile(r"(?<=[=,;:/_])(?<!\d[,:])(?=\S)")
+"""Where a word may be broken that has no hyphen and is too long."""
 ATOM = re.compile(r"[-+\N{MINUS SIGN}]?\d[\d.,]*(?:[eE][-+]?\d+)?%?|.")
 """A number, or any other sign."""
 
@@ -63,17 +67,17 @@ class Sheet:
             for number, head in enumerate(heads)
         ]
         least = [
-            size if number in self.right else min(size, max(NARROWEST, *(_longest(row[number]) for row in texts), 0))
-            for number, size in enumerate(widest)
+            size if number in self.right else min(size, max(NARROWEST, *map(_longest, (*heads[number], *cells))))
+            for number, (size, *cells) in enumerate(zip(widest, *texts, strict=True))
         ]
-        found = [line for line in _folded(printable(self.title), width) if line]
+        found = [line for line in folded(printable(self.title), width) if line]
         parts = _parts(least, self.keys, width)
         if parts is None:
             found += _cards([printable(name) for name in self.columns], texts, width)
         for number, part in enumerate(parts or ()):
             found += [""] if number else []
             found += self._part(part, heads, texts, styles, _fitted(part, widest, least, width))
-        return found + [line for line in _folded(printable(self.caption), width) if line]
+        return found + [line for line in folded(printable(self.caption), width) if line]
 
     def _part(
         self,
@@ -143,7 +147,7 @@ def _levels(texts: Sequence[str], widths: Sequence[int]) -> Iterator[Sequence[st
     if all("\n" not in text and _width(text) <= room for text, room in zip(texts, widths, strict=True)):
         yield texts
     else:
-        yield from zip_longest(*map(_folded, texts, widths), fillvalue="")
+        yield from zip_longest(*map(folded, texts, widths), fillvalue="")
 
 
 def _line(
@@ -165,7 +169,7 @@ def _cards(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
         found.append(RULE * min(width, NARROWEST))
         for name, text in zip(columns, row, strict=True):
             if text.strip():
-                found += _folded(f"{name}: {text.strip()}" if name else text, width)
+                found += folded(f"{name}: {text.strip()}" if name else text, width)
     return found
 
 
@@ -177,12 +181,20 @@ def _width(text: str) -> int:
 
 @lru_cache(maxsize=2**17)
 def _longest(text: str) -> int:
-    """Columns of the longest number in a text."""
-    numbers = (len(each) for each in ATOM.findall(text) if len(each) > 1)
-    return max((each for each in numbers if each <= LONGEST), default=0)
+    """Columns of the longest part of a text that is kept whole: a word, or what hyphens leave of one."""
+    widths = (_width(piece) for word in text.split() for piece in _pieces(word, LONGEST))
+    return max((each for each in widths if each <= LONGEST), default=0)
 
 
-def _folded(text: str, room: int) -> list[str]:
+def _pieces(word: str, room: int) -> list[str]:
+    """A word in parts that are kept whole where they fit into ``room`` columns."""
+    found = []
+    for piece in HYPHEN.split(word):
+        found += [piece] if _width(piece) <= room else WITHIN.split(piece)
+    return found
+
+
+def folded(text: str, room: int) -> list[str]:
     """Lines of at most ``room`` columns, broken at spaces where there are any, and never within a number that fits."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
@@ -204,13 +216,14 @@ def _folded(text: str, room: int) -> list[str]:
 
 
 def _broken(word: str, room: int) -> list[str]:
-    """A word in pieces of at most ``room`` columns."""
+    """A word in lines of at most ``room`` columns: after hyphens, else after signs such as =, else anywhere."""
     if _width(word) <= room:
         return [word]
-    pieces = [""]
-    for atom in ATOM.findall(word):
-        for part in [atom] if len(atom) <= room else list(atom):
-            if pieces[-1] and _width(pieces[-1] + part) > room:
-                pieces.append("")
-            pieces[-1] += part
-    return pieces
+    lines = [""]
+    for piece in _pieces(word, room):
+        whole = [piece] if _width(piece) <= room else ATOM.findall(piece)
+        for part in (part for atom in whole for part in ([atom] if _width(atom) <= room else atom)):
+            if lines[-1] and _width(lines[-1] + part) > room:
+                lines.append("")
+            lines[-1] += part
+    return lines

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.records import example, save
+from helpers.records import example, metric, record, save
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from rich.cells import cell_len
 
 from grasp_bench.cli import main
 from grasp_bench.cli.output import console, styled, table
+from grasp_bench.contracts.record import write_record
 from grasp_bench.data.features import FeatureSet, write_features
 from grasp_bench.screen import Cell, Sheet
 
@@ -47,6 +48,54 @@ def test_numbers_are_whole_and_names_are_there(width: int) -> None:
             assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", text), number
     assert Counter("".join(WIDE.rows[1][0])) <= Counter(text)
     assert "lora" in text
+
+
+def fragments(lines: list[str]) -> set[str]:
+    """What stands between spaces on any line."""
+    return {word.strip(",:") for line in lines for word in line.split()}
+
+
+def broken(texts: set[str], lines: list[str]) -> set[str]:
+    """Words of the texts of which neither the whole nor all that hyphens leave of it stands in the lines."""
+    there = fragments(lines)
+    words = {word.strip(",") for text in texts for word in text.split() if len(word) <= 24}
+
+    def is_there(word: str) -> bool:
+        ends = [at for at, sign in enumerate(word, 1) if sign == "-" or at == len(word)]
+        reached = {0}  # ends of what lines hold from the word's start on
+        for end in ends:
+            reached |= {end} if any(word[start:end] in there for start in reached) else set()
+        return len(word) in reached
+
+    return {word for word in words if not is_there(word)}
+
+
+def test_a_word_is_broken_after_a_hyphen_or_not_at_all() -> None:
+    texts = {str(each[0] if isinstance(each, Cell) else each) for row in WIDE.rows for each in row}
+    found = {width: broken({*texts, *WIDE.columns}, WIDE.lines(width)) for width in range(20, 131)}
+    assert {width: words for width, words in found.items() if words} == {}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_names_of_rows_are_whole_words_in_every_part_of_a_report(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = {"grasp-timestep": {"rank": 12}, "shared-adapter": {}, "timestep-experts": {"learning_rate": 0.0003}}
+    for number, (name, changed) in enumerate(methods.items()):
+        for seed in range(3):
+            groups = ("head", "medium", "tail", "all")
+            scores = [metric("fd", group, 1000.5 * number + seed, lower=True) for group in groups]
+            found = record(name, seed, scores, label=name, streams=f"{number:064}")
+            given = {"changed": {"method": changed, "guidance": {"guidance_scale": 1.18, "norm_threshold": 6.61}}}
+            write_record(tmp_path / "results" / "digits-lt" / name / f"seed-{seed}", found.model_copy(update=given))
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["grasp-bench", "report", "--all"])
+    main_exits()
+    lines = capsys.readouterr().out.splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    told = {"rank=12", "learning_rate=0.0003", "guidance_scale=1.18", "norm_threshold=6.61", "tiny-sd3@abc"}
+    assert broken({*methods, *told, "settings", "guidance", "1001.5 ± 2.5"}, lines) == set()
 
 
 def test_a_table_that_is_split_names_its_rows_in_every_part() -> None:

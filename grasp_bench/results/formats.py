@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from grasp_bench.results.forest import SVG, forest_svg
 from grasp_bench.results.grids import MINUS, REFERENCE, Grid, Section
 from grasp_bench.results.summary import viewed
 from grasp_bench.results.tables import Report
-from grasp_bench.screen import PLAIN, STYLES, Cell, Sheet
+from grasp_bench.screen import PLAIN, STYLES, Cell, Sheet, folded
 from grasp_bench.text import markdown_escaped, printable, printable_json, to_cell
 
 if TYPE_CHECKING:
@@ -96,9 +95,9 @@ def terminal(sections: Sequence[Section], width: int, styled: bool = False) -> s
     parts = []
     for section in sections:
         said = [*section.notes, *(f"{tag}: {text}" for tag, text in section.findings)]
-        notes = [line for note in said for line in textwrap.wrap(printable(note), width)]
+        notes = [line for note in said for line in folded(printable(note), width)]
         grids = [line for grid in section.grids for line in (*_lines(grid, width, styled), "")]
-        heading = [f"{bold}{line}{plain}" for line in textwrap.wrap(printable(section.heading), width)]
+        heading = [f"{bold}{line}{plain}" for line in folded(printable(section.heading), width)]
         parts += [*heading, *[""] * bool(heading), *grids, *notes, ""]
     return "\n".join(parts).rstrip("\n") + "\n"
 
