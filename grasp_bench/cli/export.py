@@ -40,7 +40,7 @@ def export(
     weights = trained_weights(plan, record, work_dir)
     files = write_export(plan, record, weights, path.parent, to, merge, quantize)
     out = console()
-    out.print(f"{record.label} on {record.task_label}, seed {record.spec.seed}: {to}", markup=False, soft_wrap=True)
+    out.print(f"{record.title}: {to}", markup=False, soft_wrap=True)
     for file in files:
         out.print(f"  {file.name}  {file.stat().st_size:,} bytes", markup=False, soft_wrap=True)
     if plan.trained_on.task.private:

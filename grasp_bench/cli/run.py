@@ -238,7 +238,7 @@ def show(record: RunRecord, path: Path, all_scores: bool) -> None:
 
     out = console()
     if record.status != "finished":
-        out.print(f"{record.label}: {record.status}: {record.reason or ''}", soft_wrap=True, markup=False)
+        out.print(f"{record.row}: {record.status}: {record.reason or ''}", soft_wrap=True, markup=False)
     else:
         groups = list(dict.fromkeys(metric.group for metric in record.scores))
         rows, titles = [], titled([score for score in record.scores if score.scope == "group"])
@@ -249,8 +249,7 @@ def show(record: RunRecord, path: Path, all_scores: bool) -> None:
                 for score in scores
             }
             rows.append([f"{label} {ARROWS[scores[0].direction]}", *(shown.get(group, "-") for group in groups)])
-        title = f"{record.label} on {record.task_label}, seed {record.spec.seed}"
-        out.print(table(title, ("score", *groups), rows, right=groups))
+        out.print(table(record.title, ("score", *groups), rows, right=groups))
         if hidden := len(titles) - len(rows):
             out.print(f"{counted(hidden, 'more score')} with --all-scores, or in the record")
         for score in record.scores:

@@ -34,8 +34,7 @@ def submit(
     packed = pack(runs, out, work_dir, task, backbone, data_root)
     shown = console()
     for record in packed.runs:
-        name = f"{record.label} on {record.task_label}, seed {record.spec.seed}"
-        shown.print(name, markup=False, soft_wrap=True)
+        shown.print(record.title, markup=False, soft_wrap=True)
         if record.run_id in packed.left_out:
             left_out = ", ".join(packed.left_out[record.run_id]) or "no files"
             shown.print(

@@ -74,7 +74,7 @@ def sweep(
     cells = [cell for cell, state in zip(asked.cells, found, strict=True) if state.status in started]
     for cell, state in zip(asked.cells, found, strict=True):
         if state.status in BROKEN and cell not in cells:
-            progress.say(f"left alone ({state.status}): {cell.name}: {state.note}; --retry-failed starts it")
+            progress.say(f"left alone ({state.status}): {cell.plan.title}: {state.note}; --retry-failed starts it")
     if launcher is Launcher.PRINT:
         for cell in cells:
             tell(shlex.join(["grasp-bench", *cell.arguments]))

@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 from grasp_bench.bounds import LARGEST_INTEGER, Count, Number, kept
 from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.entry import Entered
+from grasp_bench.contracts.row import Row, row_of
 from grasp_bench.contracts.spec import Division, RunSpec
 from grasp_bench.errors import UserError
 from grasp_bench.io import check_file, unreadable, write_bytes
@@ -179,6 +180,11 @@ class Tuning(Part):
     """The guidance scale that the search chose with the settings, which the run has unless another was given by hand;
     None where the search chose none, or the run has another guidance."""
 
+    @property
+    def words(self) -> str:
+        """Return the number of its trials, and its sampler if that is not the default."""
+        return f"{self.trials}{'' if self.sampler == 'halton' else f'-{self.sampler}'}"
+
 
 class RunRecord(Part):
     """The outcome of a :class:`RunSpec`; ``run_id`` is checked against the specification when it is read."""
@@ -240,6 +246,17 @@ class RunRecord(Part):
     def metrics(self) -> dict[str, str]:
         """Name → version of the metrics that the run was scored by."""
         return {score.metric: score.metric_version for score in self.scores}
+
+    @property
+    def row(self) -> Row:
+        """What people read in place of the label."""
+        backbone = "" if self.default_backbone else self.backbone_label
+        return row_of(self.spec, self.changed, backbone, self.tuned.words if self.tuned else "", self.default_guidance)
+
+    @property
+    def title(self) -> str:
+        """What messages and pictures call the run."""
+        return f"{self.row} on {self.task_label}, seed {self.spec.seed}"
 
     @property
     def rules(self) -> str:

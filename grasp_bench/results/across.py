@@ -27,6 +27,8 @@ class MethodAcross:
     """One method over all tasks."""
 
     label: str
+    name: str
+    """What people read in place of the label: method, guidance and settings, as short as tells it from the others."""
     mean_rank: float
     """Mean of its ranks over the tasks; 1 is best."""
     aggregate: Aggregate | None
@@ -52,7 +54,7 @@ class Across:
     critical_difference: float = 0.0
     """Nemenyi's critical difference at 0.05."""
     cliques: tuple[tuple[str, ...], ...] = ()
-    """Groups of methods whose mean ranks lie less than the critical difference apart."""
+    """Names of groups of methods whose mean ranks lie less than the critical difference apart."""
     normalised: str = ""
     """How scores of different tasks were brought to one scale, or why they were not."""
     reason: str = ""
@@ -100,12 +102,16 @@ def _ranked(unranked: Across, methods: Sequence[str], tables: Sequence[tuple[Lea
     found = friedman({each: [cells["mean"][each] for _, cells in tables] for each in methods}, unranked.direction)
     difference = critical_difference(len(methods), found.n)
     runs, how = _normalised(tables, methods, unranked.direction)
+    names = tables[0][0].row_names()
     by_rank = sorted(methods, key=lambda label: (found.mean_ranks[label], label))
     return replace(
         unranked,
         methods=tuple(
             MethodAcross(
-                label, found.mean_ranks[label], stratified_bootstrap([task[label] for task in runs]) if runs else None
+                label,
+                names[label],
+                found.mean_ranks[label],
+                stratified_bootstrap([task[label] for task in runs]) if runs else None,
             )
             for label in by_rank
         ),
@@ -114,7 +120,7 @@ def _ranked(unranked: Across, methods: Sequence[str], tables: Sequence[tuple[Lea
         f_statistic=found.f_statistic if math.isfinite(found.f_statistic) else None,
         f_p=found.f_p,
         critical_difference=difference,
-        cliques=tuple(cliques(found.mean_ranks, difference)),
+        cliques=tuple(tuple(names[each] for each in same) for same in cliques(found.mean_ranks, difference)),
         normalised=how,
     )
 

@@ -151,12 +151,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _run(folder: str, record: RunRecord) -> dict[str, Any]:
     spec = record.spec
-    changed = [record.changed.get(owner, {}) for owner in ("guidance", "method")]
-    settings = [f"{name}={value}" for each in changed for name, value in each.items()]
-    resolution = str(spec.backbone.settings.get("resolution", ""))
-    named = f"{record.backbone_label}@{resolution}" if resolution else record.backbone_label
-    backbone = [] if record.default_backbone else [f"backbone={named}"]
-    sampler = "" if record.tuned is None or record.tuned.sampler == "halton" else f"-{record.tuned.sampler}"
+    row = record.row
     return {
         **{name: getattr(record, name) for name in RECORDED},
         **(record.cost.model_dump() if record.cost else {}),
@@ -167,9 +162,9 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
         "declared": json.dumps(record.entry.declared.model_dump(exclude_none=True)) if record.entry else "",
         "own_budget": spec.budget.described_by_file,
         "backbone_revision": spec.backbone.version,
-        "resolution": resolution,
-        "settings": ", ".join(backbone + settings),
-        "tuned": f"{record.tuned.trials}{sampler}" if record.tuned else None,
+        "resolution": str(spec.backbone.settings.get("resolution", "")),
+        "settings": row.settings,
+        "tuned": row.tuned or None,
         "seed": spec.seed,
         "conditions": _conditions(record),
         "variant": digest([part.model_dump(mode="json") for part in (spec.method, spec.guidance)]),

@@ -91,7 +91,7 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
     scores, names = _scores(scores, finished, costs)
     references = _of_closed(scores, costs).groupby("column")["reference"].mean().dropna()
     what = names[[*COLUMN, "direction"]].iloc[scores["column"]].reset_index(drop=True)
-    return Leaderboard(
+    board = Leaderboard(
         **heading,
         rules=str(runs["rules"].iloc[0]),
         cells=_cells(scores, names, costs),
@@ -104,9 +104,9 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
         costs=costs,
         problems=problems.fillna({"reason": "no reason recorded"}).reset_index(drop=True),
         runs=runs[["label", "seed", "folder"]].reset_index(drop=True),
-        streams=_streams(finished),
         sizes=missed(costs.set_index("method")["trainable_parameters"], str(runs["backbone_label"].iloc[0])),
     )
+    return replace(board, streams=_streams(finished.assign(name=finished["label"].map(board.row_names()))))
 
 
 def _of_closed(scores: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
@@ -174,7 +174,10 @@ def _cells(scores: pd.DataFrame, names: pd.DataFrame, rows: pd.DataFrame) -> pd.
 
 
 def _streams(finished: pd.DataFrame) -> str:
-    """Words on the hashes of what methods saw at the same seed; none where no two share a seed."""
+    """Words on the hashes of what methods saw at the same seed; none where no two share a seed.
+
+    ``finished`` has the ``name`` of every run's row.
+    """
     finished = finished[finished["division"] == CLOSED]
     if not finished["seed"].duplicated().any():
         return ""
@@ -185,11 +188,11 @@ def _streams(finished: pd.DataFrame) -> str:
     said = []
     if len(other):
         said.append(
-            f"Data order, noise or timesteps of {', '.join(other['label'].unique())} DIFFER from the other methods' at "
+            f"Data order, noise or timesteps of {', '.join(other['name'].unique())} DIFFER from the other methods' at "
             "the same seed, as they do where a method resamples classes."
         )
     if len(unknown):
-        names = ", ".join(unknown["label"].unique())
+        names = ", ".join(unknown["name"].unique())
         said.append(f"No hash of data order, noise and timesteps is recorded for {names}.")
     same = "At each seed, data order, noise and timesteps were identical for all methods (by their hash)."
     return " ".join(said) or same

@@ -130,8 +130,10 @@ def _section(board: Leaderboard, compared: Differences | None) -> Section:
         for *metric, group, reference in board.references[[*METRIC, "group", "reference"]].itertuples(index=False):
             references.setdefault(tuple(metric), {})[group] = reference
         grids += [_metric_grid(table, references, named, names, caption) for table in board.tables]
+    baseline = board.row_names().get(compared.baseline, compared.baseline) if compared else ""
     if compared and len(compared.found):
-        grids.append(_difference_grid(compared, named, names, board.task_label))
+        title = f"difference to {baseline}"
+        grids.append(_difference_grid(title, compared.found, named, names, board.task_label))
     if names:
         facts = [facts_in(each) for each in rows["declared"]]
         costs = [
@@ -144,13 +146,11 @@ def _section(board: Leaderboard, compared: Differences | None) -> Section:
         if said:
             grids.append(Grid(DECLARED, tuple(columns), [plain(*each) for each in said], len(columns), heading))
     if len(board.problems):
-        shown = ("label", "seed", "status", "reason")
-        on_one_line = board.problems["reason"].str.split().str.join(" ")
-        problems = board.problems.assign(reason=on_one_line)[[*shown]]
-        cells = [plain(*row) for row in problems.itertuples(index=False)]
-        grids.append(Grid("without scores", shown, cells, names=4, caption=heading))
+        shown = _problems(board)
+        cells = [plain(*row) for row in shown.itertuples(index=False)]
+        grids.append(Grid("without scores", tuple(shown.columns), cells, len(shown.columns), heading))
     order = board.sorted_by and f"Rows are sorted by {board.sorted_by}."
-    differ = [f"Differences to {compared.baseline}: {note}" for note in compared.notes] if compared else []
+    differ = [f"Differences to {baseline}: {note}" for note in compared.notes] if compared else []
     means = CLASS_MEANS if (board.cells["scope"] == "class mean").any() else ""
     notes = [
         NOTE if len(board.cells) else "",
@@ -165,18 +165,29 @@ def _section(board: Leaderboard, compared: Differences | None) -> Section:
     return Section(heading, grids, [note for note in (*notes, board.sizes, board.streams) if note])
 
 
+def _problems(board: Leaderboard) -> pd.DataFrame:
+    """The runs without scores: the words that say what each is, its seed, how it ended, and why."""
+    found = board.problems.fillna({"tuned": "", "settings": ""})
+    reason = found["reason"].str.split().str.join(" ")  # on one line
+    return _told(found, "").assign(seed=found["seed"], status=found["status"], reason=reason)
+
+
 def _names(rows: pd.DataFrame, tuned: str) -> pd.DataFrame:
     """The words that say what each row is: method, guidance, settings and division where they tell, and seeds.
 
-    The division is there where some row is open. ``tuned`` is the search that chose the settings of every closed row;
-    empty where rows differ, which then say it.
+    ``tuned`` is the search that chose the settings of every closed row; empty where rows differ, which then say it.
     """
+    seeds = [PROVISIONAL if len(each) == 1 else str(len(each)) for each in rows["seeds"]]
+    return _told(rows, tuned).assign(seeds=seeds)
+
+
+def _told(rows: pd.DataFrame, tuned: str) -> pd.DataFrame:
+    """Method and guidance, settings where some row has any, and the division where some row is open."""
     search = rows["tuned"].map(lambda trials: f"tuned={trials}" if trials and not tuned else "")
     version = rows["label"].str.extract(r" (#[0-9a-f]{8})$")[0].fillna("")
     words = zip(rows["settings"], search, rows["versions"], version, strict=True)
     settings = [", ".join(filter(None, each)) for each in words]
-    seeds = [PROVISIONAL if len(each) == 1 else str(len(each)) for each in rows["seeds"]]
-    names = rows[["method", "guidance"]].assign(settings=settings, division=rows["division"], seeds=seeds)
+    names = rows[["method", "guidance"]].assign(settings=settings, division=rows["division"])
     told = {"settings": any(settings), "division": (rows["division"] != CLOSED).any()}
     return names.drop(columns=[name for name, tells in told.items() if not tells])
 
@@ -208,8 +219,9 @@ def _rank(group: str) -> str:
     return f"{group} rank"
 
 
-def _difference_grid(compared: Differences, named: list[str], names: dict[str, list[Text]], task_label: str) -> Grid:
-    found = compared.found
+def _difference_grid(
+    title: str, found: pd.DataFrame, named: list[str], names: dict[str, list[Text]], caption: str
+) -> Grid:
     digits = found.groupby(METRIC, sort=False, observed=True)["difference"].transform(decimals)
     rows = []
     for each, places in zip(found.to_dict("records"), digits, strict=True):
@@ -227,7 +239,7 @@ def _difference_grid(compared: Differences, named: list[str], names: dict[str, l
         )
     words = ("metric", *named[:-1], "group")  # the seeds are those of both
     columns = (*words, "difference", "seeds", "p", "p adjusted")
-    return Grid(f"difference to {compared.baseline}", columns, rows, len(words), task_label)
+    return Grid(title, columns, rows, len(words), caption)
 
 
 def _across(found: Across) -> Section:
@@ -235,7 +247,7 @@ def _across(found: Across) -> Section:
     if not found.methods:
         return Section(title, [], [found.reason])
     means = [f"{a.value:.3f} ({a.low:.3f} to {a.high:.3f})" if (a := m.aggregate) else ABSENT for m in found.methods]
-    rows = [plain(m.label, f"{m.mean_rank:.2f}", mean) for m, mean in zip(found.methods, means, strict=True)]
+    rows = [plain(m.name, f"{m.mean_rank:.2f}", mean) for m, mean in zip(found.methods, means, strict=True)]
     f_statistic = "∞" if found.f_statistic is None else f"{found.f_statistic:.2f}"
     same = "; ".join(", ".join(names) for names in found.cliques) or "none"
     resampled = " In brackets: 95 % interval, seeds resampled within each task."

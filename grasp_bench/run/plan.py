@@ -15,6 +15,7 @@ from grasp_bench.contracts.extractor import ChosenExtractor
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.record import Tuning
+from grasp_bench.contracts.row import Row, row_of
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Component, RunSpec
 from grasp_bench.contracts.task import ClassifierRecipe, Task, TaskSettings
@@ -152,11 +153,16 @@ class Plan:
         usual = self.entry or (self.default_guidance and not changed["guidance"])
         guidance = "" if usual else f"+{self.spec.guidance.name}"
         if self.tuned:
-            sampler = "" if self.tuned.sampler == "halton" else f"-{self.tuned.sampler}"
-            tuned = {"tuned": f"{self.tuned.trials}{sampler}"}
+            tuned = {"tuned": self.tuned.words}
         if self.entry:
             tuned = {"division": "open"}
         return self.model_label + guidance + suffix(changed["guidance"]) + suffix(tuned | changed["method"])
+
+    @property
+    def row(self) -> Row:
+        """What people read in place of the label."""
+        backbone = "" if self.default_backbone else self.backbone.name
+        return row_of(self.spec, self.changed, backbone, self.tuned.words if self.tuned else "", self.default_guidance)
 
     @property
     def folder(self) -> Path:
@@ -166,7 +172,7 @@ class Plan:
     @property
     def title(self) -> str:
         """What messages and pictures call the run."""
-        return f"{self.label} on {self.task_label}, seed {self.spec.seed}"
+        return f"{self.row} on {self.task_label}, seed {self.spec.seed}"
 
 
 def plan(

@@ -56,8 +56,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Name of the cell in tables; no two cells of a sweep have the same."""
-        return self.plan.title
+        """Name by which jobs and the JSON of `status` know the cell; no two cells of a sweep have the same."""
+        return f"{self.plan.label} on {self.plan.task_label}, seed {self.plan.spec.seed}"
 
     @cached_property
     def training(self) -> str:

@@ -67,7 +67,7 @@ def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], progre
                     waiting.remove(ready)
                     slot = free.pop(0)
                     running.append(_Running(ready, slot, start(ready.arguments, ready.log, _environment(ready, slot))))
-                    board.say(f"started {ready.name}")
+                    board.say(f"started {ready.plan.title}")
                 time.sleep(POLL_SECONDS)
                 free += [each.slot for each in board.collect()]
         finally:
@@ -143,7 +143,7 @@ class _Board:
             self.ended.append(state)
             note = f": {state.note}" if state.note else ""
             took = clock(time.monotonic() - each.since)
-            self.say(f"[{len(self.ended)}/{self.total}] {state.status} after {took}: {each.cell.name}{note}")
+            self.say(f"[{len(self.ended)}/{self.total}] {state.status} after {took}: {each.cell.plan.title}{note}")
         if self.live and (over or time.monotonic() - self.refreshed > 1):
             self.refreshed = time.monotonic()
             self.live.update(self._table(), refresh=True)

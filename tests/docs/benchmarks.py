@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import spearmanr
 
+from grasp_bench.contracts.record import read_record
 from grasp_bench.diagnose.words import FEW
 from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.frame import load_results
@@ -25,6 +26,7 @@ from grasp_bench.results.options import Options
 from grasp_bench.results.rows import one_per_method
 from grasp_bench.results.summary import NOT_SHOWN, STANDS, SUGGESTIVE, main_columns, tag
 from grasp_bench.stats import holm, paired_difference
+from grasp_bench.text import markdown_escaped
 
 from .pages import ROOT
 from .scope import ARCHIVE, TASK, searches
@@ -118,17 +120,19 @@ def _unguided(board: Leaderboard, column: pd.DataFrame) -> dict[str, list[float]
     return _values(board, column, rows["label"])
 
 
-def usage() -> dict[str, tuple[float, float, float]]:
-    """Row of a learned gate → how far head and tail differ in their experts, the tail's largest share, experts in use.
+def usage() -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Method and settings of a learned gate → what its experts were used for.
 
-    Means over the seeds of the last ``expert_usage`` that a record has; the number in use is the exponential of the
+    That is how far head and tail differ in their experts, the tail's largest share, and experts in use by the tail:
+    means over the seeds of the last ``expert_usage`` that a record has; the number in use is the exponential of the
     entropy.
     """
     found = {}
     for gate in GATES:
         for folder in sorted(OLD.glob(f"{gate}~*")):
-            each = [_usage(path) for path in sorted(folder.glob("seed-*/record.json"))]
-            found[folder.name] = tuple(np.mean(each, 0))
+            paths = sorted(folder.glob("seed-*/record.json"))
+            row = read_record(paths[0]).row
+            found[row.method, row.told] = tuple(np.mean([_usage(path) for path in paths], 0))
     return found
 
 
@@ -142,11 +146,11 @@ def _usage(path: Path) -> tuple[float, float, float]:
 def gates_table() -> str:
     """The use of experts as a table."""
     rows = [
-        f"| {name.replace('_', chr(92) + '_')} | {differ:.1f} % | {most:.0f} % | {used:.2f} |"
-        for name, (differ, most, used) in usage().items()
+        f"| {method} | {markdown_escaped(settings)} | {differ:.1f} % | {most:.0f} % | {used:.2f} |"
+        for (method, settings), (differ, most, used) in usage().items()
     ]
-    head = "| gate | head and tail differ in | most used expert of the tail | experts that the tail uses |"
-    return "\n".join([head, "| --- | ---: | ---: | ---: |", *rows]) + "\n"
+    head = "| gate | settings | head and tail differ in | most used expert of the tail | experts that the tail uses |"
+    return "\n".join([head, "| --- | --- | ---: | ---: | ---: |", *rows]) + "\n"
 
 
 def gates() -> str:

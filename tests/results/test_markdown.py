@@ -13,7 +13,7 @@ def test_tables_headings_and_notes():
     assert "| grasp | cfg | 3 | **13.00 ± 2.48** | 11.00 ± 2.48 |\n" in text
     assert "| lora | cfg | 1, provisional | 20.00 | **9.00** |\n" in text
     assert "| real reference |  |  | 1.50 | 0.50 |\n" in text
-    assert "| moe\\|x | 0 | oom | out of memory at step 3 \\[4 GiB asked\\] |\n" in text
+    assert "| moe\\|x | cfg | 0 | oom | out of memory at step 3 \\[4 GiB asked\\] |\n" in text
     assert text.endswith("(by their hash).\n")
 
 

@@ -177,7 +177,7 @@ def test_the_json_holds_every_score_and_no_record():
 
 
 def test_names_are_shown_as_they_are():
-    assert "[bold]x[/bold] on" in printed(compare(record("[bold]x[/bold]", 0), record("lora", 0)))
+    assert "A [bold]x[/bold] cfg" in printed(compare(record("[bold]x[/bold]", 0), record("lora", 0)))
 
 
 def test_the_picture_shows_both(tmp_path):

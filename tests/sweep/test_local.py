@@ -191,7 +191,7 @@ def test_a_failing_cell_stops_no_other_and_is_left_alone_until_asked(tmp_path, a
     assert records(at_home) == made
     err = capsys.readouterr().err
     assert "started" not in err
-    assert "left alone (failed): probe~fails_at=3 on digits-lt~budget=smoke, seed 0" in err
+    assert "left alone (failed): probe with fails_at=3 on digits-lt~budget=smoke, seed 0" in err
 
     assert call("sweep", path, "--retry-failed") == 1
     again = records(at_home)

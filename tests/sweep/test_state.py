@@ -99,7 +99,7 @@ def test_status_shows_every_cell_and_changes_nothing(sweep, at_home, capsys):
     before = sorted(at_home.rglob("*"))
     assert call("status", sweep.path) == 0
     out = capsys.readouterr().out  # 100 columns wide, where there is no terminal
-    for part in ("grasp on", "failed", "0/20", "0:01:30", "it [broke]", "1 cell: 1 failed"):
+    for part in ("~budget=smoke\n", "grasp   cfg", "failed", "0/20", "0:01:30", "it [broke]", "1 cell: 1 failed"):
         assert part in out
     assert call("status", sweep.path, "--watch") == 1
     assert sorted(at_home.rglob("*")) == before

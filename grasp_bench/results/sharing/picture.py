@@ -41,7 +41,7 @@ def write_comparison(path: Path, found: Comparison, folders: tuple[Path, Path], 
         above.subplots(1, 2), pictures, (("A", found.a), ("B", found.b)), strict=True
     ):
         axis.axis("off")
-        axis.set_title(f"{side}: {printable(record.label)}, seed {record.spec.seed}", fontsize=10)
+        axis.set_title(f"{side}: {printable(str(record.row))}, seed {record.spec.seed}", fontsize=10)
         if picture is None:
             axis.text(0.5, 0.5, f"no {PICTURE} beside the record", ha="center", va="center")
         else:

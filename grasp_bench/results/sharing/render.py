@@ -62,9 +62,7 @@ def rich_comparison(found: Comparison) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Text | Sheet] = [
-        Text(printable(f"{side}  {_title(record)}"), style="bold") for side, record in (("A", found.a), ("B", found.b))
-    ]
+    parts: list[Text | Sheet] = [_runs(found)]
     parts += [Text(), *_verdict(found), Text(f"Streams: {found.streams}."), Text()]
     for part, title in TITLES.items():
         differing = found.fields[part]
@@ -146,8 +144,13 @@ def _short(field: str, value: Any) -> str:
     return text[:12] if field.startswith(("stages.", "weights", "git_commit")) else text
 
 
-def _title(record: RunRecord) -> str:
-    return f"{record.label} on {record.task_label}, seed {record.spec.seed}, run {record.run_id[:12]}, {record.status}"
+def _runs(found: Comparison) -> Sheet:
+    """Return a table that says what the two runs are."""
+    rows = [
+        (side, *rec.row[:2], rec.row.told, rec.task_label, str(rec.spec.seed), rec.run_id[:12], rec.status)
+        for side, rec in (("A", found.a), ("B", found.b))
+    ]
+    return Sheet("", ("", "method", "guidance", "settings", "task", "seed", "run", "status"), rows)
 
 
 def _named(record: RunRecord) -> dict[str, Any]:

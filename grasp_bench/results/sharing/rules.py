@@ -63,10 +63,10 @@ def _budget(runs: Sequence[RunRecord], task: str) -> Check:
 
 
 def _seeds(runs: Sequence[RunRecord], task: str) -> Iterable[Check]:
-    for label in sorted({run.label for run in runs}):
+    for label, row in sorted({(run.label, str(run.row)) for run in runs}):
         seeds = sorted({run.spec.seed for run in runs if run.label == label})
         outcome: Outcome = "passed" if len(seeds) >= ENOUGH_SEEDS else "provisional"
-        detail = f"{escaped(label)}: {', '.join(map(str, seeds))}"
+        detail = f"{escaped(row)}: {', '.join(map(str, seeds))}"
         yield Check(outcome, task, f"at least {ENOUGH_SEEDS} seeds", detail)
 
 
@@ -80,14 +80,14 @@ def _streams(runs: Sequence[RunRecord], task: str, resamples: Mapping[str, bool 
     for seed in sorted({run.spec.seed for run in runs}):
         at = [run for run in runs if run.spec.seed == seed]
         natural = [run for run in at if not resamples[run.run_id]]
-        own = sorted({escaped(run.label) for run in at if resamples[run.run_id]})
+        own = sorted({escaped(str(run.row)) for run in at if resamples[run.run_id]})
         found = {run.streams for run in natural}
         told = f"; {', '.join(own)} resamples classes" if own else ""
         if None in found:
             yield Check("failed", task, what, f"seed {seed}: a record has no hash of its streams")
         elif len(found) > 1:
             known = all(resamples[run.run_id] is not None for run in natural)
-            labels = ", ".join(f"{escaped(run.label)} {escaped(str(run.streams))[:12]}" for run in natural)
+            labels = ", ".join(f"{escaped(str(run.row))} {escaped(str(run.streams))[:12]}" for run in natural)
             yield Check("failed" if known else "unverifiable", task, what, f"seed {seed}: {labels}{told}")
         else:
             yield Check("passed", task, what, f"seed {seed}, {len(natural)} of {len(at)} runs{told}")
@@ -107,4 +107,4 @@ def _tuning(runs: Sequence[RunRecord], task: str) -> Check:
 
 def title_of(record: RunRecord) -> str:
     """Return the name of a run, harmless to print."""
-    return escaped(f"{record.label} on {record.task_label}, seed {record.spec.seed}")
+    return escaped(record.title)

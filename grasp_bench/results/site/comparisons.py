@@ -23,10 +23,10 @@ def over_tasks(boards: Sequence[Board]) -> Chart | None:
     title = f"{found.metric} of the {found.group} over {len(found.tasks)} tasks"
     if len(found.methods) < FEWEST:
         return Chart(title, found.reason, (), [])
-    diagram = cd_diagram_svg({each.label: each.mean_rank for each in found.methods}, found.critical_difference)
+    diagram = cd_diagram_svg({each.name: each.mean_rank for each in found.methods}, found.critical_difference)
     columns = ("method", "mean rank", "interquartile mean", "95 % interval")
     rows = [
-        (each.label, f"{each.mean_rank:.2f}", *_aggregate(found, number)) for number, each in enumerate(found.methods)
+        (each.name, f"{each.mean_rank:.2f}", *_aggregate(found, number)) for number, each in enumerate(found.methods)
     ]
     return Chart(title, _words(found), columns, rows, picture=Markup(diagram))
 
