@@ -102,6 +102,13 @@ def test_links_resolve(path: Path):
             assert anchor in anchors(found), f"{path.name}: {target} has no such heading"
 
 
+def test_every_picture_of_the_documentation_is_shown_on_a_page():
+    shown = "\n".join(path.read_text() for path in pages())
+    pictures = [path.name for path in (ROOT / "docs" / "images").iterdir()]
+    assert len(pictures) > 4
+    assert [name for name in pictures if f"images/{name})" not in shown] == []
+
+
 def test_every_page_is_in_the_navigation():
     assert {path for path in nav() if path.parent == DOCS} == set(DOCS.glob("*.md"))
 
