@@ -21,6 +21,7 @@ from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.errors import UserError
 from grasp_bench.export.entry import GivenExport
 from grasp_bench.io import read_tensors
+from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
 from grasp_bench.results.frame import load_results
 from grasp_bench.run.files import IMAGES
 from grasp_bench.run.pipeline import Pipeline
@@ -71,6 +72,10 @@ def test_images_of_a_run_score_to_the_last_digit_what_its_record_says(place: Pat
     entered = read_record(record)
     own = read_record(next(path for path in place.glob("results/*/lora/seed-0/record.json")))
     assert entered.scores == own.scores
+    assert len(own.scores) == 180
+    assert {each.source for each in own.scores} == {"generated", "topped-up", "real"}  # what classifiers learned from
+    known = {each.name for each in (*feature_metrics(), *classifier_metrics())}
+    assert {each.metric for each in own.scores} == known
     assert (record.parent / "classes.csv").read_bytes() == (
         place / "results" / own.task_label / own.label / "seed-0" / "classes.csv"
     ).read_bytes()

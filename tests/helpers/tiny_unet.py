@@ -3,11 +3,18 @@
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from helpers.tiny_pipelines import clip_tokenizer
+from helpers.tiny_pipelines import clip_text_encoder, clip_tokenizer
 
 WIDTH, RANK = 32, 2
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -66,3 +73,38 @@ def save_loras(folder: Path, width: int = 8) -> tuple[Path, Path]:
     kohya = {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(float(RANK))}
     save_file({f"{flat}.{name}": each for name, each in kohya.items()}, folder / "kohya.safetensors")
     return folder / "peft.safetensors", folder / "kohya.safetensors"
+
+
+def save_sdxl(folder: Path, scratch: Path) -> Path:
+    """Stable Diffusion XL in small: two text encoders and conditions on the size; latents of 8, images of 16 pixels."""
+    torch.manual_seed(0)
+    words, others = clip_tokenizer(scratch / "clip-l"), clip_tokenizer(scratch / "clip-g")
+    plain, pooled = clip_text_encoder(WIDTH, words), clip_text_encoder(WIDTH, others)
+    StableDiffusionXLPipeline(
+        unet=UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=2 * WIDTH,
+            attention_head_dim=4,
+            norm_num_groups=4,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=WIDTH + 6 * 8,
+        ),
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 8),
+            latent_channels=4,
+            norm_num_groups=4,
+        ),
+        text_encoder=CLIPTextModel(plain.config),
+        text_encoder_2=pooled,
+        tokenizer=words,
+        tokenizer_2=others,
+        scheduler=EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1),
+    ).save_pretrained(folder)
+    return folder

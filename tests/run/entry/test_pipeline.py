@@ -11,7 +11,7 @@ import torch
 from backbones.tiny_pixart import save_sigma
 from helpers.entries import request
 from helpers.tiny_pipelines import save_sd3
-from helpers.tiny_unet import save_loras, save_unet
+from helpers.tiny_unet import save_loras, save_sdxl, save_unet
 
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.hf import _files
@@ -19,7 +19,7 @@ from grasp_bench.io import read_tensors
 from grasp_bench.run.entry.pipeline import GivenPipeline
 from grasp_bench.run.files import IMAGES
 
-SAVE = {"sd3": save_sd3, "pixart": partial(save_sigma, sample_size=32, patch_size=16)}
+SAVE = {"sd3": save_sd3, "pixart": partial(save_sigma, sample_size=32, patch_size=16), "sdxl": save_sdxl}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def images(given: GivenPipeline, folder: Path, each: int = 1, **changes) -> torc
 
 
 @pytest.mark.parametrize("kind", SAVE)
-def test_transformers_generate_the_prompts_of_every_class(kind: str, tmp_path: Path) -> None:
+def test_pipelines_generate_the_prompts_of_every_class(kind: str, tmp_path: Path) -> None:
     given = GivenPipeline(SAVE[kind](tmp_path / "pipeline", tmp_path / "scratch"), guidance_scale=2, steps=2)
     made = images(given, tmp_path / "stage")
     assert made.shape == (10, 1, 8, 8)
