@@ -73,7 +73,7 @@ def _write_images(
             file = f"{folders[label]}/{number:07}.png"
             pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
             Image.fromarray(pixels).save(folder / file)
-            rows.append((file, _labels(plan, split, number), split.prompts[number], classes[label].group))
+            rows.append((file, _labels(plan, split, int(number)), split.prompts[number], classes[label].group))
         advance(len(part))
     return rows
 
