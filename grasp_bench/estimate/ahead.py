@@ -51,7 +51,7 @@ def before_run(
     is where passes of a tiny backbone are timed, None for nowhere.
     """
     if is_small(plan):
-        return _small(plan, options, device)
+        return _small(plan, options, processes, device)
     gpu, where = _gpu(card)
     if gpu is None:
         return f"no estimate: {where}"
@@ -89,35 +89,31 @@ def is_small(plan: Plan) -> bool:
     return plan.spec.budget.name == SMOKE or not issubclass(plan.backbone.kind, SavedBackbone)
 
 
-def _small(plan: Plan, options: Options, device: torch.device | None) -> str:
+def _small(plan: Plan, options: Options, processes: int, device: torch.device | None) -> str:
     budget, trained = plan.spec.budget, plan.trained_on.spec.budget
     evaluations = plan.guidance.evaluations(plan.guidance.steps(budget))
+    caution = plan.backbone.kind.caution
+    tiny = f"{plan.backbone.name} is a tiny backbone ({caution}); " if caution else ""
     ahead = (
-        f"ahead: {trained.steps:,} steps of {trained.batch_size} images, then {budget.images_per_class:,} images a "
-        f"class with {evaluations} network evaluations each"
+        f"{tiny}ahead: {trained.steps:,} steps of {trained.batch_size} images, then {budget.images_per_class:,} images "
+        f"a class with {evaluations} network evaluations each"
     )
-    tiny, estimate = _tiny(plan, options, device) if device else ("", "")
     known = next(_recorded(options.results / plan.folder.parent), None)
-    if known is None or known.cost is None:
-        return f"{tiny}{ahead}; {estimate or 'no such run is recorded yet'}"
+    if known is not None and known.cost is not None:
+        return (
+            f"{ahead}; seed {known.spec.seed} took {known.cost.train_seconds:.0f} s to train and "
+            f"{known.cost.generate_seconds:.0f} s to generate on {known.environment.device}"
+        )
+    if tiny and device and processes == 1 and budget.name != SMOKE:
+        return f"{ahead}; {_timed(plan, options, device)}"
+    return f"{ahead}; no such run is recorded yet"
+
+
+def _timed(plan: Plan, options: Options, device: torch.device) -> str:
+    from grasp_bench.estimate.timing import timed
+
+    train, generate = map(_rounded, timed(plan, device, options.batch_size))
     return (
-        f"{tiny}{ahead}; seed {known.spec.seed} took {known.cost.train_seconds:.0f} s to train and "
-        f"{known.cost.generate_seconds:.0f} s to generate on {known.environment.device}"
-    )
-
-
-def _tiny(plan: Plan, options: Options, device: torch.device) -> tuple[str, str]:
-    """Return that the backbone is tiny, and how long the run is going to take; both empty for one of real size."""
-    from grasp_bench.estimate.timing import TINY, timed
-
-    if issubclass(plan.backbone.kind, SavedBackbone):
-        return "", ""
-    found = timed(plan, device, options.batch_size)
-    if found.parameters > TINY:
-        return "", ""
-    says = f"{plan.backbone.name} is a tiny backbone of {found.parameters:,} parameters, to compare methods on; "
-    train, generate = map(_rounded, (found.train, found.generate))
-    return says, (
         f"estimate: about {train} to train and {generate} to generate on {device.type}, by passes of its transformer "
         "that were timed just now; features and classifiers come on top"
     )

@@ -14,15 +14,11 @@ if TYPE_CHECKING:
 
 REPEATS = 2
 """Times that a pass is timed after one that warms up; the quickest counts."""
-TINY = 50_000_000
-"""Parameters of a transformer below which a backbone is tiny."""
 
 
 class Timed(NamedTuple):
     """What passes of a transformer say of a run."""
 
-    parameters: int
-    """Parameters of the transformer."""
     train: float
     """Seconds of all training steps, if every parameter is trained and the method adds no pass."""
     generate: float
@@ -47,8 +43,7 @@ def timed(plan: Plan, device: torch.device, batch_size: int) -> Timed:
         at_once = min(batch_size, images)
         evaluations = plan.guidance.evaluations(plan.guidance.steps(budget))
         sample = _seconds(_sampling(backbone, trained, device, at_once), device)
-        parameters = sum(each.numel() for each in backbone.transformer.parameters())
-    return Timed(parameters, train, sample * evaluations * images / at_once)
+    return Timed(train, sample * evaluations * images / at_once)
 
 
 def _training(backbone: Backbone, plan: Plan, device: torch.device) -> Callable[[], object]:

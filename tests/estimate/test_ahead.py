@@ -71,26 +71,32 @@ def test_small_runs_are_not_simulated(
     assert "; seed 3 took " in said(planned, tmp_path)
 
 
+def before(planned: Plan, folder: Path, processes: int = 1) -> str:
+    name, options = planned.spec.budget.name, Options(folder, folder)
+    return ahead.before_run(planned, "digits-lt", name, options, processes, None, torch.device("cpu"))
+
+
 def test_a_first_run_on_a_tiny_backbone_has_an_estimate_of_time_and_says_that_it_is_tiny(tmp_path: Path) -> None:
-    planned, options = of(None, "lora", SMOKE), Options(tmp_path, tmp_path)
-    before = torch.get_rng_state()
-    told = ahead.before_run(planned, "digits-lt", SMOKE, options, 1, None, torch.device("cpu"))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert told.startswith("tiny-sd3 is a tiny backbone of 585,604 parameters")
+    planned, state = of(None, "lora"), torch.get_rng_state()
+    told = before(planned, tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert told.startswith(f"tiny-sd3 is a tiny backbone ({planned.backbone.kind.caution}); ahead: ")
     assert re.search(r"estimate: about \d+ s to train and \d+ s to generate on cpu", told)
+
+
+def test_nothing_is_loaded_to_be_timed_where_a_time_is_known_or_would_be_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned, smoke, large = of(None, "lora"), of(None, "lora", SMOKE), of(save("pixart", tmp_path), budget=SMOKE)
+    for each in (planned, large):
+        monkeypatch.setattr(type(each.backbone), "load", None)
+    assert before(planned, tmp_path, processes=2).endswith("no such run is recorded yet")
+    assert before(smoke, tmp_path).endswith("no such run is recorded yet")
+    assert before(large, tmp_path).startswith("ahead: ")
     write_record(tmp_path / planned.folder.parent / "seed-3", record("lora", 3, cost=cost()))
-    told = ahead.before_run(planned, "digits-lt", SMOKE, options, 1, None, torch.device("cpu"))
+    told = before(planned, tmp_path)
     assert told.startswith("tiny-sd3 is a tiny backbone")
     assert "; seed 3 took " in told
-    assert "estimate" not in told
-
-
-def test_a_backbone_of_real_size_is_not_loaded_to_be_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = of(save("pixart", tmp_path), budget=SMOKE)
-    monkeypatch.setattr(type(planned.backbone), "load", None)
-    told = ahead.before_run(planned, "digits-lt", SMOKE, Options(tmp_path, tmp_path), 1, None, torch.device("cpu"))
-    assert told.startswith("ahead: ")
-    assert "tiny" not in told
 
 
 def test_a_long_time_is_told_in_minutes_and_grows_with_the_work() -> None:
