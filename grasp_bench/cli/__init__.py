@@ -18,7 +18,7 @@ from grasp_bench.cli.cache import clear_stages, list_stages
 from grasp_bench.cli.check import check as check_plugin
 from grasp_bench.cli.compare import compare as compare_runs
 from grasp_bench.cli.data import export as export_data
-from grasp_bench.cli.defaults import noted, option_defaults
+from grasp_bench.cli.defaults import from_config, noted, option_defaults
 from grasp_bench.cli.diagnose import diagnose as diagnose_gradients
 from grasp_bench.cli.doctor import doctor as examine
 from grasp_bench.cli.estimate import estimate as estimate_runs
@@ -58,11 +58,25 @@ class Command(TyperCommand):
     """A command whose numbers are bounded: those of an option that are too large for a table are refused at once."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the options. Raises :class:`UserError` for a number that is not finite or has more than 64 bits."""
-        rest = super().parse_args(ctx, args)
-        for name, value in ctx.params.items():
-            if why := option_fault(value):
-                raise UserError(f"--{name.strip('_').replace('_', '-')}: a value {why}.")
+        """Parse the options.
+
+        Raises :class:`UserError` for a number that is not finite or has more than 64 bits, and for a value of the
+        config file that its option does not take.
+        """
+        try:
+            rest = super().parse_args(ctx, args)
+            for name, value in ctx.params.items():
+                if why := option_fault(value):
+                    raise UserError(f"--{name.strip('_').replace('_', '-')}: a value {why}.")
+        except typer.BadParameter as error:
+            if error.param is None or not from_config(ctx, str(error.param.name)):
+                raise
+            refused = UserError(error.format_message())
+            noted(refused, ctx)
+            raise refused from error
+        except UserError as error:
+            noted(error, ctx)
+            raise
         return rest
 
     def invoke(self, ctx: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -137,8 +138,15 @@ def noted(error: UserError, context: Any) -> None:
         option
         for option, parameter in _options(context.command).items()
         if from_config(context, str(parameter.name))
-        and (f"--{option}" in message or str(context.params.get(parameter.name)) in message)
+        and (_says(message, f"--{option}") or _says(message, context.params.get(str(parameter.name))))
     }
     if named:
         options = " and ".join(f"--{option}" for option in sorted(named))
         error.args = (f"{message}\nNot given, and so as in [{NAME}] of {config_path()}: {options}.", *error.args[1:])
+
+
+def _says(message: str, value: object) -> bool:
+    """Return whether a message has a text or a path as a whole word; numbers are in too many messages by chance."""
+    if not isinstance(value, str | Path):
+        return False
+    return re.search(rf"(?<![\w-]){re.escape(str(value))}(?![\w-])", message) is not None

@@ -77,7 +77,7 @@ def sweep(
             progress.say(f"left alone ({state.status}): {cell.plan.title}: {state.note}; --retry-failed starts it")
     if launcher is Launcher.PRINT:
         for cell in cells:
-            tell(shlex.join(["grasp-bench", *cell.arguments]))
+            tell(shlex.join(["grasp-bench", "--no-defaults", *cell.arguments]))
     elif launcher is Launcher.SLURM:
         _submit(asked, cells, max_parallel, progress)
     else:

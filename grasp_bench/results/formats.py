@@ -95,9 +95,10 @@ def terminal(sections: Sequence[Section], width: int, styled: bool = False) -> s
     parts = []
     for section in sections:
         said = [*section.notes, *(f"{tag}: {text}" for tag, text in section.findings)]
-        notes = [line for note in said for line in folded(printable(note), width)]
+        notes = [line for note in said if note for line in folded(printable(note), width)]
         grids = [line for grid in section.grids for line in (*_lines(grid, width, styled), "")]
-        heading = [f"{bold}{line}{plain}" for line in folded(printable(section.heading), width)]
+        lines = folded(printable(section.heading), width) if section.heading else []
+        heading = [f"{bold}{line}{plain}" for line in lines]
         parts += [*heading, *[""] * bool(heading), *grids, *notes, ""]
     return "\n".join(parts).rstrip("\n") + "\n"
 

@@ -209,6 +209,26 @@ def test_a_message_says_which_options_are_as_in_the_configuration(folder: Path) 
     assert str(error.value) == "--budget lite: nowhere has its own. Leave it out."
 
 
+def test_a_number_or_another_word_in_a_message_is_not_taken_for_the_configurations(folder: Path) -> None:
+    configure(folder, '[defaults]\nthreads = 1\nresults = "n"\n')
+    with pytest.raises(UserError) as error:
+        invoke("run", "lora", "digits1-lt")
+    assert "unknown task 'digits1-lt'" in str(error.value)
+    assert "as in" not in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["threads = 0", 'batch-size = "many"', "batch-size = 1e400"])
+def test_a_value_that_its_option_does_not_take_is_said_to_be_of_the_configuration(folder: Path, line: str) -> None:
+    configure(folder, f"[defaults.run]\n{line}\n")
+    option = line.partition(" ")[0]
+    with pytest.raises(UserError) as error:
+        invoke("run", "lora", "digits-lt")
+    assert f"--{option}" in str(error.value)
+    assert str(error.value).endswith(f"config.toml: --{option}.")
+    typed = CliRunner().invoke(app, ["run", "lora", "digits-lt", f"--{option}", "0"])
+    assert "config.toml" not in f"{typed.output}{typed.exception}"
+
+
 def test_runs_of_a_sweep_take_nothing_from_the_configuration() -> None:
     assert process.COMMAND[-1] == "--no-defaults"
 

@@ -120,7 +120,8 @@ def test_print_gives_a_command_a_line_and_starts_nothing(tmp_path, at_home, caps
     path = write(tmp_path / "two.toml", HEADER.replace("[0]", "[0, 7]") + '[options]\nresults = "my results"\n')
     assert call("sweep", path, "--launcher", "print") == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"grasp-bench run --method grasp --task digits-lt --seed {seed} --results 'my results'" for seed in (0, 7)
+        f"grasp-bench --no-defaults run --method grasp --task digits-lt --seed {seed} --results 'my results'"
+        for seed in (0, 7)
     ]
     assert not list(at_home.iterdir())
 
