@@ -234,14 +234,14 @@ def _first(titles: dict[str, list[Score]]) -> list[str]:
 def show(record: RunRecord, path: Path, all_scores: bool) -> None:
     """Print the run's scores, all or the first to look at, and the path of its record."""
     from grasp_bench.cli.output import console, table
-    from grasp_bench.contracts.record import ARROWS, titled
+    from grasp_bench.contracts.record import ARROWS, CLASS_MEANS, of_groups, titled
 
     out = console()
     if record.status != "finished":
         out.print(f"{record.row}: {record.status}: {record.reason or ''}", soft_wrap=True, markup=False)
     else:
         groups = list(dict.fromkeys(metric.group for metric in record.scores))
-        rows, titles = [], titled([score for score in record.scores if score.scope == "group"])
+        rows, titles = [], titled(of_groups(record.scores))
         for label in titles if all_scores else _first(titles):
             scores = titles[label]
             shown = {
@@ -250,6 +250,8 @@ def show(record: RunRecord, path: Path, all_scores: bool) -> None:
             }
             rows.append([f"{label} {ARROWS[scores[0].direction]}", *(shown.get(group, "-") for group in groups)])
         out.print(table(record.title, ("score", *groups), rows, right=groups))
+        if any(score.scope == "class mean" for scores in titles.values() for score in scores):
+            out.print(CLASS_MEANS, soft_wrap=True)
         if hidden := len(titles) - len(rows):
             out.print(f"{counted(hidden, 'more score')} with --all-scores, or in the record")
         for score in record.scores:

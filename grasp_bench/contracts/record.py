@@ -97,6 +97,22 @@ class Score(Part):
         return self.metric, self.source, self.test_set, self.extractor or "", self.group, self.scope
 
 
+CLASS_MEANS = "Metrics of features are means over the classes of a group, or of all groups."
+
+
+def of_groups(scores: Sequence[Score]) -> list[Score]:
+    """Return the scores of groups as tables have them: means over classes where the metric has them.
+
+    Others are of a group's images together: those of classifiers, and of metrics without a mean for want of images.
+    """
+
+    def place(score: Score) -> tuple[str, ...]:
+        return score.label, score.source, score.test_set, score.group
+
+    means = {place(each) for each in scores if each.scope == "class mean" and each.value is not None}
+    return [each for each in scores if each.scope == ("class mean" if place(each) in means else "group")]
+
+
 def titled(scores: Sequence[Score]) -> dict[str, list[Score]]:
     """Title → the scores of a run under it; a title names source and test set where the metric has several of them."""
     sources: dict[str, set[str]] = {}

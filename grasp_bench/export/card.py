@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from grasp_bench.contracts.backbone import ChosenBackbone
-from grasp_bench.contracts.record import ARROWS, RunRecord, Score, titled
+from grasp_bench.contracts.record import ARROWS, CLASS_MEANS, RunRecord, Score, of_groups, titled
 from grasp_bench.export.manifest import Manifest
 from grasp_bench.run.files import PICTURE
 from grasp_bench.text import markdown_escaped
@@ -92,16 +92,17 @@ def _class_rows(manifest: Manifest) -> list[list[str]]:
 
 def _scores(record: RunRecord) -> str:
     """Return a Markdown table with a row per metric and a column per group."""
-    pooled = [score for score in record.scores if score.scope == "group"]
-    groups = list(dict.fromkeys(score.group for score in pooled))
+    shown = of_groups(record.scores)
+    groups = list(dict.fromkeys(score.group for score in shown))
+    means = f"{CLASS_MEANS} " if any(score.scope == "class mean" for score in shown) else ""
     rows = []
-    for label, scores in titled(pooled).items():
+    for label, scores in titled(shown).items():
         values = {score.group: score for score in scores}
         arrow = ARROWS[scores[0].direction]
         rows.append([f"{label} {arrow}", *(_value(values[group]) if group in values else "-" for group in groups)])
     return (
         f"{_table(['score', *groups], rows)}\nOn {markdown_escaped(record.task_label)}, {record.spec.budget.name} "
-        f"budget, one seed ({record.spec.seed}), guidance {record.spec.guidance.name}. {NOTES}\n"
+        f"budget, one seed ({record.spec.seed}), guidance {record.spec.guidance.name}. {means}{NOTES}\n"
     )
 
 

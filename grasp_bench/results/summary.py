@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts.entry import facts_in
-from grasp_bench.contracts.record import ARROWS
+from grasp_bench.contracts.record import ARROWS, CLASS_MEANS
 from grasp_bench.errors import UserError
 from grasp_bench.results.board import COLUMN, Leaderboard
 from grasp_bench.results.comparisons import Differences
@@ -26,7 +26,7 @@ from grasp_bench.results.grids import (
 )
 from grasp_bench.results.judging import ALPHA
 from grasp_bench.results.leaderboard import WORDS
-from grasp_bench.results.tables import CLASS_MEANS, COSTS, NOTE, Report, heading_of, names_of, search_of, sections
+from grasp_bench.results.tables import COSTS, NOTE, Report, heading_of, names_of, search_of, sections
 
 if TYPE_CHECKING:
     import pandas as pd

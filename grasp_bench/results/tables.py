@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_bench.contracts.entry import facts_in
-from grasp_bench.contracts.record import ARROWS
+from grasp_bench.contracts.record import ARROWS, CLASS_MEANS
 from grasp_bench.results.across import Across, across_tasks
 from grasp_bench.results.board import CLOSED, METRIC, Leaderboard
 from grasp_bench.results.comparisons import Differences, differences
@@ -36,7 +36,6 @@ NOTE = (
     "Mean ± half the 95 % interval over seeds (Student t; from three seeds on); provisional: one seed; real reference: "
     "real images against held-out real ones."
 )
-CLASS_MEANS = "Metrics of features are means over the classes of a group, or of all groups."
 PROVISIONAL = "1, provisional"
 OTHER_PROTOCOL = (
     "Another table has the same heading but for the protocol: other versions of what decides scores, so that the two "
