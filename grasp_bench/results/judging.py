@@ -50,8 +50,8 @@ PROCEDURES: dict[Procedure, Said] = {
         "F test of a model of methods and seeds",
         "Ranks: Tukey's or Holm's procedure over all pairs of rows; best: Hsu's comparison with the best; in a model "
         "of methods and seeds with moderated variances.",
-        "Primary metrics: Dunnett's intervals and adjusted p, for all rows together, in a model of methods and seeds; p "
-        "is of one difference alone by the variances of its two rows, and may be the larger of both.",
+        "Primary metrics: Dunnett's intervals and adjusted p, for all rows together, in a model of methods and seeds; "
+        "p is of one difference alone by the variances of its two rows, and may be the larger of both.",
     ),
     "permutation": _paired("exact permutation test"),
     "wilcoxon": _paired("Wilcoxon signed-rank test"),

@@ -72,7 +72,7 @@ def test_the_card_has_counts_and_the_records_scores(grasp):
         assert line in front.splitlines()
     nine = plan_of(record).task.classes()[9]
     assert f"| 9 | a handwritten digit nine | {nine.group} | {nine.train_count} |" in card
-    (fd,) = [each for each in record.scores if each.metric == "fd" and each.group == "tail" and each.scope == "class mean"]
+    (fd,) = [each for each in record.scores if (each.metric, each.group, each.scope) == ("fd", "tail", "class mean")]
     assert f"{fd.value:.4g} (n={fd.n}, real {fd.reference:.4g})" in card
     assert "base model" in card
     assert "Do not share" not in card

@@ -12,8 +12,9 @@ from results.site.browser import chromium, console_messages, requested, resize
 pytestmark = pytest.mark.slow
 
 SIZES = {"laptop": (1440, 900), "phone": (390, 844)}
-RESULTS = Path(__file__).parents[3] / "results" / "archive"
-"""Records of 18 methods, 90 rows in all."""
+RESULTS = Path(__file__).parents[3] / "results"
+ARCHIVE = RESULTS / "archive"
+"""Records of 18 methods, 90 rows in all, without images."""
 OVERLAPS = """
 const found = [];
 for (const svg of document.querySelectorAll('.chart svg')) {
@@ -35,7 +36,13 @@ RIGHTS = (
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    return write_site(found_runs(RESULTS), tmp_path_factory.mktemp("page") / "site")
+    return write_site(found_runs(ARCHIVE), tmp_path_factory.mktemp("page") / "site")
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory):
+    """The page of the runs whose images are committed, too."""
+    return write_site(found_runs(RESULTS), tmp_path_factory.mktemp("pictured") / "site")
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +51,32 @@ def driver():
         yield opened
 
 
-@pytest.fixture(params=SIZES)
-def page(driver, site, request):
-    resize(driver, *SIZES[request.param])
+def opened(driver, site, size):
+    resize(driver, *SIZES[size])
     driver.get(site.as_uri())
     for _ in range(200):
         if driver.execute_script("return document.querySelectorAll('.charts:not([hidden]) .chart svg').length >= 3"):
             break
         time.sleep(0.05)
-    driver.size = request.param
+    driver.size = size
     yield driver
     assert console_messages(driver) == []
     assert {each for each in requested(driver) if not each.startswith(site.parent.as_uri())} == set()
 
 
-def test_a_page_of_all_runs_is_small(site):
+@pytest.fixture(params=SIZES)
+def page(driver, site, request):
+    yield from opened(driver, site, request.param)
+
+
+@pytest.fixture(params=SIZES)
+def page_of_pictures(driver, pictured, request):
+    yield from opened(driver, pictured, request.param)
+
+
+def test_a_page_of_all_runs_is_small(site, pictured):
     assert site.stat().st_size <= 3_000_000
+    assert pictured.stat().st_size <= 3_000_000
 
 
 def test_every_row_is_on_the_first_screen_and_nothing_is_cut_off(page):
@@ -108,8 +125,8 @@ def test_the_header_stays_while_all_rows_scroll(page):
     assert row["y"] < top + SIZES[page.size][1]
 
 
-def test_other_images_are_files_beside_the_page(page):
-    page.execute_script(
+def test_other_images_are_files_beside_the_page(page_of_pictures):
+    page_of_pictures.execute_script(
         "const it = document.querySelector('select[name=seed]'); it.selectedIndex = 1;"
         "it.dispatchEvent(new Event('input', {bubbles: true}))"
     )
@@ -117,9 +134,10 @@ def test_other_images_are_files_beside_the_page(page):
         "return [...document.querySelectorAll('.strips figure:not(.real) img')].map(e => e.complete && e.naturalWidth)"
     )
     for _ in range(100):
-        widths = page.execute_script(loaded)
+        widths = page_of_pictures.execute_script(loaded)
         if all(widths):
             break
         time.sleep(0.05)
-    assert len(widths) == 18
+    methods = {path.name.partition("+")[0] for path in (RESULTS / "digits-lt").glob("*~tuned=16")}
+    assert len(widths) == len(methods) > 2
     assert all(widths)
