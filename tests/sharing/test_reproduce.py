@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def test_an_interrupted_reproduction_goes_on(finished, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             again()
     assert again().agrees
+
+
+def test_a_fault_beside_the_record_is_told_before_the_work(finished, tmp_path, monkeypatch):
+    chosen, recorded = recorded_plan(finished)
+    folder = tmp_path / "row" / "seed-1"
+    shutil.copytree(finished.parent, folder)
+    (tmp_path / "row" / "seed-0").mkdir()
+    (tmp_path / "row" / "seed-0" / "record.json").write_text("{}")
+    monkeypatch.setattr("grasp_bench.results.sharing.reproduce.carry_out", lambda *_: pytest.fail("carried out"))
+    with pytest.raises(UserError, match="not a record this version reads"):
+        reproduce(folder, chosen, recorded, tmp_path / "new", tmp_path / "work", "cpu", runs.Listener())
+    assert not (tmp_path / "work").exists()
 
 
 def test_what_is_of_another_version_cannot_be_made_again(finished, tmp_path, monkeypatch):

@@ -80,10 +80,11 @@ def reproduce(
 
     Threads and parts of a batch are as many as in the record, if this machine has as many. An interrupted reproduction
     resumes in the same ``work_dir``. Raises :class:`UserError` if other work lies there, if ``results`` holds a
-    finished record of the run, and if the method does not apply here.
+    finished record of the run, if a record beside ``run`` cannot be read, and if the method does not apply here.
     """
     folder = results / plan.folder
     _check_free(folder / RECORD_NAME, run)
+    spread = spread_beside(run if run.is_file() else run / RECORD_NAME)  # a fault there is found before the work
     _claim(work_dir, record)
     there = record.environment
     options = Options(
@@ -97,8 +98,7 @@ def reproduce(
     path, rerun = carry_out(plan, options, progress)
     if rerun.status != "finished":
         raise UserError(f"{run}: it cannot be carried out again, since it is {rerun.status}: {rerun.reason}")
-    recorded = run if run.is_file() else run / RECORD_NAME
-    return compare_with_record(record, rerun, path, spread_beside(recorded))
+    return compare_with_record(record, rerun, path, spread)
 
 
 def compare_with_record(recorded: RunRecord, rerun: RunRecord, path: Path, spread: pd.DataFrame) -> Reproduction:
