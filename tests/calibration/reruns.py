@@ -58,7 +58,7 @@ def own_data(frame: pd.DataFrame, run_ids: list[str]) -> Iterator[float]:
     """
     for held, beside in zip(run_ids, [*run_ids[1:], run_ids[0]], strict=True):
         of_run = frame["run_id"].eq(held)
-        spread = error_spread(frame.assign(value=frame["value"].mask(of_run)), [beside])
+        spread = error_spread([(frame.assign(value=frame["value"].mask(of_run)), beside)])
         seeds = [int(frame.loc[frame["run_id"] == each, "seed"].iloc[0]) for each in (held, beside)]
         mine = frame[of_run].iloc[0]
         rows = frame[(frame["conditions"] == mine["conditions"]) & (frame["guidance"] == mine["guidance"])]
@@ -80,7 +80,7 @@ def measure(results: Path) -> dict[str, Kind]:
     frame = load_results(results)
     frame = frame[(frame["status"] == "finished") & frame["metric"].notna() & (frame["division"] == "closed")]
     found: dict[str, list[list[float]]] = {"the same data": [], "data of its own": []}
-    for _, row in frame.groupby(["conditions", "task_label", "label"], observed=True, sort=False):
+    for _, row in frame.groupby(["conditions", "task_label", "label", "variant"], observed=True, sort=False):
         runs = row.drop_duplicates("folder").sort_values("seed")
         if len(runs) < LEAST:
             continue

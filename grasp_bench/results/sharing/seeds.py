@@ -7,9 +7,8 @@ same data differ by: it is what the seeds do to rows of other methods as well, a
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,29 +24,45 @@ FEWEST = 3
 
 
 def spread_beside(*paths: Path) -> pd.DataFrame:
-    """Return the spread, as :func:`seed_spread` does, that the records beside the runs in ``paths`` show.
+    """Return the spread, indexed and with columns as that of :func:`seed_spread`, that the records beside runs show.
 
-    The runs are one that is compared with its rerun, or two that are compared. If their data are the same, so are those
-    of the seeds that count, as :func:`spread_by_data` says.
+    The runs, whose records are ``paths``, are one that is compared with its rerun, or two that are compared. If their
+    data are the same, so are those of the seeds that count. Where there are fewer than :data:`FEWEST` such seeds, those
+    with data of their own are compared as :func:`error_spread` does, each run's with the rows of the results that it
+    lies in; a run that lies in none has no such rows.
     """
-    records, cells = [read_record(path) for path in paths], [seeds_beside(path) for path in paths]
-    if len(cells) > 1 and {each.run_id for each in cells[0]} == {each.run_id for each in cells[1]}:
-        cells = cells[:1]
-    if len({_data(record) for record in records}) > 1:
+    rows: dict[frozenset[str], tuple[list[RunRecord], Path | None]] = {}
+    for path in paths:
+        cell = seeds_beside(path)
+        seeds = frozenset(each.run_id for each in cell)
+        if seeds not in rows or rows[seeds][1] is None:
+            rows[seeds] = cell, _results_of(path)
+    cells = [cell for cell, _ in rows.values()]
+    if len({_data(read_record(path)) for path in paths}) > 1:
         return seed_spread(cells)
-    return spread_by_data(cells, lambda: load_results(paths[0].parents[3]))
+    alike = [
+        [each for each in cell if _data(each) == data] for cell in cells for data in dict.fromkeys(map(_data, cell))
+    ]
+    known = [(results, cell[0].run_id) for cell, results in rows.values() if results and len(cell) >= FEWEST]
+    if not known or sum(len(group) - 1 for group in alike) >= FEWEST - 1:
+        return seed_spread(alike)
+    frames = {results: load_results(results) for results in dict.fromkeys(results for results, _ in known)}
+    return error_spread([(frames[results], run_id) for results, run_id in known])
 
 
-def spread_by_data(cells: Sequence[Sequence[RunRecord]], results: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """Return the spread between runs on the same data, indexed and with columns as that of :func:`seed_spread`.
+def _place(path: Path) -> Path:
+    """Return the absolute path of a record. A linked folder keeps its name, by which results are found."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
-    It is that of seeds with the same data, if the ``cells`` have enough of them. Seeds with data of their own are
-    compared as :func:`error_spread` does, with the frame of all ``results``, which is read only then.
+
+def _results_of(path: Path) -> Path | None:
+    """Return the results folder of a record in TASK/METHOD/seed-N, by its own names of these; None for one elsewhere.
+
+    What lies above folders of other names may be anything, such as the whole disk.
     """
-    alike = [[each for each in cell if _data(each) == data] for cell in cells for data in {_data(one) for one in cell}]
-    few = sum(len(group) - 1 for group in alike) < FEWEST - 1
-    known = [cell[0].run_id for cell in cells if len(cell) >= FEWEST]
-    return error_spread(results(), known) if few and known else seed_spread(alike)
+    record, place = read_record(path), _place(path)
+    names = (record.task_label, record.label, f"seed-{record.spec.seed}", RECORD_NAME)
+    return place.parents[3] if place.parts[-4:] == names else None
 
 
 def _data(record: RunRecord) -> str | None:
@@ -60,10 +75,10 @@ def seeds_beside(path: Path) -> list[RunRecord]:
 
     Seeds are beside each other where runs write them, in ``seed-0`` and so on; a record elsewhere is alone.
     """
-    record = read_record(path)
-    if path.parent.name != f"seed-{record.spec.seed}":
+    record, folder = read_record(path), _place(path).parent
+    if folder.name != f"seed-{record.spec.seed}":
         return [record]
-    found = [read_record(each) for each in sorted(path.parent.parent.glob(f"seed-*/{RECORD_NAME}"))]
+    found = [read_record(each) for each in sorted(folder.parent.glob(f"seed-*/{RECORD_NAME}"))]
     spec = record.spec.model_copy(update={"seed": 0})
     same = [each for each in found if each.spec.model_copy(update={"seed": 0}) == spec and each.rules == record.rules]
     return [each for each in same if each.status == "finished"] or [record]
@@ -99,17 +114,18 @@ def seed_spread(cells: Sequence[Sequence[RunRecord]]) -> pd.DataFrame:
     return total.assign(spread=(total["squares"] / total["freedom"]) ** 0.5).drop(columns="squares")
 
 
-def error_spread(frame: pd.DataFrame, run_ids: Sequence[str]) -> pd.DataFrame:
-    """Return the spread of the rows of ``run_ids`` about what row and seed make of a score, as :func:`seed_spread`.
+def error_spread(runs: Sequence[tuple[pd.DataFrame, str]]) -> pd.DataFrame:
+    """Return the spread of the rows of ``runs`` about what row and seed make of a score, as :func:`seed_spread`.
 
-    ``frame`` are all runs. The model is of each of these rows beside one row per other method under equal conditions
-    and the same guidance; rows that share a training would hide its noise in what they take for the seed's. Variances
-    are those of the model, shrunken over its rows, and their mean where there are several ``run_ids``. A score of fewer
-    than :data:`FEWEST` rows of as many seeds is left out.
+    Each run is the frame of the results that it is among and its ``run_id``. The model is of its row beside one row per
+    other method under equal conditions and the same guidance; rows that share a training would hide its noise in what
+    they take for the seed's. Two versions of a method are two rows, also in folders of one label. Variances are those
+    of the model, shrunken over its rows, and their mean where there are several ``runs``. A score is left out where
+    fewer than :data:`FEWEST` rows, the run's own among them, have it for as many of that row's seeds.
     """
     import pandas as pd
 
-    found = [_errors(frame, run_id) for run_id in run_ids]
+    found = [_errors(frame, run_id) for frame, run_id in runs]
     every = pd.concat([each for each in found if len(each)] or found)
     of_place = every.assign(part=every["variance"] ** 2 / every["freedom"]).groupby(level=PLACE, sort=False)
     total = of_place.agg(
@@ -132,22 +148,25 @@ def _errors(frame: pd.DataFrame, run_id: str) -> pd.DataFrame:
     there = frame["status"].eq("finished") & frame["metric"].notna()
     for name in ("task_label", "conditions", "guidance"):
         there &= frame[name].isin(own[name])
-    of_row = ["method", "method_version", "method_settings", "tuned"]
-    rows = frame[there & (frame["label"].isin(own["label"]) | ~frame["method"].isin(own["method"]))]
-    first = rows.drop_duplicates(of_row)["label"]
-    rows = rows[rows["label"].isin([*own["label"], *first])].astype(
-        dict.fromkeys([*PLACE, "label", "direction"], object)
-    )
+    mine = frame["label"].isin(own["label"]) & frame["variant"].isin(own["variant"])
+    rows = frame[there & (mine | ~frame["method"].isin(own["method"]))]
+    rows = rows.astype(dict.fromkeys([*PLACE, "label", "variant", "direction"], object))
+    rows = rows.assign(row=rows["label"] + " #" + rows["variant"], own=mine)
+    most = rows.assign(seeds=rows.groupby("row")["seed"].transform("nunique"))
+    most = most.sort_values("seeds", ascending=False, kind="stable")
+    first = most.drop_duplicates(["method", "method_version", "method_settings", "tuned"])["row"]
     found = {}
-    for place, scores in rows.groupby(PLACE, sort=False):
-        table = scores.pivot(index="label", columns="seed", values="value")
-        table = table[table.notna().sum(axis=1) >= FEWEST]
+    for place, scores in rows[rows["row"].isin(first)].groupby(PLACE, sort=False):
+        if not scores["own"].any():
+            continue
+        this = scores.loc[scores["own"], "row"].iloc[0]
+        table = scores.pivot(index="row", columns="seed", values="value")
+        table = table[(table.notna() & table.loc[this].notna()).sum(axis=1) >= FEWEST]
+        if this not in table.index or len(table) < FEWEST:
+            continue
         log = bool(scores["direction"].iloc[0] == "lower" and (scores["value"].dropna() > 0).all())
-        with contextlib.suppress(ValueError, KeyError):  # too few seeds, of these rows or of this one
-            at = table.index.get_loc(own["label"].iloc[0])
-            if len(table) >= FEWEST:
-                model = blocks(np.log(table) if log else table)
-                found[place] = (model.variances[at], min(float(model.shrunken_df[at]), model.df), log)
+        model, at = blocks(np.log(table) if log else table), table.index.get_loc(this)
+        found[place] = (model.variances[at], min(float(model.shrunken_df[at]), model.df), log)
     index = pd.MultiIndex.from_tuples(found, names=PLACE) if found else pd.MultiIndex.from_arrays([[]] * len(PLACE))
     return pd.DataFrame(list(found.values()), index.set_names(PLACE), ["variance", "freedom", "log"])
 
