@@ -22,4 +22,4 @@ def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None
     backbone.release_encoders()
 
 
-STAGE = Stage("prompts", 2, ("prepare",), _inputs, _build, compared=False, cache=True, of_training=True)
+STAGE = Stage("prompts", 3, ("prepare",), _inputs, _build, compared=False, cache=True, of_training=True)
