@@ -178,7 +178,7 @@ def run(
     for each in plans:
         check(each, options, max(processes or 1, launched()))
     if processes and processes > launched():
-        raise typer.Exit(launch(processes, sys.argv[1:], plans[0].backbone.kind.threads))
+        raise typer.Exit(launch(processes, sys.argv[1:], plans[0].threads))
     # a launcher ends the others with SIGTERM when one fails, and that one says why
     listen(SIGNALS if launched() == 1 else (signal.SIGUSR1,))
     try:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -131,6 +131,8 @@ class Entry:
     declared: Facts = field(default_factory=Facts)
     make: Callable[[Request, Path], Found] | None = None
     """Leaves the images in a folder, as the stage ``generate`` keeps them; None where only the record is here."""
+    threads: int | Literal["table's"] | None = "table's"
+    """Usual threads of the CPU of what generates, None for torch's own number; the table's backbone says it else."""
 
     @property
     def shown(self) -> dict[str, JsonValue]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from grasp_bench import plugins
 from grasp_bench.contracts.entry import Entry, Facts, Found, Request
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import MANIFEST, Manifest, read_manifest
@@ -17,16 +20,23 @@ from grasp_bench.run.entry.generated import generate
 if TYPE_CHECKING:
     import numpy as np
 
+    from grasp_bench.contracts.backbone import PromptEmbeddings
     from grasp_bench.export.pipeline import FineTunedPipeline
     from grasp_bench.sampling import Sampler
+
+
+PROMPTS = "prompts"
+"""Folder of embeddings, in that of the images while these are generated."""
 
 
 @dataclass(frozen=True)
 class GivenExport:
     """A folder that ``grasp-bench export`` wrote, and how it is sampled.
 
-    Image number i of a class begins with the noise that it has in a run of the same seed. So weights that were exported
-    as they are generate the images that were scored, and others differ by their weights alone.
+    Image number i of a class begins with the noise that it has in a run of the same seed, and prompts are encoded in
+    the run's order, each once. So weights that were exported as they are generate the images that were scored, on the
+    same device, by as many threads and in batches of the same size, and others differ by their weights alone. Only
+    where text encoders read prompts of single training images, which an export does not have, may last bits differ.
     """
 
     folder: Path
@@ -68,10 +78,14 @@ class GivenExport:
             )
         pipeline = load(self.folder, self.backbone, str(request.device))
         chosen = {} if self.guidance_scale is None else {"guidance_scale": self.guidance_scale}
-        sampler = pipeline.sampler(None, chosen)
-        steps = self.steps or sampler.guidance.steps(self.manifest.spec.budget)
         subjects = [(prompt, known[classes[index].name]) for prompt, index in request.sampled()[0]]
-        return generate(request, folder, partial(_images, pipeline, sampler, steps, request, subjects))
+        embed = _encoded(pipeline, {prompt for prompt, _ in subjects}, request, folder)
+        sampler = pipeline.sampler(None, chosen, embed)
+        steps = self.steps or sampler.guidance.steps(self.manifest.spec.budget)
+        found = generate(request, folder, partial(_images, pipeline, sampler, steps, request, subjects))
+        if request.processes.is_first:
+            rmtree(folder / PROMPTS, ignore_errors=True)
+        return found
 
 
 def is_export(source: str) -> bool:
@@ -95,7 +109,25 @@ def entry_of_export(
     family = GivenExport(folder).manifest.spec.backbone.name
     own = backbone if backbone and backbone.startswith(f"{family}:") else None
     given = GivenExport(folder, own, guidance_scale, steps)
-    return Entry(name, given.settings, facts, given.make)
+    return Entry(name, given.settings, facts, given.make, threads=plugins.load("backbones", family).threads)
+
+
+def _encoded(
+    pipeline: FineTunedPipeline, prompts: set[str], request: Request, folder: Path
+) -> Callable[[Sequence[str]], PromptEmbeddings]:
+    """Return the embeddings of ``prompts``, encoded as a run's stage does: with its classes' prompts, in that order."""
+    from grasp_bench.run.encoded import KnownPrompts, StoredPrompts, encode_prompts
+
+    backbone = pipeline.backbone.to(request.device)
+    ordered = sorted({"", *prompts, *(info.prompt for info in pipeline.manifest.classes)})
+    if not pipeline.encodes_text:
+        return KnownPrompts(ordered, backbone)
+    kept = folder / PROMPTS
+    kept.mkdir(exist_ok=True)
+    encode_prompts(ordered, backbone, kept, request.processes, request.progress)
+    request.processes.wait()
+    backbone.release_encoders()
+    return StoredPrompts(kept)
 
 
 def _images(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 
 from grasp_bench import plugins, seeds
-from grasp_bench.contracts.backbone import Backbone, ChosenBackbone
+from grasp_bench.contracts.backbone import Backbone, ChosenBackbone, PromptEmbeddings
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.settings import Settings, parse_settings
@@ -20,7 +20,7 @@ from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.export.manifest import Manifest, read_manifest
 from grasp_bench.export.smaller import dequantized
 from grasp_bench.io import canonical_json, read_tensors
-from grasp_bench.precision import store_frozen
+from grasp_bench.precision import quick_products, store_frozen
 from grasp_bench.processes import pick_device
 from grasp_bench.run.files import WEIGHTS
 from grasp_bench.run.resolve import choose_same_backbone, restored, validated
@@ -31,12 +31,15 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
     """Generates images of the classes that a method was fine-tuned on; the class decides the route.
 
     With the run's seed, image number i of a class is the one that the run generated, as long as prompt, guidance and
-    steps are the run's.
+    steps are the run's. Where text encoders compute embeddings, it is so up to what follows from their last bits, which
+    depend on the prompts that are encoded together.
     """
 
     backbone: Backbone
     method: Method[MethodSettings]
     manifest: Manifest
+    encodes_text: bool
+    """Whether the backbone has text encoders, so that a run stores what they make of its prompts."""
 
     def __init__(self, transformer: torch.nn.Module, scheduler: Any) -> None:
         super().__init__()
@@ -66,6 +69,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         backbone.transformer.eval()
         pipeline = cls(backbone.transformer, backbone.scheduler(spec.budget.num_inference_steps, torch.device("cpu")))
         pipeline.backbone, pipeline.method, pipeline.manifest = backbone, method, manifest
+        pipeline.encodes_text = chosen.description.text_encoder is not None
         return pipeline
 
     def __call__(
@@ -133,10 +137,14 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         streams: list[torch.Generator],
         steps: int,
     ) -> torch.Tensor:
-        """Return uint8 images (B, C, H, W) of these prompts and class indices, from a stream of noise each."""
+        """Return uint8 images (B, C, H, W) of these prompts and class indices, from a stream of noise each.
+
+        Products are made as a run makes them: on a GPU, float32 ones of TF32 factors.
+        """
         noise = torch.stack([torch.randn(self.backbone.latent_shape, generator=stream) for stream in streams])
         prompts, labels = zip(*subjects, strict=True)
-        return sampler(noise, list(prompts), torch.tensor(labels), steps, streams)
+        with quick_products(sampler.precision, sampler.device):
+            return sampler(noise, list(prompts), torch.tensor(labels), steps, streams)
 
     def class_index(self, prompt: str | None, class_name: str | None) -> int:
         """Return the index of the class that is asked for, by its name or by the prompt that is its own alone.
@@ -161,11 +169,16 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         """Refuse, since the transformer's own file could not be loaded without the method."""
         raise NotImplementedError("copy the folder that `grasp-bench export` wrote, which is what load reads")
 
-    def sampler(self, name: str | None, settings: Mapping[str, Any]) -> Sampler:
+    def sampler(
+        self,
+        name: str | None,
+        settings: Mapping[str, Any],
+        embed: Callable[[Sequence[str]], PromptEmbeddings] | None = None,
+    ) -> Sampler:
         """Return the harness's sampler on the device where the transformer is, in the precision of the run.
 
-        ``name`` and ``settings`` are of the guidance, as in :meth:`sample`. Raises :class:`UserError` for one that
-        needs more than the weights.
+        ``name`` and ``settings`` are of the guidance, as in :meth:`sample`; ``embed`` is where embeddings of prompts
+        come from, if not from the backbone. Raises :class:`UserError` for one that needs more than the weights.
         """
         precision, device = self.manifest.spec.budget.precision, self.transformer.device
         found = self._guidance(name, settings)
@@ -175,7 +188,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
                 f"guidance {name} needs more of the run than its weights: sample by `grasp-bench run --guidance "
                 f"{name}`, or choose another guidance here, such as cfg."
             )
-        sampler = Sampler(self.backbone.to(device), self.method, found, device, precision)
+        sampler = Sampler(self.backbone.to(device), self.method, found, device, precision, embed)
         sampler.place(self.backbone)
         return sampler
 

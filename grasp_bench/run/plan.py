@@ -69,6 +69,13 @@ class Plan:
         return self.task.private or self.trained_on.task.private
 
     @property
+    def threads(self) -> int | None:
+        """Usual threads of the CPU for what computes, backbone or what generates for an entry; None: torch's own."""
+        if self.entry and self.entry.threads != "table's":
+            return self.entry.threads
+        return self.backbone.kind.threads
+
+    @property
     def shape(self) -> list[JsonValue]:
         """C, H, W of the images that the backbone reads and makes."""
         return list(self.backbone.image_shape)

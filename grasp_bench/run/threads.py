@@ -17,12 +17,12 @@ def threads_of(asked: int | None, usual: int | None) -> int | None:
 
 @contextmanager
 def threads_taken(plan: Plan, options: Options) -> Iterator[None]:
-    """Let torch take the threads inside the block that ``options`` ask for, or else those usual for the backbone.
+    """Let torch take the threads inside the block that ``options`` ask for, or else those usual for what computes.
 
     Afterwards it takes as many as before, since the process may be a user's own program. The number belongs to the
     process: other threads of that program compute with as many meanwhile.
     """
-    count = threads_of(options.threads, plan.backbone.kind.threads)
+    count = threads_of(options.threads, plan.threads)
     if count is None:
         yield
         return

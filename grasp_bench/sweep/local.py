@@ -79,7 +79,7 @@ def run_cells(sweep: Sweep, cells: Sequence[Cell], slots: Sequence[Slot], progre
 
 def _environment(cell: Cell, slot: Slot) -> Slot:
     """Return the slot's variables, with no more threads than are usual for the backbone unless the user names some."""
-    usual = cell.plan.backbone.kind.threads
+    usual = cell.plan.threads
     if usual is None or os.environ.get("OMP_NUM_THREADS"):
         return slot
     return slot | {"OMP_NUM_THREADS": str(min(usual, int(slot.get("OMP_NUM_THREADS", usual))))}

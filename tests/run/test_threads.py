@@ -9,11 +9,16 @@ import pytest
 import torch
 from helpers import runs
 from helpers.entries import random_images
+from helpers.tiny_unet import save_unet
 
 import grasp_bench
 from grasp_bench import cli, plugins
+from grasp_bench.contracts.entry import Facts
 from grasp_bench.errors import UserError
+from grasp_bench.export.entry import entry_of_export
+from grasp_bench.export.manifest import Manifest
 from grasp_bench.processes import launch
+from grasp_bench.run.entry.evaluate import Table
 from grasp_bench.run.store import Store
 from grasp_bench.run.threads import threads_of, threads_taken
 
@@ -65,6 +70,23 @@ def test_every_command_that_computes_takes_one_thread(
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # which torch has read when it was imported
     call(COMMANDS[command], monkeypatch, capsys)
     assert seen == [1, MANY]
+
+
+def test_a_pipeline_takes_torchs_own_number_and_an_exported_run_that_of_its_backbone(
+    seen: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    save_unet(tmp_path / "unet", tmp_path / "scratch")
+    pipeline = ["evaluate", *SMOKE, "--pipeline", "unet", "--name", "mine", "--device", "cpu"]
+    call(pipeline, monkeypatch, capsys)
+    assert seen == [MANY]
+    made = runs.small()
+    for family, expected in (("tiny-sd3", 1), ("sd3", None)):
+        spec = made.spec.model_copy(update={"backbone": made.spec.backbone.model_copy(update={"name": family})})
+        words = dict.fromkeys(("grasp_bench", "run_id", "label", "task_label", "weights"), "")
+        manifest = Manifest(**words, spec=spec, classes=[], artifacts={}, private=False)
+        monkeypatch.setattr("grasp_bench.export.entry.read_manifest", lambda folder, manifest=manifest: manifest)
+        entry = entry_of_export("mine", tmp_path, None, None, None, Facts())
+        assert Table("digits-lt", budget="smoke").plan(entry).threads == expected
 
 
 def test_so_does_python_and_the_users_program_has_its_threads_afterwards(seen: list[int]) -> None:

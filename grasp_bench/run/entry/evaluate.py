@@ -84,7 +84,7 @@ def entry_of_pipeline(
         raise UserError(f"--precision {precision}: expected one of {', '.join(get_args(Precision))}.")
     folder = whole_pipeline(source, download)
     given = GivenPipeline(folder, lora, guidance_scale, steps, precision)  # type: ignore[arg-type] # checked above
-    return Entry(name, given.settings, facts, given.make)
+    return Entry(name, given.settings, facts, given.make, threads=None)
 
 
 def evaluate_entry(entry: Entry, table: Table, options: Options, progress: Progress) -> tuple[Path, RunRecord]:
