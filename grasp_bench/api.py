@@ -198,7 +198,7 @@ def evaluate(
     facts = facts_of(declared)
     with sampled(images, table, options.work_dir, progress) as folder:
         own = Path(labels) if labels is not None else None
-        entry = entry_of_images(name, folder, own, enlarge, facts, progress)
+        entry = entry_of_images(name, folder, own, enlarge, facts, table, progress)
         return evaluate_entry(entry, table, options, progress)[1]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grasp_bench.cli import options as shared
-from grasp_bench.contracts.spec import STANDARD
+from grasp_bench.contracts.spec import SMOKE, STANDARD
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.record import RunRecord
@@ -70,6 +70,8 @@ def evaluate(
     device: shared.Device = "auto",
     batch_size: shared.BatchSize = 100,
     all_scores: shared.AllScores = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Score images that were made elsewhere like those of a run, and write a record of the open division.
 
@@ -77,14 +79,14 @@ def evaluate(
     declared and not controlled. With --pipeline, the images are generated first.
     """
     from grasp_bench.cli.output import console
-    from grasp_bench.cli.run import show
+    from grasp_bench.cli.run import NO_NUMBERS, show
     from grasp_bench.contracts.entry import Facts, read_facts
-    from grasp_bench.contracts.progress import Progress
     from grasp_bench.export.entry import entry_of_export, is_export
     from grasp_bench.run.entry.evaluate import Table, entry_of_images, entry_of_pipeline, evaluate_entry
     from grasp_bench.run.options import Options
 
-    progress = Progress()
+    progress = shared.told(quiet, verbose)
+    table = Table(task, seed, backbone, resolution, budget, tuple(task_set), data_root)
     facts = read_facts(declare) if declare else Facts()
     called = {"--lora": lora, "--guidance-scale": guidance_scale, "--steps": steps, "--precision": precision}
     given = {"--labels": labels, "--enlarge": enlarge or None}
@@ -98,8 +100,9 @@ def evaluate(
         entry = entry_of_pipeline(name, pipeline, lora, guidance_scale, steps, precision or "float32", facts, download)
     else:
         _leave_out(called | {"--allow-download": allow_download or None}, "--images")
-        entry = entry_of_images(name, images, labels, enlarge, facts, progress)
-    table = Table(task, seed, backbone, resolution, budget, tuple(task_set), data_root)
+        entry = entry_of_images(name, images, labels, enlarge, facts, table, progress)
+    if budget == SMOKE:
+        progress.say(NO_NUMBERS)
     options = Options(results, work_dir, device, batch_size, cache_dir=cache_dir)
     path, record = evaluate_entry(entry, table, options, progress)
     show(record, path, all_scores)

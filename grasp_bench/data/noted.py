@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from grasp_bench.contracts.progress import Progress
@@ -29,11 +30,16 @@ def tell(root: Path, noted: Noted, progress: Progress) -> None:
 
 
 def write_noted(path: Path, noted: Noted, images: int, private: bool) -> None:
-    """Write what is noted of a number of ``images`` as JSON; without names, which may be patients', if ``private``."""
+    """Write what is noted of a number of ``images`` as JSON; without names, which may be patients', if ``private``.
+
+    It says when they were looked at, since ignored files are in no stage's key: what is found is kept with the stage,
+    and tells nothing of files that come or go later.
+    """
     counts = {what: len(names) for what, names in noted.items()}
     write_json(
         path,
         {
+            "looked_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "images": images,
             "counts": counts,
             "names": {what: [] if private else names for what, names in noted.items()},

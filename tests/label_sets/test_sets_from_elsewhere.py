@@ -79,8 +79,9 @@ def carried_out(chosen: Plan) -> Pipeline:
 
 def taken(labels: Path | None, task: str = "shapes.toml", *settings: str, images: str = "mine") -> Split:
     """What is scored of a folder of images from elsewhere."""
-    entry = entry_of_images("mine", Path(images), labels, False, Facts(), Progress())
-    return carried_out(Table(task, budget="smoke", task_settings=settings).plan(entry)).images
+    table = Table(task, budget="smoke", task_settings=settings)
+    entry = entry_of_images("mine", Path(images), labels, False, Facts(), table, Progress())
+    return carried_out(table.plan(entry)).images
 
 
 @pytest.mark.parametrize("how", ["focus", "natural"])
@@ -165,8 +166,9 @@ def test_what_a_labels_file_cannot_say_is_one_message(place: Path) -> None:
 
 def test_another_label_in_focus_is_another_entry(place: Path) -> None:
     draw(place / "mine", ["0.png"])
+    table = Table("shapes.toml")
     found = {
-        str(entry_of_images("mine", Path("mine"), write_labels([row]), False, Facts(), Progress()).settings)
+        str(entry_of_images("mine", Path("mine"), write_labels([row]), False, Facts(), table, Progress()).settings)
         for row in (
             {"file": "0.png", "labels": "bar|ring", "focus": "bar"},
             {"file": "0.png", "labels": "bar|ring", "focus": "ring"},

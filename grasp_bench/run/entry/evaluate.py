@@ -15,6 +15,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.run.entry.plan import plan_entry
 from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan
+from grasp_bench.run.resolve import INSTALLED
 from grasp_bench.run.runner import check_free, run
 
 
@@ -31,6 +32,11 @@ class Table:
     task_settings: tuple[str, ...] = ()
     data_root: Path | None = None
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether images of the task have several labels. Raises :class:`UserError` for a task that is unknown."""
+        return INSTALLED.task(self.task, self.task_settings, self.data_root)[1].multilabel
+
     def plan(self, entry: Entry) -> Plan:
         """Return the plan of an entry in this table. Raises :class:`UserError` like :func:`plan_entry`."""
         return plan_entry(
@@ -46,9 +52,9 @@ class Table:
 
 
 def entry_of_images(
-    name: str, images: Path | None, labels: Path | None, enlarge: bool, facts: Facts, progress: Progress
+    name: str, images: Path | None, labels: Path | None, enlarge: bool, facts: Facts, table: Table, progress: Progress
 ) -> Entry:
-    """Return the entry of a folder of images, and say what of it is ignored.
+    """Return the entry of a folder of images for a table, and say what of it is ignored.
 
     Raises :class:`UserError` for what cannot be read.
     """
@@ -57,7 +63,7 @@ def entry_of_images(
 
     if images is None:
         raise UserError("nothing to evaluate: give --images DIR, or --pipeline FOLDER.")
-    given = GivenImages(images, labels, enlarge)
+    given = GivenImages(images, labels, enlarge, multilabel=table.multilabel)
     tell(images, given.noted, progress)
     return Entry(name, {"images": given.sha256}, facts, given.make)
 

@@ -58,11 +58,14 @@ class GivenImages:
     """Whether images smaller than those that are scored are allowed."""
     every: bool = False
     """Whether all images are scored, of however many of each class, instead of the budget's number."""
+    multilabel: bool = False
+    """Whether the task's images have several labels, whose columns of a labels file mean nothing else."""
 
     @cached_property
     def images(self) -> ImageSet:
         """The images, none of them decoded. Raises :class:`UserError` where they have no labels, too."""
-        found = read_image_set(self.path, self.labels, (*LABEL_COLUMNS, "labels"))
+        columns = (*LABEL_COLUMNS, "labels") if self.multilabel else LABEL_COLUMNS
+        found = read_image_set(self.path, self.labels, columns)
         if found.labels is None:
             raise UserError(
                 f"{self.path}: its images are in no sub-folders, so nothing says of which class they are. Make a "
@@ -80,7 +83,7 @@ class GivenImages:
         """sha256 (hex) of every image's name, labels, label in focus where it has one, and content."""
         images = self.images
         assert images.labels is not None
-        focus = images.columns.get(FOCUS, [])
+        focus = images.columns.get(FOCUS, []) if self.multilabel else []
         if not self.path.is_dir():
             return digest([file_digest(self.path), *images.labels, *focus])
         with ThreadPoolExecutor(WORKERS) as pool:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import unicodedata
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_what_identifies_images_is_their_content_their_names_and_their_classes(t
     assert GivenImages(random_images(tmp_path / "others", 2, seed=1)).sha256 != before
 
 
+def test_columns_of_label_sets_mean_nothing_where_images_have_one_label(tmp_path: Path) -> None:
+    given = random_images(tmp_path / "png", 1)
+    paths = sorted(path.relative_to(given) for path in given.glob("*/*.png"))
+
+    def labelled(header: str, further: str) -> GivenImages:
+        file = tmp_path / f"{header}.csv"
+        file.write_text("\n".join([header, *(f"{path},{path.parent}{further}" for path in paths)]))
+        return GivenImages(given, file)
+
+    plain = labelled("id,label", "")
+    for found in (labelled("id,label,labels", ",a|b"), labelled("id,label,focus", ",a")):
+        assert found.images.labels == plain.images.labels
+        assert found.sha256 == plain.sha256
+
+
 def test_repeated_images_are_counted(tmp_path: Path) -> None:
     given = random_images(tmp_path / "png", 2)
     (given / "0" / "00001.png").write_bytes((given / "0" / "00000.png").read_bytes())
@@ -168,9 +184,12 @@ def test_what_is_ignored_is_kept_beside_the_images_and_without_names_if_the_task
     monkeypatch.setattr(DigitsLT, "private", private)
     given = random_images(tmp_path / "png", 1)
     (given / "3" / "patient-7.txt").write_text("seen in May")
+    before = datetime.now(UTC).replace(microsecond=0)
     made(tmp_path / "stage", given, 1)
     reason = "files ignored, not recognised as a picture"
-    assert json.loads((tmp_path / "stage" / IMAGES_NOTED).read_text()) == {
+    told = json.loads((tmp_path / "stage" / IMAGES_NOTED).read_text())
+    assert before <= datetime.fromisoformat(told.pop("looked_at")) <= datetime.now(UTC)
+    assert told == {
         "images": 10,
         "counts": {reason: 1},
         "names": {reason: [] if private else ["3/patient-7.txt"]},
