@@ -33,6 +33,8 @@ def check(
     ],
     set_: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A setting of it; repeatable.")] = [],  # noqa: B006 # typer reads it, nothing changes it
     json_path: shared.Json = None,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Check whether a plugin keeps the contract of its kind.
 
@@ -45,12 +47,12 @@ def check(
     from grasp_bench import testing
     from grasp_bench.cli.output import console, table
     from grasp_bench.cli.outputs import check_json, write_outcome
-    from grasp_bench.contracts.progress import Progress
     from grasp_bench.version import VERSION
 
+    progress = shared.told(quiet, verbose)
     check_json(json_path, "check")
     checks = getattr(testing, f"{kind}_checks")(name, set_)
-    with Progress().task("check", len(checks)) as advance:
+    with progress.task("check", len(checks)) as advance:
         report = testing.run_checks(checks, advance)
     out = console()
     columns = ("check", "", "what must be so, and what was found where it is not")

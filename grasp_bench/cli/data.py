@@ -35,6 +35,8 @@ def export(
     data_root: shared.DataRoot = None,
     results: shared.Results = shared.RESULTS,
     work_dir: shared.WorkDir = shared.WORK_DIR,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Write the images of a task's split as PNG, so that another trainer can be given exactly them.
 
@@ -43,7 +45,6 @@ def export(
     """
     from grasp_bench.cli.outputs import begins_with, check_replaceable
     from grasp_bench.contracts.entry import Entry
-    from grasp_bench.contracts.progress import Progress
     from grasp_bench.io import as_csv
     from grasp_bench.run.entry.evaluate import Table
     from grasp_bench.run.entry.export import PROMPT_COLUMNS, SET_COLUMNS, check_target, export_split, write_prompts
@@ -52,7 +53,7 @@ def export(
     check_replaceable(
         prompts_out, "data export", begins_with(*(as_csv([columns]) for columns in (PROMPT_COLUMNS, SET_COLUMNS)))
     )
-    progress = Progress()
+    progress = shared.told(quiet, verbose)
     table = Table(task, seed, backbone, resolution, budget, tuple(task_set), data_root)
     plan = table.plan(Entry("export", {}))
     if plan.private and not private:

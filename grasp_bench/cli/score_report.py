@@ -21,6 +21,7 @@ from grasp_bench.metrics.memorisation import near_duplicates
 from grasp_bench.metrics.protocol import Measured, Protocol
 from grasp_bench.metrics.scoring import group_scores
 from grasp_bench.results.grids import ABSENT, REFERENCE, Grid, Section, Text
+from grasp_bench.text import counted
 from grasp_bench.version import VERSION
 
 PARTS = {"distances": "lower", "fidelity, diversity, copies": "higher"}
@@ -239,7 +240,7 @@ def _notes(comparison: Comparison, scores: Sequence[Measured], copies: Sequence[
         )
     for source, found in zip(sources, comparison.sets, strict=True):
         for reason, names in source.ignored.items():
-            yield f"{source}: {len(names)} files were ignored, {reason}: {some(names)}."
+            yield f"{source}: {counted(len(names), 'file')} ignored, {reason}: {some(names)}."
         if alike := look_alikes(source.labels or ()):
             yield f"{source}: class names that differ in their Unicode normal form alone: {some(alike)}."
         if (found.features == found.features[0]).all():

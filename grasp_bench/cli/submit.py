@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from grasp_bench.cli import options as shared
+from grasp_bench.text import counted
 
 
 def submit(
@@ -43,7 +44,7 @@ def submit(
                 markup=False,
                 soft_wrap=True,
             )
-    written = f"{len(packed.manifest.members)} files, {packed.path.stat().st_size:,} bytes"
+    written = f"{counted(len(packed.manifest.members), 'file')}, {counted(packed.path.stat().st_size, 'byte')}"
     if packed.replaced:
         written += ", replacing an older pack"
     shown.print(

@@ -10,7 +10,7 @@ import typer
 
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
-from grasp_bench.contracts.spec import STANDARD
+from grasp_bench.contracts.spec import SMOKE, STANDARD
 from grasp_bench.errors import Skip, UserError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def tune(
     made, so an interrupted search resumes and --trials can be raised. With --guidance, METHOD is trained with its tuned
     settings; pass what is found to `grasp-bench run --guidance-set`, or set tuned_guidances in a sweep.
     """
+    from grasp_bench.cli.run import NO_NUMBERS
     from grasp_bench.processes import launched
     from grasp_bench.run.context import Options
     from grasp_bench.run.interruption import listen
@@ -117,6 +118,8 @@ def tune(
     for each in plans:
         check(each, options, 1)
     listen()
+    if plans[0].spec.budget.name == SMOKE:
+        progress.say(NO_NUMBERS)
     sampler: Sampler = "tpe" if search == "tpe" else "halton"
     found = {name_of(each, of): carry_out(each, trials, options, progress, sampler, of, tried) for each in plans}
     show(found, of)

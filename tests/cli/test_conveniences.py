@@ -122,6 +122,13 @@ def test_a_run_is_as_loud_as_asked_and_ends_with_the_first_scores(folder: Path) 
 def test_less_and_more_exclude_each_other() -> None:
     with pytest.raises(UserError, match="exclude each other"):
         told(quiet=True, verbose=True)
+    for words in (
+        ("evaluate", "--task", "digits-lt", "--name", "mine", "--images", "png"),
+        ("data", "export", "--task", "digits-lt", "--split", "train", "--to", "out"),
+        ("check", "extractor", "pixels"),
+    ):
+        with pytest.raises(UserError, match="exclude each other"):
+            CliRunner().invoke(app, [*words, "-q", "-v"], catch_exceptions=False)
 
 
 def test_options_have_the_defaults_of_the_users_configuration(folder: Path) -> None:

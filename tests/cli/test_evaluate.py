@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +17,20 @@ from helpers.tiny_unet import save_unet
 from typer.testing import CliRunner
 
 import grasp_bench
+from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.cli import app
+from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.contracts.record import read_record
 from grasp_bench.contracts.task import ClassInfo
 from grasp_bench.errors import UserError
 from grasp_bench.export.entry import GivenExport
-from grasp_bench.io import read_tensors
+from grasp_bench.export.manifest import MANIFEST, manifest_of
+from grasp_bench.io import file_digest, read_tensors
 from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
 from grasp_bench.results.frame import load_results
-from grasp_bench.run.files import IMAGES
+from grasp_bench.run.files import IMAGES, WEIGHTS
 from grasp_bench.run.pipeline import Pipeline
+from grasp_bench.sampling import Sampler
 from grasp_bench.tasks.digits_lt import DigitsLT
 
 TABLE = ("--task", "digits-lt", "--budget", "smoke")
@@ -102,6 +108,11 @@ def test_what_is_ignored_of_the_images_is_told_and_stands_beside_the_record(plac
     shown = " ".join(grasp_bench_("evaluate", *TABLE, "-n", "my-lora", "--images", "png", "--work-dir", "work").split())
     for reason, (name,) in IGNORED.items():
         assert f"png: files ignored, {reason} (1): {name}" in shown
+    again = ("evaluate", *TABLE, "-n", "my-lora", "--images", "png", "--work-dir", "work")
+    assert "Its numbers mean nothing" in shown
+    quiet = grasp_bench_(*again, "-q")
+    assert "files ignored" not in quiet
+    assert "Its numbers mean nothing" not in quiet
     assert evaluate("my-lora", "--images", "png", "--declare", "facts.toml") == record  # declares the facts again
 
 
@@ -205,6 +216,66 @@ def test_an_exported_run_scores_what_its_record_says_and_with_integers_for_weigh
     assert fewer.scores != small.scores
 
 
+@pytest.fixture
+def contextual(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Text encoders whose embeddings depend much on the prompts that share a call; what is done within TF32's block."""
+    done: list[str] = []
+    within = [False]
+    encode, sample = TinySD3.encode_prompts, Sampler.__call__
+
+    @contextmanager
+    def quick(precision: str, device: torch.device) -> Iterator[None]:
+        within[0] = True
+        yield
+        within[0] = False
+
+    def encoded(self: TinySD3, prompts: list[str]) -> PromptEmbeddings:
+        found = encode(self, prompts)
+        done.append(f"encoded {within[0]}")
+        shift = len(set(prompts)) / 2
+        shifted = {name: each + shift for name, each in found.tensors().items() if each.is_floating_point()}
+        return PromptEmbeddings(**found.tensors() | shifted)
+
+    def sampled(self: Sampler, *given) -> torch.Tensor:
+        done.append(f"sampled {within[0]}")
+        return sample(self, *given)
+
+    monkeypatch.setattr(TinySD3, "encode_prompts", encoded)
+    monkeypatch.setattr(Sampler, "__call__", sampled)
+    monkeypatch.setattr("grasp_bench.precision.quick_products", quick)
+    monkeypatch.setattr("grasp_bench.export.pipeline.quick_products", quick, raising=False)
+    return done
+
+
+@pytest.mark.parametrize("encoders", [False, True])
+def test_an_exported_run_encodes_prompts_as_the_run_and_samples_with_its_products(
+    encoders: bool, place: Path, contextual: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if encoders:
+        describe = TinySD3.describe
+        described = lambda *given: replace(describe(*given), text_encoder="words")  # noqa: E731
+        monkeypatch.setattr(TinySD3, "describe", described)
+    chosen, folder = runs.small("lora"), tmp_path / "exported"
+    run = Pipeline(chosen, runs.options(tmp_path), torch.device("cpu"), runs.Listener())
+    own = read_tensors(run.generated / IMAGES)["images"]
+    record = read_record(next(place.glob("results/*/lora/seed-0/record.json")))
+    manifest = manifest_of(chosen, record, run.trained / WEIGHTS)
+    folder.mkdir()
+    shutil.copy(run.trained / WEIGHTS, folder)
+    written = manifest.written() | {"weights": file_digest(folder / WEIGHTS)}
+    (folder / MANIFEST).write_text(json.dumps(written))
+    assert run.has("prompts") == encoders
+    contextual.clear()
+    for size in (20, 7):
+        made = tmp_path / f"made-{size}"
+        made.mkdir()
+        GivenExport(folder).make(request(8, batch_size=size), made)
+        images = read_tensors(made / IMAGES)["images"].int()
+        assert (images - own.int()).abs().max() <= (0 if size == 20 else 1)
+        assert not [path for path in made.iterdir() if path.is_dir()]
+    assert set(contextual) == {"encoded False", "sampled True"}
+
+
 def test_what_an_exported_run_cannot_be_given_is_refused(place: Path) -> None:
     run = next(place.glob("results/*/lora/seed-0"))
     grasp_bench_("export", run, "--to", "refused", "--work-dir", "work")
@@ -252,7 +323,7 @@ def test_scores_alone_take_real_features_groups_and_training_images_from_the_tas
     found = json.loads(Path("scores.json").read_text())
     assert (found["fake"]["path"], found["fake"]["ignored_files"]) == ("png", IGNORED)
     assert found["real"]["ignored_files"] == {}
-    assert "FAKE (png): 1 files were ignored, not recognised as a picture: notes.txt" in " ".join(shown.split())
+    assert "FAKE (png): 1 file ignored, not recognised as a picture: notes.txt" in " ".join(shown.split())
     assert list(found["groups"]) == ["head", "medium", "tail", "all"]
     assert (found["fake"]["images"], found["real"]["images"]) == (80, len(runs.small("lora").task.classes()) * 60)
     of_tail = {row["metric"]: row["value"] for row in found["rows"] if (row["scope"], row["name"]) == ("group", "tail")}

@@ -53,6 +53,7 @@ def test_methods_get_as_many_trials_and_runs_use_the_best(grasp_bench: Call) -> 
     assert (tried["grasp"][0], tried["lora"][0]) == (0.03, 0.001)
     assert tried["grasp"][1:] == tried["lora"][1:]
     assert len(tried["grasp"]) == 4
+    assert found.output.count("Its numbers mean nothing") == 1
     best = files["grasp"]["best"]
     assert best > 0
     assert str(tried["grasp"][best]) in found.stdout

@@ -19,6 +19,7 @@ from grasp_bench.results.sharing.recompute import read_inputs, recompute, score_
 from grasp_bench.results.sharing.rules import Check, Outcome, rule_checks, title_of
 from grasp_bench.run.pipeline import STAGES, protocol, stage_keys
 from grasp_bench.run.plan import RULES_VERSION, Plan, plan_of_spec
+from grasp_bench.text import counted
 
 SHOWN = 5  # differences of one run in words
 BEYOND = (
@@ -122,7 +123,7 @@ def _file_checks(archive: Archive, manifest: Manifest) -> tuple[list[Check], set
     for name in sorted(unlisted | (manifest.members.keys() - used)):
         checks.append(Check("failed", escaped(name), "is part of a run", "no run in the manifest has it"))
     if not checks:
-        checks.append(Check("passed", "the pack", f"{len(sound)} files are as the manifest lists them"))
+        checks.append(Check("passed", "the pack", f"{counted(len(sound), 'file')} as the manifest lists them"))
     same = manifest.rules == RULES_VERSION
     checks.append(
         Check(
@@ -221,10 +222,10 @@ def _score_checks(archive: Archive, run: PackedRun, record: RunRecord, sound: se
     except (UserError, ValueError, ArithmeticError) as error:
         return [Check("failed", title, what, escaped(str(error)))]
     budget, checks = record.spec.budget, []
-    counted = per_class == {budget.images_per_class}
-    detail = "" if counted else f"there are {sorted(per_class)}"
+    as_many = per_class == {budget.images_per_class}
+    detail = "" if as_many else f"there are {sorted(per_class)}"
     checks.append(
-        Check("passed" if counted else "failed", title, f"{budget.images_per_class} images of every class", detail)
+        Check("passed" if as_many else "failed", title, f"{budget.images_per_class} images of every class", detail)
     )
     faults, largest = score_differences(record.scores, found.scores)
     equal = "equal digit by digit" if largest == 0 else f"equal to rounding: at most {largest:.1e} apart"
