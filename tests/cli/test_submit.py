@@ -78,10 +78,10 @@ def test_a_pack_that_somebody_has_been_at_exits_with_1(pack, tmp_path):
 
 
 def test_what_another_user_calls_a_run_is_printed_escaped(pack, tmp_path):
-    path = with_record(pack, tmp_path / "p.zip", lambda record: record.update(label="\x1b[2J[red]<b>"))
+    path = with_record(pack, tmp_path / "p.zip", lambda record: record.update(task_label="\x1b[2J[red]<b>"))
     shown = call("verify", path)
     assert shown.exit_code == 1
-    assert r"\u001b[2J[red]\u003cb\u003e on digits-lt" in shown.stdout
+    assert r"lora on \u001b[2J[red]\u003cb\u003e" in shown.stdout
     assert "\x1b" not in shown.stdout
 
 
