@@ -1,5 +1,6 @@
 """The page of all committed runs in a browser: what is on the first screen, at the sizes of a laptop and a phone."""
 
+import re
 import time
 from pathlib import Path
 
@@ -92,6 +93,12 @@ def test_every_row_is_on_the_first_screen_and_nothing_is_cut_off(page):
     )
     compact = ["Rank", "Method", "Guidance", "tail", "all", "CAS tail", "Parameters", "NFE"]
     assert shown == (compact if page.size == "laptop" else ["Method", "tail", "Difference"])
+
+
+def test_the_plot_of_differences_says_its_numbers_to_a_screen_reader(page):
+    told = page.find_element("css selector", ".forest .chart").get_attribute("aria-label")
+    assert told.startswith("Differences to vanilla-ft")
+    assert len(re.findall(r"[+\N{MINUS SIGN}]?\d+ % \([^)]* to [^)]*\)(?:; |$)", told)) == 17
 
 
 def test_a_long_name_pushes_no_number_out_of_view(page):

@@ -203,6 +203,9 @@
         `${what.label} in ${group.value}: difference to ${against?.name ?? "the baseline"}${scale === 100 ? " in percent" : ""}, `
         + `${lower ? "left" : "right"} is better, with 95 % intervals${compared.primary ? ", which hold for all rows together" : " of each difference alone"}. `
         + "Coloured: the interval leaves out 0.");
+      const ends = (low, high) => (low === null ? "" : ` (${signed(low, compared.scale)} to ${signed(high, compared.scale)})`);
+      const told = lines.map(([row, [difference, low, high]]) => `${row.name} ${signed(difference, compared.scale)}${ends(low, high)}`);
+      figure.querySelector(".chart").setAttribute("aria-label", `Differences to ${against?.name ?? "the baseline"}: ${told.join("; ")}`);
       plot ??= draw(figure.querySelector(".chart"), { rows: drawn });
       plot.then((view) => view.height(ROW_HEIGHT * drawn.length).data("rows", drawn).runAsync());
     };
