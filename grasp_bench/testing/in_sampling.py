@@ -20,6 +20,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
 from grasp_bench.run.plan import Plan
+from grasp_bench.run.threads import threads_taken
 from grasp_bench.sampling import Network, Sampler, noise_stream
 from grasp_bench.testing.checks import NotApplicable, require
 from grasp_bench.testing.compare import Anatomy, anatomy, changed_values, changes, none, share, some
@@ -236,7 +237,8 @@ def weights_untouched(subject: Subject) -> None:
     run = subject.made
     witness = run.witness
     none("values differ after sampling", changed_values(witness.before))
-    before, after = witness.prediction, witness.own_prediction()
+    with threads_taken(run.plan, run.options):  # those of the stage, on which the last bits depend
+        before, after = witness.prediction, witness.own_prediction()
     require(torch.equal(before, after), f"after sampling, its own predictions differ by {share(after, before):.2g}")
 
 
