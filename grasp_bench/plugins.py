@@ -53,7 +53,7 @@ class PluginWarning(UserWarning):
 
 
 class ContractError(Exception):
-    """A plugin does not keep the contract of its kind; the message says what was found and how to mend it."""
+    """A plugin does not keep the contract of its kind; the message says what was found and how to fix it."""
 
 
 def entries(kind: Kind) -> dict[str, EntryPoint]:

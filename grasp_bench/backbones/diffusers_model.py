@@ -73,7 +73,7 @@ def padding(tokenizer: Any, prompts: list[str], length: int) -> torch.Tensor:
 def place_patches(embed: Any, latent_shape: tuple[int, int, int]) -> None:
     """Put the position embeddings of latents (C, H, W) into a ``PatchEmbed`` whose table is of another size.
 
-    They are what its forward pass would compute anew in every step: positions are scaled so that they span what those
+    They are what its forward pass would compute in every step: positions are scaled so that they span what those
     of the native size do. Nothing is done where it has none (Sana), or where it crops a larger table (SD3).
     """
     import torch

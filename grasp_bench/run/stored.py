@@ -65,7 +65,7 @@ def stored(root: Path) -> Iterator[Stored]:
 
 
 def _features(folders: Iterable[Path]) -> Iterator[Stored]:
-    """Those of the folders that hold an extractor's features; a killed process leaves whole files alone in them."""
+    """Yield the folders that hold an extractor's features; a killed process leaves whole files alone in them."""
     for path in folders:
         if OF_EXTRACTOR.fullmatch(path.name) and (path / IDENTITY).is_file():
             yield Stored(path, SCORED, "finished", *_size_and_use(path))
