@@ -95,6 +95,14 @@ def test_every_row_is_on_the_first_screen_and_nothing_is_cut_off(page):
     assert shown == (compact if page.size == "laptop" else ["Method", "tail", "Difference"])
 
 
+def test_metric_group_baseline_and_guidance_are_chosen_without_opening_anything(page):
+    seen = page.execute_script(
+        "return [...document.querySelectorAll('form.chips :is(select, input[type=radio])')]"
+        ".filter(each => each.closest('label').checkVisibility()).map(each => each.name)"
+    )
+    assert list(dict.fromkeys(seen)) == ["metric", "group", "baseline", "guidance"]
+
+
 def test_the_plot_of_differences_says_its_numbers_to_a_screen_reader(page):
     told = page.find_element("css selector", ".forest .chart").get_attribute("aria-label")
     assert told.startswith("Differences to vanilla-ft")
