@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError, other_form
+from grasp_bench.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -314,7 +315,9 @@ def _feature_set(found: Features, labels: Sequence[str | int] | None) -> Feature
     read = FeatureSet(np.asarray(found, float)) if isinstance(found, np.ndarray) else read_features(Path(found))
     names = read.labels if labels is None else [str(label) for label in labels]
     if names is not None and len(names) != len(read.features):
-        raise UserError(f"{len(names)} labels for {len(read.features)} images. Give one label per image.")
+        raise UserError(
+            f"{counted(len(names), 'label')} for {counted(len(read.features), 'image')}. Give one label per image."
+        )
     return FeatureSet(read.features, names, read.ids)
 
 

@@ -16,6 +16,7 @@ from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
 from grasp_bench.data.image_task import ImageTask
 from grasp_bench.data.listing import place
 from grasp_bench.errors import UserError, other_form
+from grasp_bench.text import counted
 
 from .folder_settings import PATHS, FolderSettings, read_settings, validated
 
@@ -183,7 +184,9 @@ class FolderTask(ImageTask[FolderSettings]):
             raise UserError(f"{self.labels or self.data}: has no column {name!r}. Its columns: {there}.")
         values = images.columns[name]
         if empty := [image for image, value in zip(images.ids, values, strict=True) if not value]:
-            raise UserError(f"{self._where(empty[0])}: {name} is empty, as it is for {len(empty)} images. Fill it in.")
+            raise UserError(
+                f"{self._where(empty[0])}: {name} is empty, as it is for {counted(len(empty), 'image')}. Fill it in."
+            )
         return values
 
     def _splits(self, images: ImageSet) -> list[str]:

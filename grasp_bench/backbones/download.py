@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from grasp_bench.backbones.files import PIPELINE, MissingFilesError, check_family, files_of, find_folder, find_pipeline
 from grasp_bench.errors import UserError
+from grasp_bench.text import counted
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -67,7 +68,7 @@ def download_pipeline(
             f"{source}: what is missing takes {filesize.decimal(size)}, and the disk of {constants.HF_HUB_CACHE} has "
             f"{filesize.decimal(free)} left. Free some, or set HF_HOME to a folder on a larger disk."
         )
-    say(f"fetching {len(left)} files of {source}, {filesize.decimal(size)}, into {constants.HF_HUB_CACHE}")
+    say(f"fetching {counted(len(left), 'file')} of {source}, {filesize.decimal(size)}, into {constants.HF_HUB_CACHE}")
     with _explained(source):
         snapshot_download(source, allow_patterns=wanted)
 

@@ -9,6 +9,7 @@ import typer
 
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
+from grasp_bench.text import counted
 
 
 def export(
@@ -64,7 +65,7 @@ def export(
     check_target(plan, to, results)
     options = Options(results, work_dir, "cpu")
     count = export_split(plan, split, to, options, progress)
-    progress.say(f"{to}: {count:,} images of {split} of {plan.task_label}")
+    progress.say(f"{to}: {counted(count, 'image')} of {split} of {plan.task_label}")
     if prompts_out:
         count = write_prompts(plan, prompts_out, options, progress)
         what = "images to generate" if plan.task.multilabel else "classes"

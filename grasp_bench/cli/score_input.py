@@ -18,6 +18,7 @@ from grasp_bench.data.images import ImageSet, read_image_set
 from grasp_bench.data.labels import Row, align, read_labels, some
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError, did_you_mean, other_form
+from grasp_bench.text import counted
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def share_labels(path: Path, sources: Sequence[Source]) -> list[Source]:
     if nowhere:
         sets = " nor ".join(map(str, sources))
         hint = other_form(rows, [name for known in names for name in known])
-        raise UserError(f"{path}: labels for {len(nowhere)} images that neither {sets} holds: {some(nowhere)}.{hint}")
+        raise UserError(
+            f"{path}: labels for {counted(len(nowhere), 'image')} that neither {sets} holds: {some(nowhere)}.{hint}"
+        )
     aligned = [align(part, source.ids, path, source.path) for source, part in zip(sources, parts, strict=True)]
     return [replace(each, labels=own, columns=further) for each, (own, further) in zip(sources, aligned, strict=True)]
 
@@ -207,5 +210,5 @@ def units_of(sources: Sequence[Source], column: str) -> list[np.ndarray | None]:
         )
     for each in sources:
         if empty := [name for name, value in zip(each.ids, each.columns.get(column, []), strict=False) if not value]:
-            raise UserError(f"{each}: {column} is empty for {len(empty)} images: {some(empty)}. Fill it in.")
+            raise UserError(f"{each}: {column} is empty for {counted(len(empty), 'image')}: {some(empty)}. Fill it in.")
     return [np.array(each.columns[column]) if column in each.columns else None for each in sources]

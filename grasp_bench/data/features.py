@@ -18,6 +18,7 @@ from grasp_bench.data.labels import some
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, write_bytes, write_json
 from grasp_bench.memory import Portion
+from grasp_bench.text import counted
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.extractor import PretrainedExtractor
@@ -234,5 +235,5 @@ def _read_safetensors(path: Path) -> FeatureSet:
     if ids is not None and not isinstance(ids, list):
         raise UserError(f"{path}: its metadata do not fit its tensors (ids are no list). Write it again.")
     if ids is not None and len(ids) != len(features):
-        raise UserError(f"{path}: {len(ids)} ids for {len(features)} rows. Write it again.")
+        raise UserError(f"{path}: {counted(len(ids), 'id')} for {counted(len(features), 'row')}. Write it again.")
     return FeatureSet(features, labels, ids, extractor)

@@ -21,7 +21,7 @@ from grasp_bench.data.decode import UnreadableError, decode, to_rgb
 from grasp_bench.data.formats import Kind, kind_of, read_endings
 from grasp_bench.data.labels import ID_COLUMNS, LABEL_COLUMNS, SHOWN, align, read_labels, some
 from grasp_bench.errors import UserError
-from grasp_bench.text import printable
+from grasp_bench.text import counted, printable
 
 HIDDEN, NO_PICTURE = "hidden", "not recognised as a picture"
 """Why a file is ignored."""
@@ -141,8 +141,8 @@ def _read_folder(root: Path, labels: Path | None) -> ImageSet:
         )
     if not_read:
         raise UserError(
-            f"{root}: {len(not_read)} files in formats that are not read: {some(map(printable, not_read))}. Convert "
-            "them to PNG or move them out."
+            f"{root}: {counted(len(not_read), 'file')} in formats that are not read: {some(map(printable, not_read))}. "
+            "Convert them to PNG or move them out."
         )
     if not images:
         raise UserError(f"{root}: holds no image, nor do its sub-folders. Read is whatever Pillow recognises.")
@@ -193,7 +193,7 @@ def _folder_labels(root: Path, images: list[str]) -> list[str] | None:
         return None
     if loose:
         raise UserError(
-            f"{root}: {len(loose)} images without a label lie beside the class sub-folders: "
+            f"{root}: {counted(len(loose), 'image')} without a label lie beside the class sub-folders: "
             f"{some(map(printable, loose))}. Move them into one, or give a labels file."
         )
     names = [image.split("/", 1)[0] for image in images]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from grasp_bench.errors import UserError, did_you_mean, other_form
+from grasp_bench.text import counted
 
 ID_COLUMNS = ("id", "file", "filename", "file_name", "image", "path")
 LABEL_COLUMNS = ("label", "class")
@@ -118,7 +119,7 @@ def align(
             found[candidates[0]] = row
     if absent:
         raise UserError(
-            f"{labels}: labels for {len(absent)} images that {source} does not hold: {some(absent)}. "
+            f"{labels}: labels for {counted(len(absent), 'image')} that {source} does not hold: {some(absent)}. "
             f"Add the images or remove the lines.{other_form(rows, [*known, *by_name])}"
         )
     if missing := [image for image in ids if image not in found]:

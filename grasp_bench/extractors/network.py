@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from grasp_bench.contracts.extractor import PretrainedExtractor
 from grasp_bench.errors import UserError
+from grasp_bench.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +101,7 @@ class NetworkExtractor(PretrainedExtractor):
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(inputs):
             found = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
             raise UserError(
-                f"{self.identity['extractor']}: gives {found} for {len(inputs)} images, expected a tensor of shape "
-                f"({len(inputs)}, d)."
+                f"{self.identity['extractor']}: gives {found} for {counted(len(inputs), 'image')}, expected a tensor "
+                f"of shape ({len(inputs)}, d)."
             )
         return outputs.double().cpu()

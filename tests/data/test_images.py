@@ -95,7 +95,7 @@ def test_links_are_followed(root: Path, tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("id,label\n0.png,a\n", "no label for 1 of the 2 images of .*: 1.png"),
-        ("id,label\n0.png,a\n1.png,b\n2.png,c\n", r"1 images that .* does not hold: '2.png' \(line 4\)"),
+        ("id,label\n0.png,a\n1.png,b\n2.png,c\n", r"1 image that .* does not hold: '2.png' \(line 4\)"),
         ("id,label\n0.png,a\n1.png,b\n0.png,c\n", "line 4: '0.png' was on line 2 already"),
         ("id,label\n../0.png,a\n", "line 2: '../0.png' leads out of the folder"),
         ("id,label\n/etc/0.png,a\n", "line 2: '/etc/0.png' leads out of the folder"),
@@ -145,7 +145,7 @@ def test_folders_that_are_no_image_set(root: Path, tmp_path: Path) -> None:
         read_image_set(root)
     (root / "emu").rmdir()
     save(root / "loose.png")
-    with pytest.raises(UserError, match=r"1 images without a label lie beside .*: loose.png"):
+    with pytest.raises(UserError, match=r"1 image without a label lie beside .*: loose.png"):
         read_image_set(root)
     written(root / "scan.dcm", "x")
     with pytest.raises(UserError, match=r"formats that are not read: scan.dcm"):

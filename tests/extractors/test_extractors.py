@@ -281,7 +281,7 @@ def test_mistakes_with_torchscript(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read as TorchScript"):
         resolve_extractor(f"torchscript:{tmp_path / 'x.pt'}")
     extractor = resolve_extractor(f"torchscript:{scripted(Whole(), tmp_path / 'whole.pt')}")
-    with pytest.raises(UserError, match=r"torchscript: gives \(1, 3, 40, 30\) for 1 images, expected .* \(1, d\)"):
+    with pytest.raises(UserError, match=r"torchscript: gives \(1, 3, 40, 30\) for 1 image, expected .* \(1, d\)"):
         extractor.features(MIXED[:1])
 
 

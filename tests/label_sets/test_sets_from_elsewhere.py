@@ -152,7 +152,7 @@ def test_what_a_labels_file_cannot_say_is_one_message(place: Path) -> None:
     with pytest.raises(UserError) as raised:
         taken(write_labels([row | {"focus": each} for row, each in zip(rows, focus, strict=True)]))
     for said in (
-        "rong: 1 images; the task has no class 'rong'. Did you mean 'ring'?",
+        "rong: 1 image; the task has no class 'rong'. Did you mean 'ring'?",
         "0.png: 'dot_big', expected one of 'bar|ring'",
         "3.png: 'bar|bar' has an empty label or one twice",
         "4.png: 'bar||ring' has an empty label or one twice",

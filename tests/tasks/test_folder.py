@@ -142,7 +142,7 @@ def test_columns_that_are_kept_come_with_the_images_and_are_part_of_the_task(pet
     labels.write_text(labels.read_text().replace("PA", "LL", 1))
     assert identity(pets)["data"] != first["data"]
     labels.write_text(labels.read_text().replace("LL", "", 1))
-    assert "view is empty, as it is for 1 images" in mistake(pets)
+    assert "view is empty, as it is for 1 image" in mistake(pets)
     pets.write_text(text + 'labels = "labels.csv"\nmetadata_columns = ["veiw"]\n')
     assert "no column 'veiw'. Its columns: view" in mistake(pets)
 
@@ -250,7 +250,7 @@ def test_pictures_are_taken_whatever_they_are_called_and_what_is_ignored_is_told
 )
 def test_pictures_in_formats_that_are_not_read_are_refused(pets: Path, name: str, content: bytes) -> None:
     (pets.parent / "images" / "eel" / name).write_bytes(content)
-    assert f"1 files in formats that are not read: eel/{name}." in mistake(pets)
+    assert f"1 file in formats that are not read: eel/{name}." in mistake(pets)
 
 
 def test_a_damaged_picture_is_a_problem_whatever_its_ending(pets: Path) -> None:

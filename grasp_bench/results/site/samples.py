@@ -16,6 +16,7 @@ from grasp_bench.results.site.beside import Beside
 from grasp_bench.results.site.boards import Board, Run
 from grasp_bench.run.files import GENERATED_SHEET, PICTURE, REAL_SHEET
 from grasp_bench.run.pictures import Sheet, read_sheet
+from grasp_bench.text import counted
 
 MOST_BYTES = 4_000_000  # of images on one page
 SMALL = 16  # pixels up to which tiles are kept as they are
@@ -162,7 +163,7 @@ def _add_pictures(board: Board, shown: Samples, allowance: Allowance, beside: Be
         else:
             missing += 1
     if missing:
-        shown.left_out.append(f"Pictures of {missing} methods; they are beside the records, as {PICTURE}.")
+        shown.left_out.append(f"Pictures of {counted(missing, 'method')}; they are beside the records, as {PICTURE}.")
 
 
 def _reduced(path: Path) -> str | None:

@@ -15,6 +15,7 @@ from grasp_bench.data.label_sets import as_matrix, class_of
 from grasp_bench.data.listing import Problem
 from grasp_bench.errors import UserError
 from grasp_bench.run.entry.names import class_indices, unknown
+from grasp_bench.text import counted
 
 FOCUS = "focus"
 """The column of a labels file with the label that an image was made for."""
@@ -114,6 +115,6 @@ def _sets(images: ImageSet, cells: Sequence[str], request: Request) -> Shown:
 def _unknown(names: Sequence[str], request: Request, what: str) -> list[Problem]:
     classes = request.task.classes()
     return [
-        Problem(f"unknown {what}", name, f"{count} images; {unknown(name, classes)}")
+        Problem(f"unknown {what}", name, f"{counted(count, 'image')}; {unknown(name, classes)}")
         for name, count in Counter(names).items()
     ]

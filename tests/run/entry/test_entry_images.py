@@ -171,7 +171,7 @@ def test_score_evaluate_and_tasks_read_and_ignore_the_same_files(tmp_path: Path)
         lambda: GivenImages(given).images,
         lambda: FolderTask.from_file(tmp_path / "mine.toml", ())[1].listing(),
     ):
-        with pytest.raises(UserError, match="1 files in formats that are not read: 3/scan") as raised:
+        with pytest.raises(UserError, match="1 file in formats that are not read: 3/scan") as raised:
             read()
         said.add(str(raised.value).removeprefix(str(given)))
     assert len(said) == 1
