@@ -113,6 +113,7 @@ bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_savings
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_training
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_sizes
+	PYTHONPATH=tests $(BIN)/python -m bench.bench_busy
 	PYTHONPATH=tests $(BIN)/python -m bench.agreement
 
 # What learning rates do by the width of the transformer, every method; about two hours on one core.
