@@ -15,7 +15,7 @@ from typing import Any
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest, read_object
-from grasp_bench.weights import shards
+from grasp_bench.weights import refuse_pickled_adapters, shards
 
 PIPELINE = "model_index.json"
 WEIGHTS = dict.fromkeys(("transformer", "vae"), "diffusion_pytorch_model.safetensors")
@@ -96,7 +96,7 @@ def find_pipeline(
 
     ``transformer`` is the class that its transformer must have. ``required`` and ``optional`` are the parts that its
     family reads, beside the scheduler. Raises :class:`MissingFilesError`, with all that is missing, where it is not
-    there or not whole, and :class:`UserError` where it is of another family.
+    there or not whole, and :class:`UserError` where it is of another family or holds a pickled adapter.
     """
     folder = find_folder(source)
     parts = check_family(folder, transformer, required, optional)
@@ -109,6 +109,8 @@ def find_pipeline(
     ]:
         pickled = sorted(f"{part}/{path.name}" for part in parts for path in (folder / part).glob("*.bin"))
         raise MissingFilesError(_missing(source, missing, str(folder), pickled))
+    for part in parts:
+        refuse_pickled_adapters(folder / part)
     return SavedPipeline(folder, parts)
 
 

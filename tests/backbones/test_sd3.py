@@ -269,6 +269,14 @@ def test_a_pickle_is_never_opened(folder, tmp_path):
     assert not [path for path in opened if path.endswith(".bin")]
 
 
+def test_a_pickled_adapter_beside_the_weights_is_refused(folder):
+    """Transformers would load it into the text encoder that it lies beside."""
+    (folder / "text_encoder" / "adapter_config.json").write_text("{}")
+    (folder / "text_encoder" / "adapter_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(UserError, match=r"text_encoder/adapter_model\.bin: a pickle can run any code and is not read"):
+        SD3.load(str(folder))
+
+
 # Loading
 
 
