@@ -88,11 +88,11 @@ class Column:
     @cached_property
     def model(self) -> Blocks | None:
         """The model of methods and seeds; None where too few rows share their seeds."""
-        from grasp_bench.stats import blocks
+        from grasp_bench.stats import NoSharedSeedsError, blocks
 
         try:
             return blocks(np.stack([self.every[label] for label in self.labels])) if len(self.labels) > 1 else None
-        except ValueError:  # no two rows share two seeds
+        except NoSharedSeedsError:  # no two rows share two seeds
             return None
 
 

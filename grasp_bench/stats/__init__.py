@@ -4,7 +4,7 @@ Arrays in, numbers out.
 """
 
 from grasp_bench.stats.aggregate import Aggregate, stratified_bootstrap
-from grasp_bench.stats.blocks import FEWEST_SEEDS, Blocks, blocks
+from grasp_bench.stats.blocks import FEWEST_SEEDS, Blocks, NoSharedSeedsError, blocks
 from grasp_bench.stats.comparisons import (
     WithBaseline,
     all_pairs,
@@ -21,6 +21,7 @@ __all__ = [
     "FEWEST_SEEDS",
     "Aggregate",
     "Blocks",
+    "NoSharedSeedsError",
     "Test",
     "WithBaseline",
     "all_pairs",

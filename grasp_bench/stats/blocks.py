@@ -21,6 +21,10 @@ OUTLYING = 0.1
 """A variance is far above the prior where so large a one has less than this chance."""
 
 
+class NoSharedSeedsError(ValueError):
+    """Values from which the model cannot tell methods and seeds apart, since too few methods share their seeds."""
+
+
 @dataclass(frozen=True)
 class Blocks:
     """The model value = method + seed + error, where the errors of method m have the variance σ²_m."""
@@ -78,8 +82,8 @@ def blocks(values: ArrayLike) -> Blocks:
     Robust hyperparameter estimation protects against hypervariable genes, Annals of Applied Statistics, 2016). Two
     methods give Student's paired t test.
 
-    Raises ValueError for fewer than two methods, a method with fewer than three values, infinity, and values that leave
-    no residual degrees of freedom.
+    Raises ValueError for fewer than two methods, a method with fewer than three values, and infinity, and
+    :class:`NoSharedSeedsError` for values that leave no residual degrees of freedom.
     """
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or len(table) < 2 or np.isinf(table).any():
@@ -89,7 +93,7 @@ def blocks(values: ArrayLike) -> Blocks:
         raise ValueError(f"expected at least {FEWEST_SEEDS} values of every method, got {there.sum(axis=1).tolist()}")
     design = _design(there.tobytes(), there.shape)
     if design.df < 1:
-        raise ValueError("no residual degrees of freedom: too few methods share their seeds")
+        raise NoSharedSeedsError("no residual degrees of freedom: too few methods share their seeds")
     y = table[there] - table[there].mean()
     effects, residuals = design.means @ y, y - design.fitted @ y
     for each in (effects, residuals):

@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 from helpers.records import boards, metric, record, separated
 
-from grasp_bench.results.judging import is_distance
+from grasp_bench.results.judging import Column, is_distance
 
 
 def ranked(board, group="tail"):
@@ -97,3 +98,16 @@ def test_means_over_classes_are_shown_where_a_metric_has_them():
 def test_what_is_separated_by_a_wide_margin_is_not_best():
     (board,) = boards(separated(5))
     assert board.judged["p_adjusted"].max() < 0.05
+
+
+def test_rows_without_shared_seeds_have_no_model_and_other_faults_are_not_hidden():
+    def column(**rows):
+        every = {name: np.array(each) for name, each in rows.items()}
+        return Column(("fd",), "FD", "lower", True, "linear", every)
+
+    absent = np.nan
+    apart = column(a=[1.0, 2.0, 4.0, absent, absent, absent], b=[absent, absent, absent, 1.0, 2.0, 5.0])
+    assert apart.model is None
+    assert column(a=[1.0, 2.0, 4.0, 3.0], b=[2.0, 1.0, 5.0, 3.0]).model is not None
+    with pytest.raises(ValueError, match="expected finite values"):
+        column(a=[1.0, 2.0, 4.0, np.inf], b=[2.0, 1.0, 5.0, 3.0]).model  # noqa: B018
