@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,49 +44,51 @@ def diagnose(
     Returns the file of each step's numbers and its paragraph; the picture and the paragraph are beside the file, as
     ``.png`` and ``.md``. Raises :class:`UserError` if the method does not apply to the task or its backbone.
     """
-    with threads_taken(subject.plan, options):
-        return _diagnosed(subject, steps, batches, seed, options, device, progress)
+    with threads_taken(options.threads, subject.plan.threads):
+        context = Pipeline(subject.fresh(), options, device, progress)
+        if skip := context.plan.method.supports(context.backbone, context.plan.task):
+            name = context.plan.spec.method.name
+            raise UserError(f"method {name} does not apply here: {skip.reason}. Choose another.")
+        draws = draw(context.data.train, context.classes, batches, seed)
+        clusters, refused = partitions(context.study())
+        done = []
+        for step in steps:
+            found = _measured(subject, context, step, draws, batches, seed)
+            found |= _found(subject, context, step, draws, clusters, seed)
+            found |= {"partitions": clusters, "no_partition": refused}
+            done.append((_written(found, subject, options.results), paragraph(found)))
+        return done
 
 
-def _diagnosed(
-    subject: Subject,
-    steps: list[int],
-    batches: int,
-    seed: int,
-    options: Options,
-    device: torch.device,
-    progress: Progress,
-) -> list[tuple[Path, str]]:
-    context = Pipeline(subject.fresh(), options, device, progress)
-    if skip := context.plan.method.supports(context.backbone, context.plan.task):
-        name = context.plan.spec.method.name
-        raise UserError(f"method {name} does not apply here: {skip.reason}. Choose another.")
-    draws = draw(context.data.train, context.classes, batches, seed)
-    clusters, refused = partitions(context.study())
-    done = []
-    for step in steps:
-        weights = weights_at(subject, context, step)
-        gradients = _gradients(subject, context, weights, draws, seed)
-        found = _measured(subject, context, step, draws, batches, seed)
-        kinds = {
-            kind: {"parameters": size, "projected_to": WIDTH if size > WIDTH else None}
-            for kind, size in gradients.sizes.items()
-        }
-        found |= {"kinds": kinds, "loss": _losses(gradients, context, draws)}
-        infos = [context.classes[index] for index in draws.classes]
-        groups = [group for group in context.plan.task.groups if any(info.group == group for info in infos)]
-        rng = seeds.rng("diagnose-null", seed)
-        found |= findings(cells(gradients.values, gradients.apart), infos, groups, clusters, rng)
-        found |= {"partitions": clusters, "no_partition": refused}
-        found["training"] = _training(subject, weights, step)
-        file = options.results / label_path(
-            subject.task_label, "diagnose", subject.label, f"seed-{found['run_seed']}@{step}.json"
-        )
-        done.append((file, paragraph(found)))
-        write_bytes(file.with_suffix(".png"), draw_cosines(found))
-        write_bytes(file.with_suffix(".md"), document(found).encode())
-        write_json(file, found)
-    return done
+def _found(
+    subject: Subject, context: Context, step: int, draws: Draws, clusters: Mapping[str, Mapping[str, int]], seed: int
+) -> dict[str, Any]:
+    """Return what the gradients at a step say, and how far the training had come."""
+    weights = weights_at(subject, context, step)
+    gradients = _gradients(subject, context, weights, draws, seed)
+    kinds = {
+        kind: {"parameters": size, "projected_to": WIDTH if size > WIDTH else None}
+        for kind, size in gradients.sizes.items()
+    }
+    infos = [context.classes[index] for index in draws.classes]
+    groups = [group for group in context.plan.task.groups if any(info.group == group for info in infos)]
+    rng = seeds.rng("diagnose-null", seed)
+    return {
+        "kinds": kinds,
+        "loss": _losses(gradients, context, draws),
+        **findings(cells(gradients.values, gradients.apart), infos, groups, clusters, rng),
+        "training": _training(subject, weights, step),
+    }
+
+
+def _written(found: dict[str, Any], subject: Subject, results: Path) -> Path:
+    """Write the numbers, a picture and a text of them; return the file of the numbers, which is written last."""
+    name = f"seed-{found['run_seed']}@{found['step']}.json"
+    file = results / label_path(subject.task_label, "diagnose", subject.label, name)
+    write_bytes(file.with_suffix(".png"), draw_cosines(found))
+    write_bytes(file.with_suffix(".md"), document(found).encode())
+    write_json(file, found)
+    return file
 
 
 def partitions(study: Study) -> tuple[dict[str, dict[str, int]], dict[str, str]]:

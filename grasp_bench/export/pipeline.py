@@ -24,6 +24,7 @@ from grasp_bench.precision import quick_products, store_frozen
 from grasp_bench.processes import pick_device
 from grasp_bench.run.files import WEIGHTS
 from grasp_bench.run.resolve import choose_same_backbone, restored, validated
+from grasp_bench.run.threads import threads_taken
 from grasp_bench.sampling import Sampler, noise_stream
 
 
@@ -118,17 +119,18 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
             raise UserError(f"num_inference_steps={steps}: expected at least 1.")
         known, own = spec.seed if seed is None else seed, prompt or self.manifest.classes[index].prompt
         batches = [range(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)]
-        return torch.cat(
-            [
-                self.images(
-                    sampler,
-                    [(own, index)] * len(numbers),
-                    [noise_stream(spec.task.name, known, index, number) for number in numbers],
-                    steps,
-                )
-                for numbers in batches
-            ]
-        )
+        with threads_taken(None, self.backbone.threads):
+            return torch.cat(
+                [
+                    self.images(
+                        sampler,
+                        [(own, index)] * len(numbers),
+                        [noise_stream(spec.task.name, known, index, number) for number in numbers],
+                        steps,
+                    )
+                    for numbers in batches
+                ]
+            )
 
     def images(
         self,

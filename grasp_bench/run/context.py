@@ -127,7 +127,7 @@ class Context:
             self.progress.detail(f"{stage.name}: reused from {found}")
             return found
         upstream = {name: self.folder(name) for name in stage.after if self.has(name)}
-        with threads_taken(self.plan, self.options):
+        with threads_taken(self.options.threads, self.plan.threads):
             made = store.run(
                 stage.name, inputs, lambda folder: stage.build(self, folder, upstream), together=not stage.alone
             )

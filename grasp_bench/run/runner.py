@@ -76,7 +76,7 @@ def run(
     processes, device = join(options.device)
     check(plan, options, processes.count)
     if not processes.first_says(lambda: _known_record(path, plan, progress) is not None):
-        with threads_taken(plan, options):
+        with threads_taken(options.threads, plan.threads):
             if before and processes.is_first:
                 before(device)
             _carry_out(plan, options, progress, processes, device)

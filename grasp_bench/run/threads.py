@@ -1,13 +1,10 @@
-"""How many threads of the CPU torch takes while a run is worked on, and no longer."""
+"""How many threads of the CPU torch takes while something is computed, and no longer."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from grasp_bench.run.options import Options
-from grasp_bench.run.plan import Plan
 
 
 def threads_of(asked: int | None, usual: int | None) -> int | None:
@@ -16,13 +13,13 @@ def threads_of(asked: int | None, usual: int | None) -> int | None:
 
 
 @contextmanager
-def threads_taken(plan: Plan, options: Options) -> Iterator[None]:
-    """Let torch take the threads inside the block that ``options`` ask for, or else those usual for what computes.
+def threads_taken(asked: int | None, usual: int | None) -> Iterator[None]:
+    """Let torch take the threads inside the block that are asked for, or else those usual for what computes.
 
     Afterwards it takes as many as before, since the process may be a user's own program. The number belongs to the
     process: other threads of that program compute with as many meanwhile.
     """
-    count = threads_of(options.threads, plan.threads)
+    count = threads_of(asked, usual)
     if count is None:
         yield
         return

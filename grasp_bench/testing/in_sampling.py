@@ -237,7 +237,7 @@ def weights_untouched(subject: Subject) -> None:
     run = subject.made
     witness = run.witness
     none("values differ after sampling", changed_values(witness.before))
-    with threads_taken(run.plan, run.options):  # those of the stage, on which the last bits depend
+    with threads_taken(run.options.threads, run.plan.threads):  # those of the stage, on which the last bits depend
         before, after = witness.prediction, witness.own_prediction()
     require(torch.equal(before, after), f"after sampling, its own predictions differ by {share(after, before):.2g}")
 

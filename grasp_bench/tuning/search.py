@@ -74,7 +74,7 @@ def tune(
     """
     if sampler == "tpe":
         load_optuna()  # which is missed before anything is made
-    with threads_taken(plan, options):
+    with threads_taken(options.threads, plan.threads):
         return _search(plan, trials, options, progress, sampler, of, scales)
 
 

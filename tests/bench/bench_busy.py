@@ -1,6 +1,6 @@
 """How much longer a run of the demo takes beside a process that keeps every core busy, with one thread and with more.
 
-``PYTHONPATH=tests python -m bench.bench_busy`` writes results/perf/busy.json and takes about seven minutes on two cores;
+``PYTHONPATH=tests python -m bench.bench_busy`` writes results/perf/busy.json and takes seven minutes on two cores;
 ``--quick`` tries it on a smoke run.
 """
 

@@ -189,3 +189,16 @@ def test_the_weights_of_another_backbone_are_refused(grasp):
 def test_a_guidance_that_draws_has_each_image_s_own_stream(pipeline):
     asked = {"class_name": "7", "guidance": "sg-minority", "num_inference_steps": 5, "num_images": 2}
     assert torch.equal(pipeline.sample(**asked), pipeline.sample(**asked, batch_size=1))
+
+
+def test_images_of_a_tiny_backbone_take_one_thread_and_the_program_as_many_as_before(pipeline, monkeypatch):
+    found = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(type(pipeline), "images", lambda *_: found.append(torch.get_num_threads()) or torch.zeros(1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        pipeline.sample(class_name=pipeline.manifest.classes[0].name, num_images=1)
+        assert (found, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
