@@ -31,8 +31,8 @@ def list_stages(
     """
     from grasp_bench.cli.output import console, print_json
 
-    held = {root: _held(root) for root in _roots(work_dir, cache_dir)}
-    found = [each for inside in held.values() for each in inside]
+    by_root = {root: held(root) for root in _roots(work_dir, cache_dir)}
+    found = [each for inside in by_root.values() for each in inside]
     if json_:
         rows = [{"kind": each.kind, "state": each.state, "bytes": each.size, "used": each.used} for each in found]
         print_json([{"folder": str(each.path), **row} for each, row in zip(found, rows, strict=True)])
@@ -40,8 +40,8 @@ def list_stages(
     out = console()
     if found:
         out.print(_table(found))
-    for root, inside in held.items():
-        out.print(f"{root}: {_summed(inside)}", markup=False, soft_wrap=True)
+    for root, inside in by_root.items():
+        out.print(f"{root}: {summed(inside)}", markup=False, soft_wrap=True)
 
 
 def clear_stages(
@@ -66,7 +66,7 @@ def clear_stages(
     from grasp_bench.run.stored import BusyError, discard
 
     roots = _roots(work_dir, cache_dir)
-    found, where = [each for root in roots for each in _held(root)], " and ".join(map(str, roots))
+    found, where = [each for root in roots for each in held(root)], " and ".join(map(str, roots))
     known = {each.kind for each in found}
     for name in kind or ():
         if name not in known:
@@ -85,7 +85,7 @@ def clear_stages(
         return
     if not yes:
         out.print(_table(chosen))
-        typer.confirm(f"Remove {_summed(chosen)}?", abort=True)
+        typer.confirm(f"Remove {summed(chosen)}?", abort=True)
     kept = []
     for each in chosen:
         try:
@@ -93,7 +93,7 @@ def clear_stages(
         except BusyError as error:
             kept.append(each)
             out.print(f"kept: {error}", markup=False, soft_wrap=True)
-    out.print(f"removed: {_summed([each for each in chosen if each not in kept])}", soft_wrap=True)
+    out.print(f"removed: {summed([each for each in chosen if each not in kept])}", soft_wrap=True)
     if kept:
         raise typer.Exit(1)
 
@@ -104,7 +104,8 @@ def _roots(work_dir: Path, cache_dir: Path | None) -> list[Path]:
     return list({path.resolve(): path for path in reversed(named)}.values())[::-1]
 
 
-def _held(root: Path) -> list[Stored]:
+def held(root: Path) -> list[Stored]:
+    """Return the stages and caches in a work folder or a folder of caches."""
     from grasp_bench.run.stored import stored
 
     return list(stored(root))
@@ -122,7 +123,8 @@ def _table(found: Sequence[Stored]) -> object:
     return table("", ("kind", "state", "folders", "size", "last used"), rows, right=("folders", "size"), keys=2)
 
 
-def _summed(found: Sequence[Stored]) -> str:
+def summed(found: Sequence[Stored]) -> str:
+    """Return how many folders they are, and their size."""
     return f"{counted(len(found), 'folder')}, {_size(sum(each.size for each in found))}"
 
 

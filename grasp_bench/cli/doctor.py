@@ -33,7 +33,7 @@ def doctor(
     found: dict[str, dict[str, str]] = {
         "versions": _versions(),
         "devices": _devices(),
-        "folders": {name: _place(path) for name, path in folders.items()},
+        "folders": {name: _place(path, name != "results") for name, path in folders.items()},
         "configuration": _configuration(),
         "weights": _weights(),
         "backbones": dict(_backbones()),
@@ -86,9 +86,14 @@ def _existing(path: Path) -> Path:
     return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
 
 
-def _place(path: Path) -> str:
-    free = shutil.disk_usage(_existing(path)).free / 2**30
-    return f"{path.absolute()}{'' if path.exists() else ' (not there yet)'}, {free:,.1f} GiB free"
+def _place(path: Path, holds_stages: bool) -> str:
+    from grasp_bench.cli.cache import held, summed
+
+    free = f"{shutil.disk_usage(_existing(path)).free / 2**30:,.1f} GiB free"
+    if not path.exists():
+        return f"{path.absolute()} (not there yet), {free}"
+    stages = [f"stages and caches in {summed(held(path))}"] if holds_stages and path.is_dir() else []
+    return ", ".join([str(path.absolute()), *stages, free])
 
 
 def _unusable(folders: dict[str, Path]) -> Iterator[str]:

@@ -275,3 +275,12 @@ def test_the_doctor_names_what_is_wrong(folder: Path) -> None:
     assert shown.exit_code == 1
     assert "1 problem found:" in shown.stdout
     assert f"results: {folder / 'results'} is no folder" in " ".join(shown.stdout.split())
+
+
+def test_the_doctor_tells_how_much_stages_and_caches_take(folder: Path) -> None:
+    stage = folder / "work" / "train" / ("0" * 20)
+    stage.mkdir(parents=True)
+    (stage / "weights.safetensors").write_bytes(b"w" * 2048)
+    found = json.loads(invoke("doctor", "--json", "--work-dir", "work"))["folders"]["work folder"]
+    assert found.startswith(f"{folder / 'work'}, stages and caches in 1 folder, 2.0 KiB, ")
+    assert found.endswith(" GiB free")
