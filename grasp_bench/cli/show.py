@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
+LINE_END = re.compile(r"(?<!\n)\n(?![\n\s])")
+"""End of a line within a paragraph, which a terminal breaks where it likes; lines of formulas are indented."""
 BOUNDS = {
     "ge": "≥",
     "gt": ">",
@@ -107,16 +110,16 @@ def _print(found: dict[str, Any]) -> None:
     out = console()
     out.print(Text(f"{found['kind']} {found['name']}", style="bold"))
     if "description" in found:
-        out.print(Text(found["description"]), end="\n\n")
+        out.print(Text(LINE_END.sub(" ", found["description"])), end="\n\n")
     for label, value in found.get("details", {}).items():
         out.print(Text(f"{label}: {value}"))
     if "settings" in found:
         out.print(Text("settings:" if found["settings"] else "settings: none"))
     for each in found.get("settings", ()):
         notes = ", ".join(filter(None, (each["type"], f"default {each['default']}", each["bounds"])))
-        out.print(Padding(Text.assemble((each["name"], "bold"), f" ({notes})"), (0, 0, 0, 2)))
+        out.print(Padding(Text.assemble((each["name"], "bold"), f" ({notes})"), (0, 0, 0, 2), expand=False))
         if each["description"]:
-            out.print(Padding(Text(each["description"]), (0, 0, 0, 6)))
+            out.print(Padding(Text(each["description"]), (0, 0, 0, 6), expand=False))
     if budgets := found.get("budgets"):
         rows = [(name, *map(_plain, row["values"].values()), row["description"]) for name, row in budgets.items()]
         columns = next(iter(budgets.values()))["values"]

@@ -11,9 +11,9 @@ BROKEN = "grasp_bench.methods", "broken", "no_such_module:Method"
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "scipy", "sklearn")
 
 
-def grasp_bench(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+def grasp_bench(*arguments: str, path: Path | None = None, columns: int = 100) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does, with ``path`` among the places that plugins come from."""
-    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    environment = os.environ | {"COLUMNS": str(columns), "NO_COLOR": "1"}
     if path:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-c", "from grasp_bench.cli import main; main()", *arguments]
@@ -115,6 +115,15 @@ def test_show_a_method_tells_its_settings_and_paper():
     assert "learning_rate (float, default" in shown
     assert "> 0, ≤ 1" in shown
     assert "weight_decay" in shown
+
+
+def test_paragraphs_are_broken_by_the_terminal_alone_and_formulas_stay_on_their_lines():
+    narrow, wide = (grasp_bench("show", "attribute", columns=columns).stdout for columns in (60, 400))
+    assert flat(narrow) == flat(wide)
+    first, *others = wide.split("\n\n")[0].splitlines()
+    assert first == "guidance attribute"
+    assert len(others) == 1  # the first paragraph
+    assert "D_k,    m = strength · (1" in wide
 
 
 def test_show_a_method_tells_what_is_searched():
