@@ -92,9 +92,10 @@ def _check_same(plan: Plan, record: RunRecord) -> None:
         raise UserError(f"task {here.name} is of version {here.version} here, the run was made with {there.version}.")
     keys = [*here.settings, *(key for key in there.settings if key not in here.settings)]
     if odd := [key for key in keys if here.settings.get(key) != there.settings.get(key)]:
+        values = [repr(each[odd[0]]) if odd[0] in each else "its default" for each in (here.settings, there.settings)]
         raise UserError(
-            f"task {here.name}: {odd[0]} is {here.settings.get(odd[0])!r} here, but the run was made with "
-            f"{there.settings.get(odd[0])!r}. Restore what it was, or run it again."
+            f"task {here.name}: {odd[0]} is {values[0]} here, but the run was made with {values[1]}. Restore what it "
+            "was, in the task's file if it has one, or run it again."
         )
     if plan.spec.id != record.run_id:
         raise UserError(f"the run {record.run_id[:12]} was specified by another version of grasp-bench. Run it again.")

@@ -89,6 +89,9 @@ def test_a_task_that_a_file_describes_is_named_again(tmp_path):
     assert "--task FILE.toml" in command(plan_of(record, file), tmp_path)
     with pytest.raises(UserError, match=r"task letters, which a TOML file describes\. Name it: --task FILE\.toml"):
         plan_of(record)
+    given = record_of(plan_from_names(method="grasp", task=str(file), budget="smoke", task_settings=["duplicates=drop"]))
+    with pytest.raises(UserError, match=r"duplicates is its default here, but the run was made with 'drop'\. .* file"):
+        plan_of(given, file)
     file.write_text("tail_below = 4\n")
     with pytest.raises(UserError, match="tail_below is 4 here, but the run was made with 5"):
         plan_of(record, file)
