@@ -49,12 +49,17 @@ def installed_versions() -> dict[str, str]:
     return {each.name: each.version for each in (*feature_metrics(), *classifier_metrics())}
 
 
-def beyond_the_first(versions: Mapping[str, str]) -> dict[str, str]:
-    """The ``versions`` (name → version) that are not of :data:`FIRST`, and "absent" for those of it that are gone."""
+def beyond_the_first(versions: Mapping[str, str], multilabel: bool) -> dict[str, str]:
+    """The ``versions`` (name → version) that are not of :data:`FIRST`, and "absent" for those of it that are gone.
+
+    Where images may have several labels, metrics of one label each are left out: they score nothing, so that a record
+    does not name them.
+    """
     first = dict.fromkeys(FIRST, "1")
+    of_one = {each.name for each in classifier_metrics() if not each.of_sets} if multilabel else set()
     return {
         name: versions.get(name, "absent")
-        for name in sorted(versions.keys() | first.keys())
+        for name in sorted((versions.keys() | first.keys()) - of_one)
         if versions.get(name) != first.get(name)
     }
 

@@ -105,7 +105,10 @@ def test_the_formula_is_the_published_one(installed: None) -> None:
 
 def test_without_it_stages_say_nothing_of_metrics() -> None:
     assert {each.name for each in (*feature_metrics(), *classifier_metrics())} == FIRST
-    assert beyond_the_first(installed_versions()) == {}
+    assert beyond_the_first(installed_versions(), multilabel=False) == {}
+    of_sets = {name: version for name, version in installed_versions().items() if name != "accuracy"}
+    assert beyond_the_first(of_sets, multilabel=True) == {}
+    assert beyond_the_first(of_sets, multilabel=False) == {"accuracy": "absent"}
     assert "metrics" not in stage_inputs(runs.small())["score"]
 
 

@@ -21,7 +21,7 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs:
 
     keys: Inputs = {name.replace("-", "_"): upstream[name] for name in SCORED if name in upstream}
     scored_by = installed_versions() if plan.metrics is None else plan.metrics
-    metrics: JsonValue = dict(beyond_the_first(scored_by))
+    metrics: JsonValue = dict(beyond_the_first(scored_by, plan.task.multilabel))
     whole: Inputs = {"whole_test": True} if plan.task.whole_test else {}
     return keys | whole | ({"metrics": metrics} if metrics else {})
 
