@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grasp_bench.contracts import record_v1
+from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord, Score
+from grasp_bench.contracts.task import Dataset
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import command, finished_record, plan_of
 from grasp_bench.io import file_digest
@@ -25,6 +27,7 @@ from grasp_bench.results.sharing.manifest import (
     MANIFEST,
     MEMBER,
     PROBABILITIES,
+    SETS,
     TESTS,
     Manifest,
     Member,
@@ -36,8 +39,10 @@ from grasp_bench.results.sharing.manifest import (
 from grasp_bench.results.sharing.place import default_path, replaces_a_pack
 from grasp_bench.results.sharing.runs import check_current, with_data
 from grasp_bench.run import files as stage_files
+from grasp_bench.run.context import Context
 from grasp_bench.run.files import TRAIN_LOG
-from grasp_bench.run.pipeline import stage_inputs
+from grasp_bench.run.options import Options
+from grasp_bench.run.pipeline import Pipeline, stage_inputs
 from grasp_bench.run.plan import RULES_VERSION, Plan
 from grasp_bench.run.store import Store
 from grasp_bench.version import VERSION
@@ -89,11 +94,6 @@ def submit(
         plan = plan_of(record, task, backbone, data_root)
         check_current(run, plan, record)
         private = plan.private
-        if plan.task.multilabel and not private:
-            raise UserError(
-                f"{run}: the images of its task have several labels, of which packs hold none, so its scores could not "
-                f"be checked. Send the folder of its record, {path.parent}, by hand."
-            )
         names_of = [RECORD_NAME, *(name for name in record.files if not private or name in PUBLISHED)]
         files = _files(path.parent, record, names_of)
         inputs = {} if private else _inputs(with_data(plan, data_root), path, record, work_dir)
@@ -107,6 +107,7 @@ def submit(
                 private=private,
                 classes=plan.task.classes(),
                 extractors=list(plan.task.extractors),
+                label_sets=plan.task.label_sets if plan.task.multilabel else None,
                 files=places,
                 inputs=names,
             )
@@ -140,9 +141,11 @@ def _files(folder: Path, record: RunRecord, names: Iterable[str]) -> dict[str, C
 
 def _inputs(plan: Plan, path: Path, record: RunRecord, work_dir: Path) -> dict[str, Content]:
     """Return what the run's scores are computed from."""
+    import torch
+
     store, inputs = Store(work_dir, print), stage_inputs(plan)
     extracted = [stage for position in range(len(plan.extractors)) for stage in features_of(position).values()]
-    needed = ["prepare", *extracted, *PROBABILITIES.values(), "score"]
+    needed = ["prepare", "generate", *extracted, *PROBABILITIES.values(), "score"]
     if gone := [stage for stage in needed if not store.is_finished(stage, inputs[stage])]:
         raise UserError(
             f"{store.folder(gone[0], inputs[gone[0]])}: what the scores of {path.parent} were computed from is "
@@ -159,22 +162,35 @@ def _inputs(plan: Plan, path: Path, record: RunRecord, work_dir: Path) -> dict[s
     folders = {stage: store.folder(stage, inputs[stage]) for stage in needed}
     features = {stage: folders[stage] / stage_files.FEATURES for stage in extracted}
     probabilities = {stage: folders[stage] / stage_files.PROBABILITIES for stage in PROBABILITIES.values()}
-    return {TESTS: _tests(plan, folders["prepare"]), **features, **probabilities}
+    context = Pipeline(plan, Options(path.parent, work_dir, device="cpu"), torch.device("cpu"), Progress())
+    sets = {SETS: _sets(context)} if plan.task.multilabel else {}
+    return {TESTS: _tests(context.data), **sets, **features, **probabilities}
 
 
-def _tests(plan: Plan, prepared: Path) -> bytes:
-    """Return safetensors of the labels (n,) and, as numbers, the patients (n,) of every test set."""
+def _tests(data: Dataset) -> bytes:
+    """Return safetensors of the labels and, as numbers, the patients (n,) of every test set.
+
+    Labels are class indices (n,), or of images that may have several which ones these have, bool (n, classes).
+    """
     import numpy as np
     from safetensors.numpy import save
 
-    data = plan.task.open(prepared, plan.backbone.image_shape)
     tensors = {}
     for name, split in {"test": data.test, "balanced-test": data.balanced_test}.items():
         if split is not None:
-            tensors[name] = np.ascontiguousarray(split.labels, np.int64)
+            tensors[name] = np.ascontiguousarray(split.truth, np.int64 if split.sets is None else np.bool_)
             if split.patients is not None:
                 tensors[f"{name}/patients"] = np.unique(split.patients, return_inverse=True)[1].astype(np.int64)
     return save(tensors)
+
+
+def _sets(context: Context) -> bytes:
+    """Return safetensors of which labels images have, bool (n, classes), by what :data:`FEATURES` calls them."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    splits = {"real": context.data.test, "fake": context.images, "train": context.data.train}
+    return save({role: np.ascontiguousarray(split.truth, np.bool_) for role, split in splits.items()})
 
 
 def _member(source: Content) -> Member:

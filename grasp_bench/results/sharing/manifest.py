@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from grasp_bench.bounds import Count, kept
 from grasp_bench.contracts.extractor import MOST
 from grasp_bench.contracts.record import Part
-from grasp_bench.contracts.task import ClassInfo
+from grasp_bench.contracts.task import ClassInfo, LabelSets
 from grasp_bench.run.context import numbered
 
 MANIFEST = "manifest.json"
@@ -25,17 +25,15 @@ PROBABILITIES = {"generated": "classify-generated", "real": "classify-real", "to
 """Training images of the classifiers → the stage that keeps their predictions for test images."""
 TESTS = "tests"
 """Labels and patients of the test images; the file is named after the stage that prepared the data."""
+SETS = "label-sets"
+"""All labels of real, generated and training images, where these may have several; named after what generated."""
+NAMED_AFTER = {TESTS: "prepare", SETS: "generate"}
+"""Input that no stage computes → the stage that its file is named after."""
 
 
 def features_of(position: int) -> dict[str, str]:
     """Return what :data:`FEATURES` is for the extractor at a position, the first at 0."""
     return {role: numbered(stage, position) for role, stage in FEATURES.items()}
-
-
-def inputs_of(extractors: int) -> list[str]:
-    """Return what the scores of a run with so many extractors are computed from."""
-    features = [stage for position in range(extractors) for stage in features_of(position).values()]
-    return [*features, *PROBABILITIES.values(), TESTS]
 
 
 class Member(Part):
@@ -55,10 +53,18 @@ class PackedRun(Part):
     """Classes of the task, in the order of their indices."""
     extractors: list[str] = Field(min_length=1, max_length=MOST)
     """Names of the feature extractors, which are part of the titles of distances."""
+    label_sets: LabelSets | None = None
+    """How label sets are drawn for generated images; None where an image has one label."""
     files: dict[str, str]
     """Name of the record and of each file beside it → name in the pack."""
     inputs: dict[str, str]
-    """Each of :func:`inputs_of`, from which scores are computed → name in the pack; runs share equal ones."""
+    """Each of :attr:`scored_from` → name in the pack; runs share equal ones."""
+
+    @property
+    def scored_from(self) -> list[str]:
+        """What the scores of the run are computed from."""
+        features = [stage for position in range(len(self.extractors)) for stage in features_of(position).values()]
+        return [*features, *PROBABILITIES.values(), TESTS, *([SETS] if self.label_sets else [])]
 
     @field_validator("classes")
     @classmethod
@@ -98,5 +104,5 @@ def folder_of(run_id: str) -> str:
 
 
 def input_name(name: str, stages: Mapping[str, str]) -> str:
-    """Return the name in the pack of one of :func:`inputs_of` for a run with ``stages``; KeyError if they lack it."""
-    return f"stages/{name}-{stages['prepare' if name == TESTS else name][:20]}.safetensors"
+    """Return the name in the pack of an input of a run with ``stages``; KeyError if they lack it."""
+    return f"stages/{name}-{stages[NAMED_AFTER.get(name, name)][:20]}.safetensors"

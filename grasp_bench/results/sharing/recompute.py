@@ -7,7 +7,7 @@ import io
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -15,10 +15,11 @@ from pydantic import JsonValue
 
 from grasp_bench.contracts.record import RunRecord, Score
 from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
+from grasp_bench.data.label_sets import commonest_first
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import Archive, escaped
 from grasp_bench.results.sharing.differences import differences
-from grasp_bench.results.sharing.manifest import PROBABILITIES, TESTS, PackedRun, features_of
+from grasp_bench.results.sharing.manifest import PROBABILITIES, SETS, TESTS, PackedRun, features_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,9 +40,10 @@ NO_TENSORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError
 class PackedTask(Task[TaskSettings]):
     """The part of a task that scores depend on."""
 
-    def __init__(self, classes: list[ClassInfo], whole_test: bool) -> None:
+    def __init__(self, run: PackedRun, whole_test: bool) -> None:
         super().__init__(TaskSettings())
-        self._classes, self.whole_test = classes, whole_test
+        self._classes, self.whole_test = run.classes, whole_test
+        self.multilabel = run.label_sets is not None
 
     def classes(self) -> list[ClassInfo]:
         return self._classes
@@ -74,7 +76,7 @@ def read_inputs(archive: Archive, run: PackedRun) -> Inputs:
     """
     seen = [_seen(archive, run, position) for position in range(len(run.extractors))]
     _check_same_images(seen)
-    tests = _tests(_tensors(archive, run.inputs[TESTS]), run.inputs[TESTS], len(run.classes))
+    tests = _tests(_tensors(archive, run.inputs[TESTS]), run)
     probabilities = {
         source: _probabilities(archive, run.inputs[stage], tests, len(run.classes))
         for source, stage in PROBABILITIES.items()
@@ -89,7 +91,7 @@ def recompute(inputs: Inputs, run: PackedRun, record: RunRecord) -> Recomputed:
     given = Evidence(inputs.seen, inputs.tests, inputs.probabilities)
     recorded = {score.metric for score in record.scores}  # metrics that are installed here alone are not its fault
     whole = any(score.scope == "whole test set" for score in record.scores)
-    task = PackedTask(run.classes, whole)
+    task = PackedTask(run, whole)
     return Recomputed(*score_run(task, record.spec.task.name, given, recorded))
 
 
@@ -161,8 +163,31 @@ def _seen(archive: Archive, run: PackedRun, position: int) -> Seen:
         raise UserError(f"features are of different lengths: {widths}")
     if any(identity != read["real"][1] for _, identity in read.values()):
         raise UserError(f"the features are of different extractors or weights: {', '.join(stages.values())}.")
-    sets = {role: found for role, (found, _) in read.items()}
-    return Seen(run.extractors[position], read["real"][1], sets["real"], sets["fake"], sets["train"])
+    found = {role: each for role, (each, _) in read.items()}
+    if run.label_sets is not None:
+        found = _with_sets(found, _tensors(archive, run.inputs[SETS]), run)
+    return Seen(run.extractors[position], read["real"][1], found["real"], found["fake"], found["train"])
+
+
+def _with_sets(
+    found: dict[str, LabelledFeatures], sets: dict[str, np.ndarray], run: PackedRun
+) -> dict[str, LabelledFeatures]:
+    """Return the features with all labels of their images, which have those of their classes at least."""
+    import numpy as np
+
+    name, order = run.inputs[SETS], commonest_first(run.classes)
+    for role, each in found.items():
+        own = sets.get(role)
+        if own is None or own.dtype != np.bool_ or own.shape != (len(each.labels), len(run.classes)):
+            raise UserError(f"{name}: {role} does not say which labels each of its {len(each.labels)} images has.")
+        if not own[np.arange(len(own)), each.labels].all():
+            raise UserError(f"{name}: {role} has images without the label that their features name.")
+    return {
+        role: replace(
+            each, sets=sets[role], commonest_first=order, in_focus=role == "fake" and run.label_sets == "focus"
+        )
+        for role, each in found.items()
+    }
 
 
 def _check_same_images(seen: Sequence[Seen]) -> None:
@@ -227,24 +252,38 @@ def _tensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
             raise UserError(f"{name}: cannot be read as safetensors ({escaped(str(error))}).") from error
 
 
-def _tests(tensors: dict[str, np.ndarray], name: str, classes: int) -> dict[str, Split]:
+def _tests(tensors: dict[str, np.ndarray], run: PackedRun) -> dict[str, Split]:
     """Return the test sets, without their images."""
-    import numpy as np
-
-    tests = {}
+    name, tests = run.inputs[TESTS], {}
     for test in TEST_SETS:
         if test not in tensors:
             continue
-        labels, patients = tensors[test], tensors.get(f"{test}/patients")
-        if labels.dtype != np.int64 or labels.ndim != 1 or not len(labels) or not (labels >= 0).all():
-            raise UserError(f"{name}: {test} is not a list of class indices.")
-        if labels.max() >= classes or (patients is not None and patients.shape != labels.shape):
-            raise UserError(f"{name}: {test} does not fit the {classes} classes, or its patients do not fit it.")
-        ids = [f"{test}/{row}" for row in range(len(labels))]
-        tests[test] = Split(ids, labels, [""] * len(ids), _no_images, patients)
+        truth, patients = tensors[test], tensors.get(f"{test}/patients")
+        _check_truth(truth, f"{name}: {test}", run)
+        if patients is not None and patients.shape != truth.shape[:1]:
+            raise UserError(f"{name}: patients of {test} do not fit it.")
+        ids = [f"{test}/{row}" for row in range(len(truth))]
+        labels, sets = (truth, None) if truth.ndim == 1 else (truth.argmax(axis=1), truth)
+        tests[test] = Split(ids, labels, [""] * len(ids), _no_images, patients, sets=sets)
     if "test" not in tests:
         raise UserError(f"{name}: holds no test set.")
     return tests
+
+
+def _check_truth(truth: np.ndarray, what: str, run: PackedRun) -> None:
+    """Raise :class:`UserError` unless they are labels of images: one each, or any number where these may have several.
+
+    One label each are class indices (n,); several are bool (n, classes).
+    """
+    import numpy as np
+
+    classes, several = len(run.classes), run.label_sets is not None
+    if truth.dtype != (np.bool_ if several else np.int64) or truth.ndim != 1 + several or not len(truth):
+        raise UserError(
+            f"{what} does not say which {'labels each image has' if several else 'class each image is of'}."
+        )
+    if truth.shape[1] != classes if several else not (truth.min() >= 0 and truth.max() < classes):
+        raise UserError(f"{what} does not fit the {classes} classes.")
 
 
 def _no_images(indices: np.ndarray) -> np.ndarray:

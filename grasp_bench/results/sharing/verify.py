@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -14,12 +15,15 @@ from grasp_bench.contracts.record import RECORD_NAME, RunRecord, parse_record
 from grasp_bench.errors import UserError
 from grasp_bench.io import file_digest
 from grasp_bench.results.sharing.archive import Archive, escaped, open_archive
-from grasp_bench.results.sharing.manifest import MANIFEST, Manifest, PackedRun, folder_of, input_name, inputs_of
+from grasp_bench.results.sharing.manifest import MANIFEST, Manifest, PackedRun, folder_of, input_name
 from grasp_bench.results.sharing.recompute import read_inputs, recompute, score_differences, table_difference
 from grasp_bench.results.sharing.rules import Check, Outcome, rule_checks, title_of
 from grasp_bench.run.pipeline import STAGES, protocol, stage_keys
 from grasp_bench.run.plan import RULES_VERSION, Plan, plan_of_spec
 from grasp_bench.text import counted
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHOWN = 5  # differences of one run in words
 BEYOND = (
@@ -156,7 +160,7 @@ def _read_record(archive: Archive, run: PackedRun, sound: set[str]) -> tuple[Run
     if wrong or (not run.private and run.files.keys() != expected.keys()):
         faults.append(f"its files are not those of its record: {escaped(', '.join(sorted(wrong) or expected))}")
     try:
-        expected_inputs = [] if run.private else inputs_of(len(run.extractors))
+        expected_inputs = [] if run.private else run.scored_from
         inputs = {each: input_name(each, record.stages) for each in expected_inputs}
     except KeyError as error:
         inputs = {}
@@ -192,6 +196,8 @@ def _identity_checks(
         f"the extractor is {escaped(', '.join(run.extractors))}, the task's is {', '.join(plan.task.extractors)}": (
             run.extractors != list(plan.task.extractors)
         ),
+        "how label sets are drawn is not the task's": run.label_sets
+        != (plan.task.label_sets if plan.task.multilabel else None),
         f"the manifest says that its data are {'' if run.private else 'not '}private": run.private != private,
     }
     wrong = [fault for fault, holds in faults.items() if holds]
@@ -213,20 +219,19 @@ def _score_checks(archive: Archive, run: PackedRun, record: RunRecord, sound: se
         return [Check("unverifiable", title, what, "the data are private, and no features are in the pack")]
     if other:
         return [Check("unverifiable", title, what, f"they were made under {', '.join(other)}; here are {here}")]
-    if not set(inputs_of(len(run.extractors))) <= run.inputs.keys() or not set(run.inputs.values()) <= sound:
+    if not set(run.scored_from) <= run.inputs.keys() or not set(run.inputs.values()) <= sound:
         return [Check("unverifiable", title, what, "not all of its features are there, or as the manifest lists them")]
     try:
         inputs = read_inputs(archive, run)
-        per_class = _images_per_class(inputs.seen[0].fake.labels, len(run.classes))
+        per_class = _images_per_class(inputs.seen[0].fake.labels, run)
         found = recompute(inputs, run, record)
     except (UserError, ValueError, ArithmeticError) as error:
         return [Check("failed", title, what, escaped(str(error)))]
     budget, checks = record.spec.budget, []
     as_many = per_class == {budget.images_per_class}
     detail = "" if as_many else f"there are {sorted(per_class)}"
-    checks.append(
-        Check("passed" if as_many else "failed", title, f"{budget.images_per_class} images of every class", detail)
-    )
+    many = f"{budget.images_per_class} images of every class{' on average' * (run.label_sets == 'natural')}"
+    checks.append(Check("passed" if as_many else "failed", title, many, detail))
     faults, largest = score_differences(record.scores, found.scores)
     equal = "equal digit by digit" if largest == 0 else f"equal to rounding: at most {largest:.1e} apart"
     more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
@@ -246,10 +251,13 @@ def _table_check(archive: Archive, run: PackedRun, name: str, table: str) -> Che
     return Check("failed" if fault else "passed", member, "follows from the features", fault or "")
 
 
-def _images_per_class(labels: object, classes: int) -> set[int]:
+def _images_per_class(labels: np.ndarray, run: PackedRun) -> set[float]:
+    """Return how many images classes have; their mean where label sets are generated as they occur."""
     import numpy as np
 
-    return set(np.bincount(np.asarray(labels), minlength=classes).tolist())
+    if run.label_sets == "natural":
+        return {len(labels) / len(run.classes)}
+    return set(np.bincount(labels, minlength=len(run.classes)).tolist())
 
 
 def _resamples(plan: Plan, run: PackedRun) -> bool:
