@@ -89,7 +89,8 @@ def test_a_task_that_a_file_describes_is_named_again(tmp_path):
     assert "--task FILE.toml" in command(plan_of(record, file), tmp_path)
     with pytest.raises(UserError, match=r"task letters, which a TOML file describes\. Name it: --task FILE\.toml"):
         plan_of(record)
-    given = record_of(plan_from_names(method="grasp", task=str(file), budget="smoke", task_settings=["duplicates=drop"]))
+    told = {"method": "grasp", "task": str(file), "budget": "smoke", "task_settings": ["duplicates=drop"]}
+    given = record_of(plan_from_names(**told))
     with pytest.raises(UserError, match=r"duplicates is its default here, but the run was made with 'drop'\. .* file"):
         plan_of(given, file)
     file.write_text("tail_below = 4\n")
