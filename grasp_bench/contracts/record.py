@@ -135,6 +135,9 @@ class Cost(Part):
     """What the run spent."""
 
     trainable_parameters: Count
+    active_parameters: Count | None = None
+    """Trainable parameters at work for one image: fewer where a method routes; None in records written before they
+    were counted."""
     total_parameters: Count
     """Parameters of the backbone and of what the method adds."""
     train_seconds: Number

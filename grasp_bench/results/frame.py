@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX_NAME = ".index"
-FORMAT = f"9 of grasp-bench {VERSION}"
+FORMAT = f"10 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
 PLACE = ("size", "mtime_ns", "ctime_ns", "inode")
 TEXTS = (

@@ -104,7 +104,7 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
         costs=costs,
         problems=problems.fillna({"reason": "no reason recorded"}).reset_index(drop=True),
         runs=runs[["label", "seed", "folder"]].reset_index(drop=True),
-        sizes=missed(costs.set_index("method")["trainable_parameters"], str(runs["backbone_label"].iloc[0])),
+        sizes=missed(costs.set_index("method"), str(runs["backbone_label"].iloc[0])),
     )
     return replace(board, streams=_streams(finished.assign(name=finished["label"].map(board.row_names()))))
 

@@ -188,6 +188,7 @@ class Pipeline(Context):
         """Return the cost, from the summaries of training and generation; old ones lack some of it."""
         return Cost(
             trainable_parameters=training["trainable_parameters"],
+            active_parameters=training.get("active_parameters"),
             total_parameters=training["total_parameters"],
             train_seconds=training["seconds"],
             seconds_per_step=round(training["seconds"] / self.plan.spec.budget.steps, 5),

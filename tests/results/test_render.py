@@ -27,6 +27,7 @@ def test_json_round_trip():
         "seeds": [0],
         "provisional": True,
         "trainable_parameters": 1234,
+        "active_parameters": None,
         "total_parameters": 600_000,
         "train_seconds": 60,
         "seconds_per_step": 0.1,

@@ -111,6 +111,12 @@ def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(tmp_path, finishe
     assert record_under(tmp_path) == record
 
 
+def test_a_record_has_the_parameters_that_work_for_one_image(finished):
+    """A sample of GRASP's goes through one of four adapters of equal size: three clusters, and dropped prompts."""
+    cost = finished[1].cost
+    assert (cost.trainable_parameters, cost.active_parameters) == (43_008, 43_008 // 4)
+
+
 def test_a_method_that_does_not_apply_is_skipped_with_its_reason(tmp_path, monkeypatch):
     chosen = runs.small()
     monkeypatch.setattr(type(chosen.method), "supports", lambda self, backbone, task: Skip("it needs wings"))

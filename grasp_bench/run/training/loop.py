@@ -266,6 +266,7 @@ def _finish(
             "accumulate": layout.parts,
             "gradient_checkpointing": layout.checkpointing,
             "trainable_parameters": sum(parameter.numel() for parameter in method.parameters().values()),
+            "active_parameters": method.active_parameters(),
             "total_parameters": sum(parameter.numel() for parameter in backbone.transformer.parameters()),
             "sizes": method.sizes,
             "artifacts": list(artifacts),
