@@ -21,6 +21,7 @@ from grasp_bench.contracts.entry import Found, Request
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, file_digest, read_object
 from grasp_bench.run.entry.generated import generate
+from grasp_bench.text import printable
 from grasp_bench.weights import refuse_pickled_adapters, shards
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INDICES = "*.safetensors.index*.json"
 """Names of the files that list the files of large weights, which a loader follows whatever they name."""
 HALF = ".fp16."
+IMAGES = ("image", "mask_image", "control_image")
+"""Arguments of pipelines that start from images; text-to-image ones do without, unless they are controlled by them."""
+CONTROLLED = "Control"
+UNFIT = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, OSError, ImportError)
+"""Exceptions of diffusers for files that are no pipeline, or of another version."""
 ALPHA = ".alpha"  # ends the name of a LoRA's scale in kohya's layout
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -74,27 +80,42 @@ class GivenPipeline:
         """Return the pipeline on a device, with the LoRA in it. Raises :class:`UserError` where it does not fit."""
         import torch
         from diffusers import DiffusionPipeline
+        from safetensors import SafetensorError
 
         names = [path.name for path in self.folder.glob("*/*.safetensors")]
         half = any(HALF in name for name in names) and not any(HALF not in name for name in names)
         low = {} if self.precision == "float32" else {"torch_dtype": getattr(torch, self.precision)}
-        pipeline = DiffusionPipeline.from_pretrained(
-            self.folder,
-            local_files_only=True,
-            use_safetensors=True,
-            variant="fp16" if half else None,
-            **low,
-        )
-        takes = inspect.signature(pipeline.__call__).parameters
-        kind = type(pipeline).__name__
-        asked = {"guidance_scale": self.guidance_scale, "num_inference_steps": self.steps}
-        for name in ("prompt", "generator", *(name for name, value in asked.items() if value is not None)):
-            if name not in takes:
-                raise UserError(f"{self.folder}: a {kind} takes no {name}. Expected a text-to-image pipeline.")
+        try:
+            pipeline = DiffusionPipeline.from_pretrained(
+                self.folder,
+                local_files_only=True,
+                use_safetensors=True,
+                variant="fp16" if half else None,
+                **low,
+            )
+        except (SafetensorError, *UNFIT) as error:
+            raise UserError(
+                f"{self.folder}: diffusers cannot load it as a pipeline: {_first_line(error)}. Save it whole, with "
+                "this version of diffusers or an older one."
+            ) from error
+        self._check_call(pipeline)
         if self.lora:
             _load_lora(pipeline, self.lora)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(device)
+
+    def _check_call(self, pipeline: Any) -> None:
+        """Raise :class:`UserError` unless images come of prompts alone, with the options that are asked for."""
+        from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+        takes, kind = inspect.signature(pipeline.__call__).parameters, type(pipeline).__name__
+        asked = {"guidance_scale": self.guidance_scale, "num_inference_steps": self.steps}
+        for name in ("prompt", "generator", *(name for name, value in asked.items() if value is not None)):
+            if name not in takes:
+                raise UserError(f"{self.folder}: a {kind} takes no {name}. Expected a text-to-image pipeline.")
+        without = type(pipeline) in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values() and CONTROLLED not in kind
+        if (beside := [name for name in IMAGES if name in takes]) and not without:
+            raise UserError(f"{self.folder}: a {kind} needs {beside[0]} beside a prompt. Expected a text-to-image one.")
 
     def _images(self, pipeline: Any, request: Request, numbers: list[int]) -> list[np.ndarray]:
         """Return the images of those ``numbers``, uint8 (3, H, W) each."""
@@ -167,14 +188,18 @@ def _load_lora(pipeline: Any, path: Path) -> None:
         with safe_open(path, "np") as file:
             shapes = [file.get_slice(name).get_shape() for name in file.keys() if not name.endswith(ALPHA)]  # noqa: SIM118
         pipeline.load_lora_weights(path.parent, weight_name=path.name, local_files_only=True)
-    except (SafetensorError, ValueError, KeyError, RuntimeError, OSError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"--lora {path}: does not fit this {kind}: {first}") from error
+    except (SafetensorError, *UNFIT) as error:
+        raise UserError(f"--lora {path}: does not fit this {kind}: {_first_line(error)}") from error
     given, loaded = sum(int(np.prod(shape)) for shape in shapes), _lora_size(pipeline)
     if not loaded or loaded < given:
         raise UserError(
             f"--lora {path}: {loaded:,} of its {given:,} numbers have a place in this {kind}: it is of another model."
         )
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an exception's text, or its name."""
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def _lora_size(pipeline: Any) -> int:

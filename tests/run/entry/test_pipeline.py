@@ -95,6 +95,37 @@ def test_a_lora_of_another_model_is_refused(unet: Path, tmp_path: Path) -> None:
         _ = GivenPipeline(unet, tmp_path / "lora.bin").settings
 
 
+@pytest.mark.parametrize(
+    ("index", "fault"),
+    [
+        ({"_class_name": "StableDiffusionPipeline"}, "cannot load it as a pipeline"),
+        ({"_class_name": "DDPMPipeline"}, "cannot load it as a pipeline"),
+        ({"_class_name": "NoSuchPipeline"}, "cannot load it as a pipeline: .*NoSuchPipeline"),
+    ],
+)
+def test_what_diffusers_cannot_load_is_one_message(index: dict, fault: str, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=fault):
+        GivenPipeline(tmp_path).load(torch.device("cpu"))
+
+
+def test_weights_that_were_cut_short_are_one_message(unet: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(unet, tmp_path / "cut"))
+    (weights,) = (folder / "unet").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="cannot load it as a pipeline: "):
+        GivenPipeline(folder).load(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("kind", ["StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"])
+def test_a_pipeline_that_starts_from_an_image_is_refused(kind: str, unet: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(unet, tmp_path / "other"))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": kind}))
+    with pytest.raises(UserError, match=f"a {kind} needs image beside a prompt"):
+        GivenPipeline(folder).load(torch.device("cpu"))
+
+
 def test_neither_pickles_nor_code_are_read(unet: Path, tmp_path: Path) -> None:
     code = Path(shutil.copytree(unet, tmp_path / "code"))
     (code / "unet" / "mine.py").write_text("raise SystemExit\n")
