@@ -22,7 +22,14 @@ STYLES: dict[Status, str] = {"passed": "green", "failed": "red", "not applicable
 
 
 def check(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="method, guidance, task, extractor, metric or backbone.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="method, guidance, task, extractor, metric or backbone.",
+            autocompletion=completion.kind,
+        ),
+    ],
     name: Annotated[
         str,
         typer.Argument(

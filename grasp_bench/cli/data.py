@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
 from grasp_bench.text import counted
@@ -15,7 +16,12 @@ from grasp_bench.text import counted
 def export(
     task: shared.Task,
     split: Annotated[
-        str, typer.Option(metavar="SPLIT", help="train, validation or test; what no one should train on is test.")
+        str,
+        typer.Option(
+            metavar="SPLIT",
+            help="train, validation or test; what no one should train on is test.",
+            autocompletion=completion.among(("train", "validation", "test")),
+        ),
     ],
     to: Annotated[Path, typer.Option(metavar="DIR", help="New folder: a sub-folder per class, CSV, metadata.jsonl.")],
     prompts_out: Annotated[
@@ -28,7 +34,11 @@ def export(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the run, where the task draws its split by it.")] = 0,
     backbone: Annotated[
-        str | None, typer.Option(help="Whose images, as it reads them; the task's default if absent.")
+        str | None,
+        typer.Option(
+            help="Whose images, as it reads them; the task's default if absent.",
+            autocompletion=completion.names("backbones"),
+        ),
     ] = None,
     resolution: shared.Resolution = None,
     budget: shared.Budget = "standard",

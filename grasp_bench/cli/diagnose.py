@@ -49,10 +49,16 @@ def diagnose(
     set_: shared.MethodSettings = [],  # noqa: B006 # typer reads it, nothing changes it
     backbone: Annotated[
         str | None,
-        typer.Option(help="Backbone, or NAME:FOLDER of its weights; default: that of the run or of the task."),
+        typer.Option(
+            help="Backbone, or NAME:FOLDER of its weights; default: that of the run or of the task.",
+            autocompletion=completion.names("backbones"),
+        ),
     ] = None,
     resolution: shared.Resolution = None,
-    budget: Annotated[str, typer.Option(help="Budget of the task, or a TOML file; not with --run.")] = STANDARD,
+    budget: Annotated[
+        str,
+        typer.Option(help="Budget of the task, or a TOML file; not with --run.", autocompletion=completion.budgets),
+    ] = STANDARD,
     data_root: shared.DataRoot = None,
     results: Annotated[
         Path, typer.Option(help="Folder to write <task>/diagnose/<label>/seed-<n>@<step>.json, .png and .md to.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import SMOKE, STANDARD
 
@@ -58,7 +59,11 @@ def evaluate(
         int, typer.Option(min=0, help="Seed of the task's split, of classifiers, of a choice among too many images.")
     ] = 0,
     backbone: Annotated[
-        str | None, typer.Option(help="Whose table: its size of images and its budget; the task's default if absent.")
+        str | None,
+        typer.Option(
+            help="Whose table: its size of images and its budget; the task's default if absent.",
+            autocompletion=completion.names("backbones"),
+        ),
     ] = None,
     resolution: shared.Resolution = None,
     budget: shared.Budget = STANDARD,

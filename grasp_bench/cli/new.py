@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.errors import UserError
 
 TRY = {
@@ -26,7 +27,14 @@ EVALUATE = "fill it in, then: grasp-bench evaluate --task digits-lt --images DIR
 
 
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"What to start: {', '.join([*TRY, ENTRY])}.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help=f"What to start: {', '.join([*TRY, ENTRY])}.",
+            autocompletion=completion.among([*TRY, ENTRY]),
+        ),
+    ],
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Name of the package and its plugin, as in my-method.")
     ] = None,

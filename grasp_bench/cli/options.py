@@ -48,7 +48,8 @@ Budget = Annotated[
     str,
     typer.Option(
         help="Budget of the task: standard, lite for about a twentieth of it, smoke to see that everything runs; or "
-        "the TOML file of your own."
+        "the TOML file of your own.",
+        autocompletion=completion.budgets,
     ),
 ]
 MethodSettings = Annotated[

@@ -76,7 +76,11 @@ def report_runs(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="Also print every method's difference to this method or row."),
+        typer.Option(
+            metavar="METHOD",
+            help="Also print every method's difference to this method or row.",
+            autocompletion=completion.names("methods"),
+        ),
     ] = None,
     test: Annotated[
         Literal["model", "permutation", "wilcoxon", "t"],

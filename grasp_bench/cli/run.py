@@ -35,7 +35,12 @@ def run(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[METHOD TASK]", help="Short for --method METHOD --task TASK.", show_default=False),
+        typer.Argument(
+            metavar="[METHOD TASK]",
+            help="Short for --method METHOD --task TASK.",
+            show_default=False,
+            autocompletion=completion.method_then_task,
+        ),
     ] = None,
     method: Annotated[
         str | None,

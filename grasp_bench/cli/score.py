@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
 
@@ -26,7 +27,7 @@ ROLES = ("real", "fake", "train")
 def score(
     real: Annotated[
         Path,
-        typer.Argument(metavar="REAL", help="Real images: a folder, .npz, or .safetensors; with --task none."),
+        typer.Argument(metavar="REAL", help="Real images: a folder, .npz, or .safetensors; left out with --task."),
     ],
     fake: Annotated[
         Path | None, typer.Argument(metavar="FAKE", help="Generated images, in any of the same forms.")
@@ -37,11 +38,16 @@ def score(
             "--task",
             "-t",
             help="Compare with a task's test images, groups and training images, in its first extractor.",
+            autocompletion=completion.names("tasks"),
         ),
     ] = None,
     work_dir: shared.WorkDir = shared.WORK_DIR,
     extractor: Annotated[
-        str | None, typer.Option(help="See `grasp-bench list extractors`; for images inception if absent.")
+        str | None,
+        typer.Option(
+            help="See `grasp-bench list extractors`; for images inception if absent.",
+            autocompletion=completion.names("extractors"),
+        ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="The extractor's weights.")] = None,
     labels: Annotated[
@@ -60,7 +66,8 @@ def score(
         str | None,
         typer.Option(
             help="Names or families, as in fd,kid,prdc; see `grasp-bench list metrics`. If absent, all that a run has; "
-            "authenticity needs --train."
+            "authenticity needs --train.",
+            autocompletion=completion.metrics,
         ),
     ] = None,
     near: Annotated[

@@ -119,9 +119,12 @@ def _print(found: dict[str, Any]) -> None:
         notes = ", ".join(filter(None, (each["type"], f"default {each['default']}", each["bounds"])))
         out.print(Padding(Text.assemble((each["name"], "bold"), f" ({notes})"), (0, 0, 0, 2), expand=False))
         if each["description"]:
-            out.print(Padding(Text(each["description"]), (0, 0, 0, 6), expand=False))
+            out.print(Padding(Text(LINE_END.sub(" ", each["description"])), (0, 0, 0, 6), expand=False))
     if budgets := found.get("budgets"):
-        rows = [(name, *map(_plain, row["values"].values()), row["description"]) for name, row in budgets.items()]
+        rows = [
+            (name, *map(_plain, row["values"].values()), LINE_END.sub(" ", row["description"]))
+            for name, row in budgets.items()
+        ]
         columns = next(iter(budgets.values()))["values"]
         out.print(table("budgets", ("budget", *columns, ""), rows))
     if isinstance(classes := found.get("classes"), str):
