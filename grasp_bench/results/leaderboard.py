@@ -104,9 +104,13 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
         costs=costs,
         problems=problems.fillna({"reason": "no reason recorded"}).reset_index(drop=True),
         runs=runs[["label", "seed", "folder"]].reset_index(drop=True),
-        sizes=missed(costs.set_index("method"), str(runs["backbone_label"].iloc[0])),
     )
-    return replace(board, streams=_streams(finished.assign(name=finished["label"].map(board.row_names()))))
+    named = board.row_names()
+    return replace(
+        board,
+        sizes=missed(costs.assign(name=costs["label"].map(named.__getitem__)), str(runs["backbone_label"].iloc[0])),
+        streams=_streams(finished.assign(name=finished["label"].map(named.__getitem__))),
+    )
 
 
 def _of_closed(scores: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
