@@ -141,7 +141,7 @@ def _section(board: Leaderboard, compared: Differences | None) -> Section:
         ]
         cells = [[*names[label], *row] for label, *row in zip(rows["label"], *costs, strict=True)]
         grids.append(Grid("cost", (*named, *(title for title, _ in COSTS.values())), cells, len(named), heading))
-        columns, said = declared_table(dict(zip(rows["label"], facts, strict=True)), ABSENT)
+        columns, said = declared_table(dict(zip(rows["label"].map(board.row_names()), facts, strict=True)), ABSENT)
         if said:
             grids.append(Grid(DECLARED, tuple(columns), [plain(*each) for each in said], len(columns), heading))
     if len(board.problems):

@@ -109,6 +109,7 @@ def test_the_division_is_a_column_where_a_row_is_open(form):
     assert next(line for line in text.splitlines() if "650,000" in line).count("declared") == 2
     assert "declared, not checked" in text
     assert "Rows of the open division" in text
+    assert "~division=open" not in text.partition("declared, not checked")[2]
     assert "Settings of every method were chosen" not in text  # no search is recorded of these
     alone = rendered(reported(closed()), form, width=200).decode()
     assert "division" not in alone
