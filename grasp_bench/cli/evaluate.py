@@ -122,8 +122,7 @@ def _said(record: RunRecord) -> Iterator[str]:
     if found := record.entry.found:
         chosen = f", {found.scored:,} chosen of them ({found.selection})" if found.selection else ""
         yield f"images: {found.images:,}{chosen}; {found.resized:,} resized, {found.repeated:,} repeated"
-    facts = record.entry.declared.model_dump(exclude_none=True)
-    told = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
+    told = "; ".join(f"{name} {value}" for name, value in record.entry.declared.words.items())
     yield f"declared, not checked: {told or 'nothing; see `grasp-bench new entry`'}"
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -31,16 +31,20 @@ SHOWN = ("guidance_scale", "steps")
 """Settings of a pipeline that tell rows of one name apart."""
 
 
+Words = Annotated[str, Field(max_length=500)]
+"""A fact in words."""
+
+
 class Facts(BaseModel):
     """What is declared of how images were made. The harness records it, and checks none of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    trainer: str | None = None
+    trainer: Words | None = None
     """Program that trained the model, such as "diffusers train_text_to_image_lora.py 0.38"."""
-    base_model: str | None = None
+    base_model: Words | None = None
     """Pretrained model that was fine-tuned, with its revision; empty for one that was trained from scratch."""
-    trained_on: str | None = None
+    trained_on: Words | None = None
     """Images that the model was trained on, beyond those of its pretraining."""
     trainable_parameters: Count | None = None
     """Number of trainable parameters."""
@@ -48,11 +52,11 @@ class Facts(BaseModel):
     """Training images seen: steps times batch size."""
     nfe: float | None = Field(default=None, ge=0)
     """Network function evaluations per generated image."""
-    licence: str | None = None
+    licence: Words | None = None
     """Licence of the model or the images."""
-    link: str | None = None
-    """Address of the model, the code or the paper."""
-    notes: str | None = None
+    link: Annotated[Words, Field(pattern=r"^https?://\S+$")] | None = None
+    """Address of the model, the code or the paper, which begins with http:// or https://."""
+    notes: Words | None = None
     """Anything else that a reader must know."""
 
     @property
