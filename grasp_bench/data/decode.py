@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from grasp_bench.contracts.task import ClassInfo, Split
 from grasp_bench.data.fit import Fit
@@ -78,6 +78,8 @@ def _decoded(path: Path, least: int | None) -> np.ndarray:
             return _pixels(image, stored)
     except UnreadableError:
         raise
+    except UnidentifiedImageError as error:
+        raise UnreadableError("starts like no image format that is read") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise UnreadableError(f"cannot be decoded ({error})") from error
 
