@@ -1,4 +1,4 @@
-"""The picture of the README: the leaderboard of the committed results, as a browser shows it.
+"""Pictures for the documentation: the leaderboard of the committed results, as a browser shows it.
 
 PYTHONPATH=tests python -m results.site.screenshot [--out docs/images/leaderboard.png] [--scheme dark] [--width 390]
 """

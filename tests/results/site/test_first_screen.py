@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.records import found_runs
+from selenium.webdriver.support.ui import WebDriverWait
 
 from grasp_bench.results.site import write_site
 from results.site.browser import chromium, console_messages, requested, resize
@@ -28,6 +29,10 @@ for (const svg of document.querySelectorAll('.chart svg')) {
   }));
 }
 return found;
+"""
+DRAWN = """
+const shown = [...document.querySelectorAll('.chart')].filter((each) => each.checkVisibility());
+return shown.length > 3 && shown.every((each) => each.querySelector('svg text'));
 """
 BOTTOMS = "return [...document.querySelectorAll('.scores tbody tr')].map((row) => row.getBoundingClientRect().bottom)"
 RIGHTS = (
@@ -123,6 +128,7 @@ def test_it_has_few_elements_at_first(page):
 def test_no_text_of_a_chart_lies_on_another(page):
     page.execute_script("for (const each of document.querySelectorAll('.charts')) each.hidden = false")
     page.execute_script("document.querySelector('select[name=chart]').dispatchEvent(new Event('input'))")
+    WebDriverWait(page, 30).until(lambda there: there.execute_script(DRAWN))
     assert page.execute_script(OVERLAPS) == []
 
 
