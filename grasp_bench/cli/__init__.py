@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 import warnings
@@ -244,6 +245,7 @@ for _name, (_function, *_lines) in COMMANDS.items():
 def main() -> None:
     """Run the command line: a user's mistake is one message and exit code 2; Ctrl-C is exit code 130."""
     warnings.showwarning = _show_warning
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels for weights that no run here has
     streams.never_refuse()
     if output.is_plain():
         from typer import rich_utils

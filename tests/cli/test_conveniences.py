@@ -1,6 +1,7 @@
 """What users of other tools expect of a command line: short help, less and more said, defaults, JSON, completion."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typer.core import TyperGroup, TyperOption
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from grasp_bench import plugins
+from grasp_bench import cli, plugins
 from grasp_bench.cli import Command, app
 from grasp_bench.cli.options import told
 from grasp_bench.errors import UserError
@@ -296,3 +297,12 @@ def test_the_doctor_tells_how_much_stages_and_caches_take(folder: Path) -> None:
     found = json.loads(invoke("doctor", "--json", "--work-dir", "work"))["folders"]["work folder"]
     assert found.startswith(f"{folder / 'work'}, stages and caches in 1 folder, 2.0 KiB, ")
     assert found.endswith(" GiB free")
+
+
+def test_a_library_of_quantised_weights_tells_nothing_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("bitsandbytes")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    monkeypatch.setattr("sys.argv", ["grasp-bench", "--version"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert not logging.getLogger("bitsandbytes.backends.cpu.ops").isEnabledFor(logging.WARNING)
