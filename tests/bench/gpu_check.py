@@ -316,9 +316,8 @@ def check(sizes: Sizes, device: torch.device, minutes: float, folder: Path) -> l
 
 
 def tiny(folder: Path) -> Sizes:
-    """The same on toy pipelines, which show that the script works."""
-    pipelines = tuple(save(family, folder / family) for family in ("pixart", "sana"))
-    return Sizes(pipelines, None, ("grasp", "lora"), "digits-lt", "smoke", "smoke")
+    """The same on a toy pipeline, which shows that the script works; compiling is most of what it takes."""
+    return Sizes((save("pixart", folder / "pixart"),), None, ("grasp", "lora"), "digits-lt", "smoke", "smoke")
 
 
 def main() -> None:
