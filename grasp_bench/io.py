@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from grasp_bench import journal
 from grasp_bench.errors import AccessError, UserError
+from grasp_bench.temporary import temporary_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,42 +106,6 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def temporary_name(path: Path) -> Path:
-    """The name beside ``path`` under which this process writes what becomes ``path``, a file or a folder.
-
-    What killed processes of this machine left beside it under such names is removed, once per folder and process.
-    """
-    sweep(path.parent)
-    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.tmp")
-
-
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-_swept: set[tuple[int, Path]] = set()
-
-
-def sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine left half written in ``folder``, once per folder and process."""
-    folder = folder.absolute()
-    if (os.getpid(), folder) in _swept:
-        return
-    _swept.add((os.getpid(), folder))
-    with contextlib.suppress(OSError):  # a folder that is not there yet, or may only be read
-        for path in list(folder.glob(f".*.{_HOST}-*.tmp")):
-            number = path.name.rpartition("-")[2].removesuffix(".tmp")
-            if number.isdecimal() and not _is_running(int(number)):
-                remove(path)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # somebody else's
-        return True
-    return True
-
-
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder, if it is there. Raises :class:`UserError` where that is refused."""
     with writing(path):
@@ -182,6 +146,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
     """
     temporary = temporary_name(path.absolute())
     try:
+        remove(temporary)  # of a killed process that had the number of this one
         with writing(path):
             temporary.mkdir(parents=True)
             yield temporary

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import stat
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 
 from grasp_bench import io
 from grasp_bench.errors import UserError
-from grasp_bench.io import as_csv, folder_written_whole, remove, temporary_name, write_bytes
+from grasp_bench.io import as_csv, folder_written_whole, remove, write_bytes
+from grasp_bench.temporary import sweep, temporary_name
 
 
 def test_equal_values_have_one_digest_whatever_their_order() -> None:
@@ -101,9 +103,51 @@ def test_what_killed_processes_left_is_swept_up_by_the_next_call(tmp_path, monke
     running.write_bytes(b"being written")
     elsewhere = tmp_path / ".page.html.0a0a0a0a-99999999.tmp"  # of another machine, which may be writing it now
     elsewhere.write_bytes(b"half")
-    monkeypatch.setattr("grasp_bench.io._swept", set())
+    monkeypatch.setattr("grasp_bench.temporary._swept", set())
     write_bytes(tmp_path / "page.html", b"whole")
     assert {path.name for path in tmp_path.iterdir()} == {"page.html", running.name, elsewhere.name}
+
+
+def test_what_nobody_has_changed_for_a_day_is_swept_up_whoever_wrote_it(tmp_path, monkeypatch):
+    own = temporary_name(tmp_path / "own")
+    elsewhere = tmp_path / ".page.html.0a0a0a0a-1.tmp"  # of a container that is gone
+    reused = tmp_path / own.name.replace(f"-{os.getpid()}.", "-1.")  # a number that another process has now
+    foreign = [tmp_path / name for name in (".notes.tmp", ".a.0a0a0a0a-x.tmp", "b.0a0a0a0a-1.tmp")]
+    (elsewhere / "inside").mkdir(parents=True)
+    for path in (own, reused, *foreign):
+        path.touch()
+    begun = time.time()
+    for days, left in ((0.9, {own, elsewhere, reused, *foreign}), (1.1, {own, *foreign})):
+        monkeypatch.setattr("grasp_bench.temporary._swept", set())
+        monkeypatch.setattr("grasp_bench.temporary.time.time", lambda days=days: begun + days * 86400)
+        sweep(tmp_path)
+        assert {*tmp_path.iterdir()} == left
+
+
+def test_what_may_not_be_swept_up_stays_and_stops_nothing(tmp_path, monkeypatch):
+    left = [left_by_killed(tmp_path / name) for name in ("a", "b")]
+    unlink = Path.unlink
+
+    def refused(path, **named):
+        if path == left[0]:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        unlink(path, **named)
+
+    for path in left:
+        path.touch()
+    monkeypatch.setattr("grasp_bench.temporary._swept", set())
+    monkeypatch.setattr(Path, "unlink", refused)
+    write_bytes(tmp_path / "page", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"page", left[0].name}
+
+
+def test_a_folder_is_written_over_what_a_killed_process_of_the_same_number_left(tmp_path):
+    half = temporary_name(tmp_path / "folder")
+    half.mkdir()
+    (half / "half").touch()
+    with folder_written_whole(tmp_path / "folder") as folder:
+        write_bytes(folder / "a", b"whole")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO, errno.EOPNOTSUPP, errno.EACCES])

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import folder_written_whole, remove, temporary_name, writing
+from grasp_bench.io import folder_written_whole, remove, writing
+from grasp_bench.temporary import temporary_name
 
 UNFINISHED = ".partial"
 

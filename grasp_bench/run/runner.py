@@ -13,7 +13,7 @@ from grasp_bench.contracts.entry import Entered
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RECORD_NAME, Environment, RunRecord, Status, read_record, write_record
 from grasp_bench.errors import AccessError, Skip, UserError
-from grasp_bench.io import move_aside, temporary_name, write_bytes
+from grasp_bench.io import move_aside, write_bytes
 from grasp_bench.locks import publishing
 from grasp_bench.memory import is_out_of_memory
 from grasp_bench.processes import Processes, join, launched
@@ -25,6 +25,7 @@ from grasp_bench.run.recipes import rate_warning
 from grasp_bench.run.resolve import caution
 from grasp_bench.run.sharing import check_sharing
 from grasp_bench.run.threads import threads_taken
+from grasp_bench.temporary import temporary_name
 
 if TYPE_CHECKING:
     import torch

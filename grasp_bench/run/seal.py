@@ -9,8 +9,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import digest, file_digest, has_digest, remove, temporary_name, unreadable, write_json, writing
+from grasp_bench.io import digest, file_digest, has_digest, remove, unreadable, write_json, writing
 from grasp_bench.journal import JOURNAL, NAMED, contents, expected, folders_for_files
+from grasp_bench.temporary import temporary_name
 
 MANIFEST = "stage.json"
 SETTLED = 2_000_000_000  # nanoseconds; some file systems count time in units of two seconds

@@ -13,7 +13,7 @@ from helpers import runs
 from helpers.datasets import write_image
 from typer.testing import CliRunner
 
-from grasp_bench import io
+from grasp_bench import temporary
 from grasp_bench.cli import app
 
 context = multiprocessing.get_context("fork")
@@ -36,7 +36,7 @@ def killed(at: int, below: Path, words: tuple[object, ...]) -> bool:
             return real(self, target)
 
         Path.replace = replace  # type: ignore[method-assign,assignment]
-        io._swept.clear()
+        temporary._swept.clear()
         call(*words)
 
     process = context.Process(target=work)
@@ -114,7 +114,7 @@ def test_a_killed_export_and_diagnosis_leave_no_temporary_files_for_ever(tmp_pat
         for number in numbers:
             assert killed(number, folder, words)
         assert leftovers(folder)
-        io._swept.clear()  # as in a process of its own
+        temporary._swept.clear()  # as in a process of its own
         call(*words)
         assert not leftovers(folder)
         assert [path for path in folder.rglob("*") if path.is_file()]

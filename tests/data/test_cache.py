@@ -20,8 +20,8 @@ from grasp_bench.data.cache import Cache, PixelReader, build_cache
 from grasp_bench.data.decode import decode, read_image, resize
 from grasp_bench.data.listing import Entry
 from grasp_bench.errors import UserError
-from grasp_bench.io import temporary_name
 from grasp_bench.locks import held
+from grasp_bench.temporary import temporary_name
 
 SHAPE = (3, 8, 8)
 COUNT = 11
@@ -131,7 +131,7 @@ def test_a_killed_build_goes_on_where_it_was(
     assert sorted(content(partial)) == ["cache.json", "pixels-00000.npy", "pixels-00001.npy"]
     half = temporary_name(partial / "pixels-00002.npy").name.replace(f"-{os.getpid()}.", "-99999999.")
     (partial / half).write_bytes(b"half of it")  # as a killed process leaves it
-    monkeypatch.setattr("grasp_bench.io._swept", set())
+    monkeypatch.setattr("grasp_bench.temporary._swept", set())
     runs.flip_a_byte(partial / "pixels-00001.npy")
 
     resized = []

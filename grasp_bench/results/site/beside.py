@@ -10,8 +10,9 @@ from pathlib import Path
 
 from grasp_bench.contracts.record import RECORD_NAME
 from grasp_bench.errors import UserError
-from grasp_bench.io import sweep, writing
+from grasp_bench.io import writing
 from grasp_bench.run.files import CLASSES, TRAIN_LOG
+from grasp_bench.temporary import sweep
 
 PAGE = "index.html"
 BESIDE = "index_files"

@@ -12,7 +12,6 @@ from helpers.records import found_runs, metric, record, save, separated
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.spec import Component
 from grasp_bench.errors import UserError
-from grasp_bench.io import temporary_name
 from grasp_bench.results.frame import load_results
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.site.beside import Beside
@@ -22,6 +21,7 @@ from grasp_bench.results.site.write import script_json
 from grasp_bench.results.tables import OTHER_PROTOCOL
 from grasp_bench.run.files import REAL_SHEET
 from grasp_bench.run.pictures import write_sheet
+from grasp_bench.temporary import temporary_name
 from results.site.results import BREAKOUT, CLASSES, CLUSTERS, HOSTILE, PEAR, make_page, make_results
 
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from grasp_bench.cli import app
 from grasp_bench.contracts.entry import Entry
-from grasp_bench.io import temporary_name
 from grasp_bench.run.entry.images import GivenImages
 from grasp_bench.run.entry.plan import plan_entry
+from grasp_bench.temporary import temporary_name
 from grasp_bench.text import from_cell
 
 CLASSES = ("=SUM(A1)", "+1", "-minus", "@at", "'=quoted", 'a, "b"', "Cat", "cat")
@@ -73,7 +73,7 @@ def test_a_folder_is_there_when_it_is_whole_and_what_was_left_is_swept_up(
     half = temporary_name(out / "images")
     half = half.with_name(half.name.rpartition("-")[0] + "-99999999.tmp")  # a number that no process has
     (half / "Cat").mkdir(parents=True)
-    monkeypatch.setattr("grasp_bench.io._swept", set())
+    monkeypatch.setattr("grasp_bench.temporary._swept", set())
     assert export().exit_code == 0
     assert [path.name for path in out.iterdir()] == ["images"]
     rows = read(out / "images" / "labels.csv")
