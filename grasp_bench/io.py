@@ -10,12 +10,14 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from grasp_bench import journal
 from grasp_bench.errors import AccessError, UserError
+from grasp_bench.places import descriptor, followed
 from grasp_bench.temporary import temporary_name
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ MAPPED_TYPES = {"BOOL": "?", "U8": "<u1", "I64": "<i8", "F32": "<f4", "F64": "<f
 """Types of safetensors files → numpy's names of them."""
 
 CRLF = "\r\n"
-STREAMS = (("stdin",), ("stdout",), ("stderr",), ("fd",))
-"""Names in /dev of files that the process has open."""
 
 
 def canonical_json(value: Any) -> str:
@@ -165,14 +165,27 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises :class:`UserError` when the place cannot be written or is full.
 
-    What is no regular file, such as /dev/stdout or a pipe, is written to and not replaced.
+    What is no regular file, such as /dev/stdout or a pipe, is written to and not replaced. A link stays, and what it
+    leads to is written.
     """
-    if is_stream(path):
+    if (number := descriptor(path)) is not None:
+        _continue(path, number, data)
+    elif is_stream(path):
         with writing(path), path.open("ab") as stream:
             stream.write(data)
-        return
-    with written_whole(path) as file:
-        file.write(data)
+    else:
+        with written_whole(followed(path)) as file:
+            file.write(data)
+
+
+def _continue(path: Path, number: int, data: bytes) -> None:
+    """Write where this process has got to in its open file ``number``, and not at its start, as opening it would."""
+    with writing(path):
+        for each in (sys.stdout, sys.stderr):
+            if each is not None:  # what was closed when the process began
+                each.flush()
+        with os.fdopen(os.dup(number), "wb") as stream:
+            stream.write(data)
 
 
 def is_stream(path: Path) -> bool:
@@ -181,8 +194,8 @@ def is_stream(path: Path) -> bool:
 
 
 def _is_open(path: Path) -> bool:
-    """Whether a path is that of an open file of this process, such as the shell's ``/dev/fd/63``."""
-    return path.parts[:2] == ("/", "proc") or (path.parts[:2] == ("/", "dev") and path.parts[2:3] in STREAMS)
+    """Whether a path is that of an open file of this process, such as the shell's ``/dev/fd/63``, or of another's."""
+    return path.parts[:2] == ("/", "proc") or descriptor(path) is not None
 
 
 def check_file(path: Path) -> Path:

@@ -15,6 +15,8 @@ import torch
 from grasp_bench import io
 from grasp_bench.errors import UserError
 from grasp_bench.io import as_csv, folder_written_whole, remove, write_bytes
+from grasp_bench.places import descriptor
+from grasp_bench.results.sharing.archive import write_archive
 from grasp_bench.temporary import sweep, temporary_name
 
 
@@ -85,8 +87,26 @@ def test_a_stream_by_its_path_is_written_to_and_not_replaced(tmp_path):
     with (tmp_path / "redirected").open("wb") as file:
         io.write_bytes(Path(f"/dev/fd/{file.fileno()}"), b"x")
     assert (tmp_path / "redirected").read_bytes() == b"x"
+    with (tmp_path / "redirected").open("wb") as file:
+        file.write(b"before, ")
+        file.flush()
+        (tmp_path / "link").symlink_to(f"/proc/self/fd/{file.fileno()}")
+        io.write_bytes(tmp_path / "link", b"through a link, ")
+        file.write(b"after")
+    assert (tmp_path / "redirected").read_bytes() == b"before, through a link, after"
+    names = {"stdin": 0, "stdout": 1, "stderr": 2, "fd/7": 7, "null": None}
+    assert {name: descriptor(Path("/dev") / name) for name in names} == names
     io.write_bytes(Path("/dev/null"), b"x")
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to("far/file")
+    io.write_bytes(tmp_path / "link", b"x")
+    write_archive(tmp_path / "link", {"a": b"b"})
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "far" / "file").read_bytes().startswith(b"PK")
 
 
 def left_by_killed(path: Path) -> Path:

@@ -10,6 +10,8 @@ from typing import Any
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import is_stream, write_json
+from grasp_bench.places import followed
+from grasp_bench.terminal import tell
 
 HEAD = 4096
 """Bytes at the start of a file among which its mark is looked for."""
@@ -27,7 +29,7 @@ def check_replaceable(path: Path | None, command: str, is_own: Callable[[Path], 
 
     An empty file, a pipe and a device may be written to. Commands call this before they compute anything.
     """
-    if path is None or not os.path.lexists(path) or is_stream(path):
+    if path is None or not os.path.lexists(followed(path)) or is_stream(path):
         return
     try:
         if path.is_file() and (path.stat().st_size == 0 or is_own(path)):
@@ -61,6 +63,12 @@ def write_outcome(path: Path | None, command: str, outcome: Mapping[str, Any]) -
     """Write the outcome of ``command`` as JSON, if ``path`` names a file."""
     if path is not None:
         write_json(path, {WRITER: mark_of(command), **outcome})
+
+
+def tell_written(path: Path) -> None:
+    """Print the path of a file that was written; not that of a stream, in which the path would follow the content."""
+    if not is_stream(path):
+        tell(path)
 
 
 def _head(path: Path) -> bytes:

@@ -202,7 +202,7 @@ def _check_unused(options: Options, names: Iterable[str], message: str) -> None:
 
 def _print(runs: pd.DataFrame, options: Options, results: Path, form: str, out: Path | None) -> None:
     from grasp_bench.cli.output import console, styled
-    from grasp_bench.cli.outputs import check_replaceable
+    from grasp_bench.cli.outputs import check_replaceable, tell_written
     from grasp_bench.io import write_bytes
     from grasp_bench.results.formats import is_rendered, rendered
     from grasp_bench.results.tables import build
@@ -213,7 +213,7 @@ def _print(runs: pd.DataFrame, options: Options, results: Path, form: str, out: 
     report = build(runs, options, results)
     if out is not None:
         write_bytes(out, rendered(report, form, whole=True))
-        tell(out)
+        tell_written(out)
     else:
         there = console()
         text = rendered(report, form, there.width, styled(there)).decode()

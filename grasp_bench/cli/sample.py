@@ -10,7 +10,6 @@ import typer
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
-from grasp_bench.terminal import tell
 
 if TYPE_CHECKING:
     from grasp_bench.export.pipeline import FineTunedPipeline
@@ -52,7 +51,7 @@ def sample(
     Each class has its own noise and, with methods that route, its own adapter. A prompt that is no class's own
     therefore needs --class, which says whose noise and adapter are used.
     """
-    from grasp_bench.cli.outputs import check_replaceable, has_mark, mark_of
+    from grasp_bench.cli.outputs import check_replaceable, has_mark, mark_of, tell_written
     from grasp_bench.run.pictures import write_grid
 
     if out.suffix != ".png":
@@ -72,7 +71,7 @@ def sample(
             advance(number)
     title = f"{manifest.label} on {manifest.task_label}, seed {manifest.spec.seed if seed is None else seed}"
     write_grid(out, rows, f"{title}: {prompt or 'class, group (training images)'}", mark_of("sample"))
-    tell(out)
+    tell_written(out)
 
 
 def _pipeline(

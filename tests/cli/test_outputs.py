@@ -93,3 +93,30 @@ def test_a_pipe_is_written_to(folder: Path) -> None:
     assert call("report", "--format", "csv", "--out", "pipe").exit_code == 0
     assert os.read(reading, 5) == b"task_"
     os.close(reading)
+
+
+def test_an_open_file_by_its_path_has_the_report_and_nothing_else(folder: Path) -> None:
+    printed = call("report", "--format", "csv").stdout
+    with (folder / "redirected").open("w") as file:
+        (folder / "link").symlink_to(f"/dev/fd/{file.fileno()}")
+        for out in (f"/dev/fd/{file.fileno()}", "link"):
+            file.write("before\n")
+            file.flush()
+            assert call("report", "--format", "csv", "--out", out).output == ""
+    assert (folder / "redirected").read_text() == f"before\n{printed}" * 2
+    assert (folder / "link").is_symlink()
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(folder: Path) -> None:
+    (folder / "far").mkdir()
+    (folder / "far" / "empty").touch()
+    for name, target in (("link", "far/empty"), ("dangling", "far/new")):
+        (folder / name).symlink_to(target)
+        assert call("report", "--format", "csv", "--out", name).exit_code == 0
+        assert (folder / name).is_symlink()
+        assert (folder / target).read_bytes().startswith(b"task_label,")
+    assert sorted(path.name for path in (folder / "far").iterdir()) == ["empty", "new"]
+    (folder / "far" / "empty").write_bytes(FOREIGN)
+    assert isinstance(call("report", "--format", "csv", "--out", "link").exception, UserError)
+    (folder / "circle").symlink_to("circle")
+    assert isinstance(call("report", "--format", "csv", "--out", "circle").exception, UserError)

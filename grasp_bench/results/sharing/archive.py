@@ -18,6 +18,7 @@ from typing import IO
 
 from grasp_bench.errors import UserError
 from grasp_bench.io import check_file, written_whole
+from grasp_bench.places import followed
 from grasp_bench.results.sharing.manifest import KINDS, MANIFEST, MEMBER
 from grasp_bench.text import printable
 
@@ -32,8 +33,11 @@ escaped = partial(printable, also="<>&")
 
 
 def write_archive(path: Path, members: Mapping[str, Path | bytes]) -> None:
-    """Write ``members``, a mapping from names to contents or to files, to ``path``, whole or not at all."""
-    with written_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    """Write ``members``, a mapping from names to contents or to files, to ``path``, whole or not at all.
+
+    Where ``path`` is a link, it stays, and what it leads to is written.
+    """
+    with written_whole(followed(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, source in sorted(members.items()):
             info = zipfile.ZipInfo(name, EPOCH)
             info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
