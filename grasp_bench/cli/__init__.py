@@ -246,6 +246,7 @@ def main() -> None:
     """Run the command line: a user's mistake is one message and exit code 2; Ctrl-C is exit code 130."""
     warnings.showwarning = _show_warning
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels for weights that no run here has
+    streams.always_there()
     streams.never_refuse()
     if output.is_plain():
         from typer import rich_utils

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import sys
+from pathlib import Path
 
 SIGNS = {
     **{"─": "-", "−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "±": "+-", "→": "->", "↑": "^", "↓": "v"},  # noqa: RUF001 # what is replaced
@@ -20,6 +21,16 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+def always_there() -> None:
+    """Let a standard stream that was closed when the process began read nothing, and write nowhere.
+
+    Its number is taken as well, which the next file to be opened would have otherwise.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 # for as long as the process
 
 
 def never_refuse() -> None:
