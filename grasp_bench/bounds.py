@@ -13,6 +13,13 @@ LARGEST_INTEGER = 2**63 - 1
 LARGEST = 1e150
 """Largest float of a record: its square, and sums of many squares, are still finite."""
 
+MOST_DRAWS = 1_000_000
+"""Most draws, resamples, images per class or trials that are asked for at once."""
+MOST_STEPS = 10_000
+"""Most steps of sampling."""
+MOST_THREADS = 1024
+"""Most threads of a CPU, and most processes."""
+
 Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 

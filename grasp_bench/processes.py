@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from grasp_bench.bounds import is_count
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ PATIENCE = timedelta(hours=1)  # whatever the first one does alone for longer is
 POLL_SECONDS = 0.5
 TELL_SECONDS = 30
 SECONDS_TO_END = 300  # which processes have to write a checkpoint once they are asked to end
-DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
+DEVICES = re.compile(r"auto|cpu|cuda(:(?P<number>0|[1-9][0-9]*))?")
 T = TypeVar("T")
 
 
@@ -160,15 +161,14 @@ def pick_device(name: str) -> torch.device:
     """``auto`` is the GPU where there is one. Raises UserError when the named device is not there."""
     import torch
 
-    if not DEVICES.fullmatch(name):
+    if not (match := DEVICES.fullmatch(name)):
         raise UserError(f"--device {name!r}: expected auto, cpu, cuda or cuda:N.")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
+    number, count = match["number"] or "0", torch.cuda.device_count() if name != "cpu" else 0
+    if name != "cpu" and not (is_count(number) and int(number) < count):
         raise UserError(f"--device {name}: torch sees {count} CUDA devices here; use --device cpu or auto.")
-    return device
+    return torch.device(name)
 
 
 def join(device: str) -> tuple[Processes, torch.device]:

@@ -56,7 +56,7 @@ def estimate(
     utilisation: Annotated[
         float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that matrix products reach.")
     ] = 0.4,
-    rate: Annotated[float | None, typer.Option(min=0, help="Price of a GPU-hour, in any currency.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0, max=1e9, help="Price of a GPU-hour, in any currency.")] = None,
     guidance: shared.Guidance = None,
     set_: shared.MethodSettings = [],  # noqa: B006 # as above
     guidance_set: shared.GuidanceSettings = [],  # noqa: B006 # as above

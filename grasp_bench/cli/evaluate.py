@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.bounds import MOST_STEPS
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import SMOKE, STANDARD
@@ -44,7 +45,9 @@ def evaluate(
     guidance_scale: Annotated[
         float | None, typer.Option(min=0, help="Guidance scale of the pipeline; its own if absent.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps of the pipeline; its own if absent.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=MOST_STEPS, help="Sampling steps of the pipeline; its own if absent.")
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(metavar="float32|bfloat16|float16", help="Of the pipeline; float32 if absent."),

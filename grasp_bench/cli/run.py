@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.bounds import MOST_THREADS
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.cli.defaults import from_config
@@ -89,7 +90,8 @@ def run(
     gradient_checkpointing: shared.GradientCheckpointing = shared.AUTO,
     accumulate: shared.Accumulate = shared.AUTO,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes on this machine that share the run, one GPU each.")
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Processes on this machine that share the run, one GPU each."),
     ] = None,
     shard: Annotated[
         bool,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.bounds import MOST_DRAWS, MOST_STEPS
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
@@ -27,7 +28,7 @@ def sample(
     class_: Annotated[
         list[str], typer.Option("--class", metavar="NAME", help="A class; repeatable; all classes if absent.")
     ] = [],  # noqa: B006 # typer reads it, nothing changes it
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="Images per class.")] = 8,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=MOST_DRAWS, help="Images per class.")] = 8,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Seed of the noise; the run's own, which gives its first images, if absent."),
@@ -36,7 +37,9 @@ def sample(
         str | None, typer.Option(help="Guidance; the run's own if absent.", autocompletion=completion.names("guidance"))
     ] = None,
     guidance_set: shared.GuidanceSettings = [],  # noqa: B006 # as above
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps; the run's own number if absent.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=MOST_STEPS, help="Sampling steps; the run's own number if absent.")
+    ] = None,
     work_dir: shared.WorkDir = shared.WORK_DIR,
     backbone: shared.RunBackbone = None,
     task: shared.TaskFile = None,

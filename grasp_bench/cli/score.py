@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grasp_bench.bounds import MOST_DRAWS, is_count
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
@@ -80,12 +81,15 @@ def score(
         ),
     ] = None,
     n_equal: Annotated[str, typer.Option(metavar="auto|N", help="Images of each kind for every group.")] = "auto",
-    draws: Annotated[int, typer.Option(min=1, help="Equal-count draws.")] = 20,
-    k: Annotated[int, typer.Option(min=1, help="Neighbours behind precision, recall, density and coverage.")] = 5,
+    draws: Annotated[int, typer.Option(min=1, max=MOST_DRAWS, help="Equal-count draws.")] = 20,
+    k: Annotated[
+        int, typer.Option(min=1, max=MOST_DRAWS, help="Neighbours behind precision, recall, density and coverage.")
+    ] = 5,
     bootstrap: Annotated[
         int,
         typer.Option(
             min=0,
+            max=MOST_DRAWS,
             help="Resamples behind a 95 % interval, each without a fifth of the images, or of clusters; 0 for none.",
         ),
     ] = 0,
@@ -119,7 +123,7 @@ def score(
 
     chosen = _metrics(metrics, train is not None or task is not None)
     copies = any(metric.train_minimum for metric in chosen)
-    if n_equal != "auto" and (not n_equal.isdecimal() or int(n_equal) < 2):
+    if n_equal != "auto" and (not is_count(n_equal) or int(n_equal) < 2):
         raise UserError(f"--n-equal {n_equal}: expected auto or a number of images from 2.")
     protocol = Protocol(chosen, None if n_equal == "auto" else int(n_equal), draws, k, bootstrap, seed)
     if cluster_by and not bootstrap:

@@ -130,7 +130,13 @@ def _class_names(sources: Sequence[Source]) -> list[str] | None:
         return None
     names = set(first.labels)
     numbers = all(name.isascii() and name.isdigit() for name in names)
-    return sorted(names, key=(lambda name: (int(name), name)) if numbers else None)
+    return sorted(names, key=_by_number if numbers else None)
+
+
+def _by_number(digits: str) -> tuple[int, str, str]:
+    """The order of numbers by their digits, since int() takes no more than 4,300 of them."""
+    bare = digits.lstrip("0")
+    return len(bare), bare, digits
 
 
 def _read_groups(path: Path, names: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from grasp_bench.bounds import MOST_DRAWS
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import SMOKE, STANDARD
@@ -37,7 +38,9 @@ def tune(
             autocompletion=completion.names("guidance"),
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials per method; the first uses the defaults.")] = 16,
+    trials: Annotated[
+        int, typer.Option(min=1, max=MOST_DRAWS, help="Trials per method; the first uses the defaults.")
+    ] = 16,
     scales: Annotated[
         str | None,
         typer.Option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from grasp_bench.bounds import is_count
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import MANIFEST, read_manifest
 from grasp_bench.export.restore import finished_record, plan_of, trained_weights
@@ -80,7 +81,7 @@ def parse_steps(asked: str | None, subject: Subject, default: int) -> list[int]:
     if asked is None:
         return [default]
     words = [word.strip() for word in asked.split(",")]
-    if odd := next((word for word in words if not word.isdecimal() or int(word) > subject.steps), None):
+    if odd := next((word for word in words if not is_count(word) or int(word) > subject.steps), None):
         raise UserError(
             f"--at {asked}: expected steps from 0 to {subject.steps}, the length of the training, separated by commas; "
             f"found {odd!r}."

@@ -10,6 +10,8 @@ from grasp_bench.errors import UserError, did_you_mean
 GIB = 2**30
 CONTEXT = 0.6 * GIB
 """Bytes that CUDA's context and the workspaces of libraries take."""
+LEAST, MOST = 0.001, 1_000_000
+"""Numbers of a GPU are between these: GiB, TFLOP/s and GB/s."""
 FRAGMENTED = 0.05
 """Share of the memory that is left to the allocator's gaps."""
 
@@ -91,6 +93,6 @@ def parse_device(text: str) -> Device:
             f"--gpu {text}: expected one of {known}, or its memory in GiB, TFLOP/s in bfloat16 and GB/s of memory, as "
             f"in 80,989,3350.{did_you_mean(text, DEVICES)}"
         ) from error
-    if min(memory, tflops, bandwidth) <= 0:
-        raise UserError(f"--gpu {text}: expected three numbers above 0.")
+    if not all(LEAST <= each <= MOST for each in (memory, tflops, bandwidth)):  # so is none that is NaN
+        raise UserError(f"--gpu {text}: expected three numbers from {LEAST:g} to {MOST:,}.")
     return Device(text, memory, tflops, bandwidth)

@@ -1,0 +1,92 @@
+"""Numbers, devices and paths that no library takes are one message, as every mistake of a user is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from grasp_bench.cli import app
+from grasp_bench.cli.score_input import classes_of, open_source
+from grasp_bench.diagnose.subject import parse_steps
+from grasp_bench.errors import UserError
+from grasp_bench.estimate.devices import parse_device
+from grasp_bench.processes import pick_device
+
+LONG = "9" * 5000
+"""More digits than int() takes."""
+
+
+def call(*words: object) -> tuple[int, str]:
+    """The exit code, and what is told: a refusal of an option by typer, or a message of ours."""
+    shown = CliRunner().invoke(app, [*map(str, words)])
+    if isinstance(shown.exception, UserError):
+        return 2, str(shown.exception)
+    assert shown.exception is None or isinstance(shown.exception, SystemExit), shown.exception
+    return shown.exit_code, shown.output
+
+
+@pytest.mark.parametrize("steps", [LONG, "²", "-1"])
+def test_steps_of_a_diagnosis_of_any_length(steps: str) -> None:
+    with pytest.raises(UserError, match="expected steps from 0 to 600"):
+        parse_steps(f"0,{steps}", SimpleNamespace(steps=600), 0)
+    assert parse_steps("600,0,7", SimpleNamespace(steps=600), 0) == [0, 7, 600]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("--n-equal", LONG), ("--n-equal", "1"), ("--bootstrap", 10**18), ("--draws", 10**18), ("--k", 10**18)),
+    ],
+)
+def test_numbers_of_a_score(option: tuple[str, object]) -> None:
+    code, told = call("score", "real", "fake", *option)
+    assert code == 2
+    assert option[0] in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample", "run", "--out", "a.png", "-n", 10**18),
+        ("sample", "run", "--out", "a.png", "--steps", 10**18),
+        ("evaluate", "-t", "digits-lt", "-n", "a", "--pipeline", "p", "--steps", 10**18),
+        ("tune", "-m", "none", "-t", "digits-lt", "--trials", 10**18),
+        ("run", "none", "digits-lt", "--processes", 10**18),
+        ("estimate", "-m", "none", "-t", "digits-lt", "--rate", "1e308"),
+    ],
+    ids=lambda words: f"{words[0]} {words[-2]}",
+)
+def test_numbers_without_a_bound_are_refused_at_once(words: tuple[object, ...]) -> None:
+    code, told = call(*words)
+    assert code == 2
+    assert "less than or equal" in told
+
+
+def test_classes_are_in_the_order_of_their_numbers_however_long(tmp_path: Path) -> None:
+    names = ["10", "9", "007", "0", "00", LONG]
+    features = np.zeros((len(names), 2), np.float32)
+    np.savez(tmp_path / "f.npz", features=features, labels=np.array(names))
+    source = open_source("REAL", tmp_path / "f.npz", None)
+    assert classes_of([source], None, (None, None), True)[0] == ["0", "00", "007", "9", "10", LONG]
+
+
+@pytest.mark.parametrize("number", ["99", "9" * 20, LONG, "99999"])
+def test_a_gpu_that_is_not_there(number: str) -> None:
+    with pytest.raises(UserError, match=r"torch sees \d+ CUDA devices here"):
+        pick_device(f"cuda:{number}")
+
+
+@pytest.mark.parametrize("name", ["cuda:01", "cuda:٣", "cuda:-1", "cuda:"])
+def test_the_name_of_no_gpu(name: str) -> None:
+    with pytest.raises(UserError, match="expected auto, cpu, cuda or cuda:N"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize("text", ["1e308,1e308,1e308", "80,1e-308,1", "nan,1,1", "80,0,1", "80,inf,1"])
+def test_a_gpu_that_cannot_be(text: str) -> None:
+    with pytest.raises(UserError, match=r"expected three numbers from 0\.001 to 1,000,000"):
+        parse_device(text)
