@@ -56,7 +56,7 @@ def publishing(results: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _refused(path: Path, error: OSError) -> UserError:
-    if error.errno == errno.ELOOP:
+    if error.errno == errno.ELOOP and path.is_symlink():
         return UserError(f"{path}: is a link, and a lock must be a file of its own. Remove it.")
     return UserError(
         f"{path}: no lock can be made there, for it cannot be written ({error.strerror}). Choose a folder that you may "

@@ -9,6 +9,7 @@ import typer
 
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.places import resolved
 from grasp_bench.text import counted
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def clear_stages(
 def _roots(work_dir: Path, cache_dir: Path | None) -> list[Path]:
     """Return the folders that are looked into, each once."""
     named = [work_dir, *([cache_dir] if cache_dir else [])]
-    return list({path.resolve(): path for path in reversed(named)}.values())[::-1]
+    return list({resolved(path): path for path in reversed(named)}.values())[::-1]
 
 
 def held(root: Path) -> list[Stored]:

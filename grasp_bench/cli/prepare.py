@@ -9,6 +9,7 @@ import typer
 
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
+from grasp_bench.places import resolved
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.progress import Progress
@@ -72,7 +73,7 @@ def prepare(
             f"changed, remove {work_dir} and the task's results."
         )
     if shape and cache_dir:
-        _cache_apart(chosen, shape, folder, cache_dir.resolve() / "prepare" / folder.name, progress)
+        _cache_apart(chosen, shape, folder, resolved(cache_dir) / "prepare" / folder.name, progress)
     elif shape:
         chosen.cache(folder, shape, progress)
     if data_root and chosen.layout:
@@ -110,7 +111,7 @@ def _link(paths: list[Path], folder: Path) -> None:
     for path in paths:
         if path.suffix != ".lock":
             (folder / path.name).unlink(missing_ok=True)
-            (folder / path.name).symlink_to(path.resolve())
+            (folder / path.name).symlink_to(resolved(path))
 
 
 def _download(name: str, chosen: Task[TaskSettings], progress: Progress) -> None:

@@ -16,6 +16,7 @@ from PIL import UnidentifiedImageError
 from grasp_bench.data.formats import open_picture
 from grasp_bench.data.listing import Entry, Problem, leads_out
 from grasp_bench.errors import UserError
+from grasp_bench.places import resolved
 
 CHUNK = 128  # images that a thread checks between two advances of the progress
 PLAIN = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")  # a path that needs no closer look to see that it leads nowhere else
@@ -51,7 +52,7 @@ class Inspector:
     def __init__(self, root: Path) -> None:
         self._root = str(root)
         linked = [path for path in root.iterdir() if path.is_symlink() and path.is_dir()] if root.is_dir() else []
-        self._real_roots = [path.resolve() for path in (root, *linked)]
+        self._real_roots = [resolved(path) for path in (root, *linked)]
         self._folders = {""}
         """Folders below the root from which nothing leads out; a large data set has many images in each."""
 

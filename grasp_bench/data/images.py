@@ -21,6 +21,7 @@ from grasp_bench.data.decode import UnreadableError, decode, to_rgb
 from grasp_bench.data.formats import Kind, kind_of, read_endings
 from grasp_bench.data.labels import ID_COLUMNS, LABEL_COLUMNS, SHOWN, align, read_labels, some
 from grasp_bench.errors import UserError
+from grasp_bench.places import resolved
 from grasp_bench.text import counted, printable
 
 HIDDEN, NO_PICTURE = "hidden", "not recognised as a picture"
@@ -124,8 +125,8 @@ def _read_folder(root: Path, labels: Path | None) -> ImageSet:
     images: list[str] = []
     not_read: list[str] = []
     ignored: dict[str, list[str]] = {}
-    for file in sorted(_walk(root, root, (root.resolve(),))):
-        if labels and (root / file).resolve() == labels.resolve():
+    for file in sorted(_walk(root, root, (resolved(root),))):
+        if labels and resolved(root / file) == resolved(labels):
             continue
         if any(part.startswith(".") for part in PurePosixPath(file).parts):
             ignored.setdefault(HIDDEN, []).append(printable(file))
@@ -176,7 +177,7 @@ def _walk(root: Path, folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
         if entry.is_symlink() and not entry.exists():
             raise UserError(f"{entry}: is a link to {entry.readlink()}, which is not there or leads back to itself.")
         if entry.is_dir():
-            real = entry.resolve()
+            real = resolved(entry)
             if real in above:
                 raise UserError(f"{entry}: is a link to {real}, a folder that it lies in. Remove it.")
             yield from _walk(root, entry, (*above, real))

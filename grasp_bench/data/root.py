@@ -11,6 +11,7 @@ from typing import Any
 from grasp_bench.errors import UserError
 from grasp_bench.io import check_file, unreadable, write_bytes
 from grasp_bench.locks import held
+from grasp_bench.places import resolved
 
 VARIABLE = "GRASP_BENCH_DATA"
 
@@ -35,7 +36,7 @@ def data_root(task: str, asked: Path | None) -> Path:
     for origin, path in _candidates(task, asked):
         if not path.is_dir():
             raise UserError(f"{path} (from {origin}): there is no such folder, but task {task} reads its data there.")
-        return path.resolve()
+        return resolved(path)
     raise UserError(
         f"task {task} needs data that you have to download yourself; `grasp-bench show {task}` says where from. Then: "
         f"grasp-bench prepare --task {task} --data-root FOLDER (or set {VARIABLE} to the folder that holds {task}/)."
@@ -59,7 +60,7 @@ def remember(task: str, root: Path) -> Path:
     """
     import tomli_w
 
-    path, place = config_path(), str(root.resolve())
+    path, place = config_path(), str(resolved(root))
     with held(path.with_name(f".{path.name}.lock")):
         config = _config()
         config["data"] = dict(sorted((_remembered(config) | {task: place}).items()))

@@ -11,10 +11,13 @@ from typer.testing import CliRunner
 
 from grasp_bench.cli import app
 from grasp_bench.cli.score_input import classes_of, open_source
+from grasp_bench.data.images import read_image_set
 from grasp_bench.diagnose.subject import parse_steps
 from grasp_bench.errors import UserError
 from grasp_bench.estimate.devices import parse_device
+from grasp_bench.locks import held
 from grasp_bench.processes import pick_device
+from grasp_bench.run.entry.export import check_target
 
 LONG = "9" * 5000
 """More digits than int() takes."""
@@ -90,3 +93,39 @@ def test_the_name_of_no_gpu(name: str) -> None:
 def test_a_gpu_that_cannot_be(text: str) -> None:
     with pytest.raises(UserError, match=r"expected three numbers from 0\.001 to 1,000,000"):
         parse_device(text)
+
+
+@pytest.fixture
+def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    return Path("loop")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("list", "--work-dir", "loop"), ("clear", "--work-dir", "loop"), ("clear", "--cache-dir", "loop"), ("list",)],
+)
+def test_a_loop_of_links_in_the_place_of_a_folder(words: tuple[str, ...], loop: Path) -> None:
+    assert call("cache", *words)[0] == 0
+
+
+def test_a_loop_of_links_is_no_target_of_an_export(loop: Path) -> None:
+    check_target(SimpleNamespace(private=True), loop, Path("results"))
+    with pytest.raises(UserError, match="lies in results"):
+        check_target(SimpleNamespace(private=True), Path("results/x"), Path("results"))
+
+
+def test_a_loop_of_links_in_the_place_of_a_folder_of_caches_or_of_labels(loop: Path) -> None:
+    message = "cannot be written"
+    with pytest.raises(UserError, match=message), held(loop / "prepare" / "a.lock"):
+        pass
+    (Path("images") / "a").mkdir(parents=True)
+    (Path("images") / "a" / "1.png").touch()
+    with pytest.raises(UserError, match="loop"):
+        read_image_set(Path("images"), loop)
+
+
+def test_nothing_resolves_a_path_by_what_raises_runtime_error() -> None:
+    package = Path(__file__).parents[2] / "grasp_bench"
+    assert [path for path in package.rglob("*.py") if ".resolve()" in path.read_text()] == []

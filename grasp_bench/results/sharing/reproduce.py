@@ -12,6 +12,7 @@ from grasp_bench.contracts.record import RECORD_NAME, RunRecord, read_record
 from grasp_bench.errors import UserError
 from grasp_bench.export.restore import finished_record, plan_of
 from grasp_bench.io import write_json
+from grasp_bench.places import resolved
 from grasp_bench.results.sharing.differences import Difference, environment_differences, paired_scores
 from grasp_bench.results.sharing.runs import check_current, with_data
 from grasp_bench.results.sharing.seeds import apart, spread_beside
@@ -122,7 +123,7 @@ def compare_with_record(recorded: RunRecord, rerun: RunRecord, path: Path, sprea
 def _check_free(path: Path, run: Path) -> None:
     """Raise :class:`UserError` if a finished record would be taken for the new one, or be overwritten."""
     if path.is_file() and read_record(path).status == "finished":
-        same = "that record" if path.resolve() in (run.resolve(), (run / RECORD_NAME).resolve()) else "a finished run"
+        same = "that record" if resolved(path) in (resolved(run), resolved(run / RECORD_NAME)) else "a finished run"
         raise UserError(f"{path}: {same} lies where the new one would go. Choose another folder with --results.")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord, read_record
+from grasp_bench.places import resolved
 from grasp_bench.results.frame import load_results
 from grasp_bench.results.sharing.differences import PLACE, scores_of
 
@@ -52,7 +53,7 @@ def spread_beside(*paths: Path) -> pd.DataFrame:
 
 def _place(path: Path) -> Path:
     """Return the absolute path of a record. A linked folder keeps its name, by which results are found."""
-    return path.resolve() if ".." in path.parts else path.absolute()
+    return resolved(path) if ".." in path.parts else path.absolute()
 
 
 def _results_of(path: Path) -> Path | None:

@@ -10,6 +10,7 @@ from grasp_bench.contracts.progress import Advance, Progress
 from grasp_bench.contracts.task import ClassInfo, Split
 from grasp_bench.errors import UserError
 from grasp_bench.io import as_csv, folder_written_whole, write_bytes
+from grasp_bench.places import resolved
 from grasp_bench.run.entry.names import folder_names
 from grasp_bench.run.entry.shown import FOCUS
 from grasp_bench.run.options import Options
@@ -27,7 +28,7 @@ def check_target(plan: Plan, to: Path, results: Path) -> None:
     """Raise :class:`UserError` for a folder that holds anything, and for private images below the results."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"--to {to}: is there already. Name a new or an empty folder.")
-    if plan.private and to.resolve().is_relative_to(results.resolve()):
+    if plan.private and resolved(to).is_relative_to(resolved(results)):
         raise UserError(f"--to {to}: lies in {results}, which is shared, and the task is private. Choose another.")
 
 
