@@ -232,7 +232,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file that was fetched. Raises :class:`UserError` for anything else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(check_file(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error}). Fetch it again.") from error
     if not isinstance(value, dict):

@@ -25,6 +25,12 @@ def test_equal_values_have_one_digest_whatever_their_order() -> None:
     assert io.digest({"a": 1}) != io.digest({"a": 1.5})
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.json")
+    with pytest.raises(UserError, match=r"p\.json: .*a pipe or a device"):
+        io.read_object(tmp_path / "p.json")
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, "{", "\udcff", "[1]"])
 def test_json_that_is_no_object_is_one_message(tmp_path: Path, text: str) -> None:
     path = tmp_path / "model_index.json"

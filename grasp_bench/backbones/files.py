@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import file_digest, read_object
+from grasp_bench.io import check_file, file_digest, read_object
 from grasp_bench.weights import refuse_pickled_adapters, shards
 
 PIPELINE = "model_index.json"
@@ -229,7 +229,7 @@ def weights_digest(path: Path) -> str:
     The format: the header's length as an unsigned 64-bit little-endian number, the header in JSON, and the data.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with check_file(path).open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         header = file.read(start - 8) if start <= size else b""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -62,17 +63,18 @@ def _files(folder: Path) -> tuple[int, dict[Path, bytes]]:
     """Return how many files of a run this version writes, and those that differ, with what it writes in their place."""
     from grasp_bench.contracts.record import RECORD_NAME, read_record, record_bytes
     from grasp_bench.contracts.record_v1 import class_table
+    from grasp_bench.io import check_file
     from grasp_bench.run.files import CLASSES
 
     classes = folder / CLASSES
     try:
         contents = {folder / RECORD_NAME: record_bytes(read_record(folder / RECORD_NAME))}
-        if classes.is_file():
-            contents[classes] = class_table(classes.read_text(encoding="utf-8")).encode()
+        if classes.exists():
+            contents[classes] = class_table(check_file(classes).read_text(encoding="utf-8")).encode()
         stale = {path: content for path, content in contents.items() if path.read_bytes() != content}
     except UserError as error:
         raise UnreadableError(str(error)) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UnreadableError(f"{classes}: cannot be read: {error}") from error
     return len(contents), stale
 

@@ -17,6 +17,7 @@ import numpy as np
 from grasp_bench import seeds
 from grasp_bench.data.listing import looks_like, read_text
 from grasp_bench.errors import UserError
+from grasp_bench.io import check_file
 
 IMAGES = {"train": 50_000, "test": 10_000}
 SHAPE = (3, 32, 32)
@@ -132,7 +133,7 @@ def _batch(path: Path, version: _Version, classes: int) -> tuple[np.ndarray, np.
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return check_file(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). {AGAIN}") from error
 

@@ -16,7 +16,7 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.images import ImageSet, image_digest, names_of, opened
 from grasp_bench.data.labels import some
 from grasp_bench.errors import UserError
-from grasp_bench.io import digest, write_bytes, write_json
+from grasp_bench.io import check_file, digest, write_bytes, write_json
 from grasp_bench.memory import Portion
 from grasp_bench.text import counted
 
@@ -213,7 +213,7 @@ def _read_safetensors(path: Path) -> FeatureSet:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt") as file:  # torch, since numpy knows no bfloat16
+        with safe_open(check_file(path), "pt") as file:  # torch, since numpy knows no bfloat16
             tensors = {name: file.get_tensor(name) for name in (KEY, "labels") if name in file.keys()}  # noqa: SIM118
             metadata, there = file.metadata() or {}, list(file.keys())
     except FileNotFoundError as error:

@@ -21,6 +21,7 @@ from grasp_bench.data.decode import UnreadableError, decode, to_rgb
 from grasp_bench.data.formats import Kind, kind_of, read_endings
 from grasp_bench.data.labels import ID_COLUMNS, LABEL_COLUMNS, SHOWN, align, read_labels, some
 from grasp_bench.errors import UserError
+from grasp_bench.io import check_file
 from grasp_bench.places import resolved
 from grasp_bench.text import counted, printable
 
@@ -234,7 +235,7 @@ def opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     Raises :class:`UserError` when the file is absent, damaged, or holds Python objects, which are never loaded.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(check_file(path), allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise UserError(f"{path}: is a single array, expected an .npz. Write it with numpy.savez.")
         with loaded as arrays:

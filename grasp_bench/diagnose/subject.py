@@ -13,6 +13,7 @@ from grasp_bench.bounds import is_count
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import MANIFEST, read_manifest
 from grasp_bench.export.restore import finished_record, plan_of, trained_weights
+from grasp_bench.io import check_file
 from grasp_bench.run.files import TRAIN_LOG, WEIGHTS
 from grasp_bench.run.plan import Plan, plan_of_spec
 
@@ -104,10 +105,14 @@ def weights_at(subject: Subject, context: Context, step: int) -> Path | None:
 def training_log(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a training log: the step, the loss of every group, and the method's own diagnostics.
 
-    Raises :class:`UserError` that names the first malformed line.
+    Raises :class:`UserError` for a file that cannot be read, and that names the first malformed line.
     """
+    try:
+        text = check_file(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a training log ({error}). Rerun the run.") from error
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             row = json.loads(line)
             rows.append({name: row[name] for name in ("step", "group_loss", "method")})

@@ -62,6 +62,7 @@ cost columns                fields of :class:`~grasp_bench.contracts.record.Cost
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import warnings
@@ -74,7 +75,7 @@ import numpy as np
 from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
 from grasp_bench.contracts.record_v1 import class_table
 from grasp_bench.errors import UserError
-from grasp_bench.io import digest, read_with_digest, write_with_digest
+from grasp_bench.io import check_file, digest, read_with_digest, write_with_digest
 from grasp_bench.results.load import RecordWarning, find_records, read_each
 from grasp_bench.run.files import CLASSES
 from grasp_bench.text import from_cell
@@ -271,7 +272,7 @@ def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
     for folder in runs.index:
         path = results / folder / CLASSES
         try:
-            text = class_table(path.read_text(encoding="utf-8"))
+            text = class_table(check_file(path).read_text(encoding="utf-8"))
             table = pd.read_csv(
                 io.StringIO(text),
                 dtype={"class": str, "metric": str, "extractor": str},
@@ -282,7 +283,7 @@ def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
             found.append(table.drop(columns="group").rename(columns={"class": "group"}).assign(folder=folder))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, csv.Error) as error:
             warnings.warn(f"left out: {path}: cannot be read: {error}", RecordWarning, stacklevel=3)
     if not found:
         return frame.iloc[:0]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import write_bytes
+from grasp_bench.io import check_file, write_bytes
 from grasp_bench.text import printable
 
 LAYOUT = "layout"
@@ -104,7 +104,7 @@ def read_sheet(path: Path) -> Sheet:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with Image.open(check_file(path), formats=["PNG"]) as picture:
             layout = json.loads(picture.text[LAYOUT])
             return _cut(np.asarray(picture), layout)
     except (

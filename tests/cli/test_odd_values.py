@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.records import metric, record, save
 from typer.testing import CliRunner
 
+from grasp_bench import load_results
 from grasp_bench.cli import app
+from grasp_bench.cli.migrate import migrate
 from grasp_bench.cli.score_input import classes_of, open_source
 from grasp_bench.data.images import read_image_set
-from grasp_bench.diagnose.subject import parse_steps
+from grasp_bench.diagnose.subject import parse_steps, training_log
 from grasp_bench.errors import UserError
 from grasp_bench.estimate.devices import parse_device
 from grasp_bench.locks import held
 from grasp_bench.processes import pick_device
+from grasp_bench.results.frame import RecordWarning
 from grasp_bench.run.entry.export import check_target
+from grasp_bench.run.pictures import read_sheet
 
 LONG = "9" * 5000
 """More digits than int() takes."""
@@ -129,3 +135,42 @@ def test_a_loop_of_links_in_the_place_of_a_folder_of_caches_or_of_labels(loop: P
 def test_nothing_resolves_a_path_by_what_raises_runtime_error() -> None:
     package = Path(__file__).parents[2] / "grasp_bench"
     assert [path for path in package.rglob("*.py") if ".resolve()" in path.read_text()] == []
+
+
+def pipe(path: Path) -> Path:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    return path
+
+
+def test_a_pipe_or_damage_in_the_place_of_scores_per_class_is_told(tmp_path: Path) -> None:
+    save(tmp_path, record("grasp", 0, [metric("recall", "tail", 0.5)]))
+    path = pipe(next(tmp_path.rglob("record.json")).with_name("classes.csv"))
+    with pytest.warns(RecordWarning, match=r"classes\.csv: cannot be read: .*a pipe"):
+        load_results(tmp_path, classes=True)
+    assert "a pipe" in migrate(tmp_path)[2][0]
+    path.unlink()
+    path.write_text("class,metric\n" + "x" * 200_000)  # more than a field of a CSV may hold
+    with pytest.warns(RecordWarning, match=r"classes\.csv: cannot be read: .*limit"):
+        load_results(tmp_path, classes=True)
+    assert "limit" in migrate(tmp_path)[2][0]
+
+
+def test_a_training_log_that_is_no_text_or_no_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"train\.jsonl: cannot be read"):
+        training_log(path)
+    with pytest.raises(UserError, match=r"train\.jsonl: cannot be read .*a pipe"):
+        training_log(pipe(path))
+
+
+@pytest.mark.parametrize("name", ["p.npz", "p.safetensors"])
+def test_a_pipe_in_the_place_of_features_or_images_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a pipe"):
+        open_source("REAL", pipe(tmp_path / name), None)
+
+
+def test_a_pipe_in_the_place_of_a_sheet_is_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        read_sheet(pipe(tmp_path / "generated.png"))

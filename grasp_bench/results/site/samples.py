@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from grasp_bench.errors import UserError
+from grasp_bench.io import check_file
 from grasp_bench.results.site.beside import Beside
 from grasp_bench.results.site.boards import Board, Run
 from grasp_bench.run.files import GENERATED_SHEET, PICTURE, REAL_SHEET
@@ -170,7 +171,7 @@ def _reduced(path: Path) -> str | None:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=["PNG"]) as opened:
+        with Image.open(check_file(path), formats=["PNG"]) as opened:
             picture = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

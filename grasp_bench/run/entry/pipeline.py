@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from grasp_bench.backbones.files import PIPELINE, weights_digest
 from grasp_bench.contracts.entry import Found, Request
 from grasp_bench.errors import UserError
-from grasp_bench.io import digest, file_digest, read_object
+from grasp_bench.io import check_file, digest, file_digest, read_object
 from grasp_bench.run.entry.generated import generate
 from grasp_bench.text import printable
 from grasp_bench.weights import refuse_pickled_adapters, shards
@@ -185,7 +185,7 @@ def _load_lora(pipeline: Any, path: Path) -> None:
     if not hasattr(pipeline, "load_lora_weights"):
         raise UserError(f"--lora {path}: a {kind} takes no LoRA.")
     try:
-        with safe_open(path, "np") as file:
+        with safe_open(check_file(path), "np") as file:
             shapes = [file.get_slice(name).get_shape() for name in file.keys() if not name.endswith(ALPHA)]  # noqa: SIM118
         pipeline.load_lora_weights(path.parent, weight_name=path.name, local_files_only=True)
     except (SafetensorError, *UNFIT) as error:
