@@ -65,6 +65,7 @@ def diagnose(
     ] = Path("results"),
     work_dir: shared.WorkDir = shared.WORK_DIR,
     device: shared.Device = "auto",
+    threads: shared.Threads = None,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
@@ -109,7 +110,7 @@ def diagnose(
     from grasp_bench.processes import pick_device
     from grasp_bench.run.context import Options
 
-    options = Options(results, work_dir, device)
+    options = Options(results, work_dir, device, threads=threads)
     for path, text in measure(subject, steps, batches, seed, options, pick_device(device), shared.told(quiet, verbose)):
         tell(text)
         tell(f"{path.with_suffix('')}.json, .png, .md\n")

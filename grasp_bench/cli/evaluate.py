@@ -77,6 +77,7 @@ def evaluate(
     cache_dir: shared.CacheDir = None,
     device: shared.Device = "auto",
     batch_size: shared.BatchSize = 100,
+    threads: shared.Threads = None,
     all_scores: shared.AllScores = False,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
@@ -111,7 +112,7 @@ def evaluate(
         entry = entry_of_images(name, images, labels, enlarge, facts, table, progress)
     if budget == SMOKE:
         progress.say(NO_NUMBERS)
-    options = Options(results, work_dir, device, batch_size, cache_dir=cache_dir)
+    options = Options(results, work_dir, device, batch_size, cache_dir=cache_dir, threads=threads)
     path, record = evaluate_entry(entry, table, options, progress)
     show(record, path, all_scores)
     for line in _said(record):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 
-from grasp_bench.bounds import is_count
+from grasp_bench.bounds import MOST_THREADS, is_count
 from grasp_bench.cli import completion
 from grasp_bench.errors import UserError
 
@@ -97,6 +97,15 @@ SyncTo = Annotated[
 ]
 AllScores = Annotated[bool, typer.Option("--all-scores", help="Print every score, and not only the first to look at.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MOST_THREADS,
+        help="Threads of the CPU; if absent, $OMP_NUM_THREADS, else one for a tiny backbone and torch's own number "
+        "for others.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images generated at a time; changes no image.")]
 Accumulate = Annotated[
     str,

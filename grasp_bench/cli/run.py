@@ -110,14 +110,7 @@ def run(
     tracker: Annotated[
         list[str], typer.Option(help="Also log to tensorboard, wandb, mlflow, trackio, …; repeatable.")
     ] = [],  # noqa: B006 # as above
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Threads of the CPU; if absent, $OMP_NUM_THREADS, else one for a tiny backbone and torch's own number "
-            "for others.",
-        ),
-    ] = None,
+    threads: shared.Threads = None,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:

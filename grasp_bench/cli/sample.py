@@ -46,6 +46,7 @@ def sample(
     data_root: shared.RunDataRoot = None,
     device: shared.Device = "auto",
     batch_size: shared.BatchSize = 100,
+    threads: shared.Threads = None,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
@@ -69,7 +70,7 @@ def sample(
     rows, progress = [], shared.told(quiet, verbose)
     with progress.task("sample", len(shown) * number) as advance:
         for info in shown:
-            images = pipeline.sample(prompt, info.name, number, seed, steps, guidance, settings, batch_size)
+            images = pipeline.sample(prompt, info.name, number, seed, steps, guidance, settings, batch_size, threads)
             rows.append((f"{info.name}  {info.group} ({info.train_count})", images.numpy()))
             advance(number)
     title = f"{manifest.label} on {manifest.task_label}, seed {manifest.spec.seed if seed is None else seed}"

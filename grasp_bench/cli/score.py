@@ -104,6 +104,7 @@ def score(
     batch_size: Annotated[int, typer.Option(min=1, help="Images extracted at a time; changes no score.")] = 64,
     device: Annotated[str, typer.Option(help="For the extractor: auto, cpu, cuda or cuda:N.")] = "cpu",
     cache_dir: Annotated[Path, typer.Option(help="Where extracted features are kept.")] = Path(".grasp-bench/features"),
+    threads: shared.Threads = None,
     json_path: shared.Json = None,
     features_out: Annotated[
         Path | None, typer.Option(help="f.safetensors: write f.real.safetensors and f.fake.safetensors.")
@@ -120,6 +121,7 @@ def score(
     from grasp_bench.metrics.memorisation import NEAR
     from grasp_bench.metrics.protocol import Protocol
     from grasp_bench.results.formats import terminal
+    from grasp_bench.run.threads import threads_taken
 
     chosen = _metrics(metrics, train is not None or task is not None)
     copies = any(metric.train_minimum for metric in chosen)
@@ -140,13 +142,15 @@ def score(
     if task is not None:
         from grasp_bench.cli.score_task import refuse, sources_of
         from grasp_bench.run.entry.evaluate import Table
+        from grasp_bench.run.options import Options
 
         own: dict[str, object] = {"--extractor": extractor, "--weights": weights, "--train": train, "--groups": groups}
         own |= {"--head-above": head_above, "--tail-below": tail_below, "--train-labels": train_labels}
         refuse(task, own | {"--real-labels": real_labels, "--labels": labels})
         table = Table(task, seed)
+        options = Options(work_dir, work_dir, device, threads=threads)
         against, generated = (None, real) if fake is None else (real, fake)
-        sources, names, members = sources_of(table, against, generated, fake_labels, work_dir, device, progress)
+        sources, names, members = sources_of(table, against, generated, fake_labels, options, progress)
     elif fake is None:
         raise UserError(f"{real}: expected REAL and FAKE, or --task T and FAKE alone.")
     else:
@@ -164,7 +168,8 @@ def score(
 
         return resolve_extractor(extractor or "inception", weights).to(str(pick_device(device)))
 
-    sets, identity = features_of(sources, resolve, cache_dir, batch_size, progress)
+    with threads_taken(threads, None):
+        sets, identity = features_of(sources, resolve, cache_dir, batch_size, progress)
     for path, found in zip(kept, sets, strict=False):
         write_features(path, found)
     ratio = (NEAR if near is None else near) if copies else None

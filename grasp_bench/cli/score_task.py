@@ -15,22 +15,22 @@ from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
     from grasp_bench.run.entry.evaluate import Table
+    from grasp_bench.run.options import Options
 
 
 def sources_of(
-    table: Table, real: Path | None, fake: Path, labels: Path | None, work_dir: Path, device: str, progress: Progress
+    table: Table, real: Path | None, fake: Path, labels: Path | None, options: Options, progress: Progress
 ) -> tuple[list[Source], list[str], dict[str, np.ndarray]]:
     """Return real, generated and training features in a task's first extractor, the classes, and groups of them.
 
     Without ``real``, the task's test images are the real ones. Images are brought to the task's size as those of an
-    entry are, all of them. Features are kept in ``work_dir``, where runs of the task find those of its own images.
-    Raises :class:`UserError` with everything that is wrong with the images.
+    entry are, all of them. Features are kept in the work folder of ``options``, where runs of the task find those of
+    its own images. Raises :class:`UserError` with everything that is wrong with the images.
     """
     from grasp_bench.contracts.entry import Entry
     from grasp_bench.processes import pick_device
     from grasp_bench.run.entry.images import GivenImages
     from grasp_bench.run.files import FEATURES
-    from grasp_bench.run.options import Options
     from grasp_bench.run.pipeline import Pipeline
 
     kept: dict[str, GivenImages] = {}
@@ -38,7 +38,7 @@ def sources_of(
     def opened(role: str, images: Path, labels: Path | None) -> Pipeline:
         kept[role] = given = GivenImages(images, labels, enlarge=True, every=True)
         plan = table.plan(Entry("scored", {"images": given.sha256, "every": True}, make=given.make))
-        return Pipeline(plan, Options(work_dir, work_dir, device), pick_device(device), progress)
+        return Pipeline(plan, options, pick_device(options.device), progress)
 
     if table.plan(Entry("scored", {})).task.multilabel:
         raise UserError(

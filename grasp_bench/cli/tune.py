@@ -66,6 +66,7 @@ def tune(
     batch_size: shared.BatchSize = 100,
     gradient_checkpointing: shared.GradientCheckpointing = shared.AUTO,
     accumulate: shared.Accumulate = shared.AUTO,
+    threads: shared.Threads = None,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
@@ -99,6 +100,7 @@ def tune(
         gradient_checkpointing=shared.checkpointing(gradient_checkpointing),
         accumulate=shared.parts(accumulate),
         cache_dir=cache_dir,
+        threads=threads,
     )
     of: Searched = "guidance" if guidance else "method"
     guidances: list[str | None] = [*dict.fromkeys(guidance)] if guidance else [None]

@@ -100,6 +100,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         guidance: str | None = None,
         guidance_settings: Mapping[str, Any] | None = None,
         batch_size: int = 100,
+        threads: int | None = None,
     ) -> torch.Tensor:
         """Return uint8 images (num_images, C, H, W) of one class.
 
@@ -107,9 +108,11 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
         class's own: every class has its noise and, with methods that route, its route, so no other prompt says which.
         Seed, steps and guidance are those of the run unless they are given; settings of a guidance that are not
         given are those of the run, or where it is another guidance its defaults. ``batch_size`` images are made at a
-        time. Raises :class:`UserError` for whatever is unknown or out of bounds.
+        time, by ``threads`` of a CPU, or else as many as are usual for the backbone. Raises :class:`UserError` for
+        whatever is unknown or out of bounds.
         """
-        for name, value in (("num_images", num_images), ("batch_size", batch_size), ("seed", seed)):
+        named = {"num_images": num_images, "batch_size": batch_size, "threads": threads, "seed": seed}
+        for name, value in named.items():
             if value is not None and value < (name != "seed"):
                 raise UserError(f"{name}={value}: expected at least {int(name != 'seed')}.")
         spec, index = self.manifest.spec, self.class_index(prompt, class_name)
@@ -119,7 +122,7 @@ class FineTunedPipeline(DiffusionPipeline):  # type: ignore[misc] # diffusers is
             raise UserError(f"num_inference_steps={steps}: expected at least 1.")
         known, own = spec.seed if seed is None else seed, prompt or self.manifest.classes[index].prompt
         batches = [range(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)]
-        with threads_taken(None, self.backbone.threads):
+        with threads_taken(threads, self.backbone.threads):
             return torch.cat(
                 [
                     self.images(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grasp_bench.bounds import MOST_THREADS
 from grasp_bench.contracts.entry import Entered
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RECORD_NAME, Environment, RunRecord, Status, read_record, write_record
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 def check(plan: Plan, options: Options, count: int) -> None:
     """Raise :class:`UserError` for what can be known to go wrong in ``count`` processes before anything is loaded."""
     check_sharing(plan, options.accumulate, options.shard, count)
-    if options.threads is not None and options.threads < 1:
-        raise UserError(f"threads {options.threads}: expected at least 1, or leave it out.")
+    if options.threads is not None and not 1 <= options.threads <= MOST_THREADS:
+        raise UserError(f"threads {options.threads}: expected at least 1 and at most {MOST_THREADS}, or leave it out.")
     if (nodes := launched() // int(os.environ.get("LOCAL_WORLD_SIZE", launched()))) > 1:
         _check_shared(options, nodes)
     from grasp_bench.run.training.trackers import check_trackers

@@ -49,6 +49,7 @@ def test_steps_of_a_diagnosis_of_any_length(steps: str) -> None:
     "option",
     [
         *(("--n-equal", LONG), ("--n-equal", "1"), ("--bootstrap", 10**18), ("--draws", 10**18), ("--k", 10**18)),
+        ("--threads", 10**18),
     ],
 )
 def test_numbers_of_a_score(option: tuple[str, object]) -> None:

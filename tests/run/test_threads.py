@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from grasp_bench.contracts.entry import Facts
 from grasp_bench.errors import UserError
 from grasp_bench.export.entry import entry_of_export
 from grasp_bench.export.manifest import Manifest
+from grasp_bench.export.pipeline import FineTunedPipeline
 from grasp_bench.processes import launch
 from grasp_bench.run.entry.evaluate import Table
 from grasp_bench.run.store import Store
@@ -70,6 +73,54 @@ def test_every_command_that_computes_takes_one_thread(
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # which torch has read when it was imported
     call(COMMANDS[command], monkeypatch, capsys)
     assert seen == [1, MANY]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_computes_takes_the_threads_that_are_asked_for(
+    command: str, seen: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call([*COMMANDS[command], "--threads", "2"], monkeypatch, capsys)
+    assert (seen, torch.get_num_threads()) == ([2], MANY)
+
+
+def test_features_are_extracted_with_the_threads_that_are_asked_for(
+    seen: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def extract(*_: object) -> None:
+        seen.append(torch.get_num_threads())
+        raise UserError("far enough")
+
+    monkeypatch.setattr("grasp_bench.cli.score_input.cached_features", extract)
+    words = ["score", "png", "png", "--extractor", "pixels", "--metrics", "kid"]
+    call([*words, "--threads", "2"], monkeypatch, capsys)
+    call(words, monkeypatch, capsys)
+    assert (seen, torch.get_num_threads()) == ([2, MANY], MANY)
+
+
+def test_samples_are_made_with_the_threads_that_are_asked_for(
+    seen: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = SimpleNamespace(
+        backbone=SimpleNamespace(threads=1),
+        manifest=SimpleNamespace(
+            classes=[SimpleNamespace(name="a", prompt="a", group="tail", train_count=1)],
+            spec=SimpleNamespace(seed=0, task=SimpleNamespace(name="digits-lt"), budget=None),
+        ),
+        class_index=lambda *_: 0,
+        sampler=lambda *_: SimpleNamespace(guidance=SimpleNamespace(steps=lambda budget: 1)),
+    )
+
+    def stop(*_: object) -> None:
+        seen.append(torch.get_num_threads())
+        raise UserError("far enough")
+
+    images.images = stop
+    images.sample = partial(FineTunedPipeline.sample, images)
+    monkeypatch.setattr("grasp_bench.cli.sample._pipeline", lambda *_: images)
+    words = ["sample", "run", "--out", "a.png"]
+    call(words, monkeypatch, capsys)
+    call([*words, "--threads", "2"], monkeypatch, capsys)
+    assert (seen, torch.get_num_threads()) == ([1, 2], MANY)
 
 
 def test_a_pipeline_takes_torchs_own_number_and_an_exported_run_that_of_its_backbone(
