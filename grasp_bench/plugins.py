@@ -8,11 +8,13 @@ import inspect
 import traceback
 import warnings
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import EntryPoint
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.foreign import let_through, told
+from grasp_bench.packages import entry_points, name_of
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -76,7 +78,7 @@ def load(kind: Kind, name: str) -> Any:
     try:
         return _loaded(kind, known[name])
     except BaseException as error:
-        _let_through(error)
+        let_through(error)
         raise UserError(_broken(kind, known[name], error)) from error
 
 
@@ -89,17 +91,9 @@ def available(kind: Kind) -> dict[str, Any]:
         try:
             loaded[name] = _loaded(kind, entry)
         except BaseException as error:
-            _let_through(error)
+            let_through(error)
             warnings.warn(_broken(kind, entry, error), PluginWarning, stacklevel=2)
     return loaded
-
-
-def _let_through(error: BaseException) -> None:
-    """Raise the error again if it is the user's Ctrl-C, and not a KeyboardInterrupt that a plugin's line raises."""
-    if isinstance(error, KeyboardInterrupt):
-        frames = traceback.extract_tb(error.__traceback__)
-        if not (frames and "KeyboardInterrupt" in (frames[-1].line or "")):
-            raise error
 
 
 @functools.cache
@@ -107,7 +101,7 @@ def _claims(kind: Kind) -> dict[str, list[EntryPoint]]:
     """Name → the entry points that claim it, the built-in one first, then by package; sorted by name."""
     found: dict[str, list[EntryPoint]] = {}
     for entry in sorted(
-        _declared(f"grasp_bench.{kind}"), key=lambda entry: (_origin(entry) != BUILT_IN, _origin(entry), entry.value)
+        _declared(f"grasp_bench.{kind}"), key=lambda entry: (origin(entry) != BUILT_IN, origin(entry), entry.value)
     ):
         claims = found.setdefault(entry.name, [])
         if entry.value not in [claim.value for claim in claims]:
@@ -117,17 +111,7 @@ def _claims(kind: Kind) -> dict[str, list[EntryPoint]]:
 
 def _declared(group: str) -> list[EntryPoint]:
     """The entry points of a group; an installed package of which they cannot be read is a warning."""
-    try:
-        return list(entry_points(group=group))
-    except Exception:  # any package there may be broken, also one that has nothing to do with this
-        found: list[EntryPoint] = []
-        for package in distributions():
-            try:
-                found += package.entry_points.select(group=group)
-            except Exception as error:
-                what = f"an installed package in {package.locate_file('')} is broken and passed over: {error}"
-                warnings.warn(what, PluginWarning, stacklevel=2)
-        return found
+    return list(entry_points(lambda why: warnings.warn(why, PluginWarning, stacklevel=3), group=group))
 
 
 def _loaded(kind: Kind, entry: EntryPoint) -> Any:
@@ -236,8 +220,8 @@ def _odd_settings(kind: Kind, plugin: type[Any]) -> Iterator[str]:
         try:
             config()
         except BaseException as error:
-            _let_through(error)
-            yield f"{config.__name__}() cannot be made of its defaults: {type(error).__name__}: {_words(error)}"
+            let_through(error)
+            yield f"{config.__name__}() cannot be made of its defaults: {told(error)}"
     if owned := [name for name in fields if name in _owned_elsewhere(kind)]:
         yield (
             f"{config.__name__} declares {', '.join(owned)}, which no {SINGULAR[kind]} may set: such things belong to "
@@ -261,36 +245,32 @@ def _owned_elsewhere(kind: Kind) -> set[str]:
     return set()
 
 
-def _origin(entry: EntryPoint) -> str:
+def origin(entry: EntryPoint) -> str:
     """The name of the package; another description where its metadata are missing or damaged."""
-    try:
-        return str(entry.dist.name) if entry.dist else "an unknown package"
-    except Exception:
-        return f"a package without metadata in {entry.dist.locate_file('') if entry.dist else 'an unknown place'}"
+    if entry.dist is None:
+        return "an unknown package"
+    return name_of(entry.dist) or f"a package without metadata in {entry.dist.locate_file('')}"
+
+
+def _uninstall(entry: EntryPoint) -> str:
+    """How to be rid of the package, which pip does not know without its metadata."""
+    return f"pip uninstall {name_of(entry.dist)}" if name_of(entry.dist) else f"remove {origin(entry)}"
 
 
 def _taken(kind: Kind, entry: EntryPoint, rival: EntryPoint) -> str:
     return (
-        f"{SINGULAR[kind]} {entry.name!r} of {_origin(rival)} ({rival.value}) cannot be used: the name is taken by "
-        f"{_origin(entry)} ({entry.value}). Rename it in the pyproject.toml of {_origin(rival)} under "
-        f"grasp_bench.{kind} and install that again, or pip uninstall {_origin(rival)}."
+        f"{SINGULAR[kind]} {entry.name!r} of {origin(rival)} ({rival.value}) cannot be used: the name is taken by "
+        f"{origin(entry)} ({entry.value}). Rename it in the pyproject.toml of {origin(rival)} under "
+        f"grasp_bench.{kind} and install that again, or {_uninstall(rival)}."
     )
 
 
 def _broken(kind: Kind, entry: EntryPoint, error: BaseException) -> str:
-    why = str(error) if isinstance(error, ContractError) else f"{type(error).__name__}: {_words(error)}{_place(error)}"
+    why = str(error) if isinstance(error, ContractError) else f"{told(error)}{_place(error)}"
     return (
-        f"{SINGULAR[kind]} {entry.name!r} of {_origin(entry)} ({entry.value}) cannot be used: {why}. "
-        f"Mend that package, or pip uninstall {_origin(entry)}."
+        f"{SINGULAR[kind]} {entry.name!r} of {origin(entry)} ({entry.value}) cannot be used: {why}. "
+        f"Mend that package, or {_uninstall(entry)}."
     )
-
-
-def _words(error: BaseException) -> str:
-    """The text of an exception, or that it has none: making it may raise another one."""
-    try:
-        return str(error)
-    except BaseException as another:
-        return f"(its text cannot be made: {type(another).__name__})"
 
 
 def _place(error: BaseException) -> str:

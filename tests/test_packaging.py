@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from grasp_bench import __version__, plugins
 
@@ -173,3 +174,10 @@ def test_the_readme_says_of_citing_what_the_citation_does():
         assert words in cited["message"]
         assert words in " ".join(said.split())
     assert f"Licence: {cited['license']}." in said
+
+
+def test_the_lowest_filelock_has_leases() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (declared,) = (each for each in map(Requirement, project["dependencies"]) if each.name == "filelock")
+    assert "3.29.7" not in declared.specifier, "SoftFileLease came with 3.30.0"
+    assert "3.30.0" in declared.specifier

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from grasp_bench import shielded  # noqa: F401 # ahead of whatever imports pydantic
 from grasp_bench.bounds import option_fault
 from grasp_bench.cli import output, streams
 from grasp_bench.cli.cache import clear_stages, list_stages

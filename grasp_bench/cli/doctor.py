@@ -145,6 +145,7 @@ def _backbones() -> Iterator[tuple[str, str]]:
 def _plugins() -> tuple[dict[str, str], list[str]]:
     """Return kind → how many plugins there are and of which other packages, and what is wrong with any."""
     from grasp_bench import plugins
+    from grasp_bench.packages import name_of
 
     found: dict[str, str] = {}
     with warnings.catch_warnings(record=True) as told:
@@ -152,9 +153,10 @@ def _plugins() -> tuple[dict[str, str], list[str]]:
         for kind in plugins.KINDS:
             usable = plugins.available(kind)
             others = [
-                f"{name} of {entry.dist.name} {entry.dist.version}"
+                f"{name} of {origin}{f' {entry.dist.version}' if name_of(entry.dist) and entry.dist else ''}"
                 for name, entry in plugins.entries(kind).items()
-                if name in usable and entry.dist and entry.dist.name != plugins.BUILT_IN
+                if name in usable and (origin := plugins.origin(entry)) != plugins.BUILT_IN
             ]
             found[kind] = ", ".join([str(len(usable)), *others])
-    return found, [str(each.message) for each in told if issubclass(each.category, plugins.PluginWarning)]
+    messages = (str(each.message) for each in told if issubclass(each.category, plugins.PluginWarning))
+    return found, list(dict.fromkeys(messages))  # a broken package is met once for each kind

@@ -16,10 +16,11 @@ from pydantic import (
     field_validator,
     model_serializer,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from grasp_bench.bounds import kept
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.foreign import let_through, told
 
 S = TypeVar("S", bound="Settings")
 
@@ -80,6 +81,19 @@ class Settings(BaseModel):
         return {name: value for name, value in values.items() if value != defaults.get(name)}
 
 
+def settings_of(model: type[S], values: Mapping[str, Any]) -> S:
+    """Settings by name, checked. Raises ValidationError, also where a validator of a plugin raises anything else."""
+    try:
+        return model.model_validate(values)
+    except ValidationError:
+        raise
+    except BaseException as error:
+        let_through(error)
+        raised = PydanticCustomError("raised", "{what}", {"what": f"a check of {model.__name__} raised {told(error)}"})
+        problem = InitErrorDetails(type=raised, loc=(), input=dict(values))
+        raise ValidationError.from_exception_data(model.__name__, [problem]) from error
+
+
 def parse_settings(model: type[S], assignments: Iterable[str], owner: str, elsewhere: Mapping[str, str]) -> S:
     """``NAME=VALUE`` strings into ``model``.
 
@@ -97,7 +111,7 @@ def parse_settings(model: type[S], assignments: Iterable[str], owner: str, elsew
             raise UserError(f"{name} is set twice ({values[name]!r} and {value!r}); keep one.")
         values[name] = value
     try:
-        return model.model_validate(values)
+        return settings_of(model, values)
     except ValidationError as error:
         problems = "; ".join(map(_problem, error.errors()))
         raise UserError(f"settings of {owner}: {problems}. Run `grasp-bench show {owner.split()[-1]}`.") from error

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from copy import copy
 from typing import Any, Literal, TypeVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.recipe import BackboneRecipe, Rate
-from grasp_bench.contracts.settings import Settings
+from grasp_bench.contracts.settings import Settings, settings_of
 from grasp_bench.contracts.spec import SMOKE, Budget
 from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.errors import UserError
@@ -51,12 +51,22 @@ def task_defaults(recipe: BackboneRecipe) -> dict[str, JsonValue]:
 
 
 def with_defaults(config: S, defaults: Mapping[str, JsonValue]) -> S:
-    """Return settings with the recipe's defaults for those that were not given by hand, and do not count as given."""
+    """Return settings with the recipe's defaults for those that were not given by hand, and do not count as given.
+
+    Raises :class:`UserError` where they do not go together.
+    """
     wanted = {name: value for name, value in defaults.items() if name not in config.model_fields_set}
     if not wanted:
         return config
     given: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set}
-    found = type(config).model_validate(given | wanted)
+    try:
+        found = settings_of(type(config), given | wanted)
+    except ValidationError as error:
+        told = ", ".join(f"{name}={value}" for name, value in wanted.items())
+        raise UserError(
+            f"{type(config).__name__} does not take {told}, what the backbone's recipe has: "
+            f"{error.errors()[0]['msg'].removeprefix('Value error, ')}. Set them by hand."
+        ) from error
     found.model_fields_set.difference_update(wanted)
     return found
 

@@ -16,7 +16,7 @@ from grasp_bench.backbones.aliases import available, resolve
 from grasp_bench.backbones.files import MissingFilesError
 from grasp_bench.contracts.backbone import Backbone, ChosenBackbone, Description
 from grasp_bench.contracts.guidance import Guidance
-from grasp_bench.contracts.settings import Settings, parse_settings
+from grasp_bench.contracts.settings import Settings, parse_settings, settings_of
 from grasp_bench.contracts.spec import Budget, Component, RunSpec
 from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
@@ -74,9 +74,8 @@ def with_found_weights(task: Task[TaskSettings]) -> Task[TaskSettings]:
     if not timm_file(network.removeprefix("timm:"), tag).is_file():
         return task
     found = copy(task)
-    found.config = type(task.config).model_validate(
-        {name: getattr(task.config, name) for name in task.config.model_fields_set} | {"network_weights": tag}
-    )
+    given = {name: getattr(task.config, name) for name in task.config.model_fields_set}
+    found.config = settings_of(type(task.config), given | {"network_weights": tag})
     found.classifier = replace(task.classifier, initial=tag)
     return found
 
@@ -195,7 +194,7 @@ def restored(kind: Literal["methods", "guidance"], asked: Component) -> Any:
 def validated(model: type[S], settings: dict[str, Any], owner: str) -> S:
     """Return recorded settings. Raises :class:`UserError` for those that this version does not accept."""
     try:
-        return model.model_validate(settings)
+        return settings_of(model, settings)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "settings"

@@ -76,8 +76,8 @@ def check_name(kind: str, name: str) -> None:
             f"first, as in my-{kind}."
         )
     if name in plugins.entries(KINDS[kind]):
-        origin = plugins.entries(KINDS[kind])[name].dist
-        raise UserError(f"{name}: {origin.name if origin else 'a package'} has a {kind} of that name. Choose another.")
+        origin = plugins.origin(plugins.entries(KINDS[kind])[name])
+        raise UserError(f"{name}: {origin} has a {kind} of that name. Choose another.")
     module = name.replace("-", "_")
     if keyword.iskeyword(module):
         raise UserError(f"{name}: is a keyword of Python, and no module can be called that. Choose another name.")

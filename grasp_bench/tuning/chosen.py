@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from grasp_bench.contracts.record import Tuning
+from grasp_bench.contracts.settings import settings_of
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
 from grasp_bench.run.plan import Plan
@@ -71,7 +72,7 @@ def tuned_guidance(plan: Plan, results: Path) -> dict[str, JsonValue]:
 def with_settings(plan: Plan, settings: Mapping[str, JsonValue], of: Searched = "method") -> Plan:
     """Return the run with other settings of its method or guidance. Raises ValidationError for invalid ones."""
     part = getattr(plan, of)
-    config = type(part.config).model_validate(part.config.model_dump() | dict(settings))
+    config = settings_of(type(part.config), part.config.model_dump() | dict(settings))
     component = getattr(plan.spec, of).model_copy(update={"settings": config.model_dump(mode="json")})
     changed: dict[str, Any] = {of: type(part)(config), "spec": plan.spec.model_copy(update={of: component})}
     if of == "method" and plan.generator:
