@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions
 from typing import Any
 
-_read: Callable[..., EntryPoints] = importlib.metadata.entry_points  # type: ignore[assignment] # without old forms
+_read: Callable[..., EntryPoints] = importlib.metadata.entry_points
 
 
 def entry_points(broken: Callable[[str], None], **selected: Any) -> EntryPoints:
@@ -32,7 +32,7 @@ def shield() -> None:
 
     It has to come before their import.
     """
-    importlib.metadata.entry_points = _tolerant  # type: ignore[assignment] # as above
+    importlib.metadata.entry_points = _tolerant  # type: ignore[assignment] # without its old forms
 
 
 def _tolerant(**selected: Any) -> EntryPoints:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from grasp_bench.errors import UserError
+from grasp_bench.home import with_home
 from grasp_bench.io import read_object
 from grasp_bench.text import printable
 
@@ -17,8 +18,8 @@ ADAPTER = "adapter_model.bin"
 
 def weights_folder() -> Path:
     """``$GRASP_BENCH_WEIGHTS``, or else ``grasp-bench/weights`` in ``$XDG_DATA_HOME`` (``~/.local/share``)."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(os.environ.get(VARIABLE) or Path(data, "grasp-bench", "weights")).expanduser()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return with_home(Path(os.environ.get(VARIABLE) or Path(data, "grasp-bench", "weights")))
 
 
 def shards(index: Path) -> list[str]:

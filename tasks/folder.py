@@ -16,6 +16,7 @@ from grasp_bench.contracts.task import ClassifierRecipe, TaskSettings
 from grasp_bench.data.image_task import ImageTask
 from grasp_bench.data.listing import place
 from grasp_bench.errors import UserError, other_form
+from grasp_bench.home import with_home
 from grasp_bench.text import counted
 
 from .folder_settings import PATHS, FolderSettings, read_settings, validated
@@ -73,7 +74,8 @@ class FolderTask(ImageTask[FolderSettings]):
             config = validated(path, config.model_dump() | found.model_dump(include=found.model_fields_set))
         if config.name in plugins.entries("tasks"):
             raise UserError(f"{path}, name: {config.name!r} is a built-in or installed task; choose another name.")
-        root, labels = path.parent / config.images, path.parent / config.labels if config.labels else None
+        root = path.parent / with_home(Path(config.images))
+        labels = path.parent / with_home(Path(config.labels)) if config.labels else None
         if not root.is_dir():
             raise UserError(f"{path}, images: {root} is not a folder.")
         return config.name, cls(config, root.resolve(), labels)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 
+from grasp_bench import home
 from grasp_bench.bounds import MOST_THREADS, is_count
 from grasp_bench.cli import completion
 from grasp_bench.errors import UserError
@@ -142,10 +142,6 @@ def told(quiet: bool, verbose: bool) -> Progress:
     return Progress(loudness=Loudness.QUIET if quiet else Loudness.VERBOSE if verbose else Loudness.NORMAL)
 
 
-HOME = re.compile(r"(?:[\w.-]+[:=])?(?=~(?:/|$))")
-"""What may stand before the ``~`` of a path in other text: NAME: of a backbone, NAME= of a setting."""
-
-
 def with_home(command: Callable[P, None]) -> Callable[P, None]:
     """Return the command with ``~`` in its paths replaced by the user's home folder, as in ``--out=~/table.tex``.
 
@@ -154,24 +150,9 @@ def with_home(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def called(*arguments: P.args, **named: P.kwargs) -> None:
-        command(*arguments, **{name: _with_home(value) for name, value in named.items()})  # type: ignore[arg-type]
+        command(*arguments, **{name: home.with_home(value) for name, value in named.items()})  # type: ignore[arg-type]
 
     return called
-
-
-def _with_home(value: object) -> object:
-    if isinstance(value, list):
-        return [_with_home(each) for each in value]
-    try:
-        if isinstance(value, Path):
-            return value.expanduser()
-        if isinstance(value, str) and (before := HOME.match(value)):
-            return before[0] + str(Path(value[before.end() :]).expanduser())
-    except RuntimeError as error:
-        raise UserError(
-            f"{value}: {error} Write out which folder ~ stands for, or ./~ for one of that name."
-        ) from error
-    return value
 
 
 def parts(text: str) -> int | Literal["auto"]:

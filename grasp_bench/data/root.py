@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grasp_bench.errors import UserError
+from grasp_bench.home import with_home
 from grasp_bench.io import check_file, unreadable, write_bytes
 from grasp_bench.locks import held
 from grasp_bench.places import resolved
@@ -19,7 +20,7 @@ VARIABLE = "GRASP_BENCH_DATA"
 def config_path() -> Path:
     """The user's config file, ``$XDG_CONFIG_HOME/grasp-bench/config.toml``; UserError where there is no home folder."""
     if named := os.environ.get("XDG_CONFIG_HOME"):
-        return Path(named) / "grasp-bench" / "config.toml"
+        return with_home(Path(named)) / "grasp-bench" / "config.toml"
     try:
         home = Path.home()
     except RuntimeError as error:
@@ -47,9 +48,9 @@ def _candidates(task: str, asked: Path | None) -> Iterator[tuple[str, Path]]:
     if asked is not None:
         yield "--data-root", asked
     if named := os.environ.get(VARIABLE):
-        yield f"${VARIABLE}", Path(named) / task
+        yield f"${VARIABLE}", with_home(Path(named)) / task
     if place := _remembered(_config()).get(task):
-        yield str(config_path()), Path(place)
+        yield str(config_path()), with_home(Path(place))
 
 
 def remember(task: str, root: Path) -> Path:

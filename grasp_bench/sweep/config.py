@@ -14,6 +14,7 @@ from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.documents import read_toml
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.home import with_home
 
 
 def _values(found: Any) -> list[str]:
@@ -45,8 +46,8 @@ class Exclude(Settings):
     guidance_set: Grid = Field(default_factory=dict)
 
 
-Place = Annotated[Path, AfterValidator(Path.expanduser)]
-"""A path in which ``~`` stands for the user's home folder."""
+Place = Annotated[Path, AfterValidator(with_home)]
+"""A path in which ``~`` stands for the user's home folder, and ``~name`` for another user's."""
 
 
 class Execution(Settings):
@@ -88,7 +89,10 @@ class Execution(Settings):
 
 
 class SweepConfig(Settings):
-    """What the TOML file of a sweep says; paths are relative to where the command is given, as those of `run` are."""
+    """What the TOML file of a sweep says; paths are relative to where the command is given, as those of `run` are.
+
+    ``~`` stands for the home folder wherever one begins with it.
+    """
 
     methods: Values
     tasks: Values
@@ -123,7 +127,7 @@ class SweepConfig(Settings):
 
 def read_config(path: Path) -> SweepConfig:
     """Read the TOML file of a sweep. Raises :class:`UserError` that names the file and each key that is wrong."""
-    content = read_toml(path, "Name the TOML file of a sweep.")
+    content = with_home(read_toml(path, "Name the TOML file of a sweep."))
     try:
         config = SweepConfig.model_validate(content)
     except ValidationError as error:
