@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import typer
@@ -30,16 +30,18 @@ def doctor(
 
     folders = {"results": results, "work folder": work_dir} | ({"caches": cache_dir} if cache_dir else {})
     plugged, broken = _plugins()
-    found: dict[str, dict[str, str]] = {
+    told: dict[str, Iterable[tuple[str, str]]] = {
         "versions": _versions(),
         "devices": _devices(),
-        "folders": {name: _place(path, name != "results") for name, path in folders.items()},
+        "folders": ((name, _place(path, name != "results")) for name, path in folders.items()),
         "configuration": _configuration(),
         "weights": _weights(),
-        "backbones": dict(_backbones()),
-        "plugins": plugged,
+        "backbones": _backbones(),
+        "plugins": plugged.items(),
     }
-    problems = [*_unusable(folders), *broken]
+    unread: list[str] = []
+    found = {section: dict(_readable(section, lines, unread)) for section, lines in told.items()}
+    problems = [*unread, *_unusable(folders), *broken]
     if json_:
         print_json(found | {"problems": problems})
     else:
@@ -55,42 +57,60 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _versions() -> dict[str, str]:
+def _readable(section: str, lines: Iterable[tuple[str, str]], problems: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a section up to one that cannot be found out, which becomes a problem."""
+    try:
+        yield from lines
+    except OSError as error:
+        what = error.strerror or type(error).__name__
+        problems.append(f"{section}: {os.fsdecode(error.filename or '?')} cannot be read ({what})")
+    except UserError as error:
+        problems.append(f"{section}: {error}")
+
+
+def _versions() -> Iterator[tuple[str, str]]:
     import torch
 
     from grasp_bench.run.environment import describe
 
     environment = describe(torch.device("cpu"))
-    found = environment.versions | {"platform": environment.platform}
+    yield from environment.versions.items()
+    yield "platform", environment.platform
     if environment.git_commit:
-        found["commit"] = environment.git_commit + (", with changes" if environment.git_dirty else "")
-    return found
+        yield "commit", environment.git_commit + (", with changes" if environment.git_dirty else "")
 
 
-def _devices() -> dict[str, str]:
+def _devices() -> Iterator[tuple[str, str]]:
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = {"cpu": f"{counted(usable, 'core')}, {torch.get_num_threads()} of torch's threads, {memory:.1f} GiB memory"}
+    yield "cpu", f"{counted(usable, 'core')}, {torch.get_num_threads()} of torch's threads, {memory:.1f} GiB memory"
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
-        found[f"cuda:{index}"] = f"{card.name}, {card.total_memory / 2**30:.1f} GiB"
+        yield f"cuda:{index}", f"{card.name}, {card.total_memory / 2**30:.1f} GiB"
     if not torch.cuda.is_available():
-        found["cuda"] = f"none that torch {torch.__version__} can use"
-    return found
+        yield "cuda", f"none that torch {torch.__version__} can use"
 
 
 def _existing(path: Path) -> Path:
     """Return ``path``, or the nearest folder above that is there."""
-    return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    return next(each for each in (path.absolute(), *path.absolute().parents) if _is_there(each))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a path is there, and in folders that may be looked into."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _place(path: Path, holds_stages: bool) -> str:
     from grasp_bench.cli.cache import held, summed
 
     free = f"{shutil.disk_usage(_existing(path)).free / 2**30:,.1f} GiB free"
-    if not path.exists():
+    if not _is_there(path):
         return f"{path.absolute()} (not there yet), {free}"
     stages = [f"stages and caches in {summed(held(path))}"] if holds_stages and path.is_dir() else []
     return ", ".join([str(path.absolute()), *stages, free])
@@ -105,24 +125,25 @@ def _unusable(folders: dict[str, Path]) -> Iterator[str]:
             yield f"{name}: {there} cannot be written; choose another"
 
 
-def _configuration() -> dict[str, str]:
+def _configuration() -> Iterator[tuple[str, str]]:
     from grasp_bench.data.root import VARIABLE, config_path
     from grasp_bench.weights import VARIABLE as WEIGHTS
 
+    for name in (VARIABLE, WEIGHTS, "HF_HOME", "HF_HUB_OFFLINE"):
+        if name in os.environ:
+            yield name, os.environ[name]
     path = config_path()
-    variables = {
-        name: os.environ[name] for name in (VARIABLE, WEIGHTS, "HF_HOME", "HF_HUB_OFFLINE") if name in os.environ
-    }
-    return {"file": f"{path}{'' if path.exists() else ' (none)'}"} | variables
+    yield "file", f"{path}{'' if path.exists() else ' (none)'}"
 
 
-def _weights() -> dict[str, str]:
+def _weights() -> Iterator[tuple[str, str]]:
     from grasp_bench.weights import weights_folder
 
     folder = weights_folder()
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    sizes = {str(path.relative_to(folder)): f"{path.stat().st_size / 2**20:,.1f} MiB" for path in files}
-    return {"folder": f"{folder}{'' if folder.is_dir() else ' (none)'}"} | sizes
+    there = folder.is_dir()
+    yield "folder", f"{folder}{'' if there else ' (none)'}"
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()) if there else ():
+        yield str(path.relative_to(folder)), f"{path.stat().st_size / 2**20:,.1f} MiB"
 
 
 def _backbones() -> Iterator[tuple[str, str]]:
