@@ -173,8 +173,7 @@ def place(path: Path, line: int) -> str:
 def leads_out(path: str) -> bool:
     """Whether a path written in a file is absolute or climbs out of the folder it is relative to."""
     relative = PurePosixPath(path)
-    # on Windows a backslash separates and a colon names a drive
-    return relative.is_absolute() or ".." in relative.parts or "\\" in path or ":" in path
+    return relative.is_absolute() or ".." in relative.parts
 
 
 def find_file(root: Path, folders: Sequence[str], name: str) -> Path | Problem:

@@ -20,6 +20,7 @@ from grasp_bench.data.decode import UnreadableError, decode
 from grasp_bench.data.listing import Entry, Problem, describe
 from grasp_bench.errors import UserError
 from grasp_bench.io import digest, file_digest, remove, write_bytes
+from grasp_bench.text import printable
 
 NAME = "manifest.parquet"
 PART = "part-{}.parquet"
@@ -140,7 +141,7 @@ def build(
         **{name: [getattr(entry, name) for entry in entries] for name in ("id", "label", "patient", "split")},
         "group": [groups[entry.label] for entry in entries],
         "prompt": [prompts[entry.label] if entry.prompt is None else entry.prompt for entry in entries],
-        "where": [entry.where.removeprefix(f"{root}/") for entry in entries],
+        "where": [printable(entry.where.removeprefix(f"{root}/")) for entry in entries],
         **({BESIDE: [json.dumps(entry.beside) for entry in entries]} if any(each.beside for each in entries) else {}),
         **{METADATA + name: [e.metadata[name] for e in entries] for name in (entries[0].metadata if entries else ())},
     }

@@ -63,6 +63,19 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counts
 
 
+def test_a_label_file_in_a_folder_that_is_no_utf8_is_named_escaped(root: Path, folder: Path) -> None:
+    entries = [replace(each, where=f"/odd\udcff/labels.csv, line {each.id}") for each in make(root)]
+    assert build(root, entries, folder).column("where")[0] == r"/odd\udcff/labels.csv, line 0"
+
+
+def test_folders_may_have_any_name_that_the_file_system_has(root: Path, folder: Path) -> None:
+    entries = [replace(each, path=f"a: \\b/{each.path}") for each in make(root)]
+    (root / "a: \\b").mkdir()
+    for name in ("0", "1", "2"):
+        (root / name).rename(root / "a: \\b" / name)
+    assert build(root, entries, folder).column("path")[0] == "a: \\b/0/0.png"
+
+
 def test_what_is_built_is_read_again(root: Path, folder: Path) -> None:
     entries = make(root)
     entries[1] = replace(entries[1], prompt="a dog on a sofa")
