@@ -30,6 +30,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.io import as_csv, digest, file_digest, write_bytes, write_tensors
 from grasp_bench.run.entry.shown import FOCUS, Pool, Shown, check_file, pools, what_is_shown
 from grasp_bench.run.files import IMAGES, IMAGES_NOTED, SETS
+from grasp_bench.text import to_cell
 
 if TYPE_CHECKING:
     import torch
@@ -113,15 +114,15 @@ class GivenImages:
         by_pool = [self._chosen(pool, request, looked) for pool in given]
         chosen = [index for of_pool in by_pool for index in of_pool]
         self._write(folder, chosen, shown, request)
-        ids = self.images.ids
-        rows = [("generated", "file"), *((f"generated/{at:08}", ids[index]) for at, index in enumerate(chosen))]
+        names = [to_cell(self.images.ids[index]) for index in chosen]
+        rows = [("generated", "file"), *((f"generated/{at:08}", name) for at, name in enumerate(names))]
         write_bytes(folder / FILES, as_csv(rows).encode())
         if self.noted:
-            write_noted(folder / IMAGES_NOTED, self.noted, len(ids), request.task.private)
+            write_noted(folder / IMAGES_NOTED, self.noted, len(self.images), request.task.private)
         return Found(
-            images=len(ids),
+            images=len(self.images),
             scored=len(chosen),
-            selection=rule(given) if len(ids) > len(chosen) else None,
+            selection=rule(given) if len(self.images) > len(chosen) else None,
             resized=sum(looked[index].size != request.shape[1:] for index in chosen),
             repeated=sum(len(row) - len({looked[index].digest for index in row}) for row in by_pool),
         )

@@ -44,6 +44,17 @@ def test_as_many_as_are_scored_are_taken_in_the_order_of_their_names(tmp_path: P
     assert (tmp_path / "stage" / "files.csv").read_text().splitlines()[1] == "generated/00000000,0/00000.png"
 
 
+def test_a_name_that_a_spreadsheet_would_take_for_a_formula_is_kept_as_text(tmp_path: Path) -> None:
+    random_images(tmp_path / "png", 1)
+    (tmp_path / "labels.csv").write_text("id,label\n" + "".join(f"={name}.png,{name}\n" for name in range(10)))
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in (tmp_path / "png").glob("*/*.png"):
+        path.rename(flat / f"={path.parent.name}.png")
+    made(tmp_path / "stage", flat, 1, labels=tmp_path / "labels.csv")
+    assert (tmp_path / "stage" / "files.csv").read_text().splitlines()[1] == "generated/00000000,'=0.png"
+
+
 def test_the_choice_among_too_many_depends_on_pixels_and_seed_and_neither_on_names_nor_on_others(
     tmp_path: Path,
 ) -> None:
