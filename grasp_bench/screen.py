@@ -56,6 +56,9 @@ class Sheet:
     """Number of the first columns that say what a row is, and are repeated in each part of a table that is split."""
     caption: str = ""
     """What stands below the table."""
+    beside: frozenset[int] = frozenset()
+    """Positions of columns that say something only with the nearest other column before them, which is repeated where
+    a table is split between them."""
 
     def lines(self, width: int, styled: bool = False) -> list[str]:
         """The table in lines of at most ``width`` columns, with a terminal's signs for styles where ``styled``."""
@@ -71,7 +74,7 @@ class Sheet:
             for number, (size, *cells) in enumerate(zip(widest, *texts, strict=True))
         ]
         found = [line for line in folded(printable(self.title), width) if line]
-        parts = _parts(least, self.keys, width)
+        parts = _parts(least, self.keys, width, self.beside)
         if parts is None:
             found += _cards([printable(name) for name in self.columns], texts, width)
         for number, part in enumerate(parts or ()):
@@ -112,8 +115,8 @@ def _head(name: str, right: bool) -> list[str]:
     return name.split(" ") if right else [name]
 
 
-def _parts(least: Sequence[int], keys: int, width: int) -> list[list[int]] | None:
-    """The columns of each part of a table, or None where no column fits beside those that name a row."""
+def _parts(least: Sequence[int], keys: int, width: int, beside: frozenset[int]) -> list[list[int]] | None:
+    """The columns of each part of a table, or None where one does not fit beside those that it needs."""
     every = list(range(len(least)))
 
     def room(columns: Sequence[int]) -> int:
@@ -122,14 +125,21 @@ def _parts(least: Sequence[int], keys: int, width: int) -> list[list[int]] | Non
     if room(every) <= width:
         return [every]
     first, rest = every[:keys], every[keys:]
-    if not rest or any(room([*first, each]) > width for each in rest):
+    needed = {each: [*first, *_owner(each, keys, beside)] for each in rest}
+    if not rest or any(room([*needed[each], each]) > width for each in rest):
         return None
     parts = [first]
     for each in rest:
         if room([*parts[-1], each]) > width:
-            parts.append(list(first))
+            parts.append(needed[each])
         parts[-1] = [*parts[-1], each]
     return parts
+
+
+def _owner(column: int, keys: int, beside: frozenset[int]) -> list[int]:
+    """The column that one of ``beside`` belongs to, if it is not one that names rows; none for any other."""
+    before = [each for each in range(keys, column) if each not in beside] if column in beside else []
+    return before[-1:]
 
 
 def _fitted(part: Sequence[int], widest: Sequence[int], least: Sequence[int], width: int) -> list[int]:

@@ -105,6 +105,23 @@ def test_a_table_that_is_split_names_its_rows_in_every_part() -> None:
     assert all(lines[number + 1].startswith("lora") for number in rules)
 
 
+def test_a_column_beside_another_is_in_no_part_without_it() -> None:
+    columns = ("", "n", "FD(pixels) ± se", "real reference", "excess", "KD(pixels)", "real reference", "excess")
+    rows = [("an-exceedingly-long-name-of-a-class", "40", "11456.1 ± 12.5", "1200.75", "10.1", "1.25", "1.75", "0.5")]
+    sheet = Sheet("t", columns, rows, frozenset(range(1, 8)), 1, "", frozenset({3, 4, 6, 7}))
+    text = "\n".join(sheet.lines(40))
+    parts = text.split("\n\n")
+    assert len(parts) > 2
+    for number, owner in (
+        ("1200.75", "FD(pixels)"),
+        ("10.1", "FD(pixels)"),
+        ("1.75", "KD(pixels)"),
+        ("0.5", "KD(pixels)"),
+    ):
+        assert all(owner in part for part in parts if number in part.split()), (number, parts)
+    assert all(cell_len(line) <= 40 for line in text.splitlines())
+
+
 names = some.text(some.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30)
 numbers = some.floats(-1e6, 1e6).map("{:.4g}".format) | some.just("")
 

@@ -20,7 +20,7 @@ from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.memorisation import near_duplicates
 from grasp_bench.metrics.protocol import Measured, Protocol
 from grasp_bench.metrics.scoring import group_scores
-from grasp_bench.results.grids import ABSENT, REFERENCE, Grid, Section, Text
+from grasp_bench.results.grids import ABSENT, BESIDE, REFERENCE, Grid, Section, Text
 from grasp_bench.text import counted
 from grasp_bench.version import VERSION
 
@@ -125,7 +125,7 @@ def _grids(title: str, scores: Sequence[Measured], comparison: Comparison) -> li
         for metric in (score.metric for score in rows[0] if score.metric.direction == direction):
             known = any(score.standard_error is not None for score in scores if score.metric is metric)
             columns.append(comparison.title(metric) + " ± se" * known)
-            columns += [REFERENCE, "excess"] if beside else []
+            columns += BESIDE if beside else ()
         lines: list[list[str]] = []
         for row in rows:
             if row[0].value is None:

@@ -14,7 +14,7 @@ from grasp_bench.contracts.record import ARROWS, Cost
 from grasp_bench.results.board import COLUMN, ROW, SHARED, Leaderboard
 from grasp_bench.results.comparisons import MEASURES, Differences
 from grasp_bench.results.forest import SVG, forest_svg
-from grasp_bench.results.grids import MINUS, REFERENCE, Grid, Section
+from grasp_bench.results.grids import BESIDE, MINUS, REFERENCE, Grid, Section
 from grasp_bench.results.summary import viewed
 from grasp_bench.results.tables import Report
 from grasp_bench.screen import PLAIN, STYLES, Cell, Sheet, folded
@@ -236,4 +236,6 @@ def _lines(grid: Grid, width: int, styled: bool) -> list[str]:
     rows = [[Cell(text, "bold" if bold else "") for text, bold in row] for row in grid.rows]
     count = len(grid.columns)
     keys = grid.names if grid.names < count else 2
-    return Sheet(grid.title, grid.columns, rows, frozenset(range(grid.names, count)), keys).lines(width, styled)
+    numbers = frozenset(range(grid.names, count))
+    beside = frozenset(number for number, name in enumerate(grid.columns) if name in BESIDE)
+    return Sheet(grid.title, grid.columns, rows, numbers, keys, beside=beside).lines(width, styled)

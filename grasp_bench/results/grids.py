@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 ABSENT = "-"
 MINUS = "\N{MINUS SIGN}"
 REFERENCE = "real reference"
+EXCESS = "excess"
+BESIDE = (REFERENCE, EXCESS)
+"""Headings of columns that belong to the score of the nearest column before them."""
 
 
 class Text(NamedTuple):
