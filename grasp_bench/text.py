@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the start of a formula."""
 MARKDOWN = "\\|*_<>`[]&"
 """Signs that could end a cell, start a link or a tag, or change the type."""
+ADDRESS = re.compile(r"https?://(?:[A-Za-z0-9./?=%#:-]|\\_)+")
+"""An address after it was escaped, that holds no sign which could steer markdown but the underscore."""
 PAIRED = "~$"
 """Signs that do so only in pairs: one tilde stands in the label of every method with changed settings."""
 
@@ -40,6 +43,18 @@ def markdown_escaped(text: str) -> str:
     """Text that markdown shows as it is, on one line and within one cell."""
     special = MARKDOWN + "".join(each for each in PAIRED if text.count(each) > 1)
     return "".join(f"\\{each}" if each in special else each for each in printable(text))
+
+
+def markdown_source(text: str) -> str:
+    """Text as :func:`markdown_escaped` has it, in which plain addresses stay whole."""
+    return ADDRESS.sub(lambda found: found[0].replace("\\_", "_"), markdown_escaped(text))
+
+
+def markdown_code(text: str) -> str:
+    """Text as code in a line of markdown, between more backticks than it has in a row."""
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{pad}{printable(text)}{pad}{ticks}"
 
 
 def to_cell(text: str) -> str:

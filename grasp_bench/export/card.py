@@ -11,7 +11,7 @@ from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.record import ARROWS, CLASS_MEANS, RunRecord, Score, of_groups, titled
 from grasp_bench.export.manifest import Manifest
 from grasp_bench.run.files import PICTURE
-from grasp_bench.text import markdown_escaped
+from grasp_bench.text import markdown_code, markdown_escaped, markdown_source
 
 SAMPLES = f"![Generated images of each class]({PICTURE})\n\n"
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -40,15 +40,16 @@ def model_card(
         f"{_front_matter(manifest, chosen)}\n"
         f"# {markdown_escaped(f'{manifest.label} on {manifest.task_label}{trained_on}')}\n\n"
         f"{PRIVATE if manifest.private else ''}"
-        f"Backbone `{spec.backbone.name}` (revision {spec.backbone.version}), fine-tuned by method "
-        f"`{spec.method.name}` (version {spec.method.version}) of grasp-bench {manifest.grasp_bench} for "
+        f"Backbone {markdown_code(spec.backbone.name)} (revision {markdown_escaped(spec.backbone.version)}), "
+        f"fine-tuned by method {markdown_code(spec.method.name)} (version {markdown_escaped(spec.method.version)}) "
+        f"of grasp-bench {markdown_escaped(manifest.grasp_bench)} for "
         f"{spec.budget.steps} steps of {spec.budget.batch_size} images, seed {spec.seed}; the run's id begins with "
         f"{manifest.run_id[:12]}.\n\n"
         f"{SAMPLES if picture else ''}"
         f"## Use\n\n{_usage(manifest, chosen)}{other_formats}\n"
         f"## Classes\n\n{_table(['class', 'prompt', 'group', 'training images'], _class_rows(manifest))}\n"
         f"## Scores\n\n{_scores(record)}\n"
-        f"## Data and licence\n\nData: {source.rstrip('.')}.\n\n{LICENCE}\n"
+        f"## Data and licence\n\nData: {markdown_source(source.rstrip('.'))}.\n\n{LICENCE}\n"
     )
 
 
@@ -75,7 +76,8 @@ def _front_matter(manifest: Manifest, chosen: ChosenBackbone) -> str:
 
 def _usage(manifest: Manifest, chosen: ChosenBackbone) -> str:
     backbone, rarest = manifest.spec.backbone.name, min(manifest.classes, key=lambda info: info.train_count)
-    named = f', backbone="{backbone}:{base_model(chosen, "FOLDER")}"' if chosen.source else ""
+    source = json.dumps(f"{backbone}:{base_model(chosen, 'FOLDER')}")
+    named = f", backbone={source}" if chosen.source else ""
     return (
         "```python\n"
         "import grasp_bench\n\n"
@@ -101,8 +103,9 @@ def _scores(record: RunRecord) -> str:
         arrow = ARROWS[scores[0].direction]
         rows.append([f"{label} {arrow}", *(_value(values[group]) if group in values else "-" for group in groups)])
     return (
-        f"{_table(['score', *groups], rows)}\nOn {markdown_escaped(record.task_label)}, {record.spec.budget.name} "
-        f"budget, one seed ({record.spec.seed}), guidance {record.spec.guidance.name}. {means}{NOTES}\n"
+        f"{_table(['score', *groups], rows)}\nOn {markdown_escaped(record.task_label)}, "
+        f"{markdown_escaped(record.spec.budget.name)} budget, one seed ({record.spec.seed}), guidance "
+        f"{markdown_escaped(record.spec.guidance.name)}. {means}{NOTES}\n"
     )
 
 
