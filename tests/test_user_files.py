@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import hostile
 from helpers.records import metric, record
@@ -15,9 +16,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 
 from grasp_bench import cli, plugins
+from grasp_bench.cli.score_input import Source, classes_of
+from grasp_bench.contracts.entry import Facts, read_facts
 from grasp_bench.contracts.record import read_record, record_bytes
 from grasp_bench.contracts.settings import parse_settings
 from grasp_bench.contracts.spec import Budget
+from grasp_bench.data.features import FeatureSet
 from grasp_bench.data.labels import align, read_labels
 from grasp_bench.data.root import VARIABLE, config_path, data_root, remember
 from grasp_bench.errors import UserError
@@ -107,6 +111,32 @@ def test_the_file_of_a_task(content: bytes, tmp_path: Path) -> None:
             task.counts()
 
     parses(tmp_path / "mine.toml", content, parse)
+
+
+DECLARED = b'trainer = "diffusers"\nnfe = 28.0\nimages_seen = 1000\nnotes = "x"\n'
+
+
+@often
+@given(content=some.binary(max_size=80) | hostile.spliced(DECLARED) | hostile.toml([*keys(Facts), "odd"]))
+@example(content=b"trainable_parameters = " + hostile.DIGITS.encode())
+def test_the_file_of_what_is_declared(content: bytes, tmp_path: Path) -> None:
+    parses(tmp_path / "facts.toml", content, read_facts)
+
+
+def test_a_declared_number_is_one_that_tables_can_add_up(tmp_path: Path) -> None:
+    (tmp_path / "facts.toml").write_text("nfe = 1e308")
+    with pytest.raises(UserError, match=r"nfe=1e\+308"):
+        read_facts(tmp_path / "facts.toml")
+
+
+@often
+@given(content=some.binary(max_size=80) | hostile.spliced(b"class,group\nx,head\ny,tail\n"))
+@example(content=b'class,group\n"' + b"x" * 200_000 + b'",y\n')
+@example(content=b"class,group\nx,all\ny,\n")
+def test_the_groups_of_a_score(content: bytes, tmp_path: Path) -> None:
+    held = FeatureSet(np.zeros((2, 1)), ["x", "y"], None, None)
+    source = Source("REAL", tmp_path, ["a", "b"], ["x", "y"], {}, held)
+    parses(tmp_path / "groups.csv", content, lambda path: classes_of([source, source], path, (None, None), False))
 
 
 SWEEP_KEYS = [*keys(SweepConfig), "set.lora", "task_set.digits-lt", *(f"options.{name}" for name in keys(Execution))]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from grasp_bench.bounds import Count
+from grasp_bench.bounds import Count, Number
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.contracts.task import Task, TaskSettings
@@ -50,7 +50,7 @@ class Facts(BaseModel):
     """Number of trainable parameters."""
     images_seen: Count | None = None
     """Training images seen: steps times batch size."""
-    nfe: float | None = Field(default=None, ge=0)
+    nfe: Annotated[Number, Field(ge=0)] | None = None
     """Network function evaluations per generated image."""
     licence: Words | None = None
     """Licence of the model or the images."""
