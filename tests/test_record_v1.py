@@ -18,10 +18,11 @@ def parsed(**fields):
 
 def test_what_both_schemas_have_stays_as_it_is():
     old, new = json.loads(OLD.read_text()), read_record(OLD).model_dump(mode="json")
-    shared = old.keys() - {"schema_version", "metrics", "environment", "tuned"}
+    shared = old.keys() - {"schema_version", "metrics", "environment", "tuned", "cost"}
     assert {name: new[name] for name in shared} == {name: old[name] for name in shared}
     assert new["tuned"] == old["tuned"] | {"scale": None}
     assert new["environment"] == old["environment"] | {"gradient_checkpointing": False}
+    assert new["cost"] == old["cost"] | {"active_parameters": None}
     assert new["schema_version"] == 2
     assert read_record(OLD).spec.id == old["run_id"]
 

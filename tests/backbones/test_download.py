@@ -176,7 +176,7 @@ def test_what_is_there_is_not_asked_for_again(hub, commit):
     path.unlink()
     hub.fetched.clear()
     hub.commit = commit  # of a later snapshot, whose other files are the same
-    assert [line.partition(" of ")[0] for line in fetch()] == ["fetching 1 files"]
+    assert [line.partition(" of ")[0] for line in fetch()] == ["fetching 1 file"]
     assert hub.fetched == {"transformer/diffusion_pytorch_model.safetensors"}
     find_pipeline(REPOSITORY, *FAMILY)
 

@@ -94,15 +94,16 @@ def test_what_is_wrong_with_an_image_is_named(
     assert "a/bad.png" in problem.found
 
 
-@pytest.mark.parametrize(
-    "path", ["../outside/a.png", "a/../../outside/a.png", "a/..", "{tmp}/outside/a.png", "a\\..\\..\\a.png", "C:/a.png"]
-)
+@pytest.mark.parametrize("path", ["../outside/a.png", "a/../../outside/a.png", "a/..", "{tmp}/outside/a.png"])
 def test_paths_that_lead_out_are_refused_though_there_is_an_image(root: Path, path: str) -> None:
     (problem,) = check(root, path.format(tmp=root.parent))
     assert problem.kind == "path leads out"
 
 
-@pytest.mark.parametrize("path", ["", "a", "a/", ".", "a/good.png/b.png", "a/go\0od.png", "x" * 5000])
+@pytest.mark.parametrize(
+    "path",
+    ["", "a", "a/", ".", "a/good.png/b.png", "a/go\0od.png", "x" * 5000, "a\\..\\..\\a.png", "C:/a.png"],
+)
 def test_what_is_no_path_of_a_file_is_a_problem_like_any_other(root: Path, path: str) -> None:
     (problem,) = check(root, path)
     assert problem.kind in ("not a file", "missing image", "unreadable image")
