@@ -1,6 +1,7 @@
 """The page of all committed runs in a browser: what is on the first screen, at the sizes of a laptop and a phone."""
 
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from helpers.records import found_runs
 from selenium.webdriver.support.ui import WebDriverWait
 
 from grasp_bench.results.site import write_site
+from grasp_bench.run.files import GENERATED_SHEET, REAL_SHEET
 from results.site.browser import chromium, console_messages, requested, resize
 
 pytestmark = pytest.mark.slow
@@ -47,8 +49,15 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictured(tmp_path_factory):
-    """The page of the runs whose images are committed, too."""
-    return write_site(found_runs(RESULTS), tmp_path_factory.mktemp("pictured") / "site")
+    """The page of runs with images: those of the first seed are committed, and here the second has them, too."""
+    folder = tmp_path_factory.mktemp("pictured")
+    for row in (RESULTS / "digits-lt").glob("*~tuned=16"):
+        for seed in ("seed-0", "seed-1"):
+            (there := folder / "results" / "digits-lt" / row.name / seed).mkdir(parents=True)
+            shutil.copy(row / seed / "record.json", there)
+            for sheet in (GENERATED_SHEET, REAL_SHEET):
+                shutil.copy(row / "seed-0" / sheet, there)
+    return write_site(found_runs(folder / "results"), folder / "site")
 
 
 @pytest.fixture(scope="module")
