@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ OLD = ARCHIVE / TASK
 """Records of rules 1.0."""
 PAGES = (ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md", OLD / "TABLES.md", ROOT / "docs" / "methods.md")
 GATES = ("moe", "moe-sample")
+BALANCED = "sampling=balanced"
 
 
 def frame(results: Path) -> pd.DataFrame:
@@ -72,24 +73,10 @@ def guidance(found: pd.DataFrame) -> str:
         for rows in (one_per_method(found, Options()), found)
     )
     column = main_columns(chosen)[0]
-    title = f"{column['group'].iloc[0]} {column['title'].iloc[0]}"
-    lower = column["direction"].iloc[0] == "lower"
     own, none = _values(chosen, column, chosen.costs["label"]), _unguided(every, column)
+    lines = _differences(none, own, column, "without guidance than with it")
     methods = [method for method in own if method in none]
-    pairs = [paired_difference(none[each], own[each], "t") for each in methods]
-    adjusted = holm([each.p for each in pairs])
-    said: dict[tuple[str, str], list[str]] = {}
-    for method, pair, p in zip(methods, pairs, adjusted, strict=True):
-        how = tag(1.0 if pair.p is None else pair.p, 1.0 if p is None else p)
-        what = "better" if (pair.mean < 0) == lower else "worse"
-        said.setdefault((how, what), []).append(f"{method} {_percent(pair.mean)}")
-    order = [(how, what) for how in (STANDS, SUGGESTIVE, NOT_SHOWN) for what in ("better", "worse")]
-    lines = [
-        f"- *{how}*: {what} in {title} without guidance than with it: {', '.join(said[how, what])}."
-        for how, what in order
-        if (how, what) in said
-    ]
-    ranks = spearmanr([np.mean(own[each]) for each in methods], [np.mean(none[each]) for each in methods])
+    ranks = spearmanr([own[each].mean() for each in methods], [none[each].mean() for each in methods])
     found_order = f"{ranks.statistic:.2f} (p = {ranks.pvalue:.2g})".replace("-", MINUS)
     lines.append(
         f"- *{STANDS if ranks.pvalue < ALPHA else NOT_SHOWN}*: methods have one order with and without guidance: "
@@ -102,20 +89,64 @@ def guidance(found: pd.DataFrame) -> str:
     )
 
 
+def sampling(found: pd.DataFrame) -> str:
+    """What drawing classes equally often changes, for every method that has both rows, over the seeds of both."""
+    board = max(leaderboards(found, None), key=lambda board: len(board.costs))
+    column = main_columns(board)[0]
+    settings = board.costs["settings"].astype(str)
+    evenly = settings.str.contains(BALANCED, regex=False)
+    balanced = _values(board, column, board.costs.loc[evenly, "label"])
+    own = board.costs[~evenly & board.costs["method"].isin(balanced)]
+    natural = _values(board, column, own["label"])
+    lines = _differences(balanced, natural, column, "with classes drawn equally often than as they come")
+    seeds = sorted({seed for each in balanced.values() for seed in each.index})
+    return (
+        "\n".join(lines)
+        + f"\n- Paired t tests over seeds {', '.join(map(str, seeds))} on the log scale, Holm-corrected over methods, "
+        + f"by `make tables`; the rows: `grasp-bench report --task {TASK} --all "
+        + f"{' '.join(f'--method {method}' for method in balanced)}`.\n"
+    )
+
+
+def _differences(
+    ours: Mapping[str, pd.Series[float]], theirs: Mapping[str, pd.Series[float]], column: pd.DataFrame, than: str
+) -> list[str]:
+    """Lines on the methods that are in both, by how sure it is that our scores are better or worse than theirs."""
+    title = f"{column['group'].iloc[0]} {column['title'].iloc[0]}"
+    lower = column["direction"].iloc[0] == "lower"
+    pairs = {
+        method: paired_difference(*(each.to_list() for each in ours[method].align(theirs[method], join="inner")), "t")
+        for method in theirs
+        if method in ours
+    }
+    said: dict[tuple[str, str], list[str]] = {}
+    for (method, pair), p in zip(pairs.items(), holm([each.p for each in pairs.values()]), strict=True):
+        how = tag(1.0 if pair.p is None else pair.p, 1.0 if p is None else p)
+        what = "better" if (pair.mean < 0) == lower else "worse"
+        said.setdefault((how, what), []).append(f"{method} {_percent(pair.mean)}")
+    order = [(how, what) for how in (STANDS, SUGGESTIVE, NOT_SHOWN) for what in ("better", "worse")]
+    return [
+        f"- *{how}*: {what} in {title} {than}: {', '.join(said[how, what])}."
+        for how, what in order
+        if (how, what) in said
+    ]
+
+
 def _percent(of_logs: float) -> str:
     return f"{round(100 * np.expm1(of_logs)):+d} %".replace("-", MINUS)
 
 
-def _values(board: Leaderboard, column: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[float]]:
+def _values(board: Leaderboard, column: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.Series[float]]:
     """Method → its scores by seed in a column, on the log scale."""
     names = ["metric", "metric_version", "source", "test_set", "extractor", "group"]
     place = column[names].iloc[0].astype(str)
     scores = board.scores[(board.scores[names].astype(str) == place).all(axis=1)].sort_values("seed")
     of_method = dict(zip(board.costs["label"], board.costs["method"], strict=True))
-    return {str(of_method[label]): np.log(scores.loc[scores["label"] == label, "value"]).tolist() for label in labels}
+    by_seed = scores.set_index("seed")
+    return {str(of_method[label]): np.log(by_seed.loc[by_seed["label"] == label, "value"]) for label in labels}
 
 
-def _unguided(board: Leaderboard, column: pd.DataFrame) -> dict[str, list[float]]:
+def _unguided(board: Leaderboard, column: pd.DataFrame) -> dict[str, pd.Series[float]]:
     rows = board.costs[(board.costs["guidance"] == "none") & (board.costs["settings"] == "")]
     return _values(board, column, rows["label"])
 
@@ -207,6 +238,7 @@ def renewed() -> dict[Path, str]:
     made = {
         "version": lambda: version(frame(ROOT / "results")),
         "guidance": lambda: guidance(frame(ARCHIVE)),
+        "sampling": lambda: sampling(frame(ROOT / "results")),
         "gates": gates,
         "table of gates": gates_table,
         "alignment": alignment,
