@@ -4,16 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from grasp_bench.run import interruption
+
 OF_LIBRARIES = ("PYTEST_CURRENT_TEST", "KMP_", "TORCH")
 """How variables begin that pytest sets for every test, and PyTorch where it is imported."""
 
 
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
-    """A test leaves the environment and the working folder as they were, or the next ones would depend on it."""
+    """A test leaves the environment, the working folder and no wish to end, or the next ones would depend on it."""
     before = surroundings()
     yield
     assert surroundings() ^ before == set()
+    assert not interruption._state.asked
 
 
 def surroundings() -> set[tuple[str, str]]:

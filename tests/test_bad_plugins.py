@@ -11,13 +11,13 @@ from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 
 import pytest
+from helpers.signals import listening
 from pydantic import Field, field_validator
 
 from grasp_bench import plugins
 from grasp_bench.contracts.settings import Settings, parse_settings
 from grasp_bench.errors import UserError
 from grasp_bench.guidances.cfg import NoGuidance
-from grasp_bench.run import interruption
 from grasp_bench.run.recipes import with_defaults
 from grasp_bench.run.resolve import validated
 
@@ -109,15 +109,10 @@ def test_the_users_own_interruption_is_none_of_a_plugin(
     monkeypatch.syspath_prepend(str(tmp_path))
     entry = EntryPoint("odd", "interrupted:Plugin", "grasp_bench.guidance")
     monkeypatch.setitem(plugins._claims("guidance"), "odd", [entry])
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, *interruption.SIGNALS)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    interruption.listen()
-    try:
+    with listening(signal.SIGINT):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with pytest.raises(KeyboardInterrupt):
             plugins.available("guidance")
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 @pytest.mark.parametrize(

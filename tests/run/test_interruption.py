@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from helpers import runs
+from helpers.signals import listening
 
 from grasp_bench.contracts.record import read_record
 from grasp_bench.io import read_tensors
@@ -16,12 +17,9 @@ from grasp_bench.run.interruption import SIGNALS, Ended, listen, postponed
 
 
 @pytest.fixture(autouse=True)
-def listening():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    listen()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+def answered():
+    with listening():
+        yield
 
 
 def ask(number: signal.Signals):
