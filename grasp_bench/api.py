@@ -149,6 +149,7 @@ def evaluate(
     results: FilePath = "results",
     work_dir: FilePath = ".grasp-bench",
     device: str = "auto",
+    threads: int | None = None,
     quiet: bool = False,
 ) -> RunRecord:
     """Score images that were made elsewhere like those of a run, and write and return a record of the open division.
@@ -174,6 +175,7 @@ def evaluate(
         results: Folder of the records.
         work_dir: Folder of stages, which later evaluations reuse.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        threads: Threads of the CPU that torch takes meanwhile, as for :func:`run`.
         quiet: Whether to print no progress.
 
     Returns:
@@ -195,7 +197,7 @@ def evaluate(
     table = Table(
         os.fspath(task), seed, backbone, resolution, os.fspath(budget), tuple(_assignments(task_settings)), root
     )
-    options = Options(Path(results), Path(work_dir), device)
+    options = Options(Path(results), Path(work_dir), device, threads=threads)
     facts = facts_of(declared)
     with sampled(images, table, options.work_dir, progress) as folder:
         own = Path(labels) if labels is not None else None

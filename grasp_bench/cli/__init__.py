@@ -29,7 +29,7 @@ from grasp_bench.cli.export import export as export_run
 from grasp_bench.cli.list import list_plugins
 from grasp_bench.cli.migrate import migrate_results
 from grasp_bench.cli.new import new as write_template
-from grasp_bench.cli.options import with_home
+from grasp_bench.cli.options import expands_home
 from grasp_bench.cli.prepare import prepare as prepare_data
 from grasp_bench.cli.report import report_runs
 from grasp_bench.cli.reproduce import reproduce as reproduce_run
@@ -240,7 +240,7 @@ for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)
 for _name, (_function, *_lines) in COMMANDS.items():
     _of, _, _command = _name.rpartition(" ")
-    (GROUPS[_of] if _of else app).command(_command, cls=Command, epilog=examples(*_lines))(with_home(_function))
+    (GROUPS[_of] if _of else app).command(_command, cls=Command, epilog=examples(*_lines))(expands_home(_function))
 
 
 def main() -> None:

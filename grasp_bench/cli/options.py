@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 
 import typer
 
-from grasp_bench import home
 from grasp_bench.bounds import MOST_THREADS, is_count
 from grasp_bench.cli import completion
 from grasp_bench.errors import UserError
+from grasp_bench.home import with_home
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.progress import Progress
@@ -142,7 +142,7 @@ def told(quiet: bool, verbose: bool) -> Progress:
     return Progress(loudness=Loudness.QUIET if quiet else Loudness.VERBOSE if verbose else Loudness.NORMAL)
 
 
-def with_home(command: Callable[P, None]) -> Callable[P, None]:
+def expands_home(command: Callable[P, None]) -> Callable[P, None]:
     """Return the command with ``~`` in its paths replaced by the user's home folder, as in ``--out=~/table.tex``.
 
     A shell does so only where a word begins with it.
@@ -150,7 +150,7 @@ def with_home(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def called(*arguments: P.args, **named: P.kwargs) -> None:
-        command(*arguments, **{name: home.with_home(value) for name, value in named.items()})  # type: ignore[arg-type]
+        command(*arguments, **{name: with_home(value) for name, value in named.items()})  # type: ignore[arg-type]
 
     return called
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
-from grasp_bench.cli.options import with_home
+from grasp_bench.cli.options import expands_home
 from grasp_bench.data import root
 from grasp_bench.errors import UserError
 from grasp_bench.sweep.config import read_config
@@ -50,7 +50,7 @@ def test_an_option_with_an_equals_sign_writes_there(home: Path) -> None:
 )
 def test_only_the_start_of_a_path_is_a_home(given: object, expected: object, home: Path) -> None:
     found: list[object] = []
-    with_home(lambda value: found.append(value))(value=given)
+    expands_home(lambda value: found.append(value))(value=given)
 
     def shown(value: object) -> object:
         if isinstance(value, list):
@@ -63,7 +63,7 @@ def test_only_the_start_of_a_path_is_a_home(given: object, expected: object, hom
 
 def test_a_user_who_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match=r"~nobody-of-that-name/x.*Write out"):
-        with_home(lambda value: None)(value=Path("~nobody-of-that-name/x"))
+        expands_home(lambda value: None)(value=Path("~nobody-of-that-name/x"))
 
 
 def test_a_sweep_file_may_begin_with_a_mark_and_name_the_home(home: Path) -> None:

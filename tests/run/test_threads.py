@@ -145,13 +145,13 @@ def test_so_does_python_and_the_users_program_has_its_threads_afterwards(seen: l
     for threads in (None, 2):
         with pytest.raises(UserError, match="far enough"):
             grasp_bench.run("lora", threads=threads, **told)
+        with pytest.raises(UserError, match="far enough"):
+            grasp_bench.evaluate("png", name="mine", threads=threads, **told)
         assert torch.get_num_threads() == MANY
-    with pytest.raises(UserError, match="far enough"):
-        grasp_bench.evaluate("png", name="mine", **told)
-    assert seen == [1, 2, 1]
-    assert torch.get_num_threads() == MANY
-    with pytest.raises(UserError, match="threads 0: expected at least 1"):
-        grasp_bench.run("lora", threads=0, **told)
+    assert seen == [1, 1, 2, 2]
+    for call_of in (partial(grasp_bench.run, "lora"), partial(grasp_bench.evaluate, "png", name="mine")):
+        with pytest.raises(UserError, match="threads 0: expected at least 1"):
+            call_of(threads=0, **told)
 
 
 def test_the_environment_of_a_record_is_that_of_the_run(seen: list[int], tmp_path: Path) -> None:
