@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,18 +37,40 @@ class Trained(NamedTuple):
     weights: dict[str, torch.Tensor]
 
 
-def launched(count: int, folder: Path, asked: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """Train in ``count`` processes that torch's own launcher starts."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    command = [*launcher, "-m", "run.shared_training", json.dumps(asked), str(folder)]
-    return subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=600)
+class Launched(NamedTuple):
+    """How the processes of a job ended."""
+
+    returncode: int
+    stderr: str
 
 
-def share(count: int, folder: Path, asked: dict[str, Any]) -> dict[str, Trained]:
-    """What became of training in ``count`` processes."""
-    done = launched(count, folder, asked)
-    assert done.returncode == 0, done.stderr[-5000:]
-    return {name: outcome(folder / name) for name in asked}
+class Launcher:
+    """Starts processes that train: forks of one that has imported everything."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "run.shared_training"]
+        self.process = subprocess.Popen(command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self, count: int, folder: Path, asked: dict[str, Any], **environment: str) -> Launched:
+        job = {"count": count, "folder": str(folder), "asked": asked, "environment": environment}
+        assert self.process.stdin
+        assert self.process.stdout
+        print(json.dumps(job), file=self.process.stdin, flush=True)
+        return Launched(**json.loads(self.process.stdout.readline()))
+
+    def share(self, count: int, folder: Path, asked: dict[str, Any], **environment: str) -> dict[str, Trained]:
+        """What became of training in ``count`` processes."""
+        done = self(count, folder, asked, **environment)
+        assert done.returncode == 0, done.stderr[-5000:]
+        return {name: outcome(folder / name) for name in asked}
+
+
+@pytest.fixture(scope="module")
+def launched() -> Iterator[Launcher]:
+    launcher = Launcher()
+    yield launcher
+    launcher.process.kill()
+    launcher.process.communicate()
 
 
 def outcome(folder: Path) -> Trained:
@@ -66,21 +89,21 @@ def outcome(folder: Path) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> dict[str, Trained]:
-    return share(1, tmp_path_factory.mktemp("alone"), ALIKE | EMA | SURGERY | PARTS)
+def alone(launched, tmp_path_factory) -> dict[str, Trained]:
+    return launched.share(1, tmp_path_factory.mktemp("alone"), ALIKE | EMA | SURGERY | PARTS)
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory) -> dict[str, Trained]:
-    return share(
+def two(launched, tmp_path_factory) -> dict[str, Trained]:
+    return launched.share(
         2, tmp_path_factory.mktemp("two"), ALIKE | EMA | SURGERY | PARTS | CHECKPOINTED | SHARDS | SHARDED_PARTS
     )
 
 
 @pytest.fixture(scope="module")
-def four(tmp_path_factory) -> dict[str, Trained]:
+def four(launched, tmp_path_factory) -> dict[str, Trained]:
     asked = {name: ALIKE[name] for name in ("moe", "grasp")} | {"grasp-shards": SHARDS["grasp-shards"]}
-    return share(4, tmp_path_factory.mktemp("four"), asked)
+    return launched.share(4, tmp_path_factory.mktemp("four"), asked)
 
 
 def _numbers(losses: dict[str, float | None]) -> dict[str, float]:
@@ -139,12 +162,12 @@ def test_expert_usage_is_that_of_all_samples(alone, two):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("room", "parts", "checkpointing"), [(3, 4, False), (0, 8, True)])
-def test_a_step_with_shards_is_made_to_fit_by_what_few_samples_take(alone, tmp_path, room, parts, checkpointing):
+def test_a_step_with_shards_is_made_to_fit_by_what_few_samples_take(
+    launched, alone, tmp_path, room, parts, checkpointing
+):
     """Each process has eight samples; without room for one, activations are recomputed."""
     asked = {"fits": (ALIKE["grasp"][0], {"shard": True})}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROOM", str(room))
-        found = share(2, tmp_path, asked)["fits"]
+    found = launched.share(2, tmp_path, asked, ROOM=str(room))["fits"]
     summary = json.loads(next(tmp_path.rglob(TRAIN_SUMMARY)).read_text())
     assert (summary["accumulate"], summary["gradient_checkpointing"]) == (parts, checkpointing)
     assert_same(found, alone["grasp"])
@@ -160,11 +183,10 @@ def test_a_step_with_shards_is_made_to_fit_by_what_few_samples_take(alone, tmp_p
     ],
 )
 def test_memory_that_runs_out_in_one_process_makes_steps_smaller_in_all(
-    alone, tmp_path, monkeypatch, name, runs_out, tried
+    launched, alone, tmp_path, name, runs_out, tried
 ):
     """The loss of moe exchanges numbers in the middle of a step, whose batch stays whole; others are halved first."""
-    monkeypatch.setenv("RUNS_OUT", runs_out)
-    found = share(2, tmp_path, {name: (ALIKE | SURGERY)[name]})[name]
+    found = launched.share(2, tmp_path, {name: (ALIKE | SURGERY)[name]}, RUNS_OUT=runs_out)[name]
     seen = [(tmp_path / f"passes-{i}.txt").read_text().split() for i in range(2)]
     first, rest = seen[1][2:][: len(tried.split())], seen[1][2 + len(tried.split()) :]
     assert (" ".join(first), set(rest)) == (tried, {tried[-1]})
@@ -176,9 +198,8 @@ def test_memory_that_runs_out_in_one_process_makes_steps_smaller_in_all(
 
 
 @pytest.mark.slow
-def test_memory_that_runs_out_with_shards_is_an_end_that_says_what_to_ask_for(tmp_path, monkeypatch):
-    monkeypatch.setenv("RUNS_OUT", "4 forwards")
-    ended = launched(2, tmp_path, {"grasp-shards": SHARDS["grasp-shards"]})
+def test_memory_that_runs_out_with_shards_is_an_end_that_says_what_to_ask_for(launched, tmp_path):
+    ended = launched(2, tmp_path, {"grasp-shards": SHARDS["grasp-shards"]}, RUNS_OUT="4 forwards")
     assert ended.returncode == 1
     assert "OutOfMemoryError" in ended.stderr
     assert "Try --accumulate 2 --gradient-checkpointing off" in ended.stderr
@@ -193,15 +214,13 @@ def test_parts_of_a_step_add_up_to_it(alone):
 @pytest.mark.parametrize(
     ("first", "then", "options"), [(1, 2, {}), (2, 1, {}), (2, 2, SHARDS["grasp-shards"][1])], ids=str
 )
-def test_a_run_resumes_in_another_number_of_processes_or_in_shards(alone, tmp_path, first, then, options):
+def test_a_run_resumes_in_another_number_of_processes_or_in_shards(launched, alone, tmp_path, first, then, options):
     ended = {"grasp": (ALIKE["grasp"][0], options)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STOP_AT_STEP", "7")
-        stopped = launched(first, tmp_path, ended)
+    stopped = launched(first, tmp_path, ended, STOP_AT_STEP="7")
     assert stopped.returncode == 0, stopped.stderr[-3000:]
     assert not (tmp_path / "grasp" / "outcome.json").exists()
     checkpoint = max(tmp_path.rglob("step-*.safetensors"))
     assert checkpoint.name.startswith("step-00000006.")
-    found = share(then, tmp_path, ended)["grasp"]
+    found = launched.share(then, tmp_path, ended)["grasp"]
     assert found.count == then
     assert_same(found, alone["grasp"])
