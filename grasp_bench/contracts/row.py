@@ -9,6 +9,9 @@ from pydantic import JsonValue
 
 from grasp_bench.contracts.spec import RunSpec
 
+SCALE = "guidance_scale"
+"""The setting of a guidance that is searched together with those of methods."""
+
 
 class Row(NamedTuple):
     """What tells the runs of one row from those of another, but for versions."""
@@ -16,7 +19,8 @@ class Row(NamedTuple):
     method: str
     guidance: str
     settings: str
-    """Settings that are not the defaults, as ``NAME=VALUE, ...``: the backbone, the guidance's, then the method's."""
+    """Settings that are not the defaults, as ``NAME=VALUE, ...``: the backbone, the guidance's, then the method's. A
+    scale that a search chose is there also where it is the default."""
     tuned: str
     """Trials of the search that chose further settings, and its sampler if that is not the default; empty without."""
     names_guidance: bool
@@ -34,17 +38,25 @@ class Row(NamedTuple):
 
 
 def row_of(
-    spec: RunSpec, changed: Mapping[str, Mapping[str, JsonValue]], backbone: str, tuned: str, usual: bool
+    spec: RunSpec,
+    changed: Mapping[str, Mapping[str, JsonValue]],
+    backbone: str,
+    tuned: str,
+    searched_scale: float | None,
+    usual: bool,
 ) -> Row:
     """Return the row of a run.
 
     ``changed`` has the settings that are not the defaults, by their owner; ``backbone`` is empty for the one that the
-    task asks for; ``tuned`` says what search chose settings, and is empty without one; ``usual`` says whether the
-    guidance is that.
+    task asks for; ``tuned`` says what search chose settings, and is empty without one; ``searched_scale`` is the
+    guidance scale that it chose, None where it chose none; ``usual`` says whether the guidance is the one that the
+    task asks for.
     """
     of_guidance, of_method = (changed.get(owner, {}) for owner in ("guidance", "method"))
+    if searched_scale is not None and SCALE in spec.guidance.settings:
+        of_guidance = {SCALE: spec.guidance.settings[SCALE], **of_guidance}
+    is_named = spec.division != "open" and (not usual or bool(of_guidance))
     resolution = spec.backbone.settings.get("resolution")
     own = {"backbone": f"{backbone}@{resolution}" if resolution else backbone} if backbone else {}
     settings = ", ".join(f"{name}={value}" for each in (own, of_guidance, of_method) for name, value in each.items())
-    is_named = spec.division != "open" and (not usual or bool(of_guidance))
     return Row(spec.method.name, spec.guidance.name, settings, tuned, is_named)

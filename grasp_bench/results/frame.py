@@ -25,8 +25,10 @@ Columns:
 ``method_version``          version of the method
 ``guidance_version``        version of the guidance
 ``default_guidance``        whether the guidance is the one that the task asks for
-``settings``                settings that are not the defaults, as ``NAME=VALUE, ...``: guidance's, then method's
+``settings``                settings that are not the defaults, as ``NAME=VALUE, ...``: guidance's, then method's; with
+                            a scale that a search chose
 ``tuned``                   trials of the search that chose settings of the method; NA without one
+``own_scale``               whether the guidance has the scale that such a search chose; true where none chose one
 ``task_settings``           settings of task and budget that are not the defaults, as JSON
 ``method_settings``         settings of the method that are not the defaults and that no search chose, as JSON
 ``guidance_settings``       settings of the guidance that are not the defaults, as JSON
@@ -74,6 +76,7 @@ import numpy as np
 
 from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
 from grasp_bench.contracts.record_v1 import class_table
+from grasp_bench.contracts.row import SCALE
 from grasp_bench.errors import UserError
 from grasp_bench.io import check_file, digest, read_with_digest, write_with_digest
 from grasp_bench.results.load import RecordWarning, find_records, read_each
@@ -85,7 +88,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX_NAME = ".index"
-FORMAT = f"10 of grasp-bench {VERSION}"
+FORMAT = f"11 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
 PLACE = ("size", "mtime_ns", "ctime_ns", "inode")
 TEXTS = (
@@ -99,7 +102,7 @@ RECORDED = (
     *("division", "status", "reason", "rules", "streams", "started"),
 )
 """Columns that are fields of the record."""
-FLAGS = ("default_backbone", "default_guidance", "own_budget")
+FLAGS = ("default_backbone", "default_guidance", "own_budget", "own_scale")
 COSTS = tuple(Cost.model_fields)
 SCORE_TEXTS = (
     *("metric", "metric_version", "metric_label", "title", "direction", "source", "test_set", "extractor", "group"),
@@ -166,10 +169,16 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
         "resolution": str(spec.backbone.settings.get("resolution", "")),
         "settings": row.settings,
         "tuned": row.tuned or None,
+        "own_scale": _has_own_scale(record),
         "seed": spec.seed,
         "conditions": _conditions(record),
         "variant": digest([part.model_dump(mode="json") for part in (spec.method, spec.guidance)]),
     }
+
+
+def _has_own_scale(record: RunRecord) -> bool:
+    searched = record.tuned.scale if record.tuned else None
+    return searched is None or record.spec.guidance.settings.get(SCALE) == searched
 
 
 def _conditions(record: RunRecord) -> str:

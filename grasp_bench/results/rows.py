@@ -14,8 +14,8 @@ def one_per_method(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
     """Return the runs of one row per method under equal conditions, and of all rows that ``--method`` names by label.
 
     A method's row is, in this order: of the task's own guidance, with no setting of the method changed by hand, with
-    settings that a search chose, with no setting of the guidance changed by hand, with most finished runs. ``--all``
-    keeps every row.
+    settings that a search chose, at the guidance scale that it chose with them, with no setting of the guidance changed
+    by hand, with most finished runs. ``--all`` keeps every row.
     """
     import pandas as pd
 
@@ -36,12 +36,13 @@ def one_per_method(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
         own=("default_guidance", "first"),
         hand=("hand", "first"),
         searched=("searched", "first"),
+        scaled=("own_scale", "first"),
         guided=("guided", "first"),
         done=("done", "sum"),
     )
     rows = rows.reset_index().sort_values(
-        ["own", "hand", "searched", "guided", "done", "label"],
-        ascending=[False, True, False, True, False, True],
+        ["own", "hand", "searched", "scaled", "guided", "done", "label"],
+        ascending=[False, True, False, False, True, False, True],
         kind="stable",
     )
     first = pd.MultiIndex.from_frame(rows.drop_duplicates(key[:-1])[key])

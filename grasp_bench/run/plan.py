@@ -169,7 +169,8 @@ class Plan:
     def row(self) -> Row:
         """What people read in place of the label."""
         backbone = "" if self.default_backbone else self.backbone.name
-        return row_of(self.spec, self.changed, backbone, self.tuned.words if self.tuned else "", self.default_guidance)
+        words, scale = (self.tuned.words, self.tuned.scale) if self.tuned else ("", None)
+        return row_of(self.spec, self.changed, backbone, words, scale, self.default_guidance)
 
     @property
     def folder(self) -> Path:

@@ -11,14 +11,12 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from grasp_bench.contracts.record import Tuning
+from grasp_bench.contracts.row import SCALE
 from grasp_bench.contracts.settings import settings_of
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
 from grasp_bench.run.plan import Plan
 from grasp_bench.tuning.trials import Searched, TuningRecord, read_tuning, tuning_path
-
-SCALE = "guidance_scale"
-"""The guidance's setting that a search chooses together with the settings of a method."""
 
 
 def with_tuned(plan: Plan, results: Path) -> Plan:

@@ -14,6 +14,7 @@ from grasp_bench import seeds
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.recipe import Rate
 from grasp_bench.contracts.record import Sampler
+from grasp_bench.contracts.row import SCALE
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import NonFiniteError, Skip, UserError
 from grasp_bench.locks import publishing
@@ -25,7 +26,7 @@ from grasp_bench.run.plan import Plan
 from grasp_bench.run.recipes import searched_rates
 from grasp_bench.run.seeding import with_seed
 from grasp_bench.run.threads import threads_taken
-from grasp_bench.tuning.chosen import SCALE, with_settings
+from grasp_bench.tuning.chosen import with_settings
 from grasp_bench.tuning.objective import OBJECTIVE, Target, compared_counts, make_target
 from grasp_bench.tuning.ranges import candidate, tuned_ranges
 from grasp_bench.tuning.tpe import FIRST, load_optuna, proposed
