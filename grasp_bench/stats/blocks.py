@@ -17,6 +17,12 @@ from grasp_bench.stats.ranks import ROUNDING
 
 FEWEST_SEEDS = 3
 """Smallest number of seeds of a method that is compared with others."""
+FEWEST_ALIKE = 8
+"""Smallest number of methods whose variances may count as equal: fewer hardly tell how far variances scatter."""
+MOST_SHARED = 2.0
+"""Most degrees of freedom of the prior of fewer variances, over those of one of them. With any number, simulated tables
+of three to five methods at five seeds had a false difference in up to 8 of 100; with this, true ones were found as
+often."""
 OUTLYING = 0.1
 """A variance is far above the prior where so large a one has less than this chance."""
 
@@ -70,8 +76,10 @@ class Blocks:
         return np.where((self.error == 0) & (self.difference == 0), 0.0, t)
 
 
-def blocks(values: ArrayLike) -> Blocks:
+def blocks(values: ArrayLike, *, equal_variances: bool = False) -> Blocks:
     """Fit the model to ``values`` (methods, seeds), in which NaN is a missing value.
+
+    With ``equal_variances`` the methods are taken to have one variance, as in textbooks, and nothing is asked of it.
 
     Variances per method are unbiased quadratic estimates from the residuals of least squares: E[RSS_m] = Σ_j c_mj σ²_j,
     where c_mj sums the squared entries of the residual projection between the values of m and of j (Rao's MINQUE with
@@ -102,7 +110,7 @@ def blocks(values: ArrayLike) -> Blocks:
     pooled = float(rss.sum()) / design.df
     own_df = 1 / np.diagonal(design.inverse)
     raw = np.maximum(design.inverse @ rss, pooled / len(table))
-    prior_df, prior = _prior(raw, own_df, pooled)
+    prior_df, prior = (np.inf, pooled) if equal_variances else _prior(raw, own_df, pooled)
     variances, total_df = _shrunken(raw, own_df, prior, prior_df)
     total_df = np.minimum(total_df, design.df)
     correlation = design.inverse * np.sqrt(np.outer(own_df, own_df))
@@ -197,17 +205,19 @@ def _shrunken(raw: np.ndarray, own_df: np.ndarray, prior: float, prior_df: float
 def _prior(variances: np.ndarray, df: np.ndarray, pooled: float) -> tuple[float, float]:
     """Return degrees of freedom and value of the prior, by the moments of log variances (Smyth 2004, section 6.2).
 
-    Fewer than three methods share nothing: the prior then has no degrees of freedom.
+    Fewer than three methods share nothing: the prior then has no degrees of freedom. That of fewer than
+    :data:`FEWEST_ALIKE` has at most :data:`MOST_SHARED` times as many as each variance.
     """
     from scipy.special import digamma, polygamma
 
     if len(variances) < 3 or pooled == 0:
         return 0.0, pooled
+    most = np.inf if len(variances) >= FEWEST_ALIKE else MOST_SHARED * float(df.mean())
     logs = np.log(variances) - digamma(df / 2) + np.log(df / 2)
     excess = float(logs.var(ddof=1) - polygamma(1, df / 2).mean())
     if excess <= 0:
-        return np.inf, pooled
-    prior_df = 2 * _trigamma_inverse(excess)
+        return most, pooled
+    prior_df = min(most, 2 * _trigamma_inverse(excess))
     return prior_df, float(np.exp(logs.mean() + digamma(prior_df / 2) - np.log(prior_df / 2)))
 
 

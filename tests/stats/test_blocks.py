@@ -18,8 +18,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     ids=["Montgomery", "Box, Hunter and Hunter"],
 )
 def test_analysis_of_variance_is_that_of_textbooks(values, variance, f_statistic, df, p):
-    found = blocks(values)
-    assert found.homogeneous  # what the textbooks take for granted
+    found = blocks(values, equal_variances=True)  # what the textbooks take for granted
     assert found.variances == pytest.approx(variance, abs=0.05)
     assert (found.f_statistic, found.df) == (pytest.approx(f_statistic, abs=0.005), df)
     assert found.f_df == pytest.approx((3, df))
@@ -34,6 +33,14 @@ def test_two_methods_give_the_paired_t_test():
     assert found.t[0, 1] == pytest.approx(expected.statistic)
     assert found.error_df[0, 1] == pytest.approx(6)
     assert found.p == pytest.approx(expected.pvalue)
+
+
+def test_few_methods_are_never_taken_to_be_alike():
+    """A few variances that look alike may not be, and pooling them would find too much."""
+    found = {k: [blocks(normal(k, 5, seed=seed)) for seed in range(20)] for k in (3, 7, 8)}
+    for k in (3, 7):
+        assert max(each.prior_df for each in found[k]) == pytest.approx(2 * found[k][0].own_df.mean())
+    assert max(each.prior_df for each in found[8]) == np.inf
 
 
 def test_what_a_seed_adds_to_all_methods_changes_nothing():
@@ -78,10 +85,11 @@ def test_the_prior_of_variances_is_recovered():
 
 
 def test_variances_without_spread_are_pooled():
-    found = blocks(GRAFTS)
-    assert found.homogeneous
+    found = next(each for seed in range(20) if (each := blocks(normal(8, 6, seed=seed))).homogeneous)
     assert np.ptp(found.variances) == 0
-    assert found.error_df == pytest.approx(15)
+    assert found.error_df == pytest.approx(35)
+    assert not blocks(normal(8, 6) * np.r_[np.ones(4), np.full(4, 4.0)][:, None]).homogeneous
+    assert blocks(normal(8, 6) * np.r_[np.ones(4), np.full(4, 4.0)][:, None], equal_variances=True).homogeneous
 
 
 def test_a_method_of_outlying_variance_keeps_its_own():

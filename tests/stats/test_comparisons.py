@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import studentized_range, t
+from scipy.stats import studentized_range, t, ttest_rel
 
 from grasp_bench.stats import (
     all_pairs,
@@ -25,7 +25,7 @@ def spread(methods: int = 6, seeds: int = 10) -> np.ndarray:
 
 def test_like_variances_are_compared_by_tukeys_range():
     """Montgomery's grafts: q(0.05; 4, 15) = 4.08, so that pairs further than 4.08 √(7.33 / 6) = 4.51 apart differ."""
-    found = all_pairs(blocks(GRAFTS))
+    found = all_pairs(blocks(GRAFTS, equal_variances=True))
     means = GRAFTS.mean(axis=1)
     apart = np.abs(means[:, None] - means)
     assert ((found < 0.05) == (apart > 4.51))[~np.eye(4, dtype=bool)].all()
@@ -33,6 +33,25 @@ def test_like_variances_are_compared_by_tukeys_range():
     assert found[0, 3] == pytest.approx(studentized_range.sf(q, 4, 15), rel=1e-3)
     assert found[0, 3] == found[3, 0]
     assert np.isnan(np.diagonal(found)).all()
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_a_single_comparison_is_the_paired_t_test(seeds):
+    values = spread(2, seeds)
+    model, expected = blocks(values), ttest_rel(values[1], values[0])
+    found, interval = with_baseline(model, 0), expected.confidence_interval()
+    assert found.p == pytest.approx([expected.pvalue], rel=1e-3)
+    assert (found.low[0], found.high[0]) == pytest.approx((interval.low, interval.high), rel=1e-3)
+    assert found.p == pytest.approx([single_p(model)[0, 1]], rel=1e-3)
+    assert chance_of_any(model, 0, 1) == pytest.approx(ttest_rel(values[1], values[0], alternative="greater").pvalue)
+
+
+def test_so_is_that_with_the_only_row_that_is_connected():
+    values = np.full((4, 10), np.nan)
+    values[:2, :5], values[2:, 5:] = spread(2, 5), spread(2, 5) + 7
+    found = with_baseline(blocks(values), 0)
+    assert found.p[0] == pytest.approx(single_p(blocks(values))[0, 1], rel=1e-3)
+    assert np.isnan(found.p[1:]).all()
 
 
 def test_unlike_variances_are_compared_by_holms_procedure():
@@ -45,7 +64,7 @@ def test_unlike_variances_are_compared_by_holms_procedure():
 
 def test_comparisons_with_a_baseline_are_dunnetts():
     """Two-sided d(0.05; 3, 15) = 2.61: differences of 2.61 √(2 · 7.33 / 6) = 4.08 are significant."""
-    found = with_baseline(blocks(GRAFTS), 1)
+    found = with_baseline(blocks(GRAFTS, equal_variances=True), 1)
     assert found.others.tolist() == [0, 2, 3]
     assert found.difference == pytest.approx(GRAFTS.mean(axis=1)[[0, 2, 3]] - GRAFTS[1].mean())
     assert (found.high - found.low) / 2 == pytest.approx(4.08, abs=0.01)
@@ -54,7 +73,7 @@ def test_comparisons_with_a_baseline_are_dunnetts():
 
 
 def test_a_baseline_whose_variance_is_above_the_pooled_one_keeps_its_own():
-    model = blocks(GRAFTS)
+    model = blocks(GRAFTS, equal_variances=True)
     assert model.own[0] > 1
     half = (found := with_baseline(model, 0)).high - found.difference
     error = np.sqrt((model.own[0] + 1) * model.variances[0] / 6)
@@ -74,7 +93,7 @@ def test_what_could_be_best_is_hsus():
 
     Means are 92.8, 91.7, 88.9 and 85.8.
     """
-    model = blocks(GRAFTS)
+    model = blocks(GRAFTS, equal_variances=True)
     assert could_be_best(model, lower=False).tolist() == [True, True, False, False]
     assert could_be_best(model, lower=True).tolist() == [False, False, True, True]
     assert could_be_best(blocks(np.zeros((3, 4))), lower=True).all()
@@ -111,5 +130,5 @@ def test_false_discovery_rates_are_benjaminis_and_hochbergs():
 
 
 def test_a_single_p_is_that_of_one_comparison():
-    model = blocks(GRAFTS)
+    model = blocks(GRAFTS, equal_variances=True)
     assert single_p(model)[0, 3] == pytest.approx(2 * t.sf(abs(model.t[0, 3]), 15))

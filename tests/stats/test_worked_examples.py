@@ -105,7 +105,7 @@ def test_rank_intervals_are_those_of_tukeys_differences():
 
     The means 92.8, 91.7, 88.9 and 85.8 are 1.1, 2.8 and 3.2 apart: only the first two are told from the last.
     """
-    model = blocks(GRAFTS)
+    model = blocks(GRAFTS, equal_variances=True)
     found = rank_intervals(model.difference, all_pairs(model), lower=False)
     assert found.tolist() == [[1, 3], [1, 3], [1, 4], [3, 4]]
     apart = studentized_range.ppf(0.95, 4, 15) * np.sqrt(model.variances[0] / 6)
@@ -116,7 +116,7 @@ def test_rank_intervals_are_those_of_tukeys_differences():
 
 def test_rank_intervals_of_what_does_not_differ_are_all_ranks():
     """Box, Hunter and Hunter's penicillin, of which p = 0.34: no two of four variants differ."""
-    model = blocks(PENICILLIN)
+    model = blocks(PENICILLIN, equal_variances=True)
     found = rank_intervals(model.difference, all_pairs(model), lower=False)
     assert found.tolist() == [[1, 4]] * 4
     assert found.tolist() == possible_ranks(PENICILLIN, studentized_range.ppf(0.95, 4, 12) * np.sqrt(18.8 / 5))
