@@ -85,6 +85,7 @@ tables: .venv/installed-test
 	$(BIN)/grasp-bench report --update $(ARCHIVE)/digits-lt/TABLES.md --results $(ARCHIVE)
 	$(BIN)/grasp-bench report --task digits-lt --baseline vanilla-ft --format svg --out $(TASK_RESULTS)/forest.svg
 	PYTHONPATH=tests $(BIN)/python -m docs.benchmarks
+	PYTHONPATH=tests $(BIN)/python -m calibration.reliability
 
 # The outputs in docs/first-run.md, from two runs of what is installed; a few minutes.
 examples: .venv/installed-test

@@ -1,7 +1,7 @@
-"""How reliably each score tells methods apart, of the recorded runs of digits-lt under rules 1.0.
+"""How reliably each score tells methods apart, of the recorded runs of digits-lt.
 
-``PYTHONPATH=tests python -m calibration.reliability`` writes the table into docs/statistics.md, from the records in
-``results/archive/digits-lt``: five seeds of each method at its tuned settings.
+``PYTHONPATH=tests python -m calibration.reliability`` writes a table for each edition of the rules into
+docs/statistics.md: of methods at their tuned settings with all of its seeds.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from grasp_bench.results.rows import one_per_method
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "statistics.md"
 BETWEEN = re.compile(r"(?<=<!-- reliability -->\n).*?(?=<!-- end -->)", re.DOTALL)
-RULES, TASK, SEEDS = "1.0", "digits-lt", 5
+TASK = "digits-lt"
 PLACES = {
     "tail, mean of classes": ("tail", "class mean"),
     "tail, pooled": ("tail", "group"),
@@ -30,6 +31,21 @@ PLACES = {
     "all, mean of classes": ("all", "class mean"),
 }
 """Column of the table → group and scope; scores of classifiers have one scope, "group"."""
+
+
+class Edition(NamedTuple):
+    """Records of one edition of the rules."""
+
+    results: Path
+    seeds: int
+    told: str
+
+
+EDITIONS = {
+    "1.0": Edition(ROOT / "results" / "archive", 5, "of one split"),
+    "2.0": Edition(ROOT / "results", 10, "on five splits, with classes in other orders"),
+}
+"""Major.Minor of the rules → its records."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +77,19 @@ def reliability(values: np.ndarray, alpha: float = 0.05) -> Reliability:
     return Reliability(float(icc), float(low), float(high), float(1 - 1 / ratio))
 
 
-def rows(results: Path = ROOT / "results" / "archive") -> pd.DataFrame:
+def rows(rules: str) -> pd.DataFrame:
     """The scores of one row per method that has all seeds, under the rules and of the task that are analysed."""
+    results, wanted, _ = EDITIONS[rules]
     frame = load_results(results)
-    frame = frame[(frame["rules"] == RULES) & (frame["task_label"] == TASK) & (frame["status"] == "finished")]
+    frame = frame[(frame["rules"] == rules) & (frame["task_label"] == TASK) & (frame["status"] == "finished")]
     frame = one_per_method(frame[frame["metric"].notna()], Options())
     seeds = frame.groupby("label", observed=True)["seed"].transform("nunique")
-    return frame[(seeds == SEEDS) & (frame["source"] != "real") & (frame["extractor"] == "")]
+    return frame[(seeds == wanted) & (frame["source"] != "real") & (frame["extractor"] == "")]
 
 
-def table(frame: pd.DataFrame) -> str:
+def table(rules: str) -> str:
     """The reliability of every metric in every place as Markdown."""
+    frame, edition = rows(rules), EDITIONS[rules]
     methods = frame["method"].nunique()
     found: dict[tuple[str, str, str], dict[str, Reliability]] = {}
     for name, (group, scope) in PLACES.items():
@@ -84,9 +102,9 @@ def table(frame: pd.DataFrame) -> str:
     first = next(iter(PLACES))
     order = sorted(found, key=lambda where: -found[where][first].icc if first in found[where] else np.inf)
     lines = [
-        f"Rules {RULES}, {methods} methods, {SEEDS} seeds of one split: the share of a score's variance that is due to "
-        "methods, of one seed (with its 95 % interval where it is of the tail's classes), beyond what a seed adds to "
-        "all methods.",
+        f"Rules {rules}, {methods} methods, {edition.seeds} seeds {edition.told}: the share of a score's variance that "
+        "is due to methods, of one seed (with its 95 % interval where it is of the tail's classes), beyond what a seed "
+        "adds to all methods.",
         "",
         f"| metric | of | {' | '.join(PLACES)} | mean over seeds, {first} |",
         f"| --- | --- | {' | '.join('---:' for _ in PLACES)} | ---: |",
@@ -101,12 +119,17 @@ def table(frame: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def written(text: str, made: str) -> str:
-    """A page with the table."""
+def tables() -> str:
+    """Those of all editions."""
+    return "\n".join(map(table, EDITIONS))
+
+
+def written(text: str) -> str:
+    """A page with the tables."""
+    made = tables()
     return BETWEEN.sub(lambda _: made, text)
 
 
 if __name__ == "__main__":
-    made = table(rows())
-    PAGE.write_text(written(PAGE.read_text(), made))
-    print(made)
+    PAGE.write_text(written(PAGE.read_text()))
+    print(tables())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from .reliability import PAGE, reliability, rows, table, written
+from .reliability import PAGE, reliability, written
 
 # Shrout and Fleiss, Psychological Bulletin 86, 1979, table 2: six targets rated by four judges.
 RATINGS = np.array(
@@ -28,4 +28,4 @@ def test_what_a_seed_adds_to_all_methods_does_not_count():
 @pytest.mark.slow
 def test_the_page_has_what_the_records_say():
     text = PAGE.read_text()
-    assert written(text, table(rows())) == text, "PYTHONPATH=tests python -m calibration.reliability writes it"
+    assert written(text) == text, "PYTHONPATH=tests python -m calibration.reliability writes it"
