@@ -7,6 +7,7 @@ from pathlib import Path
 
 from grasp_bench.estimate.devices import Device
 from grasp_bench.estimate.estimate import Estimate, Total, estimate, total
+from grasp_bench.estimate.memory import Manner
 from grasp_bench.estimate.parts import SkippedError
 from grasp_bench.estimate.subject import choose
 from grasp_bench.sweep.cells import Choice, read_choices
@@ -26,10 +27,13 @@ class SweepEstimate:
 def estimate_sweep(path: Path, device: Device, utilisation: float, resolution: int | None) -> SweepEstimate:
     """Return the estimates of the runs that a TOML file asks for, finished ones included.
 
-    Settings that a search has found are not looked up: they hardly change what a run takes. Raises
+    ``resolution`` takes precedence over the file's, and its ``[options]`` say how each run is carried out. Settings
+    that a search has found are not looked up: they hardly change what a run takes. Raises
     :class:`~grasp_bench.errors.UserError` for what cannot be run or estimated.
     """
     config, choices = read_choices(path)
+    options = config.options
+    manner = Manner(options.accumulate, options.gradient_checkpointing, options.processes or 1, options.batch_size)
     seeds: dict[Choice, list[str]] = {}
     for choice in choices:
         seeds.setdefault(replace(choice, seed=""), []).append(choice.seed)
@@ -42,13 +46,13 @@ def estimate_sweep(path: Path, device: Device, utilisation: float, resolution: i
             choice.backbone,
             guidance=choice.guidance,
             budget=config.budget,
-            resolution=resolution,
+            resolution=resolution or config.resolution,
             method_settings=choice.set,
             task_settings=choice.task_set,
             guidance_settings=choice.guidance_set,
         )
         try:
-            groups.append((estimate(subject, device, utilisation), of_choice))
+            groups.append((estimate(subject, device, utilisation, manner=manner), of_choice))
         except SkippedError as reason:
             skipped.append(f"{str(choice).partition(', seed')[0]}: {reason}")
     runs = [(found, seed) for found, of_choice in groups for seed in of_choice]

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from grasp_bench.cli import app
 from grasp_bench.errors import UserError
-from grasp_bench.estimate import cost, memory, table, text
+from grasp_bench.estimate import cost, memory, sweep, table, text
 from grasp_bench.estimate.depth import extrapolated
 from grasp_bench.estimate.devices import DEVICES, GIB, Device, parse_device
 from grasp_bench.estimate.estimate import Estimate, estimate, total
-from grasp_bench.estimate.parts import attached
+from grasp_bench.estimate.parts import SkippedError, attached
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject, choose
 
@@ -216,6 +216,27 @@ def test_a_sweep_is_estimated_with_its_price(backbone: str, tmp_path: Path) -> N
     assert written["runs"] == 2
     assert written["money"] == pytest.approx(2 * written["gpu_hours"])
     assert written["estimates"][0]["seeds"] == ["0", "1"]
+
+
+def test_a_sweep_is_estimated_at_its_resolution_and_as_its_options_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, sana = tmp_path / "sweep.toml", save("sana", tmp_path)
+    file.write_text(
+        f'methods = ["grasp"]\ntasks = ["digits-lt"]\nseeds = [0]\nbackbones = ["{sana}"]\nresolution = 256\n'
+        "[options]\nprocesses = 4\naccumulate = 8\nbatch_size = 4\ngradient_checkpointing = true\n"
+    )
+    asked: list[tuple[int | None, memory.Manner]] = []
+
+    def keep(each: Subject, *_: object, manner: memory.Manner) -> Estimate:
+        asked.append((each.resolution, manner))
+        raise SkippedError("what is asked is enough")
+
+    monkeypatch.setattr(sweep, "estimate", keep)
+    sweep.estimate_sweep(file, H100, 0.4, None)
+    sweep.estimate_sweep(file, H100, 0.4, 512)
+    manner = memory.Manner(8, True, processes=4, images_at_once=4)
+    assert asked == [(256, manner), (512, manner)]
 
 
 def test_a_table_has_a_row_for_each(backbone: str) -> None:
