@@ -32,6 +32,8 @@ PATIENCE = 300
 """Seconds after which an estimate is given up."""
 AT_MOST = 6
 """Different runs of a sweep up to which they are estimated before it begins."""
+SHARDED = "the weights are sharded over the processes, which an estimate does not cover"
+"""Why a run with ``--shard`` has no estimate."""
 REFERENCE = "h100-80gb"
 """The GPU that is estimated for where there is none."""
 
@@ -52,6 +54,8 @@ def before_run(
     """
     if is_small(plan):
         return _small(plan, options, processes, device)
+    if options.shard:
+        return f"no estimate: {SHARDED}"
     gpu, where = _gpu(card)
     if gpu is None:
         return f"no estimate: {where}"

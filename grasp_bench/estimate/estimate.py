@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from grasp_bench.errors import UserError
@@ -11,6 +12,7 @@ from grasp_bench.estimate import cost, memory
 from grasp_bench.estimate.devices import Device
 from grasp_bench.estimate.measure import Measured, checkpointed, measure
 from grasp_bench.estimate.subject import Subject
+from grasp_bench.run.sharing import check_sharing
 from grasp_bench.run.training.fitting import layouts
 
 UTILISATION = 0.4
@@ -108,8 +110,10 @@ def estimate(
     """Return what a run takes on a GPU whose products reach ``utilisation`` of its peak.
 
     With ``both``, gradient checkpointing is looked at even where it is not needed. Raises
-    :class:`~.parts.SkippedError` where a run would be skipped, and :class:`UserError` for a guidance that learns.
+    :class:`~.parts.SkippedError` where a run would be skipped, and :class:`UserError` for a guidance that learns and
+    for processes or parts that cannot share a step.
     """
+    check_sharing(subject.plan, manner.accumulate, False, manner.processes)
     if subject.guidance.learns:
         raise UserError(
             f"guidance {subject.spec.guidance.name}: it learns before it guides, which an estimate does not cover. "
@@ -119,10 +123,11 @@ def estimate(
     rows = subject.budget.batch_size // manner.processes
     tried = layouts(rows, manner.accumulate, False, whole=subject.method.needs_whole_batch is not None)
     parts = [layout.parts for layout in tried]
-    plain = memory.training(measured, measured.passes, rows, parts, device)
+    worked_on = partial(memory.training, measured, rows=rows, tried=parts, device=device, processes=manner.processes)
+    plain = worked_on(passes=measured.passes)
     other = None
     if both or manner.checkpointing is True or not (plain.micro_batch or manner.checkpointing is False):
-        other = memory.training(measured, checkpointed(subject), rows, parts, device, checkpointing=True)
+        other = worked_on(passes=checkpointed(subject), checkpointing=True)
     return Estimate(
         subject,
         device,

@@ -40,10 +40,12 @@ class Training:
     """Bytes, of every trainable parameter."""
     optimizer: float
     """Bytes of the optimiser's state."""
+    exchanged: float
+    """Bytes of the gradients that processes exchange, which DDP holds beside those of the parameters; 0 for one."""
     weights: float
     """Bytes of the transformer's weights."""
     activations: float
-    """Bytes at the peak beside weights and optimiser: activations, what the passes make on their way, and gradients
+    """Bytes at the peak beside these: activations, what the passes make on their way, and gradients
     that are there by then; of what was tried last where nothing fits."""
     per_image: float
     """Bytes that each further image adds to the activations."""
@@ -53,34 +55,48 @@ class Training:
 
 
 def training(
-    measured: Measured, passes: Passes, rows: int, tried: Sequence[int], device: Device, checkpointing: bool = False
+    measured: Measured,
+    passes: Passes,
+    rows: int,
+    tried: Sequence[int],
+    device: Device,
+    checkpointing: bool = False,
+    processes: int = 1,
 ) -> Training:
-    """Return how a step's ``rows`` images are worked on: in the first number of parts of ``tried`` that fits."""
-    parts = next((n for n in tried if peak(measured, passes, rows // n) <= device.usable), tried[-1])
+    """Return how the ``rows`` images of a step that one of ``processes`` has are worked on.
+
+    That is in the first number of parts of ``tried`` that fits.
+    """
+    parts = next((n for n in tried if peak(measured, passes, rows // n, processes) <= device.usable), tried[-1])
     step, at = measured.step, rows // parts
-    fits = peak(measured, passes, at) <= device.usable
+    most = peak(measured, passes, at, processes)
     return Training(
         checkpointing,
-        at if fits else 0,
+        at if most <= device.usable else 0,
         parts,
         step.gradients,
         step.optimizer,
+        _exchanged(measured, processes),
         step.weights,
         passes.peak(at) - step.weights,
         passes.per_image,
-        peak(measured, passes, at),
+        most,
         passes,
     )
 
 
-def peak(measured: Measured, passes: Passes, images: int) -> float:
+def peak(measured: Measured, passes: Passes, images: int, processes: int = 1) -> float:
     """Return the bytes that a step holds at its peak: in the backward pass, or while the optimiser steps.
 
     Between the parts of a step, gradients of all earlier ones are there.
     """
     step = measured.step
     held = step.weights + step.gradients + step.optimizer
-    return max(passes.peak(images) + step.optimizer, step.update.peak, held)
+    return max(passes.peak(images) + step.optimizer, step.update.peak, held) + _exchanged(measured, processes)
+
+
+def _exchanged(measured: Measured, processes: int) -> float:
+    return measured.step.gradients if processes > 1 else 0
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from grasp_bench.errors import UserError
+from grasp_bench.estimate.ahead import SHARDED
 from grasp_bench.estimate.devices import Device
 from grasp_bench.estimate.estimate import Estimate, Total, estimate, total
 from grasp_bench.estimate.memory import Manner
@@ -33,6 +35,8 @@ def estimate_sweep(path: Path, device: Device, utilisation: float, resolution: i
     """
     config, choices = read_choices(path)
     options = config.options
+    if options.shard:
+        raise UserError(f"{path}: [options] shard: {SHARDED}. A copy of the file without it has the hours.")
     manner = Manner(options.accumulate, options.gradient_checkpointing, options.processes or 1, options.batch_size)
     seeds: dict[Choice, list[str]] = {}
     for choice in choices:

@@ -65,12 +65,13 @@ def tables(found: Estimate) -> Iterator[Sheet]:
 
 
 def _memory(found: Estimate) -> Sheet:
-    sampling, coding = found.sampling, found.measured.coding
+    sampling, coding, several = found.sampling, found.measured.coding, found.manner.processes > 1
     ways = [each for each in (found.training, found.checkpointed) if each]
     training = {
         "weights": [each.weights for each in ways],
         "gradients": [each.gradients for each in ways],
         "optimiser state": [each.optimizer for each in ways],
+        **({"gradients that processes exchange": [each.exchanged for each in ways]} if several else {}),
         "activations at the peak": [each.activations for each in ways],
         "of these, each image": [each.per_image for each in ways],
         "peak": [each.peak for each in ways],

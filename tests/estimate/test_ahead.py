@@ -144,6 +144,13 @@ def test_the_options_of_a_run_are_those_of_its_estimate(tmp_path: Path, monkeypa
         assert part in words
 
 
+def test_of_sharded_weights_nothing_is_said_to_fit_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", None)
+    options = Options(tmp_path, tmp_path, shard=True)
+    told = ahead.before_run(of(save("pixart", tmp_path)), "digits-lt", STANDARD, options, 4, ("NVIDIA H100", 79.1))
+    assert told == "no estimate: the weights are sharded over the processes, which an estimate does not cover"
+
+
 def test_a_sweep_of_small_runs_or_of_many_kinds_is_not_estimated(tmp_path: Path) -> None:
     assert "too small" in ahead.before_sweep(tmp_path, [of(None)], lambda: None)
     backbone = save("pixart", tmp_path)

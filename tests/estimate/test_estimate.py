@@ -63,6 +63,17 @@ def test_what_options_of_a_run_say_is_estimated(subject: Subject, found: Estimat
     assert asked.way.checkpointing
     assert (asked.way.accumulate, asked.way.micro_batch) == (4, found.subject.budget.batch_size // 8)
     assert asked.sampling.images == 3
+    copied = asked.measured.step.gradients  # of what processes exchange
+    assert asked.way.exchanged == copied > 0
+    alone = estimate(subject, H100, manner=memory.Manner(8, True))
+    assert alone.way.micro_batch == asked.way.micro_batch
+    assert asked.way.peak == alone.way.peak + copied
+
+
+def test_processes_and_parts_that_cannot_share_a_step_are_refused(subject: Subject) -> None:
+    for manner in (memory.Manner(processes=3), memory.Manner(5), memory.Manner(32, processes=4)):
+        with pytest.raises(UserError, match="cannot be shared evenly"):
+            estimate(subject, H100, manner=manner)
 
 
 def test_checkpointing_takes_another_forward_pass_and_is_left_out_where_there_is_memory(found: Estimate) -> None:
@@ -87,7 +98,8 @@ def test_a_method_whose_batch_stays_whole_says_so_where_it_does_not_fit(backbone
 
 def test_the_parts_of_the_peak_are_its_sum(found: Estimate) -> None:
     way = found.training
-    assert way.peak == way.weights + way.optimizer + way.activations
+    assert way.peak == way.weights + way.optimizer + way.exchanged + way.activations
+    assert way.exchanged == 0
     sampling = found.sampling
     held = sampling.weights + sampling.autoencoder
     assert sampling.peak == held + max(sampling.activations, sampling.decoding)
@@ -235,6 +247,9 @@ def test_a_sweep_is_estimated_at_its_resolution_and_as_its_options_say(
     monkeypatch.setattr(sweep, "estimate", keep)
     sweep.estimate_sweep(file, H100, 0.4, None)
     sweep.estimate_sweep(file, H100, 0.4, 512)
+    file.write_text(f"{file.read_text()}shard = true\n")
+    with pytest.raises(UserError, match=r"\[options\] shard: the weights are sharded"):
+        sweep.estimate_sweep(file, H100, 0.4, None)
     manner = memory.Manner(8, True, processes=4, images_at_once=4)
     assert asked == [(256, manner), (512, manner)]
 
