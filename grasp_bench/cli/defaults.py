@@ -127,8 +127,17 @@ def _taken(command: str, option: TyperOption, default: _Declared) -> Any:
 
 def from_config(context: Any, parameter: str) -> bool:
     """Return whether a command's parameter has its value from the config file, given its context."""
+    return _source(context, parameter) == "DEFAULT_MAP"
+
+
+def on_command_line(context: Any, parameter: str) -> bool:
+    """Return whether a command's parameter is given on the command line, given its context."""
+    return _source(context, parameter) == "COMMANDLINE"
+
+
+def _source(context: Any, parameter: str) -> str | None:
     source = context.get_parameter_source(parameter)
-    return source is not None and source.name == "DEFAULT_MAP"
+    return None if source is None else str(source.name)
 
 
 def noted(error: UserError, context: Any) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
+from grasp_bench.cli.defaults import on_command_line
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError
 from grasp_bench.terminal import tell
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
     from grasp_bench.estimate.memory import Manner
 
 
+READ = {
+    "a sweep's file": {"file", "resolution", "gpu", "utilisation", "rate", "short", "json"},
+    "--parameters": {"parameters", "method", "set_", "task", "backbone"},
+    "--table": {"table", "method", "task", "backbone", "resolution", "gpu", "utilisation"},
+}
+"""What is asked for → the parameters that it goes by; one run goes by all."""
+
+
 def estimate(
+    context: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(metavar="[SWEEP.toml]", help="All runs of a sweep, instead of one.")
     ] = None,
@@ -87,13 +97,17 @@ def estimate(
     from grasp_bench.estimate.devices import parse_device
     from grasp_bench.estimate.memory import Manner
 
+    asked = [kind for kind, given in zip(READ, (file, parameters, table), strict=True) if given]
+    if asked:
+        _leave_out(context, asked[0])
     check_json(json, "estimate")
     device = parse_device(gpu)
     if file:
-        if method or task or backbone or table or parameters:
-            raise UserError(f"{file}: says itself which methods, tasks and backbones. Leave these options out.")
-        _sweep(file, device, utilisation, rate, _only(resolution, "--resolution"), short, json)
+        own = on_command_line(context, "resolution")  # the config file's is not that of the cells either
+        _sweep(file, device, utilisation, rate, _only(resolution, "--resolution") if own else None, short, json)
     elif parameters:
+        if set_ and not method:
+            raise UserError(f"--set {set_[0]}: of which method? Name it with --method.")
         _parameters(method, set_, task, backbone)
     elif table:
         _table(task, method, backbone, resolution, device, utilisation)
@@ -111,6 +125,18 @@ def estimate(
         manner = Manner(shared.parts(accumulate), shared.checkpointing(gradient_checkpointing), processes, batch_size)
         names = _only(method, "--method"), task, _only(backbone, "--backbone")
         _one(names, settings, device, utilisation, manner, rate, short, json)
+
+
+def _leave_out(context: typer.Context, asked: str) -> None:
+    """Raise :class:`UserError` for options on the command line that say nothing of what is asked for."""
+    useless = [
+        max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if parameter.name not in READ[asked] and on_command_line(context, str(parameter.name))
+    ]
+    if useless:
+        them = "it" if len(useless) == 1 else "them"
+        raise UserError(f"{' and '.join(useless)}: no effect with {asked}. Leave {them} out.")
 
 
 def _only(values: list[Any], option: str) -> Any:

@@ -266,7 +266,10 @@ def test_a_table_has_a_row_for_each(backbone: str) -> None:
     [
         (("-t", "digits-lt"), "--method and --task"),
         (("-m", "grasp", "-m", "lora", "-t", "digits-lt"), "--method is given 2 times"),
-        (("sweep.toml", "-m", "grasp"), "Leave these options out"),
+        (("sweep.toml", "-m", "grasp"), "--method: no effect with a sweep's file. Leave it out."),
+        (("--table", "--rate", "2", "--set", "rank=4"), "--rate and --set: no effect with --table. Leave them out."),
+        (("--table", "--parameters"), "--table: no effect with --parameters"),
+        (("--parameters", "--set", "rank=4"), "--set rank=4: of which method?"),
         (("-m", "grasp", "-t", "digits-lt", "--gpu", "h101-80gb"), "Did you mean 'h100-80gb'"),
         (("-m", "lora-attn", "-t", "digits-lt"), "before it is attached"),
         (("-m", "grasp", "-t", "digits-lt", "--guidance", "distilled"), "learns before it guides"),
