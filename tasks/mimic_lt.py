@@ -59,6 +59,10 @@ class MimicLT(CxrTask[MimicSettings]):
     private = True
     extractors = ("inception", RAD_DINO)
 
+    def most_prompts(self) -> int:
+        own = sum(info.train_count for info in self.classes()) if self.config.prompts == "report" else 0
+        return super().most_prompts() + own
+
     def listing(self) -> Listing:
         from grasp_bench.data.cxr_lt import MIMIC_COUNTS, read_mimic, with_mimic_views
         from grasp_bench.data.listing import Problem

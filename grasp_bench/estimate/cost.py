@@ -53,8 +53,8 @@ def stages(subject: Subject, measured: Measured, way: Training, device: Device, 
     images, generated = _train_count(subject.task), len(subject.sampled.classes()) * asked.images_per_class
     found = []
     if coding:
-        views, prompts = images * (1 + budget.horizontal_flip), len(subject.task.classes()) + 1
-        latents, texts = Work.of(coding.encode) * views, _prompt(measured) * prompts
+        latents = Work.of(coding.encode) * (images * (1 + budget.horizontal_flip))
+        texts = _prompt(measured) * subject.task.most_prompts()
         found.append(Stage("latents", latents.flops, hours(latents), encoded, of_seed=False))
         found.append(Stage("prompts", texts.flops, hours(texts), encoded, of_seed=False))
     training = _step(subject, measured, way) * budget.steps
@@ -123,7 +123,7 @@ def disk(subject: Subject, measured: Measured) -> dict[str, float]:
     latents = images * (1 + subject.budget.horizontal_flip) * math.prod(shapes.latent) * FLOAT
     return {
         "latents": latents if shapes.encoded else 0,
-        "prompts": (len(subject.task.classes()) + 1) * shapes.prompt if shapes.encoded else 0,
+        "prompts": subject.task.most_prompts() * shapes.prompt if shapes.encoded else 0,
         "checkpoints": KEPT * parameters * FLOAT * (1 + MOMENTS),
         "weights": parameters * FLOAT,
         "images": generated * math.prod(shapes.pixels),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from grasp_bench.checked import find_checked, save_checked, undamaged
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.task import Split
+from grasp_bench.data.check import too_few_bytes
 from grasp_bench.io import mapped_tensor, write_json
 from grasp_bench.memory import Portion
 from grasp_bench.processes import Processes
@@ -133,13 +135,21 @@ def write_shards(
     processes: Processes,
     progress: Progress,
 ) -> None:
-    """Write the tensors that ``shard`` returns for each block of ``size`` rows that is not in ``folder`` yet."""
+    """Write the tensors that ``shard`` returns for each block of ``size`` rows that is not in ``folder`` yet.
+
+    Raises :class:`~grasp_bench.errors.UserError` before the first is written where all would not have room.
+    """
     done = processes.first_says(lambda: [number for number, _ in undamaged(folder, kind, progress.say)])
-    shown = progress.task(name, count, sum(min(size, count - start) for start in done))
-    with shown as advance, processes.apart(folder):
-        for start in processes.share([start for start in range(0, count, size) if start not in done]):
+    there = sum(min(size, count - start) for start in done)
+    missing = [start for start in range(0, count, size) if start not in done]
+    with progress.task(name, count, there) as advance, processes.apart(folder):
+        for start in processes.share(missing):
             rows = range(start, min(start + size, count))
-            save_checked(folder, kind, start, shard(rows))
+            tensors = shard(rows)
+            if processes.is_first and start == missing[0]:
+                of_row = sum(each.nbytes for each in tensors.values()) / len(rows)
+                too_few_bytes(folder, math.ceil(of_row * (count - there)))
+            save_checked(folder, kind, start, tensors)
             advance(len(rows))
 
 

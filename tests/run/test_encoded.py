@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.checked import find_checked
 from grasp_bench.contracts.backbone import PromptEmbeddings
 from grasp_bench.contracts.task import Split
+from grasp_bench.errors import UserError
 from grasp_bench.processes import ALONE, Processes
 from grasp_bench.run import encoded
 from grasp_bench.run.encoded import (
@@ -59,6 +62,31 @@ def test_latents_are_those_of_the_images_and_of_their_mirror_images(backbone, tm
     expected[1:3] = expected[1:3].flip(-1)
     assert torch.equal(stored.read(rows, mirrored), expected)
     assert torch.equal(pixels.read(rows, mirrored), expected)
+
+
+def test_too_little_room_is_said_before_the_first_shard_is_kept(backbone, tmp_path, monkeypatch):
+    latents = 2 * IMAGES.size * 4  # with mirror images, in float32
+    each = {name: value[0].nbytes for name, value in backbone.encode_prompts(WORDS).tensors().items()}
+    prompts, free = len(WORDS) * sum(each.values()), [0]
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[0]))
+
+    def encode(place: Path) -> None:
+        place.mkdir(exist_ok=True)
+        if place.name == "latents":
+            encode_latents(SPLIT, backbone, True, place, ALONE, runs.Listener())
+        else:
+            encode_prompts(WORDS, backbone, place, ALONE, runs.Listener())
+
+    for name, needed in (("latents", latents), ("prompts", prompts)):
+        free[0] = needed - 1
+        with pytest.raises(UserError, match=f"{name}: .* GiB are needed"):
+            encode(tmp_path / name)
+        assert not list((tmp_path / name).iterdir())
+        free[0] = needed
+        encode(tmp_path / name)
+    find_checked(tmp_path / "latents", encoded.LATENTS)[0][1].unlink()
+    free[0] = 2 * IMAGES[:4].size * 4  # what is there needs no more room
+    encode(tmp_path / "latents")
 
 
 def test_mirror_images_are_stored_only_when_they_are_asked_for(backbone, tmp_path):
