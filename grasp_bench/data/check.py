@@ -105,13 +105,17 @@ class Inspector:
 
 def too_few_bytes(folder: Path, needed: int) -> None:
     """Raise :class:`UserError` when fewer than ``needed`` bytes are free where ``folder`` is, or will be."""
-    present = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(present).free
-    if free < needed:
+    if (free := free_bytes(folder)) < needed:
         raise UserError(
             f"{folder}: {needed / 2**30:,.1f} GiB are needed and {free / 2**30:,.1f} GiB are free. Free some space or "
             "choose a work folder on another disk."
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes are free where ``folder`` is, or will be."""
+    present = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(present).free
 
 
 class _WrongError(Exception):

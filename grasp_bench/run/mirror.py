@@ -24,7 +24,7 @@ class Mirror:
 
     def fetch(self, folder: Path) -> bool:
         """Bring the folder of a stage back if it is missing, and return whether it was there to be brought."""
-        copy = self._copy(folder)
+        copy = self.copy_of(folder)
         if folder.exists() or not copy.exists():
             return False
         _copy_whole(copy, folder)
@@ -32,7 +32,7 @@ class Mirror:
 
     def keep(self, folder: Path) -> None:
         """Make the copy of a stage's folder what the folder is. Raises :class:`UserError` where it cannot be."""
-        copy = self._copy(folder)
+        copy = self.copy_of(folder)
         if folder.suffix == UNFINISHED:
             _copy_changes(folder, copy)
             return
@@ -40,7 +40,8 @@ class Mirror:
             _copy_whole(folder, copy)
         remove(copy.with_suffix(UNFINISHED))
 
-    def _copy(self, folder: Path) -> Path:
+    def copy_of(self, folder: Path) -> Path:
+        """Return where the copy of a stage's folder is, or will be."""
         return self.copies / folder.relative_to(self.root)
 
 

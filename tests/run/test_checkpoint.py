@@ -1,3 +1,4 @@
+import shutil
 import time
 import tracemalloc
 from types import SimpleNamespace
@@ -146,7 +147,7 @@ def test_too_little_room_is_said_before_with_what_is_needed(tmp_path, monkeypatc
     weights = 3 * 4 * 4
     size = weights * 2 + 12 * moments
     free = [2 * size + weights]
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[0]))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[0]))
     check_space(tmp_path, own, optimizer, said.append, 10)
     free[0] -= 1
     with pytest.raises(UserError, match=r"GiB are free, and the training needs .* 2 are kept.*--work-dir"):
@@ -157,6 +158,19 @@ def test_too_little_room_is_said_before_with_what_is_needed(tmp_path, monkeypatc
     monkeypatch.setattr(checkpoint, "TOLD_FROM", 1)
     check_space(tmp_path, own, optimizer, said.append, 10)
     assert said == ["checkpoints of 0.0 GiB are written every 10 minutes and at the end; 2 are kept"]
+
+
+def test_the_second_place_has_room_for_one_more_checkpoint_than_are_kept(tmp_path, monkeypatch):
+    own, work, copy = state(), tmp_path / "work", tmp_path / "copies" / "train"
+    work.mkdir()
+    size = 12 * (2 * 4 + 8)
+    free = {work: 2**40, tmp_path: 3 * size}  # what is not there yet is on the disk of its parent
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[folder]))
+    check_space(work, own, "adamw", print, 10, copy)
+    free[tmp_path] -= 1
+    with pytest.raises(UserError, match=r"copies/train: .* GiB are free.* choose another --sync-to"):
+        check_space(work, own, "adamw", print, 10, copy)
+    check_space(work, own, "adamw", print, 10)
 
 
 @pytest.mark.parametrize("method", ["moe", "cm", "oc"])

@@ -6,7 +6,6 @@ They are written by the clock, at whatever step a training then is, and at its e
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ import torch
 
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
 from grasp_bench.contracts.spec import Optimizer
+from grasp_bench.data.check import free_bytes
 from grasp_bench.errors import UserError
 from grasp_bench.exchange import total
 from grasp_bench.io import flattened, read_tensors, remove
@@ -140,19 +140,31 @@ class Checkpoints:
         self.written()
 
 
-def check_space(folder: Path, state: State, optimizer: Optimizer, say: Callable[[str], None], minutes: float) -> None:
-    """Tell how large a checkpoint will be, if it is large, and raise :class:`UserError` where not all have room."""
+def check_space(
+    folder: Path,
+    state: State,
+    optimizer: Optimizer,
+    say: Callable[[str], None],
+    minutes: float,
+    copy: Path | None = None,
+) -> None:
+    """Tell how large a checkpoint will be, if it is large, and raise :class:`UserError` where not all have room.
+
+    ``copy`` is the folder's copy in a second place, where a new checkpoint is whole before an older one goes.
+    """
     weights = sum(each.nbytes for each in state.parameters.values())
     moments = sum(2 * each.numel() * (1 if optimizer == "adamw-8bit" else 4) for each in state.parameters.values())
     size = weights + moments + sum(each.nbytes for each in state.averages.values())
-    there = sum(path.stat().st_size for _, path in find_checked(folder, KIND))
-    needed, free = KEPT * size + weights - there, shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{folder}: {_gib(free)} are free, and the training needs {_gib(needed)} there: checkpoints of "
-            f"{_gib(size)} each, of which {KEPT} are kept, and weights of {_gib(weights)}. Free some space, or choose "
-            "another --work-dir."
-        )
+    places = [(folder, KEPT * size + weights, "--work-dir")]
+    places += [(copy, (KEPT + 1) * size, "--sync-to")] if copy else []
+    for place, most, option in places:
+        there = sum(path.stat().st_size for _, path in find_checked(place, KIND)) if place.is_dir() else 0
+        if (free := free_bytes(place)) < (needed := most - there):
+            raise UserError(
+                f"{place}: {_gib(free)} are free, and the training needs {_gib(needed)} there: checkpoints of "
+                f"{_gib(size)} each, of which {KEPT} are kept, and weights of {_gib(weights)}. Free some space, or "
+                f"choose another {option}."
+            )
     if size >= TOLD_FROM:
         often = f"every {minutes:g} minutes" if minutes else "with every row of the log"
         say(f"checkpoints of {_gib(size)} are written {often} and at the end; {KEPT} are kept")

@@ -71,7 +71,9 @@ def train(context: Context, added: set[torch.nn.Parameter], batches: Batches, fo
     state = State(parameters, averages, optimizer, counters)
     history = restore_checkpoint(folder, state, progress.say, processes)
     if history.step < budget.steps:
-        check_space(folder, state, budget.optimizer, progress.say, options.checkpoint_minutes)
+        mirror = context.store.mirror
+        copy = mirror.copy_of(folder) if mirror else None
+        check_space(folder, state, budget.optimizer, progress.say, options.checkpoint_minutes, copy)
     finite = FiniteCheck(context.device)
     meter = _Meter(history, context.device)
     backbone.transformer.train()
