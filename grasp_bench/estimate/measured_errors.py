@@ -8,8 +8,8 @@ from typing import Any
 
 from grasp_bench.io import read_object
 
-GPU_CHECK = Path("results/perf/gpu-check.json")
-"""Where ``make gpu-check`` leaves what it measured."""
+GPU_CHECK = Path(__file__).parents[2] / "results/perf/gpu-check.json"
+"""Where ``make gpu-check`` leaves what it measured: in the checkout that it measured, wherever a command is given."""
 
 
 def said(path: Path = GPU_CHECK) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from grasp_bench.estimate.measured_errors import said
+import pytest
+from bench.recording import RESULTS
+
+from grasp_bench.estimate.measured_errors import GPU_CHECK, said
+
+
+def test_the_file_is_that_of_the_checkout_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert GPU_CHECK == RESULTS / "gpu-check.json"
+    assert "gpu-check:" in (GPU_CHECK.parents[2] / "Makefile").read_text()
 
 
 def test_errors_are_those_of_the_file(tmp_path: Path) -> None:
