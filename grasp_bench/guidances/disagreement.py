@@ -31,6 +31,12 @@ class LongTailGuidance(MovedEstimate[LongTailSettings]):
     with s(t) = guidance_scale (t + 0.3 sin(π t)), as under ``classifier``, so that its size does not depend on how
     much they disagree. One NFE per step, and a backward pass of each classifier and, where there is one, the decoder.
 
+    **At other sizes of latents.** The shift is a share of the estimate's root mean square, so its length per element is
+    the same at every size. But the more elements an image has, the surer classifiers are, and where all are sure of the
+    same class their disagreement and its gradient are close to zero: the shift keeps its length then, along what little
+    there is of a gradient. At 16×64×64 classifiers read images of 512 pixels, unless ``resolution`` bounds what
+    they see. How often they disagree there was not measured.
+
     The prompt says what is drawn, and the classifiers know nothing of it: at a large scale an image leaves its class.
     """
 
