@@ -111,6 +111,9 @@ def run(
         list[str], typer.Option(help="Also log to tensorboard, wandb, mlflow, trackio, …; repeatable.")
     ] = [],  # noqa: B006 # as above
     threads: shared.Threads = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate/--no-estimate", help="Say first what the run will take, or begin at once.")
+    ] = True,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
@@ -186,7 +189,8 @@ def run(
             progress.say(each.title)
             if each.spec.budget.name == SMOKE:
                 progress.say(NO_NUMBERS)
-            foretell = partial(_foretell, each, (task, budget), options, progress)
+            told = estimate and not quiet
+            foretell = partial(_foretell, each, (task, budget), options, progress) if told else None
             path, record = carry_out(each, options, progress, foretell)
             if own_index() == 0:
                 show(record, path, all_scores)

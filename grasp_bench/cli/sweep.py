@@ -75,6 +75,11 @@ def sweep(
     for cell, state in zip(asked.cells, found, strict=True):
         if state.status in BROKEN and cell not in cells:
             progress.say(f"left alone ({state.status}): {cell.plan.title}: {state.note}; --retry-failed starts it")
+    if cells and not quiet:
+        from grasp_bench.estimate.ahead import before_sweep
+
+        card = partial(_card, asked.config.options.device) if launcher is Launcher.LOCAL else None
+        progress.say(before_sweep(file, [cell.plan for cell in asked.cells], card))
     if launcher is Launcher.PRINT:
         for cell in cells:
             tell(shlex.join(["grasp-bench", "--no-defaults", *cell.arguments]))
@@ -106,14 +111,12 @@ def _submit(asked: Sweep, cells: list[Cell], max_parallel: int | None, progress:
 
 
 def _run_here(asked: Sweep, cells: list[Cell], max_parallel: int | None, progress: Progress) -> None:
-    from grasp_bench.estimate.ahead import before_sweep
     from grasp_bench.sweep.local import make_slots, run_cells
     from grasp_bench.sweep.slurm import find_jobs
     from grasp_bench.sweep.state import counted, states
 
     options = asked.config.options
     if cells:
-        progress.say(before_sweep(asked.path, [cell.plan for cell in asked.cells], partial(_card, options.device)))
         run_cells(asked, cells, make_slots(max_parallel, options.device, options.processes or 1), progress)
     found = states(asked, find_jobs(asked))
     progress.say(f"{amount(len(found), 'cell')}: {counted(found)}")

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,21 +72,21 @@ def before_run(
         words += ["--resolution", str(plan.backbone.resolution)]
     if not plan.task.described_by_file:
         words += _settings("--task-set", plan.task.config.changed())
-    return _asked(words, where)
+    return _asked(tuple(words), where)
 
 
-def before_sweep(path: Path, plans: Iterable[Plan], card: Callable[[], tuple[str, float] | None]) -> str:
+def before_sweep(path: Path, plans: Iterable[Plan], card: Callable[[], tuple[str, float] | None] | None) -> str:
     """Return one line on what the runs of a sweep's file will take, finished ones included.
 
-    ``card`` is asked only where that matters, since it imports torch.
+    ``card`` is asked only where that matters, since it imports torch; it is None for runs that begin elsewhere.
     """
     kinds = {(plan.backbone.label, plan.task_label, plan.label): plan for plan in plans if not is_small(plan)}
     if not kinds:
         return "no estimate: its runs are of backbones or budgets too small for one"
     if len(kinds) > AT_MOST:
         return f"no estimate, since its runs are of {len(kinds)} kinds: grasp-bench estimate {path} makes one"
-    gpu, where = _gpu(card())
-    return f"no estimate: {where}" if gpu is None else _asked([str(path), "--gpu", gpu], where)
+    gpu, where = _gpu(card()) if card else (REFERENCE, "; which GPUs the runs will have is not known here")
+    return f"no estimate: {where}" if gpu is None else _asked((str(path), "--gpu", gpu), where)
 
 
 def is_small(plan: Plan) -> bool:
@@ -161,8 +162,12 @@ def _settings(option: str, values: Mapping[str, JsonValue]) -> list[str]:
     return [word for name, value in values.items() for word in (option, f"{name}={value}")]
 
 
-def _asked(words: Sequence[str], where: str) -> str:
-    """Return what ``grasp-bench estimate`` says in short and ``where``, or why it says nothing; it sees no GPU."""
+@cache
+def _asked(words: tuple[str, ...], where: str) -> str:
+    """Return what ``grasp-bench estimate`` says in short and ``where``, or why it says nothing; it sees no GPU.
+
+    Runs that differ in their seeds alone share it.
+    """
     command = [sys.executable, "-P", "-m", "grasp_bench", "--no-defaults", "estimate", *words, "--short"]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):

@@ -240,6 +240,7 @@ def _arguments(config: SweepConfig, choice: Choice, data_root: Path | None) -> I
         changed={owner: dict(each.split("=", 1) for each in settings) for owner, settings in assigned.items()},
         tuned=config.tuned,
     )[1:]
+    yield "--no-estimate"  # the sweep has one for all
     options = config.options.model_dump(exclude_unset=True, exclude={"data_root"})
     for name, value in (options | ({"data_root": data_root} if data_root else {})).items():
         option = f"--{name.replace('_', '-')}"

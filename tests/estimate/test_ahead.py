@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,15 +14,20 @@ import pytest
 import torch
 from device.tiny import save
 from helpers.records import cost, record
+from typer.testing import CliRunner
 
+from grasp_bench.cli import app
 from grasp_bench.contracts.record import write_record
 from grasp_bench.contracts.spec import SMOKE, STANDARD
 from grasp_bench.estimate import ahead
 from grasp_bench.estimate.devices import DEVICES, of_card, parse_device
 from grasp_bench.estimate.subject import WITHOUT_FILES
 from grasp_bench.estimate.timing import timed
+from grasp_bench.run import runner
 from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan, plan
+from grasp_bench.sweep import cells as cells_module
+from grasp_bench.sweep import local, slurm
 
 
 def of(backbone: str | None, method: str = "grasp", budget: str = STANDARD) -> Plan:
@@ -30,6 +37,18 @@ def of(backbone: str | None, method: str = "grasp", budget: str = STANDARD) -> P
 def said(planned: Plan, folder: Path, card: tuple[str, float] | None = None) -> str:
     options = Options(folder, folder)
     return ahead.before_run(planned, "digits-lt", planned.spec.budget.name, options, 1, card)
+
+
+def answered(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let every estimate say that all is well, and return the commands that asked for one."""
+    asked: list[list[str]] = []
+
+    def keep(command: list[str], **_: Any) -> SimpleNamespace:
+        asked.append(command)
+        return SimpleNamespace(returncode=0, stdout="all well\n", stderr="")
+
+    monkeypatch.setattr(subprocess, "run", keep)
+    return asked
 
 
 def test_a_run_on_a_saved_pipeline_is_estimated_in_one_line(tmp_path: Path) -> None:
@@ -53,6 +72,7 @@ def test_an_estimate_that_takes_too_long_or_dies_is_given_up(tmp_path: Path, mon
     planned = of(save("pixart", tmp_path))
     monkeypatch.setattr(ahead, "PATIENCE", 0.01)
     assert said(planned, tmp_path) == "no estimate: it took more than 0.01 s"
+    ahead._asked.cache_clear()
     died = SimpleNamespace(returncode=-11, stdout="", stderr="")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: died)
     assert said(planned, tmp_path).startswith("no estimate: exit code -11")
@@ -107,13 +127,7 @@ def test_a_long_time_is_told_in_minutes_and_grows_with_the_work() -> None:
 
 
 def test_the_options_of_a_run_are_those_of_its_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
-
-    def keep(command: list[str], **_: Any) -> SimpleNamespace:
-        asked.append(command)
-        return SimpleNamespace(returncode=0, stdout="all well\n", stderr="")
-
-    monkeypatch.setattr(subprocess, "run", keep)
+    asked = answered(monkeypatch)
     planned = plan(
         method="lora",
         task="digits-lt",
@@ -149,6 +163,53 @@ def test_of_sharded_weights_nothing_is_said_to_fit_or_not(tmp_path: Path, monkey
     options = Options(tmp_path, tmp_path, shard=True)
     told = ahead.before_run(of(save("pixart", tmp_path)), "digits-lt", STANDARD, options, 4, ("NVIDIA H100", 79.1))
     assert told == "no estimate: the weights are sharded over the processes, which an estimate does not cover"
+
+
+def test_runs_that_differ_in_their_seeds_share_an_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answered(monkeypatch)
+    backbone = save("pixart", tmp_path)
+    first, second = (
+        said(plan(method="lora", task="digits-lt", seed=seed, backbone=backbone, opening=WITHOUT_FILES), tmp_path)
+        for seed in (0, 1)
+    )
+    assert first == second
+    assert len(asked) == 1
+    said(of(backbone, "grasp"), tmp_path)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("words", [("--no-estimate",), ("--quiet",), ()])
+def test_a_run_is_told_to_say_nothing_ahead(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    before: list[object] = []
+    monkeypatch.setattr(runner, "run", lambda plan, options, progress, foretell: (before.append(foretell), None))
+    monkeypatch.setattr(sys.modules["grasp_bench.cli.run"], "show", lambda *_: None)
+    shown = CliRunner().invoke(app, ["run", "lora", "digits-lt", *words])
+    assert shown.exit_code == 0, shown.exception
+    assert [each is None for each in before] == [bool(words)]
+
+
+@pytest.mark.parametrize("launcher", ["local", "slurm", "print"])
+def test_a_sweep_says_first_what_it_takes_and_its_cells_do_not(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, file = answered(monkeypatch), tmp_path / "s.toml"
+    file.write_text(
+        f'methods = ["lora"]\ntasks = ["digits-lt"]\nseeds = [0]\nbackbones = ["{save("pixart", tmp_path)}"]\n'
+        f'[options]\ndevice = "cpu"\nresults = "{tmp_path}"\n'
+    )
+    cells: list[Any] = []
+    monkeypatch.setattr(cells_module, "plan", partial(plan, opening=WITHOUT_FILES))
+    monkeypatch.setattr(local, "run_cells", lambda sweep, given, *_: cells.extend(given))
+    monkeypatch.setattr(slurm, "submit", lambda sweep, given, _: cells.extend(given) or {})
+    shown = CliRunner().invoke(app, ["sweep", str(file), "--launcher", launcher])
+    where = "here it runs on the CPU" if launcher == "local" else "which GPUs the runs will have is not known here"
+    assert f"estimate: all well; {where}" in shown.stderr
+    assert len(asked) == 1
+    assert all("--no-estimate" in cell.arguments for cell in cells)
+    assert len(cells) == 1 or shown.stdout.count(" --no-estimate ") == 1
+    quiet = CliRunner().invoke(app, ["sweep", str(file), "--launcher", launcher, "--quiet"])
+    assert "estimate: " not in quiet.stderr
+    assert len(asked) == 1
 
 
 def test_a_sweep_of_small_runs_or_of_many_kinds_is_not_estimated(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def test_every_option_reaches_the_command(tmp_path):
     (cell,) = read_sweep(write(tmp_path / "one.toml", text)).cells
     assert shlex.join(cell.arguments) == (
         "run --method grasp --task digits-lt --seed 0 --backbone tiny-sd3 --task-set ema_decay=0.9 "
-        "--results 'my results' --work-dir work --device cpu --batch-size 7 --log-every 3 --gradient-checkpointing on"
+        "--no-estimate --results 'my results' --work-dir work --device cpu --batch-size 7 --log-every 3 "
+        "--gradient-checkpointing on"
     )
     assert str(cell.record) == "my results/digits-lt~ema_decay=0.9/grasp/seed-0/record.json"
     assert str(cell.log) == "work/sweep/one/digits-lt~ema_decay=0.9/grasp/seed-0.log"
@@ -120,7 +121,8 @@ def test_print_gives_a_command_a_line_and_starts_nothing(tmp_path, at_home, caps
     path = write(tmp_path / "two.toml", HEADER.replace("[0]", "[0, 7]") + '[options]\nresults = "my results"\n')
     assert call("sweep", path, "--launcher", "print") == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"grasp-bench --no-defaults run --method grasp --task digits-lt --seed {seed} --results 'my results'"
+        "grasp-bench --no-defaults run --method grasp --task digits-lt "
+        f"--seed {seed} --no-estimate --results 'my results'"
         for seed in (0, 7)
     ]
     assert not list(at_home.iterdir())
