@@ -153,6 +153,26 @@ def test_what_runs_share_is_counted_once(found: Estimate) -> None:
     assert total([(found, "0")]).money(2) == pytest.approx(2 * found.hours)
 
 
+def test_prompts_of_reports_and_of_label_sets_are_as_many_as_there_may_be(found: Estimate) -> None:
+    named = choose("lora", "mimic-lt").task
+    reports = choose("lora", "mimic-lt", task_settings=["prompts=report"])
+    assert named.most_prompts() == 20
+    assert reports.task.most_prompts() == 20 + 87_493
+    assert choose("lora", "nih-lt-multi").task.most_prompts() == 1 + 15 + 2**15
+    shapes = replace(found.measured.shapes, encoded=True, prompt=1000, encoders=10**6)
+    measured = replace(found.measured, shapes=shapes)
+
+    def taken(subject: Subject) -> tuple[float, float]:
+        stages = cost.stages(subject, measured, found.way, H100, 0.4)
+        flops = next(stage.flops for stage in stages if stage.name == "prompts")
+        return cost.disk(subject, measured)["prompts"], flops
+
+    few, many = taken(replace(reports, plan=choose("lora", "mimic-lt").plan)), taken(reports)
+    assert few[0] == 1000 * 20
+    assert many[0] == 1000 * (20 + 87_493)
+    assert many[1] / few[1] == pytest.approx(many[0] / few[0])
+
+
 @pytest.mark.parametrize("text", ["h100", "1,2", "80,989,fast", "80,0,1"])
 def test_a_gpu_that_is_not_known_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--gpu"):
