@@ -155,6 +155,15 @@ class SavedBackbone(Backbone):
         self.transformer.to(device)
         return self
 
+    def encode_on(self, device: torch.device) -> Self:
+        """The backbone itself, of which only autoencoder and text encoders will be on ``device``.
+
+        Both are float32, whatever the precision of training. diffusers' scripts hold text encoders in that of training,
+        which takes half the memory and gives other embeddings.
+        """
+        self.device = device
+        return self
+
     @functools.cached_property
     def autoencoder(self) -> Any:
         """Images to latents and back, on the backbone's device."""
@@ -164,11 +173,15 @@ class SavedBackbone(Backbone):
 
     @functools.cached_property
     def text_pipeline(self) -> Any:
-        """diffusers' pipeline to encode prompts with, on the backbone's device."""
-        texts = [part for part in self.saved.parts if part.startswith(("text_encoder", "tokenizer"))]
-        parts = dict.fromkeys([*self.components, "scheduler"]) | {part: self._load(part) for part in texts}
-        parts["transformer"] = self.transformer  # whose widths some ask for
-        return _class("diffusers." + self.pipeline_class)(**parts).to(self.device)
+        """diffusers' pipeline to encode prompts with, its text encoders on the backbone's device."""
+        parts = dict.fromkeys([*self.components, "scheduler"])
+        for part in self.saved.parts:
+            if part.startswith("tokenizer"):
+                parts[part] = self._load(part)
+            elif part.startswith("text_encoder"):
+                parts[part] = self._load(part).to(self.device)
+        parts["transformer"] = self.transformer  # whose widths some ask for; it stays where it is
+        return _class("diffusers." + self.pipeline_class)(**parts)
 
     def release_encoders(self) -> None:
         import torch

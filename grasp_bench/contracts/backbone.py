@@ -192,6 +192,14 @@ class Backbone:
         self.transformer.to(device)
         return self
 
+    def encode_on(self, device: torch.device) -> Self:
+        """The backbone itself; encoders work on ``device`` when they are asked, for which no transformer is needed.
+
+        Images and prompts are encoded for training after this call, and :meth:`to` comes later. A backbone with large
+        encoders leaves its transformer where it is, so that the device never holds both; others need not override this.
+        """
+        return self.to(device)
+
     def prepare_sampling(self) -> None:
         """Called before images are made; what a transformer is told may differ from training then."""
 

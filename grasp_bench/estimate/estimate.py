@@ -44,8 +44,20 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether the run can be trained and sampled from on the GPU at all."""
-        return self.way.micro_batch > 0 and self.sampling.images > 0
+        """Whether the run can be encoded, trained and sampled from on the GPU at all."""
+        encodes = all(size <= self.device.usable for size in self.encoding.values())
+        return encodes and self.way.micro_batch > 0 and self.sampling.images > 0
+
+    @property
+    def encoding(self) -> dict[str, float]:
+        """What is encoded before training → bytes that it takes, without the transformer; empty where nothing is.
+
+        Images are encoded one at a time where no more fit. Of prompts these are the weights of all text encoders, in
+        float32 and without activations.
+        """
+        if not (coding := self.measured.coding):
+            return {}
+        return {"images": coding.encode.peak, "prompts": cost.FLOAT * self.measured.shapes.encoders}
 
     @property
     def whole_batch(self) -> str | None:
@@ -81,7 +93,8 @@ class Estimate:
             "training": asdict(self.training),
             "training_checkpointed": asdict(self.checkpointed) if self.checkpointed else None,
             "sampling": asdict(self.sampling),
-            "encoding_peak": coding.encode.peak if (coding := self.measured.coding) else None,
+            "encoding_peak": self.encoding.get("images"),
+            "text_encoders": self.encoding.get("prompts"),
             "classifier_peak": self.classifier,
             "fits": self.fits,
             "whole_batch": self.whole_batch,

@@ -17,7 +17,7 @@ from grasp_bench.downstream.networks import build
 from grasp_bench.estimate.parts import CUDA, attached, batches, fresh_backbone, image_shape, workshop
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject
-from grasp_bench.estimate.values import HOST, KNOWN
+from grasp_bench.estimate.values import KNOWN
 from grasp_bench.processes import ALONE
 from grasp_bench.run.stages import pixels
 from grasp_bench.run.training.backward import GroupLoss, backward
@@ -215,7 +215,7 @@ def coding(subject: Subject, images: int) -> Coding:
     """Return what encoding and decoding ``images`` takes, with the autoencoder alone on the GPU."""
     with SimulatedGpu() as gpu:
         backbone = fresh_backbone(subject)
-        backbone.to(CUDA).transformer.to(HOST)  # the encoders follow the backbone, and are alone
+        backbone.encode_on(CUDA)  # as a run does, without the transformer
         shape = image_shape(backbone)
         backbone.encode_images(torch.zeros(1, *shape, dtype=torch.uint8))  # loads the autoencoder
         weights = gpu.live

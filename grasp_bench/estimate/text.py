@@ -13,7 +13,7 @@ from grasp_bench.screen import Sheet
 LEFT_OUT = (
     "Not in it: reading images from the disk, features, scores, and what a guidance learns beforehand; on the disk, "
     "validation and test images for classifiers. Memory is the allocator's, without fragmentation; classifiers may "
-    "stop earlier."
+    "stop earlier. Prompts are counted by the weights of their encoders."
 )
 
 
@@ -28,8 +28,18 @@ def short(found: Estimate) -> str:
     return (
         f"{step.parameters:,} of {step.total:,} parameters trained; about {hours(found.hours)}{shared} on "
         f"{found.device.name} at {found.utilisation:.0%} of its peak, {gib(way.peak)} at the peak of training "
-        f"({how}{', gradient checkpointing' if way.checkpointing else ''}), {gib(sum(found.disk.values()))} on the disk"
+        f"({how}{', gradient checkpointing' if way.checkpointing else ''}){_encoding(found)}, "
+        f"{gib(sum(found.disk.values()))} on the disk"
     )
+
+
+def _encoding(found: Estimate) -> str:
+    """Return what encoding takes before training, of images or prompts, whichever takes more; empty without any."""
+    if not found.encoding:
+        return ""
+    what, size = max(found.encoding.items(), key=lambda each: each[1])
+    refused = "" if size <= found.device.usable else " (NOT fitting)"
+    return f", {gib(size)} to encode {what}{refused}"
 
 
 def whole_batch(found: Estimate) -> str:
@@ -65,7 +75,7 @@ def tables(found: Estimate) -> Iterator[Sheet]:
 
 
 def _memory(found: Estimate) -> Sheet:
-    sampling, coding, several = found.sampling, found.measured.coding, found.manner.processes > 1
+    sampling, several = found.sampling, found.manner.processes > 1
     ways = [each for each in (found.training, found.checkpointed) if each]
     training = {
         "weights": [each.weights for each in ways],
@@ -81,12 +91,9 @@ def _memory(found: Estimate) -> Sheet:
         f"sampling, {sampling.images} at a time": f"{sampling.peak / GIB:.2f}",
         "  weights, activations": f"{sampling.weights / GIB:.2f}, {sampling.activations / GIB:.2f}",
     }
-    if coding:
-        apart |= {
-            "  decoding": f"{sampling.autoencoder / GIB:.2f} + {sampling.decoding / GIB:.2f}",
-            "encoding images": f"{coding.encode.peak / GIB:.2f}",
-            "encoding prompts": f"{4 * found.measured.shapes.encoders / GIB:.2f}",
-        }
+    if found.measured.coding:
+        apart["  decoding"] = f"{sampling.autoencoder / GIB:.2f} + {sampling.decoding / GIB:.2f}"
+    apart |= {f"encoding {what}": f"{size / GIB:.2f}" for what, size in found.encoding.items()}
     apart[f"classifier at {found.measured.classification.pixels} pixels"] = f"{found.classifier / GIB:.2f}"
     rows += [[name, size, *[""] * (len(ways) - 1)] for name, size in apart.items()]
     title = f"training; {found.device.usable / GIB:.1f} GiB usable"

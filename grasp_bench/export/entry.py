@@ -76,11 +76,11 @@ class GivenExport:
                 f"{len(missing)} of the {len(classes)} classes of {request.spec.task.name} are not there. Evaluate it "
                 "on a task of its own classes."
             )
-        pipeline = load(self.folder, self.backbone, str(request.device))
+        pipeline = load(self.folder, self.backbone, "cpu")
         chosen = {} if self.guidance_scale is None else {"guidance_scale": self.guidance_scale}
         subjects = [(prompt, known[classes[index].name]) for prompt, index in request.sampled()[0]]
         embed = _encoded(pipeline, {prompt for prompt, _ in subjects}, request, folder)
-        sampler = pipeline.sampler(None, chosen, embed)
+        sampler = pipeline.to(request.device).sampler(None, chosen, embed)
         steps = self.steps or sampler.guidance.steps(self.manifest.spec.budget)
         found = generate(request, folder, partial(_images, pipeline, sampler, steps, request, subjects))
         if request.processes.is_first:
@@ -118,7 +118,7 @@ def _encoded(
     """Return the embeddings of ``prompts``, encoded as a run's stage does: with its classes' prompts, in that order."""
     from grasp_bench.run.encoded import KnownPrompts, StoredPrompts, encode_prompts
 
-    backbone = pipeline.backbone.to(request.device)
+    backbone = pipeline.backbone.encode_on(request.device)
     ordered = sorted({"", *prompts, *(info.prompt for info in pipeline.manifest.classes)})
     if not pipeline.encodes_text:
         return KnownPrompts(ordered, backbone)

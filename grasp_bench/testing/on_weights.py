@@ -137,7 +137,7 @@ def prompts(subject: Subject) -> None:
     """A prompt's embedding depends on no other prompt, serves training, and differs from the null condition; released
     encoders give it again.
     """
-    backbone, given = subject.load(), [*PROMPTS[:2], ""]
+    backbone, given = subject.load().encode_on(CPU), [*PROMPTS[:2], ""]
     with torch.inference_mode():
         together = backbone.encode_prompts(given)
     again = backbone.encode_prompts(given)

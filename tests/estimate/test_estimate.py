@@ -96,6 +96,22 @@ def test_a_method_whose_batch_stays_whole_says_so_where_it_does_not_fit(backbone
     assert "together" not in text.short(parted)
 
 
+def test_a_run_fits_where_its_encoders_do_too(found: Estimate) -> None:
+    """They are on the GPU by themselves before training; the tiny pipeline names no text encoder."""
+    assert found.encoding == {"images": found.measured.coding.encode.peak, "prompts": 0}
+    parameters = 10 * 2**30
+    shapes = replace(found.measured.shapes, encoders=parameters)
+    large = replace(found, measured=replace(found.measured, shapes=shapes))
+    assert large.fits
+    assert ", 40.0 GiB to encode prompts, " in text.short(large)
+    small = replace(large, device=DEVICES["a100-40gb"])
+    assert not small.fits
+    assert replace(found, device=small.device).fits
+    assert ", 40.0 GiB to encode prompts (NOT fitting), " in text.short(small)
+    written = small.to_json()
+    assert (written["fits"], written["text_encoders"]) == (False, 4 * parameters)
+
+
 def test_the_parts_of_the_peak_are_its_sum(found: Estimate) -> None:
     way = found.training
     assert way.peak == way.weights + way.optimizer + way.exchanged + way.activations

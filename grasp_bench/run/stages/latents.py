@@ -20,7 +20,7 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs | None:
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
     from grasp_bench.run.encoded import encode_latents
 
-    mirrored, backbone = context.plan.spec.budget.horizontal_flip, context.backbone.to(context.device)
+    mirrored, backbone = context.plan.spec.budget.horizontal_flip, context.backbone.encode_on(context.device)
     encode_latents(context.data.train, backbone, mirrored, folder, context.processes, context.progress)
     backbone.release_encoders()
 

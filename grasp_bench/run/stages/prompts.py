@@ -17,7 +17,7 @@ def _inputs(plan: Plan, upstream: Mapping[str, str]) -> Inputs | None:
 def _build(context: Context, folder: Path, upstream: Mapping[str, Path]) -> None:
     from grasp_bench.run.encoded import encode_prompts
 
-    backbone = context.backbone.to(context.device)
+    backbone = context.backbone.encode_on(context.device)
     encode_prompts(context.prompts, backbone, folder, context.processes, context.progress)
     backbone.release_encoders()
 
