@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from grasp_bench.processes import sent
+
 DEGREES = 10  # largest rotation, in either direction
 PADDING = 8  # images are padded by the width over this before they are cropped
 
@@ -21,7 +23,7 @@ def augment(images: torch.Tensor, names: Sequence[str], generator: torch.Generat
 
 def _flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     chosen = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(chosen.to(images.device)[:, None, None, None], images.flip(3), images)
+    return torch.where(sent(chosen, images.device)[:, None, None, None], images.flip(3), images)
 
 
 def _crop(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -43,7 +45,7 @@ def _rotate(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     zeros = torch.zeros_like(sines)
     entries = [cosines, -sines * height / width, zeros, sines * width / height, cosines, zeros]
     matrices = torch.stack(entries, dim=1).view(-1, 2, 3)
-    grid = functional.affine_grid(matrices.to(images), list(images.shape), align_corners=False)
+    grid = functional.affine_grid(sent(matrices, images.device), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

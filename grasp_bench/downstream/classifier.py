@@ -19,9 +19,11 @@ from grasp_bench.checked import Tensors, find_checked, load_checked, save_checke
 from grasp_bench.contracts.task import ClassifierRecipe, Split, membership
 from grasp_bench.downstream.augment import augment
 from grasp_bench.downstream.networks import build
-from grasp_bench.errors import NonFiniteError, UserError
+from grasp_bench.errors import UserError
+from grasp_bench.finite import FiniteCheck
 from grasp_bench.io import remove
 from grasp_bench.memory import Portion, in_one_part
+from grasp_bench.processes import sent
 
 KIND = "epoch"
 IN_MEMORY = 2**28  # bytes of images that are read once and kept
@@ -61,7 +63,8 @@ def train(
     after every epoch, and for all that are left when training ends early. Images that may have several labels are
     learnt with binary cross-entropy, a label each.
 
-    Raises :class:`UserError` when the recipe has a ``patience`` and there are no validation images.
+    Raises :class:`NonFiniteError` for a loss that is not finite, on a GPU some steps later, and
+    :class:`UserError` when the recipe has a ``patience`` and there are no validation images.
     """
     if recipe.patience is not None and len(validation) == 0:
         raise UserError(
@@ -77,27 +80,26 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     best: Tensors = {}
     progress = _restore(folder, model, optimizer, best, say)
+    finite = FiniteCheck(device, [f"loss of the classifier {' '.join(map(str, key))}"])
     if progress.epoch:
         advance(progress.epoch)
     while progress.epoch < recipe.epochs and (recipe.patience is None or progress.stale < recipe.patience):
         model.train()
         step = progress.epoch * (steps // recipe.epochs)
-        for pixels, truth, generator in _epoch(read, images.truth, recipe, (*key, progress.epoch), device):
+        for rows, pixels, truth, generator in _epoch(read, images.truth, recipe, (*key, progress.epoch), device):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
             half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
             # dropout draws from the global generator
             with in_one_part(WHOLE), seeds.global_seed(generator), half:
                 loss = _loss(model(pixels), truth, weights)
-            if not loss.isfinite():
-                raise NonFiniteError(
-                    f"the classifier's loss is {loss.item()} at step {step} (of {' '.join(map(str, key))})"
-                )
+            finite.see(step, [images.ids[row] for row in rows], loss)
             optimizer.zero_grad()
             with in_one_part(WHOLE):
                 loss.backward()
                 optimizer.step()
             step += 1
+        finite.settle()  # before what it spoiled is kept
         progress.epoch += 1
         if recipe.patience is not None:
             reached = _validated(model.eval(), validation, recipe, device, say)
@@ -138,7 +140,7 @@ def predicted(
     portion = Portion(PREDICTED_AT_ONCE, "images are classified", say)
 
     def of(rows: np.ndarray) -> torch.Tensor:
-        logits: torch.Tensor = model(_scaled(images.read(rows), recipe, device))
+        logits: torch.Tensor = model(_scaled(sent(torch.from_numpy(images.read(rows)), device), recipe))
         return answer(logits.float()).cpu()
 
     rows = np.array_split(np.arange(len(images)), max(1, -(-len(images) // PREDICTED_AT_ONCE)))
@@ -160,8 +162,8 @@ def _epoch(
     recipe: ClassifierRecipe,
     key: Key,
     device: torch.device,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Generator]]:
-    """Images, classes or label sets, and a generator for every batch in the epoch's order.
+) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Generator]]:
+    """Row numbers, images, classes or label sets, and a generator for every batch in the epoch's order.
 
     The next batch is read while one is worked on.
     """
@@ -175,13 +177,13 @@ def _epoch(
             if number + 1 < len(batches):
                 pending = executor.submit(read, batches[number + 1])
             generator = seeds.generator("classifier-batch", *key, number)
-            scaled = augment(_scaled(pixels, recipe, device), recipe.augmentation, generator)
-            yield scaled, torch.from_numpy(truth[batch]).to(device), generator
+            images, known = (sent(torch.from_numpy(each), device) for each in (pixels, truth[batch]))
+            yield batch, augment(_scaled(images, recipe), recipe.augmentation, generator), known, generator
 
 
-def _scaled(pixels: np.ndarray, recipe: ClassifierRecipe, device: torch.device) -> torch.Tensor:
+def _scaled(pixels: torch.Tensor, recipe: ClassifierRecipe) -> torch.Tensor:
     """uint8 (n, C, H, W) → float in [-1, 1], at the recipe's resolution."""
-    return resized(torch.from_numpy(pixels).to(device).float() / 127.5 - 1, recipe)
+    return resized(pixels.float() / 127.5 - 1, recipe)
 
 
 def resized(images: torch.Tensor, recipe: ClassifierRecipe) -> torch.Tensor:

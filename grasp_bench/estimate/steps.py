@@ -18,11 +18,11 @@ from grasp_bench.estimate.parts import CUDA, attached, batches, fresh_backbone, 
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject
 from grasp_bench.estimate.values import KNOWN
+from grasp_bench.finite import FiniteCheck
 from grasp_bench.processes import ALONE
 from grasp_bench.run.stages import pixels
 from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.checkpoint import State
-from grasp_bench.run.training.finite import FiniteCheck
 from grasp_bench.run.training.loop import update
 from grasp_bench.run.training.optimizer import make_optimizer
 from grasp_bench.run.training.placement import Placement, clip_gradients

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from test_classifier import CPU, RECIPE, stripes, trained, weights
 
+from grasp_bench import finite
 from grasp_bench.checked import find_checked
 from grasp_bench.contracts import progress
 from grasp_bench.contracts.task import ClassifierRecipe
 from grasp_bench.downstream import classifier
-from grasp_bench.errors import UserError
+from grasp_bench.errors import NonFiniteError, UserError
 
 
 def interrupted(folder: Path, images, recipe: ClassifierRecipe, epochs: int) -> Path:
@@ -68,8 +70,8 @@ def test_a_slow_start_is_reported_in_plain_lines(tmp_path: Path, monkeypatch: py
 def test_no_batch_of_an_epoch_is_a_single_image() -> None:
     images = stripes([11] * 3)
     epoch = list(classifier._epoch(images.read, images.labels, RECIPE, ("t", 0), CPU))
-    assert [len(labels) for _, labels, _ in epoch] == [11, 11, 11]
-    seen = np.concatenate([labels.numpy() for _, labels, _ in epoch])
+    assert [len(labels) for _, _, labels, _ in epoch] == [11, 11, 11]
+    seen = np.concatenate([labels.numpy() for _, _, labels, _ in epoch])
     assert np.bincount(seen).tolist() == [11, 11, 11]
 
 
@@ -79,3 +81,26 @@ def test_early_stopping_needs_validation_images(tmp_path: Path) -> None:
         classifier.train(
             stripes([9] * 3), none, 3, replace(RECIPE, patience=2), ("t",), tmp_path, CPU, lambda count: None
         )
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["on the CPU", "as on a GPU"])
+def test_a_loss_that_is_not_finite_is_named_and_nothing_that_it_spoiled_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Of batches of eight, the second of the second epoch; on a GPU the numbers of five steps are read together."""
+    if late:
+        monkeypatch.setitem(finite.AT_ONCE, "cpu", finite.OTHERWISE)
+    seen, loss = [], classifier._loss
+
+    def spoiled(*given: torch.Tensor) -> torch.Tensor:
+        seen.append(loss(*given))
+        return seen[-1] * (torch.nan if len(seen) == 5 else 1)
+
+    monkeypatch.setattr(classifier, "_loss", spoiled)
+    recipe, work = replace(RECIPE, batch_size=8), tmp_path / "work"
+    with pytest.raises(NonFiniteError, match=r"the loss of the classifier t 7 is nan at step 4; .*: 0/") as caught:
+        classifier.train(stripes([8] * 3), stripes([6] * 3, 9), 3, recipe, ("t", 7), work, CPU, lambda count: None)
+    assert str(caught.value).count("0/") == 8
+    assert len(seen) == (6 if late else 5)
+    ((epoch, _),) = find_checked(work, classifier.KIND)
+    assert epoch == 1

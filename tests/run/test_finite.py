@@ -8,12 +8,12 @@ import pytest
 import torch
 from helpers import runs
 
+from grasp_bench import finite
 from grasp_bench.checked import find_checked
 from grasp_bench.errors import NonFiniteError
+from grasp_bench.finite import FiniteCheck
 from grasp_bench.io import read_tensors
-from grasp_bench.run.training import finite
 from grasp_bench.run.training.checkpoint import KIND
-from grasp_bench.run.training.finite import FiniteCheck
 
 CPU = torch.device("cpu")
 ONE, NAN, INFINITE = torch.tensor(1.0), torch.tensor(torch.nan), torch.tensor(torch.inf)

@@ -20,6 +20,7 @@ from grasp_bench.contracts.method import Batch, Method, MethodSettings
 from grasp_bench.contracts.spec import Budget
 from grasp_bench.errors import UserError
 from grasp_bench.exchange import attempt_together, mean
+from grasp_bench.finite import FiniteCheck
 from grasp_bench.io import flattened, write_bytes, write_json, write_tensors
 from grasp_bench.memory import in_one_part, is_out_of_memory, release
 from grasp_bench.processes import Processes
@@ -30,7 +31,6 @@ from grasp_bench.run.interruption import Ended, postponed
 from grasp_bench.run.training.backward import GroupLoss, backward
 from grasp_bench.run.training.batches import Batches
 from grasp_bench.run.training.checkpoint import Checkpoints, History, State, check_space, restore_checkpoint
-from grasp_bench.run.training.finite import FiniteCheck
 from grasp_bench.run.training.fitting import Fitting, Layout, set_counters
 from grasp_bench.run.training.optimizer import make_optimizer
 from grasp_bench.run.training.placement import Copies, Placement, Shards, clip_gradients, whole

@@ -1,8 +1,9 @@
-"""Finding a loss or a gradient that is not finite without making every step wait for the device."""
+"""Finding a loss or a gradient that is not finite without making every step of a training wait for the device."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ class Seen:
     steps: list[tuple[int, list[str]]]
     """The steps, counted from 0, and the names of their samples."""
     values: torch.Tensor
-    """The loss and the gradient's norm of each, (n, 2)."""
+    """What was seen of each, (n, number of names)."""
     copied: torch.cuda.Event | None = None
     """When ``values`` are there; None where they already are."""
 
@@ -33,19 +34,20 @@ class FiniteCheck:
     may be spoiled: :meth:`settle` before they are kept.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.at_once = AT_ONCE.get(device.type, OTHERWISE)
+    def __init__(self, device: torch.device, names: Sequence[str] = ("loss", "gradient's norm")) -> None:
+        """``names`` are those of the numbers of a step, for messages."""
+        self.at_once, self.names = AT_ONCE.get(device.type, OTHERWISE), names
         self._steps: list[tuple[int, list[str]]] = []
         self._values: list[torch.Tensor] = []
         self._under_way: Seen | None = None
 
-    def see(self, step: int, ids: list[str], loss: torch.Tensor, norm: torch.Tensor) -> None:
-        """Take note of a step's loss and norm, and raise :class:`NonFiniteError` for one of the steps before it.
+    def see(self, step: int, ids: list[str], *numbers: torch.Tensor) -> None:
+        """Take note of a step's numbers, and raise :class:`NonFiniteError` for one of the steps before it.
 
-        On the CPU it is raised for this step, too.
+        On the CPU it is raised for this step, too. ``ids`` are the names of the step's samples.
         """
         self._steps.append((step, ids))
-        self._values.append(torch.stack([loss.detach(), norm.to(loss)]))
+        self._values.append(torch.stack([each.detach().to(numbers[0]) for each in numbers]))
         if len(self._steps) >= self.at_once:
             self._check()
             self._begin()
@@ -77,6 +79,6 @@ class FiniteCheck:
         if seen.copied:
             seen.copied.synchronize()
         for (step, ids), values in zip(seen.steps, seen.values.tolist(), strict=True):
-            for name, value in zip(("loss", "gradient's norm"), values, strict=True):
+            for name, value in zip(self.names, values, strict=True):
                 if not math.isfinite(value):
                     raise NonFiniteError(f"the {name} is {value} at step {step}; the batch's samples: {', '.join(ids)}")
