@@ -31,6 +31,14 @@ def quick_products(precision: Precision, device: torch.device) -> Iterator[None]
         torch.set_float32_matmul_precision(before)
 
 
+def exact_convolutions() -> AbstractContextManager[None]:
+    """A context in which no float32 convolution on a GPU is made of TF32 factors, as torch does unless it is told.
+
+    Those round to 10 bits: differently for every batch size, and only on cards that have them.
+    """
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
 def store_frozen(transformer: torch.nn.Module, precision: Precision) -> None:
     """Keep weights that are not trained in ``precision``; trained ones stay in float32."""
     if precision == "bfloat16":

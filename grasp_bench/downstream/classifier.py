@@ -23,6 +23,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.finite import FiniteCheck
 from grasp_bench.io import remove
 from grasp_bench.memory import Portion, in_one_part
+from grasp_bench.precision import exact_convolutions
 from grasp_bench.processes import sent
 
 KIND = "epoch"
@@ -144,7 +145,8 @@ def predicted(
         return answer(logits.float()).cpu()
 
     rows = np.array_split(np.arange(len(images)), max(1, -(-len(images) // PREDICTED_AT_ONCE)))
-    return torch.cat([found for part in rows for found in portion.over(part, of)]).numpy()
+    with exact_convolutions():  # so that images have the same classes on every card
+        return torch.cat([found for part in rows for found in portion.over(part, of)]).numpy()
 
 
 def _reader(images: Split) -> Callable[[np.ndarray], np.ndarray]:

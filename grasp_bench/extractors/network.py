@@ -66,10 +66,11 @@ class NetworkExtractor(PretrainedExtractor):
         import numpy as np
         import torch
 
+        from grasp_bench.precision import exact_convolutions
+
         images = list(images)
         starts = range(0, len(images), batch_size)
-        # TF32 convolutions round to 10 bits, differently for every batch size
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with torch.inference_mode(), exact_convolutions():
             return np.concatenate([self._batch(images[start : start + batch_size]) for start in starts])
 
     def network(self, inputs: torch.Tensor) -> torch.Tensor:

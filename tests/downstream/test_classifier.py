@@ -98,6 +98,19 @@ def test_probabilities_do_not_depend_on_how_many_are_predicted_at_once(
     assert classifier.probabilities(model, test, RECIPE, CPU) == pytest.approx(first, abs=1e-6)
 
 
+def test_what_is_predicted_does_not_depend_on_whether_a_card_has_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        told.append((torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()))
+        return images.new_zeros(len(images), 3)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
+    assert classifier.probabilities(model, stripes([1] * 3), RECIPE, CPU).tolist() == [[pytest.approx(1 / 3)] * 3] * 3
+    assert told == [(False, "highest")]
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_balanced_weights_make_every_class_count_alike(tmp_path: Path) -> None:
     labels = np.array([0] * 6 + [1] * 3)
     found = classifier._class_weights(labels, 3, replace(RECIPE, class_weights="balanced"))
