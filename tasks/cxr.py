@@ -44,6 +44,7 @@ class CxrTask(ImageTask[C_co]):
     healthy: ClassVar[tuple[str, ...]] = ("No Finding",)
     fit = Fit("pad", draft=True)  # a crop would cut off lungs
     backbone = "sana-0.6b"
+    second_backbone = "sd3.5-medium"
     resolution = 512
     network_weights = "ra_in1k"
     guidance = "cfg"

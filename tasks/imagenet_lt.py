@@ -49,6 +49,7 @@ class ImageNetLT(ImageTask[ImageNetSettings]):
         "FOLDER/ImageNet_LT"
     )
     backbone = "sana-0.6b"
+    second_backbone = "sd3.5-medium"
     resolution = 512
     guidance = "cfg"
     extractors = ("inception", "dinov2")

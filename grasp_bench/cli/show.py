@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -16,7 +16,7 @@ from grasp_bench.backbones import aliases
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.cli.list import version_name
-from grasp_bench.contracts.task import MissingDataError
+from grasp_bench.cli.show_task import known_classes, recipe_settings, task_budgets, task_classes, task_details
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.terminal import tell
 
@@ -56,7 +56,7 @@ def show_plugin(
         from grasp_bench.run.resolve import make_task
 
         task = make_task(name, [], None)[1]
-        described = [{"kind": "task", "name": name, "budgets": _budgets(task), "classes": _classes_of(task)}]
+        described = [{"kind": "task", "name": name, **task_budgets(task), "classes": task_classes(task)}]
     else:
         family, _, _ = aliases.available().get(name, name).partition(":")
         described = [_described(kind, family, name) for kind in _kinds(family)]
@@ -92,9 +92,9 @@ def _described(kind: plugins.Kind, name: str, asked: str) -> dict[str, Any]:
         "details": {version_name(kind): version(plugin), **DETAILS[kind](plugin)},
     }
     if hasattr(plugin, "Config"):
-        found["settings"] = described_settings(plugin.Config)
+        found["settings"] = described_settings(plugin.Config, recipe_settings(plugin) if kind == "tasks" else {})
     if kind == "tasks":
-        found |= {"budgets": _budgets(plugin), "classes": _classes(name)}
+        found |= (task_budgets(plugin(plugin.Config())) if plugin.budgets else {}) | {"classes": known_classes(name)}
     if kind == "backbones":
         found["recipe"] = _recipe(asked)
     return found
@@ -126,7 +126,7 @@ def _print(found: dict[str, Any]) -> None:
             for name, row in budgets.items()
         ]
         columns = next(iter(budgets.values()))["values"]
-        out.print(table("budgets", ("budget", *columns, ""), rows))
+        out.print(table(f"budgets with {found['backbone']}", ("budget", *columns, ""), rows))
     if isinstance(classes := found.get("classes"), str):
         out.print(Text(f"classes: {classes}"))
     elif classes:
@@ -162,23 +162,9 @@ def _method(plugin: Any) -> dict[str, str]:
     return {"paper": plugin.paper, "trains": kind} | {"searched by `grasp-bench tune`": ", ".join(ranges) or "nothing"}
 
 
-def _task(plugin: Any) -> dict[str, str]:
-    from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
-
-    return {
-        "source": plugin.source,
-        **({"folder of the download": plugin.layout} if plugin.layout else {}),
-        "default backbone": plugin.backbone,
-        "default guidance": plugin.guidance,
-        "extractors": ", ".join(plugin.extractors),
-        "scores": ", ".join(metric.name for metric in (*feature_metrics(), *classifier_metrics())),
-        "downstream classifier": ", ".join(f"{name} {value}" for name, value in asdict(plugin.classifier).items()),
-    }
-
-
 DETAILS: dict[plugins.Kind, Callable[[Any], dict[str, str]]] = {
     "methods": _method,
-    "tasks": _task,
+    "tasks": task_details,
     "backbones": lambda plugin: {
         "image shape": f"{getattr(plugin, 'image_shape', 'by its files')} (channels, height, width)"
     },
@@ -191,13 +177,15 @@ DETAILS: dict[plugins.Kind, Callable[[Any], dict[str, str]]] = {
 }
 
 
-def described_settings(config: type[BaseModel]) -> list[dict[str, str]]:
-    """Return name, type, default, bounds and description of each field of a settings class."""
+def described_settings(
+    config: type[BaseModel], defaults: Mapping[str, str] = MappingProxyType({})
+) -> list[dict[str, str]]:
+    """Return name, type, default, bounds and description of each field; ``defaults`` takes the place of their own."""
     return [
         {
             "name": name,
             "type": type_name(field.annotation),
-            "default": _plain(field.get_default(call_default_factory=True)),
+            "default": defaults.get(name, _plain(field.get_default(call_default_factory=True))),
             "bounds": bounds(field),
             "description": field.description or "",
         }
@@ -229,52 +217,3 @@ def bounds(field: FieldInfo) -> str:
 
 def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
-
-
-def _budgets(task: Any) -> dict[str, dict[str, Any]]:
-    """Return setting of a budget → its value in each of the task's budgets, and what it is."""
-    from grasp_bench.contracts.spec import Budget
-    from grasp_bench.run.budgets import budgets_of
-
-    if not task.budgets:
-        return {}
-    budgets = budgets_of(task)
-    return {
-        name: {
-            "values": {each: getattr(budget, name) for each, budget in budgets.items()},
-            "description": field.description or "",
-        }
-        for name, field in Budget.model_fields.items()
-        if name not in ("name", "described_by_file")
-    }
-
-
-def _classes(name: str) -> list[dict[str, Any]] | str:
-    """Return a task's classes, or where they come from if its data is missing."""
-    from grasp_bench.data.root import data_root
-
-    task_class = plugins.load("tasks", name)
-    config = task_class.Config()
-    try:
-        return _classes_of(task_class(config))
-    except MissingDataError:
-        pass
-    if not task_class.layout:
-        return "those of your images"
-    try:
-        return _classes_of(task_class(config, data_root(name, None)))
-    except UserError as error:
-        return f"come with the data ({error})"
-
-
-def _classes_of(task: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [
-        {"class": info.name, "group": info.group, "train images": info.train_count, "prompt": info.prompt}
-        for info in task.classes()
-    ]
-    if task.generator:
-        generator_class = plugins.load("tasks", task.generator)
-        generator = generator_class(generator_class.Config())
-        for row, index in zip(rows, task.generator_classes(generator), strict=True):
-            row[f"class of {task.generator}"] = generator.classes()[index].name
-    return rows

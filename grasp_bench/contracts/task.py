@@ -213,6 +213,8 @@ class Task(Generic[C_co]):
     or as they occur."""
     backbone: str
     """The default backbone's name."""
+    second_backbone: ClassVar[str] = ""
+    """Name of the backbone of the task's second track; empty for a task without one."""
     network_weights: str | None = None
     """timm's tag of the weights that classifiers start from where their file is there; None: from scratch."""
     resolution: int | None = None

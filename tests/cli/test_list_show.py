@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def test_help_has_an_example_on_its_own_line(command):
     assert any(line.startswith(" ".join(["grasp-bench", *command])) for line in after)
 
 
-@pytest.mark.parametrize("command", [("--help",), ("list",), ("report", "--help"), ("run", "--help")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("--help",), ("list",), ("report", "--help"), ("run", "--help"), ("show", "mimic-lt")], ids=" ".join
+)
 def test_nothing_heavy_is_imported(command):
     code = (
         f"import sys; from grasp_bench.cli import main; sys.argv = ['grasp-bench', *{command!r}]\n"
@@ -138,6 +141,21 @@ def test_show_a_task_tells_its_budgets_and_classes():
     assert "num_inference_steps" in shown
     assert "a handwritten digit nine" in shown
     assert "tail 4 " in shown
+
+
+def test_show_a_task_tells_what_its_backbones_make_of_it():
+    shown = flat(grasp_bench("show", "mimic-lt", columns=250).stdout)
+    assert "with sana-0.6b at 512 pixels (default): bfloat16, 20 sampling steps, guidance scale 4.5" in shown
+    assert "with sd3.5-medium at 512 pixels (second track): bfloat16, 40 sampling steps, guidance scale" in shown
+    assert "precision (float32 or bfloat16, default bfloat16 with sana-0.6b)" in shown
+    table = json.loads(grasp_bench("show", "mimic-lt", "--json").stdout)[0]
+    assert table["backbone"] == "sana-0.6b"
+    assert table["budgets"]["precision"]["values"]["standard"] == "bfloat16"
+    steps = table["budgets"]["num_inference_steps"]["values"]
+    assert (steps["standard"], steps["lite"]) == (20, 20)
+    small = flat(grasp_bench("show", "digits-lt").stdout)
+    assert "second track" not in small
+    assert "pixels (default)" not in small
 
 
 def test_show_a_backbone_guidance_and_extractor():
