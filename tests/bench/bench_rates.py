@@ -3,6 +3,7 @@
 ``PYTHONPATH=tests python -m bench.bench_rates`` writes results/perf/rates.json after every method, and takes about two
 hours on one core, nearly all of them at width 1536; ``--width`` and ``--method`` choose some, and what was measured
 before stays. ``--quick`` tries it in a few steps. ``--table`` prints the table of docs/backbones.md from that file.
+``--bare`` measures the two highest rates in 80 steps without warm-up and without a bound on the gradient, as "bare".
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from .training import PROMPT_WIDTH, RandomSD3, Sizes, random_batch
 CPU = torch.device("cpu")
 STEPS = {64: 80, 768: 80, 1536: 40}
 """Width of the transformer (tiny-sd3's, one in between, SD3.5-medium's) → steps; fewer where each takes a second."""
+BARE_STEPS = 80
 NARROWEST = min(STEPS)
 MEAN_OF = 10
 """Steps at the start and at the end whose losses are averaged."""
@@ -62,13 +64,16 @@ def rates(name: str) -> dict[str, float]:
     return {words: float(f"{rate:.6g}") for words, rate in named.items()}  # equal where they are meant to be
 
 
-def losses(name: str, width: int, rate: float, steps: int) -> list[float]:
-    """The mean squared error of every step on one batch; it ends with the first one that is not finite."""
+def losses(name: str, width: int, rate: float, steps: int, bare: bool = False) -> list[float]:
+    """The mean squared error of every step on one batch; it ends with the first one that is not finite.
+
+    ``bare``: without warm-up and without a bound on the gradient's norm.
+    """
     chosen = plan(method=name, task="digits-lt", method_settings=[f"learning_rate={rate}"])
     backbone, method, task = RandomSD3(sizes(width)), chosen.method, chosen.task
     method.attach(backbone, task, seeds.generator("init", "rates"))
     batch = labelled(random_batch(backbone, sizes(width), len(LABELS), CPU))
-    budget = chosen.spec.budget.model_copy(update={"steps": steps, "warmup_steps": steps // 10})
+    budget = chosen.spec.budget.model_copy(update={"steps": steps, "warmup_steps": 0 if bare else steps // 10})
     parameters = list(method.parameters().values())
     optimizer = make_optimizer(budget, parameters, method.config)
     group_loss = GroupLoss(task.groups, task.group_indices(), CPU)
@@ -83,7 +88,7 @@ def losses(name: str, width: int, rate: float, steps: int) -> list[float]:
         group_loss.read()  # which begins again
         if not math.isfinite(found[-1]) or not torch.isfinite(loss):
             return found
-        torch.nn.utils.clip_grad_norm_(parameters, budget.clip_norm)
+        torch.nn.utils.clip_grad_norm_(parameters, math.inf if bare else budget.clip_norm)
         optimizer.step()
     return found
 
@@ -124,6 +129,12 @@ def measured(name: str, width: int, steps: int) -> dict[str, Any]:
     }
 
 
+def measured_bare(name: str, width: int) -> dict[str, float | None]:
+    """Learning rate → ratio, of the two highest rates."""
+    highest = sorted(set(rates(name).values()))[-2:]
+    return {f"{rate:g}": ratio(losses(name, width, rate, BARE_STEPS, bare=True), BARE_STEPS) for rate in highest}
+
+
 def table(cells: Cells) -> str:
     """Markdown: a row per method, a column per width, in each the ratios at all rates."""
     lines = ["| method | learning rates | " + " | ".join(f"width {width}" for width in STEPS) + " |"]
@@ -142,9 +153,9 @@ def _cell(found: dict[str, Any] | None) -> str:
     return ", ".join("not finite" if each is None else f"{each:.2f}" for each in found["ratios"].values())
 
 
-def measured_before(path: Path) -> Cells:
+def measured_before(path: Path, part: str = "widths") -> Cells:
     """What the file holds."""
-    found: Cells = json.loads(path.read_text())["widths"] if path.exists() else {}
+    found: Cells = json.loads(path.read_text()).get(part, {}) if path.exists() else {}
     return found
 
 
@@ -156,6 +167,7 @@ def main() -> None:
     )
     parser.add_argument("--method", action="append", help="one or several; all by default")
     parser.add_argument("--quick", action="store_true", help="a few steps, which show that it works")
+    parser.add_argument("--bare", action="store_true", help="without warm-up and without a bound on the gradient")
     parser.add_argument("--table", action="store_true", help="print the table of what was measured, and do no more")
     chosen = parser.parse_args()
     path = (TRIALS if chosen.quick else RESULTS) / "rates.json"
@@ -165,17 +177,20 @@ def main() -> None:
     names = chosen.method or [name for name in plugins.entries("methods") if name not in WITHOUT]
     for width in chosen.width or STEPS:
         for name in names:
-            found = measured(name, width, 2 * MEAN_OF if chosen.quick else STEPS[width])
-            cells = measured_before(path)  # another process may have measured others meanwhile
-            cells.setdefault(str(width), {})[name] = found
-            write(path, cells)
-            print(f"{width} {name} {found['ratios']}", flush=True)
+            if chosen.bare:
+                found = measured_bare(name, width)
+            else:
+                found = measured(name, width, 2 * MEAN_OF if chosen.quick else STEPS[width])
+            parts = {part: measured_before(path, part) for part in ("widths", "bare")}  # by other processes, too
+            parts["bare" if chosen.bare else "widths"].setdefault(str(width), {})[name] = found
+            write(path, **parts)
+            print(f"{width} {name} {found if chosen.bare else found['ratios']}", flush=True)
 
 
-def write(path: Path, cells: Cells) -> None:
+def write(path: Path, widths: Cells, bare: Cells) -> None:
     """Write the file, with where it was measured and what is missing in it."""
     every = plugins.entries("methods")
-    missing = {str(width): [name for name in every if name not in cells.get(str(width), {})] for width in STEPS}
+    missing = {str(width): [name for name in every if name not in widths.get(str(width), {})] for width in STEPS}
     write_json(
         path,
         {
@@ -190,7 +205,9 @@ def write(path: Path, cells: Cells) -> None:
             "steps": {str(width): steps for width, steps in STEPS.items()},
             "left_out": WITHOUT,
             "not_run": missing,
-            "widths": cells,
+            "widths": widths,
+            "bare_steps": BARE_STEPS,
+            "bare": bare,
         },
     )
 

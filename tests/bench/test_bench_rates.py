@@ -38,3 +38,9 @@ def test_groups_of_classes_are_taken_apart() -> None:
     plain, surgery = (losses(name, NARROWEST, 1e-3, 6) for name in ("vanilla-ft", "cagrad"))
     assert surgery[0] == pytest.approx(plain[0])
     assert surgery[-1] != plain[-1]
+
+
+def test_bare_steps_have_their_whole_rate_at_once() -> None:
+    usual, bare = (losses("vanilla-ft", NARROWEST, 1e-3, 20, bare=each) for each in (False, True))
+    assert bare[0] == pytest.approx(usual[0])
+    assert bare[1] < usual[1]
