@@ -1,8 +1,8 @@
 """How often comparisons of methods err, and how often they find what is there, under known truth.
 
-``PYTHONPATH=tests python -m calibration.comparisons [--only 20] [--tables N]`` records the simulated leaderboards of a
-number of seeds, or of all, and writes the tables of all that were recorded into docs/statistics.md; about ten minutes
-on one core for all.
+``PYTHONPATH=tests python -m calibration.comparisons [--seeds 20] [--methods 5] [--tables N]`` records the simulated
+leaderboards of these numbers, or of all, and writes the tables of all that were recorded into docs/statistics.md; about
+half an hour on one core for all.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,16 +29,19 @@ SEEDS = (5, 10, 20)
 TABLES = 2000
 SLOWER = 4
 """Ranks are simulated for one in so many leaderboards."""
-SPREADS = {
-    "all 1": np.ones(METHODS),
-    "0.5 to 1.5, evenly": np.linspace(0.5, 1.5, METHODS),
-    "0.5 and 1.5, half each": np.repeat([0.5, 1.5], METHODS // 2),
-    "two 1.5, others 0.5": np.r_[np.full(METHODS - 2, 0.5), 1.5, 1.5],
-    "one 1.5, others 0.5": np.r_[np.full(METHODS - 1, 0.5), 1.5],
+SPREADS: dict[str, Callable[[int], np.ndarray]] = {
+    "all 1": np.ones,
+    "0.5 to 1.5, evenly": lambda methods: np.linspace(0.5, 1.5, methods),
+    "0.5 and 1.5, half each": lambda methods: np.repeat([0.5, 1.5], methods // 2),
+    "two 1.5, others 0.5": lambda methods: np.r_[np.full(methods - 2, 0.5), 1.5, 1.5],
+    "one 1.5, others 0.5": lambda methods: np.r_[np.full(methods - 1, 0.5), 1.5],
 }
-"""Name → standard deviation of each method over seeds, beyond what a seed adds to all of them."""
+"""Name → standard deviations over seeds of so many methods, beyond what a seed adds to all of them."""
 MORE_SEEDS = 3
 """The first so many of these are simulated at ten and twenty seeds, too."""
+FEW_METHODS = (2, 3, 5)
+FEW_SEEDS = (3, 5, 10)
+"""Small leaderboards, of which the first two spreads are simulated."""
 STEP = 0.5
 """Difference between neighbours where every method has another mean."""
 DIFFERENCES = (1.0, 2.0, 3.0)
@@ -125,25 +128,32 @@ def _range(values: np.ndarray) -> float:
     return float(np.ptp(means) / np.sqrt(variance / seeds))
 
 
-def cells() -> Iterator[tuple[str, int]]:
-    """Spread and number of seeds of every row of the first table."""
+def cells() -> Iterator[tuple[str, int, int]]:
+    """Spread, methods and seeds of every row of the first table."""
     for number, name in enumerate(SPREADS):
-        yield from ((name, seeds) for seeds in (SEEDS if number < MORE_SEEDS else SEEDS[:1]))
+        yield from ((name, METHODS, seeds) for seeds in (SEEDS if number < MORE_SEEDS else SEEDS[:1]))
+    for methods in FEW_METHODS:
+        yield from ((name, methods, seeds) for name in list(SPREADS)[:2] for seeds in FEW_SEEDS)
+
+
+def cell(name: str, methods: int, seeds: int) -> str:
+    """What the record calls a cell."""
+    return f"{name}, {methods} methods, {seeds}"
 
 
 def pages() -> str:
     """Return both tables of what is recorded in markdown."""
     found = json.loads(MEASURED.read_text())
     lines = [
-        f"Share of simulated leaderboards of {METHODS} methods with at least one false statement, in percent; 5 is "
-        "promised. The Monte-Carlo error of 5 % is 0.5 in 2,000 leaderboards, 1.1 in 400 and 3.1 in 50.",
+        "Share of simulated leaderboards with at least one false statement, in percent; 5 is promised. The Monte-Carlo "
+        "error of 5 % is 0.5 in 2,000 leaderboards, 1.0 in 500 and 3.1 in 50.",
         "",
-        "| standard deviations | seeds | pairs | baseline | best | F test | Tukey alone | Tukey after a test | of "
-        "| ranks | of |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| standard deviations | methods | seeds | pairs | baseline | best | F test | Tukey alone | Tukey after a test "
+        "| of | ranks | of |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, seeds in cells():
-        each = Errors(**found["errors"][f"{name}, {seeds}"])
+    for name, methods, seeds in cells():
+        each = Errors(**found["errors"][cell(name, methods, seeds)])
         shares = (each.pairs, each.baseline, each.best, each.omnibus, each.tukey, each.tukey_after_test)
         shown = [
             *(f"{100 * share:.1f}" for share in shares),
@@ -151,11 +161,11 @@ def pages() -> str:
             f"{100 * each.ranks:.1f}",
             each.ranked,
         ]
-        lines.append(_row(name, seeds, shown))
+        lines.append(_row(name, methods, seeds, *shown))
     lines += [
         "",
-        "Share of truly different pairs that are found, in percent, over leaderboards of which half of the methods are "
-        "better by so many standard deviations (of the mean over methods):",
+        f"Share of truly different pairs that are found, in percent, over leaderboards of {METHODS} methods, half of "
+        "them better by so many standard deviations (of the mean over methods):",
         "",
         f"| standard deviations | seeds | {' | '.join(f'{each:g}' for each in DIFFERENCES)} | of |",
         f"| --- | ---: | {' | '.join('---:' for _ in DIFFERENCES)} | ---: |",
@@ -163,12 +173,12 @@ def pages() -> str:
     for name in list(SPREADS)[:2]:
         for seeds in SEEDS:
             of = found["power"][f"{name}, {seeds}"]
-            lines.append(_row(name, seeds, [*(f"{100 * share:.1f}" for share in of["found"]), of["tables"]]))
+            lines.append(_row(name, seeds, *(f"{100 * share:.1f}" for share in of["found"]), of["tables"]))
     return "\n".join(lines)
 
 
-def _row(name: str, seeds: int, shown: list[object]) -> str:
-    return f"| {name} | {seeds} | {' | '.join(map(str, shown))} |"
+def _row(*shown: object) -> str:
+    return f"| {' | '.join(map(str, shown))} |"
 
 
 def written(text: str) -> str:
@@ -176,30 +186,34 @@ def written(text: str) -> str:
     return BLOCK.sub(lambda match: f"{match[1]}\n{pages()}\n\n{match[2]}", text)
 
 
-def _record(part: str, cell: str, found: dict[str, object]) -> None:
+def _record(part: str, of: str, found: dict[str, object]) -> None:
     every = json.loads(MEASURED.read_text())
-    every[part][cell] = found
+    every[part][of] = found
     MEASURED.write_text(json.dumps(every, indent=1) + "\n")
-    print(cell, found, flush=True)
+    print(of, found, flush=True)
 
 
 def main() -> None:
     """Simulate, record at once what each cell gave, and write the tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=int, default=TABLES)
-    parser.add_argument("--only", type=int, choices=SEEDS, help="number of seeds")
+    parser.add_argument("--seeds", type=int, action="append", choices=sorted({*SEEDS, *FEW_SEEDS}))
+    parser.add_argument("--methods", type=int, action="append", choices=(*FEW_METHODS, METHODS))
     parser.add_argument("--slower", type=int, default=SLOWER, help="look at the ranks of one leaderboard in so many")
     asked = parser.parse_args()
-    for name, seeds in cells():
-        if asked.only in (None, seeds):
-            found = errors(SPREADS[name], seeds, asked.tables, slower=asked.slower)
-            _record("errors", f"{name}, {seeds}", asdict(found))
-    for name in list(SPREADS)[:2]:
-        for seeds in SEEDS:
-            if asked.only in (None, seeds):
-                tables = asked.tables // 4
-                shares = [round(power(SPREADS[name], seeds, each, tables), 4) for each in DIFFERENCES]
-                _record("power", f"{name}, {seeds}", {"tables": tables, "found": shares})
+    chosen = [
+        each
+        for each in cells()
+        if (not asked.seeds or each[2] in asked.seeds) and (not asked.methods or each[1] in asked.methods)
+    ]
+    for name, methods, seeds in chosen:
+        found = errors(SPREADS[name](methods), seeds, asked.tables, slower=asked.slower)
+        _record("errors", cell(name, methods, seeds), asdict(found))
+    for name, methods, seeds in chosen:
+        if methods == METHODS and name in list(SPREADS)[:2]:
+            tables = asked.tables // 4
+            shares = [round(power(SPREADS[name](METHODS), seeds, each, tables), 4) for each in DIFFERENCES]
+            _record("power", f"{name}, {seeds}", {"tables": tables, "found": shares})
     PAGE.write_text(written(PAGE.read_text()))
 
 
