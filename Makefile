@@ -117,7 +117,7 @@ bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench.bench_busy
 	PYTHONPATH=tests $(BIN)/python -m bench.agreement
 
-# What learning rates do by the width of the transformer, every method; about two hours on one core.
+# What learning rates do by the width of the transformer, every method; about five hours on one core.
 bench-rates: .venv/installed-bench
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m bench.bench_rates
 

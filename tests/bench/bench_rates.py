@@ -1,6 +1,6 @@
 """What learning rates do as the transformer gets wider: every method on SD3's blocks with random weights.
 
-``PYTHONPATH=tests python -m bench.bench_rates`` writes results/perf/rates.json after every method, and takes about two
+``PYTHONPATH=tests python -m bench.bench_rates`` writes results/perf/rates.json after every method, and takes about five
 hours on one core, nearly all of them at width 1536; ``--width`` and ``--method`` choose some, and what was measured
 before stays. ``--quick`` tries it in a few steps. ``--table`` prints the table of docs/backbones.md from that file.
 ``--bare`` measures the two highest rates in 80 steps without warm-up and without a bound on the gradient, as "bare".
