@@ -31,12 +31,12 @@ def test_findings_say_what_stands_and_what_does_not():
     assert (section.heading, section.grids, section.notes) == ("", [], [])
     assert section.findings == [
         (STANDS, "highest mean of tail coverage: a, 0.783 ± 0.002; 1 of 7 could be best: a."),
-        (STANDS, "better than vanilla-ft in tail coverage: a +0.179 ± 0.005; d +0.010 ± 0.005."),
-        (STANDS, "worse than vanilla-ft in tail coverage: c \N{MINUS SIGN}0.010 ± 0.005."),
+        (STANDS, "better than vanilla-ft in tail coverage: a +0.179 ± 0.005; d +0.010 ± 0.006."),
+        (STANDS, "worse than vanilla-ft in tail coverage: c \N{MINUS SIGN}0.010 ± 0.006."),
         (SUGGESTIVE, "better than vanilla-ft in tail coverage: b +0.005 ± 0.005."),
         (
             NOT_SHOWN,
-            "different from vanilla-ft in tail coverage: f \N{MINUS SIGN}0.003 ± 0.005; e \N{MINUS SIGN}0.004 ± 0.005.",
+            "different from vanilla-ft in tail coverage: f \N{MINUS SIGN}0.003 ± 0.006; e \N{MINUS SIGN}0.004 ± 0.006.",
         ),
     ]
     assert section.command == "grasp-bench report --baseline vanilla-ft --view findings"
