@@ -6,7 +6,7 @@ METHODS := vanilla-ft lora moe grasp
 QUICK := -n 2 --dist loadfile -m "not slow and not slurm and not families"
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo protocol test test-lowest test-slow test-families test-slurm coverage docs site graph tables examples estimates parameters bench bench-rates bench-gpu gpu-check clean
+.PHONY: demo protocol protocol-mnist test test-lowest test-slow test-families test-slurm coverage docs site graph tables examples estimates parameters bench bench-rates bench-gpu gpu-check clean
 
 # The four methods on the embedded task, one seed, and the leaderboard they make.
 demo: .venv/installed
@@ -29,9 +29,10 @@ test-lowest: .venv-lowest/installed-test
 
 # The protocol's numbers of digits-lt anew: every search, then every sweep of the folder, two processes of one thread
 # each. What is finished stays in results/digits-lt, so the target resumes wherever it was stopped.
-SWEEPS := results/digits-lt/sweeps
+TASK = digits-lt
+SWEEPS = results/$(TASK)/sweeps
 listed = $(shell $(BIN)/python -c "import tomllib; print(*tomllib.load(open('$(SWEEPS)/$(1).toml', 'rb'))['$(2)'])")
-TUNE = OMP_NUM_THREADS=1 $(BIN)/grasp-bench tune --task digits-lt --device cpu
+TUNE = OMP_NUM_THREADS=1 $(BIN)/grasp-bench tune --task $(TASK) --device cpu
 protocol: .venv/installed
 	@echo "about 47 hours of one core, 24 with two processes, by an estimate (docs/protocol.md)"
 	$(MAKE) --jobs 2 $(addprefix search-,$(call listed,methods,methods))
@@ -39,6 +40,12 @@ protocol: .venv/installed
 	for sweep in methods scales guidances controls partitions gates place tread; do \
 		OMP_NUM_THREADS=1 $(BIN)/grasp-bench sweep $(SWEEPS)/$$sweep.toml --max-parallel 2 || exit; \
 	done
+
+# Five methods on a second task: about an hour and a half of one core for each, by an estimate.
+protocol-mnist: TASK = mnist-lt
+protocol-mnist: .venv/installed
+	$(MAKE) --jobs 2 TASK=$(TASK) $(addprefix search-,$(call listed,methods,methods))
+	OMP_NUM_THREADS=1 $(BIN)/grasp-bench sweep $(SWEEPS)/methods.toml --max-parallel 2
 
 search-%:
 	$(TUNE) --method $*

@@ -85,6 +85,15 @@ def test_make_protocol_runs_every_sweep_of_the_folder() -> None:
     assert sorted(listed.split()) == sorted(path.stem for path in SWEEPS.glob("*.toml"))
 
 
+def test_make_protocol_mnist_asks_some_of_the_protocols_methods_of_a_second_task() -> None:
+    makefile, folder = (SWEEPS.parents[2] / "Makefile").read_text(), SWEEPS.parents[1] / "mnist-lt" / "sweeps"
+    assert f"TASK = {folder.parent.name}\n" in makefile
+    (path,) = folder.glob("*.toml")
+    second, first = (tomllib.loads(each.read_text()) for each in (path, SWEEPS / path.name))
+    assert set(second["methods"]) < set(first["methods"])
+    assert (second["tasks"], second["tuned"]) == (["mnist-lt"], first["tuned"])
+
+
 @pytest.mark.parametrize("name", ["methods", "scales"])
 def test_the_protocols_sweeps_have_every_method_of_the_package(name: str) -> None:
     listed = tomllib.loads((SWEEPS / f"{name}.toml").read_text())["methods"]
