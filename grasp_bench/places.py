@@ -1,9 +1,10 @@
-"""Where a path leads: through links, also those that go in circles, to a file that this process has open."""
+"""Where a path leads: through links, also those that go in circles, to a file that this process has open, to a disk."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 OPEN = re.compile(r"/dev/(stdin|stdout|stderr)|(?:/dev|/proc/(self|thread-self|[0-9]+))/fd/([0-9]{1,9})")
@@ -23,6 +24,24 @@ def resolved(path: Path) -> Path:
 def followed(path: Path) -> Path:
     """Return what ``path`` leads to if it is a link, which may not be there, else ``path`` as it is."""
     return resolved(path) if path.is_symlink() else path
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path is there, and in folders that may be looked into."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def existing(path: Path) -> Path:
+    """Return the absolute ``path``, or the nearest folder above it that is there."""
+    return next(each for each in (path.absolute(), *path.absolute().parents) if is_there(each))
+
+
+def free_bytes(path: Path) -> int:
+    """Return how many bytes are free on the disk where ``path`` is, or will be."""
+    return shutil.disk_usage(existing(path)).free
 
 
 def descriptor(path: Path) -> int | None:

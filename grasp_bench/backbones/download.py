@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from grasp_bench.backbones.files import PIPELINE, MissingFilesError, check_family, files_of, find_folder, find_pipeline
 from grasp_bench.errors import UserError
+from grasp_bench.home import with_home
+from grasp_bench.places import free_bytes
 from grasp_bench.text import counted
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def download_pipeline(
     from huggingface_hub import HfApi, constants, snapshot_download
     from rich import filesize
 
-    if Path(source).expanduser().is_dir():
+    if with_home(Path(source)).is_dir():
         return
     if constants.HF_HUB_OFFLINE:
         raise UserError(
@@ -62,7 +63,7 @@ def download_pipeline(
     _check_published(source, wanted, listed)
     left = [listed[name] for name in wanted if not _is_cached(folder, listed[name])]
     size = sum(file.size or 0 for file in left)
-    free = shutil.disk_usage(constants.HF_HUB_CACHE).free
+    free = free_bytes(Path(constants.HF_HUB_CACHE))
     if size > free:
         raise UserError(
             f"{source}: what is missing takes {filesize.decimal(size)}, and the disk of {constants.HF_HUB_CACHE} has "
@@ -86,14 +87,14 @@ def whole_pipeline(source: str, say: Callable[[str], None] | None) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
     from rich import filesize
 
-    if say is None or Path(source).expanduser().is_dir():
+    if say is None or with_home(Path(source)).is_dir():
         return find_folder(source)
     if constants.HF_HUB_OFFLINE:
         raise UserError(f"--allow-download: {source} is not fetched while HF_HUB_OFFLINE is set. Unset it.")
     with _explained(source):
         siblings = HfApi().model_info(source, files_metadata=True).siblings or []
     kept = [file for file in siblings if any(fnmatch(file.rfilename, pattern) for pattern in WHOLE)]
-    size, free = sum(file.size or 0 for file in kept), shutil.disk_usage(constants.HF_HUB_CACHE).free
+    size, free = sum(file.size or 0 for file in kept), free_bytes(Path(constants.HF_HUB_CACHE))
     if size > free:
         raise UserError(f"{source}: takes {filesize.decimal(size)}, and {filesize.decimal(free)} are free.")
     say(f"fetching {source}, at most {filesize.decimal(size)}, into {constants.HF_HUB_CACHE}")

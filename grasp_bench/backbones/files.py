@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grasp_bench.errors import UserError
+from grasp_bench.home import with_home
 from grasp_bench.io import check_file, file_digest, read_object
 from grasp_bench.weights import refuse_pickled_adapters, shards
 
@@ -190,7 +191,7 @@ def _classes(index: Path) -> dict[str, str]:
 
 def find_folder(source: str) -> Path:
     """Where ``source`` is. A folder comes before a repository of the same name."""
-    folder = Path(source).expanduser()
+    folder = with_home(Path(source))
     if folder.is_dir():
         if (folder / PIPELINE).is_file():
             return folder
@@ -212,7 +213,7 @@ def find_folder(source: str) -> Path:
 def _missing(source: str, names: list[str], searched: str, pickled: Sequence[str] = ()) -> str:
     """What is missing, where it was looked for, and how to get it."""
     refused = f" {', '.join(pickled)}: a pickle can run any code and is not read." if pickled else ""
-    is_folder = Path(source).expanduser().is_dir()
+    is_folder = with_home(Path(source)).is_dir()
     repository = "OWNER/NAME" if is_folder else source
     command = f"hf download {repository}"
     fetch = f"{command} --local-dir {source}" if is_folder else f"the same with --allow-download, or {command}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from grasp_bench.cli import options as shared
 from grasp_bench.errors import UserError
+from grasp_bench.places import existing, free_bytes, is_there
 from grasp_bench.text import counted
 
 
@@ -93,24 +93,11 @@ def _devices() -> Iterator[tuple[str, str]]:
         yield "cuda", f"none that torch {torch.__version__} can use"
 
 
-def _existing(path: Path) -> Path:
-    """Return ``path``, or the nearest folder above that is there."""
-    return next(each for each in (path.absolute(), *path.absolute().parents) if _is_there(each))
-
-
-def _is_there(path: Path) -> bool:
-    """Whether a path is there, and in folders that may be looked into."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
 def _place(path: Path, holds_stages: bool) -> str:
     from grasp_bench.cli.cache import held, summed
 
-    free = f"{shutil.disk_usage(_existing(path)).free / 2**30:,.1f} GiB free"
-    if not _is_there(path):
+    free = f"{free_bytes(path) / 2**30:,.1f} GiB free"
+    if not is_there(path):
         return f"{path.absolute()} (not there yet), {free}"
     stages = [f"stages and caches in {summed(held(path))}"] if holds_stages and path.is_dir() else []
     return ", ".join([str(path.absolute()), *stages, free])
@@ -118,7 +105,7 @@ def _place(path: Path, holds_stages: bool) -> str:
 
 def _unusable(folders: dict[str, Path]) -> Iterator[str]:
     for name, path in folders.items():
-        there = _existing(path)
+        there = existing(path)
         if not there.is_dir():
             yield f"{name}: {there} is no folder; choose another"
         elif not os.access(there, os.W_OK | os.X_OK):

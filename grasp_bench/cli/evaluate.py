@@ -12,6 +12,7 @@ from grasp_bench.bounds import MOST_STEPS
 from grasp_bench.cli import completion
 from grasp_bench.cli import options as shared
 from grasp_bench.contracts.spec import SMOKE, STANDARD
+from grasp_bench.home import with_home
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.record import RunRecord
@@ -102,7 +103,7 @@ def evaluate(
     if pipeline and is_export(pipeline):
         unused = {"--lora": lora, "--precision": precision, "--allow-download": allow_download or None}
         _leave_out(given | unused | {"--images": images}, "--pipeline of an exported run")
-        entry = entry_of_export(name, Path(pipeline).expanduser(), backbone, guidance_scale, steps, facts)
+        entry = entry_of_export(name, with_home(Path(pipeline)), backbone, guidance_scale, steps, facts)
     elif pipeline:
         _leave_out(given | {"--images": images}, "--pipeline")
         download = progress.say if allow_download else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from PIL import UnidentifiedImageError
 from grasp_bench.data.formats import open_picture
 from grasp_bench.data.listing import Entry, Problem, leads_out
 from grasp_bench.errors import UserError
-from grasp_bench.places import resolved
+from grasp_bench.places import free_bytes, resolved
 
 CHUNK = 128  # images that a thread checks between two advances of the progress
 PLAIN = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")  # a path that needs no closer look to see that it leads nowhere else
@@ -110,12 +109,6 @@ def too_few_bytes(folder: Path, needed: int) -> None:
             f"{folder}: {needed / 2**30:,.1f} GiB are needed and {free / 2**30:,.1f} GiB are free. Free some space or "
             "choose a work folder on another disk."
         )
-
-
-def free_bytes(folder: Path) -> int:
-    """Return how many bytes are free where ``folder`` is, or will be."""
-    present = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    return shutil.disk_usage(present).free
 
 
 class _WrongError(Exception):

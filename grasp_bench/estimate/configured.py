@@ -20,6 +20,7 @@ from grasp_bench.backbones.files import PIPELINE, SavedPipeline
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import Backbone, Description, PromptEmbeddings
 from grasp_bench.errors import UserError
+from grasp_bench.home import with_home
 
 SHIPPED = files("grasp_bench") / "estimate" / "configs"
 LAYERS, SINGLE, DUAL = "num_layers", "num_single_layers", "dual_attention_layers"
@@ -140,7 +141,7 @@ def read_configuration(kind: type[SavedBackbone], source: str) -> dict[str, Any]
 
 def _folder(kind: type[SavedBackbone], source: str) -> Path:
     """Return a folder, or where the hub's cache has a repository, or the folder that is not there."""
-    folder = Path(source).expanduser()
+    folder = with_home(Path(source))
     if not source or folder.is_dir():
         return folder
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from grasp_bench.contracts.backbone import ChosenBackbone
 from grasp_bench.contracts.record import ARROWS, CLASS_MEANS, RunRecord, Score, of_groups, titled
 from grasp_bench.export.manifest import Manifest
+from grasp_bench.home import with_home
 from grasp_bench.run.files import PICTURE
 from grasp_bench.text import markdown_code, markdown_escaped, markdown_source
 
@@ -55,7 +56,7 @@ def model_card(
 
 def base_model(chosen: ChosenBackbone, name: str) -> str:
     """Return the base model as the hub knows it, or else the backbone's name; never a folder."""
-    on_hub = REPOSITORY.fullmatch(chosen.source) and not Path(chosen.source).expanduser().exists()
+    on_hub = REPOSITORY.fullmatch(chosen.source) and not with_home(Path(chosen.source)).exists()
     return chosen.source if on_hub else name
 
 

@@ -15,6 +15,7 @@ from grasp_bench import plugins
 from grasp_bench.contracts.entry import Entry, Facts, Found, Request
 from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import MANIFEST, Manifest, read_manifest
+from grasp_bench.home import with_home
 from grasp_bench.run.entry.generated import generate
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class GivenExport:
 
 def is_export(source: str) -> bool:
     """Return whether ``source`` is a folder that ``grasp-bench export`` wrote, rather than diffusers."""
-    return (Path(source).expanduser() / MANIFEST).is_file()
+    return (with_home(Path(source)) / MANIFEST).is_file()
 
 
 def entry_of_export(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.network import NetworkExtractor, Preprocessing
 from grasp_bench.extractors.weights import drawn_apart, refuse
+from grasp_bench.home import with_home
 from grasp_bench.io import digest, file_digest, read_object
 from grasp_bench.weights import VARIABLE, refuse_pickled_adapters, shards, weights_folder
 
@@ -56,7 +57,7 @@ class HuggingFace(NetworkExtractor):
 def _folder(argument: str) -> Path:
     """Where the files are: in the folder of weights, at the path, or in the hub's cache. Raises :class:`UserError`."""
     kept = weights_folder() / argument
-    for folder in (kept, Path(argument).expanduser()):
+    for folder in (kept, with_home(Path(argument))):
         if folder.is_dir():
             return folder
     from huggingface_hub import constants, snapshot_download

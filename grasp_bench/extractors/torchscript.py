@@ -9,6 +9,7 @@ from typing import Self
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.network import NetworkExtractor
 from grasp_bench.extractors.weights import existing, refuse
+from grasp_bench.home import with_home
 from grasp_bench.weights import weights_folder
 
 
@@ -31,7 +32,7 @@ class TorchScript(NetworkExtractor):
 
         refuse(weights, "torchscript", f": they are in the file {argument}")
         kept = weights_folder() / argument
-        path = kept if kept.is_file() else existing(Path(argument).expanduser())
+        path = kept if kept.is_file() else existing(with_home(Path(argument)))
         warnings.warn(
             f"{path} is a TorchScript program and is run as it is; use only files that you trust", stacklevel=2
         )

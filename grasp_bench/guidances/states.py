@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.guidances.cfg import CfgSettings, ClassifierFreeGuidance
 from grasp_bench.guidances.trajectories import trajectories
 from grasp_bench.io import read_tensors, write_tensors
+from grasp_bench.places import free_bytes
 
 TOLD_FROM = 2**30  # bytes of states from which on their size is told
 ROWS = "rows"
@@ -157,7 +157,7 @@ def _check_space(workshop: Workshop, folder: Path, count: int, paths: Sequence[P
     state = torch.empty(workshop.backbone.latent_shape, dtype=workshop.dtype, device="meta")
     size = 2 * state.nbytes * count
     there = sum(path.stat().st_size for path in paths if path.exists())
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if free < size - there:
         raise UserError(
             f"{folder}: {free / 2**30:.1f} GiB are free, and states of guided trajectories need "

@@ -14,7 +14,7 @@ import pytest
 from rich import filesize
 from safetensors.numpy import save
 
-from grasp_bench.backbones.download import download_pipeline
+from grasp_bench.backbones.download import download_pipeline, whole_pipeline
 from grasp_bench.backbones.files import MissingFilesError, find_pipeline
 from grasp_bench.errors import UserError
 
@@ -270,6 +270,15 @@ def test_a_disk_that_is_too_small_is_said_before_and_a_full_one_after(hub, tmp_p
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
     refused(rf"the disk of {tmp_path / 'hub'} is full\. Free some space and try again: what was fetched is kept")
+
+
+def test_a_whole_pipeline_is_fetched_on_a_machine_that_has_fetched_nothing(hub, tmp_path):
+    assert not (tmp_path / "hub").exists()
+    said: list[str] = []
+    folder = whole_pipeline(REPOSITORY, said.append)
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} >= NEEDED.keys()
+    assert not [*folder.rglob("*.bin")]
+    assert said[0].startswith(f"fetching {REPOSITORY}, at most ")
 
 
 @pytest.mark.parametrize(

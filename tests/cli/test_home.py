@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
@@ -64,6 +65,25 @@ def test_only_the_start_of_a_path_is_a_home(given: object, expected: object, hom
 def test_a_user_who_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match=r"~nobody-of-that-name/x.*Write out"):
         expands_home(lambda value: None)(value=Path("~nobody-of-that-name/x"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "--task", "digits-lt", "--name", "a-b", "--pipeline", "~nobody-of-that-name/x"],
+        ["run", "--method", "lora", "--task", "digits-lt", "--backbone", "sd3:~nobody-of-that-name/x"],
+        ["estimate", "--method", "lora", "--task", "digits-lt", "--backbone", "sd3:~nobody-of-that-name/x"],
+        ["score", ".", ".", "--extractor", "hf:~nobody-of-that-name/x"],
+        ["score", ".", ".", "--extractor", "torchscript:~nobody-of-that-name/x.pt"],
+    ],
+    ids=lambda words: f"{words[0]} {words[-1].partition(':')[0]}",
+)
+def test_a_user_who_is_not_there_is_one_message(words: list[str]) -> None:
+    for number in range(14):
+        Image.new("L", (8, 8)).save(f"{number}.png")
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, UserError), result.output
+    assert "~nobody-of-that-name/x" in str(result.exception)
 
 
 def test_a_sweep_file_may_begin_with_a_mark_and_name_the_home(home: Path) -> None:

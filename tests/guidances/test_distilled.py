@@ -1,6 +1,7 @@
 """Distilled guidance: it starts as the conditional prediction, learns the guided one and leaves the network alone."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_an_interrupted_collection_goes_on_and_states_leave_the_disk(
 def test_a_full_disk_is_told_before_anything_is_made(
     shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(states_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match="states of guided trajectories need"):
         collect(shop, 3.0, 4, range(2), 16, lambda count: None, tmp_path)
 

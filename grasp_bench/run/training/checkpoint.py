@@ -17,10 +17,10 @@ import torch
 
 from grasp_bench.checked import Tensors, find_checked, load_checked, save_checked
 from grasp_bench.contracts.spec import Optimizer
-from grasp_bench.data.check import free_bytes
 from grasp_bench.errors import UserError
 from grasp_bench.exchange import total
 from grasp_bench.io import flattened, read_tensors, remove
+from grasp_bench.places import free_bytes
 from grasp_bench.processes import ALONE, Processes
 from grasp_bench.run.training.placement import placed_like, whole
 
