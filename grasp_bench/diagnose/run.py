@@ -20,6 +20,7 @@ from grasp_bench.diagnose.subject import Subject, training_log, weights_at
 from grasp_bench.diagnose.words import document, paragraph
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors, write_bytes, write_json
+from grasp_bench.run.applies import why_not
 from grasp_bench.run.context import Context, Options
 from grasp_bench.run.files import TRAIN_LOG
 from grasp_bench.run.labels import label_path
@@ -46,7 +47,7 @@ def diagnose(
     """
     with threads_taken(options.threads, subject.plan.threads):
         context = Pipeline(subject.fresh(), options, device, progress)
-        if skip := context.plan.method.supports(context.backbone, context.plan.task):
+        if skip := why_not(context.backbone, context.plan.task, context.plan.method):
             name = context.plan.spec.method.name
             raise UserError(f"method {name} does not apply here: {skip.reason}. Choose another.")
         draws = draw(context.data.train, context.classes, batches, seed)

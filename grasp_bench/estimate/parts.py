@@ -9,7 +9,6 @@ import torch
 from rich.console import Console
 
 from grasp_bench import seeds
-from grasp_bench.adapters.tread import refusal
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.guidance import Workshop
 from grasp_bench.contracts.method import Method, MethodSettings
@@ -18,6 +17,7 @@ from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.estimate.configured import configured
 from grasp_bench.estimate.subject import Subject
 from grasp_bench.precision import store_frozen
+from grasp_bench.run.applies import why_not
 from grasp_bench.run.training.batches import Batches
 from grasp_bench.sampling import Network, Sampler
 
@@ -34,8 +34,7 @@ def attached(subject: Subject, device: torch.device = CUDA) -> tuple[Backbone, M
     Raises :class:`SkippedError` where a run would be skipped.
     """
     backbone, method = fresh_backbone(subject), subject.fresh()
-    skip = method.supports(backbone, subject.task) or (refusal(backbone) if method.config.tread else None)
-    if skip := skip or subject.guidance.supports(backbone, method):
+    if skip := why_not(backbone, subject.task, method, subject.guidance):
         raise SkippedError(skip.reason)
     method.detachable = False
     method.attach(backbone, subject.task, seeds.generator("init", "estimate"))

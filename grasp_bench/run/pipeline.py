@@ -167,12 +167,9 @@ class Pipeline(Context):
     def _skipped(self) -> Skip | None:
         if self.plan.entry:
             return None
-        from grasp_bench.adapters.tread import refusal
+        from grasp_bench.run.applies import why_not
 
-        method, guidance = self.plan.method, self.plan.guidance
-        skip = method.supports(self.backbone, self.plan.task)
-        skip = skip or (refusal(self.backbone) if method.config.tread else None)
-        return skip or guidance.supports(self.backbone, method)
+        return why_not(self.backbone, self.plan.task, self.plan.method, self.plan.guidance)
 
     def _check(self) -> None:
         """Raise :class:`UserError` for what is missing, before anything is trained."""

@@ -22,12 +22,12 @@ import torch
 from pydantic import JsonValue
 from rich.console import Console
 
-from grasp_bench.adapters.tread import refusal
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
 from grasp_bench.contracts.progress import Advance, Progress
 from grasp_bench.contracts.spec import SMOKE
 from grasp_bench.errors import Skip
+from grasp_bench.run.applies import why_not
 from grasp_bench.run.context import Options
 from grasp_bench.run.files import TRAIN_SUMMARY
 from grasp_bench.run.pipeline import Pipeline
@@ -123,8 +123,7 @@ class Watched(Pipeline):
 
     def refuse(self) -> None:
         """Raise :class:`NotApplicable` where the method says that it does not apply here."""
-        refuse(self.method.supports(self.backbone, self.plan.task))
-        refuse(refusal(self.backbone) if self.method.config.tread else None)
+        refuse(why_not(self.backbone, self.plan.task, self.method))
 
     def attach(self) -> set[torch.nn.Parameter]:
         self.network = self.backbone

@@ -19,6 +19,7 @@ from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import NonFiniteError, Skip, UserError
 from grasp_bench.locks import publishing
 from grasp_bench.processes import pick_device
+from grasp_bench.run.applies import why_not
 from grasp_bench.run.context import Options
 from grasp_bench.run.environment import describe
 from grasp_bench.run.pipeline import Pipeline, stage_keys
@@ -91,8 +92,7 @@ def _search(
     searched = _scales(plan, scales) if of == "method" else []
     device = pick_device(options.device)
     common = Pipeline(with_seed(plan, SEED), options, device, progress)
-    skip = plan.method.supports(common.backbone, plan.task) or plan.guidance.supports(common.backbone, plan.method)
-    if skip:
+    if skip := why_not(common.backbone, plan.task, plan.method, plan.guidance):
         return skip
     budget = common.plan.spec.budget
     counts = compared_counts(common.data.validation, len(common.classes), budget.images_per_class)

@@ -131,3 +131,11 @@ def test_importing_the_command_stays_quick():
     code = "import sys, grasp_bench.cli.diagnose, grasp_bench.diagnose.subject; "
     code += "print({'torch', 'diffusers', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_tokens_that_cannot_skip_blocks_are_one_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(TinySD3, "needs_all_tokens", "it mixes them")
+    asked = ["--method", "lora", "--set", "tread=0.5", "--task", "digits-lt", "--budget", "smoke"]
+    shown = call(tmp_path, *asked)
+    assert isinstance(shown.exception, UserError)
+    assert str(shown.exception).startswith("method lora does not apply here: tread leaves out tokens")

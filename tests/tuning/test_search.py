@@ -14,6 +14,7 @@ from helpers.tiny_pipelines import save_sd3
 from pydantic import Field
 from scipy.linalg import sqrtm
 
+from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
 from grasp_bench.contracts.record import Sampler
 from grasp_bench.contracts.settings import Tuned
@@ -250,6 +251,16 @@ def test_a_search_of_another_range_or_version_begins_anew(
     assert len(after.trials) == 2
     assert read_tuning(tmp_path / FILE.replace("grasp.json", "grasp.earlier-1.json")) == before
     assert "kept as grasp.earlier-1.json" in progress.said
+
+
+def test_tokens_that_cannot_skip_blocks_are_one_reason_and_no_trial(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TinySD3, "needs_all_tokens", "it mixes them")
+    skip = tune(runs.small(method_settings=["tread=0.5"]), 2, runs.options(tmp_path), runs.Listener())
+    assert isinstance(skip, Skip)
+    assert skip.reason.endswith("cannot: it mixes them")
+    assert not scored
 
 
 def test_a_method_that_does_not_apply_says_why(
