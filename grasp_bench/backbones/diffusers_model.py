@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from grasp_bench.contracts.backbone import Backbone, Block
@@ -87,6 +89,41 @@ def place_patches(embed: Any, latent_shape: tuple[int, int, int]) -> None:
     placed = get_2d_sincos_pos_embed(table.shape[-1], (height, width), output_type="pt", device=table.device, **scale)
     embed.pos_embed = placed.to(torch.float32)[None]
     embed.height, embed.width = height, width
+
+
+def finer_positions(embed: Any, latent_shape: tuple[int, int, int], factor: int) -> torch.Tensor | None:
+    """Return position embeddings (1, tokens, width) of latents with ``factor`` times the sides of (C, H, W).
+
+    They lie between those of (C, H, W): ``factor`` a side where there was one. None where a ``PatchEmbed`` needs none,
+    since it has no table, computes positions for every size, or has a table that is large enough to crop from.
+    """
+    import torch
+    from diffusers.models.embeddings import get_2d_sincos_pos_embed_from_grid
+
+    largest = getattr(embed, "pos_embed_max_size", None)
+    native = [side // embed.patch_size for side in latent_shape[1:]] if largest else []
+    if not largest or factor * max(native) <= largest:
+        return None
+    spacing = embed.base_size / largest / embed.interpolation_scale
+    rows, columns = (
+        ((largest - side) // 2 + torch.arange(factor * side, dtype=torch.float64) / factor) * spacing for side in native
+    )
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))[:, None]
+    width = embed.pos_embed.shape[-1]
+    found: torch.Tensor = get_2d_sincos_pos_embed_from_grid(width, grid, output_type="pt")
+    return found.to(torch.float32)[None]
+
+
+@contextmanager
+def placed(embed: Any, table: torch.Tensor, sides: tuple[int, int]) -> Iterator[None]:
+    """Give a ``PatchEmbed`` other position embeddings (1, tokens, width), of latents of these sides (H, W)."""
+    before = embed.pos_embed, embed.height, embed.width, embed.pos_embed_max_size
+    height, width = (side // embed.patch_size for side in sides)
+    embed.pos_embed, embed.height, embed.width, embed.pos_embed_max_size = table, height, width, None
+    try:
+        yield
+    finally:
+        embed.pos_embed, embed.height, embed.width, embed.pos_embed_max_size = before
 
 
 def image_attentions(transformer: torch.nn.Module) -> dict[str, torch.nn.Module]:

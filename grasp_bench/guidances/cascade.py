@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep
+from grasp_bench.backbones.diffusers_model import finer_positions, placed
+from grasp_bench.contracts.guidance import Guidance, Model, SamplingStep, Workshop
 from grasp_bench.contracts.settings import Settings, Tuned
-from grasp_bench.errors import Skip
 from grasp_bench.guidances.bands import BandSettings, FrequencyAwareGuidance
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
-    from grasp_bench.contracts.backbone import Backbone
-    from grasp_bench.contracts.method import Method, MethodSettings
+    from grasp_bench.contracts.method import Condition
 
 FACTOR = 2  # of the sides of latents, from one stage to the next
-LARGE = "large"
+LARGE, POSITIONS = "large", "positions"
 
 
 class CascadeSettings(BandSettings):
@@ -39,10 +40,10 @@ class CascadeGuidance(Guidance[CascadeSettings]):
 
     The first steps are those of ``fa-cfg`` at the trained resolution. Where the last stage begins, at t, the estimate
     of the clean latents is enlarged bilinearly and noised to t again by a draw of the image's own, and from there on
-    the network works on four times as many numbers; steps from t to t' are first-order, x' = a' x̂ + s' ê of the
-    estimates x̂ and ê of image and noise, whatever the sampler. The image has the task's size: every two by two numbers
-    of the last estimate are averaged, which of an image in pixels is resizing by area; latents are averaged before they
-    are decoded.
+    the network works on four times as many numbers, at positions between the trained ones where its table is too small
+    for more; steps from t to t' are first-order, x' = a' x̂ + s' ê of the estimates x̂ and ê of image and noise, whatever
+    the sampler. The image has the task's size: every two by two numbers of the last estimate are averaged, which of an
+    image in pixels is resizing by area; latents are averaged before they are decoded.
 
     An evaluation at twice the sides counts as one, and takes four times the FLOPs or more: compare by FLOPs.
     """
@@ -57,6 +58,8 @@ class CascadeGuidance(Guidance[CascadeSettings]):
 
     def __init__(self, config: CascadeSettings) -> None:
         super().__init__(config)
+        self.embed: Any = None
+        self.native = (0, 0, 0)
         self.first = FrequencyAwareGuidance(BandSettings(low_scale=config.low_scale, high_scale=config.high_scale))
         self.last = FrequencyAwareGuidance(
             BandSettings(low_scale=config.last_low_scale, high_scale=config.last_high_scale)
@@ -72,18 +75,9 @@ class CascadeGuidance(Guidance[CascadeSettings]):
             return steps
         return steps - min(int(self.config.share * steps), steps - 1)
 
-    def supports(self, backbone: Backbone, method: Method[MethodSettings]) -> Skip | None:
-        if self.config.stages == 1:
-            return None
-        embed: Any = getattr(backbone.transformer, "pos_embed", None)
-        largest = getattr(embed, "pos_embed_max_size", None)
-        side = FACTOR * max(backbone.latent_shape[1:])
-        if largest and side > largest * embed.patch_size:
-            return Skip(
-                f"at twice the resolution latents have {side} numbers a side, and the transformer has positions for "
-                f"{largest * embed.patch_size}"
-            )
-        return None
+    def prepare(self, workshop: Workshop, folder: Path | None) -> None:
+        self.embed = getattr(workshop.backbone.transformer, "pos_embed", None)
+        self.native = workshop.backbone.latent_shape
 
     def predict(self, model: Model, latents: torch.Tensor, step: SamplingStep) -> torch.Tensor:
         begins = self.begins(step.count)
@@ -94,11 +88,24 @@ class CascadeGuidance(Guidance[CascadeSettings]):
                 step.memory[LARGE] = enlarged(model, clean, step)
             return prediction
         large = step.memory[LARGE]
-        prediction = self.last.predict(model, large, step)
+        prediction = self.last.predict(self._with_positions(model, step), large, step)
         clean = model.objective.clean(large, prediction, step.timesteps)
         noise = noise_of(model, large, clean, step.timesteps)
         step.memory[LARGE] = model.objective.add_noise(clean, noise, step.next_timesteps)
         return model.objective.prediction(latents, reduced(clean), step.timesteps)
+
+    def _with_positions(self, model: Model, step: SamplingStep) -> Model:
+        """Return the model with positions for twice the sides, which are made once for a batch if it has none."""
+        if POSITIONS not in step.memory and (made := finer_positions(self.embed, self.native, FACTOR)) is not None:
+            step.memory[POSITIONS] = made.to(step.timesteps.device)
+        if (table := step.memory.get(POSITIONS)) is None:
+            return model
+
+        def network(latents: torch.Tensor, condition: Condition) -> torch.Tensor:
+            with placed(self.embed, table, (latents.shape[-2], latents.shape[-1])):
+                return model.network(latents, condition)
+
+        return model.on(network)
 
 
 def enlarged(model: Model, clean: torch.Tensor, step: SamplingStep) -> torch.Tensor:

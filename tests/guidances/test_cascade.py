@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers.models.embeddings import PatchEmbed
 from gaussian_world import NOISE, OBJECTIVES, SAMPLES, World, draw, grid, noise_estimate, sample, step_at
 
+from grasp_bench.backbones.diffusers_model import finer_positions, placed
 from grasp_bench.contracts.guidance import Model, SamplingStep
 from grasp_bench.guidances.bands import BandSettings, FrequencyAwareGuidance
 from grasp_bench.guidances.cascade import CascadeGuidance, CascadeSettings, enlarged, noise_of, reduced
@@ -102,3 +104,30 @@ def test_enlarged_latents_are_at_the_next_level_and_averaging_gives_the_size_bac
     torch.testing.assert_close(noise, expected[later].double(), rtol=1e-5, atol=1e-5)
     blocks = draw(2, 1, 4, 4, seed=1)
     torch.testing.assert_close(reduced(blocks.repeat_interleave(2, 2).repeat_interleave(2, 3)), blocks)
+
+
+def patches(largest: int | None) -> PatchEmbed:
+    """For latents of 8×8 in patches of 2×2, with a table for ``largest`` patches a side."""
+    return PatchEmbed(8, 8, patch_size=2, in_channels=1, embed_dim=64, pos_embed_max_size=largest)
+
+
+@pytest.mark.parametrize("largest", [4, 6, 7])
+def test_positions_at_twice_the_sides_lie_between_the_trained_ones(largest: int) -> None:
+    embed = patches(largest)
+    found = finer_positions(embed, (1, 8, 8), 2)
+    assert found is not None
+    native = embed.cropped_pos_embed(8, 8).reshape(4, 4, -1)
+    torch.testing.assert_close(found.reshape(8, 8, -1)[::2, ::2], native, rtol=0, atol=1e-6)
+    assert not torch.allclose(found.reshape(8, 8, -1)[1::2, ::2], native, atol=0.1)
+    latents = torch.randn(2, 1, 16, 16)
+    with pytest.raises(ValueError, match="cannot be greater"):
+        embed(latents)
+    with placed(embed, found, (16, 16)):
+        inside = embed(latents)
+    torch.testing.assert_close(inside - found, embed.proj(latents).flatten(2).transpose(1, 2))
+    assert embed(latents[..., :8, :8]).shape == (2, 16, 64)
+    assert embed.pos_embed_max_size == largest
+
+
+def test_positions_that_are_there_or_computed_are_left_alone() -> None:
+    assert all(finer_positions(embed, (1, 8, 8), 2) is None for embed in (patches(8), patches(None), None))

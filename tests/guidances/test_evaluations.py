@@ -59,6 +59,7 @@ PER_STEP = [
     ("classifier", {}, 1),
     ("attribute", {}, 2),
     ("attribute", {"guidance_scale": 1}, 1),
+    ("cascade", {}, 2),
     ("cascade", {"stages": 1}, 2),
     ("ppap", {}, 1),
     ("ppap", {"base_scale": 2}, 2),

@@ -26,21 +26,22 @@ EVALUATIONS = {
     "autoguidance": 2 * STEPS,
     "adapter-off": 2 * STEPS,
     "fa-cfg": 2 * STEPS,
+    "cascade": 2 * STEPS,
 }
 """Of a network for each image; None where it depends on the levels or the image."""
 SETTINGS = {"linear-ag": ["trajectories=25"], "autoguidance": ["weak_share=0.25"], "sg-minority": ["every=1"]}
 
-Make = Callable[[str], Pipeline]
+Make = Callable[..., Pipeline]
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """A guidance's name → its pipeline; all share a folder, and so a training."""
+    """A guidance's name, and settings beyond its own here → its pipeline; all share a folder, and so a training."""
     folder = tmp_path_factory.mktemp("runs")
     options = Options(folder / "results", folder / "work", device="cpu", batch_size=40, log_every=10)
 
-    def make(guidance: str) -> Pipeline:
-        settings = SETTINGS.get(guidance, [])
+    def make(guidance: str, *more: str) -> Pipeline:
+        settings = [*SETTINGS.get(guidance, []), *more]
         chosen = plan(method="grasp", task="digits-lt", budget="smoke", guidance=guidance, guidance_settings=settings)
         return Pipeline(chosen, options, torch.device("cpu"), Progress())
 
@@ -63,6 +64,18 @@ def test_images_are_its_own_at_its_own_cost(pipeline: Make, name: str) -> None:
 def summary(made: Pipeline) -> dict[str, float]:
     found: dict[str, float] = json.loads((made.generated / GENERATE_SUMMARY).read_text())
     return found
+
+
+def test_operations_at_twice_the_sides_are_counted(pipeline: Make) -> None:
+    """Four times the image's tokens, beside the prompt's, which are as many as before."""
+    plain, late, early = (
+        summary(pipeline(name, *settings))["gflops_per_image"]
+        for name, settings in (("fa-cfg", []), ("cascade", []), ("cascade", ["share=0.99"]))
+    )
+    step = plain / STEPS
+    large = late - (STEPS - 1) * step  # of the four steps the last is at twice the sides, or all but the first
+    assert 2 * step < large < 5 * step
+    assert early == pytest.approx(step + (STEPS - 1) * large, rel=0.01)
 
 
 def test_operations_and_backward_passes_are_counted(pipeline: Make) -> None:
