@@ -48,7 +48,7 @@ class GradientSurgery(OnTop[C_co]):
         super().attach(backbone, task, generator)
         self.groups, self.group_of_class = task.groups, torch.from_numpy(task.group_indices())
         self.met, self.opposed = torch.zeros(2, len(task.groups), len(task.groups), dtype=torch.float64)
-        self.steps, self.passes = torch.zeros(2, dtype=torch.float64)
+        self.steps, self.passes, self.lengths = torch.zeros(3, dtype=torch.float64)
 
     def surgery(self) -> Surgery:
         return Surgery(self.group_of_class, self.combine)
@@ -70,8 +70,10 @@ class GradientSurgery(OnTop[C_co]):
         self.met[:count, :count] += present.outer(present)
         self.opposed[:count, :count] += products < 0
         self.steps += 1
+        weights = self.weights(products, stream)
+        self.lengths = self.lengths + _relative_length(products, weights)
         combined = gradients.new_zeros(gradients.shape[1])
-        for gradient, weight in zip(gradients, self.weights(products, stream).to(gradients), strict=True):
+        for gradient, weight in zip(gradients, weights.to(gradients), strict=True):
             combined += weight * gradient
         return combined
 
@@ -80,11 +82,15 @@ class GradientSurgery(OnTop[C_co]):
         raise NotImplementedError
 
     def counters(self) -> dict[str, torch.Tensor]:
-        own = {"met": self.met, "opposed": self.opposed, "steps": self.steps, "passes": self.passes}
+        own = {name: getattr(self, name) for name in ("met", "opposed", "steps", "passes", "lengths")}
         return super().counters() | own
 
     def diagnostics(self) -> dict[str, JsonValue]:
-        """The share of steps in which two groups' gradients conflict, and the backward passes of a process's step."""
+        """The share of steps in which two groups' gradients conflict, and what a step is on average.
+
+        That is a process's backward passes in a step, and the length of the step's gradient over that of the mean
+        loss's.
+        """
         from grasp_bench.exchange import mean
 
         met, opposed, names = self.met.tolist(), self.opposed.tolist(), self.groups
@@ -94,10 +100,15 @@ class GradientSurgery(OnTop[C_co]):
             for other in range(one)
             if met[one][other]
         }
-        passes = mean(self.passes.to(self.met.device)).item() / max(1.0, self.steps.item())
-        for counter in (self.met, self.opposed, self.steps, self.passes):
+        steps = max(1.0, self.steps.item())
+        told: dict[str, JsonValue] = {
+            "conflicts": conflicts,
+            "backward_passes_per_step": mean(self.passes.to(self.met.device)).item() / steps,
+            "relative_length": self.lengths.item() / steps,
+        }
+        for counter in (self.met, self.opposed, self.steps, self.passes, self.lengths):
             counter.zero_()
-        return super().diagnostics() | {"conflicts": conflicts, "backward_passes_per_step": passes}
+        return super().diagnostics() | told
 
 
 class PcgradSettings(SurgerySettings):
@@ -186,6 +197,13 @@ class Cagrad(GradientSurgery[CagradSettings]):
         weights = logits.softmax(0)
         norm = (weights @ products @ weights).clamp(min=TINY).sqrt()
         return 1 + radius * weights * count / norm
+
+
+def _relative_length(products: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """‖Σ w_i g_i‖ over ‖Σ g_i‖, by scalar products (G, G) of the g_i; 1 where all are zero."""
+    whole = products.sum().clamp(min=0).sqrt()
+    length = (weights @ products @ weights).clamp(min=0).sqrt()
+    return (length / whole.clamp(min=TINY)).masked_fill(whole == 0, 1)
 
 
 def gram(gradients: torch.Tensor) -> torch.Tensor:

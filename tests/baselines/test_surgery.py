@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import runs
 from helpers.attaching import attach, sample
 from pydantic import ValidationError
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from grasp_bench.baselines.grasp import Grasp
 from grasp_bench.baselines.lora import Lora
@@ -98,6 +99,27 @@ def test_cagrad_takes_the_step_of_the_dual_problem_on_two_quadratics(point) -> N
     assert min(found @ first, found @ second) >= min(mean @ first, mean @ second) - 1e-6
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_cagrads_worst_group_gains_about_as_much_as_an_optimiser_finds(seed: int) -> None:
+    """Of three groups whose shares of the mean loss are as uneven as those of a long tail's batches."""
+    random, c = np.random.default_rng(seed), 0.4
+    shares = random.normal(size=(3, 5)) * np.array([[0.75], [0.19], [0.06]]) * random.lognormal(size=(3, 1))
+    tasks = 3 * shares  # whose mean is the gradient of the mean loss
+    mean = tasks.mean(0)
+    radius = c * np.linalg.norm(mean)
+
+    def dual(w: np.ndarray) -> float:
+        return float(w @ tasks @ mean + radius * np.linalg.norm(w @ tasks))
+
+    simplex = {"bounds": [(0, 1)] * 3, "constraints": {"type": "eq", "fun": lambda w: w.sum() - 1}}
+    starts = [np.full(3, 1 / 3), *(0.1 + 0.7 * np.eye(3))]
+    best = min((minimize(dual, start, method="SLSQP", **simplex) for start in starts), key=lambda found: found.fun)
+    step = surgeon(Cagrad).combine(torch.from_numpy(shares), stream()).numpy()
+    assert np.linalg.norm(step - mean) <= radius * (1 + 1e-6)
+    # by duality the worst group's gain is at most the smallest value of the dual
+    assert (tasks @ step).min() >= best.fun - 0.003 * (mean @ mean)
+
+
 @pytest.mark.parametrize("kind", [Pcgrad, Cagrad])
 def test_groups_without_samples_take_no_part(kind) -> None:
     gradients = quadratics([0.5, 0.2])
@@ -114,12 +136,14 @@ def test_without_conflict_training_is_plain() -> None:
     torch.testing.assert_close(surgeon(Cagrad, radius=0).combine(conflicting, stream()), conflicting.sum(0))
 
 
-def test_conflicts_and_backward_passes_are_told() -> None:
+def test_conflicts_and_the_length_of_steps_are_told() -> None:
     method = surgeon(Pcgrad)
-    method.combine(torch.cat([quadratics([0.5, 0.2]), torch.zeros(1, 2)]), stream())
-    method.combine(torch.eye(3), stream())
+    one = torch.cat([quadratics([0.5, 0.2]), torch.zeros(1, 2)])
+    other = torch.eye(3)
+    lengths = sum(float(method.combine(each, stream()).norm() / each.sum(0).norm()) for each in (one, other))
     told = method.diagnostics()
     first, second, third = method.groups[:3]
+    assert told["relative_length"] == pytest.approx(lengths / 2)
     assert told["conflicts"] == {f"{second}, {first}": 0.5, f"{third}, {first}": 0.0, f"{third}, {second}": 0.0}
     assert method.diagnostics()["conflicts"] == {}
 
