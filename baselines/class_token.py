@@ -41,7 +41,8 @@ class ClassToken(Method[ClassTokenSettings]):
     version = "1"
     paper = (
         "after Gal et al. 2022, textual inversion, arXiv 2208.01618, who learn the embedding of a new word before the "
-        "text encoder. Our own: an offset after the encoders, of all tokens alike, which starts at zero"
+        "text encoder. Our own: an offset after the encoders, which starts at zero: one vector for all of a prompt's "
+        "tokens, as theirs is one; a vector for each of the 333 of SD3.5 would be 26 million parameters for 19 classes"
     )
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
