@@ -48,7 +48,8 @@ def stages(subject: Subject, measured: Measured, way: Training, device: Device, 
     budget, spec, coding = subject.budget, subject.spec, measured.coding
     asked = spec.budget  # of images; the same, unless the task has a generator
     data = f"{spec.task.name} {subject.sampled.config!r}"
-    encoded = f"{data} {subject.backbone} {subject.resolution}"
+    source = f"{subject.plan.trained_on.spec.task.name} {subject.task.config!r}"  # what is trained on
+    encoded = f"{source} {subject.backbone} {subject.resolution}"
     trained = f"{encoded} {spec.method.name} {subject.method.config!r} {budget!r}"
     images, generated = _train_count(subject.task), len(subject.sampled.classes()) * asked.images_per_class
     found = []

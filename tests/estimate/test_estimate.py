@@ -169,6 +169,17 @@ def test_what_runs_share_is_counted_once(found: Estimate) -> None:
     assert total([(found, "0")]).money(2) == pytest.approx(2 * found.hours)
 
 
+def test_a_training_is_shared_with_the_task_whose_classifiers_its_images_teach(found: Estimate) -> None:
+    own, lent = (
+        {stage.name: stage.shared for stage in cost.stages(choose("grasp", task), found.measured, found.way, H100, 0.4)}
+        for task in ("mimic-lt", "nih-lt")
+    )
+    same = {name for name in own if own[name] and own[name] == lent[name]}
+    assert same == {"latents", "prompts", "train"}
+    assert own["classify-real"]
+    assert lent["classify-real"]
+
+
 def test_prompts_of_reports_and_of_label_sets_are_as_many_as_there_may_be(found: Estimate) -> None:
     named = choose("lora", "mimic-lt").task
     reports = choose("lora", "mimic-lt", task_settings=["prompts=report"])
