@@ -54,6 +54,8 @@ TRAINED_ON: dict[Source, str] = {
 }
 
 
+ENOUGH_SEEDS = 5
+"""Seeds of a row of a leaderboard; one with fewer is marked provisional."""
 ARROWS = {"lower": "↓", "higher": "↑"}
 """Direction of a metric → its sign in tables."""
 

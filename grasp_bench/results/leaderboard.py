@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grasp_bench.contracts.record import ENOUGH_SEEDS
 from grasp_bench.contracts.task import GROUPS
 from grasp_bench.results.board import CLOSED, COLUMN, METRIC, ROW, SHARED, Leaderboard, numbered
 from grasp_bench.results.comparisons import compared
@@ -84,7 +85,7 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
     rows = finished.groupby("label", sort=True)
     costs = rows[[*ROW[1:], "default_guidance", "declared"]].first()
     costs["seeds"] = rows["seed"].agg(tuple)
-    costs["provisional"] = costs["seeds"].map(len) == 1
+    costs["provisional"] = costs["seeds"].map(len) < ENOUGH_SEEDS
     means, known = rows[[*COSTS]].mean(), rows[[*COSTS]].count()
     means = means.where(known.eq(known.max(axis=1), axis=0))  # no mean of what some seed did not record
     costs = costs.join(means).reset_index()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_bench.contracts.entry import facts_in
-from grasp_bench.contracts.record import ARROWS, CLASS_MEANS
+from grasp_bench.contracts.record import ARROWS, CLASS_MEANS, ENOUGH_SEEDS
 from grasp_bench.results.across import Across, across_tasks
 from grasp_bench.results.board import CLOSED, METRIC, Leaderboard
 from grasp_bench.results.comparisons import Differences, differences
@@ -33,10 +34,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOTE = (
-    "Mean ± half the 95 % interval over seeds (Student t; from three seeds on); provisional: one seed; real reference: "
-    "real images against held-out real ones."
+    "Mean ± half the 95 % interval over seeds (Student t; from three seeds on); provisional: fewer than five seeds; "
+    "real reference: real images against held-out real ones."
 )
-PROVISIONAL = "1, provisional"
 OTHER_PROTOCOL = (
     "Another table has the same heading but for the protocol: other versions of what decides scores, so that the two "
     "do not compare; `grasp-bench compare` says which."
@@ -171,12 +171,17 @@ def _problems(board: Leaderboard) -> pd.DataFrame:
     return _told(found, "").assign(seed=found["seed"], status=found["status"], reason=reason)
 
 
+def counted_seeds(seeds: Sequence[int]) -> str:
+    """Return the number of a row's seeds, and whether they are too few for a leaderboard."""
+    return f"{len(seeds)}, provisional" if len(seeds) < ENOUGH_SEEDS else str(len(seeds))
+
+
 def _names(rows: pd.DataFrame, tuned: str) -> pd.DataFrame:
     """The words that say what each row is: method, guidance, settings and division where they tell, and seeds.
 
     ``tuned`` is the search that chose the settings of every closed row; empty where rows differ, which then say it.
     """
-    seeds = [PROVISIONAL if len(each) == 1 else str(len(each)) for each in rows["seeds"]]
+    seeds = [counted_seeds(each) for each in rows["seeds"]]
     return _told(rows, tuned).assign(seeds=seeds)
 
 

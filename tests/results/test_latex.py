@@ -18,7 +18,7 @@ def test_a_table_a_metric_with_booktabs_rules_and_a_caption():
     assert first[2] == (
         "  \\caption{FD(digits-cnn) $\\downarrow$: digits-lt $\\cdot$ version 1 $\\cdot$ standard budget $\\cdot$ "
         "tiny-sd3@abc; 1 to 3 seeds. Mean $\\pm$ half the 95 \\% interval over seeds (Student t; from three seeds on); "
-        "provisional: one seed; real reference: real images against held-out real ones.}"
+        "provisional: fewer than five seeds; real reference: real images against held-out real ones.}"
     )
     assert first[3] == "  \\label{tab:digits-lt-fd-digits-cnn}"
     assert first[4:] == [
@@ -26,7 +26,7 @@ def test_a_table_a_metric_with_booktabs_rules_and_a_caption():
         "    \\toprule",
         "    method & guidance & seeds & tail & all \\\\",
         "    \\midrule",
-        "    grasp & cfg & 3 & \\textbf{13.00 $\\pm$ 2.48} & 11.00 $\\pm$ 2.48 \\\\",
+        "    grasp & cfg & 3, provisional & \\textbf{13.00 $\\pm$ 2.48} & 11.00 $\\pm$ 2.48 \\\\",
         "    lora & cfg & 1, provisional & 20.00 & \\textbf{9.00} \\\\",
         "    \\midrule",
         "    real reference &  &  & 1.50 & 0.50 \\\\",

@@ -10,7 +10,7 @@ def test_tables_headings_and_notes():
     text = markdown(sections(reported(example())))
     assert text.startswith("## digits-lt · version 1 · standard budget · tiny-sd3@abc\n\n**FD(digits-cnn) ↓**\n\n")
     assert "| method | guidance | seeds | tail | all |\n| --- | --- | --- | ---: | ---: |\n" in text
-    assert "| grasp | cfg | 3 | **13.00 ± 2.48** | 11.00 ± 2.48 |\n" in text
+    assert "| grasp | cfg | 3, provisional | **13.00 ± 2.48** | 11.00 ± 2.48 |\n" in text
     assert "| lora | cfg | 1, provisional | 20.00 | **9.00** |\n" in text
     assert "| real reference |  |  | 1.50 | 0.50 |\n" in text
     assert "| moe\\|x | cfg | 0 | oom | out of memory at step 3 \\[4 GiB asked\\] |\n" in text

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 
 from grasp_bench.results.formats import terminal
 from grasp_bench.results.grids import Grid, Section, Text
-from grasp_bench.results.tables import sections
+from grasp_bench.results.tables import counted_seeds, sections
 
 
 @pytest.fixture
@@ -36,16 +36,21 @@ def test_columns_are_aligned(text):
     assert len({len(each) for each in table if each.strip()}) == 1
 
 
-def test_one_seed_is_marked_as_provisional_beside_its_scores(text):
+def test_few_seeds_are_marked_as_provisional_beside_their_scores(text):
     assert line(text, "lora").split()[:4] == ["lora", "cfg", "1,", "provisional"]
-    assert "provisional" not in line(text, "grasp")
+    assert line(text, "grasp").split()[:4] == ["grasp", "cfg", "3,", "provisional"]
+
+
+def test_five_seeds_are_enough():
+    assert [counted_seeds(range(number)) for number in (4, 5, 10)] == ["4, provisional", "5", "10"]
 
 
 def test_cost_tells_seeds_parameters_and_evaluations(text):
     assert line(text, "lora", after="\ncost").split()[:5] == ["lora", "cfg", "1,", "provisional", "1,234"]
-    assert line(text, "grasp", after="\ncost").split()[:4] == ["grasp", "cfg", "3", "1,234"]
+    assert line(text, "grasp", after="\ncost").split()[:5] == ["grasp", "cfg", "3,", "provisional", "1,234"]
     assert line(text, "grasp", after="\ncost").split()[-2:] == ["40", "0"]
-    assert line(text, "grasp", after="GFLOPs").split() == ["grasp", "cfg", "3", "1.5"]  # in a part of its own
+    apart = line(text, "grasp", after="GFLOPs")
+    assert apart.split() == ["grasp", "cfg", "3,", "provisional", "1.5"]
 
 
 def test_a_name_that_is_too_long_is_folded_and_nothing_is_lost():

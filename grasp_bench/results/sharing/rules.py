@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from grasp_bench.contracts.record import RunRecord
+from grasp_bench.contracts.record import ENOUGH_SEEDS, RunRecord
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.results.sharing.archive import escaped
 from grasp_bench.results.sharing.differences import why_not_comparable
-
-ENOUGH_SEEDS = 3
 
 Outcome = Literal["passed", "provisional", "failed", "unverifiable"]
 

@@ -18,7 +18,7 @@ from grasp_bench.results.site.boards import Board, Metric
 from grasp_bench.results.site.charts import ABSENT, BETTER, COSTS
 from grasp_bench.results.site.glossary import COSTS as COST_DEFINITIONS
 from grasp_bench.results.site.glossary import Definition, definition
-from grasp_bench.results.tables import OTHER_PROTOCOL, PROVISIONAL
+from grasp_bench.results.tables import OTHER_PROTOCOL, counted_seeds
 
 COST = "cost"
 ONE_ROW = (
@@ -143,7 +143,7 @@ def _line(board: Board, label: str, numbers: list[Number]) -> Line:
     return Line(
         label,
         *_named(board, label),
-        PROVISIONAL if len(seeds) == 1 else str(len(seeds)),
+        counted_seeds(seeds),
         runs[0].record.division,
         declared_words(run.record.entry.declared for run in runs if run.record.entry),
         "; ".join(problems),
