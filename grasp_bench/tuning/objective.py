@@ -35,11 +35,19 @@ class Target:
 
     def distance(self, pipeline: Pipeline) -> float:
         """Return the distance of a trial's images; they are generated unless they are there already."""
-        images = pipeline.images
-        truth = images.labels if pipeline.plan.task.label_sets == "focus" else images.truth
-        members: np.ndarray = membership(truth, len(self.counts))
-        rows = [np.flatnonzero(members[:, index])[:count] for index, count in enumerate(self.counts)]
-        return frechet_distance(self.features, _features(pipeline, images, np.concatenate(rows)))
+        return frechet_distance(self.features, generated_features(pipeline, self.counts))
+
+
+def generated_features(pipeline: Pipeline, counts: np.ndarray) -> np.ndarray:
+    """Return features (n, d) of a trial's first ``counts`` (classes,) images of each class, class by class.
+
+    The images are generated unless they are there already.
+    """
+    images = pipeline.images
+    truth = images.labels if pipeline.plan.task.label_sets == "focus" else images.truth
+    members: np.ndarray = membership(truth, len(counts))
+    rows = [np.flatnonzero(members[:, index])[:count] for index, count in enumerate(counts)]
+    return _features(pipeline, images, np.concatenate(rows))
 
 
 def compared_counts(validation: Split, classes: int, at_most: int) -> np.ndarray:
@@ -54,7 +62,7 @@ def compared_counts(validation: Split, classes: int, at_most: int) -> np.ndarray
 
 
 def make_target(pipeline: Pipeline, counts: np.ndarray) -> Target:
-    """Return features of ``counts`` (classes,) validation images per class, which are drawn once for the task."""
+    """Return ``counts`` (classes,) validation images per class, class by class, which are drawn once for the task."""
     validation, name = pipeline.data.validation, pipeline.plan.spec.task.name
     members = membership(validation.truth, len(counts))
     rows = [
