@@ -18,12 +18,12 @@ def outcomes(records, resamples=None) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def test_three_seeds_of_two_methods_pass():
-    records = [run(method, seed, "abc"[seed]) for method in ("grasp", "lora") for seed in range(3)]
+def test_five_seeds_of_two_methods_pass():
+    records = [run(method, seed, "abcde"[seed]) for method in ("grasp", "lora") for seed in range(5)]
     found = outcomes(records)
     assert {outcome for each in found.values() for outcome, _ in each} == {"passed"}
-    assert found["at"] == [("passed", "grasp: 0, 1, 2"), ("passed", "lora: 0, 1, 2")]
-    assert [detail for _, detail in found["equal"]] == [f"seed {seed}, 2 of 2 runs" for seed in range(3)]
+    assert found["at"] == [("passed", "grasp: 0, 1, 2, 3, 4"), ("passed", "lora: 0, 1, 2, 3, 4")]
+    assert [detail for _, detail in found["equal"]] == [f"seed {seed}, 2 of 2 runs" for seed in range(5)]
 
 
 def test_streams_that_differ_at_a_seed_fail():

@@ -364,7 +364,7 @@ def test_rows_have_columns_for_method_guidance_settings_and_seeds(tmp_path):
         save(tmp_path / "results", record("grasp", seed, scores, label="packed", changed=changed, tuned=tuned))
     page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
     said = [text for text in page.words("td") if text.strip()]
-    assert said[:4] == ["cfg", "tuned=8, low_scale=1, high_scale=2, rank=8", "closed", "2"]
+    assert said[:4] == ["cfg", "tuned=8, low_scale=1, high_scale=2, rank=8", "closed", "2, provisional"]
     heads = [each for each in page.words("th") if each.strip()]
     assert heads[:5] == ["Method", "Guidance", "Settings", "Division", "Seeds"]
 
