@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, ModelWrapValidatorHandler, ValidationErro
 
 from grasp_bench import plugins
 from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
-from grasp_bench.errors import Skip, UserError
+from grasp_bench.errors import Skip, UserError, first_fault
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ class OnTopSettings(MethodSettings):
         try:
             settings.beneath()
         except ValidationError as error:
-            raise ValueError(f"on={name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+            raise ValueError(f"on={name}: {first_fault(error)}") from error
         return settings
 
     def beneath(self) -> Method[MethodSettings]:

@@ -1,9 +1,16 @@
 """Errors that users can fix, and the reasons why a method does not run."""
 
+from __future__ import annotations
+
 import difflib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 
 class UserError(Exception):
@@ -30,6 +37,22 @@ class Skip:
     """Why a method does not run on a backbone or task; shown in the leaderboard as its reason."""
 
     reason: str
+
+
+def first_fault(error: ValidationError, value: bool = False) -> str:
+    """The first fault that pydantic found, as :func:`fault_told` tells it."""
+    return fault_told(error.errors()[0], value)
+
+
+def fault_told(fault: ErrorDetails, value: bool = False) -> str:
+    """A fault that pydantic found: the field, on request with its value, and what is wrong.
+
+    A fault of several fields together, or of the whole, is told without any.
+    """
+    what, field = fault["msg"].removeprefix("Value error, "), ".".join(map(str, fault["loc"]))
+    if not field:
+        return what
+    return f"{field}={fault['input']!r}: {what}" if value else f"{field}: {what}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import MOST
 from grasp_bench.data.image_task import LabelSetSettings
 from grasp_bench.documents import read_toml
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, fault_told
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 PATHS = ("images", "labels", "budget", "name")
@@ -98,8 +98,9 @@ def validated(path: Path, found: dict[str, Any]) -> FolderSettings:
     try:
         settings = FolderSettings.model_validate(found)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise UserError(f"{path}: {'; '.join(lines)}. `grasp-bench show folder` lists what there is.") from error
+        raise UserError(
+            f"{path}: {'; '.join(map(fault_told, error.errors()))}. `grasp-bench show folder` lists what there is."
+        ) from error
     several = settings.label_separator is not None or bool(settings.label_columns)
     alone = settings.model_fields_set & {"no_label", "class_of", "label_sets"}
     faults = {

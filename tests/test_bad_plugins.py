@@ -183,7 +183,7 @@ class Looking(Settings):
 def test_what_a_check_of_a_setting_raises_is_told(value: int, told: str) -> None:
     with pytest.raises(UserError, match=rf"settings of guidance odd: a check of Looking raised {told}\. Run"):
         parse_settings(Looking, [f"x={value}"], "guidance odd", {})
-    with pytest.raises(UserError, match=rf"settings of guidance odd: settings: a check of Looking raised {told}"):
+    with pytest.raises(UserError, match=rf"settings of guidance odd: a check of Looking raised {told}"):
         validated(Looking, {"x": value}, "guidance odd")
     with pytest.raises(UserError, match=rf"Looking does not take x={value}, .*: a check of Looking raised {told}"):
         with_defaults(Looking(), {"x": value})

@@ -44,7 +44,7 @@ def test_labels_name_what_was_changed_and_nothing_else() -> None:
 
 
 def test_a_class_order_must_name_each_digit_once() -> None:
-    with pytest.raises(UserError, match="each of the ten digits must appear once"):
+    with pytest.raises(UserError, match="class_order='0000000000': each of the ten digits must appear once"):
         plan(method="grasp", task="digits-lt", task_settings=["class_order=0000000000"])
 
 

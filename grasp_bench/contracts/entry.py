@@ -15,7 +15,7 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.documents import read_toml
-from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.errors import UserError, did_you_mean, first_fault
 from grasp_bench.processes import Processes
 
 if TYPE_CHECKING:
@@ -169,5 +169,4 @@ def _validated(where: object, given: Mapping[str, Any]) -> Facts:
     try:
         return Facts.model_validate({name: value for name, value in given.items() if value != ""})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{where}, {'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}.") from error
+        raise UserError(f"{where}, {first_fault(error, value=True)}.") from error

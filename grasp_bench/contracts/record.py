@@ -15,7 +15,7 @@ from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.entry import Entered
 from grasp_bench.contracts.row import Row, row_of
 from grasp_bench.contracts.spec import Division, RunSpec
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, first_fault
 from grasp_bench.io import check_file, unreadable, write_bytes
 
 RECORD_NAME = "record.json"
@@ -327,9 +327,7 @@ def read_record(path: Path) -> RunRecord:
     try:
         return parse_record(check_file(path).read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path}: not a record this version reads: {where}: {first['msg']}.") from error
+        raise UserError(f"{path}: not a record this version reads: {first_fault(error)}.") from error
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     except OSError as error:

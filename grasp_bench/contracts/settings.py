@@ -16,10 +16,10 @@ from pydantic import (
     field_validator,
     model_serializer,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from grasp_bench.bounds import kept
-from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.errors import UserError, did_you_mean, fault_told
 from grasp_bench.foreign import let_through, told
 
 S = TypeVar("S", bound="Settings")
@@ -113,14 +113,8 @@ def parse_settings(model: type[S], assignments: Iterable[str], owner: str, elsew
     try:
         return settings_of(model, values)
     except ValidationError as error:
-        problems = "; ".join(map(_problem, error.errors()))
+        problems = "; ".join(fault_told(fault, value=True) for fault in error.errors())
         raise UserError(f"settings of {owner}: {problems}. Run `grasp-bench show {owner.split()[-1]}`.") from error
-
-
-def _problem(error: ErrorDetails) -> str:
-    if not error["loc"]:  # of several settings together
-        return error["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(map(str, error['loc']))}={error['input']!r}: {error['msg']}"
 
 
 def _unknown(model: type[Settings], name: str, owner: str, elsewhere: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 from grasp_bench.contracts.record import Part, RunRecord
 from grasp_bench.contracts.spec import RunSpec
 from grasp_bench.contracts.task import ClassInfo
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, first_fault
 from grasp_bench.io import check_file, file_digest
 from grasp_bench.run.files import TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.plan import Plan
@@ -76,9 +76,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json(check_file(path).read_bytes())
         found = file_digest(check_file(weights))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path}: not a manifest this version reads: {where}: {first['msg']}.") from error
+        raise UserError(f"{path}: not a manifest this version reads: {first_fault(error)}.") from error
     except OSError as error:
         raise UserError(
             f"{error.filename}: cannot be read ({error.strerror}). Expected a folder that `grasp-bench export` wrote."

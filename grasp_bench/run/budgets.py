@@ -12,7 +12,7 @@ from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, by_name, lite
 from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.documents import read_toml
-from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.errors import UserError, did_you_mean, first_fault
 from grasp_bench.io import digest
 from grasp_bench.run.recipes import budget_by_recipe
 
@@ -82,9 +82,7 @@ def _from_file(path: Path, task: str, known: dict[str, Budget]) -> Budget:
     try:
         found = Budget.model_validate(values | content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}, {where}: {first['msg']}, found {first['input']!r}.") from error
+        raise UserError(f"{path}, {first_fault(error, value=True)}.") from error
     if "warmup_steps" not in content:
         found = found.model_copy(update={"warmup_steps": min(found.warmup_steps, found.steps // 10)})
     said: dict[str, JsonValue] = {name: getattr(found, name) for name in sorted(content)}

@@ -17,7 +17,7 @@ from grasp_bench.contracts.recipe import BackboneRecipe, Rate
 from grasp_bench.contracts.settings import Settings, settings_of
 from grasp_bench.contracts.spec import SMOKE, Budget
 from grasp_bench.contracts.task import Task, TaskSettings
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, first_fault
 
 S = TypeVar("S", bound=Settings)
 Searched = Literal["method", "guidance"]
@@ -65,7 +65,7 @@ def with_defaults(config: S, defaults: Mapping[str, JsonValue]) -> S:
         told = ", ".join(f"{name}={value}" for name, value in wanted.items())
         raise UserError(
             f"{type(config).__name__} does not take {told}, what the backbone's recipe has: "
-            f"{error.errors()[0]['msg'].removeprefix('Value error, ')}. Set them by hand."
+            f"{first_fault(error)}. Set them by hand."
         ) from error
     found.model_fields_set.difference_update(wanted)
     return found

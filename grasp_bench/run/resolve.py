@@ -20,7 +20,7 @@ from grasp_bench.contracts.settings import Settings, parse_settings, settings_of
 from grasp_bench.contracts.spec import Budget, Component, RunSpec
 from grasp_bench.contracts.task import MissingDataError, Task, TaskSettings
 from grasp_bench.data.root import data_root as data_root_of
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, first_fault
 from grasp_bench.run.recipes import check_settings
 from grasp_bench.weights import timm_file
 
@@ -196,10 +196,8 @@ def validated(model: type[S], settings: dict[str, Any], owner: str) -> S:
     try:
         return settings_of(model, settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "settings"
         raise UserError(
-            f"settings of {owner}: {where}: {first['msg']}. They are of another version, which has to be installed, or "
+            f"settings of {owner}: {first_fault(error)}. They are of another version, which has to be installed, or "
             "were edited."
         ) from error
 

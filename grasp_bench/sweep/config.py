@@ -13,7 +13,7 @@ from grasp_bench.bounds import LARGEST_INTEGER, is_count
 from grasp_bench.contracts.settings import Settings
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.documents import read_toml
-from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.errors import UserError, did_you_mean, fault_told
 from grasp_bench.home import with_home
 
 
@@ -169,7 +169,7 @@ def _problem(error: ErrorDetails) -> str:
         return f"{where}: there is no such key.{hint} There are: {', '.join(known)}"
     if error["type"] == "missing":
         return f"{where}: is missing; a sweep needs methods, tasks and seeds, each a list"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}, found {error['input']!r}"
+    return fault_told(error, value=True)
 
 
 def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:

@@ -14,7 +14,7 @@ from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.row import SCALE
 from grasp_bench.contracts.settings import settings_of
 from grasp_bench.contracts.spec import STANDARD
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, first_fault
 from grasp_bench.run.plan import Plan
 from grasp_bench.tuning.trials import Searched, TuningRecord, read_tuning, tuning_path
 
@@ -45,8 +45,9 @@ def with_tuned(plan: Plan, results: Path) -> Plan:
     try:
         return replace(with_settings(scaled, settings), tuned=tuning)
     except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: its settings do not go with those of --set: {message}. Set others.") from error
+        raise UserError(
+            f"{path}: its settings do not go with those of --set: {first_fault(error)}. Set others."
+        ) from error
 
 
 def tuned_guidance(plan: Plan, results: Path) -> dict[str, JsonValue]:

@@ -12,7 +12,7 @@ from grasp_bench.bounds import Count, Number, kept
 from grasp_bench.contracts.record import Environment, Part, Sampler
 from grasp_bench.contracts.settings import Tuned
 from grasp_bench.contracts.spec import RunSpec
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, first_fault
 from grasp_bench.io import check_file, write_json
 from grasp_bench.locks import publishing
 from grasp_bench.run.labels import label_path
@@ -189,11 +189,9 @@ def read_tuning(path: Path) -> TuningRecord:
     try:
         return TuningRecord.model_validate_json(check_file(path).read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
-            f"{path}: not a search that this version reads: {where}: {first['msg']}. Restore it, or move it away and "
-            "tune again."
+            f"{path}: not a search that this version reads: {first_fault(error)}. Restore it, or move it away and tune "
+            "again."
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error

@@ -173,7 +173,7 @@ def test_a_patient_in_two_splits_is_told_with_both_images(pets: Path) -> None:
         ("nmae = 1", "nmae: Extra inputs are not permitted"),
         ('name = "digits-lt"', "is a built-in or installed task"),
         ('images = "pictures"', "pictures is not a folder"),
-        ('prompt = "a photo"', "expected {class}"),
+        ('prompt = "a photo"', "prompt: expected {class}"),
         ("head_above = -1", "head_above: Input should be greater than or equal to 0"),
         ("[budget]\nsteps = 0", "budget.steps"),
         ("name = ", "is no TOML"),

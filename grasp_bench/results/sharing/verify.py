@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from grasp_bench.contracts import record_v1
 from grasp_bench.contracts.record import RECORD_NAME, RunRecord, parse_record
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, first_fault
 from grasp_bench.io import file_digest
 from grasp_bench.results.sharing.archive import Archive, escaped, open_archive
 from grasp_bench.results.sharing.manifest import MANIFEST, Manifest, PackedRun, folder_of, input_name
@@ -91,11 +91,8 @@ def read_manifest(archive: Archive) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(archive.text(MANIFEST))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = escaped(".".join(map(str, first["loc"]))) or "the file"
-        raise UserError(
-            f"{archive.path}: {MANIFEST} is not one this version reads: {where}: {first['msg']}."
-        ) from error
+        told = escaped(first_fault(error))
+        raise UserError(f"{archive.path}: {MANIFEST} is not one this version reads: {told}.") from error
     ids = [folder_of(run.run_id) for run in manifest.runs]
     if len(set(ids)) < len(ids):
         raise UserError(f"{archive.path}: {MANIFEST} names a run twice.")
@@ -148,8 +145,8 @@ def _read_record(archive: Archive, run: PackedRun, sound: set[str]) -> tuple[Run
     try:
         record = parse_record(archive.text(name))
     except (ValidationError, UserError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        return None, [Check("failed", name, "is a record that this version reads", escaped(first))]
+        told = first_fault(error) if isinstance(error, ValidationError) else str(error)
+        return None, [Check("failed", name, "is a record that this version reads", escaped(told))]
     title, faults = title_of(record), []
     if record.run_id != run.run_id:
         faults.append(f"the record is of run {record.run_id[:12]}")
