@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from grasp_bench.metrics.labelled import LabelledFeatures
-    from grasp_bench.run.scoring import Seen
+    from grasp_bench.run.scoring import Evidence, Seen
 
 ROUNDING = 1e-6
 """Largest relative difference that is attributed to another order of sums on another machine."""
@@ -50,17 +50,6 @@ class PackedTask(Task[TaskSettings]):
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The inputs that the scores of a run are computed from."""
-
-    seen: list[Seen]
-    """Features, of each extractor."""
-    tests: dict[str, Split]
-    probabilities: dict[str, dict[str, np.ndarray]]
-    """Source → test set → (classifiers, n, classes)."""
-
-
-@dataclass(frozen=True)
 class Recomputed:
     """Scores and tables that the packed features give."""
 
@@ -69,11 +58,13 @@ class Recomputed:
     """Name of a file beside the record → its content."""
 
 
-def read_inputs(archive: Archive, run: PackedRun) -> Inputs:
+def read_inputs(archive: Archive, run: PackedRun) -> Evidence:
     """Return the packed features, labels and predictions of a run.
 
     Raises :class:`UserError` that names the file if it does not fit the classes or the other files.
     """
+    from grasp_bench.run.scoring import Evidence
+
     seen = [_seen(archive, run, position) for position in range(len(run.extractors))]
     _check_same_images(seen)
     tests = _tests(_tensors(archive, run.inputs[TESTS]), run)
@@ -81,14 +72,13 @@ def read_inputs(archive: Archive, run: PackedRun) -> Inputs:
         source: _probabilities(archive, run.inputs[stage], tests, len(run.classes))
         for source, stage in PROBABILITIES.items()
     }
-    return Inputs(seen, tests, probabilities)
+    return Evidence(seen, tests, probabilities)
 
 
-def recompute(inputs: Inputs, run: PackedRun, record: RunRecord) -> Recomputed:
+def recompute(given: Evidence, run: PackedRun, record: RunRecord) -> Recomputed:
     """Return every score of a run, computed by :mod:`grasp_bench.run.scoring`. Raises ValueError like the metrics."""
-    from grasp_bench.run.scoring import Evidence, score_run
+    from grasp_bench.run.scoring import score_run
 
-    given = Evidence(inputs.seen, inputs.tests, inputs.probabilities)
     recorded = {score.metric for score in record.scores}  # metrics that are installed here alone are not its fault
     whole = any(score.scope == "whole test set" for score in record.scores)
     task = PackedTask(run, whole)
