@@ -23,6 +23,8 @@ Kind = Literal["methods", "tasks", "backbones", "guidance", "extractors", "metri
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SINGULAR = dict(zip(KINDS, ("method", "task", "backbone", "guidance", "extractor", "metric"), strict=True))
 """Kind → what one is called, which also names the module of its contract and, capitalised, the base class."""
+BY_SINGULAR: dict[str, Kind] = {name: kind for kind, name in SINGULAR.items()}
+"""What one is called → its kind."""
 
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
     "methods": ("version", "paper"),

@@ -293,7 +293,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not here, and nothing is downloaded")
     folder = tmp_path_factory.mktemp("third_party")
-    packages = [templates.write_package(kind, f"my-{kind}", folder) for kind in templates.KINDS]
+    packages = [templates.write_package(kind, f"my-{kind}", folder) for kind in plugins.BY_SINGULAR]
     python = folder / "environment" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", python.parents[1]], check=True)
     purelib = sysconfig.get_path("purelib")
@@ -328,7 +328,7 @@ def test_new_packages_are_installed_and_listed(fresh: tuple[Path, str]) -> None:
     shown = grasp_bench("list", folder=folder, python=python)
     assert (shown.returncode, shown.stderr) == (0, "")
     here = grasp_bench("list", folder=folder).stdout
-    for kind in templates.KINDS:
+    for kind in plugins.BY_SINGULAR:
         assert f"\nmy-{kind} " in shown.stdout
         assert f"\nmy-{kind} " not in here  # so it came with the environment
     assert "rank" in grasp_bench("show", "my-method", folder=folder, python=python).stdout

@@ -62,9 +62,10 @@ def sweep(
 
     A cell that fails does not stop the others. After Ctrl-C all of them can be resumed.
     """
+    from grasp_bench.contracts.record import BROKEN
     from grasp_bench.sweep.cells import read_sweep
     from grasp_bench.sweep.slurm import find_jobs
-    from grasp_bench.sweep.state import BROKEN, states
+    from grasp_bench.sweep.state import states
 
     if only_missing + retry_failed + force > 1:
         raise UserError("--only-missing, --retry-failed and --force exclude each other; give one of them.")
@@ -91,7 +92,7 @@ def sweep(
 
 def _startable(retry_failed: bool, force: bool) -> tuple[CellStatus, ...]:
     """Return the states whose cells are started."""
-    from grasp_bench.sweep.state import BROKEN, DONE
+    from grasp_bench.contracts.record import BROKEN, DONE
 
     missing: tuple[CellStatus, ...] = ("missing", "cancelled")
     return missing + (BROKEN if retry_failed or force else ()) + (DONE if force else ())
@@ -133,6 +134,7 @@ def _card(device: str) -> tuple[str, float] | None:
 
 def all_well(found: list[State]) -> bool:
     """Return whether every cell is done or still running."""
-    from grasp_bench.sweep.state import BUSY, DONE
+    from grasp_bench.contracts.record import DONE
+    from grasp_bench.sweep.state import BUSY
 
     return all(state.status in DONE + BUSY for state in found)

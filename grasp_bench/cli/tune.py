@@ -82,9 +82,10 @@ def tune(
     from grasp_bench.run.context import Options
     from grasp_bench.run.interruption import listen
     from grasp_bench.run.plan import plan
+    from grasp_bench.run.recipes import Searched
     from grasp_bench.run.runner import check
     from grasp_bench.tuning.search import tune as carry_out
-    from grasp_bench.tuning.trials import Searched, name_of
+    from grasp_bench.tuning.trials import name_of
 
     if guidance and scales is not None:
         raise UserError("--scales: they are sampled in the search of a method. Leave the option out with --guidance.")

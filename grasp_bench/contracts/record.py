@@ -21,6 +21,11 @@ from grasp_bench.io import check_file, unreadable, write_bytes
 RECORD_NAME = "record.json"
 
 Status = Literal["finished", "failed", "oom", "cancelled", "skipped"]
+DONE: tuple[Status, ...] = ("finished", "skipped")
+BROKEN: tuple[Status, ...] = ("failed", "oom")
+"""Runs that were tried and broke; they are rerun by whoever has fixed the cause."""
+PRIVATE = "what it said may name patients' data, and is not kept"
+"""What stands for the words of an error, where the data are private."""
 
 
 class Part(BaseModel):

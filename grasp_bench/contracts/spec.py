@@ -27,7 +27,9 @@ STANDARD = "standard"
 LITE = "lite"
 """Name of the budget that costs a fraction of the standard one; see :func:`lite`."""
 SMOKE = "smoke"
-"""Name of the budget that shows that everything runs: downstream classifiers are trained for two epochs then."""
+"""Name of the budget that shows that everything runs."""
+SMOKE_EPOCHS, SMOKE_SEEDS = 2, 1
+"""Epochs and number of downstream classifiers under that budget, whatever the task's are."""
 
 
 MOST = 10**9

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench import plugins
+from grasp_bench.contracts.record import BROKEN, DONE
 from grasp_bench.contracts.spec import run_command
 from grasp_bench.errors import UserError, did_you_mean
 from grasp_bench.results.board import CLOSED
@@ -18,10 +19,6 @@ from grasp_bench.results.options import Options, check_tasks, is_among, matches,
 if TYPE_CHECKING:
     import pandas as pd
 
-THERE = ("finished", "skipped")
-BROKEN = ("failed", "oom")
-"""Runs that were tried and broke: the report says why; they are rerun by whoever has fixed the cause."""
-KINDS: dict[str, plugins.Kind] = {"task": "tasks", "method": "methods", "guidance": "guidance"}
 AXES = {
     "task": ["task", "backbone_label", "resolution", "task_settings"],
     "method": ["method", "tuned", "method_settings"],
@@ -47,13 +44,13 @@ def missing_text(frame: pd.DataFrame, options: Options, results: Path) -> str:
     commands: list[str] = []
     for budget, of_budget in (found if len(found) else runs).groupby("budget", sort=False):
         named = "FILE.toml" if of_budget["own_budget"].any() else str(budget)
-        finished_last = of_budget.assign(there=of_budget["status"].isin(THERE)).sort_values("there", kind="stable")
+        finished_last = of_budget.assign(there=of_budget["status"].isin(DONE)).sort_values("there", kind="stable")
         keys = finished_last[[*itertools.chain(*AXES.values()), "seed"]].itertuples(index=False, name=None)
         state = dict(zip(keys, finished_last["status"], strict=True))
         seeds = sorted(set(of_budget["seed"]))
         for parts in itertools.product(*(_axis(option, of_budget, runs, options) for option in AXES)):
             status = [state.get((*itertools.chain(*parts), seed), "") for seed in seeds]
-            without = [seed for seed, each in zip(seeds, status, strict=True) if each not in THERE + BROKEN]
+            without = [seed for seed, each in zip(seeds, status, strict=True) if each not in DONE + BROKEN]
             cells, lacking = cells + len(seeds), lacking + len(without)
             broken += sum(each in BROKEN for each in status)
             if without:
@@ -95,7 +92,7 @@ def _axis(option: str, found: pd.DataFrame, runs: pd.DataFrame, options: Options
     asked = getattr(options, option)
     there = found.loc[matches(found, Options(**{option: asked})), AXES[option]].drop_duplicates()
     yield from there.itertuples(index=False, name=None)
-    known, recorded = plugins.entries(KINDS[option]), names(runs, option)
+    known, recorded = plugins.entries(plugins.BY_SINGULAR[option]), names(runs, option)
     for name in asked:
         if is_among(recorded, name):
             continue

@@ -10,9 +10,6 @@ from grasp_bench.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS: dict[str, plugins.Kind] = {"method": "methods", "guidance": "guidance"}
-"""Column of the frame → the kind of plugin that it names."""
-
 
 def other_versions(runs: pd.DataFrame) -> list[str]:
     """Return for every run which version it is of, where another one is installed, as in "version 1 of oc".
@@ -32,7 +29,7 @@ def other_versions(runs: pd.DataFrame) -> list[str]:
 
 def _other(column: str, name: str, version: str) -> str:
     try:
-        installed = plugins.load(KINDS[column], name).version
+        installed = plugins.load(plugins.BY_SINGULAR[column], name).version
     except UserError:
         return ""
     return "" if installed == version else f"version {version} of {name}"

@@ -9,7 +9,7 @@ from pydantic import JsonValue, ValidationError
 
 from grasp_bench.contracts.recipe import BackboneRecipe
 from grasp_bench.contracts.settings import Settings
-from grasp_bench.contracts.spec import SMOKE, STANDARD, Budget, by_name, lite
+from grasp_bench.contracts.spec import SMOKE, SMOKE_EPOCHS, SMOKE_SEEDS, STANDARD, Budget, by_name, lite
 from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.documents import read_toml
 from grasp_bench.errors import UserError, did_you_mean, first_fault
@@ -78,7 +78,7 @@ def _from_file(path: Path, task: str, known: dict[str, Budget]) -> Budget:
     base = known[asked]
     values = {name: getattr(base, name) for name in Budget.model_fields}
     if asked == SMOKE:  # whose classifiers are short by its name
-        values |= {"classifier_epochs": 2, "classifier_seeds": 1}
+        values |= {"classifier_epochs": SMOKE_EPOCHS, "classifier_seeds": SMOKE_SEEDS}
     try:
         found = Budget.model_validate(values | content)
     except ValidationError as error:

@@ -17,7 +17,7 @@ from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.row import Row, row_of
 from grasp_bench.contracts.settings import Settings, parse_settings
-from grasp_bench.contracts.spec import SMOKE, STANDARD, Component, RunSpec
+from grasp_bench.contracts.spec import SMOKE, SMOKE_EPOCHS, SMOKE_SEEDS, STANDARD, Component, RunSpec
 from grasp_bench.contracts.task import ClassifierRecipe, Task, TaskSettings
 from grasp_bench.extractors import choose_extractors
 from grasp_bench.run.budgets import TRAINING, choose_budget
@@ -85,7 +85,7 @@ class Plan:
         """How downstream classifiers are trained."""
         recipe, budget = self.task.classifier, self.spec.budget
         if budget.name == SMOKE:
-            return replace(recipe, epochs=2, seeds=1, patience=None)
+            return replace(recipe, epochs=SMOKE_EPOCHS, seeds=SMOKE_SEEDS, patience=None)
         epochs, seeds = budget.classifier_epochs or recipe.epochs, budget.classifier_seeds or recipe.seeds
         return replace(recipe, epochs=epochs, seeds=seeds)
 

@@ -21,6 +21,7 @@ from grasp_bench.errors import UserError, first_fault
 
 S = TypeVar("S", bound=Settings)
 Searched = Literal["method", "guidance"]
+"""The part of a run whose settings a search chooses."""
 
 WIDENED = 2.0
 """The search for a guidance scale reaches up to this multiple of the recipe's."""

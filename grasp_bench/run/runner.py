@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from grasp_bench.bounds import MOST_THREADS
 from grasp_bench.contracts.entry import Entered
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.contracts.record import RECORD_NAME, Environment, RunRecord, Status, read_record, write_record
+from grasp_bench.contracts.record import PRIVATE, RECORD_NAME, Environment, RunRecord, Status, read_record, write_record
 from grasp_bench.errors import AccessError, Skip, UserError
 from grasp_bench.io import move_aside, write_bytes
 from grasp_bench.locks import publishing
@@ -144,7 +144,7 @@ def _record_failure(error: Exception, writer: RecordWriter, options: Options, de
         return  # what is wrong with given images is no run that failed
     reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     if writer.plan.private:
-        reason = f"{type(error).__name__}; what it said may name patients' data, and is not kept"
+        reason = f"{type(error).__name__}; {PRIVATE}"
     if not is_out_of_memory(error):
         writer.write_failure("failed", reason)
         return

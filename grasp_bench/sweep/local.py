@@ -14,13 +14,14 @@ from types import FrameType
 from rich.live import Live
 
 from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.record import BROKEN, DONE
 from grasp_bench.errors import UserError
 from grasp_bench.processes import CANCELLED, SECONDS_TO_END
 from grasp_bench.run.interruption import SIGNALS
 from grasp_bench.screen import Sheet
 from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.process import last_line, send, start
-from grasp_bench.sweep.state import BROKEN, DONE, State, counted, recorded
+from grasp_bench.sweep.state import State, counted, recorded
 from grasp_bench.sweep.table import clock, sweep_table
 
 POLL_SECONDS = 0.2

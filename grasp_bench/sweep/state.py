@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from grasp_bench.contracts.record import RunRecord, Status, read_record
+from grasp_bench.contracts.record import BROKEN, DONE, RunRecord, Status, read_record
 from grasp_bench.errors import UserError
 from grasp_bench.run.pipeline import stage_inputs
 from grasp_bench.run.runner import is_current
@@ -18,8 +18,6 @@ from grasp_bench.sweep.cells import Cell, Sweep
 from grasp_bench.sweep.process import is_running
 
 CellStatus = Status | Literal["missing", "waiting", "running"]
-DONE: tuple[CellStatus, ...] = ("finished", "skipped")
-BROKEN: tuple[CellStatus, ...] = ("failed", "oom")
 BUSY: tuple[CellStatus, ...] = ("waiting", "running")
 
 CHECKPOINT = re.compile(r"step-(\d+)\.[0-9a-f]+\.safetensors")

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from grasp_bench import screen
+from grasp_bench.contracts.record import BROKEN, DONE
 from grasp_bench.sweep.cells import Cell, Sweep
-from grasp_bench.sweep.state import BROKEN, DONE, State, step_of
+from grasp_bench.sweep.state import State, step_of
 
 
 def sweep_table(sweep: Sweep, rows: Iterable[tuple[Cell, State]], caption: str) -> screen.Sheet:

@@ -21,8 +21,6 @@ from grasp_bench.io import folder_written_whole, write_bytes
 from grasp_bench.version import VERSION
 
 FOLDER = Path(__file__).parent
-KINDS: dict[str, plugins.Kind] = {name: kind for kind, name in plugins.SINGULAR.items()}
-"""What a user calls a kind → its registry."""
 NAME = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST_NAME = 30  # lines that hold it stay within 120 columns
 
@@ -53,7 +51,7 @@ def package(kind: str, name: str) -> dict[str, str]:
         # what templates import does not end like this, so that no name can clash with it
         "Class": camel if camel.endswith(suffix) and camel != suffix else camel + suffix,
         "kind": kind,
-        "group": KINDS[kind],
+        "group": plugins.BY_SINGULAR[kind],
         "version": VERSION,
     }
     sources = {"pyproject.toml": FOLDER / "pyproject.toml.txt", f"tests/test_{module}.py": FOLDER / "contract.py.txt"}
@@ -75,8 +73,8 @@ def check_name(kind: str, name: str) -> None:
             f"{name!r}: expected at most {LONGEST_NAME} lower-case letters, digits and single hyphens, with a letter "
             f"first, as in my-{kind}."
         )
-    if name in plugins.entries(KINDS[kind]):
-        origin = plugins.origin(plugins.entries(KINDS[kind])[name])
+    if name in plugins.entries(plugins.BY_SINGULAR[kind]):
+        origin = plugins.origin(plugins.entries(plugins.BY_SINGULAR[kind])[name])
         raise UserError(f"{name}: {origin} has a {kind} of that name. Choose another.")
     module = name.replace("-", "_")
     if keyword.iskeyword(module):

@@ -16,7 +16,8 @@ from grasp_bench.contracts.settings import settings_of
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError, first_fault
 from grasp_bench.run.plan import Plan
-from grasp_bench.tuning.trials import Searched, TuningRecord, read_tuning, tuning_path
+from grasp_bench.run.recipes import Searched
+from grasp_bench.tuning.trials import TuningRecord, read_tuning, tuning_path
 
 
 def with_tuned(plan: Plan, results: Path) -> Plan:

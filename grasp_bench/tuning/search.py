@@ -13,7 +13,7 @@ import torch
 from grasp_bench import seeds
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.recipe import Rate
-from grasp_bench.contracts.record import Sampler
+from grasp_bench.contracts.record import PRIVATE, Sampler
 from grasp_bench.contracts.row import SCALE
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import NonFiniteError, Skip, UserError
@@ -24,7 +24,7 @@ from grasp_bench.run.context import Options
 from grasp_bench.run.environment import describe
 from grasp_bench.run.pipeline import Pipeline, stage_keys
 from grasp_bench.run.plan import Plan
-from grasp_bench.run.recipes import searched_rates
+from grasp_bench.run.recipes import Searched, searched_rates
 from grasp_bench.run.seeding import with_seed
 from grasp_bench.run.threads import threads_taken
 from grasp_bench.tuning.chosen import with_settings
@@ -34,7 +34,6 @@ from grasp_bench.tuning.tpe import FIRST, load_optuna, proposed
 from grasp_bench.tuning.trials import (
     Scaled,
     Search,
-    Searched,
     Trial,
     TuningRecord,
     is_over,
@@ -52,7 +51,6 @@ REPEAT_SEEDS = (1001, 1002)
 """Seeds at which the best trials are repeated; no run of a leaderboard has them."""
 SCALES = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0)
 """Guidance scales at which the images of every trial of a method are sampled."""
-PRIVATE = "what it said may name patients' data, and is not kept"
 DECIDING = ("extractor", "generate")
 """Stages whose inputs, and those of the stages before them, decide a score."""
 

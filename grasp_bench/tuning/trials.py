@@ -17,9 +17,8 @@ from grasp_bench.io import check_file, write_json
 from grasp_bench.locks import publishing
 from grasp_bench.run.labels import label_path
 from grasp_bench.run.plan import Plan
+from grasp_bench.run.recipes import Searched
 
-Searched = Literal["method", "guidance"]
-"""The part of a run whose settings a search chooses."""
 FINALISTS = 2
 """Number of trials that are repeated at further seeds."""
 

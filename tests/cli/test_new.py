@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from grasp_bench import templates
+from grasp_bench import plugins, templates
 from grasp_bench.cli import app
 from grasp_bench.errors import UserError
 
@@ -52,7 +52,7 @@ def test_a_package_has_code_tests_a_readme_and_an_entry_point(kind: str) -> None
     assert not [path for path in package.rglob("*.*") if path.is_file() and "$" in path.read_text()]
     declared = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     assert declared["name"] == "north-star"
-    value = declared["entry-points"][f"grasp_bench.{templates.KINDS[kind]}"]["north-star"]
+    value = declared["entry-points"][f"grasp_bench.{plugins.BY_SINGULAR[kind]}"]["north-star"]
     module, _, name = value.partition(":")
     source = ast.parse((package / "src" / module / "__init__.py").read_text())
     assert name in [node.name for node in source.body if isinstance(node, ast.ClassDef)]

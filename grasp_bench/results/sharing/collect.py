@@ -26,7 +26,6 @@ from grasp_bench.results.sharing.manifest import (
     KINDS,
     MANIFEST,
     MEMBER,
-    PROBABILITIES,
     SETS,
     TESTS,
     Manifest,
@@ -44,6 +43,7 @@ from grasp_bench.run.files import TRAIN_LOG
 from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline, stage_inputs
 from grasp_bench.run.plan import RULES_VERSION, Plan
+from grasp_bench.run.stages.classify import SOURCES
 from grasp_bench.run.store import Store
 from grasp_bench.version import VERSION
 
@@ -145,7 +145,7 @@ def _inputs(plan: Plan, path: Path, record: RunRecord, work_dir: Path) -> dict[s
 
     store, inputs = Store(work_dir, print), stage_inputs(plan)
     extracted = [stage for position in range(len(plan.extractors)) for stage in features_of(position).values()]
-    needed = ["prepare", "generate", *extracted, *PROBABILITIES.values(), "score"]
+    needed = ["prepare", "generate", *extracted, *SOURCES.values(), "score"]
     if gone := [stage for stage in needed if not store.is_finished(stage, inputs[stage])]:
         raise UserError(
             f"{store.folder(gone[0], inputs[gone[0]])}: what the scores of {path.parent} were computed from is "
@@ -161,7 +161,7 @@ def _inputs(plan: Plan, path: Path, record: RunRecord, work_dir: Path) -> dict[s
         )
     folders = {stage: store.folder(stage, inputs[stage]) for stage in needed}
     features = {stage: folders[stage] / stage_files.FEATURES for stage in extracted}
-    probabilities = {stage: folders[stage] / stage_files.PROBABILITIES for stage in PROBABILITIES.values()}
+    probabilities = {stage: folders[stage] / stage_files.PROBABILITIES for stage in SOURCES.values()}
     context = Pipeline(plan, Options(path.parent, work_dir, device="cpu"), torch.device("cpu"), Progress())
     sets = {SETS: _sets(context)} if plan.task.multilabel else {}
     return {TESTS: _tests(context.data), **sets, **features, **probabilities}

@@ -13,6 +13,7 @@ from grasp_bench.contracts.extractor import MOST
 from grasp_bench.contracts.record import Part
 from grasp_bench.contracts.task import ClassInfo, LabelSets
 from grasp_bench.run.context import numbered
+from grasp_bench.run.stages.classify import SOURCES
 
 MANIFEST = "manifest.json"
 KINDS = ("json", "jsonl", "csv", "png", "safetensors")
@@ -21,8 +22,6 @@ MEMBER = re.compile(rf"(?:runs/[0-9a-f]{{12}}|stages)/[A-Za-z0-9][A-Za-z0-9_.-]*
 """Pattern of the names of files in a pack, except its manifest."""
 FEATURES = {"real": "features-real", "fake": "features", "train": "features-train"}
 """Images that the features are of → the stage that computed them, with the task's first extractor."""
-PROBABILITIES = {"generated": "classify-generated", "real": "classify-real", "topped-up": "classify-topped-up"}
-"""Training images of the classifiers → the stage that keeps their predictions for test images."""
 TESTS = "tests"
 """Labels and patients of the test images; the file is named after the stage that prepared the data."""
 SETS = "label-sets"
@@ -64,7 +63,7 @@ class PackedRun(Part):
     def scored_from(self) -> list[str]:
         """What the scores of the run are computed from."""
         features = [stage for position in range(len(self.extractors)) for stage in features_of(position).values()]
-        return [*features, *PROBABILITIES.values(), TESTS, *([SETS] if self.label_sets else [])]
+        return [*features, *SOURCES.values(), TESTS, *([SETS] if self.label_sets else [])]
 
     @field_validator("classes")
     @classmethod

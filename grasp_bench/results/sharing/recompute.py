@@ -19,7 +19,8 @@ from grasp_bench.data.label_sets import commonest_first
 from grasp_bench.errors import UserError
 from grasp_bench.results.sharing.archive import Archive, escaped
 from grasp_bench.results.sharing.differences import differences
-from grasp_bench.results.sharing.manifest import PROBABILITIES, SETS, TESTS, PackedRun, features_of
+from grasp_bench.results.sharing.manifest import SETS, TESTS, PackedRun, features_of
+from grasp_bench.run.stages.classify import SOURCES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +70,7 @@ def read_inputs(archive: Archive, run: PackedRun) -> Evidence:
     _check_same_images(seen)
     tests = _tests(_tensors(archive, run.inputs[TESTS]), run)
     probabilities = {
-        source: _probabilities(archive, run.inputs[stage], tests, len(run.classes))
-        for source, stage in PROBABILITIES.items()
+        source: _probabilities(archive, run.inputs[stage], tests, len(run.classes)) for source, stage in SOURCES.items()
     }
     return Evidence(seen, tests, probabilities)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 SOURCES = {"generated": "classify-generated", "real": "classify-real", "topped-up": "classify-topped-up"}
-"""What classifiers are trained on → the stage."""
+"""What classifiers are trained on → the stage that keeps their predictions for test images."""
 
 
 def tested_on(data: Dataset) -> dict[str, Split]:
