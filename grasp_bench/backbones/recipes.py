@@ -1,4 +1,4 @@
-"""The recipes of all backbones in words, for ``grasp-bench show`` and the documentation; imports no torch."""
+"""The recipe of a backbone in words, for ``grasp-bench show`` and the documentation; imports no torch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,6 @@ def recipe_of(name: str) -> BackboneRecipe:
     family = available().get(name, name).partition(":")[0]
     kind: type[Backbone] = plugins.load("backbones", family)
     return kind.recipes.get(name, kind.recipe)
-
-
-def all_recipes() -> dict[str, BackboneRecipe]:
-    """Name → recipe, of every alias and of families without one, as far as they have figures of their own."""
-    aliased = {named.partition(":")[0] for named in available().values()}
-    names = sorted({*available(), *(set(plugins.entries("backbones")) - aliased)})
-    found = {name: recipe_of(name) for name in names}
-    return {name: recipe for name, recipe in found.items() if recipe.name}
 
 
 def described(recipe: BackboneRecipe) -> dict[str, str]:

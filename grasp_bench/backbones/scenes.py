@@ -47,8 +47,8 @@ def _heart() -> np.ndarray:
     return np.stack([x, -y], 1) / 17
 
 
-def _cross(half_width: float = 0.3) -> np.ndarray:
-    arm = np.array([(-half_width, -1), (half_width, -1), (half_width, -half_width)])
+def _cross() -> np.ndarray:
+    arm = np.array([(-0.3, -1), (0.3, -1), (0.3, -0.3)])
     quarter_turn = np.array([(0, 1), (-1, 0)])
     return np.concatenate([arm @ np.linalg.matrix_power(quarter_turn, turns) for turns in range(4)])
 
@@ -65,7 +65,6 @@ SHAPES: dict[str, np.ndarray] = {  # outlines (n, 2), about a radius of 1; the r
     "heart": _heart(),
     "arrow": np.array([(0, -1), (0.8, 0), (0.3, 0), (0.3, 1), (-0.3, 1), (-0.3, 0), (-0.8, 0)]),
 }
-SUBJECTS = (*GLYPHS, *SHAPES)
 
 
 @dataclass(frozen=True)

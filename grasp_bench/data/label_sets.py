@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from grasp_bench.data.listing import Entry
 
 
-def label_counts(entries: Iterable[Entry], split: str = "train") -> Counter[str]:
-    """Images of a split that have each label."""
-    return Counter(label for entry in entries if entry.split == split for label in entry.labels)
+def label_counts(entries: Iterable[Entry]) -> Counter[str]:
+    """Label → training images that have it."""
+    return Counter(label for entry in entries if entry.split == "train" for label in entry.labels)
 
 
 def class_of(labels: Sequence[str], counts: Mapping[str, int], rule: ClassOf, image: str) -> str:

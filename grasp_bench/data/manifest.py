@@ -32,14 +32,6 @@ FACTS = pa.schema(
     {"path": pa.string(), "width": pa.int32(), "height": pa.int32(), "bytes": pa.int64(), "sha256": pa.string()}
 )
 """Columns that are read from the image file."""
-LISTED = pa.schema(
-    {
-        "id": pa.string(),
-        **dict.fromkeys(("label", "group", "prompt", "patient", "split"), NAMES),
-        "where": pa.string(),
-    }
-)
-"""Columns that come from the task and its label files; the task's further columns follow."""
 BESIDE = "beside"
 """Column of the labels that an image has beside its class, as JSON, of a task whose images may have several."""
 METADATA = "metadata:"
@@ -58,7 +50,7 @@ class Manifest:
     """
 
     table: Any
-    """pyarrow's, with the columns of ``FACTS`` and ``LISTED``."""
+    """pyarrow's, with the columns of ``FACTS`` and those that :func:`build` takes from the task and its label files."""
 
     def __len__(self) -> int:
         return cast(int, self.table.num_rows)
@@ -98,7 +90,7 @@ class Manifest:
         return self.about["fingerprint"]
 
     def column(self, name: str) -> np.ndarray:
-        """A column by its name in ``FACTS`` or ``LISTED``, as a numpy array (n,)."""
+        """A column by its name, as a numpy array (n,)."""
         column = self.table[name]
         if column.type == NAMES:  # which pyarrow would turn into an array where an absent value is the last name
             column = column.cast(pa.string())

@@ -17,7 +17,6 @@ from grasp_bench.downstream.networks import build
 from grasp_bench.estimate.parts import CUDA, attached, batches, fresh_backbone, image_shape, workshop
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject
-from grasp_bench.estimate.values import KNOWN
 from grasp_bench.finite import FiniteCheck
 from grasp_bench.processes import ALONE
 from grasp_bench.run.stages import pixels
@@ -109,16 +108,9 @@ class TrainingStep:
     """Clipping, the check of loss and norm, and the optimiser's step."""
 
 
-def training_step(subject: Subject, images: int, large: int = KNOWN) -> TrainingStep:
-    """Return what a training step of ``images`` takes; ``large`` as of :class:`SimulatedGpu`."""
-    return training_steps(subject, [images], large=large)[0]
-
-
-def training_steps(
-    subject: Subject, sizes: Sequence[int], checkpointing: bool = False, large: int = KNOWN
-) -> list[TrainingStep]:
+def training_steps(subject: Subject, sizes: Sequence[int], checkpointing: bool = False) -> list[TrainingStep]:
     """Return what first training steps of so many images take, with gradient checkpointing or without."""
-    with SimulatedGpu(large) as gpu:
+    with SimulatedGpu() as gpu:
         backbone, method = attached(subject)
         backbone.transformer.train()
         if checkpointing:
@@ -181,10 +173,10 @@ class SamplingStep:
 
 
 def sampling_steps(
-    subject: Subject, images: int, counts: Sequence[int] = (1,), large: int = KNOWN, learned: Path | None = None
+    subject: Subject, images: int, counts: Sequence[int] = (1,), learned: Path | None = None
 ) -> list[SamplingStep]:
     """Return what so many sampling steps of ``images`` take; ``learned`` is the folder that the guidance left."""
-    with SimulatedGpu(large) as gpu:
+    with SimulatedGpu() as gpu:
         backbone, method = attached(subject)
         guidance = subject.guidance
         sampler = Sampler(backbone, method, guidance, CUDA, subject.spec.budget.precision)

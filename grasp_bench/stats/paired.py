@@ -68,8 +68,6 @@ class PairedDifference:
     """Number of pairs."""
     p: float | None
     """Two-sided p-value; None below two pairs."""
-    smallest_p: float | None
-    """Smallest p that so many pairs can give with this test, whatever their values: 2/2ⁿ for sign flips, 0 for t."""
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], test: Test = "permutation") -> PairedDifference:
@@ -100,12 +98,11 @@ def paired_difference(a: Sequence[float], b: Sequence[float], test: Test = "perm
         p = _sign_flips(np.sign(differences) * average_ranks(np.abs(differences), rounding), 0.0)
     elif n >= 2:
         p = _sign_flips(differences, n * rounding)
-    smallest = least_p(n, test) if n >= 2 else None
-    return PairedDifference(interval.mean, interval.low, interval.high, n, p, smallest)
+    return PairedDifference(interval.mean, interval.low, interval.high, n, p)
 
 
 def least_p(pairs: int, test: Test) -> float:
-    """Return the smallest p that so many pairs can give with ``test``, whatever their values."""
+    """Return the smallest p that so many pairs can give with ``test``: 2/2ⁿ for sign flips, 0 for t."""
     if test == "t":
         return 0.0
     return 2.0 / 2**pairs if pairs <= EXACT_PAIRS else 1.0 / (1 + SAMPLED_FLIPS)

@@ -8,10 +8,10 @@ import pytest
 from grasp_bench import seeds
 from grasp_bench.backbones.scenes import (
     COLOURS,
+    GLYPHS,
     GREYS,
     PATTERNS,
     SHAPES,
-    SUBJECTS,
     Scene,
     draw_scene,
     render,
@@ -20,6 +20,7 @@ from grasp_bench.backbones.scenes import (
 from grasp_bench.backbones.tiny_sd3 import PROMPT_WIDTH, TinySD3At32
 from grasp_bench.backbones.words import WordEncoder
 
+SUBJECTS = (*GLYPHS, *SHAPES)
 CAPTION = re.compile(
     r"(a grey picture of )?an? (?:(small|large) )?(\w+) ((?:letter|digit) \w+|\w+) on an? (?:(\w+) )?(\w+) background"
 )

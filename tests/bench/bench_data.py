@@ -28,6 +28,14 @@ IMAGES_A_FOLDER = 100
 SIDE = 16  # pixels: small images, so that what is added to opening them weighs the most
 WORKERS = 2
 REPEATS = 7
+LISTED = pa.schema(
+    {
+        "id": pa.string(),
+        **dict.fromkeys(("label", "group", "prompt", "patient", "split"), manifest.NAMES),
+        "where": pa.string(),
+    }
+)
+"""Columns of a manifest that come from the task and its label files."""
 
 
 def write_images(root: Path, rows: int) -> list[Entry]:
@@ -136,7 +144,7 @@ def random_table(rows: int) -> pa.Table:
         "split": [("train", "validation", "test")[number] for number in stream.integers(0, 3, rows)],
         "where": [f"ImageNet_LT_train.txt, line {row + 1}" for row in range(rows)],
     }
-    fields = [*manifest.FACTS, *manifest.LISTED]
+    fields = [*manifest.FACTS, *LISTED]
     schema = pa.schema(fields, metadata={"format": manifest.FORMAT, "fingerprint": "0" * 64})
     return pa.table([pa.array(columns[field.name]).cast(field.type) for field in fields], schema=schema)
 

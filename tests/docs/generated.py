@@ -11,7 +11,9 @@ from pathlib import Path
 
 import grimp
 
-from grasp_bench.backbones.recipes import all_recipes, described
+from grasp_bench import plugins
+from grasp_bench.backbones.aliases import available
+from grasp_bench.backbones.recipes import described, recipe_of
 
 from .facts import filled
 from .pages import ROOT
@@ -128,8 +130,13 @@ def table() -> str:
 
 
 def recipes() -> str:
-    """All recipes side by side, a row per figure, and under the table where each one's figures come from."""
-    found = all_recipes()
+    """All recipes side by side, a row per figure, and under the table where each one's figures come from.
+
+    They are those of every alias, and of families without one, as far as they have figures of their own.
+    """
+    aliased = {named.partition(":")[0] for named in available().values()}
+    names = sorted({*available(), *(set(plugins.entries("backbones")) - aliased)})
+    found = {name: recipe for name in names if (recipe := recipe_of(name)).name}
     columns = {name: described(recipe) for name, recipe in found.items()}
     labels = list(dict.fromkeys(label for column in columns.values() for label in column))
     rows = ["| | " + " | ".join(f"`{name}`" for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]

@@ -11,7 +11,7 @@ from grasp_bench.estimate.configured import SHIPPED, configured
 from grasp_bench.estimate.depth import extrapolated
 from grasp_bench.estimate.devices import GIB
 from grasp_bench.estimate.simulate import SimulatedGpu
-from grasp_bench.estimate.steps import training_step, training_steps
+from grasp_bench.estimate.steps import training_steps
 from grasp_bench.estimate.subject import choose
 
 PARAMETERS = {
@@ -80,7 +80,7 @@ def test_training_takes_what_was_found_elsewhere(
 
 @pytest.mark.slow
 def test_all_weights_with_gradients_and_moments_of_sd35_medium() -> None:
-    step = training_step(choose("vanilla-ft", "mimic-lt", "sd3.5-medium", resolution=1024), 1)
+    (step,) = training_steps(choose("vanilla-ft", "mimic-lt", "sd3.5-medium", resolution=1024), [1])
     assert step.parameters == step.total == PARAMETERS["sd3.5-medium"]
     assert (step.weights + step.gradients + step.optimizer) / GIB == pytest.approx(34, rel=0.02)
 

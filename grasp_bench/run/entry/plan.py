@@ -14,7 +14,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.run.budgets import choose_budget
 from grasp_bench.run.plan import Plan, open_plan, task_component
 from grasp_bench.run.recipes import task_by_recipe
-from grasp_bench.run.resolve import INSTALLED, Opening, with_found_weights
+from grasp_bench.run.resolve import INSTALLED, with_found_weights
 
 NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 LONGEST = 60
@@ -30,7 +30,6 @@ def plan_entry(
     budget: str = STANDARD,
     task_settings: Iterable[str] = (),
     data_root: Path | None = None,
-    opening: Opening = INSTALLED,
 ) -> Plan:
     """Return the plan of an entry on a task.
 
@@ -39,9 +38,9 @@ def plan_entry(
     :func:`grasp_bench.run.plan.plan`, and for a name that cannot be a row's.
     """
     check_name(entry.name)
-    name, chosen = opening.task(task, task_settings, data_root)
+    name, chosen = INSTALLED.task(task, task_settings, data_root)
     try:
-        known = opening.backbone(backbone or chosen.backbone, None, resolution, chosen.resolution)
+        known = INSTALLED.backbone(backbone or chosen.backbone, None, resolution, chosen.resolution)
     except MissingFilesError as error:
         raise MissingFilesError(
             f"{error} An entry needs no weights, but the table that it is to stand in is known by those of its "
