@@ -94,7 +94,7 @@ def run(
     from rich.console import Console
 
     from grasp_bench.contracts.progress import Progress
-    from grasp_bench.run.context import Options
+    from grasp_bench.run.options import Options
     from grasp_bench.run.plan import plan
     from grasp_bench.run.runner import check
     from grasp_bench.run.runner import run as carry_out

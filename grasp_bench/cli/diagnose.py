@@ -108,7 +108,7 @@ def diagnose(
 
     from grasp_bench.diagnose.run import diagnose as measure
     from grasp_bench.processes import pick_device
-    from grasp_bench.run.context import Options
+    from grasp_bench.run.options import Options
 
     options = Options(results, work_dir, device, threads=threads)
     for path, text in measure(subject, steps, batches, seed, options, pick_device(device), shared.told(quiet, verbose)):

@@ -126,8 +126,8 @@ def run(
     from grasp_bench.contracts.progress import Progress
     from grasp_bench.errors import NonFiniteError
     from grasp_bench.processes import launch, launched, own_index
-    from grasp_bench.run.context import Options
     from grasp_bench.run.interruption import SIGNALS, listen
+    from grasp_bench.run.options import Options
     from grasp_bench.run.plan import plan
     from grasp_bench.run.runner import check
     from grasp_bench.run.runner import run as carry_out

@@ -79,8 +79,8 @@ def tune(
     """
     from grasp_bench.cli.run import NO_NUMBERS
     from grasp_bench.processes import launched
-    from grasp_bench.run.context import Options
     from grasp_bench.run.interruption import listen
+    from grasp_bench.run.options import Options
     from grasp_bench.run.plan import plan
     from grasp_bench.run.recipes import Searched
     from grasp_bench.run.runner import check

@@ -21,9 +21,10 @@ from grasp_bench.diagnose.words import document, paragraph
 from grasp_bench.errors import UserError
 from grasp_bench.io import read_tensors, write_bytes, write_json
 from grasp_bench.run.applies import why_not
-from grasp_bench.run.context import Context, Options
+from grasp_bench.run.context import Context
 from grasp_bench.run.files import TRAIN_LOG
 from grasp_bench.run.labels import label_path
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.threads import threads_taken
 from grasp_bench.sampling import Network

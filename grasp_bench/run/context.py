@@ -22,7 +22,7 @@ from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.io import mapped_tensor, read_tensors
 from grasp_bench.processes import Processes
 from grasp_bench.run.files import IMAGES, SETS, STUDY, WEIGHTS
-from grasp_bench.run.options import Options as Options
+from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.seal import stage_key
 from grasp_bench.run.store import Store

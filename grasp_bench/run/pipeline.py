@@ -16,7 +16,7 @@ from grasp_bench.errors import Skip
 from grasp_bench.io import file_digest
 from grasp_bench.processes import ALONE, Processes
 from grasp_bench.run import context
-from grasp_bench.run.context import Context, Inputs, Options, Stage
+from grasp_bench.run.context import Context, Inputs, Stage
 from grasp_bench.run.files import (
     CLASSES,
     COPIES,
@@ -30,6 +30,7 @@ from grasp_bench.run.files import (
     TRAIN_SUMMARY,
     WEIGHTS,
 )
+from grasp_bench.run.options import Options
 from grasp_bench.run.plan import RULES_VERSION, Plan
 from grasp_bench.run.seal import stage_key
 from grasp_bench.run.stages import (

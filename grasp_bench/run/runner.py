@@ -18,8 +18,8 @@ from grasp_bench.io import move_aside, write_bytes
 from grasp_bench.locks import publishing
 from grasp_bench.memory import is_out_of_memory
 from grasp_bench.processes import Processes, join, launched
-from grasp_bench.run.context import Options
 from grasp_bench.run.interruption import Ended
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Outcome, Pipeline, protocol, stage_keys
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.recipes import rate_warning

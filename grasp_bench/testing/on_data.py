@@ -19,7 +19,7 @@ from grasp_bench.contracts.task import GROUPS, Dataset, Split, Task, TaskSetting
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError
 from grasp_bench.extractors import choose_extractor
-from grasp_bench.run.context import Options
+from grasp_bench.run.options import Options
 from grasp_bench.run.plan import plan
 from grasp_bench.run.resolve import choose_backbone, make_task
 from grasp_bench.run.runner import run

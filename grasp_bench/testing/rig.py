@@ -28,8 +28,8 @@ from grasp_bench.contracts.progress import Advance, Progress
 from grasp_bench.contracts.spec import SMOKE
 from grasp_bench.errors import Skip
 from grasp_bench.run.applies import why_not
-from grasp_bench.run.context import Options
 from grasp_bench.run.files import TRAIN_SUMMARY
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.testing.checks import NotApplicable, require

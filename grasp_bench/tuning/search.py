@@ -20,8 +20,8 @@ from grasp_bench.errors import NonFiniteError, Skip, UserError
 from grasp_bench.locks import publishing
 from grasp_bench.processes import pick_device
 from grasp_bench.run.applies import why_not
-from grasp_bench.run.context import Options
 from grasp_bench.run.environment import describe
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline, stage_keys
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.recipes import Searched, searched_rates

@@ -25,9 +25,9 @@ from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Batch, Condition, Method, MethodSettings
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.errors import Skip, UserError
-from grasp_bench.run.context import Options
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY
 from grasp_bench.run.flops import FlopCount
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 

@@ -38,9 +38,9 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RunRecord, read_record, write_record
 from grasp_bench.io import file_digest, read_tensors
 from grasp_bench.run import files
-from grasp_bench.run.context import Options
 from grasp_bench.run.environment import describe
 from grasp_bench.run.files import TRAIN_LOG, TRAIN_SUMMARY, WEIGHTS
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline, protocol, stage_keys
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.run.training.batches import Batches

@@ -24,8 +24,8 @@ from grasp_bench.errors import UserError
 from grasp_bench.export.manifest import Manifest
 from grasp_bench.export.pipeline import FineTunedPipeline
 from grasp_bench.io import file_digest
-from grasp_bench.run.context import Options
 from grasp_bench.run.encoded import Pixels
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline, stage_inputs
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.tasks.digits_lt import DigitsLT

@@ -17,8 +17,8 @@ from grasp_bench.contracts.task import Split
 from grasp_bench.data.order import DataOrder
 from grasp_bench.errors import Skip, UserError
 from grasp_bench.processes import ALONE, Processes
-from grasp_bench.run.context import Options
 from grasp_bench.run.encoded import KnownPrompts, Pixels
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.run.training.batches import Batches

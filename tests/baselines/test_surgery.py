@@ -21,7 +21,7 @@ from grasp_bench.contracts.method import Batch
 from grasp_bench.contracts.surgery import Surgery
 from grasp_bench.errors import UserError
 from grasp_bench.processes import ALONE
-from grasp_bench.run.context import Options
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 from grasp_bench.run.training.backward import GroupLoss, backward

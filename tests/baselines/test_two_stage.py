@@ -13,8 +13,8 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.cbdm import Cbdm
 from grasp_bench.baselines.two_stage import TwoStage
 from grasp_bench.io import read_tensors
-from grasp_bench.run.context import Options
 from grasp_bench.run.files import WEIGHTS
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 from grasp_bench.run.training import loop

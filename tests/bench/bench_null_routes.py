@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.io import write_json
 from grasp_bench.metrics.frechet import frechet_distance
-from grasp_bench.run.context import Options
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from grasp_bench.contracts.progress import Advance, Progress
-from grasp_bench.run.context import Options
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.run.training.batches import Batches

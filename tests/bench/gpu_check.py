@@ -33,9 +33,9 @@ from grasp_bench.estimate.parts import attached, batches
 from grasp_bench.estimate.subject import Subject, choose
 from grasp_bench.io import read_object
 from grasp_bench.processes import ALONE
-from grasp_bench.run.context import Options
 from grasp_bench.run.environment import card, peak_mib, reset_peak_memory
 from grasp_bench.run.files import GENERATE_SUMMARY, TRAIN_SUMMARY
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 from grasp_bench.run.training.backward import GroupLoss, backward

@@ -5,9 +5,9 @@ import torch
 
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.io import read_tensors
-from grasp_bench.run.context import Options
 from grasp_bench.run.encoded import KnownPrompts, Pixels
 from grasp_bench.run.files import WEIGHTS
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 from grasp_bench.run.training.batches import Batches

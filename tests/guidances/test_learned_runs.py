@@ -9,8 +9,8 @@ import torch
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.guidances import attribute, distilled, experts, image_classifier
 from grasp_bench.io import read_tensors
-from grasp_bench.run.context import Options
 from grasp_bench.run.files import GENERATE_SUMMARY, IMAGES
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 

@@ -18,7 +18,7 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.record import RunRecord
 from grasp_bench.contracts.task import ClassifierRecipe
 from grasp_bench.extractors import digits_cnn
-from grasp_bench.run.context import Options
+from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.run.runner import run
 from grasp_bench.tasks.digits_lt import DigitsLT

@@ -23,7 +23,7 @@ from helpers import runs
 
 from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.processes import join, own_index
-from grasp_bench.run.context import Options
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 from grasp_bench.run.training import trial

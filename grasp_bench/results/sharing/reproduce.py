@@ -16,7 +16,7 @@ from grasp_bench.places import resolved
 from grasp_bench.results.sharing.differences import Difference, environment_differences, paired_scores
 from grasp_bench.results.sharing.runs import check_current, with_data
 from grasp_bench.results.sharing.seeds import apart, spread_beside
-from grasp_bench.run.context import Options
+from grasp_bench.run.options import Options
 from grasp_bench.run.plan import Plan
 from grasp_bench.run.runner import run as carry_out
 
