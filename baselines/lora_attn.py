@@ -117,7 +117,7 @@ def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], ste
 
     Images of A are sampled again from the same noise with the text's keys and values of single layers replaced, at
     every step, by those of the run under B. The prompts alone and a fixed stream decide the outcome. Costs twice as
-    many samplings as there are layers, at most, with one sample a pair. Raises :class:`UserError` where the base
+    many samplings as there are layers, at most, with one sample per pair. Raises :class:`UserError` where the base
     model draws the same under A and B.
     """
     import torch
@@ -138,7 +138,7 @@ def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], ste
 
 
 class _Runs:
-    """Samplings under A, under B, and under A with layers patched: one sample a pair, always from the same noise."""
+    """Samplings under A, under B, and under A with layers patched: one sample per pair, always from the same noise."""
 
     def __init__(self, backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], steps: int) -> None:
         import torch

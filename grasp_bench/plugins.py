@@ -271,7 +271,7 @@ def _broken(kind: Kind, entry: EntryPoint, error: BaseException) -> str:
     why = str(error) if isinstance(error, ContractError) else f"{told(error)}{_place(error)}"
     return (
         f"{SINGULAR[kind]} {entry.name!r} of {origin(entry)} ({entry.value}) cannot be used: {why}. "
-        f"Mend that package, or {_uninstall(entry)}."
+        f"Fix that package, or {_uninstall(entry)}."
     )
 
 

@@ -32,7 +32,7 @@ class Recipe:
     """How a backbone is pretrained, and how its weights are stored."""
 
     command: str
-    """What makes the weights again; for the card."""
+    """What reruns the pretraining; for the card."""
     steps: int
     batch_size: int
     learning_rate: float

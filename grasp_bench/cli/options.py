@@ -84,8 +84,8 @@ WorkDir = Annotated[Path, typer.Option(help="Folder of stages and checkpoints, w
 CacheDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of caches (latents, prompts, resized images), such as a node's own disk: what is missing is made "
-        "again. If absent, the work folder."
+        help="Folder of caches (latents, prompts, resized images), such as a node's own disk: what is missing is "
+        "recomputed. If absent, the work folder."
     ),
 ]
 SyncTo = Annotated[

@@ -101,7 +101,7 @@ def _small(plan: Plan, options: Options, processes: int, device: torch.device | 
     tiny = f"{plan.backbone.name} is a tiny backbone ({caution}); " if caution else ""
     ahead = (
         f"{tiny}ahead: {trained.steps:,} steps of {trained.batch_size} images, then {budget.images_per_class:,} images "
-        f"a class with {evaluations} network evaluations each"
+        f"per class with {evaluations} network evaluations each"
     )
     known = next(_recorded(options.results / plan.folder.parent), None)
     if known is not None and known.cost is not None:

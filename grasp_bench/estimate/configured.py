@@ -162,7 +162,7 @@ class _WithoutWeights(SavedBackbone):
         return model.float().requires_grad_(False).eval()
 
     def encode_prompts(self, prompts: list[str]) -> PromptEmbeddings:
-        """Return embeddings of the shapes that the family's text encoders give, one row a prompt."""
+        """Return embeddings of the shapes that the family's text encoders give, one row per prompt."""
         import torch
 
         config: Any = self.transformer.config

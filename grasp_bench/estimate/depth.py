@@ -1,7 +1,7 @@
 """What deep transformers take, from shallow ones: blocks of a kind are alike, so each adds as much as the next.
 
 That holds exactly for parameters, FLOPs and traffic, and for peaks of memory while activations are kept. With gradient
-checkpointing it holds where there is one kind of blocks: of several, the peak is where one of them is made again.
+checkpointing it holds where there is one kind of blocks: of several, the peak is where one of them is recomputed.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ AUTOMATIC = Manner()
 
 @dataclass(frozen=True)
 class Training:
-    """Training in one of two ways: activations are kept for the backward pass, or made again."""
+    """Training in one of two ways: activations are kept for the backward pass, or recomputed."""
 
     checkpointing: bool
     micro_batch: int

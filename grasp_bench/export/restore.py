@@ -44,7 +44,7 @@ def finished_record(run: Path, or_open: bool = False) -> tuple[Path, RunRecord]:
     if record.division == "open" and not or_open:
         raise UserError(
             f"{path}: this run is of the open division: its images came from elsewhere, so there is no model here that "
-            "made them, and no way to make them again."
+            "made them, and nothing to rerun."
         )
     return path, record
 

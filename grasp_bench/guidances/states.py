@@ -125,7 +125,7 @@ def collect(
     """States of one guided trajectory of ``steps`` for each class and each of ``numbers``, written to ``folder``.
 
     ``wanted`` are numbers of states to be kept; None keeps all. States are numbered batch by batch, and in a batch step
-    by step. Batches that ``folder`` has from an interrupted call are not made again. Raises :class:`UserError` where
+    by step. Batches that ``folder`` has from an interrupted call are not recomputed. Raises :class:`UserError` where
     the disk has no room.
     """
     keys = [(label, number) for number in numbers for label in range(len(workshop.task.classes()))]

@@ -143,7 +143,7 @@ def write_images(path: Path, images: Iterable[torch.Tensor], shape: tuple[int, .
 
 
 def _check_spent(spec: RunSpec, steps: int, evaluations: float) -> None:
-    """Refuse more ``evaluations`` an image than the budget has: what is compared at equal numbers would not be."""
+    """Refuse more ``evaluations`` per image than the budget has: what is compared at equal numbers would not be."""
     limit = spec.budget.evaluations
     if limit is not None and evaluations > limit:
         raise UserError(

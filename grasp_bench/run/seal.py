@@ -59,7 +59,7 @@ def _compare(folder: Path, files: dict[str, str]) -> None:
 def _changed_since(path: Path) -> UserError:
     return UserError(
         f"{path}: holds other bytes than were written a moment ago: the disk or another program has changed them. "
-        "Repeat the command, which moves the file aside and makes it again; if this happens again, use another disk."
+        "Repeat the command, which moves the file aside and recomputes it; if this happens again, use another disk."
     )
 
 

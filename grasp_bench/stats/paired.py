@@ -37,7 +37,7 @@ def mean_interval(values: Sequence[float]) -> SeedInterval:
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-        raise ValueError(f"expected at least one finite value a seed, got {values!r}")
+        raise ValueError(f"expected at least one finite value per seed, got {values!r}")
     mean, n = float(array.mean()), len(array)
     if n < 3:
         return SeedInterval(mean, None, None, n)
@@ -112,7 +112,7 @@ def _differences(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, fl
     """Return a − b (n,), with zeros for differences within rounding, and how large rounding may be."""
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if left.ndim != 1 or left.shape != right.shape or not len(left):
-        raise ValueError(f"expected one value a pair on either side, got shapes {left.shape} and {right.shape}")
+        raise ValueError(f"expected one value per pair on either side, got shapes {left.shape} and {right.shape}")
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise ValueError(f"expected finite values, got {list(a)!r} and {list(b)!r}")
     rounding = ROUNDING * float(max(np.abs(left).max(), np.abs(right).max()))

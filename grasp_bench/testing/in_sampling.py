@@ -96,7 +96,7 @@ class Sampled(Watched):
     """The stages of a run up to its images."""
 
     counted: float
-    """Network evaluations an image, as a record tells them; set with ``pixels``, since runs share their folder."""
+    """Network evaluations per image, as a record tells them; set with ``pixels``, since runs share their folder."""
 
     def __init__(self, plan: Plan, batch_size: int) -> None:
         self.witness = Witness(plan.guidance)
@@ -221,7 +221,7 @@ def evaluations(subject: Subject) -> None:
     passed = run.witness.passed / len(run.pixels)
     require(
         passed == run.counted,
-        f"{passed:g} samples an image went through the network, and its counter saw {run.counted:g}: predict by the "
+        f"{passed:g} samples per image went through the network, and its counter saw {run.counted:g}: predict by the "
         "model that predict() is given, or the workshop's networks",
     )
     steps = run.witness.steps(run.plan.spec.budget)

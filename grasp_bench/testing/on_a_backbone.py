@@ -28,7 +28,7 @@ OF_TASK = ("classifier", "extractors", "guidance", "backbone", "groups", "budget
 PLACED = ("transformer", "device")
 """Parts of a backbone that attaching and placing it may change."""
 SCOPE = (
-    ". Backward passes run outside of condition(), and make activations again there: grasp_bench.contracts.scope "
+    ". Backward passes run outside of condition(), and recompute activations there: grasp_bench.contracts.scope "
     "carries what the first pass knew"
 )
 

@@ -1,7 +1,7 @@
 """What a search minimises: the Fréchet distance between generated and validation images, as many of every class.
 
 It is one distance over all classes, each of which has as many images as validation has of it, up to the budget's
-images a class; an image of several labels counts for each of them. Where validation is balanced, a rare class weighs
+images per class; an image of several labels counts for each of them. Where validation is balanced, a rare class weighs
 as much as a frequent one. The mean of a distance for each group would weigh groups alike, too, but at the few images a
 group has in validation it would mostly measure which images were drawn. Nothing of the test set is read.
 """

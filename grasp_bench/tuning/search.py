@@ -69,7 +69,7 @@ def tune(
     ``plan`` is that of the defaults of what is searched; its seed is replaced. A trial of a method trains once and is
     sampled at all ``scales``, by default :data:`SCALES` and the guidance's own; trials of a guidance share a training.
     The best two are then repeated at two more seeds. A trial whose numbers stop being finite has no score, and one that
-    fails is made again the next time; neither ends the search. What is made is kept at once, scale by scale. Raises
+    fails is rerun the next time; neither ends the search. What is made is kept at once, scale by scale. Raises
     :class:`UserError` for what has nothing to do with a trial's settings.
     """
     if sampler == "tpe":

@@ -207,7 +207,7 @@ def publish(results: Path, path: Path, found: TuningRecord, trial: Trial) -> Tun
         if current.search != found.search:
             raise UserError(
                 f"{path}: another search has been written there meanwhile, and is kept. Tune with other --results, or "
-                "wait until it has ended; the trials of this search are made quickly again from the same --work-dir."
+                "wait until it has ended; from the same --work-dir the trials of this search are soon rerun."
             )
         there = current.found(trial.number, trial.seed)
         if there is None or not is_over(there):

@@ -127,7 +127,7 @@ def interrupt_second(step: int) -> None:
 
 
 def images_of(pipeline: Pipeline) -> torch.Tensor:
-    """What the generate stage wrote: (classes, images a class, C, H, W)."""
+    """What the generate stage wrote: (classes, images per class, C, H, W)."""
     images = read_tensors(pipeline.generated / files.IMAGES)["images"]
     return images.reshape(CLASSES, IMAGES, *pipeline.plan.backbone.image_shape)
 

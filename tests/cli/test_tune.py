@@ -172,7 +172,7 @@ def test_a_guidance_is_searched_on_the_tuned_method_which_is_trained_once(
     assert f"guidance_scale={best}" in found.stdout.replace("\n", "")
 
     assert grasp_bench(*search).exit_code == 0
-    assert len(seen) == 2 * (3 + 2 * 2)  # nothing is made again
+    assert len(seen) == 2 * (3 + 2 * 2)  # nothing is rerun
 
 
 def test_a_guidance_without_a_range_and_scales_that_are_none_are_refused(grasp_bench: Call) -> None:

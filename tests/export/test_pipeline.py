@@ -18,7 +18,7 @@ def pipeline(grasp):
 
 @pytest.fixture(scope="module")
 def generated(grasp):
-    """What the run's generate stage wrote: (classes, images a class, C, H, W)."""
+    """What the run's generate stage wrote: (classes, images per class, C, H, W)."""
     (path,) = (grasp / "work" / "generate").glob("*/images.safetensors")
     return read_tensors(path)["images"].reshape(10, 8, 1, 8, 8)
 

@@ -76,7 +76,7 @@ PER_STEP = [
     ("gfcg", {"from_timestep": 0}, 1),
     ("gfcg", {"max_scale": 1}, 1),
 ]
-"""Guidance, settings, evaluations a step."""
+"""Guidance, settings, evaluations per step."""
 UNEVEN = [
     ("linear-ag", {}, {1: 1, 2: 1, 3: 2, 6: 5, 7: 5, 10: 8, 11: 9, 12: 9}),
     ("linear-ag", {"guidance_scale": 1}, {1: 1, 10: 10}),

@@ -85,7 +85,7 @@ def test_operations_and_backward_passes_are_counted(pipeline: Make) -> None:
     steps = STEPS - 1  # nothing is left to move in the last
     assert minority["network_evaluations_per_image"] == STEPS + steps
     assert minority["backward_passes_per_image"] == steps
-    # the gradient of one pass takes what the pass took: products with weights that nothing trains are not made again
+    # the gradient of one pass takes what the pass took: products with weights that nothing trains are not recomputed
     assert minority["gflops_per_image"] == pytest.approx(
         plain["gflops_per_image"] * (STEPS + 2 * steps) / STEPS, rel=0.1
     )

@@ -96,7 +96,7 @@ def test_infinite_counts_need_more_images():
 
 def test_irs_is_adjusted_by_held_out_images_and_has_an_interval_of_its_own():
     real, fake, train = features(0, [40] * 4), features(1, [20] * 4), features(2, [30] * 4)
-    fake.features[:] = fake.features[fake.labels * 20]  # one image a class
+    fake.features[:] = fake.features[fake.labels * 20]  # one image per class
     found = by(group_scores(real, fake, NAMES, GROUPS, Protocol(chosen(["irs"]), draws=3), train), "group")
     score, adjusted = found["all", "irs"], found["all", "irs_adjusted"]
     assert score.exact[0] <= score.value <= score.exact[1] < score.reference

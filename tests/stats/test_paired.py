@@ -177,8 +177,8 @@ def test_the_interval_is_that_of_the_differences():
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
-        ([], [], "one value a pair"),
-        ([1.0, 2.0], [1.0], "one value a pair"),
+        ([], [], "one value per pair"),
+        ([1.0, 2.0], [1.0], "one value per pair"),
         ([1.0, math.nan], [1.0, 2.0], "finite values"),
         ([1.0, 2.0], [1.0, math.inf], "finite values"),
     ],

@@ -80,7 +80,9 @@ def test_mimic_from_prepare_to_report_without_a_name_of_a_patient(tmp_path: Path
     real = [score for score in record["scores"] if (score["metric"], score["source"]) == ("f1", "real")]
     of_all = [score["interval"]["unit"] for score in real if score["test_set"] == "test"]
     assert set(of_all) == {"patient"}
-    assert not any(score.get("interval") for score in real if score["test_set"] == "balanced-test")  # a patient a class
+    assert not any(
+        score.get("interval") for score in real if score["test_set"] == "balanced-test"
+    )  # a patient per class
     written = b"".join(path.read_bytes() for path in Path("results").rglob("*") if path.is_file())
     with (root / "mimic-cxr-lt_single-label_train.csv").open() as file:
         for row in csv.DictReader(file):

@@ -55,7 +55,7 @@ class Uncounted(Plain):
 
 
 class SaysLess(Plain):
-    """Two evaluations a step, of which it mentions one"""
+    """Two evaluations per step, of which it mentions one"""
 
     def predict(self, model, latents, step):
         conditional, unconditional = model.both(latents, step.timesteps)

@@ -32,7 +32,7 @@ FAULTS = [
     (broken.OfTheBatch, "batch-size", "images differ in batches of 3"),
     (broken.DrawsGlobally, "deterministic", "Does it draw from a global generator"),
     (broken.Remembers, "deterministic", "keep something from one batch to the next"),
-    (broken.Uncounted, "evaluations", "4 samples an image went through the network, and its counter saw 0"),
+    (broken.Uncounted, "evaluations", "4 samples per image went through the network, and its counter saw 0"),
     (broken.SaysLess, "evaluations", "4 steps took 8 evaluations of an image, and evaluations() says 4"),
     (broken.WritesWeights, "weights-untouched", "values differ after sampling: proj_out.bias"),
     (broken.LeavesAHook, "weights-untouched", "its own predictions differ"),

@@ -77,7 +77,7 @@ def test_every_trial_is_scored_at_every_scale_and_the_best_two_at_two_more_seeds
         best = min(trial.scores, key=lambda each: each.score)
         assert (trial.scale, trial.score) == (best.scale, best.score)
     assert tuned(tmp_path) == found
-    assert len(scores.asked) == 48  # nothing is made again
+    assert len(scores.asked) == 48  # nothing is rerun
 
 
 def test_the_choice_is_by_the_mean_over_the_seeds(tmp_path: Path, scores: Scores) -> None:
