@@ -25,8 +25,8 @@ Columns:
 ``method_version``          version of the method
 ``guidance_version``        version of the guidance
 ``default_guidance``        whether the guidance is the one that the task asks for
-``settings``                settings that are not the defaults, as ``NAME=VALUE, ...``: guidance's, then method's; with
-                            a scale that a search chose
+``settings``                settings that are not the defaults, as ``NAME=VALUE, ...``: a backbone that is not the
+                            task's, then guidance's, then method's; with a scale that a search chose
 ``tuned``                   trials of the search that chose settings of the method; NA without one
 ``own_scale``               whether the guidance has the scale that such a search chose; true where none chose one
 ``task_settings``           settings of task and budget that are not the defaults, as JSON

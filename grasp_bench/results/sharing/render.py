@@ -58,7 +58,7 @@ def json_payload(found: Comparison) -> dict[str, Any]:
 
 
 def rich_comparison(found: Comparison) -> Group:
-    """Return, for a terminal of 100 columns, whether the runs compare, what differs, and the scores by group."""
+    """Return for a terminal whether the runs compare, what differs, and the scores by group."""
     from rich.console import Group
     from rich.text import Text
 
