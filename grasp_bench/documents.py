@@ -14,9 +14,10 @@ LIMIT = 16 * 2**20
 """Size in bytes of the largest file that is read."""
 
 
-def read_toml(path: Path, hint: str) -> dict[str, Any]:
+def read_toml(path: Path, hint: str, missing_ok: bool = False) -> dict[str, Any]:
     """The content of a TOML file in UTF-8; a byte-order mark is passed over.
 
+    With ``missing_ok`` a file that is not there is empty.
     Raises :class:`UserError` for a file that cannot be read, after which stands ``hint``, a sentence that says what
     file is expected, for a file that is no TOML, and for values that :func:`grasp_bench.bounds.fault` refuses.
     """
@@ -24,6 +25,8 @@ def read_toml(path: Path, hint: str) -> dict[str, Any]:
         with check_file(path).open("rb") as file:
             content = file.read(LIMIT + 1)
     except OSError as error:
+        if missing_ok and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return {}
         raise UserError(f"{path}: cannot be read ({error.strerror}). {hint}") from error
     except ValueError as error:
         raise UserError(f"{path}: cannot be read ({error}). {hint}") from error

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from typer.core import TyperGroup, TyperOption
 
-from grasp_bench.data.root import config_path
+from grasp_bench.data.root import config_path, user_config
 from grasp_bench.errors import UserError, did_you_mean
-from grasp_bench.io import check_file
 
 NAME = "defaults"
 
@@ -33,10 +31,12 @@ def option_defaults(group: TyperGroup) -> dict[str, Any]:
     the named command has not, and for a value that the option does not take.
     """
     try:
-        path = config_path()
-    except UserError:  # no home folder, so no file of a user
-        return {}
-    return _of_group(path, NAME, group, _declared(path), {})
+        path, found = config_path(), user_config().get(NAME, {})
+    except UserError:
+        return {}  # a file that is needed, for the places of data, is read and complained of there
+    if not isinstance(found, Mapping):
+        raise UserError(f'{path}: {NAME} is no table. Expected [{NAME}] and lines such as device = "cuda".')
+    return _of_group(path, NAME, group, found, {})
 
 
 def _of_group(
@@ -64,16 +64,6 @@ def _of_group(
             for each, default in chosen.items()
             if each in options
         }
-    return found
-
-
-def _declared(path: Path) -> Mapping[str, Any]:
-    try:
-        found = tomllib.loads(check_file(path).read_text(encoding="utf-8-sig")).get(NAME, {})
-    except (OSError, ValueError, RecursionError):
-        return {}  # a file that is needed, for the places of data, is read and complained of there
-    if not isinstance(found, Mapping):
-        raise UserError(f'{path}: {NAME} is no table. Expected [{NAME}] and lines such as device = "cuda".')
     return found
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from grasp_bench.documents import read_toml
 from grasp_bench.errors import UserError
 from grasp_bench.home import with_home
-from grasp_bench.io import check_file, unreadable, write_bytes
+from grasp_bench.io import write_bytes
 from grasp_bench.locks import held
 from grasp_bench.places import resolved
 
@@ -49,7 +49,7 @@ def _candidates(task: str, asked: Path | None) -> Iterator[tuple[str, Path]]:
         yield "--data-root", asked
     if named := os.environ.get(VARIABLE):
         yield f"${VARIABLE}", with_home(Path(named)) / task
-    if place := _remembered(_config()).get(task):
+    if place := _remembered(user_config()).get(task):
         yield str(config_path()), with_home(Path(place))
 
 
@@ -63,32 +63,28 @@ def remember(task: str, root: Path) -> Path:
 
     path, place = config_path(), str(resolved(root))
     with held(path.with_name(f".{path.name}.lock")):
-        config = _config()
+        config = user_config()
         config["data"] = dict(sorted((_remembered(config) | {task: place}).items()))
         try:
             text = tomli_w.dumps(config).encode()
         except UnicodeEncodeError as error:
             raise UserError(f"{place!r}: is no UTF-8, and {path} cannot hold it.") from error
-        except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or tables too deep
+        except RecursionError as error:  # tables too deep
             raise UserError(f"{path}: what it says cannot be written again ({error}). Fix or delete it.") from error
         write_bytes(path, text)
     return path
 
 
-def _config() -> dict[str, Any]:
-    """What the config file says; nothing where there is none, or no home folder that it could lie in."""
+def user_config() -> dict[str, Any]:
+    """What the config file says; nothing where there is none, or no home folder that it could lie in.
+
+    Raises :class:`UserError` like :func:`grasp_bench.documents.read_toml`.
+    """
     try:
         path = config_path()
     except UserError:
         return {}
-    try:
-        return tomllib.loads(check_file(path).read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as TOML ({error}). Fix or delete it.") from error
+    return read_toml(path, "Fix or delete it.", missing_ok=True)
 
 
 def _remembered(config: dict[str, Any]) -> dict[str, str]:

@@ -55,6 +55,20 @@ def test_a_damaged_config_is_named(text: str) -> None:
         data_root("mimic-lt", None)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[data]\nmimic-lt = "a\\u0000b"', "data: a value holds a NUL character"),
+        (f"more = 0x{'f' * 20}", "more: a value is an integer beyond"),
+    ],
+)
+def test_a_value_that_no_path_or_table_can_hold_is_named(text: str, told: str) -> None:
+    config_path().parent.mkdir(parents=True)
+    config_path().write_text(text)
+    with pytest.raises(UserError, match=rf"config\.toml, {told}"):
+        data_root("mimic-lt", None)
+
+
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
 
 
@@ -107,7 +121,7 @@ def unreadable(patch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    patch.setattr(Path, "read_text", refused)
+    patch.setattr(Path, "open", refused)
 
 
 @pytest.mark.parametrize("lacks", [without_home, unreadable])
