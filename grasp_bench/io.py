@@ -289,13 +289,14 @@ def mapped_tensor(path: Path, name: str) -> np.ndarray:
     )
 
 
-def move_aside(path: Path) -> Path:
-    """Rename a damaged file or folder to ``<name>.corrupt-<k>`` and return the new path.
+def move_aside(path: Path, mark: str = journal.ASIDE, suffix: str = "") -> Path:
+    """Rename a file or folder to ``<name><mark><k>``, of a damaged one ``<name>.corrupt-<k>``, and return the new path.
 
-    Raises :class:`UserError` where that is refused.
+    A ``suffix`` of the name stays at its end. Raises :class:`UserError` where that is refused.
     """
+    stem = path.name.removesuffix(suffix)
     number = 1
-    while (aside := path.with_name(f"{path.name}{journal.ASIDE}{number}")).exists():
+    while (aside := path.with_name(f"{stem}{mark}{number}{suffix}")).exists():
         number += 1
     with writing(path):
         path.replace(aside)

@@ -17,6 +17,7 @@ from grasp_bench.contracts.record import PRIVATE, Sampler
 from grasp_bench.contracts.row import SCALE
 from grasp_bench.contracts.settings import Settings, Tuned
 from grasp_bench.errors import NonFiniteError, Skip, UserError
+from grasp_bench.io import move_aside
 from grasp_bench.locks import publishing
 from grasp_bench.processes import pick_device
 from grasp_bench.run.applies import why_not
@@ -41,7 +42,6 @@ from grasp_bench.tuning.trials import (
     plain,
     publish,
     read_tuning,
-    set_aside,
     tuning_path,
 )
 
@@ -193,13 +193,16 @@ def _described(first: Plan, ranges: dict[str, Tuned], images: int, sampler: Samp
 def _opened(
     path: Path, model: type[Settings], search: Search, progress: Progress, recipe: Mapping[str, Rate]
 ) -> TuningRecord:
-    """Return the search as far as it has come; another search in the same file is set aside."""
+    """Return the search as far as it has come; another search in the same file is moved aside.
+
+    Raises :class:`UserError` where it cannot be moved.
+    """
     if not path.exists():
         return TuningRecord(search=search)
     found = read_tuning(path)
     if found.search == search and all(_is_asked(trial, model, found, recipe) for trial in found.trials):
         return found
-    aside = set_aside(path).name
+    aside = move_aside(path, ".earlier-", path.suffix).name
     progress.say(f"{path} is of another search, such as of another sampler, other ranges or versions: kept as {aside}")
     return TuningRecord(search=search)
 

@@ -216,15 +216,6 @@ def publish(results: Path, path: Path, found: TuningRecord, trial: Trial) -> Tun
     return current
 
 
-def set_aside(path: Path) -> Path:
-    """Rename the file of a search that is over to ``<name>.earlier-<k>.json``, and return the new path."""
-    number = 1
-    while (aside := path.with_name(f"{path.stem}.earlier-{number}.json")).exists():
-        number += 1
-    path.replace(aside)
-    return aside
-
-
 def plain(settings: Mapping[str, JsonValue]) -> str:
     """Return the settings in words, such as "learning_rate=0.01, scale=2"."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())

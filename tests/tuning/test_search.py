@@ -263,6 +263,22 @@ def test_tokens_that_cannot_skip_blocks_are_one_reason_and_no_trial(
     assert not scored
 
 
+def test_a_search_that_cannot_be_moved_aside_is_kept_and_told(
+    tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tuned(tmp_path, 1)
+    monkeypatch.setattr("grasp_bench.baselines.grasp.Grasp", Wider)
+
+    def refused(*_: object) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refused)
+        with pytest.raises(UserError, match=r"grasp\.json: cannot be written \(Permission denied\)"):
+            tuned(tmp_path, 1)
+    assert read_tuning(tmp_path / FILE) == before
+
+
 def test_a_method_that_does_not_apply_says_why(
     tmp_path: Path, scored: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
