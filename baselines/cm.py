@@ -65,7 +65,9 @@ class Cm(OnTop[CmSettings]):
     )
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
-        if not any(name.endswith(backbone.attention_projections) for name, _ in backbone.transformer.named_modules()):
+        from grasp_bench.adapters.residual import attention_layers
+
+        if not attention_layers(backbone):
             return Skip("the experts stand beside the attention's linear layers, and this backbone names none")
         return super().supports(backbone, task)
 
@@ -73,7 +75,7 @@ class Cm(OnTop[CmSettings]):
         import torch
 
         from grasp_bench.adapters.inject import wrap
-        from grasp_bench.adapters.residual import LowRankExpert, widths
+        from grasp_bench.adapters.residual import LowRankExpert, attention_layers, widths
 
         super().attach(backbone, task, generator)
 
@@ -83,8 +85,7 @@ class Cm(OnTop[CmSettings]):
             rank = min(widths(layer)) if general is None else general
             return LowRankExpert(layer, max(1, round(self.config.rank_ratio * rank)), generator)
 
-        names = [name for name, _ in self.transformer.named_modules()]
-        wrap(self.transformer, [name for name in names if name.endswith(backbone.attention_projections)], expert)
+        wrap(self.transformer, attention_layers(backbone), expert)
         self.class_weights = class_weights(self.counts)
         self.rewarded, self.limited = torch.zeros(2)
 

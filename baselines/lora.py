@@ -56,8 +56,9 @@ class ThroughPeft(Method[Any_co]):
 
     def targets(self, backbone: Backbone, task: Task[TaskSettings]) -> list[str]:
         """Names of the layers that are trained."""
-        names = [name for name, _ in backbone.transformer.named_modules()]
-        return [name for name in names if name.endswith(backbone.attention_projections)]
+        from grasp_bench.adapters.residual import attention_layers
+
+        return attention_layers(backbone)
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         from peft import get_peft_model
@@ -256,9 +257,7 @@ class Oft(PeftMethod[OftSettings]):
 
     def possible_sizes(self, backbone: Backbone) -> Sequence[int]:
         """The sizes of blocks that divide the width of every attention projection, so that peft takes them as given."""
-        from grasp_bench.adapters.residual import widths
+        from grasp_bench.adapters.residual import attention_layers, widths
 
-        named = backbone.transformer.named_modules()
-        inputs = [widths(layer)[0] for name, layer in named if name.endswith(backbone.attention_projections)]
-        common = math.gcd(*inputs)
+        common = math.gcd(*(widths(backbone.transformer.get_submodule(name))[0] for name in attention_layers(backbone)))
         return [size for size in super().possible_sizes(backbone) if common % size == 0]

@@ -161,15 +161,16 @@ def add_attention_adapters(
         inputs, outputs = widths(layer)
         return kind(layer, inputs, clusters, rank, scale, generator, outputs)
 
-    wrap(backbone.transformer, _attention_layers(backbone), adapted)
+    wrap(backbone.transformer, attention_layers(backbone), adapted)
 
 
 def attention_widths(backbone: Backbone) -> int:
     """Input and output widths of every linear layer of the attention, summed."""
-    return sum(sum(widths(backbone.transformer.get_submodule(name))) for name in _attention_layers(backbone))
+    return sum(sum(widths(backbone.transformer.get_submodule(name))) for name in attention_layers(backbone))
 
 
-def _attention_layers(backbone: Backbone) -> list[str]:
+def attention_layers(backbone: Backbone) -> list[str]:
+    """Names of every linear layer of the transformer's attention."""
     names = [name for name, _ in backbone.transformer.named_modules()]
     return [name for name in names if name.endswith(backbone.attention_projections)]
 
