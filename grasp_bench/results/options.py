@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -151,6 +151,11 @@ def is_among(known: Sequence[str], wanted: str) -> bool:
     return wanted in known or bool(fnmatch.filter(known, wanted))
 
 
+def of_patterns(known: Sequence[str], asked: Iterable[str]) -> set[str]:
+    """Return the names that are asked for, and the known ones of their patterns."""
+    return {name for each in asked for name in (each, *fnmatch.filter(known, each))}
+
+
 def names(frame: pd.DataFrame, option: str) -> list[str]:
     """Return what ``--option`` can name of the runs, sorted."""
     return sorted({str(name) for column in NAMED_BY[option] for name in frame[column].unique()})
@@ -167,6 +172,6 @@ def matches(frame: pd.DataFrame, options: Options) -> pd.Series:
     for option, columns in NAMED_BY.items():
         if asked := set(getattr(options, option)):
             if option == "method":
-                asked |= {name for each in asked for name in fnmatch.filter(names(frame, option), each)}
+                asked = of_patterns(names(frame, option), asked)
             found &= frame[columns].isin(asked).any(axis=1)
     return found & frame["status"].isin(options.status) if options.status else found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grasp_bench.results.options import Options, names
+from grasp_bench.results.options import Options, names, of_patterns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +22,8 @@ def one_per_method(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
     if options.all:
         return frame
     plain = set(frame["method"].unique())
-    named = Options(method=[name for name in options.method if name not in plain])
-    asked = frame["label"].isin(_labels(frame, named)) if named.method else pd.Series(False, index=frame.index)
+    named = of_patterns(names(frame, "method"), (name for name in options.method if name not in plain))
+    asked = frame["label"].isin(named)
     runs = frame[~asked].drop_duplicates(["conditions", "folder"])
     runs = runs.assign(
         hand=runs["method_settings"].astype(str) != "{}",
@@ -48,10 +48,3 @@ def one_per_method(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
     first = pd.MultiIndex.from_frame(rows.drop_duplicates(key[:-1])[key])
     kept = pd.MultiIndex.from_frame(frame[key]).isin(first)
     return frame[asked.to_numpy() | kept]
-
-
-def _labels(frame: pd.DataFrame, named: Options) -> set[str]:
-    import fnmatch
-
-    known = names(frame, "method")
-    return {label for each in named.method for label in (each, *fnmatch.filter(known, each))}
