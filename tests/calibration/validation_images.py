@@ -23,7 +23,7 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.row import SCALE
 from grasp_bench.metrics import frechet_distance
 from grasp_bench.processes import pick_device
-from grasp_bench.run.context import Options
+from grasp_bench.run.options import Options
 from grasp_bench.run.pipeline import Pipeline
 from grasp_bench.run.plan import plan
 from grasp_bench.run.seeding import with_seed
