@@ -1,5 +1,8 @@
 """Random streams: keyed by purpose, reproducible, and blind to the global generators."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -15,6 +18,12 @@ def test_streams_are_pinned() -> None:
 def test_every_key_counts_and_so_does_its_type() -> None:
     keys = [("noise",), ("noise", 0), ("noise", "0"), ("noise", 0, 1), ("noise", 1, 0), ("order", 0), ("noise", "0,1")]
     assert len({seeds.stream(*key) for key in keys}) == len(keys)
+
+
+def test_nothing_is_seeded_by_a_hash_that_every_process_salts() -> None:
+    root = Path(__file__).parents[1]
+    files = [path for top in ("grasp_bench", "baselines", "tasks", "tests") for path in (root / top).rglob("*.py")]
+    assert not [path for path in files if re.search(r"(?<![\w.])hash\(", path.read_text(encoding="utf-8"))]
 
 
 def test_streams_do_not_see_global_generators() -> None:

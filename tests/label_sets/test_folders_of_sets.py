@@ -16,7 +16,7 @@ from grasp_bench.errors import UserError
 from grasp_bench.tasks.folder import FolderTask
 from grasp_bench.testing import run_checks, task_checks
 
-from .shapes import NAMES, SETS, write_shapes
+from .shapes import NAMES, write_shapes
 
 SHAPE = (3, 16, 16)
 
@@ -158,7 +158,3 @@ def test_a_class_beside_its_labels_is_caught(tmp_path: Path, monkeypatch: pytest
     check = next(each for each in task_checks(str(path)) if each.name == "labels")
     with pytest.raises(AssertionError, match="has a class that is not among its labels"):
         check()
-
-
-def test_the_sets_add_up() -> None:
-    assert [sum(count for each, count in SETS.items() if name in each) for name in NAMES] == [51, 30, 12]
