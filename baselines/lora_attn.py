@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 
 from grasp_bench import seeds
 from grasp_bench.contracts.method import MethodSettings
+from grasp_bench.contracts.study import Presumed
 from grasp_bench.errors import Skip, UserError
 
 from .base_model import sampled
@@ -68,6 +69,13 @@ class LoraAttention(Lora):
     def study(self, study: Study) -> dict[str, JsonValue]:
         return {FOUND: asdict(self._localise(study.backbone, study.task, study.embed()))}
 
+    def presumed(self, backbone: Backbone, task: Task[TaskSettings]) -> Presumed | None:
+        """All layers are presumed to be chosen, with a rank that gives them as many parameters as fewer would have."""
+        layers = list(backbone.prompt_projections())
+        found = Localisation(dict.fromkeys(layers, 1.0), 1.0, layers, 1.0)
+        samplings = len(self._pairs(task)) * most_samplings(len(layers))
+        return Presumed({FOUND: asdict(found)}, samplings * self.config.localisation_steps)
+
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
         if not backbone.prompt_projections():
             return Skip("the transformer has no attention to a prompt's tokens in which an effect could be found")
@@ -116,9 +124,9 @@ def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], ste
     """Find the attention layers that matter to ``pairs`` of prompts (A, B).
 
     Images of A are sampled again from the same noise with the text's keys and values of single layers replaced, at
-    every step, by those of the run under B. The prompts alone and a fixed stream decide the outcome. Costs twice as
-    many samplings as there are layers, at most, with one sample per pair. Raises :class:`UserError` where the base
-    model draws the same under A and B.
+    every step, by those of the run under B. The prompts alone and a fixed stream decide the outcome. Takes
+    :func:`most_samplings` at most, with one sample per pair. Raises :class:`UserError` where the base model draws the
+    same under A and B.
     """
     import torch
 
@@ -135,6 +143,11 @@ def localise(backbone: Backbone, embed: Embed, pairs: list[tuple[str, str]], ste
             if effect >= share * all_layers:
                 break
     return Localisation(effects, all_layers, [layer for layer in layers if layer in chosen], effect)
+
+
+def most_samplings(layers: int) -> int:
+    """Samplings by which layers are found: both prompts', each layer's, all layers', and those of growing choices."""
+    return 2 + layers + 1 + (layers - 1)
 
 
 class _Runs:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from grasp_bench.adapters.tap import Tap
     from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
     from grasp_bench.contracts.second_stage import SecondStage
-    from grasp_bench.contracts.study import Study
+    from grasp_bench.contracts.study import Presumed, Study
     from grasp_bench.contracts.surgery import Surgery
     from grasp_bench.contracts.task import Split, Task, TaskSettings
 
@@ -106,6 +106,9 @@ class OnTop(Method[C_co]):
 
     def study(self, study: Study) -> dict[str, JsonValue]:
         return self.beneath.study(study)
+
+    def presumed(self, backbone: Backbone, task: Task[TaskSettings]) -> Presumed | None:
+        return self.beneath.presumed(backbone, task)
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
         return self.beneath.supports(backbone, task)

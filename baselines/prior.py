@@ -12,11 +12,13 @@ from pydantic import Field, JsonValue
 from grasp_bench import seeds
 from grasp_bench.contracts.method import Batch, MethodSettings
 from grasp_bench.contracts.settings import Tuned
+from grasp_bench.contracts.study import Presumed
 
 from .base_model import sampled
 from .on_top import OnTop, OnTopSettings, squared_distance
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
@@ -73,7 +75,24 @@ class Prior(OnTop[PriorSettings]):
         if self.config.prior_weight == 0:
             return found
         latents = self._sample(study.backbone, study.task, study.embed(), study.stream, study.precision, study.say)
-        return found | {SAMPLES: packed(latents)}
+        return found | {SAMPLES: packed(latents.numpy())}
+
+    def presumed(self, backbone: Backbone, task: Task[TaskSettings]) -> Presumed | None:
+        """One blank image of every class stands for all of them: a step draws one, however many there are."""
+        import numpy as np
+
+        found = super().presumed(backbone, task) if self.beneath.studies else Presumed({})
+        if found is None or self.config.prior_weight == 0:
+            return found
+        classes = len(task.classes())
+        blank = packed(np.zeros((classes, 1, *backbone.latent_shape), np.float16))
+        of_an_image = self.config.prior_steps * (1 if self._scale(backbone) == 1 else 2)
+        evaluations = classes * self.config.prior_images * of_an_image
+        return Presumed(found.found | {SAMPLES: blank}, found.evaluations + evaluations)
+
+    def _scale(self, backbone: Backbone) -> float:
+        scale = self.config.prior_scale
+        return (backbone.recipe.guidance_scale or PLAIN_SCALE) if scale is None else scale
 
     def attach(self, backbone: Backbone, task: Task[TaskSettings], generator: torch.Generator) -> None:
         """Attach the method beneath; without a study, the base model's images are made here, and no file keeps them."""
@@ -103,9 +122,7 @@ class Prior(OnTop[PriorSettings]):
 
         backbone = copy(trained)  # what the transformer is told in sampling is not told to the training's
         backbone.prepare_sampling()
-        scale = self.config.prior_scale
-        if scale is None:
-            scale = backbone.recipe.guidance_scale or PLAIN_SCALE
+        scale = self._scale(backbone)
         infos, each = task.classes(), self.config.prior_images
         keys = [(label, number) for label in range(len(infos)) for number in range(each)]
         device = next(backbone.transformer.parameters()).device
@@ -169,15 +186,15 @@ class Prior(OnTop[PriorSettings]):
         return replace(batch, latents=latents, noise=noise, noisy=noisy, target=target)
 
 
-def packed(latents: torch.Tensor) -> JsonValue:
-    """Tensors of any shape as JSON, in half precision."""
+def packed(latents: np.ndarray) -> JsonValue:
+    """Arrays of any shape as JSON, in half precision."""
     import base64
 
-    return {"shape": list(latents.shape), HALF: base64.b64encode(latents.numpy().astype("<f2").tobytes()).decode()}
+    return {"shape": list(latents.shape), HALF: base64.b64encode(latents.astype("<f2").tobytes()).decode()}
 
 
 def unpacked(found: JsonValue) -> torch.Tensor:
-    """What :func:`packed` was given, float32 on the CPU."""
+    """What :func:`packed` was given, as a tensor, float32 on the CPU."""
     import base64
 
     import numpy as np

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.spec import RunSpec as RunSpec
     from grasp_bench.contracts.spec import by_name as by_name
     from grasp_bench.contracts.spec import smoke as smoke
+    from grasp_bench.contracts.study import Presumed as Presumed
     from grasp_bench.contracts.study import Study as Study
     from grasp_bench.contracts.surgery import Surgery as Surgery
     from grasp_bench.contracts.task import ClassifierRecipe as ClassifierRecipe
@@ -104,7 +105,7 @@ _HOMES = {
     "contracts.second_stage": ("SecondStage",),
     "contracts.settings": ("Settings", "Tuned"),
     "contracts.spec": ("Budget", "RunSpec", "by_name", "smoke"),
-    "contracts.study": ("Study",),
+    "contracts.study": ("Presumed", "Study"),
     "contracts.surgery": ("Surgery",),
     "contracts.task": ("ClassInfo", "Dataset", "ClassifierRecipe", "Split", "Task", "TaskSettings"),
     "data.image_task": ("ImageTask", "ImageTaskSettings"),

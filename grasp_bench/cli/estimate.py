@@ -161,8 +161,8 @@ def _one(
     from grasp_bench.cli.output import console
     from grasp_bench.cli.outputs import write_outcome
     from grasp_bench.estimate import measured_errors, text
+    from grasp_bench.estimate.errors import SkippedError
     from grasp_bench.estimate.estimate import estimate as carry_out
-    from grasp_bench.estimate.parts import SkippedError
     from grasp_bench.estimate.subject import choose
 
     try:
@@ -237,7 +237,9 @@ def _sweep(
         out.print(shown)
         for reason in found.skipped:
             out.print(f"skipped: {reason}", soft_wrap=True, markup=False)
-    out.print(_sum(found.total, rate), soft_wrap=True)
+        for reason in found.left_out:
+            out.print(f"no estimate: {reason}", soft_wrap=True, markup=False)
+    out.print(_sum(found.total, rate, sum(found.left_out.values())), soft_wrap=True)
     if not short:
         out.print(text.LEFT_OUT, soft_wrap=True, markup=False)
         out.print(measured_errors.said(), soft_wrap=True, markup=False)
@@ -245,9 +247,14 @@ def _sweep(
         content: dict[str, Any] = {"runs": found.total.runs, "gpu_hours": found.total.hours}
         content |= {} if rate is None else {"money": found.total.money(rate)}
         groups = [each.to_json() | {"seeds": seeds} for each, seeds in found.groups]
-        write_outcome(json, "estimate", content | {"estimates": groups})
+        apart = {"skipped": found.skipped, "left_out": found.left_out}
+        write_outcome(json, "estimate", content | {"estimates": groups} | apart)
 
 
-def _sum(total: Total, rate: float | None) -> str:
+def _sum(total: Total, rate: float | None, left_out: int) -> str:
     money = "" if rate is None else f", {total.money(rate):,.2f} at {rate:g} each"
-    return f"{counted(total.runs, 'run')}: {total.hours:,.1f} GPU-hours in all{money}; what runs share is counted once"
+    without = f"; {counted(left_out, 'run')} without an estimate {'comes' if left_out == 1 else 'come'} on top"
+    return (
+        f"{counted(total.runs, 'run')}: {total.hours:,.1f} GPU-hours in all{money}; what runs share is counted once"
+        f"{without if left_out else ''}"
+    )

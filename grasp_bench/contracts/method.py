@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
     from grasp_bench.contracts.second_stage import SecondStage
-    from grasp_bench.contracts.study import Study
+    from grasp_bench.contracts.study import Presumed, Study
     from grasp_bench.contracts.surgery import Surgery
     from grasp_bench.contracts.task import Split, Task, TaskSettings
 
@@ -189,6 +189,13 @@ class Method(Generic[C_co]):
         What sampling needs of it must be among :meth:`artifacts`, which is where an exported method has it from.
         """
         raise NotImplementedError
+
+    def presumed(self, backbone: Backbone, task: Task[TaskSettings]) -> Presumed | None:
+        """What an estimate takes in the place of :meth:`study`; None: nothing can be said without looking.
+
+        The backbone has its shapes and no weights, and the task may know its classes alone.
+        """
+        return None
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
         """None, or why the method does not apply here."""

@@ -1,10 +1,12 @@
-"""What a method may look at before it is attached: the pretrained backbone and the training data."""
+"""What a method may look at before it is attached, the pretrained backbone and the training data; and what it finds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from pydantic import JsonValue
 
 from grasp_bench import seeds
 from grasp_bench.contracts.backbone import Backbone, PromptEmbeddings
@@ -51,3 +53,13 @@ class Study:
     def stream(self, purpose: str, *keys: str | int) -> int:
         """A seed of the run's own for ``purpose``, the same for every method."""
         return seeds.stream(purpose, self.name, self.seed, *keys)
+
+
+@dataclass(frozen=True)
+class Presumed:
+    """A study as an estimate takes it, which looks at neither weights nor data."""
+
+    found: dict[str, JsonValue]
+    """What stands for the outcome of :meth:`Method.study`, and decides as much of a step as that."""
+    evaluations: int = 0
+    """Network evaluations of one image each that the study takes at most, without a gradient."""

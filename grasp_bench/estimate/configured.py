@@ -20,6 +20,7 @@ from grasp_bench.backbones.files import PIPELINE, SavedPipeline
 from grasp_bench.backbones.saved import SavedBackbone
 from grasp_bench.contracts.backbone import Backbone, Description, PromptEmbeddings
 from grasp_bench.errors import UserError
+from grasp_bench.estimate.errors import NotEstimatedError
 from grasp_bench.home import with_home
 
 SHIPPED = files("grasp_bench") / "estimate" / "configs"
@@ -47,7 +48,9 @@ class Configuration(SavedPipeline):
 
     def setting(self, part: str, name: str) -> Any:
         if name not in self.content[part]:
-            raise UserError(f"{self.folder}: the configuration of {part} has no {name!r}, which an estimate needs.")
+            raise NotEstimatedError(
+                f"{self.folder}: the configuration of {part} has no {name!r}, which an estimate needs."
+            )
         return self.content[part][name]
 
     def config(self, part: str) -> dict[str, Any]:
@@ -111,7 +114,7 @@ def _with_depths(transformer: dict[str, Any], depths: Depths) -> dict[str, Any]:
 def read_configuration(kind: type[SavedBackbone], source: str) -> dict[str, Any]:
     """Return part → its configuration, of a published repository or of a folder.
 
-    Raises :class:`UserError` where there is none.
+    Raises :class:`NotEstimatedError` where there is none.
     """
     shipped = SHIPPED / f"{source.replace('/', '--')}.json"
     if shipped.is_file():
@@ -122,7 +125,7 @@ def read_configuration(kind: type[SavedBackbone], source: str) -> dict[str, Any]
     paths += [folder / part / "config.json" for part in PARTS[:2]]
     if absent := [str(path.relative_to(folder)) for path in paths if not path.is_file()]:
         known = ", ".join(sorted(each.name.removesuffix(".json").replace("--", "/") for each in SHIPPED.iterdir()))
-        raise UserError(
+        raise NotEstimatedError(
             f"{source or kind.example}: its configuration is not known ({', '.join(absent)} not found). An estimate "
             f"needs no weights; name a folder with the pipeline's JSON files, or one of {known}."
         )
@@ -174,7 +177,7 @@ class _WithoutWeights(SavedBackbone):
             mask = torch.ones(rows, length, dtype=torch.bool)
             return PromptEmbeddings(torch.zeros(rows, length, config["caption_channels"]), mask=mask)
         if self.family not in LENGTHS:
-            raise UserError(f"backbone {self.family}: an estimate does not know how long its prompts are.")
+            raise NotEstimatedError(f"backbone {self.family}: an estimate does not know how long its prompts are.")
         length = self._prompt_length(self.saved) or LENGTHS[self.family]
         tokens = torch.zeros(rows, length, config["joint_attention_dim"])
         return PromptEmbeddings(tokens, torch.zeros(rows, config["pooled_projection_dim"]))

@@ -50,6 +50,7 @@ def stages(subject: Subject, measured: Measured, way: Training, device: Device, 
     data = f"{spec.task.name} {subject.sampled.config!r}"
     source = f"{subject.plan.trained_on.spec.task.name} {subject.task.config!r}"  # what is trained on
     encoded = f"{source} {subject.backbone} {subject.resolution}"
+    studied = f"{encoded} {spec.method.name} {subject.method.config!r} {budget.precision}"
     trained = f"{encoded} {spec.method.name} {subject.method.config!r} {budget!r}"
     images, generated = _train_count(subject.task), len(subject.sampled.classes()) * asked.images_per_class
     found = []
@@ -58,6 +59,9 @@ def stages(subject: Subject, measured: Measured, way: Training, device: Device, 
         texts = _prompt(measured) * subject.task.most_prompts()
         found.append(Stage("latents", latents.flops, hours(latents), encoded, of_seed=False))
         found.append(Stage("prompts", texts.flops, hours(texts), encoded, of_seed=False))
+    if subject.method.studies:
+        study = _evaluation(measured) * measured.study
+        found.append(Stage("study", study.flops, hours(study, budget.precision), studied))
     training = _step(subject, measured, way) * budget.steps
     found.append(Stage("train", training.flops, hours(training, budget.precision), trained))
     evaluations = subject.guidance.evaluations(subject.guidance.steps(asked))

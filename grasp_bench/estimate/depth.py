@@ -35,11 +35,12 @@ def extrapolated(make: Callable[[Subject], T], subject: Subject, alike: bool = T
 
 def sizes(subject: Subject) -> dict[str, int]:
     """Return the sizes of the subject's method at its full depth, with which those that follow from parameters fall."""
-    from grasp_bench.estimate.parts import fresh_backbone
+    from grasp_bench.estimate.parts import fresh_backbone, fresh_method
     from grasp_bench.estimate.simulate import SimulatedGpu
 
     with SimulatedGpu():
-        return subject.fresh().find_sizes(fresh_backbone(subject), subject.task)
+        backbone = fresh_backbone(subject)
+        return fresh_method(subject, backbone).find_sizes(backbone, subject.task)
 
 
 def _extrapolated(first: Any, deeper: Sequence[tuple[Any, int]]) -> Any:

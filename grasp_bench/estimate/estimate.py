@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from grasp_bench.errors import UserError
 from grasp_bench.estimate import cost, memory
 from grasp_bench.estimate.devices import Device
+from grasp_bench.estimate.errors import NotEstimatedError
 from grasp_bench.estimate.measure import Measured, checkpointed, measure
 from grasp_bench.estimate.subject import Subject
 from grasp_bench.run.sharing import check_sharing
@@ -123,12 +123,13 @@ def estimate(
     """Return what a run takes on a GPU whose products reach ``utilisation`` of its peak.
 
     With ``both``, gradient checkpointing is looked at even where it is not needed. Raises
-    :class:`~.parts.SkippedError` where a run would be skipped, and :class:`UserError` for a guidance that learns and
-    for processes or parts that cannot share a step.
+    :class:`~.errors.SkippedError` where a run would be skipped, :class:`NotEstimatedError` for a guidance that learns
+    and for a method whose study decides what a step takes, and :class:`~grasp_bench.errors.UserError` for processes or
+    parts that cannot share a step.
     """
     check_sharing(subject.plan, manner.accumulate, False, manner.processes)
     if subject.guidance.learns:
-        raise UserError(
+        raise NotEstimatedError(
             f"guidance {subject.spec.guidance.name}: it learns before it guides, which an estimate does not cover. "
             "Choose another, such as cfg."
         )

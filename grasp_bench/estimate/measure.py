@@ -56,6 +56,8 @@ class Measured:
     """A run's steps."""
 
     shapes: steps.Shapes
+    study: int
+    """Network evaluations of one image that the method's study takes; 0 without one."""
     step: steps.TrainingStep
     """A training step of :data:`SMALL` images, without gradient checkpointing."""
     passes: Passes
@@ -70,13 +72,16 @@ class Measured:
 def measure(subject: Subject) -> Measured:
     """Return what a run's steps take, simulated once for all its seeds.
 
-    Raises :class:`~.parts.SkippedError` where a run would be skipped.
+    Raises :class:`~.errors.SkippedError` where a run would be skipped, and :class:`~.errors.NotEstimatedError` for a
+    method whose study decides what a step takes.
     """
     backbone = (subject.backbone, subject.resolution)
+    study = once(lambda: steps.study_evaluations(subject), "study", *_key(subject)) if subject.method.studies else 0
     shapes = once(lambda: steps.shapes(subject), "shapes", *backbone)
     small, large = _training(subject, checkpointing=False)
     return Measured(
         shapes,
+        study,
         small,
         Passes.of(small, large),
         once(lambda: extrapolated(_sampling, subject), "sampling", *_key(subject)),

@@ -8,7 +8,6 @@ from grasp_bench import plugins, seeds
 from grasp_bench.backbones.recipes import recipe_of
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.sized import MISSED
-from grasp_bench.errors import UserError
 from grasp_bench.estimate.parts import fresh_backbone
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject, choose
@@ -37,7 +36,7 @@ def rows(
         budget = recipe_of(name).parameters
         heading = name if budget is None else f"{name}, budget {_number(budget)}"
         with SimulatedGpu():
-            backbone = fresh_backbone(choose(asked[0][0], task, name, studied={}))
+            backbone = fresh_backbone(choose(asked[0][0], task, name))
             cells = [_cell(method, settings, task, name, backbone, budget) for method, settings in asked]
         columns.append([heading, *cells])
     return [list(row) for row in zip(*columns, strict=True)]
@@ -51,13 +50,8 @@ def lines(table: list[list[str]]) -> list[str]:
 
 
 def _cell(method: str, settings: Sequence[str], task: str, name: str, backbone: Backbone, budget: int | None) -> str:
-    try:
-        subject = choose(method, task, name, method_settings=settings)
-    except UserError:
-        if not settings and choose(method, task, name, studied={}).method.studies:
-            return BY_STUDY
-        raise
-    return _counted(subject, backbone, budget)
+    subject = choose(method, task, name, method_settings=settings)
+    return BY_STUDY if subject.method.studies else _counted(subject, backbone, budget)
 
 
 def _counted(subject: Subject, backbone: Backbone, budget: int | None) -> str:

@@ -13,8 +13,10 @@ from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.guidance import Workshop
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.contracts.progress import Progress
+from grasp_bench.contracts.study import Presumed
 from grasp_bench.contracts.task import Dataset, Split
 from grasp_bench.estimate.configured import configured
+from grasp_bench.estimate.errors import NotEstimatedError, SkippedError
 from grasp_bench.estimate.subject import Subject
 from grasp_bench.precision import store_frozen
 from grasp_bench.run.applies import why_not
@@ -24,16 +26,13 @@ from grasp_bench.sampling import Network, Sampler
 CUDA = torch.device("cuda")
 
 
-class SkippedError(Exception):
-    """The method or the guidance does not apply to the backbone; the message says why."""
-
-
 def attached(subject: Subject, device: torch.device = CUDA) -> tuple[Backbone, Method[MethodSettings]]:
     """Return the backbone on a device and the method on it, as a run has them; see ``Context.attach``.
 
     Raises :class:`SkippedError` where a run would be skipped.
     """
-    backbone, method = fresh_backbone(subject), subject.fresh()
+    backbone = fresh_backbone(subject)
+    method = fresh_method(subject, backbone)
     if skip := why_not(backbone, subject.task, method, subject.guidance):
         raise SkippedError(skip.reason)
     method.detachable = False
@@ -47,6 +46,32 @@ def fresh_backbone(subject: Subject) -> Backbone:
     backbone = configured(subject.backbone, subject.resolution, subject.depths)
     backbone.set_classes([info.prompt for info in subject.task.classes()])
     return backbone
+
+
+def fresh_method(subject: Subject, backbone: Backbone) -> Method[MethodSettings]:
+    """Return the method, not attached yet, with what is presumed of its study; raises as :func:`presumed` does."""
+    method = subject.fresh()
+    method.studied = presumed(subject, backbone).found
+    return method
+
+
+def presumed(subject: Subject, backbone: Backbone) -> Presumed:
+    """Return what is presumed of the method's study, which of one that has none is nothing.
+
+    Raises :class:`SkippedError` where the method does not apply, and :class:`NotEstimatedError` where only the data or
+    the weights can tell.
+    """
+    method = subject.method
+    if skip := method.supports(backbone, subject.task):
+        raise SkippedError(skip.reason)
+    found = method.presumed(backbone, subject.task) if method.studies else Presumed({})
+    if found is None:
+        raise NotEstimatedError(
+            f"method {subject.spec.method.name}, settings {method.config.changed()}: it looks at the task's images or "
+            "prompts before it is attached, and what it finds is not known to an estimate. Estimate settings under "
+            "which it does not look, such as partition=group for another partition: a step takes about as much."
+        )
+    return found
 
 
 def image_shape(backbone: Backbone) -> tuple[int, int, int]:
@@ -101,7 +126,7 @@ def workshop(subject: Subject, sampler: Sampler) -> Workshop:
     def second(weights: dict[str, torch.Tensor] | None) -> Network:
         backbone, method = fresh_backbone(subject), Method[MethodSettings](subject.method.config)
         if weights is not None:
-            method = subject.fresh()
+            method = fresh_method(subject, backbone)
             method.detachable = False
             method.attach(backbone, subject.task, seeds.generator("init", "estimate"))
         store_frozen(backbone.transformer, sampler.precision)

@@ -14,7 +14,7 @@ from grasp_bench.adapters.tread import routed_training
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.method import Method, MethodSettings
 from grasp_bench.downstream.networks import build
-from grasp_bench.estimate.parts import CUDA, attached, batches, fresh_backbone, image_shape, workshop
+from grasp_bench.estimate.parts import CUDA, attached, batches, fresh_backbone, image_shape, presumed, workshop
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject
 from grasp_bench.finite import FiniteCheck
@@ -84,6 +84,12 @@ def shapes(subject: Subject) -> Shapes:
             embedded.tokens.shape[1],
             sum(content.get("text_encoders", {}).values()),
         )
+
+
+def study_evaluations(subject: Subject) -> int:
+    """Return the network evaluations of one image that the method's study takes; raises as :func:`presumed` does."""
+    with SimulatedGpu():
+        return presumed(subject, fresh_backbone(subject)).evaluations
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from grasp_bench import plugins
 from grasp_bench.contracts.guidance import Guidance
 from grasp_bench.contracts.method import Method, MethodSettings
@@ -28,8 +26,6 @@ class Subject:
     """A run before anything of it is made."""
 
     plan: Plan
-    studied: Mapping[str, JsonValue] = field(default_factory=dict)
-    """What the method found out about the data, of one that has to."""
     depths: Depths | None = None
     """Blocks of each kind, where they are others than the backbone's."""
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -84,7 +80,7 @@ class Subject:
     def fresh(self) -> Method[MethodSettings]:
         """Return the method once more, not attached to anything."""
         method = type(self.method)(self.method.config)
-        method.studied, method.sizes = dict(self.studied), dict(self.sizes)
+        method.sizes = dict(self.sizes)
         return method
 
     def mixed(self, count: int) -> list[int]:
@@ -105,43 +101,28 @@ def choose(
     guidance: str | None = None,
     budget: str = STANDARD,
     resolution: int | None = None,
-    studied: Mapping[str, JsonValue] | None = None,
     method_settings: Iterable[str] = (),
     task_settings: Iterable[str] = (),
     guidance_settings: Iterable[str] = (),
 ) -> Subject:
     """Return the run of these names and ``NAME=VALUE`` settings, planned as any run is, but without weights or data.
 
-    Raises :class:`UserError` as :func:`~grasp_bench.run.plan.plan` and :func:`of_plan` do.
+    Raises :class:`UserError` as :func:`~grasp_bench.run.plan.plan` does.
     """
-    planned = plan(
-        method=method,
-        task=task,
-        guidance=guidance,
-        backbone=backbone,
-        resolution=resolution,
-        budget=budget,
-        method_settings=method_settings,
-        task_settings=task_settings,
-        guidance_settings=guidance_settings,
-        opening=WITHOUT_FILES,
-    )
-    return of_plan(planned, studied)
-
-
-def of_plan(planned: Plan, studied: Mapping[str, JsonValue] | None = None) -> Subject:
-    """Return the run of a plan.
-
-    Raises :class:`UserError` for a method that has to look at the data before it can be attached and is not given what
-    it finds there, ``studied``.
-    """
-    if planned.method.studies and studied is None:
-        raise UserError(
-            f"method {planned.spec.method.name}, settings {planned.method.config.changed()}: it looks at the task's "
-            "images or prompts before it is attached, which an estimate cannot. Estimate one that does not, such as "
-            "lora or partition=group of grasp: what a step takes hardly depends on it."
+    return Subject(
+        plan(
+            method=method,
+            task=task,
+            guidance=guidance,
+            backbone=backbone,
+            resolution=resolution,
+            budget=budget,
+            method_settings=method_settings,
+            task_settings=task_settings,
+            guidance_settings=guidance_settings,
+            opening=WITHOUT_FILES,
         )
-    return Subject(planned, studied or {})
+    )
 
 
 def _task(name: str, assignments: Iterable[str], data_root: Path | None) -> tuple[str, Task[TaskSettings]]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from grasp_bench.errors import UserError
 from grasp_bench.estimate.devices import DEVICES, GIB, Device
+from grasp_bench.estimate.errors import SkippedError
 from grasp_bench.estimate.estimate import UTILISATION, Estimate, estimate
-from grasp_bench.estimate.parts import SkippedError
 from grasp_bench.estimate.subject import choose
 
 COLUMNS = (

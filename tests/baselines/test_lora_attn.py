@@ -80,6 +80,21 @@ def test_the_fewest_layers_with_the_share_are_chosen() -> None:
     assert counts[1] > 1
 
 
+def test_an_estimate_presumes_all_layers_and_the_most_samplings(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, task = make_task("digits-lt", [], None)
+    backbone, method, made = TinySD3.load(), LoraAttention(LoraAttention.Config()), []
+    sampled = lora_attn.sampled
+    monkeypatch.setattr(lora_attn, "sampled", lambda *given: (made.append(given), sampled(*given))[1])
+    found_in(backbone, share=2)  # which no choice of layers has
+    assert len(made) == lora_attn.most_samplings(len(LAYERS))
+    presumed = method.presumed(backbone, task)
+    assert presumed.found["attention.json"]["chosen"] == LAYERS
+    assert presumed.evaluations == 4 * 4 * len(made)
+    method.studied = presumed.found
+    method.attach(backbone, task, torch.Generator())
+    assert size(method) == pytest.approx(size(attach(Grasp)[1]), rel=0.05)
+
+
 def test_localising_leaves_the_backbone_as_it_was_and_is_repeatable() -> None:
     backbone = TinySD3.load()
     first = found_in(backbone, 0.8)

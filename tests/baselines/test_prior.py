@@ -65,9 +65,30 @@ def test_the_base_model_makes_images_of_each_class_under_its_guidance(study: Stu
     assert not torch.equal(lent[7, 0], lent[7, 1])
 
 
+@pytest.mark.parametrize("scale", [None, 1])
+def test_an_estimate_presumes_blank_images_and_counts_the_sampling(
+    study: Study, scale: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images: list[int] = []
+    predict = study.backbone.predict
+    method = Prior(Prior.Config(**SETTINGS, prior_scale=scale))
+    monkeypatch.setattr(
+        TinySD3, "predict", lambda _, noisy, *given: (images.append(len(noisy)), predict(noisy, *given))[1]
+    )
+    method.study(study)
+    presumed = method.presumed(study.backbone, study.task)
+    assert presumed.evaluations == sum(images)
+    monkeypatch.undo()
+    method.studied, backbone = presumed.found, TinySD3.load()
+    method.attach(backbone, study.task, torch.Generator())
+    partners = method.partners(sample(backbone))
+    assert not partners.latents.any()
+    assert partners.noisy.shape == sample(backbone).noisy.shape
+
+
 def test_latents_survive_as_json() -> None:
     latents = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).half().float()
-    assert torch.equal(unpacked(packed(latents)), latents)
+    assert torch.equal(unpacked(packed(latents.numpy())), latents)
 
 
 def test_the_loss_is_the_sum_of_both_parts(lent: torch.Tensor) -> None:

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from grasp_bench import plugins
-from grasp_bench.baselines.lora_attn import FOUND
-from grasp_bench.baselines.prior import SAMPLES, packed
-from grasp_bench.estimate.configured import configured
-from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject, choose
 
 from .tiny import save
@@ -39,27 +34,7 @@ def subject(family: str, folder: Path, method: str, precision: str, guidance: st
         method_settings=SETTINGS.get(guidance, []),
         guidance_settings=[*scale, *GUIDED.get(guidance, [])],
         task_settings=[f"precision={precision}"],
-        studied=STUDIED.get(method, lambda backbone: {})(backbone),
     )
-
-
-def localised(backbone: str) -> dict[str, Any]:
-    """What lora-attn finds out by sampling: that the first layer matters."""
-    with SimulatedGpu():
-        layers = list(configured(backbone).prompt_projections())
-    return {FOUND: {"effects": dict.fromkeys(layers, 1.0), "all_layers": 1.0, "chosen": layers[:1], "chosen_layers": 1}}
-
-
-def lent(backbone: str) -> dict[str, Any]:
-    """What prior has the base model make: empty images."""
-    with SimulatedGpu():
-        shape = configured(backbone).latent_shape
-    classes = len(plugins.load("tasks", "digits-lt")(plugins.load("tasks", "digits-lt").Config()).classes())
-    return {SAMPLES: packed(torch.zeros(classes, 1, *shape))}
-
-
-STUDIED = {"lora-attn": localised, "prior": lent}
-"""Method → what it finds out before it is attached, by the name of a backbone."""
 
 
 SHAPES = {"coefficients": (4, 8), "above": (4,), "directions": (1, 1), "values": (1,)}

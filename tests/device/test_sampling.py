@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grasp_bench.estimate.parts import SkippedError
+from grasp_bench.estimate.errors import SkippedError
 from grasp_bench.estimate.steps import SamplingStep, sampling_steps
 
 from . import limits

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from grasp_bench.estimate.parts import SkippedError
+from grasp_bench.estimate.errors import SkippedError
 from grasp_bench.estimate.steps import TrainingStep, training_steps
 from grasp_bench.estimate.subject import Subject
 

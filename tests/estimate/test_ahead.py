@@ -30,8 +30,9 @@ from grasp_bench.sweep import cells as cells_module
 from grasp_bench.sweep import local, slurm
 
 
-def of(backbone: str | None, method: str = "grasp", budget: str = STANDARD) -> Plan:
-    return plan(method=method, task="digits-lt", backbone=backbone, budget=budget, opening=WITHOUT_FILES)
+def of(backbone: str | None, method: str = "grasp", budget: str = STANDARD, settings: tuple[str, ...] = ()) -> Plan:
+    asked = {"method": method, "task": "digits-lt", "backbone": backbone, "budget": budget}
+    return plan(**asked, method_settings=settings, opening=WITHOUT_FILES)
 
 
 def said(planned: Plan, folder: Path, card: tuple[str, float] | None = None) -> str:
@@ -61,8 +62,8 @@ def test_a_run_on_a_saved_pipeline_is_estimated_in_one_line(tmp_path: Path) -> N
 
 
 def test_what_cannot_be_estimated_is_said_in_one_line(tmp_path: Path) -> None:
-    told = said(of(save("pixart", tmp_path), "lora-attn"), tmp_path)
-    assert told.startswith("no estimate: method lora-attn")
+    told = said(of(save("pixart", tmp_path), settings=("partition=text",)), tmp_path)
+    assert told.startswith("no estimate: method grasp")
     assert "\n" not in told
     told = said(of(save("pixart", tmp_path)), tmp_path, ("Voodoo 2", 0.01))
     assert told.startswith("no estimate: the speed of Voodoo 2 is not known")

@@ -17,8 +17,9 @@ from grasp_bench.errors import UserError
 from grasp_bench.estimate import cost, memory, sweep, table, text
 from grasp_bench.estimate.depth import extrapolated
 from grasp_bench.estimate.devices import DEVICES, GIB, Device, parse_device
+from grasp_bench.estimate.errors import SkippedError
 from grasp_bench.estimate.estimate import Estimate, estimate, total
-from grasp_bench.estimate.parts import SkippedError, attached
+from grasp_bench.estimate.parts import attached
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject, choose
 
@@ -131,6 +132,32 @@ def test_stages_follow_from_the_budget(found: Estimate) -> None:
     assert found.hours == pytest.approx(sum(stage.hours for stage in found.stages))
     quick = cost.stages(found.subject, measured, found.way, Device("quick", 80, 1e9, 1e9), 0.4)
     assert sum(stage.hours for stage in quick) < 1e-3 * found.hours
+
+
+def test_what_a_method_would_study_is_presumed_and_its_time_is_counted(backbone: str) -> None:
+    """Prior's images of ten classes and lora-attn's search of two layers; the step of prior is two plain ones."""
+
+    def of(method: str, *settings: str) -> tuple[Estimate, float, str]:
+        found = estimate(choose(method, "digits-lt", backbone, method_settings=settings), H100)
+        sampling = found.measured.sampling
+        (study,) = [stage for stage in found.stages if stage.name == "study"]
+        assert [stage.name for stage in found.stages][1:4] == ["prompts", "study", "train"]
+        return found, study.flops * sampling.evaluations / sampling.taken.flops, study.shared
+
+    plain = estimate(choose("vanilla-ft", "digits-lt", backbone), H100)
+    prior, images, shared = of("prior")
+    assert images == pytest.approx(10 * 16 * 20 * 2)
+    assert prior.measured.passes.flops == pytest.approx(2 * plain.measured.passes.flops)
+    assert prior.measured.step.parameters == plain.measured.step.parameters
+    study = next(stage.hours for stage in prior.stages if stage.name == "study")
+    alone = replace(prior, stages=[stage for stage in prior.stages if stage.shared == shared])
+    assert total([(alone, "0"), (alone, "0"), (alone, "1")]).hours == pytest.approx(2 * study)
+    assert of("prior", "prior_scale=1", "prior_images=4")[1] == pytest.approx(10 * 4 * 20)
+    _, layers, _ = of("lora-attn")
+    assert layers == pytest.approx(4 * 4 * (2 + 2 + 1 + 1))
+    assert of("prior", "on=lora-attn")[1] == pytest.approx(images + layers)
+    without = estimate(choose("prior", "digits-lt", backbone, method_settings=["prior_weight=0"]), H100)
+    assert [stage.name for stage in without.stages] == [stage.name for stage in plain.stages]
 
 
 def test_time_is_that_of_products_or_of_memory() -> None:
@@ -277,6 +304,38 @@ def test_a_sweep_is_estimated_with_its_price(backbone: str, tmp_path: Path) -> N
     assert written["estimates"][0]["seeds"] == ["0", "1"]
 
 
+def test_a_cell_without_an_estimate_is_named_and_the_others_are_estimated(backbone: str, tmp_path: Path) -> None:
+    file, written = tmp_path / "sweep.toml", tmp_path / "found.json"
+    file.write_text(
+        f'methods = ["grasp", "lora"]\ntasks = ["digits-lt"]\nseeds = [0, 1]\nbackbones = ["{backbone}"]\n'
+        'guidances = ["cfg", "distilled"]\n[set.grasp]\npartition = ["text"]\n'
+    )
+    code, shown, error = run(str(file), "--json", str(written))
+    assert code == 0, error
+    lines = [" ".join(line.split()) for line in shown.splitlines() if line.startswith("no estimate: ")]
+    assert [line.split()[2] for line in lines] == ["grasp", "grasp", "lora"]
+    assert ["before it is attached" in line for line in lines] == [True, False, False]
+    assert ["learns before it guides" in line for line in lines] == [False, True, True]
+    found = json.loads(written.read_text())
+    assert [each["method"] for each in found["estimates"]] == ["lora"]
+    assert found["runs"] == 2
+    assert list(found["left_out"].values()) == [2, 2, 2]
+    short = run(str(file), "--short")[1]
+    assert len(short.splitlines()) == 1
+    assert "; 6 runs without an estimate come on top" in short
+
+
+def test_a_sweep_of_which_no_run_has_an_estimate_says_why(backbone: str, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text(
+        f'methods = ["grasp"]\ntasks = ["digits-lt"]\nseeds = [0]\nbackbones = ["{backbone}"]\n'
+        '[set.grasp]\npartition = ["text"]\n'
+    )
+    _, _, error = run(str(file))
+    assert isinstance(error, UserError)
+    assert "no run has an estimate. grasp partition=text on digits-lt" in str(error)
+
+
 def test_a_sweep_is_estimated_at_its_resolution_and_as_its_options_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +367,13 @@ def test_a_table_has_a_row_for_each(backbone: str) -> None:
     assert [line.split("|")[3].strip() for line in shown.splitlines()] == ["method", "---", "grasp", "lora"]
 
 
+def test_what_a_study_decides_has_no_number_of_parameters_whatever_the_settings() -> None:
+    for words in (("prior", "--set", "on=lora"), ("grasp", "--set", "partition=text")):
+        code, shown, error = run("--parameters", "-m", *words, "--backbone", "tiny-sd3")
+        assert code == 0, error
+        assert f"| {words[0]} {words[2]} | by its study |" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -318,7 +384,7 @@ def test_a_table_has_a_row_for_each(backbone: str) -> None:
         (("--table", "--parameters"), "--table: no effect with --parameters"),
         (("--parameters", "--set", "rank=4"), "--set rank=4: of which method?"),
         (("-m", "grasp", "-t", "digits-lt", "--gpu", "h101-80gb"), "Did you mean 'h100-80gb'"),
-        (("-m", "lora-attn", "-t", "digits-lt"), "before it is attached"),
+        (("-m", "grasp", "-t", "digits-lt", "--set", "partition=text"), "before it is attached"),
         (("-m", "grasp", "-t", "digits-lt", "--guidance", "distilled"), "learns before it guides"),
         (("-m", "grasp", "-t", "digits-lt", "--resolution", "64"), "makes images of 8 pixels"),
     ],

@@ -58,7 +58,7 @@ def done(words: list[str], home: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
         patch.chdir(home)
         patch.setattr(subject, "choose", keep(None))
         patch.setattr(estimate, "estimate", keep(found))
-        patch.setattr(sweep, "estimate_sweep", keep(sweep.SweepEstimate([], ["none"], Total(2, 3.0))))
+        patch.setattr(sweep, "estimate_sweep", keep(sweep.SweepEstimate([], ["none"], {}, Total(2, 3.0))))
         for module in (table, parameters):
             patch.setattr(module, "rows", keep([]))
             patch.setattr(module, "lines", lambda rows: rows)
