@@ -47,6 +47,13 @@ class CxrSetsTask(CxrTask[C_co]):
         found = label_counts(self.listing().entries)
         return dict(sorted(found.items(), key=lambda each: (-each[1], each[0])))
 
+    def train_images(self) -> int:
+        return self.published_images() if self.root is None else super().train_images()
+
+    def published_images(self) -> int:
+        """The number of training images as it is published."""
+        raise NotImplementedError
+
     def _outline(self, counts: dict[str, int]) -> list[ClassInfo]:
         groups = self.class_group(counts)
         return [ClassInfo(name, self.prompt(name), groups[name], count) for name, count in counts.items()]
@@ -84,6 +91,11 @@ class NihLTMulti(CxrSetsTask[NihMultiSettings]):
         from grasp_bench.data.chest_sets import read_chestxray14
 
         return read_chestxray14(self.data, self.config.validation_share, self.config.split_seed, self.official)
+
+    def published_images(self) -> int:
+        from grasp_bench.data.chest_sets import NIH_LISTS
+
+        return round(NIH_LISTS["train"][1] * (1 - self.config.validation_share))
 
     def outline(self) -> list[ClassInfo]:
         from grasp_bench.data.chest_sets import NIH_LABELS
@@ -127,8 +139,13 @@ class CxrLT(CxrSetsTask[CxrLTSettings]):
 
         return read_cxr_lt(self.data, self.config.edition, self.official)
 
-    def outline(self) -> list[ClassInfo]:
-        from grasp_bench.data.chest_sets import CXR_LT, CXR_LT_FILES
+    def published_images(self) -> int:
+        from grasp_bench.data.chest_sets import CXR_LT_FILES
 
-        names, (_, images) = CXR_LT[self.config.edition], CXR_LT_FILES[self.config.edition]["train"]
+        return CXR_LT_FILES[self.config.edition]["train"][1]
+
+    def outline(self) -> list[ClassInfo]:
+        from grasp_bench.data.chest_sets import CXR_LT
+
+        names, images = CXR_LT[self.config.edition], self.published_images()
         return self._outline(dict.fromkeys(names, images // len(names)))  # as many as there are images

@@ -60,8 +60,7 @@ class MimicLT(CxrTask[MimicSettings]):
     extractors = ("inception", RAD_DINO)
 
     def most_prompts(self) -> int:
-        own = sum(info.train_count for info in self.classes()) if self.config.prompts == "report" else 0
-        return super().most_prompts() + own
+        return super().most_prompts() + (self.train_images() if self.config.prompts == "report" else 0)
 
     def listing(self) -> Listing:
         from grasp_bench.data.cxr_lt import MIMIC_COUNTS, read_mimic, with_mimic_views

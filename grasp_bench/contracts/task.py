@@ -277,15 +277,18 @@ class Task(Generic[C_co]):
         """The classes in the order of their indices."""
         raise NotImplementedError
 
+    def train_images(self) -> int:
+        """The number of training images: the sum of the classes', unless an image may have several labels."""
+        return sum(info.train_count for info in self.classes())
+
     def most_prompts(self) -> int:
         """The most different prompts that training images and classes may have, the null condition among them.
 
         Those of the classes and, where an image may have several labels, one for each set of labels. A task whose
         images have prompts of their own counts these, too.
         """
-        infos = self.classes()
-        sets = min(sum(info.train_count for info in infos), 2 ** len(infos)) if self.multilabel else 0
-        return 1 + len(infos) + sets
+        classes = len(self.classes())
+        return 1 + classes + (min(self.train_images(), 2**classes) if self.multilabel else 0)
 
     def outline(self) -> list[ClassInfo]:
         """The classes as far as they are published: what an estimate goes by where :meth:`classes` needs the data.

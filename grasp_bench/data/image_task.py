@@ -104,6 +104,11 @@ class ImageTask(Task[C_co]):
             for name, count in counts.items()
         ]
 
+    def train_images(self) -> int:
+        if not self.multilabel:
+            return super().train_images()
+        return sum(entry.split == "train" for entry in self.listing().entries)
+
     def check(self, progress: Progress) -> int:
         return len(self._checked(progress).entries)
 

@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 
 from grasp_bench.contracts.spec import Precision
-from grasp_bench.contracts.task import Task, TaskSettings
 from grasp_bench.estimate.devices import Device
 from grasp_bench.estimate.measure import Measured
 from grasp_bench.estimate.memory import Training
@@ -52,7 +51,7 @@ def stages(subject: Subject, measured: Measured, way: Training, device: Device, 
     encoded = f"{source} {subject.backbone} {subject.resolution}"
     studied = f"{encoded} {spec.method.name} {subject.method.config!r} {budget.precision}"
     trained = f"{encoded} {spec.method.name} {subject.method.config!r} {budget!r}"
-    images, generated = _train_count(subject.task), len(subject.sampled.classes()) * asked.images_per_class
+    images, generated = subject.task.train_images(), len(subject.sampled.classes()) * asked.images_per_class
     found = []
     if coding:
         latents = Work.of(coding.encode) * (images * (1 + budget.horizontal_flip))
@@ -70,7 +69,7 @@ def stages(subject: Subject, measured: Measured, way: Training, device: Device, 
     if coding:
         decoding = Work.of(coding.decode) * generated
         found.append(Stage("decode", decoding.flops, hours(decoding)))
-    recipe, real = subject.plan.recipe, _train_count(subject.sampled)
+    recipe, real = subject.plan.recipe, subject.sampled.train_images()
     for name, seen in (("generated", generated), ("real", real), ("topped-up", real + generated)):
         batches = recipe.seeds * recipe.epochs * math.ceil(seen / recipe.batch_size)
         work = Work.of(measured.classification.step) * batches
@@ -116,13 +115,9 @@ def _evaluation(measured: Measured) -> Work:
     return Work(step.taken.flops / step.evaluations, traffic)
 
 
-def _train_count(task: Task[TaskSettings]) -> int:
-    return sum(info.train_count for info in task.classes())
-
-
 def disk(subject: Subject, measured: Measured) -> dict[str, float]:
     """Return what a run leaves in its work folder → bytes; checkpoints go when the training is done."""
-    images, shapes, parameters = _train_count(subject.task), measured.shapes, measured.step.parameters
+    images, shapes, parameters = subject.task.train_images(), measured.shapes, measured.step.parameters
     generated = len(subject.sampled.classes()) * subject.spec.budget.images_per_class
     cached = subject.sampled.reads_files
     latents = images * (1 + subject.budget.horizontal_flip) * math.prod(shapes.latent) * FLOAT
@@ -132,5 +127,5 @@ def disk(subject: Subject, measured: Measured) -> dict[str, float]:
         "checkpoints": KEPT * parameters * FLOAT * (1 + MOMENTS),
         "weights": parameters * FLOAT,
         "images": generated * math.prod(shapes.pixels),
-        "pixels": _train_count(subject.sampled) * shapes.pixels[0] * pixels.side(subject.plan) ** 2 if cached else 0,
+        "pixels": subject.sampled.train_images() * shapes.pixels[0] * pixels.side(subject.plan) ** 2 if cached else 0,
     }

@@ -227,6 +227,18 @@ def test_prompts_of_reports_and_of_label_sets_are_as_many_as_there_may_be(found:
     assert many[1] / few[1] == pytest.approx(many[0] / few[0])
 
 
+def test_an_image_of_several_labels_is_counted_once(found: Estimate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRASP_BENCH_DATA", raising=False)
+    for task, images in {"nih-lt-multi": 75_708, "cxr-lt": 264_849}.items():
+        subject = choose("lora", task)
+        assert subject.task.train_images() == images
+        kept = cost.disk(subject, replace(found.measured, shapes=replace(found.measured.shapes, encoded=True)))
+        assert kept["latents"] == images * 4 * 16 * 16 * 4
+        assert kept["pixels"] == images * 3 * 224 * 224
+        classes = len(subject.task.classes())
+        assert subject.task.most_prompts() == 1 + classes + min(images, 2**classes)
+
+
 @pytest.mark.parametrize("text", ["h100", "1,2", "80,989,fast", "80,0,1"])
 def test_a_gpu_that_is_not_known_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--gpu"):

@@ -51,6 +51,7 @@ def test_both_forms_of_a_file_give_one_task(tmp_path: Path) -> None:
     (first, one), (second, other) = (opened(write_shapes(tmp_path / form, form)) for form in ("list", "columns"))
     assert first.classes() == second.classes()
     assert np.array_equal(one.train.truth, other.train.truth)
+    assert first.train_images() == len(one.train) < one.train.truth.sum()
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("rarest", "c"), ("commonest", "b"), ("drawn", None)])
