@@ -54,10 +54,6 @@ class CxrSetsTask(CxrTask[C_co]):
         """The number of training images as it is published."""
         raise NotImplementedError
 
-    def _outline(self, counts: dict[str, int]) -> list[ClassInfo]:
-        groups = self.class_group(counts)
-        return [ClassInfo(name, self.prompt(name), groups[name], count) for name, count in counts.items()]
-
 
 class NihMultiSettings(SetsOfCxrSettings):
     """Settings of nih-lt-multi."""
@@ -101,7 +97,7 @@ class NihLTMulti(CxrSetsTask[NihMultiSettings]):
         from grasp_bench.data.chest_sets import NIH_LABELS
 
         share = 1 - self.config.validation_share
-        return self._outline({name: round(count * share) for name, (count, _) in NIH_LABELS.items()})
+        return self.class_infos({name: round(count * share) for name, (count, _) in NIH_LABELS.items()})
 
 
 class CxrLTSettings(SetsOfCxrSettings):
@@ -147,5 +143,4 @@ class CxrLT(CxrSetsTask[CxrLTSettings]):
     def outline(self) -> list[ClassInfo]:
         from grasp_bench.data.chest_sets import CXR_LT
 
-        names, images = CXR_LT[self.config.edition], self.published_images()
-        return self._outline(dict.fromkeys(names, images // len(names)))  # as many as there are images
+        return self.class_infos(CXR_LT[self.config.edition])

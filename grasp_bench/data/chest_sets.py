@@ -45,22 +45,60 @@ Data_Entry_2017_v2020.csv."""
 NIH_LISTS = {"train": ("train_val_list.txt", 86_524), "test": ("test_list.txt", 25_596)}
 """Split → the official list of images, and how many it names."""
 
-CXR_LT: dict[str, tuple[str, ...]] = {
-    "2023": (
-        *("Atelectasis", "Calcification of the Aorta", "Cardiomegaly", "Consolidation", "Edema", "Emphysema"),
-        *("Enlarged Cardiomediastinum", "Fibrosis", "Fracture", "Hernia", "Infiltration", "Lung Lesion"),
-        *("Lung Opacity", "Mass", "No Finding", "Nodule", "Pleural Effusion", "Pleural Other", "Pleural Thickening"),
-        *("Pneumomediastinum", "Pneumonia", "Pneumoperitoneum", "Pneumothorax", "Subcutaneous Emphysema"),
-        *("Support Devices", "Tortuous Aorta"),
-    ),
+CXR_LT_LABELS = {
+    "Support Devices": (89140, 86079),
+    "Lung Opacity": (79931, 77482),
+    "Cardiomegaly": (76900, 74738),
+    "Pleural Effusion": (69240, 66401),
+    "Atelectasis": (67597, 65376),
+    "Pneumonia": (48093, 46660),
+    "No Finding": (41869, 0),
+    "Edema": (38574, 37256),
+    "Normal": (0, 34292),
+    "Enlarged Cardiomediastinum": (30119, 29628),
+    "Consolidation": (16038, 15371),
+    "Pneumothorax": (14983, 13858),
+    "Fracture": (11883, 11568),
+    "Infiltration": (10218, 10087),
+    "Rib Fracture": (0, 8919),
+    "Nodule": (7663, 7531),
+    "Mass": (5529, 5288),
+    "Calcification of the Aorta": (4361, 4239),
+    "Emphysema": (4255, 3661),
+    "Hernia": (4049, 3986),
+    "Tortuous Aorta": (3499, 3336),
+    "Adenopathy": (0, 3409),
+    "Pleural Thickening": (3369, 3272),
+    "Granuloma": (0, 2965),
+    "Fissure": (0, 2803),
+    "Lung Lesion": (2533, 2338),
+    "Subcutaneous Emphysema": (2453, 2046),
+    "Tuberculosis": (0, 2078),
+    "Pulmonary Embolism": (0, 1631),
+    "Fibrosis": (1158, 1169),
+    "Pulmonary Hypertension": (0, 903),
+    "Pneumomediastinum": (788, 704),
+    "Kyphosis": (0, 778),
+    "Infarction": (0, 727),
+    "Pleural Other": (675, 616),
+    "Hydropneumothorax": (0, 646),
+    "Pneumoperitoneum": (543, 516),
+    "Azygos Lobe": (0, 199),
+    "Round(ed) Atelectasis": (0, 172),
+    "Clavicle Fracture": (0, 168),
+    "Lobar Atelectasis": (0, 129),
 }
-CXR_LT["2024"] = (
-    *(("Normal" if name == "No Finding" else name) for name in CXR_LT["2023"]),
-    *("Adenopathy", "Azygos Lobe", "Clavicle Fracture", "Fissure", "Granuloma", "Hydropneumothorax", "Infarction"),
-    *("Kyphosis", "Lobar Atelectasis", "Pulmonary Embolism", "Pulmonary Hypertension", "Rib Fracture"),
-    *("Round(ed) Atelectasis", "Tuberculosis"),
-)
-"""Edition → its labels: 26, and in 2024 40, those of the challenge's first task."""
+"""Training images of 2023 and of 2024 that have each label; 0 where an edition has no such label. Those of 2023 are in
+the configuration published with Kim 2023 (CheXFusion, arXiv 2308.03968; github.com/dongkyunk/CheXFusion), those of 2024
+in the code of a dissertation (github.com/UoS-HDS/cxr-lt-diss), each beside the number of all training images that
+:data:`CXR_LT_FILES` has."""
+CXR_LT = {
+    edition: dict(
+        sorted(((name, row[at]) for name, row in CXR_LT_LABELS.items() if row[at]), key=lambda each: -each[1])
+    )
+    for at, edition in enumerate(("2023", "2024"))
+}
+"""Edition → its labels, 26 and in 2024 the 40 of the challenge's first task → training images, by falling number."""
 CXR_LT_FILES = {
     "2023": {"train": ("train.csv", 264_849), "validation": ("development.csv", 36_769), "test": ("test.csv", 75_492)},
     "2024": {
@@ -163,7 +201,7 @@ def read_cxr_lt(root: Path, edition: str, official: bool = True) -> Listing:
         sought = ", ".join(str(root / folder / "files") for folder in PHYSIONET)
         problems.append(Problem("missing folder", str(root), f"no folder of images: none of {sought}"))
     folders = [str(PurePosixPath(project) / f"cxr-lt-{edition}") for project in PROJECTS]
-    names = CXR_LT[edition]
+    names = tuple(CXR_LT[edition])
     for split, (name, expected) in CXR_LT_FILES[edition].items():
         path = find_file(root, folders, name)
         if isinstance(path, Problem):

@@ -97,7 +97,10 @@ class ImageTask(Task[C_co]):
 
     @cached_property
     def _classes(self) -> list[ClassInfo]:
-        counts = self.counts()
+        return self.class_infos(self.counts())
+
+    def class_infos(self, counts: dict[str, int]) -> list[ClassInfo]:
+        """The classes with so many training images, in this order."""
         groups = self.class_group(counts)
         return [
             ClassInfo(name, self.prompt(name), groups[name], count, name in self.healthy)

@@ -16,6 +16,7 @@ import pytest
 from helpers.datasets import write_image, write_rows
 from typer.testing import CliRunner
 
+from grasp_bench.adapters.partition import by_group
 from grasp_bench.cli import app
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.chest_sets import (
@@ -27,6 +28,7 @@ from grasp_bench.data.chest_sets import (
     read_cxr_lt,
 )
 from grasp_bench.data.listing import Listing
+from grasp_bench.estimate.subject import choose
 from grasp_bench.tasks.chest_sets import CxrLT, NihLTMulti
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -55,7 +57,7 @@ def make_nih14(root: Path, folder: str = "") -> Path:
 
 def make_cxr_lt(root: Path, edition: str = "2023", project: str = "") -> Path:
     """24 images of 12 patients, with columns that are no labels."""
-    rng, names, images = np.random.default_rng(0), CXR_LT[edition], 24
+    rng, names, images = np.random.default_rng(0), tuple(CXR_LT[edition]), 24
     rows: dict[str, list[list[str]]] = {split: [] for split in CXR_LT_FILES[edition]}
     for number in range(images):
         subject, study = 10_000_000 + number // 2, 50_000_000 + number
@@ -80,7 +82,11 @@ def kinds(listing: Listing) -> list[str]:
 
 def test_published_numbers() -> None:
     assert {edition: len(names) for edition, names in CXR_LT.items()} == {"2023": 26, "2024": 40}
-    assert all(len(set(names)) == len(names) for names in CXR_LT.values())
+    assert [(max(counts.values()), min(counts.values())) for counts in CXR_LT.values()] == [
+        (89_140, 543),
+        (86_079, 129),
+    ]
+    assert all(max(CXR_LT[edition].values()) < files["train"][1] for edition, files in CXR_LT_FILES.items())
     assert {sum(count for _, count in files.values()) for files in CXR_LT_FILES.values()} == {377_110}
     assert sum(count for _, count in NIH_LISTS.values()) == 112_120
     assert [min(sums) for sums in zip(*NIH_LABELS.values(), strict=True)] == [141, 86]
@@ -152,7 +158,7 @@ def test_cxr_lt(tmp_path: Path, edition: str, project: str) -> None:
     assert listing.problems == []
     assert Counter(entry.split for entry in listing.entries) == {"train": 12, "validation": 6, "test": 6}
     assert max(len(entry.labels) for entry in listing.entries) == 2
-    names = CXR_LT[edition]
+    names = tuple(CXR_LT[edition])
     entry = next(entry for entry in listing.entries if entry.id == "d1")
     assert (set(entry.labels), entry.patient) == ({names[1], names[0]}, "10000000")
     assert (tmp_path / entry.path).is_file()
@@ -197,13 +203,25 @@ def test_prompts_and_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "a chest X-ray showing no finding" in train.prompts
 
 
-def test_what_is_known_without_data() -> None:
-    for task, classes in ((NihLTMulti(NihLTMulti.Config()), 15), (CxrLT(CxrLT.Config(edition="2024")), 40)):
-        infos = task.outline()
-        assert len(infos) == classes
-        assert min(info.train_count for info in infos) > 0
-    groups = Counter(info.group for info in NihLTMulti(NihLTMulti.Config()).outline())
-    assert groups == {"head": 4, "medium": 6, "tail": 5}
+@pytest.mark.parametrize(
+    ("task", "edition", "sizes", "healthy"),
+    [
+        ("nih-lt-multi", [], (4, 6, 5), "No Finding"),
+        ("cxr-lt", ["edition=2023"], (9, 11, 6), "No Finding"),
+        ("cxr-lt", ["edition=2024"], (9, 15, 16), "Normal"),
+    ],
+)
+def test_what_is_known_without_data(
+    task: str, edition: list[str], sizes: tuple[int, ...], healthy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRASP_BENCH_DATA", raising=False)
+    found = choose("grasp", task, task_settings=edition).task
+    infos = found.classes()
+    assert min(info.train_count for info in infos) > 0
+    groups = Counter(info.group for info in infos)
+    assert tuple(groups[each] for each in ("head", "medium", "tail")) == sizes
+    assert [info.name for info in infos if info.healthy] == [healthy]
+    assert by_group(found).clusters == ("head", "medium", "tail", "healthy")
 
 
 @pytest.mark.slow
