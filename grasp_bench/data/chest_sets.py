@@ -190,13 +190,15 @@ def read_cxr_lt(root: Path, edition: str, official: bool = True) -> Listing:
 
     Label files are sought in the folder cxr-lt-``edition``, in ``root`` or in a folder of :data:`PROJECTS`; their
     ``fpath`` (``files/p10/p10000032/s50414267/<dicom_id>.jpg``) is relative to ``root`` or to a folder of
-    :data:`PHYSIONET`, the first with a folder ``files``. Columns that are no labels are passed over. ``official`` asks
-    for the published numbers of images in each split.
+    :data:`PHYSIONET`, the first with a folder ``files``. Columns that are no labels are passed over. Images that have
+    none of the edition's labels, as one may that has a finding which it does not label, are left out and noted.
+    ``official`` asks for the published numbers of images in each split, with those.
     """
     if problem := mistaken(root, "mimic-cxr-lt"):
         return Listing([], [problem])
     base = next((folder for folder in PHYSIONET if (root / folder / "files").is_dir()), None)
     problems, entries = [], []
+    unlabelled: list[str] = []
     if base is None:
         sought = ", ".join(str(root / folder / "files") for folder in PHYSIONET)
         problems.append(Problem("missing folder", str(root), f"no folder of images: none of {sought}"))
@@ -211,16 +213,23 @@ def read_cxr_lt(root: Path, edition: str, official: bool = True) -> Listing:
         problems += table.problems
         if official and len(table.rows) != expected and not table.problems:
             problems.append(Problem("wrong count", f"split {split}", f"{len(table.rows)} images, expected {expected}"))
+        before = len(unlabelled)
         for row in table.rows:
             values, where = dict(zip(table.header, row.values, strict=True)), place(path, row.line)
             labels = _ones(values, names, where)
+            if not labels:
+                unlabelled.append(values["dicom_id"])
+                continue
             image = "" if base is None else _image(root / base, values, where)
             problems += [each for each in (labels, image) if isinstance(each, Problem)]
             if isinstance(labels, tuple) and isinstance(image, str) and base is not None:
                 at = str(PurePosixPath(base) / image)
                 patient = values["subject_id"]
                 entries.append(Entry(values["dicom_id"], at, labels[0], split, where, patient, beside=labels[1:]))
-    return Listing(entries, [*problems, *consistency(entries), *_untrained(root, entries)])
+        if table.rows and len(unlabelled) - before == len(table.rows):
+            problems.append(Problem("no label", str(path), "no label of any image is 1"))
+    noted = {f"images left out, which have none of the {len(names)} labels": unlabelled} if unlabelled else {}
+    return Listing(entries, [*problems, *consistency(entries), *_untrained(root, entries)], noted)
 
 
 def _untrained(root: Path, entries: Sequence[Entry]) -> list[Problem]:
@@ -233,11 +242,10 @@ def _untrained(root: Path, entries: Sequence[Entry]) -> list[Problem]:
 
 
 def _ones(row: Mapping[str, str], names: Sequence[str], where: str) -> tuple[str, ...] | Problem:
-    """The labels that are 1 in a row."""
+    """The labels that are 1 in a row, which may be none."""
     if odd := [name for name in names if not re.fullmatch(r"[01](\.0*)?", row[name])]:
         return Problem("bad label", where, f"{odd[0]!r} is {row[odd[0]]!r}, expected 0 or 1")
-    found = tuple(name for name in names if row[name].startswith("1"))
-    return found or Problem("no label", where, "no label is 1, expected one at least")
+    return tuple(name for name in names if row[name].startswith("1"))
 
 
 def _image(base: Path, row: Mapping[str, str], where: str) -> str | Problem:

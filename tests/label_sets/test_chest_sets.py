@@ -27,6 +27,7 @@ from grasp_bench.data.chest_sets import (
     read_chestxray14,
     read_cxr_lt,
 )
+from grasp_bench.data.image_task import NOTED
 from grasp_bench.data.listing import Listing
 from grasp_bench.estimate.subject import choose
 from grasp_bench.tasks.chest_sets import CxrLT, NihLTMulti
@@ -171,7 +172,7 @@ def test_cxr_lt(tmp_path: Path, edition: str, project: str) -> None:
         (lambda text: text.replace("files/p10/p10000000/s50000000", "../p10000000/s50000000"), "path outside"),
         (lambda text: text.replace("s50000000/d0.jpg", "s59999999/d0.jpg"), "missing image"),
         (lambda text: text.replace("PA,1", "PA,2", 1), "bad label"),
-        (lambda text: re.sub(r"(d0,.*PA),.*", r"\1" + ",0" * 26, text), "no label"),
+        (lambda text: re.sub(r"PA,.*", "PA" + ",0" * 26, text), "no label"),
         (lambda text: text.replace("fpath", "path"), "missing column"),
         (lambda text: text.replace(",Hernia", ",Hernja"), "missing column"),
     ],
@@ -180,6 +181,26 @@ def test_what_is_wrong_with_cxr_lt(tmp_path: Path, change: Callable[[str], str],
     path = make_cxr_lt(tmp_path) / "cxr-lt-2023" / "train.csv"
     edit(path, change)
     assert any(found.startswith(kind) for found in kinds(read_cxr_lt(tmp_path, "2023", official=False)))
+
+
+def test_images_without_any_label_are_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an image may be that has only one of the findings that the challenge's first task leaves out."""
+    monkeypatch.setattr(CxrLT, "official", False)
+    root = make_cxr_lt(tmp_path / "mimic", "2024")
+    task = CxrLT(CxrLT.Config(edition="2024"), root)
+    assert not task.listing().noted
+    for name in ("train_labeled.csv", "test_labeled_task1.csv"):
+        edit(root / "cxr-lt-2024" / name, lambda text: re.sub(r"(d[06],.*PA),.*", r"\1" + ",0" * 40, text))
+    task = CxrLT(CxrLT.Config(edition="2024"), root)
+    said: list[str] = []
+    progress = Progress()
+    monkeypatch.setattr(progress, "say", said.append)
+    task.prepare(tmp_path / "work", progress)
+    assert f"{root}: images left out, which have none of the 40 labels (2): d0, d6" in said
+    data = task.open(tmp_path / "work", (1, 16, 16))
+    assert (len(data.train), len(data.validation), len(data.test)) == (11, 6, 5)
+    told = json.loads((tmp_path / "work" / NOTED).read_text())
+    assert (told["images"], list(told["counts"].values()), list(told["names"].values())) == (22, [2], [[]])
 
 
 def test_prompts_and_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
