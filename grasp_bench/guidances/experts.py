@@ -36,15 +36,15 @@ class PpapSettings(ClassifierSettings):
     experts: int = Field(default=5, ge=1, le=64)
     """Ranges of noise, each with an expert; every range holds as many of training's timesteps"""
     rank: int = Field(default=16, ge=1, le=1024)
-    """Rank of an expert's update of every convolutional and linear layer; biases are trained as they are"""
+    """Rank of an expert's update of a layer; biases and scales of batch normalisation are trained as they are"""
     samples: int = Field(default=16, ge=1, le=10_000)
     """Images of every class that the fine-tuned model makes for the experts to learn from"""
     expert_steps: int = Field(default=300, ge=1, le=1_000_000)
     """Training steps of each expert"""
-    batch_size: int = Field(default=64, ge=1, le=4096)
+    batch_size: int = Field(default=64, ge=2, le=4096)
     """Noisy images per training step of an expert"""
     expert_rate: float = Field(default=1e-3, gt=0, le=1)
-    """Learning rate of AdamW for experts"""
+    """Learning rate of AdamW for experts, which falls linearly to zero"""
     teacher_temperature: float = Field(default=0.25, gt=0, le=10)
     """What the classifier's logits at clean images are divided by before experts learn them; 1 leaves them"""
     base_scale: BaseScale = 1.0
@@ -62,15 +62,22 @@ class ExpertGuidance(ClassifierGuided[PpapSettings]):
     perfect p, that turns the field without a condition into that of the class, by Bayes' rule. Nothing moves at t = 1,
     where the image has no part in x_t. One NFE per step, and a backward pass of an expert and, where there is one, of
     the decoder, by which noisy latents are turned into what an expert sees.
+
+    Updates stand where the published code has them: in a ResNet at the stem and the first two convolutions of every
+    block, in a vision transformer at the attention's projections. In other networks, such as small-cnn, they stand at
+    every linear and convolutional layer. Biases and scales of batch normalisation are trained, too, and its running
+    statistics follow the noisy images. The last layer stays as it is, and so do kernels of grouped convolutions.
     """
 
     Config: ClassVar[type[Settings]] = PpapSettings
-    version = "1"
+    version = "2"
     paper = (
-        "after Go et al. 2022, Towards Practical Plug-and-Play Diffusion Models, arXiv 2212.05973. Simplified: experts "
-        "learn from a few images of every class by the fine-tuned model rather than 500,000 by the unconditional one, "
-        "each from the classifier rather than from the expert before; statistics of normalisation stay as they are; "
-        "latents are decoded; ranges hold equally many training timesteps; and guidance acts on the conditional model"
+        "after Go et al. 2023, Towards Practical Plug-and-Play Diffusion Models, arXiv 2212.05973. Simplified: experts "
+        "learn from a few images of every class by the fine-tuned model, without mirroring, rather than from 500,000 "
+        "by the unconditional one; each starts from the classifier rather than from the expert before; updates of "
+        "kernels have peft's form, of rank r, where its code has kernel side times r of a reshaped kernel; the bias of "
+        "a vision transformer's last layer stays, and scales in a ResNet's shortcuts are trained; latents are decoded; "
+        "ranges hold equally many training timesteps; and guidance acts on the conditional model"
     )
 
     @property

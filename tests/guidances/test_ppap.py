@@ -1,6 +1,9 @@
 """Guidance by experts: on a mixture of Gaussians, where Bayes' rule is known, and what an expert learns."""
 
+import re
+
 import pytest
+import timm
 import torch
 from gaussian_world import (
     COMPONENTS,
@@ -18,8 +21,9 @@ from gaussian_world import (
 
 from grasp_bench.contracts.guidance import SamplingStep
 from grasp_bench.contracts.objective import FlowMatching, Objective
+from grasp_bench.downstream.networks import small_cnn
 from grasp_bench.guidances.experts import ExpertGuidance, PpapSettings, expert_of
-from grasp_bench.guidances.teaching import taught
+from grasp_bench.guidances.teaching import learner, taught
 
 EACH_OBJECTIVE = pytest.mark.parametrize("name", OBJECTIVES)
 
@@ -38,11 +42,13 @@ def exact_experts(mixture: Mixture, timesteps: torch.Tensor, **settings: float) 
 
 
 def clean_classifier() -> torch.nn.Module:
-    """Bayes' classifier of clean images, which is linear."""
-    classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).double()
+    """Bayes' classifier of clean images, which is linear: the last of its layers, the other hands the images on."""
+    classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 16), torch.nn.Linear(16, 2)).double()
     with torch.no_grad():
-        classifier[1].weight.copy_(COMPONENTS.flatten(1) / STD**2)
-        classifier[1].bias.copy_(-COMPONENTS.flatten(1).square().sum(1) / (2 * STD**2))
+        classifier[1].weight.copy_(torch.eye(16))
+        classifier[1].bias.zero_()
+        classifier[2].weight.copy_(COMPONENTS.flatten(1) / STD**2)
+        classifier[2].bias.copy_(-COMPONENTS.flatten(1).square().sum(1) / (2 * STD**2))
     return classifier.requires_grad_(False)
 
 
@@ -178,3 +184,93 @@ def test_samples_are_independent_and_cost_one_evaluation(name: str) -> None:
     world, step = World(objective), step_at(objective)
     guidance.predict(world.model(), NOISE, step)
     assert world.evaluations == {"c": SAMPLES, "u": 0}
+
+
+RESNET, VIT = "test_resnet", "test_vit"
+"""Small networks of timm's, of the kinds that PPAP's code knows."""
+
+
+def a_network(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    built = small_cnn(3, 2) if name == "small-cnn" else timm.create_model(name, pretrained=False, num_classes=2)
+    return built.requires_grad_(False).eval()
+
+
+def moved(before: torch.nn.Module, after: torch.nn.Module) -> set[str]:
+    """Names of the parameters and buffers of a network that are others than before."""
+    old, new = before.state_dict(), after.state_dict()
+    assert old.keys() == new.keys()
+    return {name for name in old if not torch.equal(old[name], new[name])}
+
+
+@pytest.mark.parametrize(
+    ("name", "updated"),
+    [
+        (RESNET, r"conv1\.\d|layer\d\.\d\.conv[12]"),  # neither conv3 nor a shortcut
+        (VIT, r"blocks\.\d\.attn\.(qkv|proj)"),  # neither patches nor feed-forward layers
+        ("small-cnn", "[026]"),  # all but the last
+    ],
+)
+def test_updates_stand_where_the_published_code_has_them(name: str, updated: str) -> None:
+    network, expert = a_network(name), learner(a_network(name), 2).get_base_model()
+    kinds = torch.nn.Linear | torch.nn.Conv2d
+    layers = [each for each, module in network.named_modules() if isinstance(module, kinds)]
+    found = [each for each in layers if hasattr(expert.get_submodule(each), "base_layer")]
+    assert found == [each for each in layers if re.fullmatch(updated, each)]
+    assert found
+
+
+def test_an_expert_of_a_resnet_learns_updates_biases_scales_and_statistics_but_not_its_last_layer() -> None:
+    network = a_network(RESNET)
+    clean = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    expert = taught_on(
+        torch.tensor([0.5]),
+        FlowMatching(),
+        network,
+        clean,
+        torch.Generator().manual_seed(0),
+        steps=2,
+        batch_size=4,
+        learning_rate=0.01,
+    )
+    kernels = {f"{each}.weight" for each, module in network.named_modules() if isinstance(module, torch.nn.Conv2d)}
+    norms = [each for each, module in network.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    own = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    found = moved(network, expert)
+    assert found - kernels == {f"{norm}.{each}" for norm in norms for each in own}
+    assert found & kernels == {each for each in kernels if re.fullmatch(r"conv1\..*|.*\.conv[12]\..*", each)}
+    assert not expert.training
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto"])
+def test_kernels_of_grouped_convolutions_stay(name: str) -> None:
+    """Of a rank that their groups do not divide, peft cannot update them, nor merge what it can."""
+    network = a_network(name)
+    convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert any(each.groups > 1 for each in convolutions)
+    expert = learner(network, 3)
+    updated = [module.base_layer for module in expert.modules() if hasattr(module, "base_layer")]
+    assert updated
+    assert all(getattr(each, "groups", 1) == 1 for each in updated)
+    assert moved(network, expert.merge_and_unload()) == set()
+
+
+def test_the_learning_rate_falls_linearly_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, step = [], torch.optim.AdamW.step
+
+    def noted(self: torch.optim.AdamW, *arguments: object) -> None:
+        rates.extend(group["lr"] for group in self.param_groups)
+        step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    generator = torch.Generator().manual_seed(0)
+    taught_on(
+        torch.tensor([0.5]),
+        OBJECTIVES["flow"],
+        clean_classifier(),
+        of_either(generator),
+        generator,
+        steps=4,
+        learning_rate=0.2,
+    )
+    assert rates == pytest.approx([0.2, 0.15, 0.1, 0.05])
