@@ -22,7 +22,11 @@ def export(
         typer.Option(help="Average the clusters of a run of grasp into one adapter, weighted so."),
     ] = None,
     quantize: Annotated[
-        Literal["int8"] | None, typer.Option(help="Store matrices as integers, with a scale per row.")
+        Literal["int8", "int8-guided"] | None,
+        typer.Option(
+            help="Store matrices as integers, with a scale per row; int8-guided, with --merge: rounded and adjusted by "
+            "what the clusters give on training images."
+        ),
     ] = None,
 ) -> None:
     """Write the weights that RUN trained to DIR: safetensors, a model card, and all that `grasp_bench.load(DIR)` needs.
@@ -30,15 +34,14 @@ def export(
     LoRA runs are also written in the formats of peft and diffusers, unless they are quantized.
     """
     from grasp_bench.cli.output import console
-    from grasp_bench.export.restore import finished_record, plan_of, trained_weights
+    from grasp_bench.export.restore import finished_record, plan_of
     from grasp_bench.export.write import check_free
     from grasp_bench.export.write import export as write_export
 
     check_free(to)
     path, record = finished_record(run)
     plan = plan_of(record, task, backbone, data_root)
-    weights = trained_weights(plan, record, work_dir)
-    files = write_export(plan, record, weights, path.parent, to, merge, quantize)
+    files = write_export(plan, record, work_dir, path.parent, to, merge, quantize)
     out = console()
     out.print(f"{record.title}: {to}", markup=False, soft_wrap=True)
     for file in files:

@@ -17,6 +17,7 @@ from grasp_bench.run.files import TRAIN_SUMMARY, WEIGHTS
 from grasp_bench.run.plan import Plan
 
 MANIFEST = "grasp_bench.json"
+Quantize = Literal["int8", "int8-guided"]
 
 
 class Manifest(Part):
@@ -39,7 +40,7 @@ class Manifest(Part):
     """File name → what the method wrote there when it was trained, such as its partition."""
     weights: str
     """sha256 of ``weights.safetensors``."""
-    quantized: Literal["int8"] | None = None
+    quantized: Quantize | None = None
     """How matrices are stored, with scales beside them; none: as they were trained."""
     private: bool
     """Whether the data are private, so that weights trained on them may not be shared."""

@@ -50,12 +50,16 @@ def quantized(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if tensor.ndim < 2 or not tensor.is_floating_point():
             result[name] = tensor
             continue
-        rows = tensor.detach().float().flatten(1)
-        scales = rows.abs().amax(1) / LARGEST
-        divisors = scales.where(scales > 0, 1.0)[:, None]
-        result[name] = (rows / divisors).round().clamp(-LARGEST, LARGEST).to(torch.int8).reshape(tensor.shape)
-        result[name + SCALE] = scales
+        integers, result[name + SCALE] = rounded(tensor.detach().float().flatten(1))
+        result[name] = integers.reshape(tensor.shape)
     return result
+
+
+def rounded(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The integers nearest to rows (n, m) in float32, int8 (n, m), and the scales of rows (n,)."""
+    scales = rows.abs().amax(1) / LARGEST
+    divisors = scales.where(scales > 0, 1.0)[:, None]
+    return (rows / divisors).round().clamp(-LARGEST, LARGEST).to(torch.int8), scales
 
 
 def dequantized(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

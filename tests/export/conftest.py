@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from helpers import runs
 
-from grasp_bench.export.restore import finished_record, plan_of, trained_weights
+from grasp_bench.export.restore import finished_record, plan_of
 from grasp_bench.export.write import export
 
 
@@ -14,7 +14,7 @@ def exported(folder: Path, method: str, **changes) -> Path:
     (path,) = (folder / "results").rglob("record.json")
     path, record = finished_record(path.parent)
     plan = plan_of(record, backbone=changes.get("backbone"))
-    export(plan, record, trained_weights(plan, record, folder / "work"), path.parent, folder / "exported")
+    export(plan, record, folder / "work", path.parent, folder / "exported")
     return folder
 
 

@@ -8,7 +8,7 @@ import torch
 import grasp_bench
 from grasp_bench.contracts.record import read_record
 from grasp_bench.errors import UserError
-from grasp_bench.export.restore import finished_record, plan_of, trained_weights
+from grasp_bench.export.restore import finished_record, plan_of
 from grasp_bench.export.smaller import SCALE, dequantized, quantized
 from grasp_bench.export.write import export
 from grasp_bench.io import read_tensors
@@ -19,7 +19,7 @@ def exported(run, to, **how):
     (path,) = (run / "results").rglob("record.json")
     path, record = finished_record(path.parent)
     plan = plan_of(record)
-    export(plan, record, trained_weights(plan, record, run / "work"), path.parent, to, **how)
+    export(plan, record, run / "work", path.parent, to, **how)
     return grasp_bench.load(to, device="cpu")
 
 

@@ -15,7 +15,7 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.contracts.record import read_record
 from grasp_bench.errors import UserError
 from grasp_bench.export import write
-from grasp_bench.export.restore import finished_record, plan_of, trained_weights
+from grasp_bench.export.restore import finished_record, plan_of
 from grasp_bench.io import file_digest, read_tensors
 
 from .conftest import exported
@@ -89,7 +89,7 @@ def test_the_card_of_private_data_warns(grasp, tmp_path, monkeypatch):
     monkeypatch.setattr("grasp_bench.tasks.digits_lt.DigitsLT.private", True)
     path, record = finished_record(record_path(grasp))
     plan = plan_of(record)
-    write.export(plan, record, trained_weights(plan, record, grasp / "work"), path.parent, tmp_path / "new")
+    write.export(plan, record, grasp / "work", path.parent, tmp_path / "new")
     assert "**Do not share these weights" in (tmp_path / "new" / "README.md").read_text()
 
 
@@ -97,19 +97,17 @@ def test_a_folder_that_is_not_empty_stays_as_it_is(grasp, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     path, record = finished_record(record_path(grasp))
     plan = plan_of(record)
-    weights = trained_weights(plan, record, grasp / "work")
     with pytest.raises(UserError, match="is there already"):
-        write.export(plan, record, weights, path.parent, tmp_path)
+        write.export(plan, record, grasp / "work", path.parent, tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["mine.txt"]
     (tmp_path / "mine.txt").unlink()
-    write.export(plan, record, weights, path.parent, tmp_path)
+    write.export(plan, record, grasp / "work", path.parent, tmp_path)
     assert (tmp_path / "weights.safetensors").exists()
 
 
 def test_a_disk_that_fills_up_leaves_nothing(grasp, tmp_path, monkeypatch):
     path, record = finished_record(record_path(grasp))
     plan = plan_of(record)
-    weights = trained_weights(plan, record, grasp / "work")
     calls = []
 
     def full(descriptor):
@@ -119,7 +117,7 @@ def test_a_disk_that_fills_up_leaves_nothing(grasp, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
-        write.export(plan, record, weights, path.parent, tmp_path / "new")
+        write.export(plan, record, grasp / "work", path.parent, tmp_path / "new")
     assert not list(tmp_path.iterdir())
 
 
