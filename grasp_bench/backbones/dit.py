@@ -114,6 +114,11 @@ class DiT(DiffusersBackbone, SavedBackbone):
             )
         return PromptEmbeddings(torch.tensor([[rows[prompt]] for prompt in prompts]))
 
+    def blank_prompts(self, count: int) -> PromptEmbeddings:
+        import torch
+
+        return PromptEmbeddings(torch.zeros(count, 1, dtype=torch.long))
+
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
         output: torch.Tensor = self.transformer(
             latents,

@@ -150,9 +150,21 @@ class Flux(DiffusersBackbone, SavedBackbone):
 
         Padding (B, T), which the transformer attends to, too.
         """
-        length = self._prompt_length(self.saved) or DEV_TOKENS
+        length = self.prompt_length
         tokens, pooled, _ = self.text_pipeline.encode_prompt(prompts, device=self.device, max_sequence_length=length)
         return PromptEmbeddings(tokens, pooled, padding=padding(self.text_pipeline.tokenizer_2, prompts, length))
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of T5 that a prompt is padded or cut to."""
+        return self._prompt_length(self.saved) or DEV_TOKENS
+
+    def blank_prompts(self, count: int) -> PromptEmbeddings:
+        import torch
+
+        config = self.transformer.config
+        tokens = torch.zeros(count, self.prompt_length, config["joint_attention_dim"])
+        return PromptEmbeddings(tokens, torch.zeros(count, config["pooled_projection_dim"]))
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
         import torch

@@ -144,6 +144,12 @@ class PixArt(DiffusersBackbone, SavedBackbone):
         )
         return PromptEmbeddings(tokens, mask=mask.bool())
 
+    def blank_prompts(self, count: int) -> PromptEmbeddings:
+        import torch
+
+        tokens = torch.zeros(count, self.prompt_length, self.transformer.config["caption_channels"])
+        return PromptEmbeddings(tokens, mask=torch.ones(count, self.prompt_length, dtype=torch.bool))
+
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
         output: torch.Tensor = self.transformer(
             latents,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from grasp_bench.backbones.files import SavedPipeline
 
+TOKENS = 300  # of every prompt
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "DPMSolverMultistepScheduler": {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
     "FlowMatchEulerDiscreteScheduler": {},
@@ -160,6 +161,12 @@ class Sana(DiffusersBackbone, SavedBackbone):
             complex_human_instruction=instruction if any(prompts) else None,
         )
         return PromptEmbeddings(tokens, mask=mask.bool())
+
+    def blank_prompts(self, count: int) -> PromptEmbeddings:
+        import torch
+
+        tokens = torch.zeros(count, TOKENS, self.transformer.config["caption_channels"])
+        return PromptEmbeddings(tokens, mask=torch.ones(count, TOKENS, dtype=torch.bool))
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, prompts: PromptEmbeddings) -> torch.Tensor:
         output: torch.Tensor = self.transformer(

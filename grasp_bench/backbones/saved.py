@@ -248,6 +248,13 @@ class SavedBackbone(Backbone):
         """Embeddings of prompts in one pass, wherever the text encoders are; the empty prompt comes by itself."""
         raise NotImplementedError
 
+    def blank_prompts(self, count: int) -> PromptEmbeddings | None:
+        """Zeros of the shapes that ``count`` prompts are embedded in, without an encoder; None where nothing says so.
+
+        An estimate takes them for prompts.
+        """
+        return None
+
     def scheduler_config(self) -> dict[str, Any]:
         """The saved scheduler's settings."""
         return self.saved.scheduler_config()

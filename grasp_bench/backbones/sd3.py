@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from grasp_bench.backbones.files import SavedPipeline
 
-
+CLIP_TOKENS, T5_TOKENS = 77, 256  # of every prompt
 MEDIUM = BackboneRecipe(
     name="sd3.5-medium",
     source=(
@@ -172,6 +172,13 @@ class SD3(MMDiT, SavedBackbone):
         if pipeline.tokenizer_3 is not None:
             t5 = padding(pipeline.tokenizer_3, prompts, length)
         return PromptEmbeddings(tokens, pooled, padding=torch.cat([clip, t5], 1))
+
+    def blank_prompts(self, count: int) -> PromptEmbeddings:
+        import torch
+
+        config = self.transformer.config
+        tokens = torch.zeros(count, CLIP_TOKENS + T5_TOKENS, config["joint_attention_dim"])
+        return PromptEmbeddings(tokens, torch.zeros(count, config["pooled_projection_dim"]))
 
     def scheduler(self, steps: int, device: torch.device) -> FlowMatchEulerDiscreteScheduler:
         from diffusers.schedulers import FlowMatchEulerDiscreteScheduler

@@ -28,8 +28,6 @@ LAYERS, SINGLE, DUAL = "num_layers", "num_single_layers", "dual_attention_layers
 """What configurations call blocks, FLUX's single ones, and those of SD3.5-medium with a second attention."""
 Depths = Mapping[str, int]
 """Kind of block, by its name in the configuration → how many there are."""
-LENGTHS = {"sd3": 77 + 256, "flux": 512}
-"""Family → tokens of a prompt that is read with a pooled embedding beside it."""
 PARTS = ("transformer", "vae", "scheduler")
 
 
@@ -166,21 +164,10 @@ class _WithoutWeights(SavedBackbone):
 
     def encode_prompts(self, prompts: list[str]) -> PromptEmbeddings:
         """Return embeddings of the shapes that the family's text encoders give, one row per prompt."""
-        import torch
-
-        config: Any = self.transformer.config
-        rows = len(prompts)
-        if self.family == "dit":
-            return PromptEmbeddings(torch.zeros(rows, 1, dtype=torch.long))
-        if self.family in ("sana", "pixart"):
-            length = getattr(self, "prompt_length", 300)
-            mask = torch.ones(rows, length, dtype=torch.bool)
-            return PromptEmbeddings(torch.zeros(rows, length, config["caption_channels"]), mask=mask)
-        if self.family not in LENGTHS:
+        blank = self.blank_prompts(len(prompts))
+        if blank is None:
             raise NotEstimatedError(f"backbone {self.family}: an estimate does not know how long its prompts are.")
-        length = self._prompt_length(self.saved) or LENGTHS[self.family]
-        tokens = torch.zeros(rows, length, config["joint_attention_dim"])
-        return PromptEmbeddings(tokens, torch.zeros(rows, config["pooled_projection_dim"]))
+        return blank
 
 
 def _loaded(kind: type[Backbone], name: str, source: str, resolution: int | None) -> Backbone:

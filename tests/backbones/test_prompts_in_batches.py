@@ -75,3 +75,13 @@ def test_no_more_prompts_are_kept_than_are_asked_for_again_and_again(
     assert passes[-1] == PROMPTS[:2]
     backbone.encode_prompts([*PROMPTS[-2:], *PROMPTS[:2]])
     assert passes[-1] == PROMPTS[:2]
+
+
+@pytest.mark.parametrize("family", sorted(SAVE))
+def test_blank_prompts_have_the_shapes_of_encoded_ones(family: str, tmp_path: Path) -> None:
+    backbone = plugins.load("backbones", family).load(str(save(family, tmp_path).folder))
+    backbone.set_classes(["tench, Tinca tinca", "goldfish, Carassius auratus"])
+    blank = backbone.blank_prompts(2).tensors()
+    encoded = backbone.encode_prompts(["", ""]).tensors()
+    assert blank.keys() == encoded.keys() - {"padding"}
+    assert all((each.shape, each.dtype) == (encoded[name].shape, encoded[name].dtype) for name, each in blank.items())
