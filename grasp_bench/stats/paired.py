@@ -32,7 +32,7 @@ class SeedInterval:
 def mean_interval(values: Sequence[float]) -> SeedInterval:
     """Return the mean and Student's t interval at 95 % of one value per seed: x̄ ± t(0.975, n − 1) s/√n.
 
-    One seed gives a provisional value and two give no useful spread (t is 12.7): neither gets an interval.
+    One seed gives no spread and two give no useful one (t is 12.7): neither gets an interval.
     Raises ValueError for no values, NaN and infinity.
     """
     array = np.asarray(values, dtype=np.float64)
