@@ -12,6 +12,8 @@ from grasp_bench.contracts.recipe import BackboneRecipe, Rate, Timesteps
 from grasp_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
@@ -105,6 +107,7 @@ class Flux(DiffusersBackbone, SavedBackbone):
     pipeline_class: ClassVar[str] = "FluxPipeline"
     example: ClassVar[str] = "flux:black-forest-labs/FLUX.1-dev"
     recipe = DEV
+    recipes: ClassVar[Mapping[str, BackboneRecipe]] = {each.name: each for each in (DEV, SCHNELL)}
 
     def __init__(self, saved: SavedPipeline, resolution: int | None = None) -> None:
         from grasp_bench.contracts.objective import FlowMatching

@@ -5,7 +5,8 @@ from __future__ import annotations
 from grasp_bench import plugins
 from grasp_bench.backbones.aliases import available
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.contracts.recipe import BackboneRecipe, Timesteps
+from grasp_bench.contracts.recipe import PLAIN, BackboneRecipe, Timesteps
+from grasp_bench.errors import UserError
 
 NOT_ITS_OWN = "none: the task's, the method's and the guidance's own defaults hold"
 
@@ -15,6 +16,16 @@ def recipe_of(name: str) -> BackboneRecipe:
     family = available().get(name, name).partition(":")[0]
     kind: type[Backbone] = plugins.load("backbones", family)
     return kind.recipes.get(name, kind.recipe)
+
+
+def recorded(backbone: str, name: str) -> BackboneRecipe:
+    """The recipe that a record names, of a family of backbones; the plain one where it is not installed."""
+    try:
+        kind: type[Backbone] = plugins.load("backbones", backbone)
+    except UserError:
+        return PLAIN
+    found = kind.recipes.get(name, kind.recipe)
+    return found if found.name == name else PLAIN
 
 
 def described(recipe: BackboneRecipe) -> dict[str, str]:

@@ -18,6 +18,7 @@ Columns:
 ``backbone``                name of the backbone
 ``backbone_label``          what ``--backbone`` takes for it
 ``backbone_revision``       revision of its weights
+``recipe``                  name of the recipe that gave defaults; empty of a backbone whose recipe changes nothing
 ``resolution``              pixels a side of its images, as text; empty where the backbone has no choice
 ``default_backbone``        whether the backbone is the one that the task asks for
 ``caution``                 what headings say of a backbone that only shows that the code runs; empty for others
@@ -88,11 +89,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX_NAME = ".index"
-FORMAT = f"11 of grasp-bench {VERSION}"
+FORMAT = f"12 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
 PLACE = ("size", "mtime_ns", "ctime_ns", "inode")
 TEXTS = (
     *("folder", "run_id", "task_label", "label", "task", "task_version", "budget", "backbone", "backbone_revision"),
+    "recipe",
     *("method", "method_version", "guidance", "guidance_version", "settings", "tuned"),
     *("backbone_label", "resolution", "caution", "task_settings", "method_settings", "guidance_settings"),
     *("division", "declared", "status", "reason", "rules", "conditions", "variant", "streams", "started"),
@@ -166,6 +168,7 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
         "declared": json.dumps(record.entry.declared.model_dump(exclude_none=True)) if record.entry else "",
         "own_budget": spec.budget.described_by_file,
         "backbone_revision": spec.backbone.version,
+        "recipe": record.recipe or "",
         "resolution": str(spec.backbone.settings.get("resolution", "")),
         "settings": row.settings,
         "tuned": row.tuned or None,

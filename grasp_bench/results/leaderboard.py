@@ -109,7 +109,9 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
     named = board.row_names()
     return replace(
         board,
-        sizes=missed(costs.assign(name=costs["label"].map(named.__getitem__)), str(runs["backbone_label"].iloc[0])),
+        sizes=missed(
+            costs.assign(name=costs["label"].map(named.__getitem__)), board.backbone, str(runs["recipe"].iloc[0])
+        ),
         streams=_streams(finished.assign(name=finished["label"].map(named.__getitem__))),
     )
 

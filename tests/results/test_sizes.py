@@ -1,7 +1,10 @@
 """What is said of rows that miss the parameter budget."""
 
 import pandas as pd
+import pytest
+from helpers.records import boards, cost, metric, record
 
+from grasp_bench.contracts.spec import Component
 from grasp_bench.results.sizes import missed
 
 TRAINED = {"grasp": 43008.0, "cm": 47616.0, "oft": 30752.0, "lora": 47300.0, "images": float("nan")}
@@ -16,14 +19,41 @@ def rows(trained: dict[str, float], **active: float) -> pd.DataFrame:
 
 def test_rows_that_miss_the_budget_by_more_than_a_tenth_are_named() -> None:
     costs = rows(TRAINED)
-    assert missed(costs, "tiny-sd3") == missed(pd.concat([costs, costs]), "tiny-sd3") == SAID
-    assert missed(rows({"grasp": 43008.0, "lora": 47300.0}), "tiny-sd3") == ""
-    assert missed(costs, "sd3-12345678") == ""  # weights of a user's own, whose size is not known
+    assert missed(costs, "tiny-sd3", "") == missed(pd.concat([costs, costs]), "tiny-sd3", "") == SAID
+    assert missed(rows({"grasp": 43008.0, "lora": 47300.0}), "tiny-sd3", "") == ""
+    assert missed(costs, "sd3", "") == ""  # recorded before recipes were, so that its size is not known
+    assert missed(costs, "not-installed", "its-recipe") == ""
+
+
+@pytest.mark.parametrize(
+    ("family", "recipe", "budget"),
+    [("sd3", "sd3-medium", 9.4), ("sd3", "sd3.5-medium", 12), ("flux", "flux-schnell", 26)],
+)
+def test_weights_in_a_folder_have_the_budget_of_their_recipe(family: str, recipe: str, budget: float) -> None:
+    """Whose name on the command line is no alias, but the family and the start of their revision."""
+    runs = [
+        run.model_copy(
+            update={
+                "spec": run.spec.model_copy(
+                    update={"backbone": Component(name=family, version="12345678", settings={})}
+                ),
+                "backbone_label": f"{family}-12345678",
+                "recipe": recipe,
+                "cost": cost(parameters=trained),
+            }
+        )
+        for name, trained in (("grasp", round(budget * 1e6)), ("ia3", 500_000))
+        for run in [record(name, 0, [metric("recall", "tail", 0.5)])]
+    ]
+    (board,) = boards(runs)
+    share = 100 * (0.5 / budget - 1)
+    said = f"Trainable parameters miss the budget of {round(budget * 1e6):,} by more than 10 %: ia3 ({share:+.0f} %)."
+    assert board.sizes.startswith(said)
 
 
 def test_parameters_at_work_for_one_image_are_told_of_where_they_are_fewer() -> None:
     costs = rows(TRAINED, grasp=10752.0, oft=30752.0)
-    assert missed(costs, "tiny-sd3") == (
+    assert missed(costs, "tiny-sd3", "") == (
         f"{SAID} Those at work for one image miss the budget of 43,008 by more than 10 %: grasp (-75 %). "
         "Those at work for one image were not recorded for cm, lora."
     )
@@ -33,7 +63,16 @@ def test_rows_of_one_method_that_differ_in_size_are_told_apart() -> None:
     costs = rows({"shared-adapter": 43008.0, "cm": 47616.0})
     narrow = costs.assign(name=["shared-adapter with control=active", "cm with none"])
     narrow.loc[0, "trainable_parameters"] = 10752.0
-    assert missed(pd.concat([costs, narrow]), "tiny-sd3") == (
+    assert missed(pd.concat([costs, narrow]), "tiny-sd3", "") == (
         "Trainable parameters miss the budget of 43,008 by more than 10 %: cm (+11 %), "
         "shared-adapter with control=active (-75 %)."
+    )
+
+
+def test_only_the_rows_whose_parameters_at_work_were_not_recorded_are_named_so() -> None:
+    natural, balanced = rows({"grasp": 43008.0}), rows({"grasp": 43008.0}, grasp=10752.0)
+    costs = pd.concat([natural.assign(name="grasp with none"), balanced.assign(name="grasp with sampling=balanced")])
+    assert missed(costs, "tiny-sd3", "") == (
+        "Those at work for one image miss the budget of 43,008 by more than 10 %: "
+        "grasp with sampling=balanced (-75 %). Those at work for one image were not recorded for grasp with none."
     )
