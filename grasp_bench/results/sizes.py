@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-COUNTED = {"trainable_parameters": "Trainable parameters", "active_parameters": "those at work for one image"}
+COUNTED = {"trainable_parameters": "Trainable parameters", "active_parameters": "Parameters at work for one image"}
 """Column of the costs → its words; the budget is for both."""
 
 
@@ -20,8 +20,8 @@ def missed(costs: pd.DataFrame, backbone: str, recipe: str) -> str:
 
     The budget is that of a backbone's recipe of this name, which weights in a folder of the user's have, too. Nothing
     is said where none of the rows misses it by more than a tenth, or where there is no budget. Parameters at work
-    for one image are told of where they are fewer than the trainable ones. A method is named where all of its rows are
-    of one size, else the row.
+    for one image are told of where they are fewer than the trainable ones, or were not recorded. A method is named
+    where all of its rows are of one size, else the row.
     """
     budget = recorded(backbone, recipe).parameters
     if budget is None:
@@ -36,9 +36,11 @@ def missed(costs: pd.DataFrame, backbone: str, recipe: str) -> str:
         )
         if named := ", ".join(dict.fromkeys(rows)):
             found.append(f"{words} miss the budget of {budget:,} by more than {100 * MISSED:.0f} %: {named}.")
-    if active.notna().any() and (unknown := dict.fromkeys(_names(costs, active)[trained.notna() & active.isna()])):
-        found.append(f"{COUNTED['active_parameters']} were not recorded for {', '.join(unknown)}.")
-    return " ".join(f"{each[0].upper()}{each[1:]}" for each in found)
+    unknown = trained.notna() & active.isna()
+    if unknown.any():
+        whose = f" for {', '.join(dict.fromkeys(_names(costs, active)[unknown]))}" if active.notna().any() else ""
+        found.append(f"{COUNTED['active_parameters']} were not recorded{whose}.")
+    return " ".join(found)
 
 
 def _names(costs: pd.DataFrame, counts: pd.Series) -> pd.Series:

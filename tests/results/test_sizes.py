@@ -9,6 +9,7 @@ from grasp_bench.results.sizes import missed
 
 TRAINED = {"grasp": 43008.0, "cm": 47616.0, "oft": 30752.0, "lora": 47300.0, "images": float("nan")}
 SAID = "Trainable parameters miss the budget of 43,008 by more than 10 %: cm (+11 %), oft (-28 %)."
+UNKNOWN = "Parameters at work for one image were not recorded"
 
 
 def rows(trained: dict[str, float], **active: float) -> pd.DataFrame:
@@ -19,8 +20,10 @@ def rows(trained: dict[str, float], **active: float) -> pd.DataFrame:
 
 def test_rows_that_miss_the_budget_by_more_than_a_tenth_are_named() -> None:
     costs = rows(TRAINED)
-    assert missed(costs, "tiny-sd3", "") == missed(pd.concat([costs, costs]), "tiny-sd3", "") == SAID
-    assert missed(rows({"grasp": 43008.0, "lora": 47300.0}), "tiny-sd3", "") == ""
+    assert missed(costs, "tiny-sd3", "") == missed(pd.concat([costs, costs]), "tiny-sd3", "") == f"{SAID} {UNKNOWN}."
+    assert missed(rows({"grasp": 43008.0, "lora": 47300.0}), "tiny-sd3", "") == f"{UNKNOWN}."
+    assert missed(rows({"lora": 47300.0}, lora=47300.0), "tiny-sd3", "") == ""
+    assert missed(rows({"images": float("nan")}), "tiny-sd3", "") == ""
     assert missed(costs, "sd3", "") == ""  # recorded before recipes were, so that its size is not known
     assert missed(costs, "not-installed", "its-recipe") == ""
 
@@ -54,8 +57,8 @@ def test_weights_in_a_folder_have_the_budget_of_their_recipe(family: str, recipe
 def test_parameters_at_work_for_one_image_are_told_of_where_they_are_fewer() -> None:
     costs = rows(TRAINED, grasp=10752.0, oft=30752.0)
     assert missed(costs, "tiny-sd3", "") == (
-        f"{SAID} Those at work for one image miss the budget of 43,008 by more than 10 %: grasp (-75 %). "
-        "Those at work for one image were not recorded for cm, lora."
+        f"{SAID} Parameters at work for one image miss the budget of 43,008 by more than 10 %: grasp (-75 %). "
+        f"{UNKNOWN} for cm, lora."
     )
 
 
@@ -65,7 +68,7 @@ def test_rows_of_one_method_that_differ_in_size_are_told_apart() -> None:
     narrow.loc[0, "trainable_parameters"] = 10752.0
     assert missed(pd.concat([costs, narrow]), "tiny-sd3", "") == (
         "Trainable parameters miss the budget of 43,008 by more than 10 %: cm (+11 %), "
-        "shared-adapter with control=active (-75 %)."
+        f"shared-adapter with control=active (-75 %). {UNKNOWN}."
     )
 
 
@@ -73,6 +76,6 @@ def test_only_the_rows_whose_parameters_at_work_were_not_recorded_are_named_so()
     natural, balanced = rows({"grasp": 43008.0}), rows({"grasp": 43008.0}, grasp=10752.0)
     costs = pd.concat([natural.assign(name="grasp with none"), balanced.assign(name="grasp with sampling=balanced")])
     assert missed(costs, "tiny-sd3", "") == (
-        "Those at work for one image miss the budget of 43,008 by more than 10 %: "
-        "grasp with sampling=balanced (-75 %). Those at work for one image were not recorded for grasp with none."
+        "Parameters at work for one image miss the budget of 43,008 by more than 10 %: "
+        f"grasp with sampling=balanced (-75 %). {UNKNOWN} for grasp with none."
     )
