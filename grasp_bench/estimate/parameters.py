@@ -8,7 +8,8 @@ from grasp_bench import plugins, seeds
 from grasp_bench.backbones.recipes import recipe_of
 from grasp_bench.contracts.backbone import Backbone
 from grasp_bench.contracts.sized import MISSED
-from grasp_bench.estimate.parts import fresh_backbone
+from grasp_bench.estimate.errors import NotEstimatedError, SkippedError
+from grasp_bench.estimate.parts import fresh_backbone, fresh_method
 from grasp_bench.estimate.simulate import SimulatedGpu
 from grasp_bench.estimate.subject import Subject, choose
 from grasp_bench.estimate.table import millions
@@ -17,12 +18,18 @@ BACKBONES = ("tiny-sd3", "sd3.5-medium", "pixart-sigma", "sana-0.6b", "flux-dev"
 TASK = "digits-lt"
 OFF = "†"
 """Mark of what misses the budget."""
+PRESUMED = "≈"
+"""Mark of what is presumed of a method's study."""
 BY_STUDY = "by its study"
 NOTE = (
     "Trainable parameters and, in parentheses where they are fewer, those at work for one image. "
-    f"{OFF}: the number before it is more than {100 * MISSED:.0f} % from the budget, which is for both. "
-    f"{BY_STUDY}: not counted, so without a mark, since the method has to look at the task's images or prompts first."
+    f"{OFF}: the number before it is more than {100 * MISSED:.0f} % from the budget, which is for both."
 )
+STUDIED = {
+    PRESUMED: "by what estimates presume of the method's study, which looks at the task's images or prompts first.",
+    BY_STUDY: "not counted, so without a mark, since the method looks at the task's images or prompts first.",
+}
+"""What is in a cell → what it means; said where it occurs."""
 ABSENT = "-"
 
 
@@ -46,23 +53,28 @@ def lines(table: list[list[str]]) -> list[str]:
     """Return the lines of the table in Markdown, and what its cells mean."""
     heading, *body = table
     rule = f"|{'---|' * len(heading)}"
-    return [f"| {' | '.join(heading)} |", rule, *(f"| {' | '.join(cells)} |" for cells in body), "", NOTE]
+    written = [f"| {' | '.join(cells)} |" for cells in body]
+    meanings = [f"{mark}: {meaning}" for mark, meaning in STUDIED.items() if mark in "".join(written)]
+    return [f"| {' | '.join(heading)} |", rule, *written, "", " ".join([NOTE, *meanings])]
 
 
 def _cell(method: str, settings: Sequence[str], task: str, name: str, backbone: Backbone, budget: int | None) -> str:
     subject = choose(method, task, name, method_settings=settings)
-    return BY_STUDY if subject.method.studies else _counted(subject, backbone, budget)
+    try:
+        return _counted(subject, backbone, budget)
+    except NotEstimatedError:
+        return BY_STUDY
+    except SkippedError:
+        return ABSENT
 
 
 def _counted(subject: Subject, backbone: Backbone, budget: int | None) -> str:
-    """Return a cell of the method on the backbone, which is left as it was."""
-    method = subject.fresh()
-    if method.supports(backbone, subject.task):
-        return ABSENT
+    """Return a cell of the method on the backbone, which is left as it was; raises as :func:`fresh_method` does."""
+    method = fresh_method(subject, backbone)
     method.attach(backbone, subject.task, seeds.generator("init", "estimate"))
     trained, active = sum(each.numel() for each in method.parameters().values()), method.active_parameters()
     method.detach()
-    sizes = "".join(f"{name} {size}: " for name, size in method.sizes.items())
+    sizes = f"{PRESUMED} " * method.studies + "".join(f"{name} {size}: " for name, size in method.sizes.items())
     marked = [f"{_number(count)}{f' {OFF}' * _misses(count, budget)}" for count in (trained, active)]
     return f"{sizes}{marked[0]}{f' ({marked[1]})' * (active < trained)}"
 

@@ -15,7 +15,6 @@ VARIANTS = (
     ("shared-adapter", ("control=active",)),
     ("cbdm", ("on=lora",)),
     ("coral", ("on=grasp",)),
-    ("prior", ("prior_weight=0",)),
 )
 """Methods with settings, beside every method with its defaults."""
 

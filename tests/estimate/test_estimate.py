@@ -379,11 +379,18 @@ def test_a_table_has_a_row_for_each(backbone: str) -> None:
     assert [line.split("|")[3].strip() for line in shown.splitlines()] == ["method", "---", "grasp", "lora"]
 
 
-def test_what_a_study_decides_has_no_number_of_parameters_whatever_the_settings() -> None:
-    for words in (("prior", "--set", "on=lora"), ("grasp", "--set", "partition=text")):
+def test_what_a_study_decides_is_counted_by_what_is_presumed_of_it_and_else_not() -> None:
+    plain, meaning = "rank 11: 43,648", {"≈": "by what estimates presume", "by its study": "not counted"}
+    for words, cell, mark in (
+        (("prior", "--set", "on=lora"), f"≈ {plain}", "≈"),
+        (("lora-attn", "--set", "rank=11"), f"≈ {plain}", "≈"),
+        (("grasp", "--set", "partition=text"), "by its study", "by its study"),
+        (("lora", "--set", "rank=11"), plain, ""),
+    ):
         code, shown, error = run("--parameters", "-m", *words, "--backbone", "tiny-sd3")
         assert code == 0, error
-        assert f"| {words[0]} {words[2]} | by its study |" in shown
+        assert f"| {words[0]} {words[2]} | {cell} |" in shown
+        assert [each for each, said in meaning.items() if f"{each}: {said}" in shown] == [mark] * bool(mark)
 
 
 @pytest.mark.parametrize(
