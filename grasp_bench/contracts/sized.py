@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 MISSED = 0.1
 """Share of a parameter budget by which a method may miss it before tables say so."""
+OFF = "†"
+"""Mark of what misses the budget."""
+
+
+def misses(count: float, budget: int | None) -> bool:
+    """Return whether a number of parameters misses the budget; not where there is no budget, or no number but NaN."""
+    return budget is not None and abs(count / budget - 1) > MISSED
 
 
 class SizedSettings(MethodSettings):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from grasp_bench import plugins, seeds
 from grasp_bench.backbones.recipes import recipe_of
 from grasp_bench.contracts.backbone import Backbone
-from grasp_bench.contracts.sized import MISSED
+from grasp_bench.contracts.sized import MISSED, OFF, misses
 from grasp_bench.estimate.errors import NotEstimatedError, SkippedError
 from grasp_bench.estimate.parts import fresh_backbone, fresh_method
 from grasp_bench.estimate.simulate import SimulatedGpu
@@ -16,8 +16,6 @@ from grasp_bench.estimate.table import millions
 
 BACKBONES = ("tiny-sd3", "sd3.5-medium", "pixart-sigma", "sana-0.6b", "flux-dev")
 TASK = "digits-lt"
-OFF = "†"
-"""Mark of what misses the budget."""
 PRESUMED = "≈"
 """Mark of what is presumed of a method's study."""
 BY_STUDY = "by its study"
@@ -75,12 +73,8 @@ def _counted(subject: Subject, backbone: Backbone, budget: int | None) -> str:
     trained, active = sum(each.numel() for each in method.parameters().values()), method.active_parameters()
     method.detach()
     sizes = f"{PRESUMED} " * method.studies + "".join(f"{name} {size}: " for name, size in method.sizes.items())
-    marked = [f"{_number(count)}{f' {OFF}' * _misses(count, budget)}" for count in (trained, active)]
+    marked = [f"{_number(count)}{f' {OFF}' * misses(count, budget)}" for count in (trained, active)]
     return f"{sizes}{marked[0]}{f' ({marked[1]})' * (active < trained)}"
-
-
-def _misses(count: int, budget: int | None) -> bool:
-    return budget is not None and abs(count / budget - 1) > MISSED
 
 
 def _number(count: int) -> str:

@@ -74,6 +74,8 @@ class Leaderboard:
     """One row per run, with and without scores, by label and seed: ``label``, ``seed``, ``folder``."""
     streams: str = ""
     """Whether methods saw the same data order, noise and timesteps; empty where no seed has two methods."""
+    parameters: int | None = None
+    """The backbone's parameter budget; None where it names none."""
     sizes: str = ""
     """Which rows miss the backbone's parameter budget by more than a tenth, and by how much; empty: none."""
     judged: pd.DataFrame | None = None

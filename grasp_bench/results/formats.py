@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from grasp_bench.contracts.record import ARROWS, Cost
+from grasp_bench.contracts.sized import OFF
 from grasp_bench.results.board import COLUMN, ROW, SHARED, Leaderboard
 from grasp_bench.results.comparisons import MEASURES, Differences
 from grasp_bench.results.forest import SVG, forest_svg
@@ -29,7 +30,7 @@ PREAMBLE = r"% Needs \usepackage{booktabs} and UTF-8."
 FIRST_LINES = {"table": "# grasp-bench report", "markdown": "<!-- written by grasp-bench report -->"}
 """Form → first line of a file of it that another report may replace; the other forms have headings of their own."""
 WORDS = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
-SIGNS = {"±": r"\pm", MINUS: "-", "·": r"\cdot", "∞": r"\infty", "χ": r"\chi", "²": "^{2}"}
+SIGNS = {"±": r"\pm", MINUS: "-", "·": r"\cdot", "∞": r"\infty", "χ": r"\chi", "²": "^{2}", OFF: r"\dagger"}
 SIGNS |= {ARROWS["lower"]: r"\downarrow", ARROWS["higher"]: r"\uparrow"}
 LATEX: dict[str, str | int | None] = {
     **{sign: f"\\{sign}" for sign in "{}&%$#_"},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grasp_bench.backbones.recipes import recorded
 from grasp_bench.contracts.record import ENOUGH_SEEDS
 from grasp_bench.contracts.task import GROUPS
 from grasp_bench.results.board import CLOSED, COLUMN, METRIC, ROW, SHARED, Leaderboard, numbered
@@ -95,6 +96,7 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
     board = Leaderboard(
         **heading,
         rules=str(runs["rules"].iloc[0]),
+        parameters=recorded(heading["backbone"], str(runs["recipe"].iloc[0])).parameters,
         cells=_cells(scores, names, costs),
         scores=what.assign(
             label=costs["label"].to_numpy()[scores["row"]],
@@ -109,9 +111,7 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
     named = board.row_names()
     return replace(
         board,
-        sizes=missed(
-            costs.assign(name=costs["label"].map(named.__getitem__)), board.backbone, str(runs["recipe"].iloc[0])
-        ),
+        sizes=missed(costs.assign(name=costs["label"].map(named.__getitem__)), board.parameters),
         streams=_streams(finished.assign(name=finished["label"].map(named.__getitem__))),
     )
 

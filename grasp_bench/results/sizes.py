@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grasp_bench.backbones.recipes import recorded
-from grasp_bench.contracts.sized import MISSED
+from grasp_bench.contracts.sized import MISSED, OFF, misses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,15 +14,13 @@ COUNTED = {"trainable_parameters": "Trainable parameters", "active_parameters": 
 """Column of the costs → its words; the budget is for both."""
 
 
-def missed(costs: pd.DataFrame, backbone: str, recipe: str) -> str:
+def missed(costs: pd.DataFrame, budget: int | None) -> str:
     """Return what is to be said of the rows, with ``method`` and ``name``, that miss the parameter budget.
 
-    The budget is that of a backbone's recipe of this name, which weights in a folder of the user's have, too. Nothing
-    is said where none of the rows misses it by more than a tenth, or where there is no budget. Parameters at work
-    for one image are told of where they are fewer than the trainable ones, or were not recorded. A method is named
+    Nothing is said where none of the rows misses it by more than a tenth, or where there is no budget. Parameters at
+    work for one image are told of where they are fewer than the trainable ones, or were not recorded. A method is named
     where all of its rows are of one size, else the row.
     """
-    budget = recorded(backbone, recipe).parameters
     if budget is None:
         return ""
     trained, active = (costs[column] for column in COUNTED)
@@ -35,12 +32,17 @@ def missed(costs: pd.DataFrame, backbone: str, recipe: str) -> str:
             f"{name} ({100 * share:+.0f} %)" for name, share in zip(_names(costs, counts)[far], off[far], strict=True)
         )
         if named := ", ".join(dict.fromkeys(rows)):
-            found.append(f"{words} miss the budget of {budget:,} by more than {100 * MISSED:.0f} %: {named}.")
+            found.append(f"{words} miss the budget of {budget:,} by more than {100 * MISSED:.0f} % ({OFF}): {named}.")
     unknown = trained.notna() & active.isna()
     if unknown.any():
         whose = f" for {', '.join(dict.fromkeys(_names(costs, active)[unknown]))}" if active.notna().any() else ""
         found.append(f"{COUNTED['active_parameters']} were not recorded{whose}.")
     return " ".join(found)
+
+
+def marked(text: str, column: str, count: float, budget: int | None) -> str:
+    """Return the text of a cost, with a mark where it is a number of parameters that misses the budget."""
+    return f"{text} {OFF}" if column in COUNTED and misses(count, budget) else text
 
 
 def _names(costs: pd.DataFrame, counts: pd.Series) -> pd.Series:

@@ -26,6 +26,7 @@ from grasp_bench.results.grids import (
 )
 from grasp_bench.results.judging import ALPHA
 from grasp_bench.results.leaderboard import WORDS
+from grasp_bench.results.sizes import marked
 from grasp_bench.results.tables import COSTS, NOTE, Report, heading_of, names_of, search_of, sections
 
 if TYPE_CHECKING:
@@ -185,8 +186,9 @@ def _grid(board: Leaderboard, compared: Differences, columns: Sequence[pd.DataFr
             for cells, digits in drawn
         ]
         against = _against(differences, label, compared.baseline, places)
-        spent = Text(cost_text(parameters, facts_in(declared).costs.get(PARAMETERS), form))
-        rows.append([*names[label], *scores[:1], *against, *scores[1:], spent])
+        spent = cost_text(parameters, facts_in(declared).costs.get(PARAMETERS), form)
+        sized = Text(marked(spent, PARAMETERS, parameters, board.parameters))
+        rows.append([*names[label], *scores[:1], *against, *scores[1:], sized])
     real = [
         Text(f"{each['reference'].iloc[0]:.{digits}f}" if len(each := _of(board.references, cells)) else ABSENT)
         for cells, (_, digits) in zip(columns, drawn, strict=True)

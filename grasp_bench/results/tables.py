@@ -29,6 +29,7 @@ from grasp_bench.results.grids import (
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options, View, chosen
 from grasp_bench.results.rows import one_per_method
+from grasp_bench.results.sizes import marked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,7 @@ OTHER_PROTOCOL = (
 )
 COSTS = {
     "trainable_parameters": ("trainable parameters", ",.0f"),
+    "active_parameters": ("at work per image", ",.0f"),
     "train_seconds": ("training s", ".1f"),
     "seconds_per_step": ("s/step", ".3f"),
     "peak_memory_mib": ("peak memory MiB", ",.0f"),
@@ -136,7 +138,10 @@ def _section(board: Leaderboard, compared: Differences | None) -> Section:
     if names:
         facts = [facts_in(each) for each in rows["declared"]]
         costs = [
-            [Text(cost_text(value, each.costs.get(name), form)) for value, each in zip(rows[name], facts, strict=True)]
+            [
+                Text(marked(cost_text(value, each.costs.get(name), form), name, value, board.parameters))
+                for value, each in zip(rows[name], facts, strict=True)
+            ]
             for name, (_, form) in COSTS.items()
         ]
         cells = [[*names[label], *row] for label, *row in zip(rows["label"], *costs, strict=True)]

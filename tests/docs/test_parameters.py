@@ -7,7 +7,8 @@ import pytest
 
 from grasp_bench import plugins
 from grasp_bench.backbones.recipes import recipe_of
-from grasp_bench.estimate.parameters import BACKBONES, BY_STUDY, OFF, PRESUMED
+from grasp_bench.contracts.sized import OFF
+from grasp_bench.estimate.parameters import BACKBONES, BY_STUDY, PRESUMED
 
 from .parameters import PAGE, VARIANTS, written
 

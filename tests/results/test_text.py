@@ -46,8 +46,8 @@ def test_five_seeds_are_enough():
 
 
 def test_cost_tells_seeds_parameters_and_evaluations(text):
-    assert line(text, "lora", after="\ncost").split()[:5] == ["lora", "cfg", "1,", "provisional", "1,234"]
-    assert line(text, "grasp", after="\ncost").split()[:5] == ["grasp", "cfg", "3,", "provisional", "1,234"]
+    assert line(text, "lora", after="\ncost").split()[:6] == ["lora", "cfg", "1,", "1,234", "†", "-"]
+    assert line(text, "grasp", after="\ncost").split()[:6] == ["grasp", "cfg", "3,", "1,234", "†", "-"]
     assert line(text, "grasp", after="\ncost").split()[-2:] == ["40", "0"]
     apart = line(text, "grasp", after="GFLOPs")
     assert apart.split() == ["grasp", "cfg", "3,", "provisional", "1.5"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grasp_bench import plugins
@@ -18,6 +18,7 @@ from grasp_bench.results.site.boards import Board, Metric
 from grasp_bench.results.site.charts import ABSENT, BETTER, COSTS
 from grasp_bench.results.site.glossary import COSTS as COST_DEFINITIONS
 from grasp_bench.results.site.glossary import Definition, definition
+from grasp_bench.results.sizes import marked
 from grasp_bench.results.tables import OTHER_PROTOCOL, counted_seeds
 
 COST = "cost"
@@ -128,8 +129,7 @@ def lines(board: Board) -> list[Line]:
         spent = costs.get(label)
         declared = facts_in(spent["declared"]).costs if spent else {}
         numbers += [
-            _cost(spent[name] if spent else None, declared.get(name), ",.1f" if "seconds" in title else ",.0f")
-            for name, title in COSTS.items()
+            _cost(name, spent[name] if spent else None, declared.get(name), board.table.parameters) for name in COSTS
         ]
         found.append(_line(board, label, numbers))
     return found
@@ -202,10 +202,13 @@ def _plain(value: float | None, form: str) -> Number:
     return Number(ABSENT) if value is None or value != value else Number(format(value, form), value)
 
 
-def _cost(value: float | None, declared: float | None, form: str) -> Number:
+def _cost(name: str, value: float | None, declared: float | None, budget: int | None) -> Number:
     """Return a cost as it was measured, or else as it was declared, which it says."""
+    form = ",.1f" if name.endswith("seconds") else ",.0f"
     measured = _plain(value, form)
-    if measured.value is not None or declared is None:
+    if measured.value is not None:
+        return replace(measured, text=marked(measured.text, name, measured.value, budget))
+    if declared is None:
         return measured
     return Number(format(declared, form), declared, spread="declared")
 
