@@ -225,14 +225,12 @@ def test_score_and_compare_keep_to_the_width_and_cut_no_number(
         assert "an-exceedingly-long-name-of-a-class" in squeezed(lines)
 
 
-@pytest.mark.parametrize("words", [["compare", "--help"], SCORE, COMPARE], ids=["help", "score", "compare"])
+@pytest.mark.parametrize("words", [SCORE, COMPARE], ids=["score", "compare"])
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("X", "")])
 @pytest.mark.usefixtures("scored")
 def test_no_command_is_bold_where_that_is_asked_for(
     words: list[str], name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("typer.rich_utils.FORCE_TERMINAL", True)
-    monkeypatch.setattr("typer.rich_utils.COLOR_SYSTEM", "auto")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)

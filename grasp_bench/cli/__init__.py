@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from grasp_bench import shielded  # noqa: F401 # ahead of whatever imports pydantic
 from grasp_bench.bounds import option_fault
-from grasp_bench.cli import output, streams
+from grasp_bench.cli import streams
 from grasp_bench.cli.cache import clear_stages, list_stages
 from grasp_bench.cli.check import check as check_plugin
 from grasp_bench.cli.compare import compare as compare_runs
@@ -26,10 +26,12 @@ from grasp_bench.cli.doctor import doctor as examine
 from grasp_bench.cli.estimate import estimate as estimate_runs
 from grasp_bench.cli.evaluate import evaluate as evaluate_images
 from grasp_bench.cli.export import export as export_run
+from grasp_bench.cli.help import Group, write_options
 from grasp_bench.cli.list import list_plugins
 from grasp_bench.cli.migrate import migrate_results
 from grasp_bench.cli.new import new as write_template
 from grasp_bench.cli.options import expands_home
+from grasp_bench.cli.output import WIDTH
 from grasp_bench.cli.prepare import prepare as prepare_data
 from grasp_bench.cli.report import report_runs
 from grasp_bench.cli.reproduce import reproduce as reproduce_run
@@ -50,14 +52,20 @@ from grasp_bench.version import VERSION
 
 app = typer.Typer(
     name="grasp-bench",
+    cls=Group,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
     pretty_exceptions_enable=False,  # a bug of ours is a plain traceback, ready for a bug report
+    rich_markup_mode=None,  # its tables cut names off
 )
 
 
 class Command(TyperCommand):
     """A command whose numbers are bounded: those of an option that are too large for a table are refused at once."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options for the help."""
+        write_options(self, ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options.
@@ -91,8 +99,8 @@ class Command(TyperCommand):
 
 
 def examples(*commands: str) -> str:
-    """An epilog that keeps every command on its own line."""
-    return "\n\n".join(["Examples:" if len(commands) > 1 else "Example:", *commands])
+    """An epilog that keeps every command on its own line, as long as it is."""
+    return "\n".join(["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {each}" for each in commands)])
 
 
 def _version(asked: bool) -> None:
@@ -232,8 +240,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], *tuple[str, ...]]] = {
 }
 """Command → what it calls, and the examples below its help; a blank separates the name of a group from its command."""
 GROUPS = {
-    "data": typer.Typer(no_args_is_help=True, help="What a task's data are, for other programs."),
-    "cache": typer.Typer(no_args_is_help=True, help="What the work folder holds, and how large it is."),
+    name: typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, help=words)
+    for name, words in (
+        ("data", "What a task's data are, for other programs."),
+        ("cache", "What the work folder holds, and how large it is."),
+    )
 }
 
 for _name, _group in GROUPS.items():
@@ -249,10 +260,6 @@ def main() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels for weights that no run here has
     streams.always_there()
     streams.never_refuse()
-    if output.is_plain():
-        from typer import rich_utils
-
-        rich_utils.COLOR_SYSTEM = None  # help is bold otherwise
     try:
         try:
             app()

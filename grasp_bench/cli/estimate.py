@@ -32,7 +32,7 @@ READ = {
 def estimate(
     context: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[SWEEP.toml]", help="All runs of a sweep, instead of one.")
+        Path | None, typer.Argument(metavar="SWEEP.toml", help="All runs of a sweep, instead of one.")
     ] = None,
     method: Annotated[
         list[str],

@@ -37,7 +37,7 @@ def run(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[METHOD TASK]",
+            metavar="METHOD TASK",
             help="Short for --method METHOD --task TASK.",
             show_default=False,
             autocompletion=completion.method_then_task,

@@ -47,6 +47,28 @@ def test_short_help_is_help() -> None:
     assert invoke("run", "-h") == invoke("run", "--help")
 
 
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_help_cuts_off_nothing_in_a_narrow_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COLUMNS", "TERMINAL_WIDTH"):
+        monkeypatch.setenv(name, columns)
+    for words, command in leaves(COMMAND_LINE):
+        shown = invoke(*words, "--help").replace(",", " ").split()
+        told = "".join(shown)
+        for option in (each for each in command.params if isinstance(each, TyperOption)):
+            assert {*option.opts, *option.secondary_opts} <= {*shown}
+            assert "".join((option.help or "").replace(",", " ").split()) in told
+    listed = "".join(invoke("--help").split())
+    for command in COMMAND_LINE.commands.values():
+        assert "".join(command.help.partition("\n\n")[0].split()) in listed
+
+
+def test_help_says_type_default_and_bounds_beside_a_name() -> None:
+    lines = [line.strip() for line in invoke("run", "--help").splitlines()]
+    for line in ("--checkpoint-minutes (float, default 10, x>=0)", "-m, --method (str)", "-q, --quiet", "--set NAME=VALUE"):
+        assert line in lines
+    assert "-t, --task (str, required)" in invoke("evaluate", "--help")
+
+
 @pytest.mark.parametrize("named", ["guidance", "guidances"])
 def test_kinds_are_known_by_one_and_by_many(named: str) -> None:
     assert invoke("list", named) == invoke("list", "guidance")
