@@ -73,7 +73,7 @@ def check(
 
 
 def _rows(report: Report) -> Iterator[list[str | Cell]]:
-    """Yield a row for each check, and one for all those that do not apply for the same reason."""
+    """Yield a row for each check, and one for all those that do not apply."""
     shown = ""
     inapplicable: dict[str, list[str]] = {}
     for outcome in report.outcomes:
@@ -85,10 +85,10 @@ def _rows(report: Report) -> Iterator[list[str | Cell]]:
             words += f"\n{outcome.status}: {'as above' if outcome.found == shown else outcome.found}"
             shown = outcome.found
         yield [outcome.name, Cell(outcome.status, STYLES[outcome.status]), words]
-    for reason, names in inapplicable.items():
+    if inapplicable:
         style = STYLES["not applicable"]
         yield [
-            counted(len(names), "other"),
+            counted(sum(map(len, inapplicable.values())), "other"),
             Cell("not applicable", style),
-            Cell(f"{', '.join(names)}: {reason}", style),
+            Cell("; ".join(f"{', '.join(names)}: {reason}" for reason, names in inapplicable.items()), style),
         ]

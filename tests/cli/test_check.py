@@ -10,8 +10,10 @@ from helpers.plugin import register
 from typer.testing import CliRunner
 
 from grasp_bench.cli import app
+from grasp_bench.cli.check import _rows
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.pixels import Pixels
+from grasp_bench.testing.checks import Outcome, Report
 
 
 class Blank(Pixels):
@@ -63,6 +65,15 @@ def test_what_is_not_here_is_said_once_and_is_no_failure(monkeypatch: pytest.Mon
     assert flat(shown.stdout).count("task cifar10-lt needs data") == 1
     assert flat(shown.stdout).count("not applicable") == 2  # a row, and the sum
     assert list(Path().iterdir()) == []
+
+
+def test_all_that_does_not_apply_is_one_row_with_its_reasons() -> None:
+    because = {"a": "no surgery()", "b": "no second stage", "c": "no surgery()"}
+    found = [Outcome(name, "What must be so.", "not applicable", reason) for name, reason in because.items()]
+    first, others = _rows(Report([Outcome("d", "What must be so.", "passed"), *found]))
+    assert first[0] == "d"
+    assert others[0] == "3 others"
+    assert others[2].text == "a, c: no surgery(); b: no second stage"
 
 
 @pytest.mark.parametrize(
