@@ -81,8 +81,8 @@ def difference_text(found: Any, places: int) -> str:
     """Return the difference with its interval: in percent where it is a ratio, whose interval is not symmetrical."""
     difference, low, high = (found[name] for name in ("difference", "difference_low", "difference_high"))
     if found["scale"] == "log":
-        ends = f" ({round(100 * low):+d} to {round(100 * high):+d})" if low == low else ""
-        return f"{round(100 * difference):+d} %{ends}".replace("-", MINUS)
+        ends = f" ({100 * low:+.0f} to {100 * high:+.0f})" if low == low else ""
+        return f"{100 * difference:+.0f} %{ends}".replace("-", MINUS)
     unsigned_zero = round(difference, places) + 0.0
     return f"{unsigned_zero:+.{places}f}{_half(low, high, places)}".replace("-", MINUS)
 

@@ -12,7 +12,7 @@ from grasp_bench.results.leaderboard import WORDS
 from grasp_bench.results.site import view
 from grasp_bench.results.site.boards import Board, Metric
 
-DIGITS = 3  # of a difference
+DIGITS = 5  # of a difference, of which the page shows whole percents or three: rounding twice must not tell
 
 
 def overview(board: Board) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.spec import Component
 from grasp_bench.errors import UserError
 from grasp_bench.results.frame import load_results
+from grasp_bench.results.grids import difference_text
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.site.beside import Beside
 from grasp_bench.results.site.boards import read_boards
@@ -286,6 +287,18 @@ def test_differences_are_those_to_every_baseline(page):
     assert low < difference < high < 0
     assert found["rows"][row][lora][0] == pytest.approx(1 / 0.78 - 1, abs=1e-2)
     assert found["rows"][lora][lora] == 0
+
+
+def test_a_difference_is_the_same_percent_as_in_tables(tmp_path):
+    found = {"scale": "log", "difference": 0.124977, "difference_low": -0.0031, "difference_high": 0.3}
+    assert difference_text(found, 0) == "+12 % (\N{MINUS SIGN}0 to +30)"  # the sign of what is rounded to 0 stays
+    fd = {"vanilla-ft": 1000, "lora": 1124.977}
+    made = [record(name, seed, [metric("fd", "tail", fd[name], lower=True)]) for name in fd for seed in range(3)]
+    save(tmp_path / "results", *made)
+    board = data_of(Page(make_page(tmp_path / "results", tmp_path / "site").read_text()))["boards"]["board-1"]
+    (pairs,) = (each["rows"] for each in board["differences"].values())
+    to_vanilla = pairs[board["compared"].index("vanilla-ft")][board["compared"].index("lora")]
+    assert f"{100 * to_vanilla[0]:+.0f} %" == "+12 %"
 
 
 def test_the_first_sentence_is_made_from_the_data(page):
