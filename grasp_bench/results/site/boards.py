@@ -264,7 +264,9 @@ def _board(
 
 
 def _with_ranks(every: Leaderboard, table: Leaderboard) -> Leaderboard:
-    """Return all rows, the table's with its ranks and best means."""
+    """Return all rows, the table's with its ranks and best means, and its real references where it has them."""
+    import pandas as pd
+
     place = [*COLUMN, "label"]
     cells = every.cells.drop(columns=JUDGED).astype(dict.fromkeys(place, str))
     judged = table.cells[[*place, *JUDGED]].astype(
@@ -273,4 +275,5 @@ def _with_ranks(every: Leaderboard, table: Leaderboard) -> Leaderboard:
     cells = cells.merge(judged, on=place, how="left")
     for name in ("primary", "best"):
         cells[name] = cells[name].eq(True)
-    return replace(every, cells=cells)
+    references = pd.concat([each.references.astype(dict.fromkeys(COLUMN, str)) for each in (table, every)])
+    return replace(every, cells=cells, references=references.drop_duplicates(COLUMN, ignore_index=True))

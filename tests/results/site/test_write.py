@@ -301,6 +301,17 @@ def test_a_difference_is_the_same_percent_as_in_tables(tmp_path):
     assert f"{100 * to_vanilla[0]:+.0f} %" == "+12 %"
 
 
+def test_the_real_reference_is_that_of_the_sentence_where_other_rows_have_another(tmp_path):
+    for label, floor in (("a", 20.0), ("b", 90.0)):
+        scores = [metric("fd", "tail", floor + 1, lower=True, floor=floor)]
+        save(tmp_path / "results", record("grasp", 0, scores, label=label))
+    page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
+    (board,) = data_of(page)["boards"].values()
+    assert len(board["rows"]) == 2
+    assert board["references"][0].startswith("20.0")
+    assert f"(real reference {board['references'][0]})" in page.text
+
+
 def test_the_first_sentence_is_made_from_the_data(page):
     (board,) = data_of(page)["boards"].values()
     said = {(each["key"], each["group"]): each["said"] for each in board["columns"]}
