@@ -46,9 +46,7 @@ def list_stages(
 
 
 def clear_stages(
-    kind: Annotated[
-        list[str] | None, typer.Argument(metavar="KIND", help="Kinds, as listed; all if absent.")
-    ] = None,
+    kind: Annotated[list[str] | None, typer.Argument(metavar="KIND", help="Kinds, as listed; all if absent.")] = None,
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Only what is not finished, or was set aside.")
     ] = False,

@@ -64,7 +64,12 @@ def test_help_cuts_off_nothing_in_a_narrow_terminal(columns: str, monkeypatch: p
 
 def test_help_says_type_default_and_bounds_beside_a_name() -> None:
     lines = [line.strip() for line in invoke("run", "--help").splitlines()]
-    for line in ("--checkpoint-minutes (float, default 10, x>=0)", "-m, --method (str)", "-q, --quiet", "--set NAME=VALUE"):
+    for line in (
+        "--checkpoint-minutes (float, default 10, x>=0)",
+        "-m, --method (str)",
+        "-q, --quiet",
+        "--set NAME=VALUE",
+    ):
         assert line in lines
     assert "-t, --task (str, required)" in invoke("evaluate", "--help")
 

@@ -96,13 +96,13 @@ class Files:
                 self.beside.copy(key, file)
             self.held[key] = [file.name for file in there]
             return
-        packed = {name: content for name in KEPT if (content := _packed(folder / name))}
-        size = sum(map(len, packed.values()))
+        held = {name: content for name in KEPT if (content := _packed(folder / name))}
+        size = sum(map(len, held.values()))
         if size > self.left:
             self.left_out += 1
             return
         self.left -= size
-        self.held[key] = packed
+        self.held[key] = held
 
 
 def _readable(path: Path) -> bool:
@@ -122,6 +122,9 @@ def _packed(path: Path) -> str | None:
         content = path.read_bytes() if path.is_file() else None  # a pipe would be waited for
     except OSError:
         content = None
-    if content is None:
-        return None
+    return None if content is None else packed(content)
+
+
+def packed(content: bytes) -> str:
+    """Return gzip in base64, which the page's script unpacks."""
     return base64.b64encode(gzip.compress(content, mtime=0)).decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from grasp_bench.io import write_bytes
 from grasp_bench.results.forest import forest
 from grasp_bench.results.load import FoundRun
 from grasp_bench.results.site import view
-from grasp_bench.results.site.beside import MARK, PAGE, RUNS, Beside, Files, check_folder
+from grasp_bench.results.site.beside import MARK, PAGE, RUNS, Beside, Files, check_folder, packed
 from grasp_bench.results.site.boards import Board, read_boards
 from grasp_bench.results.site.charts import metric_charts, routing_charts, training_chart
 from grasp_bench.results.site.comparisons import over_tasks
@@ -59,7 +60,7 @@ def page(boards: list[Board], beside: Beside | None = None) -> str:
         f"script-src '{_hash(library())}' '{_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        loader=jinja2.FunctionLoader(_template),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -79,24 +80,30 @@ def page(boards: list[Board], beside: Beside | None = None) -> str:
         library=Markup(library()),
         script=Markup(script),
         policy=policy,
-        data=script_json(
-            {
-                "files": files.held,
-                "samples": {each["id"]: each["samples"].choices() for each in shown},
-                "metrics": view.meanings(boards),
-                "beside": RUNS if beside else "",
-                "boards": {each["id"]: each["overview"] for each in shown},
-            }
+        data=packed(
+            _json(
+                {
+                    "files": files.held,
+                    "samples": {each["id"]: each["samples"].choices() for each in shown},
+                    "metrics": view.meanings(boards),
+                    "beside": RUNS if beside else "",
+                    "boards": {each["id"]: each["overview"] for each in shown},
+                }
+            ).encode()
         ),
     )
 
 
 def script_json(value: Any) -> Markup:
     """Return JSON that cannot end the script element around it."""
-    written = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    written = _json(value)
     for special in "<>&":
         written = written.replace(special, f"\\u{ord(special):04x}")
     return Markup(written)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def _shown(board: Board, number: int, files: Files, allowance: Allowance) -> dict[str, Any]:
@@ -143,6 +150,11 @@ def _left_out(boards: list[Board], files: Files) -> list[str]:
     if files.left_out:
         said.append(f"Records and logs of {counted(files.left_out, 'run')}, which lie in the results folder.")
     return said
+
+
+def _template(name: str) -> str:
+    """Return a template without its indentation, which would be a twentieth of a large page."""
+    return re.sub("^ +", "", (HERE / "templates" / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def _static(name: str) -> str:

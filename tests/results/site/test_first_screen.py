@@ -90,7 +90,7 @@ def page_of_pictures(driver, pictured, request):
 
 
 def test_a_page_of_all_runs_is_small(site, pictured):
-    assert site.stat().st_size <= 3_000_000
+    assert site.stat().st_size <= 2_200_000  # room for the methods of the protocol that these are not
     assert pictured.stat().st_size <= 3_000_000
 
 

@@ -1,5 +1,7 @@
+import gzip
 import json
 import time
+from base64 import b64decode, b64encode
 from contextlib import contextmanager
 
 import pytest
@@ -20,10 +22,15 @@ def driver(tmp_path_factory):
         yield opened
 
 
+DRAWN = "!document.querySelector('form.chips')?.hidden"
+"""Whether the page has unpacked what it draws from."""
+
+
 @contextmanager
 def opened(driver, address):
     """The page at ``address``, of which nothing goes wrong and no other place hears."""
     driver.get(address)
+    until(driver, DRAWN)
     yield driver
     assert console_messages(driver) == []
     assert {each for each in requested(driver) if each != address} == set()
@@ -243,8 +250,11 @@ def test_settings_of_a_guidance_are_text(page):
 def test_files_that_cannot_be_unpacked_are_said_to_lie_elsewhere(driver, tmp_path):
     site = make_page(make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1), tmp_path / "site")
     source = site.read_text()
-    assert source.count('"train.jsonl":"') == 2
-    site.write_text(source.replace('"train.jsonl":"', '"train.jsonl":"AAAA'))
+    held = source.partition('<script type="application/gzip" id="data">')[2].partition("</script>")[0]
+    data = gzip.decompress(b64decode(held)).decode()
+    assert data.count('"train.jsonl":"') == 2
+    broken = gzip.compress(data.replace('"train.jsonl":"', '"train.jsonl":"AAAA').encode())
+    site.write_text(source.replace(held, b64encode(broken).decode()))
     with opened(driver, site.as_uri()) as page:
         open_run(page, "grasp")
         until(page, "document.querySelector('#run-body .quiet')")

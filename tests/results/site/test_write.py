@@ -79,7 +79,7 @@ def page(source):
 
 
 def data_of(page: Page) -> dict:
-    return json.loads(next(each for each in page.scripts if each.startswith('{"files"')))
+    return json.loads(gzip.decompress(b64decode(page.scripts[-3])))  # before Vega and the page's own
 
 
 def test_equal_results_give_equal_bytes(results, tmp_path):
@@ -173,7 +173,7 @@ def test_hostile_names_are_text(source, page):
         assert name in page.text
     assert all(each["src"].startswith("data:") for each in page.all("img"))
     kinds = [each.get("type") for each in page.all("script")]
-    assert set(kinds) == {"application/json", None}
+    assert set(kinds) == {"application/json", "application/gzip", None}
     assert kinds.count(None) == 2  # Vega and the page's own
     assert "onerror" not in {name for _, attributes in page.elements for name in attributes}
     assert BREAKOUT not in source
@@ -310,6 +310,11 @@ def test_the_real_reference_is_that_of_the_sentence_where_other_rows_have_anothe
     assert len(board["rows"]) == 2
     assert board["references"][0].startswith("20.0")
     assert f"(real reference {board['references'][0]})" in page.text
+
+
+def test_what_a_page_draws_from_is_packed_and_templates_are_not_indented(source, page):
+    assert len(page.scripts[-3]) < 0.8 * len(json.dumps(data_of(page)))  # most of it are records, packed before
+    assert not re.search(r"^ +<", source.partition('<script type="application/gzip"')[0], flags=re.MULTILINE)
 
 
 def test_the_first_sentence_is_made_from_the_data(page):

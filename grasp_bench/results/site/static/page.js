@@ -1,6 +1,5 @@
 "use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+(async () => {
   const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
 
   const make = (name, content = "", attributes = {}) => {
@@ -35,6 +34,16 @@
   dark.addEventListener("change", named);
   theme.hidden = false;
   named();
+
+  // ---- what the page draws from, gzip in base64
+
+  const unpacked = async (packed) => {
+    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).arrayBuffer();
+  };
+
+  const data = JSON.parse(await new Response(await unpacked(document.getElementById("data").textContent)).text());
 
   // ---- what only a browser without script shows at once: tables that are filled in when they are opened
 
@@ -335,12 +344,6 @@
 
   const dialog = document.getElementById("run");
   const body = document.getElementById("run-body");
-
-  const unpacked = async (packed) => {
-    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Response(stream).arrayBuffer();
-  };
 
   const download = (name, bytes) => {
     const button = make("button", name, { type: "button", class: "plain" });
