@@ -149,8 +149,8 @@ def _best(board: Leaderboard, cells: pd.DataFrame, names: dict[Any, str]) -> lis
     listed = ", ".join(names[each] for each in could["label"])
     which = f": {listed}" if 2 * len(could) <= len(judged) else ""
     said = (
-        f"{WORDS[first['direction']]} mean of {_where(cells)}: {names[first['label']]}, "
-        f"{mean_text(first, digits)}{real}; {len(could)} of {len(judged)} could be best{which}."
+        f"{len(could)} of {len(judged)} could be best in {_where(cells)}{which}; "
+        f"the {WORDS[first['direction']]} mean is that of {names[first['label']]}, {mean_text(first, digits)}{real}."
     )
     return [Finding(STANDS if len(could) < len(judged) else NOT_SHOWN, said)]
 

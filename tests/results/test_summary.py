@@ -30,7 +30,7 @@ def test_findings_say_what_stands_and_what_does_not():
     (section,) = viewed(reported(runs(), baseline="vanilla-ft", view="findings"))
     assert (section.heading, section.grids, section.notes) == ("", [], [])
     assert section.findings == [
-        (STANDS, "highest mean of tail coverage: a, 0.783 ± 0.002; 1 of 7 could be best: a."),
+        (STANDS, "1 of 7 could be best in tail coverage: a; the highest mean is that of a, 0.783 ± 0.002."),
         (STANDS, "better than vanilla-ft in tail coverage: a +0.179 ± 0.005; d +0.010 ± 0.006."),
         (STANDS, "worse than vanilla-ft in tail coverage: c \N{MINUS SIGN}0.010 ± 0.006."),
         (SUGGESTIVE, "better than vanilla-ft in tail coverage: b +0.005 ± 0.005."),
@@ -61,7 +61,7 @@ def test_the_summary_has_a_row_per_method_and_the_real_reference_last():
 
 def test_markdown_lists_findings_under_their_command():
     text = rendered(reported(runs(), baseline="vanilla-ft", view="findings"), "markdown").decode()
-    assert text.startswith("- *stands*: highest mean")
+    assert text.startswith("- *stands*: 1 of 7 could be best")
     assert "- These lines are of `grasp-bench report --baseline vanilla-ft --view findings`." in text
 
 
