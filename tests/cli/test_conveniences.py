@@ -87,6 +87,12 @@ def test_lists_and_descriptions_are_there_as_json() -> None:
     assert (rank["type"].split()[0], shown["kind"]) == ("int", "method")
 
 
+def test_the_state_of_a_sweep_is_there_as_json(folder: Path) -> None:
+    (folder / "sweep.toml").write_text('methods = ["lora", "grasp"]\ntasks = ["digits-lt"]\nseeds = [0]\n')
+    cells = json.loads(invoke("status", "sweep.toml", "--json"))
+    assert [(each["cell"].split()[0], each["status"]) for each in cells] == [("lora", "missing"), ("grasp", "missing")]
+
+
 def test_nothing_of_a_description_is_cut_off_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     (known,) = json.loads(invoke("show", "cbdm", "--json"))
