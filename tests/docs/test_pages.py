@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from results.site.screenshot import SCHEMES, SIZES
 
 from grasp_bench import plugins
 from grasp_bench.backbones.aliases import available
@@ -75,6 +77,16 @@ def test_the_rules_are_those_of_the_code():
 
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_page_is_shown_at_two_sizes_in_light_and_dark():
+    shown = {"": re.findall(r"docs/images/([\w-]+)\.png", (ROOT / "README.md").read_text())}
+    shown["-phone"] = re.findall(r"images/(leaderboard-phone[\w-]*)\.png", (DOCS / "sharing.md").read_text())
+    for size, names in shown.items():
+        assert set(names) == {f"leaderboard{size}{dark}" for dark in SCHEMES}
+        for name in names:
+            with Image.open(DOCS / "images" / f"{name}.png") as picture:
+                assert picture.size == SIZES[size]
 
 
 def test_contracts_of_plugins_are_those_of_the_code():
