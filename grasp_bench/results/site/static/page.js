@@ -214,9 +214,12 @@
         + "Coloured: the interval leaves out 0.");
       const ends = (low, high) => (low === null ? "" : ` (${signed(low, compared.scale)} to ${signed(high, compared.scale)})`);
       const told = lines.map(([row, [difference, low, high]]) => `${row.name} ${signed(difference, compared.scale)}${ends(low, high)}`);
-      figure.querySelector(".chart").setAttribute("aria-label", `Differences to ${against?.name ?? "the baseline"}: ${told.join("; ")}`);
-      plot ??= draw(figure.querySelector(".chart"), { rows: drawn });
-      plot.then((view) => view.height(ROW_HEIGHT * drawn.length).data("rows", drawn).runAsync());
+      const chart = figure.querySelector(".chart");
+      plot ??= draw(chart, { rows: drawn });
+      plot.then((view) => {
+        chart.setAttribute("aria-label", `Differences to ${against?.name ?? "the baseline"}: ${told.join("; ")}`); // not Vega's
+        view.height(ROW_HEIGHT * drawn.length).data("rows", drawn).runAsync();
+      });
     };
 
     const update = (choices = true) => {
