@@ -74,36 +74,25 @@ def page(boards: list[Board], beside: Beside | None = None) -> str:
         swatch=swatch,
         mark=Markup(MARK),
         forest=specification(forest(), "Differences to a baseline with their intervals."),
-        script_json=script_json,
+        packed_json=_packed_json,
         left_out=_left_out(boards, files),
         style=Markup(style),
         library=Markup(library()),
         script=Markup(script),
         policy=policy,
-        data=packed(
-            _json(
-                {
-                    "files": files.held,
-                    "samples": {each["id"]: each["samples"].choices() for each in shown},
-                    "metrics": view.meanings(boards),
-                    "beside": RUNS if beside else "",
-                    "boards": {each["id"]: each["overview"] for each in shown},
-                }
-            ).encode()
-        ),
+        data={
+            "files": files.held,
+            "samples": {each["id"]: each["samples"].choices() for each in shown},
+            "metrics": view.meanings(boards),
+            "beside": RUNS if beside else "",
+            "boards": {each["id"]: each["overview"] for each in shown},
+        },
     )
 
 
-def script_json(value: Any) -> Markup:
-    """Return JSON that cannot end the script element around it."""
-    written = _json(value)
-    for special in "<>&":
-        written = written.replace(special, f"\\u{ord(special):04x}")
-    return Markup(written)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+def _packed_json(value: Any) -> str:
+    """Return JSON as gzip in base64, which ends no script element and is a quarter as long."""
+    return packed(json.dumps(value, separators=(",", ":"), allow_nan=False).encode())
 
 
 def _shown(board: Board, number: int, files: Files, allowance: Allowance) -> dict[str, Any]:

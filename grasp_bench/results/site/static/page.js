@@ -35,7 +35,7 @@
   theme.hidden = false;
   named();
 
-  // ---- what the page draws from, gzip in base64
+  // ---- what the page draws from: JSON as gzip in base64
 
   const unpacked = async (packed) => {
     const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
@@ -43,7 +43,9 @@
     return new Response(stream).arrayBuffer();
   };
 
-  const data = JSON.parse(await new Response(await unpacked(document.getElementById("data").textContent)).text());
+  const read = async (element) => JSON.parse(new TextDecoder().decode(await unpacked(element.textContent)));
+
+  const data = await read(document.getElementById("data"));
 
   // ---- what only a browser without script shows at once: tables that are filled in when they are opened
 
@@ -62,7 +64,7 @@
   const ROW_HEIGHT = 28; // of the table too, in the style sheet
 
   const draw = async (element, datasets = {}) => {
-    const found = JSON.parse(element.closest("figure").querySelector(".specification").textContent);
+    const found = await read(element.closest("figure").querySelector(".specification"));
     if (datasets.rows) Object.assign(found, { datasets, height: ROW_HEIGHT * datasets.rows.length });
     const { view } = await vegaEmbed(element, found, drawing);
     return view;
