@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grasp_bench.contracts.entry import facts_in
 from grasp_bench.contracts.record import ARROWS, CLASS_MEANS, ENOUGH_SEEDS
 from grasp_bench.results.across import Across, across_tasks
-from grasp_bench.results.board import CLOSED, METRIC, Leaderboard
+from grasp_bench.results.board import METRIC, Leaderboard
 from grasp_bench.results.comparisons import Differences, differences
 from grasp_bench.results.divisions import DECLARED, declared_table, open_rows
 from grasp_bench.results.grids import (
@@ -182,7 +182,7 @@ def counted_seeds(seeds: Sequence[int]) -> str:
 
 
 def _names(rows: pd.DataFrame, tuned: str) -> pd.DataFrame:
-    """The words that say what each row is: method, guidance, settings and division where they tell, and seeds.
+    """The words that say what each row is: method, guidance, settings where they tell, division and seeds.
 
     ``tuned`` is the search that chose the settings of every closed row; empty where rows differ, which then say it.
     """
@@ -191,14 +191,13 @@ def _names(rows: pd.DataFrame, tuned: str) -> pd.DataFrame:
 
 
 def _told(rows: pd.DataFrame, tuned: str) -> pd.DataFrame:
-    """Method and guidance, settings where some row has any, and the division where some row is open."""
+    """Method, guidance and division, and settings where some row has any."""
     search = rows["tuned"].map(lambda trials: f"tuned={trials}" if trials and not tuned else "")
     version = rows["label"].str.extract(r" (#[0-9a-f]{8})$")[0].fillna("")
     words = zip(rows["settings"], search, rows["versions"], version, strict=True)
     settings = [", ".join(filter(None, each)) for each in words]
     names = rows[["method", "guidance"]].assign(settings=settings, division=rows["division"])
-    told = {"settings": any(settings), "division": (rows["division"] != CLOSED).any()}
-    return names.drop(columns=[name for name, tells in told.items() if not tells])
+    return names if any(settings) else names.drop(columns="settings")
 
 
 def _metric_grid(

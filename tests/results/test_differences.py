@@ -108,8 +108,8 @@ def test_an_unknown_baseline_names_those_there_are():
 def test_they_are_printed_with_sign_interval_and_p():
     text = terminal(sections(reported(runs(range(9)), baseline="base", test="permutation")), 100)
     assert "difference to base" in text
-    assert "recall ↑  better  cfg       tail   +0.140 ± 0.021      9  0.0039    0.0039" in text
-    assert "recall ↑  worse   cfg       tail   \N{MINUS SIGN}0.200 ± 0.000" in text
+    assert "recall ↑  better  cfg       closed    tail   +0.140 ± 0.021      9  0.0039    0.0039" in text
+    assert "recall ↑  worse   cfg       closed    tail   \N{MINUS SIGN}0.200 ± 0.000" in text
 
 
 def test_what_is_the_same_for_all_methods_is_not_compared():

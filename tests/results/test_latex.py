@@ -22,14 +22,14 @@ def test_a_table_a_metric_with_booktabs_rules_and_a_caption():
     )
     assert first[3] == "  \\label{tab:digits-lt-fd-digits-cnn}"
     assert first[4:] == [
-        "  \\begin{tabular}{@{}lllrr@{}}",
+        "  \\begin{tabular}{@{}llllrr@{}}",
         "    \\toprule",
-        "    method & guidance & seeds & tail & all \\\\",
+        "    method & guidance & division & seeds & tail & all \\\\",
         "    \\midrule",
-        "    grasp & cfg & 3, provisional & \\textbf{13.00 $\\pm$ 2.48} & 11.00 $\\pm$ 2.48 \\\\",
-        "    lora & cfg & 1, provisional & 20.00 & \\textbf{9.00} \\\\",
+        "    grasp & cfg & closed & 3, provisional & \\textbf{13.00 $\\pm$ 2.48} & 11.00 $\\pm$ 2.48 \\\\",
+        "    lora & cfg & closed & 1, provisional & 20.00 & \\textbf{9.00} \\\\",
         "    \\midrule",
-        "    real reference &  &  & 1.50 & 0.50 \\\\",
+        "    real reference &  &  &  & 1.50 & 0.50 \\\\",
         "    \\bottomrule",
         "  \\end{tabular}",
     ]

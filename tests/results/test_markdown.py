@@ -9,11 +9,11 @@ from grasp_bench.text import markdown_escaped
 def test_tables_headings_and_notes():
     text = markdown(sections(reported(example())))
     assert text.startswith("## digits-lt · version 1 · standard budget · tiny-sd3@abc\n\n**FD(digits-cnn) ↓**\n\n")
-    assert "| method | guidance | seeds | tail | all |\n| --- | --- | --- | ---: | ---: |\n" in text
-    assert "| grasp | cfg | 3, provisional | **13.00 ± 2.48** | 11.00 ± 2.48 |\n" in text
-    assert "| lora | cfg | 1, provisional | 20.00 | **9.00** |\n" in text
-    assert "| real reference |  |  | 1.50 | 0.50 |\n" in text
-    assert "| moe\\|x | cfg | 0 | oom | out of memory at step 3 \\[4 GiB asked\\] |\n" in text
+    assert "| method | guidance | division | seeds | tail | all |\n| --- | --- | --- | --- | ---: | ---: |\n" in text
+    assert "| grasp | cfg | closed | 3, provisional | **13.00 ± 2.48** | 11.00 ± 2.48 |\n" in text
+    assert "| lora | cfg | closed | 1, provisional | 20.00 | **9.00** |\n" in text
+    assert "| real reference |  |  |  | 1.50 | 0.50 |\n" in text
+    assert "| moe\\|x | cfg | closed | 0 | oom | out of memory at step 3 \\[4 GiB asked\\] |\n" in text
     assert text.endswith("(by their hash).\n")
 
 
@@ -31,8 +31,8 @@ def test_headings_have_the_level_asked_for():
 def test_a_hostile_name_stays_within_its_cell(name):
     runs = [record("grasp", 0, [metric("recall", "all", 0.5)], changed={"method": {"a": name}})]
     text = markdown(sections(reported(runs)))
-    row = next(line for line in text.splitlines() if line.endswith("| 1, provisional | 0.500 |"))
-    assert row.replace("\\|", "").count("|") == 6
-    shown = row[row.index("a=") : row.index(" | 1, provisional")]
+    row = next(line for line in text.splitlines() if line.endswith("| closed | 1, provisional | 0.500 |"))
+    assert row.replace("\\|", "").count("|") == 7
+    shown = row[row.index("a=") : row.index(" | closed |")]
     assert shown == markdown_escaped(f"a={name}")
     assert not any(each in "<>[]`*_&~$" and shown[at - 1] != "\\" for at, each in enumerate(shown))

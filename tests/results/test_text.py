@@ -37,8 +37,8 @@ def test_columns_are_aligned(text):
 
 
 def test_few_seeds_are_marked_as_provisional_beside_their_scores(text):
-    assert line(text, "lora").split()[:4] == ["lora", "cfg", "1,", "provisional"]
-    assert line(text, "grasp").split()[:4] == ["grasp", "cfg", "3,", "provisional"]
+    assert line(text, "lora").split()[:5] == ["lora", "cfg", "closed", "1,", "provisional"]
+    assert line(text, "grasp").split()[:5] == ["grasp", "cfg", "closed", "3,", "provisional"]
 
 
 def test_five_seeds_are_enough():
@@ -46,19 +46,19 @@ def test_five_seeds_are_enough():
 
 
 def test_cost_tells_seeds_parameters_and_evaluations(text):
-    assert line(text, "lora", after="\ncost").split()[:6] == ["lora", "cfg", "1,", "1,234", "†", "-"]
-    assert line(text, "grasp", after="\ncost").split()[:6] == ["grasp", "cfg", "3,", "1,234", "†", "-"]
-    assert line(text, "grasp", after="\ncost").split()[-2:] == ["40", "0"]
+    assert line(text, "lora", after="\ncost").split()[:7] == ["lora", "cfg", "closed", "1,", "1,234", "†", "-"]
+    assert line(text, "grasp", after="\ncost").split()[:7] == ["grasp", "cfg", "closed", "3,", "1,234", "†", "-"]
+    assert line(text, "grasp", after="\ncost").split()[-2:] == ["1.00", "40"]
     apart = line(text, "grasp", after="GFLOPs")
-    assert apart.split() == ["grasp", "cfg", "3,", "provisional", "1.5"]
+    assert apart.split() == ["grasp", "cfg", "closed", "3,", "provisional", "0", "1.5"]
 
 
 def test_a_name_that_is_too_long_is_folded_and_nothing_is_lost():
     changed = {f"setting_{number}": number for number in range(12)}
     runs = [record("grasp", 0, [metric("recall", "all", 0.5)], changed={"method": changed})]
-    shown = terminal(sections(reported(runs)), 60)
+    shown = terminal(sections(reported(runs)), 70)
     table = shown[shown.index("recall") : shown.index("\ncost")].splitlines()
-    assert max(map(len, table)) <= 60
+    assert max(map(len, table)) <= 70
     start = table[1].index("settings")
     folded = "".join(each[start:].split("  ")[0].strip() for each in table[3:])
     assert ",".join(f"setting_{number}={number}" for number in range(12)) in folded.replace(" ", "")
@@ -72,7 +72,7 @@ def test_letters_of_two_columns_are_counted_as_such():
 
 
 def test_what_has_no_scores_is_told_with_its_reason(text):
-    assert re.search(r"moe\|x +cfg +0 +oom +out of memory at step 3 \[4 GiB asked\]", text)
+    assert re.search(r"moe\|x +cfg +closed +0 +oom +out of memory at step 3 \[4 GiB asked\]", text)
 
 
 def test_only_the_best_is_bold_and_only_where_style_is_wanted():
