@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +16,7 @@ from helpers import hostile
 from helpers.records import metric, record
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
+from safetensors.numpy import save as tensors
 
 from grasp_bench import cli, plugins
 from grasp_bench.cli.score_input import Source, classes_of
@@ -21,7 +24,8 @@ from grasp_bench.contracts.entry import Facts, read_facts
 from grasp_bench.contracts.record import read_record, record_bytes
 from grasp_bench.contracts.settings import parse_settings
 from grasp_bench.contracts.spec import Budget
-from grasp_bench.data.features import FeatureSet
+from grasp_bench.data.features import FeatureSet, read_features
+from grasp_bench.data.images import read_image_set
 from grasp_bench.data.labels import align, read_labels
 from grasp_bench.data.root import VARIABLE, config_path, data_root, remember
 from grasp_bench.errors import UserError
@@ -111,6 +115,77 @@ def test_the_file_of_a_task(content: bytes, tmp_path: Path) -> None:
             task.counts()
 
     parses(tmp_path / "mine.toml", content, parse)
+
+
+def zipped(member: bytes, name: str = "images.npy") -> bytes:
+    """Bytes of an .npz with one array."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr(name, member)
+    return content.getvalue()
+
+
+def array(header: bytes) -> bytes:
+    """Bytes of an .npy with a header and nothing behind it."""
+    return b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n"
+
+
+def saved(**arrays: np.ndarray) -> bytes:
+    """Bytes of an .npz."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+PICTURES, NAMES = np.zeros((2, 4, 4), np.uint8), np.array(["a", "b"])
+SHAPED = "{'descr': '|u1', 'fortran_order': False, 'shape': (%s, 4, 4), }"
+HEADERS = (b"(" * 300, b"{", b"'''", *((SHAPED % number).encode() for number in (-2, 10**12, 10**40)))
+ARRAY = saved(images=PICTURES, labels=NAMES, ids=NAMES)
+ENCRYPTED = ARRAY.replace(b"PK\x03\x04\x14\0\0", b"PK\x03\x04\x14\0\1").replace(
+    b"PK\x01\x02\x14\x03\x14\0\0", b"PK\x01\x02\x14\x03\x14\0\1"
+)
+HEADER = some.sampled_from(HEADERS) | hostile.spliced((SHAPED % 2).encode())
+
+
+@often
+@given(content=some.binary(max_size=80) | hostile.spliced(ARRAY) | HEADER.map(array).map(zipped))
+@example(content=zipped(b"no array"))
+@example(content=ENCRYPTED)
+@example(content=saved(images=PICTURES, labels=np.array(["a\0b", "c"])))
+@example(content=saved(images=PICTURES, ids=np.array(["a\udcff", "c"])))
+def test_images_in_one_file(content: bytes, tmp_path: Path) -> None:
+    def parse(path: Path) -> None:
+        found = read_image_set(path)
+        json.dumps([found.ids, found.labels], ensure_ascii=False).encode()
+
+    parses(tmp_path / "images.npz", content, parse)
+
+
+TENSORS = tensors({"features": np.zeros((2, 3))}, {"classes": '["a"]', "ids": '["x", "y"]', "extractor": "{}"})
+NARROW = TENSORS.replace(b'"F64"', b'"F8_E4M3"').replace(b"[0,48]", b"[0,6]")
+METADATA = some.dictionaries(
+    some.sampled_from(["classes", "ids", "extractor"]), hostile.JSON.map(json.dumps) | hostile.WORDS.filter(str.isascii)
+)
+
+
+@often
+@given(
+    content=some.binary(max_size=80)
+    | hostile.spliced(TENSORS)
+    | METADATA.map(lambda found: tensors({"features": np.zeros((2, 3)), "labels": np.array([0, 1])}, found))
+)
+@example(content=NARROW)
+@example(content=tensors({"features": np.zeros((2, 3))}, {"ids": "[1, {}]"}))
+@example(content=tensors({"features": np.zeros((2, 3))}, {"ids": r'["a\u0000", "\ud800"]'}))
+@example(content=tensors({"features": np.zeros((2, 3))}, {"extractor": "[1]"}))
+def test_features_in_one_file(content: bytes, tmp_path: Path) -> None:
+    def parse(path: Path) -> None:
+        found = read_features(path)
+        assert {type(each) for each in (*(found.ids or ()), *(found.labels or ()))} <= {str}
+        assert found.extractor is None or set(map(type, found.extractor.values())) <= {str}
+        json.dumps([found.ids, found.labels, found.extractor], ensure_ascii=False).encode()
+
+    parses(tmp_path / "x.safetensors", content, parse)
 
 
 DECLARED = b'trainer = "diffusers"\nnfe = 28.0\nimages_seen = 1000\nnotes = "x"\n'
@@ -288,10 +363,11 @@ def test_the_file_of_a_search(content: bytes, tmp_path: Path) -> None:
     parses(tmp_path / "lora.json", content, read_tuning)
 
 
-@pytest.mark.parametrize("path", ["n" * 300 + ".toml", "loop.toml", "folder.toml", "/dev/zero"])
+@pytest.mark.parametrize("path", ["n" * 300 + ".toml", "loop.toml", "folder.toml", "pipe.toml", "/dev/zero"])
 def test_a_path_that_is_no_file(path: str, tmp_path: Path) -> None:
     (tmp_path / "loop.toml").symlink_to("loop.toml")
     (tmp_path / "folder.toml").mkdir()
-    for parse in (read_choices, lambda path: FolderTask.from_file(path, ())):
+    os.mkfifo(tmp_path / "pipe.toml")
+    for parse in (read_choices, lambda path: FolderTask.from_file(path, ()), read_labels):
         with pytest.raises(UserError):
             parse(tmp_path / path)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from grasp_bench.checked import save_checked, undamaged
 from grasp_bench.contracts.progress import Progress
-from grasp_bench.data.images import ImageSet, image_digest, names_of, opened
+from grasp_bench.data.images import ImageSet, image_digest, named, names_of, opened
 from grasp_bench.data.labels import some
-from grasp_bench.errors import UserError
+from grasp_bench.errors import UserError, first_fault
 from grasp_bench.io import check_file, digest, write_bytes, write_json
 from grasp_bench.memory import Portion
 from grasp_bench.text import counted
@@ -208,6 +209,14 @@ def _checked(path: Path, features: np.ndarray) -> np.ndarray:
     return features
 
 
+class _Metadata(BaseModel):
+    """What :func:`write_features` says beside the tensors, each in JSON."""
+
+    classes: list[str] | None = None
+    ids: list[str] | None = None
+    extractor: dict[str, str] | None = None
+
+
 def _read_safetensors(path: Path) -> FeatureSet:
     import torch
     from safetensors import SafetensorError, safe_open
@@ -220,20 +229,22 @@ def _read_safetensors(path: Path) -> FeatureSet:
         raise UserError(f"{path}: there is no such file.") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: cannot be read as .safetensors ({error}). It is damaged: write it again.") from error
+    if narrow := [name for name, each in tensors.items() if each.is_floating_point() and each.itemsize < 2]:
+        raise UserError(f"{path}: {narrow[0]} is {tensors[narrow[0]].dtype}, expected 16 bits or more. Write it again.")
     if KEY not in tensors:
         raise UserError(f"{path}: holds {', '.join(there) or 'nothing'}, expected {KEY}.")
     arrays = {name: (each.double() if each.dtype == torch.bfloat16 else each).numpy() for name, each in tensors.items()}
     features = _checked(path, arrays[KEY])
     labels = names_of(path, arrays, "labels", len(features))
     try:
-        classes, ids, extractor = (json.loads(metadata.get(key, "null")) for key in ("classes", "ids", "extractor"))
-        if labels is not None and classes is not None:
-            names = {str(index): name for index, name in enumerate(classes)}
-            labels = [names[label] for label in labels]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: its metadata do not fit its tensors ({error}). Write it again.") from error
-    if ids is not None and not isinstance(ids, list):
-        raise UserError(f"{path}: its metadata do not fit its tensors (ids are no list). Write it again.")
+        found = _Metadata(**{key: json.loads(metadata.get(key, "null")) for key in _Metadata.model_fields})
+        if labels is not None and found.classes is not None:
+            names = {str(index): name for index, name in enumerate(found.classes)}
+            labels = named(path, "classes", [names[label] for label in labels])
+    except (ValueError, KeyError, RecursionError) as error:
+        why = first_fault(error) if isinstance(error, ValidationError) else error
+        raise UserError(f"{path}: its metadata do not fit its tensors ({why}). Write it again.") from error
+    ids = found.ids and named(path, "ids", found.ids)
     if ids is not None and len(ids) != len(features):
         raise UserError(f"{path}: {counted(len(ids), 'id')} for {counted(len(features), 'row')}. Write it again.")
-    return FeatureSet(features, labels, ids, extractor)
+    return FeatureSet(features, labels, ids, found.extractor)

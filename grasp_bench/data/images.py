@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from grasp_bench.bounds import fault
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.decode import UnreadableError, decode, to_rgb
 from grasp_bench.data.formats import Kind, kind_of, read_endings
@@ -232,7 +231,8 @@ def _read_npz(path: Path) -> ImageSet:
 def opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     """The arrays of an ``.npz`` by name, read when they are asked for.
 
-    Raises :class:`UserError` when the file is absent, damaged, or holds Python objects, which are never loaded.
+    Raises :class:`UserError` when the file is absent, damaged, or holds Python objects, which are never loaded; so it
+    does for whatever else its arrays raise inside the block.
     """
     try:
         loaded = np.load(check_file(path), allow_pickle=False)
@@ -240,9 +240,11 @@ def opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
             raise UserError(f"{path}: is a single array, expected an .npz. Write it with numpy.savez.")
         with loaded as arrays:
             yield arrays
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file.") from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # zipfile, its decoders and numpy raise nearly anything on damaged files
         raise UserError(
             f"{path}: cannot be read as .npz ({error}). It is damaged, or holds Python objects, which are never "
             "loaded: write it again with numpy.savez and arrays of numbers or strings."
@@ -258,7 +260,13 @@ def names_of(path: Path, arrays: Mapping[str, np.ndarray], key: str, count: int)
         raise UserError(f"{path}: {key} is {values.dtype} {values.shape}, expected {count} integers or strings.")
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8")
-    names = [str(value) for value in values]
+    return named(path, key, [str(value) for value in values])
+
+
+def named(path: Path, key: str, names: list[str]) -> list[str]:
+    """``names``, which ``path`` has under ``key``. Raises :class:`UserError` for one that is empty or no Unicode."""
     if "" in names:
         raise UserError(f"{path}: {key}[{names.index('')}] is empty.")
+    if why := fault(names):
+        raise UserError(f"{path}: one of {key} {why}.")
     return names

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from grasp_bench.bounds import fault
 from grasp_bench.errors import UserError, did_you_mean, other_form
+from grasp_bench.io import check_file
 from grasp_bench.text import counted
 
 ID_COLUMNS = ("id", "file", "filename", "file_name", "image", "path")
@@ -51,7 +53,7 @@ def read_labels(
     :class:`UserError` with the line.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with check_file(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, [value.strip() for value in values]) for values in reader if values]
     except FileNotFoundError as error:
@@ -69,6 +71,8 @@ def read_labels(
         where = f"{path}, line {line}"
         if len(values) != len(header):
             raise UserError(f"{where}: {len(values)} values for {len(header)} columns ({', '.join(header)}).")
+        if why := fault(values):
+            raise UserError(f"{where}: a value {why}.")
         record = dict(zip(header, values, strict=True))
         name, label = record.pop(id_column), record.pop(label_column) if label_column else ""
         if not name:
