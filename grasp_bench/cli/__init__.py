@@ -290,7 +290,6 @@ def _refuse(message: str) -> NoReturn:
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE)
 """Errors of standard output that are no fault of the program."""
-_show_in_full = warnings.showwarning
 
 
 def _show_warning(
@@ -305,4 +304,4 @@ def _show_warning(
     if category.__module__.startswith("grasp_bench."):
         print(f"warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
     else:
-        _show_in_full(message, category, filename, lineno, file, line)
+        tell(warnings.formatwarning(message, category, filename, lineno, line), file or sys.stderr, end="")

@@ -41,6 +41,18 @@ def test_what_a_file_says_does_not_steer_the_terminal(listing, capsys):
     assert capsys.readouterr().err == "error: field '\\u001b[2J':\n  é is odd\n"
 
 
+def test_a_warning_of_another_package_does_not_steer_the_terminal(listing, capsys):
+    def available(kind):
+        warnings.warn("an odd \x1b[2J\x07 name", stacklevel=1)
+        return {}
+
+    with pytest.raises(SystemExit):
+        listing(available)
+    shown = capsys.readouterr().err
+    assert "UserWarning: an odd \\u001b[2J\\u0007 name\n" in shown
+    assert all(line.isprintable() for line in shown.splitlines())
+
+
 def test_ctrl_c_says_so(listing, capsys):
     with pytest.raises(SystemExit) as stop:
         listing(raising(KeyboardInterrupt()))
