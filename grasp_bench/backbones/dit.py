@@ -81,7 +81,7 @@ class DiT(DiffusersBackbone, SavedBackbone):
         for module in self.transformer.modules():
             if isinstance(module, LabelEmbedding):
                 module.dropout_prob = 0.0
-        self.class_count: int = saved.setting("transformer", "num_embeds_ada_norm")
+        self.class_count = saved.setting("transformer", "num_embeds_ada_norm")
         self.rows: dict[str, int] = {}
         self.objective = VariancePreserving.of(self.scheduler(1, torch.device("cpu")))
 
@@ -139,8 +139,9 @@ class DiT(DiffusersBackbone, SavedBackbone):
         from diffusers.schedulers import DDIMScheduler
 
         # latents are unbounded, but DDIM clips what it estimates of x_0 where another scheduler's settings say nothing
-        scheduler = DDIMScheduler.from_config({"clip_sample": False} | self.scheduler_config())
-        scheduler.set_timesteps(steps, device=device)
+        with self.loading_scheduler():
+            scheduler = DDIMScheduler.from_config({"clip_sample": False} | self.scheduler_config())
+            scheduler.set_timesteps(steps, device=device)
         return scheduler
 
 

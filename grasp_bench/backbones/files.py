@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ FORMER_NAMES = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "Pi
 EDGE = 2**20  # bytes at either end of a file's weights that enter the revision
 
 
+@contextmanager
+def loading(folder: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a library raises inside the block for files of another form into a :class:`UserError`."""
+    try:
+        yield
+    except Exception as error:  # diffusers and transformers raise nearly anything
+        raise UserError(f"{folder}: cannot be loaded as a {kind} ({error}). Fetch it again.") from error
+
+
 class MissingFilesError(UserError):
     """Files of a pipeline are not where they were looked for."""
 
@@ -45,17 +55,36 @@ class SavedPipeline:
         """Its ``model_index.json``: the parts' classes, and what the pipeline itself is set to."""
         return read_object(self.folder / PIPELINE)
 
-    def setting(self, part: str, name: str) -> Any:
-        """A value of a model's configuration. Raises :class:`UserError` where it has none of that name."""
-        path = self.folder / part / "config.json"
-        config = read_object(path)
+    def setting(self, part: str, name: str) -> int:
+        """A number of a model's configuration, above 0. Raises :class:`UserError` where it has none of that name."""
+        value = self.stated(part, name)
+        if type(value) is not int or value < 1:
+            raise self._odd(part, name, value, "a whole number above 0")
+        return value
+
+    def length(self, part: str, name: str) -> int:
+        """How long a list of a model's configuration is. Raises :class:`UserError` where it has none of that name."""
+        value = self.stated(part, name)
+        if not isinstance(value, list) or not value:
+            raise self._odd(part, name, value, "a list")
+        return len(value)
+
+    def stated(self, part: str, name: str) -> Any:
+        """Whatever a model's configuration says of that name. Raises :class:`UserError` where it says nothing."""
+        config = self.config(part)
         if name not in config:
-            raise UserError(f"{path}: has no {name!r}, which `save_pretrained` writes. Fetch it again.")
+            raise UserError(f"{self._config(part)}: has no {name!r}, which `save_pretrained` writes. Fetch it again.")
         return config[name]
 
     def config(self, part: str) -> dict[str, Any]:
         """A model's whole configuration."""
-        return read_object(self.folder / part / "config.json")
+        return read_object(self._config(part))
+
+    def _config(self, part: str) -> Path:
+        return self.folder / part / "config.json"
+
+    def _odd(self, part: str, name: str, value: Any, expected: str) -> UserError:
+        return UserError(f"{self._config(part)}: {name} is {value!r}, expected {expected}. Fetch it again.")
 
     def scheduler_config(self) -> dict[str, Any]:
         """The saved scheduler's settings."""
@@ -129,7 +158,9 @@ def check_family(
     if found == FORMER_CLASS and transformer in FORMER_NAMES.values():
         config = folder / "transformer" / "config.json"
         # where config.json is missing, that is said later, with all else that is
-        found = FORMER_NAMES.get(read_object(config).get("norm_type", ""), found) if config.is_file() else transformer
+        found = (
+            FORMER_NAMES.get(str(read_object(config).get("norm_type", "")), found) if config.is_file() else transformer
+        )
     if found != transformer:
         raise UserError(
             f"{index}: its transformer is of the class {found}, expected {transformer}. "

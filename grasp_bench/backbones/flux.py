@@ -205,9 +205,10 @@ class Flux(DiffusersBackbone, SavedBackbone):
         from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
         config = self.scheduler_config() | {"stochastic_sampling": False}
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
         bounds = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
         _, height, width = self.latent_shape
-        shift = calculate_shift(height * width // PATCH**2, *(scheduler.config[name] for name in bounds))
-        scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=shift, device=device)
+        with self.loading_scheduler():
+            scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
+            shift = calculate_shift(height * width // PATCH**2, *(scheduler.config[name] for name in bounds))
+            scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=shift, device=device)
         return scheduler

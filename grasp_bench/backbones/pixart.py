@@ -177,6 +177,7 @@ class PixArt(DiffusersBackbone, SavedBackbone):
         from diffusers.schedulers import DPMSolverMultistepScheduler
 
         config = self.scheduler_config() | {"algorithm_type": "dpmsolver++", "variance_type": None}
-        scheduler = DPMSolverMultistepScheduler.from_config(config)
-        scheduler.set_timesteps(steps, device=device)
+        with self.loading_scheduler():
+            scheduler = DPMSolverMultistepScheduler.from_config(config)
+            scheduler.set_timesteps(steps, device=device)
         return scheduler

@@ -138,7 +138,7 @@ class Sana(DiffusersBackbone, SavedBackbone):
 
     @classmethod
     def _latent_factor(cls, saved: SavedPipeline) -> int:
-        factor: int = 2 ** (len(saved.setting("vae", "encoder_block_out_channels")) - 1)
+        factor: int = 2 ** (saved.length("vae", "encoder_block_out_channels") - 1)
         return factor
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
@@ -192,6 +192,7 @@ class Sana(DiffusersBackbone, SavedBackbone):
         from diffusers import schedulers
 
         kind = self.saved.index["scheduler"][1]
-        scheduler = getattr(schedulers, kind).from_config(self.scheduler_config() | DETERMINISTIC[kind])
-        scheduler.set_timesteps(steps, device=device)
+        with self.loading_scheduler():
+            scheduler = getattr(schedulers, kind).from_config(self.scheduler_config() | DETERMINISTIC[kind])
+            scheduler.set_timesteps(steps, device=device)
         return scheduler

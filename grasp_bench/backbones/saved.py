@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from grasp_bench.backbones.files import loading
 from grasp_bench.contracts.backbone import Backbone, Description, PromptEmbeddings
 from grasp_bench.contracts.recipe import BackboneRecipe
 from grasp_bench.errors import UserError
@@ -136,7 +138,7 @@ class SavedBackbone(Backbone):
     @classmethod
     def _patch(cls, saved: SavedPipeline) -> int:
         """Latents a side that are one token."""
-        return int(saved.setting("transformer", "patch_size"))
+        return saved.setting("transformer", "patch_size")
 
     @classmethod
     def _latent_shape(cls, saved: SavedPipeline) -> tuple[int, int, int]:
@@ -147,7 +149,7 @@ class SavedBackbone(Backbone):
     @classmethod
     def _latent_factor(cls, saved: SavedPipeline) -> int:
         """How many pixels wide a latent is: each block of the autoencoder but the last halves the image."""
-        factor: int = 2 ** (len(saved.setting("vae", "block_out_channels")) - 1)
+        factor: int = 2 ** (saved.length("vae", "block_out_channels") - 1)
         return factor
 
     def to(self, device: torch.device) -> Self:
@@ -259,19 +261,21 @@ class SavedBackbone(Backbone):
         """The saved scheduler's settings."""
         return self.saved.scheduler_config()
 
+    def loading_scheduler(self) -> AbstractContextManager[None]:
+        """Turn what diffusers raises inside the block for settings of another form into a :class:`UserError`."""
+        return loading(self.saved.folder / "scheduler", "scheduler")
+
     def _load(self, part: str) -> Any:
         """A tokenizer, or a model in float32, frozen. Raises :class:`UserError` for weights that do not fit."""
         import torch
 
         kind, folder = _class(self.components[part]), self.saved.folder / part
-        if part.startswith("tokenizer"):
-            return kind.from_pretrained(folder, local_files_only=True)
         options = {"use_safetensors": True, "output_loading_info": True, "variant": self.saved.variant(part)}
-        try:
+        with loading(folder, kind.__name__):
+            if part.startswith("tokenizer"):
+                return kind.from_pretrained(folder, local_files_only=True)
             with torch.random.fork_rng(devices=[]):  # some models draw weights before the stored ones replace them
                 model, progress = kind.from_pretrained(folder, local_files_only=True, **options)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"{folder}: cannot be loaded as a {kind.__name__} ({error}). Fetch it again.") from error
         if odd := sorted(map(str, [*progress["missing_keys"], *progress["mismatched_keys"]])):
             raise UserError(
                 f"{folder}: its weights do not fit its config.json: {', '.join(odd[:5])} missing or of another shape. "

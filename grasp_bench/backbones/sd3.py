@@ -183,6 +183,7 @@ class SD3(MMDiT, SavedBackbone):
     def scheduler(self, steps: int, device: torch.device) -> FlowMatchEulerDiscreteScheduler:
         from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config())
-        scheduler.set_timesteps(steps, device=device)
+        with self.loading_scheduler():
+            scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config())
+            scheduler.set_timesteps(steps, device=device)
         return scheduler

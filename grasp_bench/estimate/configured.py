@@ -44,7 +44,7 @@ class Configuration(SavedPipeline):
     def index(self) -> dict[str, Any]:
         return {"_class_name": self.content["pipeline"], "scheduler": [None, self.content["scheduler"]["_class_name"]]}
 
-    def setting(self, part: str, name: str) -> Any:
+    def stated(self, part: str, name: str) -> Any:
         if name not in self.content[part]:
             raise NotEstimatedError(
                 f"{self.folder}: the configuration of {part} has no {name!r}, which an estimate needs."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.network import NetworkExtractor, Preprocessing
 from grasp_bench.extractors.weights import drawn_apart, refuse
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
+MOST = 10_000
+"""Most pixels a side that a network is given."""
+_EXPECTED = (
+    f"expected size (or crop_size) with height and width or shortest_edge, up to {MOST}, resample 2 (bilinear) or 3 "
+    "(bicubic), and three numbers each in image_mean and image_std."
+)
 
 
 class HuggingFace(NetworkExtractor):
@@ -91,22 +99,27 @@ def _files(folder: Path) -> list[Path]:
 
 def _preprocessing(path: Path) -> Preprocessing:
     config = read_object(path)
+    try:
+        found, off = _stated(config), abs(config.get("rescale_factor", 1 / 255) * 255 - 1)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: {_EXPECTED}") from error
+    sizes, channels = all(type(side) is int and 0 < side <= MOST for side in found.size), (*found.mean, *found.std)
+    if not sizes or not len(found.mean) == len(found.std) == 3 or not np.isfinite(channels).all() or 0 in found.std:
+        raise UserError(f"{path}: {_EXPECTED}")
+    if not off <= 1e-3:
+        raise UserError(f"{path}: rescale_factor {config['rescale_factor']} is not supported, expected 1/255.")
+    return found
+
+
+def _stated(config: dict[str, Any]) -> Preprocessing:
+    """The preprocessing that a configuration states; it raises nearly anything where that is of another form."""
     size = config.get("crop_size") if config.get("do_center_crop") and "crop_size" in config else config.get("size")
     sides = {"height": size, "width": size} if isinstance(size, int) else dict(size or {})
     if "shortest_edge" in sides:
         sides |= {"height": sides["shortest_edge"], "width": sides["shortest_edge"]}
-    interpolation = INTERPOLATION.get(config.get("resample", 2))
-    normalised = config.get("do_normalize", True)
-    mean, std = (
-        config.get(key) if normalised else default for key, default in (("image_mean", [0] * 3), ("image_std", [1] * 3))
-    )
-    if not {"height", "width"} <= sides.keys() or interpolation is None or not mean or not std:
-        raise UserError(
-            f"{path}: expected size (or crop_size) with height and width or shortest_edge, resample 2 (bilinear) or 3 "
-            "(bicubic), image_mean and image_std."
-        )
-    if abs(config.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-3:
-        raise UserError(f"{path}: rescale_factor {config['rescale_factor']} is not supported, expected 1/255.")
+    keys = (("image_mean", [0] * 3), ("image_std", [1] * 3))
+    mean, std = (config[key] if config.get("do_normalize", True) else default for key, default in keys)
+    interpolation = INTERPOLATION[config.get("resample", 2)]
     return Preprocessing(
         (sides["height"], sides["width"]), interpolation, tuple(map(float, mean)), tuple(map(float, std))
     )

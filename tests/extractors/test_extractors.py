@@ -221,6 +221,16 @@ def test_hf_convolutional_and_without_a_class_token(tmp_path: Path, dino: Path) 
         assert extractor.features(MIXED).shape == (5, 16)
 
 
+PREPARED = {"size": {"height": 8, "width": 8}, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
+PREPROCESSING: list[dict[str, object]] = [
+    *({"size": size} for size in ("abc", [1, 2], -1, 10**30, {"height": "x", "width": 3}, {"shortest_edge": None})),
+    *({name: value} for name in ("image_mean", "image_std") for value in ("abc", [1], {"a": 1}, [float("nan")] * 3)),
+    *({"rescale_factor": factor} for factor in ("x", None, 1, float("nan"))),
+    {"image_std": [0, 0, 0]},
+    {"resample": [1]},
+]
+
+
 def test_mistakes_with_hf(dino: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"hf takes no --weights: they are in the folder"):
         resolve_extractor(f"hf:{dino}", dino / "model.safetensors")
@@ -239,6 +249,10 @@ def test_mistakes_with_hf(dino: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
     (dino / "preprocessor_config.json").write_text("{}")
     with pytest.raises(UserError, match=r"expected size"):
         resolve_extractor(f"hf:{dino}")
+    for wrong in PREPROCESSING:
+        (dino / "preprocessor_config.json").write_text(json.dumps(PREPARED | wrong))
+        with pytest.raises(UserError, match=r"preprocessor_config.json: (expected size|rescale_factor)"):
+            resolve_extractor(f"hf:{dino}")
     (dino / "preprocessor_config.json").unlink()
     (dino / "model.safetensors").rename(dino / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"lacks preprocessor_config.json, model.safetensors. pytorch_model.bin is a"):
