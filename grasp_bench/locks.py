@@ -9,9 +9,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING
 
 from grasp_bench.errors import UserError
 from grasp_bench.text import printable
+
+if TYPE_CHECKING:
+    from filelock import SoftFileLease
 
 POLL_SECONDS = 0.2
 LEASE_SECONDS = 60.0
@@ -95,7 +100,7 @@ def _leased(path: Path, waits: Callable[[str], None] | None) -> Iterator[None]:
         except Timeout:
             if waits:
                 waits(f"the process that made {lease.lock_file}")
-            lease.acquire()
+            _acquire(lease)
     except OSError as error:
         raise _refused(path, error) from error
     try:
@@ -103,3 +108,43 @@ def _leased(path: Path, waits: Callable[[str], None] | None) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             lease.release()
+
+
+def _acquire(lease: SoftFileLease) -> None:
+    """Wait for a lease.
+
+    filelock takes an empty file for the lock of another program and waits for ever: a process that was killed between
+    making its lease and writing it leaves one. It is removed when it has not changed for :data:`LEASE_SECONDS`.
+    """
+    from filelock import Timeout
+
+    path = Path(lease.lock_file)
+    while True:
+        seen = _empty(path)
+        try:
+            lease.acquire(timeout=LEASE_SECONDS)
+        except Timeout:
+            if seen and _empty(path) == seen:
+                _remove_same(path, seen)
+        else:
+            return
+
+
+def _empty(path: Path) -> tuple[int, int] | None:
+    """What identifies an empty file; None for any other."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return (found.st_ino, found.st_mtime_ns) if S_ISREG(found.st_mode) and not found.st_size else None
+
+
+def _remove_same(path: Path, seen: tuple[int, int]) -> None:
+    """Remove an empty file, and put back what another process has made in its place meanwhile."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(aside)
+        if _empty(aside) != seen:
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(aside)
+        aside.unlink()

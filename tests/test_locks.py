@@ -75,6 +75,29 @@ def test_a_lease_whose_holder_was_killed_is_taken_over(tmp_path, monkeypatch):
     assert entered
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"9" * 5000])
+def test_a_lease_that_nobody_holds_is_taken_over_whatever_it_says(tmp_path, monkeypatch, content):
+    """A process that is killed between making its lease and writing it leaves an empty file."""
+    without_locks(monkeypatch, errno.ENOLCK)
+    monkeypatch.setattr(locks, "LEASE_SECONDS", 1.0)
+    (tmp_path / "a.lock.lease").write_bytes(content)
+    thread = threading.Thread(target=enter, args=(tmp_path / "a.lock", []), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+
+
+def test_a_lease_that_another_process_made_meanwhile_is_put_back(tmp_path):
+    path = tmp_path / "a.lock.lease"
+    path.touch()
+    seen = locks._empty(path)
+    path.write_text("held")
+    locks._remove_same(path, seen)
+    assert [each.name for each in tmp_path.iterdir()] == ["a.lock.lease"]
+    assert path.read_text() == "held"
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x1b[2J"])
 def test_a_lock_file_may_hold_anything(tmp_path, content):
     path, said = tmp_path / "a.lock", []
