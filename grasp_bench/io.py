@@ -61,12 +61,15 @@ def file_digest(path: Path) -> str:
 def has_digest(path: Path, *expected: str) -> bool:
     """Return whether ``path`` is a file with bytes of one of these sha256 (hex), which may be cut short.
 
-    A file that is missing, or became a folder, has none. Raises :class:`AccessError` for one that cannot be read: what
-    may not be read, or a disk that fails for a moment, is no sign of damage.
+    A file that is missing, or became a folder, a pipe or a link that leads nowhere, has none. Raises
+    :class:`AccessError` for one that cannot be read: what may not be read, or a disk that fails for a moment, is no
+    sign of damage.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         found = file_digest(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except FileNotFoundError:
         return False
     except OSError as error:
         raise unreadable(path, error) from error

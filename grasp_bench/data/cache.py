@@ -20,7 +20,7 @@ from grasp_bench.data.fit import Fit
 from grasp_bench.data.images import WORKERS
 from grasp_bench.data.manifest import Manifest
 from grasp_bench.errors import UserError
-from grasp_bench.io import remove, sync_folder, write_json, writing, written_whole
+from grasp_bench.io import check_file, remove, sync_folder, write_json, writing, written_whole
 from grasp_bench.locks import held
 
 IDENTITY = "cache.json"
@@ -50,12 +50,12 @@ class Cache:
     def open(cls, folder: Path) -> Cache:
         """The cache that :func:`build_cache` left in ``folder``. Raises :class:`UserError` when it is damaged."""
         try:
-            identity = json.loads((folder / IDENTITY).read_text())
+            identity = json.loads(check_file(folder / IDENTITY).read_text())
             if identity.get("format") != FORMAT:
                 raise ValueError("it has no checksums, as those of earlier versions")
             shape, shard_rows = tuple(identity["shape"]), identity["shard_rows"]
             parts = _parts(identity["rows"], shard_rows)
-            shards = [np.load(folder / SHARD.format(number), "r") for number in range(len(parts))]
+            shards = [np.load(check_file(folder / SHARD.format(number)), "r") for number in range(len(parts))]
             expected = [(len(rows), _record(shape)) for rows in parts]
             if [(*shard.shape, shard.dtype) for shard in shards] != expected:
                 raise ValueError(f"its files do not hold {identity['rows']} images of {shape}")
@@ -181,7 +181,7 @@ def _build_alone(
         "shard_rows": shard_rows,
     }
     try:  # an unfinished cache of the same images is continued; one of other images is of no use
-        same = json.loads((partial / IDENTITY).read_text()) == identity
+        same = json.loads(check_file(partial / IDENTITY).read_text()) == identity
     except (OSError, ValueError, RecursionError):
         same = False
     if not same:
@@ -212,7 +212,7 @@ def _build_alone(
 def _is_sound(path: Path, rows: range, shape: Shape) -> bool:
     """Whether a shard of an unfinished cache is there, and every image in it as it was written."""
     try:
-        shard = np.load(path, "r")
+        shard = np.load(check_file(path), "r")
         return (*shard.shape, shard.dtype) == (len(rows), _record(shape)) and all(
             _checksum(record["pixels"], row) == record["crc32"] for record, row in zip(shard, rows, strict=True)
         )

@@ -92,6 +92,8 @@ def damaged(folder: Path, verify: bool) -> list[Path] | None:
         return None
     path = folder / MANIFEST
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return [path]
         manifest = json.loads(path.read_bytes())
         if (folder.parent.name, folder.name) != (
             manifest["stage"],
@@ -100,7 +102,7 @@ def damaged(folder: Path, verify: bool) -> list[Path] | None:
             return [path]
         files: dict[str, str] = dict(manifest["files"])
         seen: dict[str, list[JsonValue]] = {} if verify else dict(manifest.get("seen", {}))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except FileNotFoundError:  # moved aside by another process in this moment
         return [path]
     except OSError as error:
         raise unreadable(path, error) from error

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from grasp_bench.errors import UserError
-from grasp_bench.io import write_json
+from grasp_bench.io import check_file, write_json
 from grasp_bench.locks import held
 from grasp_bench.processes import CANCELLED
 from grasp_bench.sweep.cells import Cell, Sweep, by_training
@@ -147,12 +147,12 @@ def _runs(group: Sequence[Cell], patience: float) -> Runs:
 def _remembered(sweep: Sweep) -> dict[str, str]:
     path = sweep.folder / JOBS
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = json.loads(check_file(path).read_text(encoding="utf-8"))
+        return {str(name): str(number) for name, number in found.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Remove it once no job of this sweep is queued.") from error
-    return {str(name): str(number) for name, number in found.items()}
 
 
 def _queue(remembered: Path) -> dict[str, Job]:

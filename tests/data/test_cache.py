@@ -244,7 +244,12 @@ def rewrite(path: Path) -> None:
     np.save(path, np.zeros((2, 3, 8, 8), np.uint8))
 
 
-@pytest.mark.parametrize("damage", [truncate, rewrite, vanish, lambda path: path.write_bytes(b"")])
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("damage", [truncate, rewrite, vanish, pipe, lambda path: path.write_bytes(b"")])
 @pytest.mark.usefixtures("small_shards")
 def test_a_damaged_cache_is_refused(
     root: Path, listed: manifest.Manifest, tmp_path: Path, damage: Callable[[Path], object]

@@ -1,6 +1,7 @@
 """What lies in a stage's folder, finished or not, is what was written there, or is not used."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -48,7 +49,10 @@ DAMAGES = {
     "emptied": lambda path: path.write_bytes(b""),
     "another": lambda path: path.write_text("[1, 2]"),
     "a folder": as_folder,
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a device": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
     "a broken link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    "a link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
 }
 
 

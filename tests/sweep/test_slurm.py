@@ -150,6 +150,15 @@ def test_jobs_that_nobody_can_be_asked_for(at_home, monkeypatch):
         find_jobs(sweep)
 
 
+@pytest.mark.parametrize("content", ["[]", "{", "[" * 100_000], ids=["a list", "cut short", "nested"])
+def test_jobs_that_cannot_be_read(at_home, content):
+    sweep = read_sweep(write(at_home / "s.toml", PROBE))
+    sweep.folder.mkdir(parents=True)
+    write(sweep.folder / "jobs.json", content)
+    with pytest.raises(UserError, match=r"jobs\.json: cannot be read"):
+        find_jobs(sweep)
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
