@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from grasp_bench.bounds import LARGEST_INTEGER, MOST_DRAWS
 from grasp_bench.contracts.spec import STANDARD
 from grasp_bench.errors import UserError, other_form
 from grasp_bench.text import counted
@@ -100,6 +102,8 @@ def run(
     from grasp_bench.run.runner import run as carry_out
     from grasp_bench.tuning.chosen import with_tuned
 
+    _check_numbers(seed=(seed, 0, LARGEST_INTEGER), batch_size=(batch_size, 1, LARGEST_INTEGER))
+    _check_numbers(accumulate=(None if accumulate == "auto" else accumulate, 1, LARGEST_INTEGER))
     progress = Progress(Console(quiet=True)) if quiet else Progress()
     options = Options(
         Path(results),
@@ -192,6 +196,7 @@ def evaluate(
     from grasp_bench.run.entry.sampled import sampled
     from grasp_bench.run.options import Options
 
+    _check_numbers(seed=(seed, 0, LARGEST_INTEGER))
     progress = Progress(Console(quiet=True)) if quiet else Progress()
     root = Path(data_root) if data_root is not None else None
     table = Table(
@@ -244,7 +249,8 @@ def score(
         ``low``, ``high`` and ``worst``.
 
     Raises:
-        UserError: For an unknown metric or class, for labels of some sets alone, and for a damaged file.
+        UserError: For an unknown metric or class, an empty group, a number out of bounds, labels of some sets alone,
+            and a damaged file.
         ValueError: For features that a metric is not defined for.
     """
     import numpy as np
@@ -255,12 +261,18 @@ def score(
     from grasp_bench.metrics.registry import chosen, feature_metrics
     from grasp_bench.metrics.scoring import group_scores
 
+    _check_numbers(n=(n, 1, LARGEST_INTEGER), draws=(draws, 1, MOST_DRAWS), k=(k, 1, MOST_DRAWS))
+    _check_numbers(seed=(seed, 0, LARGEST_INTEGER))
     sets = [_feature_set(real, real_labels), _feature_set(generated, generated_labels)]
     sets += [] if train is None else [_feature_set(train, train_labels)]
     if len({each.labels is None for each in sets}) > 1:
         raise UserError("some sets have labels and others have none. Give labels of all sets, or of none.")
     names = sorted({name for each in sets for name in each.labels or ["all"]})
     index = {name: number for number, name in enumerate(names)}
+    if empty := [group for group, each_of in (groups or {}).items() if not len(each_of)]:
+        raise UserError(f"groups, {empty[0]}: holds no class. Name one or leave the group out.")
+    if "all" in (groups or {}):
+        raise UserError('groups: no group may be called "all": it stands for every class.')
     members = {
         group: np.array([_index(index, group, each) for each in each_of]) for group, each_of in (groups or {}).items()
     }
@@ -321,6 +333,13 @@ def _feature_set(found: Features, labels: Sequence[str | int] | None) -> Feature
             f"{counted(len(names), 'label')} for {counted(len(read.features), 'image')}. Give one label per image."
         )
     return FeatureSet(read.features, names, read.ids)
+
+
+def _check_numbers(**asked: tuple[int | None, int, int]) -> None:
+    """Raise :class:`UserError` for a number that is not whole or not from the least to the most; None is none."""
+    for name, (number, least, most) in asked.items():
+        if number is not None and not (isinstance(number, Integral) and least <= number <= most):
+            raise UserError(f"{name}: expected a whole number from {least} to {most}.")
 
 
 def _index(index: Mapping[str, int], group: str, name: str | int) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import grasp_bench
@@ -117,3 +118,34 @@ def test_score_refuses_labels_of_one_set_and_unknown_classes():
         )
     with pytest.raises(UserError, match="3 labels for 4 images"):
         grasp_bench.score(features, features, real_labels=list("aab"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"draws": 10**30}, {"k": 10**30}, {"k": 0}, {"n": -1}, {"n": 2**63}, {"seed": -1}, {"seed": 2**63}, {"k": 1.5}],
+    ids=str,
+)
+def test_numbers_of_score_are_bounded(wrong):
+    features = np.random.default_rng(0).normal(size=(8, 2))
+    with pytest.raises(UserError, match=f"{next(iter(wrong))}: expected a whole number from"):
+        grasp_bench.score(features, features, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"), [({"g": []}, "g: holds no class"), ({"all": ["a"]}, 'no group may be called "all"')]
+)
+def test_groups_of_score_are_those_of_the_command_line(groups, told):
+    features, labels = np.random.default_rng(0).normal(size=(8, 2)), ["a"] * 8
+    with pytest.raises(UserError, match=told):
+        grasp_bench.score(features, features, real_labels=labels, generated_labels=labels, groups=groups)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"seed": 2**63}, {"batch_size": 0}, {"batch_size": 10**30}, {"accumulate": 0}]
+)
+def test_numbers_of_run_are_bounded(wrong, tmp_path):
+    with pytest.raises(UserError, match=f"{next(iter(wrong))}: expected a whole number from"):
+        grasp_bench.run("lora", "digits-lt", budget="smoke", results=tmp_path / "r", work_dir=tmp_path / "w", **wrong)
+    with pytest.raises(UserError, match="seed: expected a whole number from"):
+        grasp_bench.evaluate(tmp_path, "digits-lt", "x", seed=2**63, results=tmp_path / "r", work_dir=tmp_path / "w")
+    assert not list(tmp_path.iterdir())
