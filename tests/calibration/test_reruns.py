@@ -13,7 +13,8 @@ from .reruns import PAGE, own_data, recorded, same_data, written
 def test_the_limit_is_the_95th_percentile_of_what_was_measured():
     found = recorded()
     assert set(found) == {"the same data", "data of its own"}
-    assert max(each.high for each in found.values()) <= BEYOND < max(each.high for each in found.values()) + 0.01
+    highest = max(each.high for each in found.values())
+    assert highest <= BEYOND < highest + 0.02  # more rows move it by a percent
 
 
 def test_the_page_has_what_is_recorded():
