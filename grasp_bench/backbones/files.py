@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,17 @@ def loading(folder: Path, kind: str) -> Iterator[None]:
         yield
     except Exception as error:  # diffusers and transformers raise nearly anything
         raise UserError(f"{folder}: cannot be loaded as a {kind} ({error}). Fetch it again.") from error
+
+
+def check_scaling(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise :class:`UserError` where an autoencoder's configuration scales or shifts latents by what is no number."""
+    for name, expected in (("scaling_factor", "a number above 0"), ("shift_factor", "a number or null")):
+        value = config.get(name, 1)
+        if name == "shift_factor" and value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or (name == "scaling_factor" and value <= 0):
+            raise UserError(f"{folder / 'config.json'}: {name} is {value!r}, expected {expected}. Fetch it again.")
 
 
 class MissingFilesError(UserError):

@@ -10,7 +10,7 @@ import importlib
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from grasp_bench.backbones.files import loading
+from grasp_bench.backbones.files import check_scaling, loading
 from grasp_bench.contracts.backbone import Backbone, Description, PromptEmbeddings
 from grasp_bench.contracts.recipe import BackboneRecipe
 from grasp_bench.errors import UserError
@@ -170,6 +170,7 @@ class SavedBackbone(Backbone):
     def autoencoder(self) -> Any:
         """Images to latents and back, on the backbone's device."""
         vae = self._load("vae").to(self.device)
+        check_scaling(self.saved.folder / "vae", vae.config)
         vae.enable_slicing()  # one image at a time: bounded memory, and the same image in any batch
         return vae
 

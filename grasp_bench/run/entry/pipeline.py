@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import JsonValue
 
-from grasp_bench.backbones.files import PIPELINE, weights_digest
+from grasp_bench.backbones.files import PIPELINE, check_scaling, weights_digest
 from grasp_bench.contracts.entry import Found, Request
 from grasp_bench.errors import UserError
 from grasp_bench.io import check_file, digest, file_digest, read_object
@@ -96,6 +96,8 @@ class GivenPipeline:
                 "this version of diffusers or an older one."
             ) from error
         self._check_call(pipeline)
+        if autoencoder := getattr(pipeline, "vae", None):
+            check_scaling(self.folder / "vae", autoencoder.config)
         if self.lora:
             _load_lora(pipeline, self.lora)
         pipeline.set_progress_bar_config(disable=True)
