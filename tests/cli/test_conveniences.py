@@ -151,7 +151,7 @@ def test_a_run_is_as_loud_as_asked_and_ends_with_the_first_scores(folder: Path) 
     assert "Its numbers mean nothing" in plain.stderr
     assert "tiny-sd3 is a tiny backbone (" in plain.stderr
     assert "; ahead: " in plain.stderr
-    assert "all of the transformer" in plain.stderr
+    assert "trains all 585,604 parameters of the transformer" in plain.stderr
     assert "features of test images" in plain.stderr
     assert "--all-scores" in plain.stdout
     again = ("run", "--method", "vanilla-ft", *RUN)

@@ -20,3 +20,9 @@ def test_a_run_says_what_it_trains_beside_what(tmp_path):
     assert "transformer_blocks.*.ff.down.* (16)" in line  # four blocks, three clusters and dropped prompts
     assert "transformer_blocks.*.ff_context.up.* (12)" in line  # none on the prompt's side of the last
     assert "attn" not in line
+
+
+def test_all_weights_are_no_list(tmp_path):
+    progress = runs.Listener()
+    runs.train_only(tmp_path, runs.small("vanilla-ft"), progress)
+    assert "trains all 585,604 parameters of the transformer" in progress.said.splitlines()

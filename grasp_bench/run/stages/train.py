@@ -48,9 +48,11 @@ def _train(context: Context, folder: Path) -> None:
     count = sum(parameter.numel() for parameter in trains.values())
     transformer = context.backbone.transformer
     whole = {id(each) for each in transformer.parameters()} == {id(each) for each in trains.values()}
-    what = "all of the transformer" if whole else summary(trains)
-    sizes = "".join(f", {name} {size:,}" for name, size in plan.method.sizes.items())
-    progress.say(f"trains {count:,} parameters{sizes}: {what}")
+    if whole:
+        progress.say(f"trains all {count:,} parameters of the transformer")
+    else:
+        sizes = "".join(f", {name} {size:,}" for name, size in plan.method.sizes.items())
+        progress.say(f"trains {count:,} parameters{sizes}: {summary(trains)}")
     counts = np.bincount(split.labels, minlength=len(context.classes))
     batches = Batches(
         plan.spec,
