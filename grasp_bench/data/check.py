@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import UnidentifiedImageError
 
-from grasp_bench.data.formats import open_picture
+from grasp_bench.data.formats import UNKNOWN, open_picture
 from grasp_bench.data.listing import Entry, Problem, leads_out
 from grasp_bench.errors import UserError
 from grasp_bench.places import free_bytes, resolved
@@ -132,7 +132,7 @@ def _check_header(path: str) -> None:
             if status.st_size == 0:
                 raise _WrongError("zero bytes", "has zero bytes") from error
             if isinstance(error, UnidentifiedImageError):
-                raise _WrongError("not an image", "starts like no image format that is read") from error
+                raise _WrongError("not an image", UNKNOWN) from error
             raise _WrongError("not an image", f"has a header that cannot be read ({error})") from error
     if frames > 1:
         raise _WrongError("several pictures", f"holds {frames} pictures, expected one")

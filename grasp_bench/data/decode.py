@@ -24,7 +24,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from grasp_bench.contracts.task import ClassInfo, Split
 from grasp_bench.data.fit import Fit
-from grasp_bench.data.formats import open_picture
+from grasp_bench.data.formats import UNKNOWN, open_picture
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,7 @@ def _decoded(path: Path, least: int | None) -> np.ndarray:
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableError("starts like no image format that is read") from error
+        raise UnreadableError(UNKNOWN) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise UnreadableError(f"cannot be decoded ({error})") from error
 

@@ -15,6 +15,8 @@ OTHER = frozenset(["BUFR", "GRIB", "HDF5", "MPEG"])
 """What Pillow recognises and cannot decode, and what is no picture."""
 NOT_READ = frozenset([".dcm", ".dicom", ".nii", ".svg", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".npy", ".pdf"])
 """Endings of pictures that would be missed if they were passed over like a text file."""
+UNKNOWN = "is in no image format that is read, or in a variant of one that is not"
+"""What is said of a file that Pillow does not recognise, or recognises and cannot decode, as some TIFFs."""
 Kind = Literal["read", "not read", "no picture"]
 DICOM = (128, b"DICM")  # what stands where in a DICOM file, whatever its name
 

@@ -74,7 +74,7 @@ def pipe(path: Path) -> None:
     [
         (lambda path: None, "missing image", "a/bad.png is not in "),
         (empty, "zero bytes", "has zero bytes"),
-        (text, "not an image", "starts like no image format"),
+        (text, "not an image", "is in no image format"),
         (cut_header, "not an image", ""),
         (animation, "several pictures", "holds 3 pictures, expected one"),
         (Path.mkdir, "not a file", "is a folder, expected an image"),

@@ -257,8 +257,8 @@ def test_a_damaged_picture_is_a_problem_whatever_its_ending(pets: Path) -> None:
     (pets.parent / "images" / "eel" / "x.jfif").write_bytes(b"cut")
     (pets.parent / "images" / "eel" / "y.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")  # no program is to draw it
     message = str(invoke("prepare", "--task", pets, "--check").exception)
-    assert "eel/x.jfif starts like no image format that is read" in message
-    assert "eel/y.png starts like no image format that is read" in message
+    assert "eel/x.jfif is in no image format that is read" in message
+    assert "eel/y.png is in no image format that is read" in message
 
 
 def copied(path: Path, **again: str) -> None:

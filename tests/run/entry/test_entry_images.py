@@ -91,7 +91,7 @@ def test_one_message_says_everything_that_is_wrong(tmp_path: Path) -> None:
         "fore: 3 images; the task has no class 'fore'",
         "3: 2, expected at least 3",
         "4: 0, expected at least 3",
-        "5/00015.png: starts like no image format that is read",
+        "5/00015.png: is in no image format that is read",
         "6/00018.png: 4 x 9 pixels, scored are 8 x 8; --enlarge accepts it",
         "7/00021.png: has the pixels of an image of the task (test)",
         "Fix the images and start again; nothing was recorded.",
