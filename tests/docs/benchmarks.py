@@ -99,10 +99,16 @@ def sampling(found: pd.DataFrame) -> str:
     own = board.costs[~evenly & board.costs["method"].isin(balanced)]
     natural = _values(board, column, own["label"])
     lines = _differences(balanced, natural, column, "with classes drawn equally often than as they come")
-    seeds = sorted({seed for each in balanced.values() for seed in each.index})
+    methods_of: dict[str, list[str]] = {}
+    for method, values in balanced.items():
+        methods_of.setdefault(", ".join(map(str, sorted(values.index))), []).append(method)
+    seeds = "; ".join(
+        f"seeds {each}" + (f" ({', '.join(methods)})" if len(methods_of) > 1 else "")
+        for each, methods in methods_of.items()
+    )
     return (
         "\n".join(lines)
-        + f"\n- Paired t tests over seeds {', '.join(map(str, seeds))} on the log scale, Holm-corrected over methods, "
+        + f"\n- Paired t tests over {seeds} on the log scale, Holm-corrected over methods, "
         + f"by `make tables`; the rows: `grasp-bench report --task {TASK} --all "
         + f"{' '.join(f'--method {method}' for method in balanced)}`.\n"
     )
