@@ -81,8 +81,8 @@ def data_of(page: Page) -> dict:
     return json.loads(gzip.decompress(b64decode(page.scripts[-3])))  # before Vega and the page's own
 
 
-def test_equal_results_give_equal_bytes(results, tmp_path):
-    assert make_page(results, tmp_path / "a").read_bytes() == make_page(results, tmp_path / "b").read_bytes()
+def test_equal_results_give_equal_bytes(results, source, tmp_path):
+    assert make_page(results, tmp_path, "lora").read_bytes() == source.encode()
 
 
 def test_every_number_of_the_leaderboard_is_there(results, page):
@@ -216,7 +216,8 @@ def test_a_folder_that_holds_anything_else_is_refused(results, tmp_path, name):
     assert other.read_text() == "<html>mine</html>"
 
 
-def test_a_call_that_was_killed_leaves_nothing_that_the_next_refuses(results, tmp_path, monkeypatch):
+def test_a_call_that_was_killed_leaves_nothing_that_the_next_refuses(tmp_path, monkeypatch):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
     site, dead = tmp_path / "site", f"-{2**22 + 1}.tmp"
     with monkeypatch.context() as patch:
         patch.setattr(Beside, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -344,7 +345,7 @@ def test_a_baseline_that_is_no_row_is_refused(results, tmp_path):
 def test_tasks_together_are_ranked(tmp_path):
     methods = {"grasp": 90.0, "lora": 120.0, "moe": 101.0}
     for task in ("one", "two", "three"):
-        make_results(tmp_path / "results", methods, task=task)
+        make_results(tmp_path / "results", methods, seeds=2, task=task)
     page = Page(make_page(tmp_path / "results", tmp_path / "site").read_text())
     assert "Over all tasks" in page.text
     assert "over 3 tasks" in page.text
@@ -413,31 +414,28 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
 HEADER = "class,group,train_images,metric,n,value,floor,low,high\n"
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("train.jsonl", "[" * 100_000),
-        ("train.jsonl", '{"step": 1, "group_loss": {"head": "x"}}'),
-        ("train.jsonl", '{"step": 1, "group_loss": {"head": 1e999}}'),
-        ("train.jsonl", '{"step": "nan", "group_loss": {"head": 1}}'),
-        ("train.jsonl", '{"step": 1, "group_loss": []}'),
-        ("classes.csv", HEADER + f"apple,head,{'9' * 400},fd,3,1,1,1,1\n"),
-        ("classes.csv", HEADER + f"{'a' * 200_000},head,9,fd,3,1,1,1,1\n"),
-        ("partition.json", "[" * 100_000),
-        ("partition.json", '{"clusters": ["a", "b"], "classes": {}}'),
-        ("partition.json", '{"clusters": ["a", "b"], "classes": {"apple": 0}, "images": {"apple": [-1, 2]}}'),
-        (
-            "partition.json",
-            f'{{"clusters": ["a", "b"], "classes": {{"apple": 0}}, "images": {{"apple": [{9**99}, 2]}}}}',
-        ),
-    ],
-    ids=lambda value: value[:40],
-)
-def test_content_that_nothing_can_be_drawn_from_is_left_out_and_named(tmp_path, name, content):
-    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
-    (results / "digits-lt" / "method-0" / "seed-0" / name).write_text(content)
+UNREADABLE = [
+    ("train.jsonl", "[" * 100_000),
+    ("train.jsonl", '{"step": 1, "group_loss": {"head": "x"}}'),
+    ("train.jsonl", '{"step": 1, "group_loss": {"head": 1e999}}'),
+    ("train.jsonl", '{"step": "nan", "group_loss": {"head": 1}}'),
+    ("train.jsonl", '{"step": 1, "group_loss": []}'),
+    ("classes.csv", HEADER + f"apple,head,{'9' * 400},fd,3,1,1,1,1\n"),
+    ("classes.csv", HEADER + f"{'a' * 200_000},head,9,fd,3,1,1,1,1\n"),
+    ("partition.json", "[" * 100_000),
+    ("partition.json", '{"clusters": ["a", "b"], "classes": {}}'),
+    ("partition.json", '{"clusters": ["a", "b"], "classes": {"apple": 0}, "images": {"apple": [-1, 2]}}'),
+    ("partition.json", f'{{"clusters": ["a", "b"], "classes": {{"apple": 0}}, "images": {{"apple": [{9**99}, 2]}}}}'),
+]
+
+
+def test_content_that_nothing_can_be_drawn_from_is_left_out_and_named(tmp_path):
+    results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=len(UNREADABLE))
+    for seed, (name, content) in enumerate(UNREADABLE):
+        (results / "digits-lt" / "method-0" / f"seed-{seed}" / name).write_text(content)
     text = Page(make_page(results, tmp_path / "site").read_text()).text
-    assert f"digits-lt/method-0/seed-0/{name}: cannot be read." in text
+    for seed, (name, _) in enumerate(UNREADABLE):
+        assert f"digits-lt/method-0/seed-{seed}/{name}: cannot be read." in text
 
 
 def test_half_a_surrogate_pair_is_shown_by_its_number(tmp_path):
