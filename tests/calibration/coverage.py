@@ -39,11 +39,10 @@ class Row:
     setting: str
     repeats: int
     inside: int
-    absent: int = 0
+    absent: int
     """Repeats in which there was no interval, and the output says so; they are not among ``repeats``."""
-    length: float | None = None
-    """Mean length of the intervals over that of normal scores of known deviation, :attr:`Truth.length`; None in rows
-    that were recorded without it."""
+    length: float
+    """Mean length of the intervals over that of normal scores of known deviation, :attr:`Truth.length`."""
 
     @property
     def share(self) -> float:
@@ -203,8 +202,9 @@ def table() -> str:
     for row in measured():
         share = f"{100 * row.share:.1f} ± {100 * row.error:.1f}"
         absent = f" ({row.absent} without)" if row.absent else ""
-        length = "" if row.length is None else f"{row.length:.2f}"
-        lines.append(f"| {row.interval} | `{row.of}` | {row.setting} | {share} | {length} | {row.repeats}{absent} |")
+        lines.append(
+            f"| {row.interval} | `{row.of}` | {row.setting} | {share} | {row.length:.2f} | {row.repeats}{absent} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -26,8 +26,8 @@ def test_the_page_has_what_is_recorded():
 
 
 def test_monte_carlo_error():
-    assert Row("a", "b", "c", 100, 95).error == pytest.approx((96 * 6 / 102**2 / 100) ** 0.5)
-    assert Row("a", "b", "c", 100, 100).error > 0
+    assert Row("a", "b", "c", 100, 95, 0, 1.0).error == pytest.approx((96 * 6 / 102**2 / 100) ** 0.5)
+    assert Row("a", "b", "c", 100, 100, 0, 1.0).error > 0
 
 
 SHORT = {("`score`, 1.96 times ±", "100 images"), ("`diagnose`", "4 batches")}
@@ -42,7 +42,7 @@ def test_what_is_recorded_holds_the_truth_as_often_as_it_says_and_is_not_too_lon
     for row in measured():
         enough = binom.ppf(0.001, row.repeats, 0.93) <= row.inside
         assert enough != ((row.interval, row.setting) in SHORT), row
-        if row.length is not None and not row.interval.startswith("classifier"):
+        if not row.interval.startswith("classifier"):
             assert row.length < (4.6 if row.of in NEAR_THE_END else 2), row
 
 
