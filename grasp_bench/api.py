@@ -246,7 +246,8 @@ def score(
     Returns:
         A row per metric, group and class with the columns of :func:`grasp_bench.load_results`: ``metric``,
         ``metric_version``, ``metric_label``, ``direction``, ``scope``, ``group``, ``value``, ``n``, ``reference``,
-        ``low``, ``high`` and ``worst``.
+        ``low``, ``high``, ``unit`` and ``worst``. The ends are percentiles over draws, which share most of their
+        images, as the unit, "equal-count draw", says: no interval of anything.
 
     Raises:
         UserError: For an unknown metric or class, an empty group, a number out of bounds, labels of some sets alone,
@@ -292,12 +293,14 @@ def score(
     of_training = training[0] if training else None
     scores = group_scores(real_images, generated_images, names, members, protocol, of_training)
     columns = ("metric", "metric_version", "metric_label", "direction", "scope", "group")
-    numbers = ("value", "n", "reference", "low", "high", "worst")
+    numbers = ("value", "n", "reference", "low", "high")
     rows = []
     for each in scores:
         metric, own = each.metric, (getattr(each, name) for name in numbers)
-        rows.append((metric.name, metric.version, metric.label, metric.direction, each.scope, each.name, *own))
-    found = pd.DataFrame(rows, columns=[*columns, *numbers])
+        unit = None if each.value is None else "equal-count draw"
+        named = (metric.name, metric.version, metric.label, metric.direction, each.scope, each.name)
+        rows.append((*named, *own, unit, each.worst))
+    found = pd.DataFrame(rows, columns=[*columns, *numbers, "unit", "worst"])
     return found.astype(dict.fromkeys(("value", "reference", "low", "high"), float))
 
 

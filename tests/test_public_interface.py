@@ -100,6 +100,7 @@ def test_score_gives_the_rows_that_the_command_line_prints(tmp_path):
     found = scores[(scores["group"] == "all") & (scores["scope"] == "group")].iloc[0]
     assert found["metric"] == "fd"
     assert found["low"] <= found["value"] <= found["high"]
+    assert set(scores["unit"]) == {"equal-count draw"}, "the ends are no interval of the value"
     assert f'"value": {found["value"]}' in (tmp_path / "out.json").read_text()
     arrays = [np.load(path)["features"] for path in files.values()]
     same = grasp_bench.score(*arrays, real_labels=labels, generated_labels=labels, groups=groups, metrics=["fd"])

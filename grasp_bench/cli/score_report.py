@@ -24,6 +24,8 @@ from grasp_bench.results.grids import ABSENT, BESIDE, REFERENCE, Grid, Section, 
 from grasp_bench.text import counted
 from grasp_bench.version import VERSION
 
+ENDS = ("low", "high")
+"""Percentiles over draws, which are no interval of the value: ``spread`` says how far draws are apart."""
 PARTS = {"distances": "lower", "fidelity, diversity, copies": "higher"}
 """Tables, since all metrics together are too wide for a terminal → direction of their metrics."""
 
@@ -107,7 +109,8 @@ def _too_small(score: Measured) -> str:
 
 def _json_row(score: Measured, comparison: Comparison) -> dict[str, Any]:
     metric = score.metric
-    return asdict(score) | {
+    told = {name: value for name, value in asdict(score).items() if name not in ENDS}
+    return told | {
         "metric": metric.name,
         "metric_version": metric.version,
         "label": comparison.title(metric),

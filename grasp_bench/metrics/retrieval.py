@@ -113,8 +113,8 @@ def irs(train: np.ndarray, fake: np.ndarray, test: np.ndarray | None = None) -> 
     equally often; otherwise in far fewer, down to none: it is no interval of diversity.
     (Dombrowski et al., Image Generation Diversity Issues and How to Tame Them, CVPR 2025.)
 
-    Of training images equally near, the one whose values come first is retrieved, whatever the order of rows, so that of
-    two equal ones only one ever is.
+    Of training images equally near, the one whose values come first is retrieved, whatever the order of rows, so that
+    of two equal ones only one ever is.
 
     Raises ValueError for no rows, widths that differ, NaN and infinity.
     """

@@ -300,5 +300,6 @@ def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
     if not found:
         return frame.iloc[:0]
     scores = pd.concat(found, ignore_index=True).join(labels, on=CLASS_KEY)
-    scores = scores.join(runs, on="folder").assign(scope="class", unit=None, worst=None)
+    scores = scores.join(runs, on="folder").assign(scope="class", worst=None)
+    scores["unit"] = scores["low"].notna().map({True: "equal-count draw", False: None})
     return _typed(scores[[*COLUMNS]])

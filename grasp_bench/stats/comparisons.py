@@ -40,9 +40,9 @@ def all_pairs(model: Blocks) -> np.ndarray:
 
     Where the methods' variances are alike, by Tukey's studentized range (Tukey–Kramer for missing values); elsewhere by
     Holm's procedure over moderated t tests. Tukey's test takes equal variances for granted: at five seeds and standard
-    deviations from 0.5 to 1.5 it finds a false difference in 10 to 22 of 100 tables of 18 methods, and in 10 to 18 after
-    Brown and Forsythe's test, which then hardly sees anything. So variances count as alike only where empirical Bayes finds no spread in them at all, and
-    there are enough methods to see one.
+    deviations from 0.5 to 1.5 it finds a false difference in 10 to 22 of 100 tables of 18 methods, and in 10 to 18
+    after Brown and Forsythe's test, which then hardly sees anything. So variances count as alike only where empirical
+    Bayes finds no spread in them at all, and there are enough methods to see one.
     """
     k = len(model.difference)
     rows, columns = np.triu_indices(k, 1)

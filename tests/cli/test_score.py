@@ -65,7 +65,7 @@ def files():
     return "real.safetensors", "fake.safetensors"
 
 
-def values(payload, fields=("scope", "name", "metric", "n", "value", "reference", "low", "high")):
+def values(payload, fields=("scope", "name", "metric", "n", "value", "reference", "spread")):
     return [tuple(row[field] for field in fields) for row in payload["rows"]]
 
 
@@ -227,6 +227,8 @@ def test_distance_at_infinite_counts_and_intervals_of_irs(files):
     low, high = row["exact"]
     assert low <= row["value"] <= high
     assert "its own" not in shown  # it is none of diversity
+    assert {"low", "high"}.isdisjoint(row)  # ends over draws, which share most of their images
+    assert "spread" in row
     assert "spread over draws" in shown
     assert "28" in mistake(*files, "--metrics", "fd_inf")
     write_features(

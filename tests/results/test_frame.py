@@ -271,3 +271,4 @@ def test_scores_of_classes_are_read_in_either_form(tmp_path):
     classes = found[found["scope"] == "class"]
     columns = ["label", "metric", "source", "group", "value", "reference"]
     assert classes[columns].to_numpy().tolist() == [[name, "fd", "generated", "0", 5.0, 4.0] for name in ("a", "b")]
+    assert classes["unit"].tolist() == ["equal-count draw"] * 2
