@@ -34,7 +34,7 @@ SWEEPS = results/$(TASK)/sweeps
 listed = $(shell $(BIN)/python -c "import tomllib; print(*tomllib.load(open('$(SWEEPS)/$(1).toml', 'rb'))['$(2)'])")
 TUNE = OMP_NUM_THREADS=1 $(BIN)/grasp-bench tune --task $(TASK) --device cpu
 protocol: .venv/installed
-	@echo "about 47 hours of one core, 24 with two processes, by an estimate (docs/protocol.md)"
+	@echo "about 47 to 60 hours of one core, half of that with two processes, by an estimate (docs/protocol.md)"
 	$(MAKE) --jobs 2 $(addprefix search-,$(call listed,methods,methods))
 	$(MAKE) --jobs 2 $(addprefix guidances-,$(call listed,guidances,methods))
 	for sweep in methods scales guidances controls partitions gates place tread; do \
