@@ -41,7 +41,7 @@ OLD = ARCHIVE / TASK
 """Records of rules 1.0."""
 PAGES = (ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md", OLD / "TABLES.md", ROOT / "docs" / "methods.md")
 GATES = ("moe", "moe-sample")
-BALANCED = "sampling=balanced"
+BALANCED = {"sampling": "balanced"}
 
 
 def frame(results: Path) -> pd.DataFrame:
@@ -90,14 +90,18 @@ def guidance(found: pd.DataFrame) -> str:
 
 
 def sampling(found: pd.DataFrame) -> str:
-    """What drawing classes equally often changes, for every method that has both rows, over the seeds of both."""
-    board = max(leaderboards(found, None), key=lambda board: len(board.costs))
+    """What drawing classes equally often changes, for every method that has both rows, over the seeds of both.
+
+    Both are at the settings, guidance and scale of the method's row in the leaderboard: other rows do not count.
+    """
+    own, searched = found["default_guidance"] & found["own_scale"], found["tuned"].notna()
+    changed = found["method_settings"].astype(str)
+    rows = found[own & searched & changed.isin(["{}", json.dumps(BALANCED)])]
+    board = max(leaderboards(rows, None), key=lambda board: len(board.costs))
     column = main_columns(board)[0]
-    settings = board.costs["settings"].astype(str)
-    evenly = settings.str.contains(BALANCED, regex=False)
+    evenly = board.costs["label"].isin(rows.loc[changed == json.dumps(BALANCED), "label"])
     balanced = _values(board, column, board.costs.loc[evenly, "label"])
-    own = board.costs[~evenly & board.costs["method"].isin(balanced)]
-    natural = _values(board, column, own["label"])
+    natural = _values(board, column, board.costs.loc[~evenly & board.costs["method"].isin(balanced), "label"])
     lines = _differences(balanced, natural, column, "with classes drawn equally often than as they come")
     methods_of: dict[str, list[str]] = {}
     for method, values in balanced.items():

@@ -1,0 +1,39 @@
+"""What is counted from records for BENCHMARKS.md and TABLES.md, of records with invented numbers."""
+
+from helpers.records import framed, metric, record
+
+from grasp_bench.contracts.record import RunRecord, Tuning
+
+from .benchmarks import sampling
+
+OWN, BALANCED = "grasp~tuned=16", "grasp~tuned=16,sampling=balanced"
+
+
+def runs(label: str, value: float, guidance: str = "cfg", seeds: int = 5, **changed: object) -> list[RunRecord]:
+    """Seeds of a row of ``grasp`` whose tail FD is about ``value``."""
+    made = []
+    for seed in range(seeds):
+        run = record(
+            "grasp",
+            seed,
+            [metric("fd", "tail", value * (1 + 0.01 * (seed % 3)), lower=True)],
+            label=label,
+            tuned=Tuning(trials=16, best=3, settings={}),
+            changed={"method": changed} if changed else {},
+            default_guidance=guidance == "cfg",
+        )
+        named = run.spec.guidance.model_copy(update={"name": guidance})
+        spec = run.spec.model_copy(update={"guidance": named})
+        made.append(run.model_copy(update={"spec": spec, "run_id": spec.id}))
+    return made
+
+
+def test_balanced_sampling_is_compared_with_the_methods_own_row_whatever_else_was_run():
+    rows = [*runs(OWN, 100.0), *runs(BALANCED, 150.0, sampling="balanced")]
+    others = [
+        *runs("grasp+none~tuned=16", 300.0, "none"),
+        *runs("grasp~tuned=16,partition=class", 200.0, partition="class"),
+    ]
+    alone = sampling(framed(rows))
+    assert "worse in tail FD(digits-cnn) with classes drawn equally often than as they come: grasp +50 %" in alone
+    assert sampling(framed([*rows, *others])) == alone
