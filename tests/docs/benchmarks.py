@@ -16,10 +16,11 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from grasp_bench.contracts.record import read_record
+from grasp_bench.contracts.row import SCALE
 from grasp_bench.diagnose.words import FEW
 from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.frame import load_results
-from grasp_bench.results.grids import MINUS
+from grasp_bench.results.grids import ABSENT, MINUS, decimals, mean_text
 from grasp_bench.results.judging import ALPHA
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
@@ -40,6 +41,8 @@ RESULTS = ROOT / "results" / TASK
 OLD = ARCHIVE / TASK
 """Records of rules 1.0."""
 PAGES = (ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md", OLD / "TABLES.md", ROOT / "docs" / "methods.md")
+COMMON_SCALE = 2.0
+"""The scale of all methods under rules 1.0, and that of the guidance cfg by default."""
 GATES = ("moe", "moe-sample")
 BALANCED = {"sampling": "balanced"}
 
@@ -118,11 +121,58 @@ def sampling(found: pd.DataFrame) -> str:
     )
 
 
+def scales(found: pd.DataFrame) -> str:
+    """What every method scores at its own guidance scale, and beside it without guidance and at scale 2.
+
+    Only the scale differs: settings of the method are those of its search.
+    """
+    rows = found[found["tuned"].notna() & (found["method_settings"].astype(str) == "{}")]
+    usual = rows["guidance"] == "cfg"
+    scale = rows["guidance_settings"].astype(str).map(lambda settings: json.loads(settings).get(SCALE, COMMON_SCALE))
+    asked = {
+        "at its own scale": usual & rows["own_scale"],
+        "without guidance": rows["guidance"] == "none",
+        f"at scale {COMMON_SCALE:g}": usual & (scale.astype(float) == COMMON_SCALE),
+    }
+    label = {name: dict(rows.loc[those, ["method", "label"]].astype(str).to_numpy()) for name, those in asked.items()}
+    own, *others = label.values()
+    if all(each.get(method, row) == row for each in others for method, row in own.items()):
+        return (
+            "Not run yet; `grasp-bench sweep results/digits-lt/sweeps/scales.toml` does, as part of `make protocol`.\n"
+        )
+    board = max(leaderboards(rows[np.any([*asked.values()], axis=0)], None), key=lambda board: len(board.costs))
+    columns = [
+        (f"{_title(each)} {name}", each.set_index("label"), of)
+        for each in main_columns(board)[:2]
+        for name, of in label.items()
+    ]
+    lines = [f"| method | {' | '.join(title for title, _, _ in columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for method in sorted(own, key=lambda each: columns[0][1].loc[own[each], "mean"]):
+        shown = [
+            mean_text(cells.loc[of[method]], decimals(cells["mean"])) + _fewer(cells, own[method], of[method])
+            if of.get(method) in cells.index
+            else ABSENT
+            for _, cells, of in columns
+        ]
+        lines.append(f"| {method} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _title(column: pd.DataFrame) -> str:
+    return f"{column['group'].iloc[0]} {column['title'].iloc[0]}"
+
+
+def _fewer(cells: pd.DataFrame, own: str, row: str) -> str:
+    """How many seeds a row has, where that is not as many as the method's own."""
+    seeds = cells.loc[row, "n_seeds"]
+    return "" if seeds == cells.loc[own, "n_seeds"] else f" ({seeds} seeds)"
+
+
 def _differences(
     ours: Mapping[str, pd.Series[float]], theirs: Mapping[str, pd.Series[float]], column: pd.DataFrame, than: str
 ) -> list[str]:
     """Lines on the methods that are in both, by how sure it is that our scores are better or worse than theirs."""
-    title = f"{column['group'].iloc[0]} {column['title'].iloc[0]}"
+    title = _title(column)
     lower = column["direction"].iloc[0] == "lower"
     pairs = {
         method: paired_difference(*(each.to_list() for each in ours[method].align(theirs[method], join="inner")), "t")
@@ -249,6 +299,7 @@ def renewed() -> dict[Path, str]:
         "version": lambda: version(frame(ROOT / "results")),
         "guidance": lambda: guidance(frame(ARCHIVE)),
         "sampling": lambda: sampling(frame(ROOT / "results")),
+        "scales": lambda: scales(frame(ROOT / "results")),
         "gates": gates,
         "table of gates": gates_table,
         "alignment": alignment,

@@ -4,7 +4,7 @@ from helpers.records import framed, metric, record
 
 from grasp_bench.contracts.record import RunRecord, Tuning
 
-from .benchmarks import sampling
+from .benchmarks import sampling, scales
 
 OWN, BALANCED = "grasp~tuned=16", "grasp~tuned=16,sampling=balanced"
 
@@ -37,3 +37,14 @@ def test_balanced_sampling_is_compared_with_the_methods_own_row_whatever_else_wa
     alone = sampling(framed(rows))
     assert "worse in tail FD(digits-cnn) with classes drawn equally often than as they come: grasp +50 %" in alone
     assert sampling(framed([*rows, *others])) == alone
+
+
+def test_scales_stand_beside_a_methods_own_and_what_is_not_run_has_its_command():
+    own = runs(OWN, 100.0)
+    assert "`grasp-bench sweep results/digits-lt/sweeps/scales.toml`" in scales(framed(own))
+    none, partition = runs("grasp+none~tuned=16", 80.0, "none", 3), runs("grasp~tuned=16,partition=class", 9.0, x=1)
+    head, _, row = scales(framed([*own, *none, *partition])).splitlines()
+    assert head == "| method | tail FD(digits-cnn) at its own scale | tail FD(digits-cnn) without guidance | " + (
+        "tail FD(digits-cnn) at scale 2 |"
+    )
+    assert row == "| grasp | 100.8 ± 1.0 | 80.8 ± 2.0 (3 seeds) | 100.8 ± 1.0 |"
