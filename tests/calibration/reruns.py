@@ -76,9 +76,13 @@ def own_data(frame: pd.DataFrame, run_ids: list[str]) -> Iterator[float]:
 
 
 def measure(results: Path) -> dict[str, Kind]:
-    """Return what each kind of comparison gives for the records under ``results``."""
+    """Return what each kind of comparison gives for the records under ``results``.
+
+    Of rows that differ in the guidance scale alone, which share their trainings, the one at its own scale is measured.
+    """
     frame = load_results(results)
     frame = frame[(frame["status"] == "finished") & frame["metric"].notna() & (frame["division"] == "closed")]
+    frame = frame[frame["own_scale"]]
     found: dict[str, list[list[float]]] = {"the same data": [], "data of its own": []}
     for _, row in frame.groupby(["conditions", "task_label", "label", "variant"], observed=True, sort=False):
         runs = row.drop_duplicates("folder").sort_values("seed")
