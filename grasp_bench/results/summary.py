@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 SHOWN = ("fd", "coverage", "accuracy", "authenticity")
 """Metrics of generated images that the summary has, after the task's primary ones."""
 STANDS, SUGGESTIVE, NOT_SHOWN = "stands", "suggestive", "not shown"
+AMONG = "stands among these"
+"""In place of *stands* where rows were named: others, which the report leaves out, are not corrected for."""
 VERDICTS = {
     (STANDS, "better"): "than",
     (STANDS, "worse"): "than",
@@ -42,11 +44,16 @@ VERDICTS = {
     (SUGGESTIVE, "worse"): "than",
     (NOT_SHOWN, "different"): "from",
 }
-TAGS = (
-    f"{STANDS}: p below {ALPHA:g} when adjusted for all rows of a primary metric, and for all rows and groups of any "
-    f"other; {SUGGESTIVE}: p below {ALPHA:g} of this one difference alone; {NOT_SHOWN}: neither, which does not say "
-    "that rows are equal."
+ADJUSTED = f"p below {ALPHA:g} when adjusted for all rows of a primary metric, and for all rows and groups of any other"
+OTHER_TAGS = (
+    f"{SUGGESTIVE}: p below {ALPHA:g} of this one difference alone; {NOT_SHOWN}: neither, which does not say that rows "
+    "are equal."
 )
+TAGS = {
+    STANDS: f"{STANDS}: {ADJUSTED}; {OTHER_TAGS}",
+    AMONG: f"{AMONG}: {ADJUSTED}, of the rows named and of no others; {OTHER_TAGS}",
+}
+"""What the tags mean, by how that of a difference that stands is worded."""
 PARAMETERS = "trainable_parameters"
 CAS = "CAS"
 CAS_IS = "CAS: balanced accuracy of a classifier that is trained on generated images."
@@ -157,19 +164,22 @@ def _best(board: Leaderboard, cells: pd.DataFrame, names: dict[Any, str]) -> lis
 
 def _summary(board: Leaderboard, compared: Differences, report: Report) -> Section:
     columns = main_columns(board)
-    found = findings(board, compared, columns)
+    stands = AMONG if report.named else STANDS
+    found = [each._replace(tag=stands) if each.tag == STANDS else each for each in findings(board, compared, columns)]
     several = len(report.leaderboards) > 1
     if report.view == "findings":
         return Section(heading_of(board) * several, [], [], found, report.command)
     heading = f"{heading_of(board)} · rules {board.rules}"
     means = CLASS_MEANS if any((cells["scope"] == "class mean").any() for cells in columns) else ""
     cas = CAS_IS if any(cells["metric"].iloc[0] == "accuracy" for cells in columns) else ""
-    notes = [NOTE, means, cas, search_of(board), TAGS, open_rows(board), board.sizes]
-    grid = _grid(board, compared, columns, heading)
+    notes = [NOTE, means, cas, search_of(board), TAGS[stands], open_rows(board), board.sizes]
+    grid = _grid(board, compared, columns, heading, stands)
     return Section(heading, [grid], [" ".join(filter(None, notes))], found, report.command)
 
 
-def _grid(board: Leaderboard, compared: Differences, columns: Sequence[pd.DataFrame], heading: str) -> Grid:
+def _grid(
+    board: Leaderboard, compared: Differences, columns: Sequence[pd.DataFrame], heading: str, stands: str
+) -> Grid:
     """Return the table: scores, the difference in the first of them and how well it is shown, parameters."""
     named, names = names_of(board)
     drawn = [(cells.set_index("label"), decimals(cells["mean"])) for cells in columns]
@@ -185,7 +195,7 @@ def _grid(board: Leaderboard, compared: Differences, columns: Sequence[pd.DataFr
             else Text(ABSENT)
             for cells, digits in drawn
         ]
-        against = _against(differences, label, compared.baseline, places)
+        against = _against(differences, label, compared.baseline, places, stands)
         spent = cost_text(parameters, facts_in(declared).costs.get(PARAMETERS), form)
         sized = Text(marked(spent, PARAMETERS, parameters, board.parameters))
         rows.append([*names[label], *scores[:1], *against, *scores[1:], sized])
@@ -209,14 +219,14 @@ def _head(cells: pd.DataFrame) -> str:
     return f"{_where(cells)} {ARROWS[cells['direction'].iloc[0]]}"
 
 
-def _against(differences: pd.DataFrame, label: Any, baseline: str, places: int) -> list[Text]:
+def _against(differences: pd.DataFrame, label: Any, baseline: str, places: int, stands: str) -> list[Text]:
     if label == baseline:
         return [Text("baseline"), Text("")]
     if label not in differences.index:
         return [Text(ABSENT), Text("not compared")]
     each = differences.loc[label]
     how = tag(each["p"], each["p_adjusted"]) if each["p"] == each["p"] else "not compared"
-    return [Text(difference_text(each, places), how == STANDS), Text(how, how == STANDS)]
+    return [Text(difference_text(each, places), how == STANDS), Text(stands if how == STANDS else how, how == STANDS)]
 
 
 def _values(cells: pd.DataFrame, *names: str) -> tuple[Any, ...]:

@@ -67,6 +67,8 @@ class Report:
     """One per leaderboard; None without a baseline."""
     across_tasks: Across | None
     """None where there is but one task."""
+    named: bool = False
+    """Whether rows were named by method or guidance, and statistics are of these alone."""
     view: View = "tables"
     command: str = ""
     """Command that prints it."""
@@ -80,7 +82,8 @@ def build(frame: pd.DataFrame, options: Options, results: Path) -> Report:
     rows = one_per_method(chosen(frame, options, results), options)
     boards = leaderboards(rows, options.test, options.sort)
     found = differences(boards, options.baseline, options.test) if options.baseline else [None] * len(boards)
-    return Report(tuple(boards), tuple(found), across_tasks(boards, options.sort), options.view, options.command)
+    across, named = across_tasks(boards, options.sort), bool(options.method or options.guidance)
+    return Report(tuple(boards), tuple(found), across, named, options.view, options.command)
 
 
 def sections(report: Report) -> list[Section]:

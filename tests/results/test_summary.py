@@ -5,7 +5,7 @@ from helpers.records import metric, opened, record, reported
 
 from grasp_bench.errors import UserError
 from grasp_bench.results.formats import rendered
-from grasp_bench.results.summary import NOT_SHOWN, STANDS, SUGGESTIVE, tag, viewed
+from grasp_bench.results.summary import AMONG, NOT_SHOWN, STANDS, SUGGESTIVE, tag, viewed
 
 BASES = {"vanilla-ft": 300.0, "a": 120.0, "b": 295.0, "c": 310.0, "d": 290.0, "e": 305.0, "f": 302.0}
 
@@ -40,6 +40,18 @@ def test_findings_say_what_stands_and_what_does_not():
         ),
     ]
     assert section.command == "grasp-bench report --baseline vanilla-ft --view findings"
+
+
+def test_what_stands_among_rows_that_were_named_is_not_said_of_all():
+    """Alone ``d`` differs from ``vanilla-ft``, and no other pair is corrected for."""
+    pair = {"method": ["vanilla-ft", "d"], "baseline": "vanilla-ft"}
+    (section,) = viewed(reported(runs(), **pair, view="findings"))
+    assert [tag for tag, _ in section.findings] == [AMONG]
+    (section,) = viewed(reported(runs(), **pair, view="summary"))
+    (grid,) = section.grids
+    assert [row[grid.columns.index("shown")].text for row in grid.rows[:2]] == [AMONG, ""]
+    assert f"{AMONG}: p below 0.05 when adjusted" in section.notes[0]
+    assert "of the rows named and of no others" in section.notes[0]
 
 
 def test_the_summary_has_a_row_per_method_and_the_real_reference_last():
