@@ -62,7 +62,8 @@ coverage: .venv/installed-test
 test-slow: .venv/installed-test
 	$(PYTEST) -n 2 --dist loadfile -m "slow and not slurm"
 
-# The conformance suite in full: every method and guidance on every family of backbones. No part of .ci/run.
+# The conformance suite and the simulated GPU in full: every method and guidance on every family of backbones. No part
+# of .ci/run.
 test-families: .venv/installed-test
 	$(PYTEST) -n 2 -m families
 

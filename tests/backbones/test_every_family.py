@@ -22,6 +22,7 @@ import torch
 from diffusers import DiffusionPipeline
 from families import SAVE, Family, save
 from helpers.quick import quick
+from helpers.spread import spread
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from tiny_pixart import save_alpha, save_sigma
@@ -53,13 +54,8 @@ CLASSES, IMAGES, STEPS = 10, 2, 2  # images of each class, and sampling steps of
 BUDGET = {"steps": 3, "batch_size": 4, "warmup_steps": 0, "images_per_class": IMAGES, "num_inference_steps": STEPS}
 
 FAMILIES = sorted(SAVE)
-APART = 2
-"""Places between a method's own in the list and its family's, by which each is tried where it applies."""
 PAIRS = [
-    pytest.param(family, method, id=f"{family}-{method}")
-    for place, family in enumerate(FAMILIES)
-    for number, method in enumerate(METHODS)
-    if method in EVERYWHERE or (number - place) % len(FAMILIES) == APART
+    pytest.param(family, method, id=f"{family}-{method}") for family, method in spread(FAMILIES, METHODS, EVERYWHERE)
 ]
 
 pytestmark = pytest.mark.slow

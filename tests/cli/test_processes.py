@@ -83,10 +83,10 @@ def test_images_and_features_are_shared_without_gaps_or_duplicates(alone, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("guidance", ["sg-minority", "distilled"])
+@pytest.mark.parametrize("guidance", [["sg-minority"], ["distilled", "--guidance-set", "steps=20"]], ids=" ".join)
 def test_guidances_that_take_gradients_wait_for_no_other_process(tmp_path, guidance):
     """One of two samples a batch more than the other, or learns alone."""
-    command = [sys.executable, "-m", "grasp_bench", "run", "--method", "moe", *RUN[3:], "--guidance", guidance]
+    command = [sys.executable, "-m", "grasp_bench", "run", "--method", "moe", *RUN[3:], "--guidance", *guidance]
     done = subprocess.run([*command, "--processes", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert record(tmp_path)["status"] == "finished"
@@ -102,16 +102,15 @@ def test_a_mistake_in_several_processes_is_one_message_before_any_is_started(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
-def test_a_run_that_is_stopped_is_recorded_as_cancelled_and_goes_on(tmp_path, count, number):
-    shared = ["--processes", str(count)]
+def test_a_run_that_is_stopped_is_recorded_as_cancelled_and_goes_on(tmp_path):
+    shared = ["--processes", "2"]
     often = ["--log-every", "1", "--checkpoint-minutes", "0"]
     command = [sys.executable, "-m", "grasp_bench", *RUN, *often, "--task-set", "ema_decay=0.5", *shared]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not list(tmp_path.rglob("step-*.safetensors")):
         time.sleep(0.05)
         assert process.poll() is None
-    os.kill(process.pid, number)
+    os.kill(process.pid, signal.SIGINT)
     assert process.wait() == 130
     assert record(tmp_path)["status"] == "cancelled"
     assert grasp_bench(tmp_path, "--task-set", "ema_decay=0.5", *shared).returncode == 0
@@ -119,17 +118,16 @@ def test_a_run_that_is_stopped_is_recorded_as_cancelled_and_goes_on(tmp_path, co
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "number"), [(1, signal.SIGUSR1), (2, signal.SIGTERM)])
-def test_a_run_that_is_asked_to_end_writes_a_checkpoint_in_time_and_goes_on(tmp_path, count, number):
+def test_a_run_that_is_asked_to_end_writes_a_checkpoint_in_time_and_goes_on(tmp_path):
     (tmp_path / "longer.toml").write_text('base = "smoke"\nsteps = 300\n')  # than a signal takes on a busy machine
-    shared = ["--budget", "longer.toml", "--processes", str(count), "--log-every", "1"]
+    shared = ["--budget", "longer.toml", "--processes", "2", "--log-every", "1"]
     command = [sys.executable, "-m", "grasp_bench", *RUN, *shared]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not list(tmp_path.rglob("train.jsonl")):
         time.sleep(0.01)
         assert process.poll() is None
     assert not list(tmp_path.rglob("step-*.safetensors"))
-    os.kill(process.pid, number)
+    os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 130
     assert len(list(tmp_path.rglob("step-*.safetensors"))) == 1
     assert record(tmp_path)["status"] == "cancelled"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,11 @@ SETTINGS = {"sparse": ["tread=0.5"]}
 """Guidance → settings of the method without which it does not apply."""
 GUIDED = {"sg-minority": ["every=1"]}
 """Guidance → settings of its own, so that every step is guided."""
+
+
+def marks(case: object, quick: Collection[object], slow: Collection[object]) -> list[pytest.MarkDecorator]:
+    """The marks of a case: none of a quick one; else that of slow tests, or of the suite of every family."""
+    return [] if case in quick else [pytest.mark.slow if case in slow else pytest.mark.families]
 
 
 def subject(family: str, folder: Path, method: str, precision: str, guidance: str = "cfg") -> Subject:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.spread import spread
 
 from grasp_bench.estimate.errors import SkippedError
 from grasp_bench.estimate.steps import SamplingStep, sampling_steps
 
 from . import limits
-from .cases import GUIDANCES, METHODS, learned, subject
+from .cases import GUIDANCES, METHODS, learned, marks, subject
 from .tiny import PIPELINES
 
 IMAGES = 2
@@ -19,8 +20,10 @@ STEPS = {"gfcg": 3}
 LEARNED_FOR_STEPS = {"linear-ag"}
 """Guidances that sample in as many steps as they learned for, and in no others."""
 QUICK = {("sd3", "grasp", "cfg", "bfloat16")}
-EVERYWHERE = [(family, "lora", guidance, "bfloat16") for family in PIPELINES for guidance in GUIDANCES]
+EVERY = [(family, "lora", guidance, "bfloat16") for family in PIPELINES for guidance in GUIDANCES]
 """Every guidance on every family, with one method."""
+SPREAD = [(family, "lora", guidance, "bfloat16") for family, guidance in spread(sorted(PIPELINES), GUIDANCES, ("cfg",))]
+"""Every guidance on one family, and one on all."""
 ROUTED = [("sana", "grasp", guidance, "bfloat16") for guidance in GUIDANCES]
 """Every guidance with a method that routes."""
 OF_METHODS = [("pixart", method, "cfg", "bfloat16") for method in METHODS]
@@ -28,8 +31,8 @@ OF_METHODS = [("pixart", method, "cfg", "bfloat16") for method in METHODS]
 IN_FLOAT32 = [(family, "lora", "cfg", "float32") for family in PIPELINES]
 """Every family in float32."""
 CASES = [
-    pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow])
-    for case in dict.fromkeys([*EVERYWHERE, *ROUTED, *OF_METHODS, *IN_FLOAT32])
+    pytest.param(*case, marks=marks(case, QUICK, [*SPREAD, *ROUTED, *OF_METHODS, *IN_FLOAT32]))
+    for case in dict.fromkeys([*EVERY, *ROUTED, *OF_METHODS, *IN_FLOAT32])
 ]
 
 

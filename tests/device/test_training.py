@@ -1,6 +1,7 @@
 """A training step of every method on every family, as if on a GPU: nothing is left on the host, and hardly one waits.
 
-Something on the wrong device is an error of the simulated GPU as it is of a real one.
+Most pairs are tried with the suite of every family alone, the others with the slow tests. Something on the wrong device
+is an error of the simulated GPU as it is of a real one.
 """
 
 from __future__ import annotations
@@ -8,22 +9,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.spread import spread
 
 from grasp_bench.estimate.errors import SkippedError
 from grasp_bench.estimate.steps import TrainingStep, training_steps
 from grasp_bench.estimate.subject import Subject
 
 from . import limits
-from .cases import METHODS, subject
+from .cases import METHODS, marks, subject
 from .tiny import PIPELINES
 
 IMAGES = 4
 QUICK = {("sd3", "grasp", "bfloat16"), ("pixart", "moe", "float32")}
-EVERYWHERE = [(family, method, "bfloat16") for family in PIPELINES for method in METHODS]
+EVERY = [(family, method, "bfloat16") for family in PIPELINES for method in METHODS]
+SPREAD = [(*pair, "bfloat16") for pair in spread(sorted(PIPELINES), METHODS, ("grasp", "lora", "vanilla-ft"))]
 IN_FLOAT32 = [("dit", method, "float32") for method in METHODS]
 CASES = [
-    pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow])
-    for case in dict.fromkeys([*EVERYWHERE, *IN_FLOAT32, *sorted(QUICK)])
+    pytest.param(*case, marks=marks(case, QUICK, [*SPREAD, *IN_FLOAT32]))
+    for case in dict.fromkeys([*EVERY, *IN_FLOAT32, *sorted(QUICK)])
 ]
 
 
