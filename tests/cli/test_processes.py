@@ -102,15 +102,16 @@ def test_a_mistake_in_several_processes_is_one_message_before_any_is_started(tmp
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_is_recorded_as_cancelled_and_goes_on(tmp_path):
-    shared = ["--processes", "2"]
+@pytest.mark.parametrize(("count", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+def test_a_run_that_is_stopped_is_recorded_as_cancelled_and_goes_on(tmp_path, count, number):
+    shared = ["--processes", str(count)]
     often = ["--log-every", "1", "--checkpoint-minutes", "0"]
     command = [sys.executable, "-m", "grasp_bench", *RUN, *often, "--task-set", "ema_decay=0.5", *shared]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not list(tmp_path.rglob("step-*.safetensors")):
         time.sleep(0.05)
         assert process.poll() is None
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     assert process.wait() == 130
     assert record(tmp_path)["status"] == "cancelled"
     assert grasp_bench(tmp_path, "--task-set", "ema_decay=0.5", *shared).returncode == 0

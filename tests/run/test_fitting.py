@@ -109,7 +109,9 @@ def test_activations_are_recomputed_where_not_even_one_sample_fits(tmp_path, mon
     assert summary(found)["gradient_checkpointing"] is True
 
 
-@pytest.mark.parametrize("method", ["oc", "moe"])
+@pytest.mark.parametrize(
+    "method", ["oc", "moe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("coral", "ccua"))]
+)
 def test_methods_that_compare_samples_keep_their_whole_batch_and_say_why(tmp_path, monkeypatch, method):
     asked = runs.train_only(tmp_path / "asked", runs.small(method), gradient_checkpointing=True)
     room, listener = Room(monkeypatch, 4), runs.Listener()

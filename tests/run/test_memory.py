@@ -14,10 +14,8 @@ from run.measured_memory import SIDE
 
 TESTS = Path(__file__).parents[1]
 FEW, MANY = 2_000, 20_000
-SHARE = 1 / 2
-"""Of the bytes of the images that there are more, what a stage may take more: names and labels, and what the stages
-before it left free, which a stage takes first and which differs by as much as a quarter.
-"""
+SHARE = 1 / 4
+"""Of the bytes of the images that there are more, what a stage may take more: names and labels, and chance."""
 
 
 def measured(images: int, folder: Path) -> dict[str, int]:
