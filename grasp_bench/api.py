@@ -257,6 +257,7 @@ def score(
     import numpy as np
     import pandas as pd
 
+    from grasp_bench.contracts.record import DRAW
     from grasp_bench.metrics.labelled import LabelledFeatures
     from grasp_bench.metrics.protocol import Protocol
     from grasp_bench.metrics.registry import chosen, feature_metrics
@@ -297,7 +298,7 @@ def score(
     rows = []
     for each in scores:
         metric, own = each.metric, (getattr(each, name) for name in numbers)
-        unit = None if each.value is None else "equal-count draw"
+        unit = None if each.value is None else DRAW
         named = (metric.name, metric.version, metric.label, metric.direction, each.scope, each.name)
         rows.append((*named, *own, unit, each.worst))
     found = pd.DataFrame(rows, columns=[*columns, *numbers, "unit", "worst"])

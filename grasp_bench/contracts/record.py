@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import from_json, to_json
@@ -32,6 +32,10 @@ class Part(BaseModel):
     """Base of the record's parts: unknown fields and NaN are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+DRAW: Final = "equal-count draw"
+"""Unit of percentiles over draws, which are no interval of the score."""
 
 
 class Interval(Part):

@@ -75,7 +75,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grasp_bench.contracts.record import RECORD_NAME, Cost, RunRecord, title
+from grasp_bench.contracts.record import DRAW, RECORD_NAME, Cost, RunRecord, title
 from grasp_bench.contracts.record_v1 import class_table
 from grasp_bench.contracts.row import SCALE
 from grasp_bench.errors import UserError
@@ -301,5 +301,5 @@ def _class_scores(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
         return frame.iloc[:0]
     scores = pd.concat(found, ignore_index=True).join(labels, on=CLASS_KEY)
     scores = scores.join(runs, on="folder").assign(scope="class", worst=None)
-    scores["unit"] = scores["low"].notna().map({True: "equal-count draw", False: None})
+    scores["unit"] = scores["low"].notna().map({True: DRAW, False: None})
     return _typed(scores[[*COLUMNS]])

@@ -11,7 +11,7 @@ import numpy as np
 
 from grasp_bench.contracts.extractor import extractor_label
 from grasp_bench.contracts.metric import ClassifierMetric, FeatureMetric, Sets
-from grasp_bench.contracts.record import Interval, Score, Source, TestSet
+from grasp_bench.contracts.record import DRAW, Interval, Score, Source, TestSet
 from grasp_bench.contracts.task import Split, Task, TaskSettings, membership
 from grasp_bench.extractors.inception import is_fid
 from grasp_bench.metrics.classification import class_scores, classification_scores
@@ -143,7 +143,7 @@ def fidelity_scores(scores: Iterable[Measured], named: Named) -> list[Score]:
             n=score.n,
             interval=None
             if score.low is None or score.high is None
-            else Interval(low=score.low, high=score.high, unit="equal-count draw", units=score.draws),
+            else Interval(low=score.low, high=score.high, unit=DRAW, units=score.draws),
             reference=score.reference,
             worst=score.worst,
         )

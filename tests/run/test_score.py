@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import grasp_bench
 from grasp_bench.cli import app
 from grasp_bench.metrics.labelled import LabelledFeatures
 from grasp_bench.metrics.registry import feature_metrics
@@ -33,23 +34,21 @@ def features_file(folder, stage):
 
 def test_run_and_score_agree_to_the_last_digit(finished, tmp_path):
     folder, record = finished
-    groups = [f"{info.name},{info.group}" for info in DigitsLT(DigitsSettings()).classes()]
-    (tmp_path / "groups.csv").write_text("\n".join(["class,group", *groups]))
+    infos = DigitsLT(DigitsSettings()).classes()
+    (tmp_path / "groups.csv").write_text("\n".join(["class,group", *(f"{each.name},{each.group}" for each in infos)]))
     real, fake, train = (features_file(folder, stage) for stage in ("features-real", "features", "features-train"))
     payload = score(real, fake, "--train", train, "--groups", tmp_path / "groups.csv", tmp_path / "out.json")
     shown = {
-        (row["scope"], row["name"], row["metric"]): tuple(
-            row[key] for key in ("value", "reference", "n", "low", "high")
-        )
+        (row["scope"], row["name"], row["metric"]): (row["value"], row["reference"], row["n"])
         for row in payload["rows"]
     }
-    recorded = {
-        (m.scope, m.group, m.metric): (m.value, m.reference, m.n, m.interval.low, m.interval.high)
-        for m in record.scores
-        if m.reference is not None
-    }
+    recorded = {(m.scope, m.group, m.metric): m for m in record.scores if m.reference is not None}
     assert len(recorded) == 4 * 3 * 10
-    assert {key: shown[key] for key in recorded} == recorded
+    assert {key: shown[key] for key in recorded} == {key: (m.value, m.reference, m.n) for key, m in recorded.items()}
+    members = {group: [each.name for each in infos if each.group == group] for group in ("head", "medium", "tail")}
+    rows = grasp_bench.score(real, fake, train=train, groups=members).set_index(["scope", "group", "metric"])
+    ends = {key: (m.interval.low, m.interval.high) for key, m in recorded.items() if m.scope == "group"}
+    assert {key: (rows.loc[key, "low"], rows.loc[key, "high"]) for key in ends} == ends
     for row in csv.DictReader(next((folder / "results").rglob("classes.csv")).open()):
         if row["reference"]:
             assert shown["class", row["class"], row["metric"]][0] == float(row["value"])

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grasp_bench.contracts.record import DRAW
 from grasp_bench.errors import UserError
 from grasp_bench.io import png, write_bytes
 from grasp_bench.results.sharing.compare import Comparison
@@ -67,7 +68,7 @@ def _bars(axis: Any, scores: pd.DataFrame) -> None:
                 getattr(score, f"{name}_{side}") for name in ("value", "low", "high", "reference", "unit")
             )
             axis.bar(where, value, WIDTH, color=COLOURS[side])
-            if unit != "equal-count draw":  # percentiles over draws are no interval
+            if unit != DRAW:  # percentiles over draws are no interval
                 axis.vlines(where, low, high, color="black", linewidth=1)
             axis.hlines(reference, where - WIDTH / 2, where + WIDTH / 2, color="black", linestyle="--", linewidth=1)
     groups = scores.index.get_level_values("group")
