@@ -9,6 +9,7 @@ from scipy.special import digamma, polygamma
 from scipy.stats import studentized_range, t
 
 from grasp_bench.stats import all_pairs, blocks, rank_intervals, single_p
+from grasp_bench.stats.blocks import _prior, _shrunken
 
 from .examples import GRAFTS, PENICILLIN
 
@@ -71,6 +72,15 @@ def test_moderated_variances_are_smyths(fitted):
     assert found.prior_df == pytest.approx(smyth(own, df)[0])
     assert found.variances == pytest.approx(moderated)
     assert found.shrunken_df == pytest.approx(total)
+
+
+def test_the_prior_is_limmas():
+    """What ``squeezeVar`` of limma gives for these variances of three degrees of freedom, by the tests of InMoose."""
+    variances, df = np.array([0.5, 1.3, 7.8]), np.full(3, 3.0)
+    prior_df, prior = _prior(variances, df, variances.mean())
+    assert (prior_df, prior) == (pytest.approx(2.830777, abs=5e-7), pytest.approx(1.676927, abs=5e-7))
+    shrunken = _shrunken(variances, df, prior, 2 * prior_df)[0]  # which halves the prior's degrees of freedom
+    assert shrunken == pytest.approx([1.071385, 1.482994, 7.8], abs=1e-6)  # limma's 4.827317: far above the prior
 
 
 def test_the_moderated_t_of_a_pair_is_that_by_hand(fitted):
