@@ -2,7 +2,7 @@
 
 ``PYTHONPATH=tests python -m calibration.comparisons [--seeds 20] [--methods 5] [--tables N]`` records the simulated
 leaderboards of these numbers, or of all, and writes the tables of all that were recorded into docs/statistics.md; about
-half an hour on one core for all.
+an hour on one core for all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import levene, studentized_range
@@ -39,9 +40,11 @@ SPREADS: dict[str, Callable[[int], np.ndarray]] = {
 """Name → standard deviations over seeds of so many methods, beyond what a seed adds to all of them."""
 MORE_SEEDS = 3
 """The first so many of these are simulated at ten and twenty seeds, too."""
-FEW_METHODS = (2, 3, 5)
+FEW_METHODS = (2, 3, 5, 8, 12)
 FEW_SEEDS = (3, 5, 10)
 """Small leaderboards, of which the first two spreads are simulated."""
+UNFINISHED = 3
+"""Seeds that every other method has, where the first two spreads are simulated once more at five and ten seeds."""
 STEP = 0.5
 """Difference between neighbours where every method has another mean."""
 DIFFERENCES = (1.0, 2.0, 3.0)
@@ -58,9 +61,9 @@ class Errors:
     """Those of them whose ranks were looked at."""
     pairs: float
     """A difference between two equal methods is found."""
-    tukey: float
-    """The same by Tukey's test alone."""
-    tukey_after_test: float
+    tukey: float | None
+    """The same by Tukey's test alone; None where seeds are missing."""
+    tukey_after_test: float | None
     """The same by Tukey's test unless Brown and Forsythe's rejects equal variances, and else as in ``pairs``."""
     omnibus: float
     """The F test finds that equal methods differ."""
@@ -78,8 +81,13 @@ def drawn(stream: np.random.Generator, deviations: np.ndarray, seeds: int, means
     return np.broadcast_to(means, len(deviations))[:, None] + stream.normal(size=seeds) + noise
 
 
-def errors(deviations: np.ndarray, seeds: int, tables: int, seed: int = 0, slower: int = SLOWER) -> Errors:
-    """Simulate as many leaderboards as ``tables``, and look at the ranks of one in ``slower``."""
+def errors(
+    deviations: np.ndarray, seeds: int, tables: int, seed: int = 0, slower: int = SLOWER, unfinished: bool = False
+) -> Errors:
+    """Simulate as many leaderboards as ``tables``, and look at the ranks of one in ``slower``.
+
+    Where they are ``unfinished``, every other method has its first :data:`UNFINISHED` seeds alone.
+    """
     stream = np.random.default_rng([seed, seeds])
     steps = STEP * np.random.default_rng(seed).permutation(len(deviations))
     last, true = len(deviations) - 1, 1 + np.argsort(np.argsort(steps))
@@ -87,10 +95,12 @@ def errors(deviations: np.ndarray, seeds: int, tables: int, seed: int = 0, slowe
     quick, slow = [], []
     for number in range(tables):
         values = drawn(stream, deviations, seeds)
+        if unfinished:
+            values[::2, UNFINISHED:] = np.nan
         model = blocks(values)
         pairs, tukey = _differs(model), _range(values) > critical
         residuals = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0)
-        alike = levene(*residuals, center="median").pvalue >= ALPHA
+        alike = not unfinished and levene(*residuals, center="median").pvalue >= ALPHA
         against, better = (chance_of_any(model, last, sign) < ALPHA for sign in (0, -1))
         quick.append((pairs, tukey, tukey if alike else pairs, model.p < ALPHA, against, better))
         if number % slower == 0:
@@ -98,7 +108,10 @@ def errors(deviations: np.ndarray, seeds: int, tables: int, seed: int = 0, slowe
             ranks = rank_intervals(other.difference, all_pairs(other), lower=True, alpha=ALPHA)
             outside = (true < ranks[:, 0]) | (true > ranks[:, 1])
             slow.append(outside.any())
-    return Errors(tables, len(slow), *np.mean(quick, axis=0).tolist(), float(np.mean(slow)))
+    shares: list[float | None] = np.mean(quick, axis=0).tolist()
+    if unfinished:
+        shares[1:3] = None, None
+    return Errors(tables, len(slow), *shares, float(np.mean(slow)))
 
 
 def power(deviations: np.ndarray, seeds: int, difference: float, tables: int, seed: int = 1) -> float:
@@ -128,17 +141,38 @@ def _range(values: np.ndarray) -> float:
     return float(np.ptp(means) / np.sqrt(variance / seeds))
 
 
-def cells() -> Iterator[tuple[str, int, int]]:
-    """Spread, methods and seeds of every row of the first table."""
-    for number, name in enumerate(SPREADS):
-        yield from ((name, METHODS, seeds) for seeds in (SEEDS if number < MORE_SEEDS else SEEDS[:1]))
+class Cell(NamedTuple):
+    """A kind of leaderboards that are simulated: a row of the first table."""
+
+    spread: str
+    methods: int
+    seeds: int
+    unfinished: bool = False
+
+    @property
+    def times(self) -> int:
+        """How many times as many leaderboards are simulated of it: in 2,000 of some, too many erred by chance."""
+        return 4 if self.unfinished and self.seeds == SEEDS[1] else 1
+
+    @property
+    def shown(self) -> str:
+        """Its seeds, as the table shows them."""
+        return f"{UNFINISHED} or {self.seeds}" if self.unfinished else str(self.seeds)
+
+    @property
+    def name(self) -> str:
+        """What the record calls it."""
+        return f"{self.spread}, {self.methods} methods, {self.shown}"
+
+
+def cells() -> Iterator[Cell]:
+    """Every row of the first table."""
+    for number, spread in enumerate(SPREADS):
+        yield from (Cell(spread, METHODS, seeds) for seeds in (SEEDS if number < MORE_SEEDS else SEEDS[:1]))
+    for spread in list(SPREADS)[:2]:
+        yield from (Cell(spread, METHODS, seeds, unfinished=True) for seeds in SEEDS[:2])
     for methods in FEW_METHODS:
-        yield from ((name, methods, seeds) for name in list(SPREADS)[:2] for seeds in FEW_SEEDS)
-
-
-def cell(name: str, methods: int, seeds: int) -> str:
-    """What the record calls a cell."""
-    return f"{name}, {methods} methods, {seeds}"
+        yield from (Cell(spread, methods, seeds) for spread in list(SPREADS)[:2] for seeds in FEW_SEEDS)
 
 
 def pages() -> str:
@@ -152,16 +186,16 @@ def pages() -> str:
         "| of | ranks | of |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, methods, seeds in cells():
-        each = Errors(**found["errors"][cell(name, methods, seeds)])
+    for cell in cells():
+        each = Errors(**found["errors"][cell.name])
         shares = (each.pairs, each.baseline, each.best, each.omnibus, each.tukey, each.tukey_after_test)
         shown = [
-            *(f"{100 * share:.1f}" for share in shares),
+            *("" if share is None else f"{100 * share:.1f}" for share in shares),
             f"{each.tables:,}",
             f"{100 * each.ranks:.1f}",
             each.ranked,
         ]
-        lines.append(_row(name, methods, seeds, *shown))
+        lines.append(_row(cell.spread, cell.methods, cell.shown, *shown))
     lines += [
         "",
         f"Share of truly different pairs that are found, in percent, over leaderboards of {METHODS} methods, half of "
@@ -199,21 +233,30 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=TABLES)
     parser.add_argument("--seeds", type=int, action="append", choices=sorted({*SEEDS, *FEW_SEEDS}))
     parser.add_argument("--methods", type=int, action="append", choices=(*FEW_METHODS, METHODS))
+    parser.add_argument("--unfinished", action="store_true", help="only leaderboards in which seeds are missing")
     parser.add_argument("--slower", type=int, default=SLOWER, help="look at the ranks of one leaderboard in so many")
     asked = parser.parse_args()
     chosen = [
-        each
-        for each in cells()
-        if (not asked.seeds or each[2] in asked.seeds) and (not asked.methods or each[1] in asked.methods)
+        cell
+        for cell in cells()
+        if (not asked.seeds or cell.seeds in asked.seeds)
+        and (not asked.methods or cell.methods in asked.methods)
+        and (not asked.unfinished or cell.unfinished)
     ]
-    for name, methods, seeds in chosen:
-        found = errors(SPREADS[name](methods), seeds, asked.tables, slower=asked.slower)
-        _record("errors", cell(name, methods, seeds), asdict(found))
-    for name, methods, seeds in chosen:
-        if methods == METHODS and name in list(SPREADS)[:2]:
-            tables = asked.tables // 4
-            shares = [round(power(SPREADS[name](METHODS), seeds, each, tables), 4) for each in DIFFERENCES]
-            _record("power", f"{name}, {seeds}", {"tables": tables, "found": shares})
+    for cell in chosen:
+        found = errors(
+            SPREADS[cell.spread](cell.methods),
+            cell.seeds,
+            asked.tables * cell.times,
+            slower=asked.slower * cell.times,
+            unfinished=cell.unfinished,
+        )
+        _record("errors", cell.name, asdict(found))
+    for cell in chosen:
+        if cell.methods == METHODS and cell.spread in list(SPREADS)[:2] and not cell.unfinished:
+            deviations, tables = SPREADS[cell.spread](METHODS), asked.tables // 4
+            shares = [round(power(deviations, cell.seeds, each, tables), 4) for each in DIFFERENCES]
+            _record("power", f"{cell.spread}, {cell.seeds}", {"tables": tables, "found": shares})
     PAGE.write_text(written(PAGE.read_text()))
 
 

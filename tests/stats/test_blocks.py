@@ -35,12 +35,23 @@ def test_two_methods_give_the_paired_t_test():
     assert found.p == pytest.approx(expected.pvalue)
 
 
-def test_few_methods_are_never_taken_to_be_alike():
+@pytest.mark.parametrize(
+    ("methods", "seeds", "alike"),
+    [(3, 5, False), (8, 5, False), (12, 5, True), (18, 3, False), (4, 10, False), (5, 10, True)],
+)
+def test_variances_are_taken_to_be_alike_only_where_it_is_known_how_far_they_scatter(methods, seeds, alike):
     """A few variances that look alike may not be, and pooling them would find too much."""
-    found = {k: [blocks(normal(k, 5, seed=seed)) for seed in range(20)] for k in (3, 7, 8)}
-    for k in (3, 7):
-        assert max(each.prior_df for each in found[k]) == pytest.approx(2 * found[k][0].own_df.mean())
-    assert max(each.prior_df for each in found[8]) == np.inf
+    found = [blocks(normal(methods, seeds, seed=seed)) for seed in range(20)]
+    most = np.inf if alike else 2 * found[0].own_df.mean()
+    assert max(each.prior_df for each in found) == pytest.approx(most)
+
+
+def test_noisier_variances_weigh_less():
+    """Methods of two degrees of freedom say little of how far variances scatter, however far theirs do."""
+    few, many = np.array([0.2, 5.0]), np.array([0.5, 0.7, 1.0, 1.4, 2.0])
+    variances, df = np.r_[few, many], np.r_[2.0, 2.0, np.full(5, 20.0)]
+    assert _prior(variances, df, 1.0)[0] == pytest.approx(_prior(many, np.full(5, 20.0), 1.0)[0], rel=0.3)
+    assert _prior(variances, np.full(7, 20.0), 1.0)[0] < _prior(variances, df, 1.0)[0] / 2
 
 
 def test_what_a_seed_adds_to_all_methods_changes_nothing():
@@ -85,11 +96,11 @@ def test_the_prior_of_variances_is_recovered():
 
 
 def test_variances_without_spread_are_pooled():
-    found = next(each for seed in range(20) if (each := blocks(normal(8, 6, seed=seed))).homogeneous)
+    found = next(each for seed in range(20) if (each := blocks(normal(12, 6, seed=seed))).homogeneous)
     assert np.ptp(found.variances) == 0
-    assert found.error_df == pytest.approx(35)
-    assert not blocks(normal(8, 6) * np.r_[np.ones(4), np.full(4, 4.0)][:, None]).homogeneous
-    assert blocks(normal(8, 6) * np.r_[np.ones(4), np.full(4, 4.0)][:, None], equal_variances=True).homogeneous
+    assert found.error_df == pytest.approx(55)
+    assert not blocks(normal(12, 6) * np.r_[np.ones(6), np.full(6, 4.0)][:, None]).homogeneous
+    assert blocks(normal(12, 6) * np.r_[np.ones(6), np.full(6, 4.0)][:, None], equal_variances=True).homogeneous
 
 
 def test_a_method_of_outlying_variance_keeps_its_own():
