@@ -31,7 +31,7 @@ POOL = 4096  # draws of training timesteps, of which each expert has an equal pa
 class PpapSettings(ClassifierSettings):
     """Settings of plug-and-play guidance by experts."""
 
-    guidance_scale: Annotated[float, Tuned(0.9, 3, log=True)] = Field(default=1.0, ge=0, le=100)
+    guidance_scale: Annotated[float, Tuned(0.03, 3, log=True)] = Field(default=1.0, ge=0, le=100)
     """s: factor of the gradient of an expert's log-probability, of which 1 is Bayes' rule; 0: none"""
     experts: int = Field(default=5, ge=1, le=64)
     """Ranges of noise, each with an expert; every range holds as many of training's timesteps"""
