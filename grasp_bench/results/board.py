@@ -67,7 +67,8 @@ class Leaderboard:
     where there are any, since the seeds of open runs are not those of the table."""
     costs: pd.DataFrame
     """One row per method with finished runs: :data:`ROW`, ``default_guidance``, ``declared`` (JSON; empty for closed
-    rows), ``seeds`` (tuple), ``provisional`` and mean costs, which open rows do not have."""
+    rows), ``seeds`` (tuple), ``provisional``, ``family`` (a number that rows share that sample the same trained
+    weights) and mean costs, which open rows do not have."""
     problems: pd.DataFrame
     """One row per run without scores: :data:`ROW`, ``seed``, ``status``, ``reason``."""
     runs: pd.DataFrame
@@ -103,6 +104,14 @@ class Leaderboard:
     def closed(self) -> pd.DataFrame:
         """The rows of the closed division among the costs: what may be compared."""
         return self.costs[self.costs["division"] == CLOSED]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some closed rows sample the same trained weights while others do not.
+
+        Their errors then go together beyond what a seed adds to all rows, which no model of methods and seeds has.
+        """
+        return 1 < self.closed["family"].nunique() < len(self.closed)
 
     @property
     def tables(self) -> list[pd.DataFrame]:

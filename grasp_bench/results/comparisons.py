@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 MEASURES = ["difference", "difference_low", "difference_high", "pairs", "p", "p_adjusted"]
 MOST_ROWS = 200
 """With more rows, comparing all pairs takes minutes and finds next to nothing."""
+TOGETHER = (
+    "Some rows sample the same trained weights and others do not, so that their errors go together: rows are compared "
+    "by paired t tests, which do not take them to be independent."
+)
 
 
-def compared(board: Leaderboard, procedure: Procedure) -> Leaderboard:
+def fitting(board: Leaderboard, asked: Procedure) -> Procedure:
+    """Return the procedure by which the rows are compared: paired t tests for the model where it does not hold."""
+    return "t" if asked == "model" and board.mixed else asked
+
+
+def compared(board: Leaderboard, asked: Procedure) -> Leaderboard:
     """Return the leaderboard with what its methods' seeds can tell apart, in ``judged``, ``said`` and the cells."""
     import pandas as pd
 
+    procedure = fitting(board, asked)
     if len(board.closed) < 2:
         return board
     if len(board.closed) > MOST_ROWS:
@@ -41,7 +51,8 @@ def compared(board: Leaderboard, procedure: Procedure) -> Leaderboard:
     cells = cells.merge(of_rows, on=[*COLUMN, "label"], how="left").astype({"could_be_best": "boolean"})
     cells = cells.assign(primary=cells["rank_low"].notna())
     cells = cells.astype({name: board.cells[name].dtype for name in COLUMN})
-    return replace(board, cells=cells, judged=judged, said=_said(board, columns, judged, cells, procedure))
+    said = _said(board, columns, judged, cells, procedure)
+    return replace(board, cells=cells, judged=judged, said=said if procedure == asked else (TOGETHER, *said))
 
 
 def _adjusted(p: np.ndarray, those: np.ndarray) -> np.ndarray:
@@ -149,6 +160,7 @@ def _differences(board: Leaderboard, row: str | None, asked: str, test: Procedur
     """
     import pandas as pd
 
+    test = fitting(board, test)
     lines = [line for each in columns_of(board) if row in each.every for line in to_baseline(each, str(row), test)]
     measured = pd.DataFrame(lines, columns=[*COLUMN, "label", "primary", "scale", *MEASURES[:-1], "p_adjusted"])
     found = board.cells[[*ROW, *COLUMN, "title", "direction"]].merge(measured, on=[*COLUMN, "label"])

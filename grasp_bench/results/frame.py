@@ -41,6 +41,8 @@ Columns:
 ``conditions``              hash of what runs must share to be compared
 ``variant``                 hash of method and guidance with all their settings
 ``streams``                 hash of data order, noise, timesteps and prompt dropout
+``training``                hash of what decides the trained weights, of which a run may be one of several samplings;
+                            empty where nothing was trained
 ``started``                 time of the start in UTC, ISO 8601
 cost columns                fields of :class:`~grasp_bench.contracts.record.Cost`; NaN where they were not recorded
 ``metric``                  name of the metric; NA in the one row of a run without scores
@@ -89,7 +91,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX_NAME = ".index"
-FORMAT = f"12 of grasp-bench {VERSION}"
+FORMAT = f"13 of grasp-bench {VERSION}"
 """Version of the cache; the number rises with every change of what a column says."""
 PLACE = ("size", "mtime_ns", "ctime_ns", "inode")
 TEXTS = (
@@ -97,7 +99,7 @@ TEXTS = (
     "recipe",
     *("method", "method_version", "guidance", "guidance_version", "settings", "tuned"),
     *("backbone_label", "resolution", "caution", "task_settings", "method_settings", "guidance_settings"),
-    *("division", "declared", "status", "reason", "rules", "conditions", "variant", "streams", "started"),
+    *("division", "declared", "status", "reason", "rules", "conditions", "variant", "streams", "training", "started"),
 )
 RECORDED = (
     *("run_id", "task_label", "label", "backbone_label", "caution", "default_backbone", "default_guidance"),
@@ -175,6 +177,7 @@ def _run(folder: str, record: RunRecord) -> dict[str, Any]:
         "own_scale": _has_own_scale(record),
         "seed": spec.seed,
         "conditions": _conditions(record),
+        "training": record.stages.get("train", ""),
         "variant": digest([part.model_dump(mode="json") for part in (spec.method, spec.guidance)]),
     }
 

@@ -87,6 +87,7 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
     costs = rows[[*ROW[1:], "default_guidance", "declared"]].first()
     costs["seeds"] = rows["seed"].agg(tuple)
     costs["provisional"] = costs["seeds"].map(len) < ENOUGH_SEEDS
+    costs["family"] = costs.index.map(_families(finished))
     means, known = rows[[*COSTS]].mean(), rows[[*COSTS]].count()
     means = means.where(known.eq(known.max(axis=1), axis=0))  # no mean of what some seed did not record
     costs = costs.join(means).reset_index()
@@ -114,6 +115,16 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
         sizes=missed(costs.assign(name=costs["label"].map(named.__getitem__)), board.parameters),
         streams=_streams(finished.assign(name=finished["label"].map(named.__getitem__))),
     )
+
+
+def _families(finished: pd.DataFrame) -> dict[str, int]:
+    """Return label → a number that rows share of which, at some seed, the same trained weights were sampled."""
+    family = {label: number for number, label in enumerate(finished["label"].unique())}
+    trained = finished[finished["training"].notna() & (finished["training"] != "")]
+    for labels in trained.groupby("training", observed=True)["label"].unique():
+        joined = {family[label] for label in labels}
+        family = {label: min(joined) if number in joined else number for label, number in family.items()}
+    return family
 
 
 def _of_closed(scores: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from helpers.records import boards, metric, record, separated
 
-from grasp_bench.results.judging import Column, is_distance
+from grasp_bench.results.comparisons import differences
+from grasp_bench.results.judging import Column, is_distance, judge
 
 
 def ranked(board, group="tail"):
@@ -111,3 +112,46 @@ def test_rows_without_shared_seeds_have_no_model_and_other_faults_are_not_hidden
     assert column(a=[1.0, 2.0, 4.0, 3.0], b=[2.0, 1.0, 5.0, 3.0]).model is not None
     with pytest.raises(ValueError, match="expected finite values"):
         column(a=[1.0, 2.0, 4.0, np.inf], b=[2.0, 1.0, 5.0, 3.0]).model  # noqa: B018
+
+
+def sampled(guidances, trained="m", **fields):
+    """Runs of samplings of the same weights: one training at each seed."""
+    made = runs(methods=[(f"{trained}+{each}", value) for each, value in guidances.items()], **fields)
+    stages = [{"train": f"{trained}, seed {each.spec.seed}"} for each in made]
+    return [each.model_copy(update={"stages": of}) for each, of in zip(made, stages, strict=True)]
+
+
+def test_rows_of_the_same_weights_are_compared_by_paired_tests_beside_rows_of_others():
+    """Their errors go together, which the model of methods and seeds does not know."""
+    one, other = sampled({"none": 0.8, "cfg": 0.7}), sampled({"none": 0.6}, trained="n")
+    (mixed,) = boards([*one, *other])
+    assert mixed.mixed
+    assert mixed.said[0].startswith("Some rows sample the same trained weights")
+    assert "smallest corrected p of all pairs" in mixed.said[1]
+    (found,) = differences([mixed], "m+none", "model")
+    assert found.test == "t"
+    assert "paired t test" in found.notes[0]
+    (asked,) = boards([*one, *other], "permutation")
+    assert "permutation" in " ".join(asked.said)
+    assert not any("same trained weights" in each for each in asked.said)
+
+
+def test_rows_that_all_sample_the_same_weights_or_all_other_ones_have_the_model():
+    """What a training adds at a seed is then the same for all rows, or one row's own."""
+    for made in (sampled({"none": 0.8, "cfg": 0.7, "apg": 0.6}), runs(), [*sampled({"a": 1.0}), *runs()]):
+        (board,) = boards(made)
+        assert not board.mixed
+        assert "(F(" in board.said[0]
+
+
+def test_samplings_of_two_trainings_are_told_apart_by_chance_no_more_often_than_said():
+    stream = np.random.default_rng(0)
+    found = {"model": [], "t": []}
+    for _ in range(300):
+        trainings = stream.normal(size=(2, 5)).repeat(3, axis=0)
+        every = {str(row): each for row, each in enumerate(trainings + 0.3 * stream.normal(size=(6, 5)))}
+        column = Column(("coverage", "1", "generated", "test", "", "tail"), "", "higher", True, "linear", every)
+        for procedure, p in found.items():
+            p.append(judge(column, procedure).line["p"])
+    assert np.mean(np.less(found["model"], 0.05)) > 0.1
+    assert np.mean(np.less(found["t"], 0.05)) < 0.06
