@@ -1,12 +1,14 @@
 """How reliably each score tells methods apart, of the recorded runs of digits-lt.
 
 ``PYTHONPATH=tests python -m calibration.reliability`` writes a table for each edition of the rules into
-docs/statistics.md: of methods at their tuned settings with all of its seeds.
+docs/statistics.md: of methods at their tuned settings with all of its seeds. Where some of them failed, which alone
+makes methods differ, one without these is beside it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +48,9 @@ EDITIONS = {
     "2.0": Edition(ROOT / "results", 10, "on five splits, with classes in other orders"),
 }
 """Major.Minor of the rules → its records."""
+BASELINE = "vanilla-ft"
+FAILED = 2.0
+"""A method failed whose mean tail FD is more than so many times that of the baseline."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,19 @@ def rows(rules: str) -> pd.DataFrame:
     return frame[(seeds == wanted) & (frame["source"] != "real") & (frame["extractor"] == "")]
 
 
-def table(rules: str) -> str:
-    """The reliability of every metric in every place as Markdown."""
+def failed(frame: pd.DataFrame) -> list[str]:
+    """The methods of the scores that failed, sorted."""
+    fd = frame[(frame["metric"] == "fd") & (frame["group"] == "tail") & (frame["scope"] == "class mean")]
+    means = fd.astype({"method": str}).groupby("method")["value"].mean()
+    return sorted(means.index[means > FAILED * means[BASELINE]])
+
+
+def table(rules: str, without: Sequence[str] = ()) -> str:
+    """The reliability of every metric in every place as Markdown, of all methods but those named."""
     frame, edition = rows(rules), EDITIONS[rules]
+    frame = frame[~frame["method"].isin(without)]
     methods = frame["method"].nunique()
+    but = f" ({' and '.join(f'`{each}`' for each in without)} left out, which failed)" if without else ""
     found: dict[tuple[str, str, str], dict[str, Reliability]] = {}
     for name, (group, scope) in PLACES.items():
         there = frame[(frame["group"] == group) & (frame["scope"] == scope)]
@@ -102,9 +116,9 @@ def table(rules: str) -> str:
     first = next(iter(PLACES))
     order = sorted(found, key=lambda where: -found[where][first].icc if first in found[where] else np.inf)
     lines = [
-        f"Rules {rules}, {methods} methods, {edition.seeds} seeds {edition.told}: the share of a score's variance that "
-        "is due to methods, of one seed (with its 95 % interval where it is of the tail's classes), beyond what a seed "
-        "adds to all methods.",
+        f"Rules {rules}, {methods} methods{but}, {edition.seeds} seeds {edition.told}: the share of a score's variance "
+        "that is due to methods, of one seed (with its 95 % interval where it is of the tail's classes), beyond what a "
+        "seed adds to all methods.",
         "",
         f"| metric | of | {' | '.join(PLACES)} | mean over seeds, {first} |",
         f"| --- | --- | {' | '.join('---:' for _ in PLACES)} | ---: |",
@@ -120,8 +134,12 @@ def table(rules: str) -> str:
 
 
 def tables() -> str:
-    """Those of all editions."""
-    return "\n".join(map(table, EDITIONS))
+    """Those of all editions, each followed by the one without methods that failed, if there are any."""
+    found = []
+    for rules in EDITIONS:
+        without = failed(rows(rules))
+        found += [table(rules), *([table(rules, without)] if without else [])]
+    return "\n".join(found)
 
 
 def written(text: str) -> str:

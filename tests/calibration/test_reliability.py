@@ -1,9 +1,10 @@
 """How reliably scores tell methods apart, by a published example and in the page."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from .reliability import PAGE, reliability, written
+from .reliability import PAGE, failed, reliability, written
 
 # Shrout and Fleiss, Psychological Bulletin 86, 1979, table 2: six targets rated by four judges.
 RATINGS = np.array(
@@ -23,6 +24,21 @@ def test_what_a_seed_adds_to_all_methods_does_not_count():
     assert reliability(RATINGS + 10.0 * np.arange(4)).icc == pytest.approx(reliability(RATINGS).icc)
     noise = np.random.default_rng(0).normal(size=(200, 5))
     assert reliability(noise).icc == pytest.approx(0, abs=0.1)
+
+
+def test_a_method_failed_whose_tail_is_more_than_twice_as_far_away_as_the_baseline_s():
+    values = {"vanilla-ft": (90.0, 110.0), "grasp": (150.0, 240.0), "merged": (190.0, 220.0)}
+    scores = [
+        {"method": method, "metric": metric, "group": group, "scope": "class mean", "value": value * factor}
+        for method, both in values.items()
+        for value in both
+        for metric, group, factor in (
+            ("fd", "tail", 1),
+            ("fd", "head", 9 if method == "grasp" else 1),
+            ("kid", "tail", 1),
+        )
+    ]
+    assert failed(pd.DataFrame(scores)) == ["merged"]
 
 
 @pytest.mark.slow
