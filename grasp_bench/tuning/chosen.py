@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +24,14 @@ def with_tuned(plan: Plan, results: Path) -> Plan:
     """Return the run with what its method's search on its task chose; settings that were given by name stay.
 
     That is the settings of the method and, under the guidance that the search sampled with, its scale. The search is
-    that of the run's own budget and number of evaluations or, where there is none, of the standard ones.
+    that of the run's own budget and number of evaluations or, where there is none, of the standard ones; of a task with
+    a generator it is one on the task that is trained on, where the task has none of its own.
     Raises :class:`UserError` where there is no search, no trial of it has a score, or it was of another version of
     something or of other settings that decide what the searched ones mean.
     """
-    path = _find(plan, results)
+    path, of = _find(plan, results)
     found = read_tuning(path)
-    _check_same(path, found, plan)
+    _check_same(path, found, of)
     if found.best is None:
         raise UserError(f"{path}: no trial has a score. Tune with more --trials, or leave --tuned out.")
     set_by_name = plan.method.config.model_fields_set
@@ -80,19 +81,26 @@ def with_settings(plan: Plan, settings: Mapping[str, JsonValue], of: Searched = 
     return replace(plan, **changed)
 
 
-def _find(plan: Plan, results: Path) -> Path:
-    standard = plan.spec.budget.model_copy(update={"name": STANDARD})
-    budgets = (plan, replace(plan, spec=plan.spec.model_copy(update={"budget": standard})))
-    places = {tuning_path(results, each): None for asked in budgets for each in (asked, _of_any_evaluations(asked))}
-    for path in places:
+def _find(plan: Plan, results: Path) -> tuple[Path, Plan]:
+    """Return the file of the search, and the run that it was to be of: this one, or the one that its task trains."""
+    runs = (plan, plan.generator) if plan.generator else (plan,)
+    places = {path: of for of in runs for path in _places(of, results)}
+    for path, of in places.items():
         if path.exists():
-            return path
+            return path, of
     settings = plan.changed["task"]
     changed = "".join(f" --task-set {name}={value}" for name, value in settings.items())
     raise UserError(
         f"--tuned: {' and '.join(map(str, places))}: not there. Choose settings with `grasp-bench tune --method "
         f"{plan.spec.method.name} --task {plan.spec.task.name}{changed} --results {results}`, or leave --tuned out."
     )
+
+
+def _places(plan: Plan, results: Path) -> Iterator[Path]:
+    standard = plan.spec.budget.model_copy(update={"name": STANDARD})
+    for asked in (plan, replace(plan, spec=plan.spec.model_copy(update={"budget": standard}))):
+        yield tuning_path(results, asked)
+        yield tuning_path(results, _of_any_evaluations(asked))
 
 
 def _of_any_evaluations(plan: Plan) -> Plan:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.datasets import make_nih
 
 from grasp_bench import plugins
 from grasp_bench.contracts.record import Environment, Tuning
@@ -74,6 +75,25 @@ def test_what_a_search_by_another_sampler_found_is_called_so(tmp_path: Path) -> 
     path = searched(tmp_path, {0.03: 5.0, 0.01: 3.0})
     path.write_text(path.read_text().replace('"halton"', '"tpe"'))
     assert with_tuned(asked(), tmp_path).label == "grasp~tuned=2-tpe"
+
+
+def test_a_task_with_a_generator_takes_the_search_of_the_task_that_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it has the training of that task's runs; a search of its own comes first."""
+    for name in ("nih-lt", "nih-lt-gen"):
+        make_nih(tmp_path / "data" / name)
+    monkeypatch.setenv("GRASP_BENCH_DATA", str(tmp_path / "data"))
+    trained: dict[str, Any] = {"task": "nih-lt-gen", "backbone": "tiny-sd3-32"}
+    its: dict[str, Any] = {**trained, "task": "nih-lt", "task_settings": ["generator=nih-lt-gen"]}
+    with pytest.raises(UserError, match=r"nih-lt~generator.* and .*nih-lt-gen/.*: not there"):
+        with_tuned(asked(**its), tmp_path)
+    searched(tmp_path, {0.03: 5.0, 0.01: 3.0}, **trained)
+    found = with_tuned(asked(**its), tmp_path)
+    assert found.trained_on.spec == with_tuned(asked(**trained), tmp_path).spec
+    assert found.spec.method.settings["learning_rate"] == 0.01
+    searched(tmp_path, {0.03: 1.0, 0.01: 3.0}, **its)
+    assert with_tuned(asked(**its), tmp_path).spec.method.settings["learning_rate"] == 0.03
 
 
 def test_settings_that_were_set_by_name_stay(tmp_path: Path) -> None:
