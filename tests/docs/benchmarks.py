@@ -30,7 +30,7 @@ from grasp_bench.stats import holm, paired_difference
 from grasp_bench.text import markdown_escaped
 
 from .pages import ROOT
-from .scope import ARCHIVE, TASK, searches
+from .scope import ARCHIVE, TASK, chosen, repeats, searches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,10 @@ DIAGNOSED = "digits-16"
 RESULTS = ROOT / "results" / TASK
 OLD = ARCHIVE / TASK
 """Records of rules 1.0."""
-PAGES = (ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md", OLD / "TABLES.md", ROOT / "docs" / "methods.md")
+PAGES = (
+    *(ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md", OLD / "TABLES.md"),
+    *(ROOT / "docs" / "methods.md", ROOT / "docs" / "protocol.md"),
+)
 COMMON_SCALE = 2.0
 """The scale of all methods under rules 1.0, and that of the guidance cfg by default."""
 GATES = ("moe", "moe-sample")
@@ -304,6 +307,8 @@ def renewed() -> dict[Path, str]:
         "table of gates": gates_table,
         "alignment": alignment,
         "searches": searches,
+        "repeats": repeats,
+        "chosen": chosen,
     }
     pages = {}
     for path in PAGES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from grasp_bench.estimate.devices import DEVICES
 from grasp_bench.estimate.estimate import UTILISATION, Estimate, estimate, total
@@ -27,9 +28,40 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
     "Routing or place": ("lora", "shared-adapter", "grasp", "cluster-lora", "merged"),
 }
 """Claim → the methods of the sweep whose runs decide it."""
+SEEDS = ["0", "1", "2", "3", "4"]
 OF_CLAIM = {"nih-lt": "A better training set for classifiers"}
 """Task that says something of one claim alone → the claim."""
 Found = list[tuple[Estimate, list[str]]]
+
+
+class Further(NamedTuple):
+    """Runs that a claim asks for beside those of the sweep, of all its seeds."""
+
+    claim: str
+    method: str
+    settings: tuple[str, ...] = ()
+    guidance: str | None = None
+    tasks: tuple[str, ...] = ("mimic-lt", "nih-lt-gen")
+
+    @property
+    def words(self) -> str:
+        """What follows the task on the command line."""
+        given = [f"--set {each}" for each in self.settings] + ([f"--guidance {self.guidance}"] if self.guidance else [])
+        return " ".join([self.method, *given])
+
+
+FURTHER = (
+    Further("Neither sampling nor conditioning addresses it", "vanilla-ft", guidance="none"),
+    Further("Neither sampling nor conditioning addresses it", "two-stage"),
+    Further("It composes with minority sampling", "vanilla-ft", guidance="sg-minority"),
+    Further("It composes with minority sampling", "grasp", guidance="sg-minority"),
+    Further("Not tied to medical images", "vanilla-ft", tasks=("imagenet-lt",)),
+    Further("Not tied to medical images", "shared-adapter", tasks=("imagenet-lt",)),
+    Further("Not tied to medical images", "grasp", tasks=("imagenet-lt",)),
+    Further("Routing or place", "grasp", ("place=attention",)),
+)
+SEARCHED = 20
+"""Trainings of a search by default: 16 trials, and two of them at two further seeds."""
 
 
 def lines(found: Found) -> Iterator[str]:
@@ -51,9 +83,45 @@ def lines(found: Found) -> Iterator[str]:
         cells = [_hours(parts[task]) if task in parts else "" for task in tasks]
         cells.append(_hours(each for part in parts.values() for each in part))
         named = "every method" if asked == tuple(methods) else ", ".join(f"`{method}`" for method in asked)
-        anchor = re.sub(r"[^\w -]", "", claim.lower()).replace(" ", "-")
-        title = f"[{claim}](#{anchor})" if claim in CLAIMS else claim
+        title = _linked(claim) if claim in CLAIMS else claim
         yield f"| {title} | {named} | {' | '.join(cells)} |"
+    yield ""
+    tasks = list(dict.fromkeys(task for each in FURTHER for task in each.tasks))
+    yield f"| claim | further runs of | {' | '.join(f'{task}, hours of a run' for task in tasks)} | five seeds add |"
+    yield f"|---|---|{'---:|' * (len(tasks) + 1)}"
+    for each in FURTHER:
+        runs = {task: further_run(each, task) for task in each.tasks}
+        cells = [f"{runs[task].hours:.1f}" if task in runs else "" for task in tasks]
+        alone = _hours_of(found)
+        added = _hours_of([*found, *((run, SEEDS) for run in runs.values())]) - alone
+        yield f"| {_linked(each.claim)} | `{each.words}` | {' | '.join(cells)} | {added:,.0f} |"
+
+
+def _linked(claim: str) -> str:
+    anchor = re.sub(r"[^\w -]", "", claim.lower()).replace(" ", "-")
+    return f"[{claim}](#{anchor})"
+
+
+def further_run(of: Further, task: str) -> Estimate:
+    """What one of the further runs takes."""
+    subject = choose(of.method, task, guidance=of.guidance, method_settings=of.settings)
+    return estimate(subject, DEVICES[GPU], UTILISATION)
+
+
+def searches(found: Found) -> str:
+    """What searches take, in a sentence."""
+    trained = [
+        (stage.hours, each.subject.spec.method.name)
+        for each, _ in found
+        for stage in each.stages
+        if stage.name == "train" and each.subject.spec.task.name == "mimic-lt"
+    ]
+    (least, quick), (most, slow) = min(trained), max(trained)
+    return (
+        f"A search on `mimic-lt` is {SEARCHED} trainings without classifiers, each sampled at six scales: of training "
+        f"alone {SEARCHED * least:.0f} (`{quick}`) to {SEARCHED * most:.0f} GPU-hours (`{slow}`) for a method, and for "
+        f"all {len(trained)} together {SEARCHED * sum(hours for hours, _ in trained):,.0f}."
+    )
 
 
 def run_cells(method: str, task: str) -> list[str]:
@@ -66,9 +134,14 @@ def _run(found: Estimate) -> list[str]:
 
 
 def _hours(groups: Iterable[tuple[Estimate, list[str]]]) -> str:
-    return f"{total((each, seed) for each, seeds in groups for seed in seeds).hours:,.0f}"
+    return f"{_hours_of(groups):,.0f}"
+
+
+def _hours_of(groups: Iterable[tuple[Estimate, list[str]]]) -> float:
+    return total((each, seed) for each, seeds in groups for seed in seeds).hours
 
 
 if __name__ == "__main__":
-    table = "\n".join(lines(estimate_sweep(SWEEP, DEVICES[GPU], UTILISATION, None).groups))
-    PAGE.write_text(BETWEEN.sub(lambda _: f"\n{table}\n\n", PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    groups = estimate_sweep(SWEEP, DEVICES[GPU], UTILISATION, None).groups
+    made = "\n".join([*lines(groups), "", searches(groups)])
+    PAGE.write_text(BETWEEN.sub(lambda _: f"\n{made}\n\n", PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,14 +1,15 @@
-"""Which methods have been searched for, counted from the committed searches for docs.benchmarks."""
+"""Which methods have been searched for, and what repeats of trials moved, counted from the committed searches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from grasp_bench import plugins
 from grasp_bench.errors import UserError
 from grasp_bench.run.plan import Plan, plan
+from grasp_bench.text import markdown_escaped
 from grasp_bench.tuning.chosen import with_tuned
-from grasp_bench.tuning.trials import tuning_path
+from grasp_bench.tuning.trials import TuningRecord, read_tuning, tuning_path
 
 from .pages import ROOT
 
@@ -38,6 +39,37 @@ def searches() -> str:
     if never:
         lines.append(f"There has been no search for {len(never)}: {_named(never)}.")
     return " ".join([*lines, *(["`make protocol` carries out what is missing."] if left else [])]) + "\n"
+
+
+def chosen() -> str:
+    """What every search of a method chose, as a table."""
+    head = "| method | settings | guidance scale | validation FD, mean of three seeds |"
+    lines = [head, "| --- | --- | ---: | ---: |"]
+    for each in _searched():
+        settings = ", ".join(f"{name}={value:g}" for name, value in each.made[each.best or 0].settings.items())
+        name = each.search.spec.method.name
+        lines.append(f"| {name} | {markdown_escaped(settings)} | {each.scale:g} | {each.score:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def repeats() -> str:
+    """How often the two further seeds of a search changed what the first alone would have chosen."""
+    return moved(_searched())
+
+
+def _searched() -> list[TuningRecord]:
+    return [read_tuning(path) for path in sorted((RESULTS / TASK / "tuning").glob("*.json"))]
+
+
+def moved(searched: Sequence[TuningRecord]) -> str:
+    """The same of these searches."""
+    first = [each.finalists[0] for each in searched]
+    settings = sum(one.number != each.best for one, each in zip(first, searched, strict=True))
+    scale = sum(one.scale != each.scale for one, each in zip(first, searched, strict=True))
+    return (
+        f"In {settings} of {len(searched)} searches of methods the mean over three seeds chose the setting that was "
+        f"second at the first of them, and in {scale} another guidance scale than that seed alone would have.\n"
+    )
 
 
 def _is_accepted(chosen: Plan) -> bool:

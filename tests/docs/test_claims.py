@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from grasp_bench.cli import app
 
-from .claim_costs import BETWEEN, CLAIMS, OF_CLAIM, SWEEP, run_cells
+from .claim_costs import BETWEEN, CLAIMS, FURTHER, OF_CLAIM, SWEEP, further_run, run_cells
 from .pages import ROOT
 
 PAGE = ROOT / "docs/claims.md"
@@ -90,19 +90,20 @@ def test_what_diagnose_found_is_in_its_files() -> None:
     assert lift.replace("-", "\N{MINUS SIGN}") in text
 
 
-def cost_tables() -> tuple[list[list[str]], list[list[str]]]:
-    """Cells of the rows of both tables of costs, without their heads."""
+def cost_tables() -> list[list[list[str]]]:
+    """Cells of the rows of the three tables of costs, without their heads."""
     found = BETWEEN.search(PAGE.read_text())
     assert found
-    return tuple(
+    return [
         [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
         for table in found[0].strip().split("\n\n")
-    )  # type: ignore[return-value]
+        if table.startswith("|")
+    ]
 
 
 def test_what_claims_cost_is_the_sum_over_the_runs_of_the_sweep() -> None:
     sweep = tomllib.loads(SWEEP.read_text())
-    runs, claims = cost_tables()
+    runs, claims, _ = cost_tables()
     hours = {cells[0].strip("`"): [float(each) for each in cells[1::2]] for cells in runs}
     assert list(hours) == sweep["methods"]
     assert {len(each) for each in hours.values()} == {len(sweep["tasks"])}
@@ -123,6 +124,17 @@ def test_what_claims_cost_is_the_sum_over_the_runs_of_the_sweep() -> None:
 
 @pytest.mark.slow
 def test_a_run_costs_what_the_page_says() -> None:
-    runs, _ = cost_tables()
+    runs, _, further = cost_tables()
     said = {cells[0]: cells[1:3] for cells in runs}
     assert said["`grasp`"] == run_cells("grasp", "mimic-lt"), "make estimates writes them all"
+    assert further[0][2] == f"{further_run(FURTHER[0], 'mimic-lt').hours:.1f}"
+
+
+def test_further_runs_of_a_claim_cost_no_more_than_five_of_them_alone() -> None:
+    _, _, further = cost_tables()
+    sections = re.findall(r"^## (.+)$", by_hand(), re.MULTILINE)
+    for each, cells in zip(FURTHER, further, strict=True):
+        assert each.claim in sections
+        assert cells[1] == f"`{each.words}`"
+        alone = 5 * sum(float(hours) for hours in cells[2:-1] if hours)
+        assert 0 < float(cells[-1]) <= alone + 2
