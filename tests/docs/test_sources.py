@@ -82,12 +82,13 @@ def test_a_default_in_the_tables_is_the_one_that_the_class_has(kind: plugins.Kin
 
 @pytest.mark.parametrize("kind", PAGES)
 def test_every_setting_with_a_default_has_its_row(kind: plugins.Kind) -> None:
-    """But for what a method has in common with all others, and for versions, which nobody chooses."""
+    """But for what all methods have, what has no value in a method by default, and versions, which nobody chooses."""
     common = default_of(kind, EVERY) if kind == "methods" else {}
     needed = {(EVERY, setting) for setting in common}
     for name in ours(kind):
         own = default_of(kind, name).items() - common.items()
-        needed |= {(name, setting) for setting, default in own if default is not None and setting != "on_version"}
+        valued = {setting for setting, default in own if default is not None or kind == "guidance"}
+        needed |= {(name, setting) for setting in valued - {"on_version"}}
     there = [(name, row.setting) for row in defaults(kind) for name in row.names]
     assert needed - {*there} == set()
     assert len(there) == len({*there})
