@@ -53,7 +53,7 @@ class TimestepExperts(RoutedAdapters[TimestepSettings]):
     Config: ClassVar[type[MethodSettings]] = TimestepSettings
     version = "1"
     paper = (
-        "after eDiff-I (Balaji et al. 2022, arXiv 2211.01324), of which we know the abstract: its experts are whole "
+        "after eDiff-I (Balaji et al. 2022, arXiv 2211.01324), of which we know accounts: its experts are whole "
         "networks that branch in pairs from a shared one, ours are residual adapters beside one frozen network that "
         "all begin at once, on intervals of equal probability under the training's timesteps"
     )

@@ -36,8 +36,9 @@ class Merged(Grasp):
     config: MergedSettings
     version = "1"
     paper = (
-        "our ablation of GRASP (arXiv 2512.01675), after the merging of experts in E-PMQ, of which we know the "
-        "abstract; the average of outputs in place of weights, and all three ways to weigh clusters, are our own"
+        "our ablation of GRASP (arXiv 2512.01675); that experts become one model is the setting of E-PMQ, which "
+        "quantises what others have merged; the average of outputs in place of weights, and all three ways to weigh "
+        "clusters, are our own"
     )
     is_merged = False
 

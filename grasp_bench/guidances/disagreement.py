@@ -43,7 +43,7 @@ class LongTailGuidance(MovedEstimate[LongTailSettings]):
     Config: ClassVar[type[Settings]] = LongTailSettings
     version = "1"
     paper = (
-        "after Hayden et al. 2025, arXiv 2502.01980, of which we know the abstract: that sampling is guided by the "
+        "after Hayden et al. 2025, arXiv 2502.01980, of which we know accounts: that sampling is guided by the "
         "epistemic uncertainty of a classifier, with neither retrained. It has a signal of a single forward pass; "
         "ours is the mutual information of an ensemble, and size and schedule of the shift are those of classifier"
     )

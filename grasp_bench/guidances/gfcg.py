@@ -52,9 +52,9 @@ class GradientFreeClassifierGuidance(ClassifierGuided[GfcgSettings]):
     Where it acts the host waits once a step for the reference classes: they decide whose prompts are sent to the
     device, which need not have room for those of all classes, and which adapter a method that routes uses.
 
-    Only the abstract of the paper was at hand: that a classifier in inference mode chooses the reference class and the
-    scale is from there, and both formulas are ours. The combination with a weaker model is left out, and the reference
-    classes that were chosen are not recorded.
+    Only the abstract of the paper and an account of it were at hand: that a classifier in inference mode chooses the
+    reference class and the scale is from there, and both formulas are ours. The combination with a weaker model is left
+    out, and the reference classes that were chosen are not recorded.
     """
 
     Config: ClassVar[type[Settings]] = GfcgSettings
