@@ -74,9 +74,10 @@ def jackknife(world: Pair, repeats: int, sets: int, resamples: int, draws: int =
     for seed in range(repeats):
         for score in world.scores(seed, draws, resamples):
             assert score.bootstrap is not None
-            ends[score.metric.name].append((score.bootstrap.low, score.bootstrap.high))
+            ends[world.named(score)].append((score.bootstrap.low, score.bootstrap.high))
     units = "images" if world.per_cluster == 1 else f"images in {world.n // world.per_cluster} clusters"
-    return [judged(JACKKNIFE, name, f"{world.n} {units}", truth[name], ends[name]) for name in truth]
+    setting = f"{world.n} {units}" if world.classes == 1 else f"{world.classes} classes of {world.n} {units}"
+    return [judged(JACKKNIFE, name, setting, truth[name], ends[name]) for name in truth]
 
 
 def classifiers(world: Classified, setting: str, repeats: int, sets: int = 2000, resamples: int = 200) -> list[Row]:
@@ -165,6 +166,8 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "clusters-20-prdc": lambda: jackknife(Pair(100, 5, ("prdc",)), 60, 150, 100, draws=10),
     "clusters-200": lambda: jackknife(Pair(1000, 5, SETS), 150, 200, 60, draws=3),
     "clusters-200-prdc": lambda: jackknife(Pair(1000, 5, ("prdc",)), 20, 50, 40, draws=2),
+    "classes-30": lambda: jackknife(Pair(30, 1, ("fd", "vendi"), 10), 200, 300, 60, draws=5),
+    "classes-30-prdc": lambda: jackknife(Pair(30, 1, ("prdc",), 10), 100, 200, 40, draws=5),
     "classifier-4": lambda: classifiers(Classified((4,) * 3, 4), "3 classes of 4 test images", 400),
     "classifier-10": lambda: classifiers(Classified((10,) * 10, 2), "10 classes of 10 test images", 400),
     "classifier-ceiling": lambda: classifiers(Classified((10,) * 10, 5), "10 classes of 10 test images", 400),

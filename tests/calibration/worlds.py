@@ -41,28 +41,38 @@ class Pair:
     """Real and generated images, correlated normals that differ in mean and scale, alone or in clusters."""
 
     n: int
-    """Images that are compared; there are as many generated ones, and twice as many real ones."""
+    """Images of each class that are compared; there are as many generated ones, and twice as many real ones."""
     per_cluster: int = 1
     """Images of a cluster, such as a patient; half of the variance is between clusters."""
     metrics: tuple[str, ...] = METRICS
+    classes: int = 1
+    """Classes of as many images; generated ones of each lie further off than those of the one before."""
 
     def scores(self, seed: int, draws: int, resamples: int) -> list[Measured]:
-        """The scores of one pair of sets."""
+        """The scores of one pair of sets: of several classes, their mean and that of the worst one."""
         stream = np.random.default_rng([self.n, self.per_cluster, seed])
         real, fake = self._set(stream, 2 * self.n, 1.0, 0.0), self._set(stream, self.n, 0.85, 0.3)
         protocol = Protocol(chosen(self.metrics), draws=draws, resamples=resamples)
-        return group_scores(real, fake, ["all"], {"all": np.arange(1)}, protocol)
+        names = [str(number) for number in range(self.classes)]
+        found = group_scores(real, fake, names, {"all": np.arange(self.classes)}, protocol)
+        return found if self.classes == 1 else [each for each in found if each.scope in ("class mean", "worst class")]
+
+    def named(self, score: Measured) -> str:
+        """What a score is called: by its metric and, of several classes, by what is taken over them."""
+        return score.metric.name if self.classes == 1 else f"{score.metric.name}, {score.scope}"
 
     def truth(self, sets: int, draws: int) -> dict[str, Truth]:
-        """Name of a metric → its expectation and deviation over ``sets`` others."""
+        """Name of a score → its expectation and deviation over ``sets`` others."""
         found = [self.scores(10**6 + number, draws, 0) for number in range(sets)]
-        return {each[0].metric.name: Truth.of([one.value for one in each]) for each in zip(*found, strict=True)}
+        return {self.named(each[0]): Truth.of([one.value for one in each]) for each in zip(*found, strict=True)}
 
     def _set(self, stream: np.random.Generator, size: int, scale: float, shift: float) -> LabelledFeatures:
-        clusters = np.arange(size) // self.per_cluster
-        features = stream.normal(size=(size, WIDTH))
+        labels = np.repeat(np.arange(self.classes), size)
+        clusters = np.arange(len(labels)) // self.per_cluster
+        features = stream.normal(size=(len(labels), WIDTH))
         if self.per_cluster > 1:
             between = stream.normal(size=(clusters[-1] + 1, WIDTH))[clusters]
             features = (features + between) / np.sqrt(2)
         units = clusters if self.per_cluster > 1 else None
-        return LabelledFeatures(features @ MIXED * scale + shift + 1, np.zeros(size, dtype=np.int64), None, units)
+        further = shift * (1 + labels / self.classes)[:, None]
+        return LabelledFeatures(features @ MIXED * scale + further + 1, labels, None, units)
