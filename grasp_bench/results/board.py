@@ -67,7 +67,7 @@ class Leaderboard:
     where there are any, since the seeds of open runs are not those of the table."""
     costs: pd.DataFrame
     """One row per method with finished runs: :data:`ROW`, ``default_guidance``, ``declared`` (JSON; empty for closed
-    rows), ``seeds`` (tuple), ``provisional``, ``family`` (a number that rows share that sample the same trained
+    rows), ``seeds`` (tuple), ``provisional``, ``family`` (the first label of the rows that sample the same trained
     weights) and mean costs, which open rows do not have."""
     problems: pd.DataFrame
     """One row per run without scores: :data:`ROW`, ``seed``, ``status``, ``reason``."""

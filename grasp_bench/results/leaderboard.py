@@ -117,13 +117,13 @@ def _leaderboard(runs: pd.DataFrame, scores: pd.DataFrame) -> Leaderboard:
     )
 
 
-def _families(finished: pd.DataFrame) -> dict[str, int]:
-    """Return label → a number that rows share of which, at some seed, the same trained weights were sampled."""
-    family = {label: number for number, label in enumerate(finished["label"].unique())}
+def _families(finished: pd.DataFrame) -> dict[str, str]:
+    """Return label → the first label of the rows that sample, at some seed, the same trained weights."""
+    family = {label: label for label in finished["label"].unique()}
     trained = finished[finished["training"].notna() & (finished["training"] != "")]
     for labels in trained.groupby("training", observed=True)["label"].unique():
         joined = {family[label] for label in labels}
-        family = {label: min(joined) if number in joined else number for label, number in family.items()}
+        family = {label: min(joined) if first in joined else first for label, first in family.items()}
     return family
 
 

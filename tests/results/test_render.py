@@ -24,6 +24,7 @@ def test_json_round_trip():
         "division": "closed",
         "declared": "",
         "default_guidance": True,
+        "family": "lora",
         "seeds": [0],
         "provisional": True,
         "trainable_parameters": 1234,
