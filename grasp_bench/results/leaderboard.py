@@ -121,7 +121,8 @@ def _families(finished: pd.DataFrame) -> dict[str, str]:
     """Return label → the first label of the rows that sample, at some seed, the same trained weights."""
     family = {label: label for label in finished["label"].unique()}
     trained = finished[finished["training"].notna() & (finished["training"] != "")]
-    for labels in trained.groupby("training", observed=True)["label"].unique():
+    together = trained.groupby("training", observed=True)["label"].unique()
+    for labels in together[together.map(len) > 1]:
         joined = {family[label] for label in labels}
         family = {label: min(joined) if first in joined else first for label, first in family.items()}
     return family

@@ -28,7 +28,6 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
     "Routing or place": ("lora", "shared-adapter", "grasp", "cluster-lora", "merged"),
 }
 """Claim → the methods of the sweep whose runs decide it."""
-SEEDS = ["0", "1", "2", "3", "4"]
 OF_CLAIM = {"nih-lt": "A better training set for classifiers"}
 """Task that says something of one claim alone → the claim."""
 Found = list[tuple[Estimate, list[str]]]
@@ -45,7 +44,7 @@ class Further(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What follows the task on the command line."""
+        """The method and its options, as they stand on a command line."""
         given = [f"--set {each}" for each in self.settings] + ([f"--guidance {self.guidance}"] if self.guidance else [])
         return " ".join([self.method, *given])
 
@@ -89,11 +88,11 @@ def lines(found: Found) -> Iterator[str]:
     tasks = list(dict.fromkeys(task for each in FURTHER for task in each.tasks))
     yield f"| claim | further runs of | {' | '.join(f'{task}, hours of a run' for task in tasks)} | five seeds add |"
     yield f"|---|---|{'---:|' * (len(tasks) + 1)}"
+    seeds, alone = found[0][1], _hours_of(found)
     for each in FURTHER:
         runs = {task: further_run(each, task) for task in each.tasks}
         cells = [f"{runs[task].hours:.1f}" if task in runs else "" for task in tasks]
-        alone = _hours_of(found)
-        added = _hours_of([*found, *((run, SEEDS) for run in runs.values())]) - alone
+        added = _hours_of([*found, *((run, seeds) for run in runs.values())]) - alone
         yield f"| {_linked(each.claim)} | `{each.words}` | {' | '.join(cells)} | {added:,.0f} |"
 
 

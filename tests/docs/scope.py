@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from grasp_bench import plugins
 from grasp_bench.errors import UserError
@@ -54,15 +54,7 @@ def chosen() -> str:
 
 def repeats() -> str:
     """How often the two further seeds of a search changed what the first alone would have chosen."""
-    return moved(_searched())
-
-
-def _searched() -> list[TuningRecord]:
-    return [read_tuning(path) for path in sorted((RESULTS / TASK / "tuning").glob("*.json"))]
-
-
-def moved(searched: Sequence[TuningRecord]) -> str:
-    """The same of these searches."""
+    searched = _searched()
     first = [each.finalists[0] for each in searched]
     settings = sum(one.number != each.best for one, each in zip(first, searched, strict=True))
     scale = sum(one.scale != each.scale for one, each in zip(first, searched, strict=True))
@@ -70,6 +62,10 @@ def moved(searched: Sequence[TuningRecord]) -> str:
         f"In {settings} of {len(searched)} searches of methods the mean over three seeds chose the setting that was "
         f"second at the first of them, and in {scale} another guidance scale than that seed alone would have.\n"
     )
+
+
+def _searched() -> list[TuningRecord]:
+    return [read_tuning(path) for path in sorted((RESULTS / TASK / "tuning").glob("*.json"))]
 
 
 def _is_accepted(chosen: Plan) -> bool:

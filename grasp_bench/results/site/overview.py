@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from grasp_bench.results.board import CLOSED
-from grasp_bench.results.comparisons import fitting, to_baseline
+from grasp_bench.results.comparisons import to_baseline
 from grasp_bench.results.grids import decimals
 from grasp_bench.results.judging import columns_of
 from grasp_bench.results.leaderboard import WORDS
@@ -83,11 +83,10 @@ def differences(board: Board) -> dict[str, dict[str, Any]]:
     place = {label: number for number, label in enumerate(_compared(board))}
     keys = {tuple(metric.place.values()): metric.key for metric in board.metrics}
     found: dict[str, dict[str, Any]] = {}
-    procedure = fitting(board.table, "model")
     for column in columns_of(board.table):
         by_baseline: list[list[Any]] = [[0] * len(place) for _ in place]
         for row in column.every:
-            for line in to_baseline(column, row, procedure):
+            for line in to_baseline(column, row, "model"):
                 other = place[line[len(column.place)]]
                 if column.primary or place[row] < other:
                     by_baseline[place[row]][other] = [_short(each) for each in line[-6:-3]]
