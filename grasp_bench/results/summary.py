@@ -10,7 +10,7 @@ from grasp_bench.contracts.entry import facts_in
 from grasp_bench.contracts.record import ARROWS, CLASS_MEANS
 from grasp_bench.errors import UserError
 from grasp_bench.results.board import COLUMN, Leaderboard
-from grasp_bench.results.comparisons import Differences
+from grasp_bench.results.comparisons import TOGETHER, Differences
 from grasp_bench.results.divisions import open_rows
 from grasp_bench.results.grids import (
     ABSENT,
@@ -167,12 +167,13 @@ def _summary(board: Leaderboard, compared: Differences, report: Report) -> Secti
     stands = AMONG if report.named else STANDS
     found = [each._replace(tag=stands) if each.tag == STANDS else each for each in findings(board, compared, columns)]
     several = len(report.leaderboards) > 1
+    together = [TOGETHER] if TOGETHER in board.said else []
     if report.view == "findings":
-        return Section(heading_of(board) * several, [], [], found, report.command)
+        return Section(heading_of(board) * several, [], together, found, report.command)
     heading = f"{heading_of(board)} · rules {board.rules}"
     means = CLASS_MEANS if any((cells["scope"] == "class mean").any() for cells in columns) else ""
     cas = CAS_IS if any(cells["metric"].iloc[0] == "accuracy" for cells in columns) else ""
-    notes = [NOTE, means, cas, search_of(board), TAGS[stands], open_rows(board), board.sizes]
+    notes = [NOTE, means, cas, search_of(board), TAGS[stands], *together, open_rows(board), board.sizes]
     grid = _grid(board, compared, columns, heading, stands)
     return Section(heading, [grid], [" ".join(filter(None, notes))], found, report.command)
 

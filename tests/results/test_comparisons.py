@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from helpers.records import boards, metric, record, separated
+from helpers.records import boards, metric, record, reported, separated
 
 from grasp_bench.results.comparisons import differences
+from grasp_bench.results.formats import rendered
 from grasp_bench.results.judging import Column, is_distance, judge
 
 
@@ -131,6 +132,9 @@ def test_rows_of_the_same_weights_are_compared_by_paired_tests_beside_rows_of_ot
     (found,) = differences([mixed], "m+none", "model")
     assert found.test == "t"
     assert "paired t test" in found.notes[0]
+    for view in ("tables", "summary", "findings"):
+        text = rendered(reported([*one, *other], baseline="m+none", view=view), "markdown").decode()
+        assert text.count("Some rows sample the same trained weights") == 1, view
     (asked,) = boards([*one, *other], "permutation")
     assert "permutation" in " ".join(asked.said)
     assert not any("same trained weights" in each for each in asked.said)
