@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import fmean
+
+from scipy.stats import spearmanr
 
 from grasp_bench import plugins
 from grasp_bench.errors import UserError
+from grasp_bench.results.grids import MINUS
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.text import markdown_escaped
 from grasp_bench.tuning.chosen import with_tuned
@@ -42,13 +46,23 @@ def searches() -> str:
 
 
 def chosen() -> str:
-    """What every search of a method chose, as a table."""
-    head = "| method | settings | guidance scale | validation FD, mean of three seeds |"
-    lines = [head, "| --- | --- | ---: | ---: |"]
+    """What every search of a method chose, as a table, and how much the order of methods is one of their scales."""
+    head = "| method | settings | guidance scale | validation FD | without guidance | at scale 2 |"
+    lines, scored = [head, "| --- | --- | ---: | ---: | ---: | ---: |"], []
     for each in _searched():
         settings = ", ".join(f"{name}={value:g}" for name, value in each.made[each.best or 0].settings.items())
-        name = each.search.spec.method.name
-        lines.append(f"| {name} | {markdown_escaped(settings)} | {each.scale:g} | {each.score:.1f} |")
+        by_scale = _by_scale(each)
+        scored.append([by_scale[each.scale], by_scale[1.0], by_scale[2.0]])
+        cells = [each.search.spec.method.name, markdown_escaped(settings), f"{each.scale:g}"]
+        lines.append(f"| {' | '.join([*cells, *(f'{score:.1f}' for score in scored[-1])])} |")
+    own, none, two = zip(*scored, strict=True)
+    found = [f"{spearmanr(*pair).statistic:.2f}".replace("-", MINUS) for pair in ((none, two), (own, none), (own, two))]
+    lines += [
+        "",
+        f"Spearman's correlation, over {len(scored)} methods, of the scores without guidance and at scale 2 is "
+        f"{found[0]}; of those at the chosen scale with those without guidance it is {found[1]}, and with those at "
+        f"scale 2 {found[2]}.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -62,6 +76,13 @@ def repeats() -> str:
         f"In {settings} of {len(searched)} searches of methods the mean over three seeds chose the setting that was "
         f"second at the first of them, and in {scale} another guidance scale than that seed alone would have.\n"
     )
+
+
+def _by_scale(found: TuningRecord) -> dict[float | None, float]:
+    """Guidance scale → mean over the seeds of the scores of what was chosen."""
+    trials = [found.found(found.best or 0, seed) for seed in (None, *found.search.repeat_seeds)]
+    by_scale = [each.by_scale for each in trials if each]
+    return {scale: fmean(each[scale] for each in by_scale) for scale in by_scale[0]}
 
 
 def _searched() -> list[TuningRecord]:
