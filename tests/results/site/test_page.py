@@ -184,6 +184,7 @@ def test_a_run_opens_with_its_command_scores_and_whole_record(page):
     record = json.loads(page.execute_script("return document.querySelector('#run-body details pre').textContent"))
     assert record["label"] in dialog.text
     assert str(record["scores"][0]["value"]) in dialog.text
+    assert "–: no interval. Distances and diversity have one over seeds alone" in dialog.text  # noqa: RUF001
     assert [each.text for each in dialog.find_elements("css selector", ".buttons button")] == [
         "record.json",
         "train.jsonl",

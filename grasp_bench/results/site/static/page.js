@@ -369,6 +369,8 @@
 
   const short = (number) => (number === null || number === undefined ? "–" : String(Number(number.toPrecision(4))));
 
+  const WITHOUT = "–: no interval. Distances and diversity have one over seeds alone; a number of classes has none, nor has a classifier's score where n is too small: with fewer than 4 test images, or patients, in a class of the group.";
+
   const scores = (record) => {
     const pooled = (record.scores ?? []).filter(({ scope = "group" }) => scope === "group");
     return tabulated(
@@ -423,7 +425,7 @@
       make("h3", "Facts"),
       ...readable(() => {
         const record = JSON.parse(text["record.json"]);
-        return [facts(record), ...(record.scores?.length ? [make("h3", "Scores"), scores(record)] : [])];
+        return [facts(record), ...(record.scores?.length ? [make("h3", "Scores"), scores(record), make("p", WITHOUT, { class: "notes" })] : [])];
       }),
       ...(text["train.jsonl"]?.trim() ? [make("h3", "Log"), ...readable(() => [log(text["train.jsonl"])])] : []),
       make("h3", "Record"),
