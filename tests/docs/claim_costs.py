@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from inspect import signature
 from typing import NamedTuple
 
+from grasp_bench.cli.tune import tune
 from grasp_bench.estimate.devices import DEVICES
 from grasp_bench.estimate.estimate import UTILISATION, Estimate, estimate, total
 from grasp_bench.estimate.subject import choose
 from grasp_bench.estimate.sweep import estimate_sweep
 from grasp_bench.estimate.table import GPU
 from grasp_bench.estimate.text import gib
+from grasp_bench.tuning.search import REPEAT_SEEDS
+from grasp_bench.tuning.trials import FINALISTS
 
 from .pages import ROOT
 
@@ -59,8 +63,8 @@ FURTHER = (
     Further("Not tied to medical images", "grasp", tasks=("imagenet-lt",)),
     Further("Routing or place", "grasp", ("place=attention",)),
 )
-SEARCHED = 20
-"""Trainings of a search by default: 16 trials, and two of them at two further seeds."""
+SEARCHED = signature(tune).parameters["trials"].default + FINALISTS * len(REPEAT_SEEDS)
+"""Trainings of a search by default: its trials, and the best of them at further seeds."""
 
 
 def lines(found: Found) -> Iterator[str]:
