@@ -60,12 +60,13 @@ def version(found: pd.DataFrame) -> str:
     """Of which rules and version the numbers are, and what of the protocol is not run yet."""
     rules, versions = (sorted(found[name].astype(str).unique()) for name in ("rules", "task_version"))
     seeds = sorted(found["seed"].unique())
-    methods = {path.stem: tomllib.loads(path.read_text())["methods"] for path in (RESULTS / "sweeps").glob("*.toml")}
-    left = [method for method in methods["methods"] if method not in set(found["method"])]
+    methods = tomllib.loads((RESULTS / "sweeps" / "methods.toml").read_text())["methods"]
+    left = [method for method in methods if method not in set(found["method"])]
+    share = f"{len(methods) - len(left)} of the" if left else "all"
     said = (
         f"**These are runs under rules {' and '.join(rules)} of version {' and '.join(versions)} of `{TASK}`**: "
-        f"{found['folder'].nunique()} of them, seeds {seeds[0]} to {seeds[-1]}, of "
-        f"{len(methods['methods']) - len(left)} of the {len(methods['methods'])} methods of the protocol."
+        f"{found['folder'].nunique()} of them, seeds {seeds[0]} to {seeds[-1]}, "
+        f"of {share} {len(methods)} methods of the protocol."
     )
     if left:
         said += f" Not run yet: {', '.join(left)}. `make protocol` goes on from here."

@@ -35,8 +35,8 @@ def searches() -> str:
     earlier = [name for name in left if tuning_path(ARCHIVE, plans[name]).exists()]
     never = [name for name in left if name not in earlier]
     lines = [
-        f"`--tuned` has settings from an equal search on `{TASK}` for {len(done)} of {len(plans)} methods: "
-        f"{_named(done)}."
+        f"`--tuned` has settings from an equal search on `{TASK}` for "
+        + (f"{len(done)} of {len(plans)} methods: {_named(done)}." if left else f"all {len(plans)} methods.")
     ]
     if earlier:
         lines.append(f"{len(earlier)} have a search under rules 1.0, which `--tuned` refuses: {_named(earlier)}.")
