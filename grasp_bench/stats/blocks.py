@@ -106,7 +106,8 @@ def blocks(values: ArrayLike, *, equal_variances: bool = False) -> Blocks:
         raise NoSharedSeedsError("no residual degrees of freedom: too few methods share their seeds")
     y = table[there] - table[there].mean()
     effects, residuals = design.means @ y, y - design.fitted @ y
-    for each in (effects, residuals):
+    difference = effects[:, None] - effects[None]
+    for each in (difference, residuals):
         each[np.abs(each) <= ROUNDING * np.abs(table[there]).max()] = 0.0
     rss = np.bincount(design.method, residuals**2)
     pooled = float(rss.sum()) / design.df
@@ -118,7 +119,6 @@ def blocks(values: ArrayLike, *, equal_variances: bool = False) -> Blocks:
     correlation = design.inverse * np.sqrt(np.outer(own_df, own_df))
     error, error_df, common = _errors(design, variances, correlation / np.sqrt(np.outer(total_df, total_df)))
     f_statistic, f_df, p = _omnibus(design, y, pooled, variances)
-    difference = effects[:, None] - effects[None]
     own = np.ones(len(table)) if pooled == 0 else raw / variances
     omnibus, of_pairs = (f_statistic, f_df, p), (difference, error, error_df, common)
     return Blocks(variances, prior_df, design.df, *omnibus, *of_pairs, own, own_df, total_df)

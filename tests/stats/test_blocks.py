@@ -4,6 +4,7 @@ from scipy.stats import ttest_rel
 
 from grasp_bench.stats import blocks
 from grasp_bench.stats.blocks import _prior
+from grasp_bench.stats.comparisons import single_p, with_baseline
 
 from .examples import GRAFTS, PENICILLIN
 
@@ -119,6 +120,15 @@ def test_equal_values_do_not_differ_and_constant_shifts_do():
     found = blocks(values)
     assert found.p == 0
     assert found.t[1, 0] == np.inf
+
+
+def test_equal_values_do_not_differ_where_one_has_further_seeds():
+    many = np.log([141.04616183429553, 300.71652403250874, 248.8559206530902, 166.37912816085114, 259.0940259606117])
+    values = np.stack([np.r_[many, 5.1, 5.6, 5.3], np.r_[many, np.full(3, np.nan)]])
+    found = blocks(values)
+    assert (found.difference == 0).all()
+    assert (found.t == 0).all()
+    assert single_p(found).min() == with_baseline(found, 0).p[0] == 1
 
 
 @pytest.mark.parametrize(
