@@ -37,9 +37,9 @@ def _paired(name: str) -> Said:
     return Said(
         name,
         f"smallest p of all pairs, by the {name} and Holm's correction",
-        f"Ranks: {name} paired over seeds, Holm-corrected over all pairs of rows; what no row is better than could be "
+        f"Ranks: {name} over seeds, Holm-corrected over all pairs of rows; what no row is better than could be "
         "best.",
-        f"p of the {name} paired over seeds, Holm-corrected over all rows of a primary metric; the interval is "
+        f"p of the {name} over seeds, Holm-corrected over all rows of a primary metric; the interval is "
         "Student's of one difference alone.",
     )
 
@@ -53,8 +53,8 @@ PROCEDURES: dict[Procedure, Said] = {
         "Primary metrics: Dunnett's intervals and adjusted p, for all rows together, in a model of methods and seeds; "
         "p is of one difference alone by the variances of its two rows, and may be the larger of both.",
     ),
-    "permutation": _paired("exact permutation test"),
-    "wilcoxon": _paired("Wilcoxon signed-rank test"),
+    "permutation": _paired("exact paired permutation test"),
+    "wilcoxon": _paired("Wilcoxon signed-rank test of pairs"),
     "t": _paired("paired t test"),
 }
 
