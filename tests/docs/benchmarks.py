@@ -215,8 +215,8 @@ def _unguided(board: Leaderboard, column: pd.DataFrame) -> dict[str, pd.Series[f
     return _values(board, column, rows["label"])
 
 
-def usage() -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Method and settings of a learned gate → what its experts were used for.
+def usage(results: Path) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Method and settings of a learned gate → what its experts were used for, by the rows of its main guidance.
 
     That is how far head and tail differ in their experts, the tail's largest share, and experts in use by the tail:
     means over the seeds of the last ``expert_usage`` that a record has; the number in use is the exponential of the
@@ -224,7 +224,7 @@ def usage() -> dict[tuple[str, str], tuple[float, float, float]]:
     """
     found = {}
     for gate in GATES:
-        for folder in sorted(OLD.glob(f"{gate}~*")):
+        for folder in sorted(results.glob(f"{gate}~*" if results == OLD else f"{gate}+cfg~*")):
             paths = sorted(folder.glob("seed-*/record.json"))
             row = read_record(paths[0]).row
             found[row.method, row.told] = tuple(np.mean([_usage(path) for path in paths], 0))
@@ -238,26 +238,27 @@ def _usage(path: Path) -> tuple[float, float, float]:
     return 50 * np.abs(head - tail).sum(), 100 * tail.max(), float(np.exp(entropy))
 
 
-def gates_table() -> str:
+def gates_table(results: Path) -> str:
     """The use of experts as a table."""
     rows = [
         f"| {method} | {markdown_escaped(settings)} | {differ:.1f} % | {most:.0f} % | {used:.2f} |"
-        for (method, settings), (differ, most, used) in usage().items()
+        for (method, settings), (differ, most, used) in usage(results).items()
     ]
     head = "| gate | settings | head and tail differ in | most used expert of the tail | experts that the tail uses |"
     return "\n".join([head, "| --- | --- | ---: | ---: | ---: |", *rows]) + "\n"
 
 
-def gates() -> str:
+def gates(results: Path) -> str:
     """The use of experts in one line; shares are counted, so that there is nothing to test."""
-    found = np.array([*usage().values()])
+    found = np.array([*usage(results).values()])
     (least_differ, _, least), (most_differ, _, most) = found.min(0), found.max(0)
+    where = f" --results {ARCHIVE.relative_to(ROOT)}" if results == OLD else ""
     return (
         f"- *{NOT_SHOWN}*: a gate that leaves experts of the tail unused: in {len(found)} settings of "
         f"{' and '.join(GATES)} the tail uses {least:.1f} to {most:.1f} of 4 experts, and head and tail differ in "
         f"{least_differ:.0f} to {most_differ:.0f} % of their use.\n"
         "- Counted from the use of experts in the records by `make tables`; the rows: "
-        f"`grasp-bench report --results results/archive --all {' '.join(f'--method {name}' for name in GATES)}`.\n"
+        f"`grasp-bench report{where} --task {TASK} --all {' '.join(f'--method {name}' for name in GATES)}`.\n"
     )
 
 
@@ -304,8 +305,10 @@ def renewed() -> dict[Path, str]:
         "guidance": lambda: guidance(frame(ARCHIVE)),
         "sampling": lambda: sampling(frame(ROOT / "results")),
         "scales": lambda: scales(frame(ROOT / "results")),
-        "gates": gates,
-        "table of gates": gates_table,
+        "gates": lambda: gates(RESULTS),
+        "table of gates": lambda: gates_table(RESULTS),
+        "gates of rules 1.0": lambda: gates(OLD),
+        "table of gates of rules 1.0": lambda: gates_table(OLD),
         "alignment": alignment,
         "searches": searches,
         "repeats": repeats,
