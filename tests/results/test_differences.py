@@ -63,7 +63,7 @@ def test_a_distance_differs_by_a_ratio():
 def test_too_few_seeds_are_told():
     (found,) = differences(boards(noisy("coverage")), "base", "permutation")
     assert not found.found["significant"].any()
-    assert any("With 5 seeds the exact permutation test can show nothing" in each for each in found.notes)
+    assert any("With 5 seeds the exact paired permutation test can show nothing" in each for each in found.notes)
 
 
 def test_only_common_seeds_count():
