@@ -37,8 +37,7 @@ def _paired(name: str) -> Said:
     return Said(
         name,
         f"smallest p of all pairs, by the {name} and Holm's correction",
-        f"Ranks: {name} over seeds, Holm-corrected over all pairs of rows; what no row is better than could be "
-        "best.",
+        f"Ranks: {name} over seeds, Holm-corrected over all pairs of rows; what no row is better than could be best.",
         f"p of the {name} over seeds, Holm-corrected over all rows of a primary metric; the interval is "
         "Student's of one difference alone.",
     )
