@@ -369,7 +369,7 @@
 
   const short = (number) => (number === null || number === undefined ? "–" : String(Number(number.toPrecision(4))));
 
-  const WITHOUT = "–: no interval. Distances and diversity have one over seeds alone; a number of classes has none, nor has a classifier's score where n is too small: with fewer than 4 test images, or patients, in a class of the group.";
+  const WITHOUT = "–: no interval. Distances and diversity have one over seeds alone; a number of classes has none, nor has a classifier's score where n is too small: too few test images, or patients, in a class of the group.";
 
   const scores = (record) => {
     const pooled = (record.scores ?? []).filter(({ scope = "group" }) => scope === "group");
