@@ -124,10 +124,14 @@ def _pairs(
     columns = other.T - both @ y_members.T  # (strata of x, m)
     total = 0.0
     for rows in row_blocks(len(x), len(y)):
-        block = _kernel(x[rows], y) - means[rows] @ y_members.T - x_members[rows] @ columns
+        block = _kernel(x[rows], y)
+        block -= means[rows] @ y_members.T
+        block -= x_members[rows] @ columns
         if own:
             block[np.arange(len(block)), np.arange(rows.start, rows.stop)] = 0
-        total += float(np.square(x_weights[rows]) @ np.square(block) @ np.square(y_weights))
+        np.square(block, out=block)
+        total += float(np.square(x_weights[rows]) @ block @ np.square(y_weights))
+        del block  # else it is held beside the next one
     return total
 
 
@@ -152,4 +156,5 @@ def _sum_within(x: np.ndarray) -> float:
         block = _kernel(x[rows], x[rows.start :])
         own = block[:, : len(block)]
         sums += [2 * float(block.sum()), -float(own.sum()), -float(own.trace())]
+        del block, own  # else they are held beside the next ones
     return math.fsum(sums)
