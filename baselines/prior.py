@@ -51,8 +51,8 @@ class Prior(OnTop[PriorSettings]):
 
     Before training, the pretrained backbone samples ``prior_images`` of every class. The loss of a sample is that of
     the method beneath plus ``prior_weight`` times the squared error on one of its class's base images, drawn in every
-    step and noised by a draw of its own to the sample's timestep. Prompt, route and dropped prompts are the sample's.
-    Where images have several labels, a base image is made under the prompt of the sample's class alone.
+    step and noised by a draw of its own to the sample's timestep. Route and dropped prompts are the sample's; the prompt
+    is the class's, under which the base image was made, also where the sample's own names several labels.
 
     The second image takes a forward and a backward pass of its own, so a step costs about two plain ones.
     """
@@ -157,8 +157,9 @@ class Prior(OnTop[PriorSettings]):
         return own + self.config.prior_weight * error
 
     def partners(self, batch: Batch) -> Batch:
-        """Return the batch with an image of the base model in the place of each sample's own, and other noise.
+        """Return the batch with an image of the base model and its prompt in the place of each sample's own.
 
+        Noise is drawn anew.
         Raises RuntimeError for an exported method, which has no images to train on.
         """
         import torch
@@ -178,12 +179,16 @@ class Prior(OnTop[PriorSettings]):
             return torch.randn(n, *shape, generator=stream)
 
         chosen, noise = batch.draw(numbers), batch.draw(normal).to(batch.noise)
-        timesteps = on_host(batch.condition.timesteps)
-        latents = self.samples[on_host(batch.condition.labels), on_host(chosen)]
+        condition = batch.condition
+        labels, dropped, timesteps = map(on_host, (condition.labels, condition.dropped, condition.timesteps))
+        latents = self.samples[labels, on_host(chosen)]
         latents = sent(latents.to(batch.latents.dtype), batch.latents.device)
         objective = self.backbone.objective
         noisy, target = objective.add_noise(latents, noise, timesteps), objective.target(latents, noise, timesteps)
-        return replace(batch, latents=latents, noise=noise, noisy=noisy, target=target)
+        of = zip(labels.tolist(), dropped.tolist(), strict=True)
+        prompts = self.embed(batch, ["" if without else self.prompts[label] for label, without in of])
+        condition = replace(condition, prompts=prompts)
+        return replace(batch, latents=latents, noise=noise, noisy=noisy, target=target, condition=condition)
 
 
 def packed(latents: np.ndarray) -> JsonValue:

@@ -99,8 +99,12 @@ def test_the_loss_is_the_sum_of_both_parts(lent: torch.Tensor) -> None:
     method.predict = lambda batch, condition: asked.append((batch, condition)) or other
     found = method.losses(batch, prediction)
     ((theirs, condition),) = asked
-    assert condition is batch.condition
+    assert condition.labels is batch.condition.labels
+    assert condition.dropped is batch.condition.dropped
     for row, label in enumerate(batch.condition.labels.tolist()):
+        # under which the image was made, whatever else the sample's own prompt names
+        prompt = "" if batch.condition.dropped[row] else method.prompts[label]
+        assert torch.equal(condition.prompts[row : row + 1].tokens, backbone.encode_prompts([prompt]).tokens)
         own = (prediction[row] - batch.target[row]).square().mean()
         prior = (other[row] - theirs.target[row]).square().mean()
         torch.testing.assert_close(found[row], own + 0.5 * prior)
