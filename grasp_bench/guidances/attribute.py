@@ -97,7 +97,7 @@ class AttributeGuidance(Guidance[AttributeSettings]):
                 pixels = torch.from_numpy(train.read(_array(part)))
                 latents = workshop.backbone.encode_images(pixels.to(workshop.device)).to(workshop.dtype)
                 own = torch.from_numpy(train.labels[_array(part)])
-                prompts = workshop.embed([infos[label].prompt for label in own.tolist()]).to(latents)
+                prompts = workshop.embed([train.prompts[row] for row in part]).to(latents)
                 moves.append(self._moves(workshop, latents, own, prompts, part).double().cpu())
                 labels.append(own)
                 advance(len(part))

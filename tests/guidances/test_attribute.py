@@ -33,19 +33,24 @@ def network(x: torch.Tensor, condition) -> torch.Tensor:
 
 
 def shop(count: int) -> SimpleNamespace:
-    """Images of a frequent class on the planted directions, and three times as far on the first; and of a rare one."""
+    """Images of a frequent class on the planted directions, and three times as far on the first; and of a rare one.
+
+    Every second prompt names another label as well, and so does its image show it.
+    """
     along = draw(count, 2, seed=13) * torch.tensor([3.0, 1.0])
-    prompt = draw(1, TOKENS, WIDTH, seed=14)
-    images = (prompt.mean(1) + along @ PLANTED) @ WEIGHT.T
+    prompt, other = draw(1, TOKENS, WIDTH, seed=14), 10 * draw(1, TOKENS, WIDTH, seed=16)
+    shown = prompt.mean(1) + torch.arange(count)[:, None] % 2 * other.mean(1)
+    images = (shown + along @ PLANTED) @ WEIGHT.T
     images = torch.cat([images, draw(5, 16, seed=15)]).reshape(-1, 1, 4, 4)
     labels = np.array([1] * count + [0] * 5)
     infos = [
         SimpleNamespace(prompt="a", group="tail", train_count=5),
         SimpleNamespace(prompt="b", group="head", train_count=count),
     ]
-    train = SimpleNamespace(labels=labels, read=lambda rows: images[rows].numpy())
+    prompts = ["b", "b and c"] * (count // 2) + ["a"] * 5
+    train = SimpleNamespace(labels=labels, prompts=prompts, read=lambda rows: images[rows].numpy())
     quiet = SimpleNamespace(task=lambda *_: __import__("contextlib").nullcontext(lambda each: None))
-    embeddings = {"a": prompt + 1, "b": prompt}
+    embeddings = {"a": prompt + 1, "b": prompt, "b and c": prompt + other}
     return SimpleNamespace(
         data=lambda: SimpleNamespace(train=train),
         task=SimpleNamespace(classes=lambda: infos),
