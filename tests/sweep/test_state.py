@@ -52,9 +52,13 @@ def test_a_record_that_is_stale_damaged_or_lacks_a_file_counts_as_none(sweep):
     assert recorded(cell).status == "missing"
     leave_record(cell, "finished", stages=stage_keys(cell.plan) | {"score": "0" * 64})
     assert recorded(cell).status == "missing"
-    leave_record(cell, "finished", files=["samples.png"])
+    leave_record(cell, "finished", files=["classes.csv", "samples.png"])
     assert recorded(cell).status == "missing"
     (cell.record.parent / "samples.png").touch()
+    assert recorded(cell).status == "missing"
+    (cell.record.parent / "classes.csv").touch()
+    assert recorded(cell).status == "finished"
+    (cell.record.parent / "samples.png").unlink()  # a repository may leave pictures out
     assert recorded(cell).status == "finished"
     cell.record.write_text(cell.record.read_text()[:50])
     assert recorded(cell).status == "missing"
