@@ -188,7 +188,8 @@ def _matches(exclude: Exclude, choice: Choice) -> bool:
 
 def _cell(path: Path, config: SweepConfig, choice: Choice) -> Cell:
     chosen = _plan(config, choice)
-    if config.tuned_guidances and tuned_ranges(type(chosen.guidance.config)):
+    of_the_method = config.tuned and chosen.default_guidance  # its search has chosen that guidance's scale
+    if config.tuned_guidances and not of_the_method and tuned_ranges(type(chosen.guidance.config)):
         by_hand = {each.partition("=")[0] for each in choice.guidance_set}
         found = tuned_guidance(chosen, config.options.results)
         searched = (f"{name}={value}" for name, value in found.items() if name not in by_hand)

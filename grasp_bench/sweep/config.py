@@ -112,7 +112,7 @@ class SweepConfig(Settings):
     """Whether methods have the settings that `grasp-bench tune` found, as with `run --tuned`"""
     tuned_guidances: bool = False
     """Whether guidances have the settings that `grasp-bench tune --guidance` found with the method of the cell; those
-    in `guidance_set` stay"""
+    in `guidance_set` stay, and with `tuned` the task's own guidance has the scale of the method's search"""
     set: dict[str, Grid] = Field(default_factory=dict)
     """Method → its settings, each with one value or several"""
     task_set: dict[str, Grid] = Field(default_factory=dict)

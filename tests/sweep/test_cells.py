@@ -175,3 +175,15 @@ def test_guidances_may_have_the_settings_of_their_searches_with_the_method_of_th
     assert made["lora", "apg"].plan.guidance.config.norm_threshold == 7.0
     assert "guidance_scale=1.3" in made["lora", "cfg"].arguments
     assert "--guidance-set" not in made["lora", "none"].arguments
+
+
+def test_with_tuned_methods_the_tasks_own_guidance_has_the_scale_of_the_methods_search(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = HEADER + 'guidances = ["cfg", "apg"]\ntuned = true\ntuned_guidances = true\n'
+    asked = []
+    scaled = {"guidance_scale": 1.2}
+    monkeypatch.setattr(cells, "with_tuned", lambda chosen, results: with_settings(chosen, scaled, "guidance"))
+    monkeypatch.setattr(cells, "tuned_guidance", lambda chosen, results: asked.append(chosen.spec.guidance.name) or {})
+    for cell in read_sweep(write(tmp_path / "sweep.toml", text)).cells:
+        assert cell.plan.spec.guidance.settings["guidance_scale"] == 1.2
+    assert set(asked) == {"apg"}
