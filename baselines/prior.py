@@ -51,8 +51,8 @@ class Prior(OnTop[PriorSettings]):
 
     Before training, the pretrained backbone samples ``prior_images`` of every class. The loss of a sample is that of
     the method beneath plus ``prior_weight`` times the squared error on one of its class's base images, drawn in every
-    step and noised by a draw of its own to the sample's timestep. Route and dropped prompts are the sample's; the prompt
-    is the class's, under which the base image was made, also where the sample's own names several labels.
+    step and noised by a draw of its own to the sample's timestep. Route and dropped prompts are the sample's; the
+    prompt is the class's, under which the base image was made, also where the sample's own names several labels.
 
     The second image takes a forward and a backward pass of its own, so a step costs about two plain ones.
     """
