@@ -17,6 +17,7 @@ def task_details(plugin: type[Task[TaskSettings]]) -> dict[str, str]:
     """Return label → text of what a task declares."""
     from grasp_bench.metrics.registry import classifier_metrics, feature_metrics
 
+    classifying = [each for each in classifier_metrics() if each.of_sets or not plugin.multilabel]
     return {
         "source": plugin.source,
         **({"folder of the download": plugin.layout} if plugin.layout else {}),
@@ -24,7 +25,7 @@ def task_details(plugin: type[Task[TaskSettings]]) -> dict[str, str]:
         "default guidance": plugin.guidance,
         **dict(_tracks(plugin)),
         "extractors": ", ".join(plugin.extractors),
-        "scores": ", ".join(metric.name for metric in (*feature_metrics(), *classifier_metrics())),
+        "scores": ", ".join(metric.name for metric in (*feature_metrics(), *classifying)),
         "downstream classifier": ", ".join(f"{name} {value}" for name, value in asdict(plugin.classifier).items()),
     }
 

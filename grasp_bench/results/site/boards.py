@@ -27,6 +27,8 @@ MAIN = (
     *(("accuracy", "generated"), ("accuracy", "topped-up")),
 )
 """Metrics and sources that are drawn, and that a table starts with."""
+OF_SETS = {"accuracy": "average_precision"}
+"""Metric → the one in its place where images may have several labels."""
 BASELINE = "vanilla-ft"
 """Method that others are compared with where nothing else is said: full fine-tuning."""
 JUDGED = ["primary", "rank_low", "rank_high", "could_be_best", "best"]
@@ -139,12 +141,13 @@ class Board:
 
     @cached_property
     def main(self) -> list[Metric]:
-        """The metrics that are drawn: those of :data:`MAIN` that there are, or else the first."""
+        """The metrics that are drawn: those of :data:`MAIN`, or what stands for them, or else the first."""
         known: dict[tuple[str, str], list[Metric]] = {}
         for each in self.metrics:
             if each.place["test_set"] == "test":
                 known.setdefault((each.place["metric"], each.place["source"]), []).append(each)
-        return [each for name in MAIN for each in known.get(name, [])] or self.metrics[:1]
+        drawn = (known.get((name, of)) or known.get((OF_SETS.get(name, name), of), []) for name, of in MAIN)
+        return [each for some in drawn for each in some] or self.metrics[:1]
 
     @cached_property
     def rows(self) -> dict[str, dict[Any, Any]]:

@@ -72,7 +72,7 @@
 
   // ---- the first screen: the table of scores, and beside it the differences to a baseline
 
-  const CAS = "accuracy";
+  const CAS = { accuracy: "CAS", average_precision: "CAS (mAP)" }; // the second where images may have several labels
   const MINUS = "\u2212";
   const swatch = (index) => {
     const mark = ["●", "■", "◆", "▲"][Math.floor(index / 8) % 4];
@@ -102,7 +102,8 @@
       const at = place(metric.value, group.value);
       const measured = columns.filter((each) => each.key === metric.value);
       const compared = differences[`${metric.value} ${group.value}`];
-      const cas = place(CAS, group.value);
+      const by = Object.keys(CAS).find((key) => columns.some((each) => each.key === key));
+      const cas = place(by, group.value);
       const word = (title, name, on, extra = {}) => ({ title, word: (row) => row[name], on, ...extra });
       return [
         ...(compared?.primary ? [{ title: "Rank", on: true, rank: at, tells: "Between which ranks the row lies at 95 %; *: it could be the best." }] : []),
@@ -115,7 +116,7 @@
         ...measured.map((each) => score(columns.indexOf(each), {
           title: each.group, on: [group.value, "all"].includes(each.group), score: true, phone: each.group === group.value,
         })),
-        ...(cas >= 0 && metric.value !== CAS ? [score(cas, { title: `CAS ${group.value}`, on: true })] : []),
+        ...(cas >= 0 && metric.value !== by ? [score(cas, { title: `${CAS[by]} ${group.value}`, on: true })] : []),
         { title: "Difference", on: false, phone: true, difference: compared, tells: "To the baseline, with its 95 % interval." },
         ...costs.map(([each, number]) => score(number, {
           title: { "trainable parameters": "Parameters", "training seconds": "Seconds", "NFE per image": "NFE" }[each.label] ?? each.label,
