@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SHOWN = ("fd", "coverage", "accuracy", "authenticity")
 """Metrics of generated images that the summary has, after the task's primary ones."""
+SHOWN_OF_SETS = ("fd", "coverage", "average_precision", "authenticity")
+"""The same where images may have several labels, and nothing is scored by balanced accuracy."""
 STANDS, SUGGESTIVE, NOT_SHOWN = "stands", "suggestive", "not shown"
 AMONG = "stands among these"
 """In place of *stands* where rows were named: others, which the report leaves out, are not corrected for."""
@@ -55,8 +57,10 @@ TAGS = {
 }
 """What the tags mean, by how that of a difference that stands is worded."""
 PARAMETERS = "trainable_parameters"
-CAS = "CAS"
-CAS_IS = "CAS: balanced accuracy of a classifier that is trained on generated images."
+OF_SAMPLING = ("network_evaluations_per_image", "gflops_per_image")
+"""Costs that the summary has where rows differ in their guidance."""
+CAS = {"accuracy": ("CAS", "balanced accuracy"), "average_precision": ("CAS (mAP)", "mean average precision")}
+"""A classifier's score → its title and name; the second is shown where images may have several labels."""
 FEW = 6
 """Where fewer rows are compared, the summary does not say which could be best: their differences do."""
 MOST_LISTED = 8
@@ -92,9 +96,10 @@ def main_columns(board: Leaderboard) -> list[pd.DataFrame]:
     if not first:
         return []
     group, known = first[0]["group"].iloc[0], [_place(cells) for cells in first]
+    one_label = any(cells["metric"].iloc[0] == "accuracy" for cells in by_column)
     others = [
         cells
-        for metric in SHOWN
+        for metric in (SHOWN if one_label else SHOWN_OF_SETS)
         for cells in by_column
         if _place(cells) not in known
         and (*_values(cells, "metric", "source", "test_set", "extractor", "group"),)
@@ -172,7 +177,8 @@ def _summary(board: Leaderboard, compared: Differences, report: Report) -> Secti
         return Section(heading_of(board) * several, [], together, found, report.command)
     heading = f"{heading_of(board)} · rules {board.rules}"
     means = CLASS_MEANS if any((cells["scope"] == "class mean").any() for cells in columns) else ""
-    cas = CAS_IS if any(cells["metric"].iloc[0] == "accuracy" for cells in columns) else ""
+    named = [CAS[name] for cells in columns if (name := cells["metric"].iloc[0]) in CAS]
+    cas = " ".join(f"{title}: {name} of a classifier that is trained on generated images." for title, name in named)
     notes = [NOTE, means, cas, search_of(board), TAGS[stands], *together, open_rows(board), board.sizes]
     grid = _grid(board, compared, columns, heading, stands)
     return Section(heading, [grid], [" ".join(filter(None, notes))], found, report.command)
@@ -181,15 +187,15 @@ def _summary(board: Leaderboard, compared: Differences, report: Report) -> Secti
 def _grid(
     board: Leaderboard, compared: Differences, columns: Sequence[pd.DataFrame], heading: str, stands: str
 ) -> Grid:
-    """Return the table: scores, the difference in the first of them and how well it is shown, parameters."""
+    """Return the table: scores, the difference in the first of them and how well it is shown, costs."""
     named, names = names_of(board)
     drawn = [(cells.set_index("label"), decimals(cells["mean"])) for cells in columns]
     differences = _of(compared.found, columns[0]).set_index("label") if columns else compared.found
     places = decimals(differences["difference"]) if len(differences) else 0
-    title, form = COSTS[PARAMETERS]
+    costs = [PARAMETERS, *(OF_SAMPLING if board.costs["guidance"].nunique() > 1 else ())]
     heads = [_head(cells) for cells in columns]
     rows = []
-    for label, declared, parameters in board.costs[["label", "declared", PARAMETERS]].itertuples(index=False):
+    for label, declared, *counts in board.costs[["label", "declared", *costs]].itertuples(index=False):
         scores = [
             Text(mean_text(cells.loc[label], digits), bool(cells.loc[label, "best"]))
             if label in cells.index
@@ -197,23 +203,26 @@ def _grid(
             for cells, digits in drawn
         ]
         against = _against(differences, label, compared.baseline, places, stands)
-        spent = cost_text(parameters, facts_in(declared).costs.get(PARAMETERS), form)
-        sized = Text(marked(spent, PARAMETERS, parameters, board.parameters))
-        rows.append([*names[label], *scores[:1], *against, *scores[1:], sized])
+        facts = facts_in(declared).costs
+        spent = [
+            Text(marked(cost_text(count, facts.get(name), COSTS[name][1]), name, count, board.parameters))
+            for name, count in zip(costs, counts, strict=True)
+        ]
+        rows.append([*names[label], *scores[:1], *against, *scores[1:], *spent])
     real = [
         Text(f"{each['reference'].iloc[0]:.{digits}f}" if len(each := _of(board.references, cells)) else ABSENT)
         for cells, (_, digits) in zip(columns, drawn, strict=True)
     ]
     blank = [Text("")] * (len(named) - 1)
-    rows.append([Text(REFERENCE), *blank, *real[:1], Text(""), Text(""), *real[1:], Text("")])
+    rows.append([Text(REFERENCE), *blank, *real[:1], Text(""), Text(""), *real[1:], *[Text("")] * len(costs)])
     base = board.row_names().get(compared.baseline, compared.baseline)
-    shown = (*named, *heads[:1], f"difference to {base}", "shown", *heads[1:], title)
+    shown = (*named, *heads[:1], f"difference to {base}", "shown", *heads[1:], *(COSTS[name][0] for name in costs))
     return Grid("methods", shown, rows, len(named), heading)
 
 
 def _where(cells: pd.DataFrame) -> str:
     metric, title, group = _values(cells, "metric", "title", "group")
-    return f"{group} {CAS if metric == 'accuracy' else title}"
+    return f"{group} {CAS[metric][0] if metric in CAS else title}"
 
 
 def _head(cells: pd.DataFrame) -> str:

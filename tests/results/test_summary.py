@@ -42,6 +42,22 @@ def test_findings_say_what_stands_and_what_does_not():
     assert section.command == "grasp-bench report --baseline vanilla-ft --view findings"
 
 
+def test_where_images_may_have_several_labels_the_classifier_is_scored_by_mean_average_precision():
+    def scored(name: str) -> list:
+        own = metric("accuracy", "tail", 0.8).model_copy(update={"metric": name, "label": name})
+        added = [own, metric("accuracy", "tail", 0.7).model_copy(update={"metric": "f1", "label": "f1"})]
+        return [each.model_copy(update={"scores": [*each.scores, *added]}) for each in runs()]
+
+    for name, title, what in (
+        ("accuracy", "tail CAS ↑", "CAS: balanced accuracy of"),
+        ("average_precision", "tail CAS (mAP) ↑", "CAS (mAP): mean average precision of"),
+    ):
+        (section,) = viewed(reported(scored(name), baseline="vanilla-ft", view="summary"))
+        assert title in section.grids[0].columns
+        assert what in section.notes[0]
+        assert not any("f1" in each for each in section.grids[0].columns)
+
+
 def test_what_stands_among_rows_that_were_named_is_not_said_of_all():
     """Alone ``d`` differs from ``vanilla-ft``, and no other pair is corrected for."""
     pair = {"method": ["vanilla-ft", "d"], "baseline": "vanilla-ft"}
