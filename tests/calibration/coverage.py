@@ -107,10 +107,18 @@ def kernel_error(world: Pair, repeats: int, sets: int, draws: int = 5) -> list[R
     return [judged("`score`, 1.96 times ±", "kid", f"{world.n} images", truth, ends)]
 
 
-SPREADS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
+Spread = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+
+
+def lognormal(sd: float) -> Spread:
+    """Return a log-normal spread about its mean, of that standard deviation of the logarithms."""
+    return lambda stream, shape: stream.lognormal(0, sd, size=shape) - np.exp(sd**2 / 2)
+
+
+SPREADS: dict[str, Spread] = {
     "normal": lambda stream, shape: stream.normal(size=shape),
     "heavy tails, t with 3 df": lambda stream, shape: stream.standard_t(3, size=shape),
-    "log-normal, SD of logarithms 0.3": lambda stream, shape: stream.lognormal(0, 0.3, size=shape) - np.exp(0.045),
+    **{f"log-normal, SD of logarithms {sd}": lognormal(sd) for sd in (0.3, 0.5, 0.8)},
 }
 """How a score spreads over seeds → values (repeats, seeds) of mean 0."""
 
