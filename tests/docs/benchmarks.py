@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -47,6 +47,8 @@ PAGES = (
 COMMON_SCALE = 2.0
 """The scale of all methods under rules 1.0, and that of the guidance cfg by default."""
 GATES = ("moe", "moe-sample")
+LIFTED = ("group", "class", "text", "gradient")
+"""Partitions whose alignment is measured against random clusters."""
 BALANCED = {"sampling": "balanced"}
 
 
@@ -265,10 +267,7 @@ def gates(results: Path) -> str:
 def alignment() -> str:
     """Cosines of the gradients of head and tail, of what ``diagnose`` found where it gives an interval at all."""
     rows = []
-    folders = (RESULTS.parent / DIAGNOSED, OLD)
-    paths = [path for folder in folders for path in folder.glob("diagnose/*/seed-*.json")]
-    for path in sorted(paths, key=lambda each: (_step(each), OLD in each.parents, each)):
-        found = json.loads(path.read_text())
+    for path, found in _diagnosed():
         pair = [found["groups"]["names"].index(name) for name in ("head", "tail")]
         cells = [cell for cell in found["groups"]["cells"] if cell["kind"] == found["whole"]]
         cosines = [[cell[what][pair[0]][pair[1]] for what in ("cosine", "low", "high")] for cell in cells]
@@ -276,8 +275,7 @@ def alignment() -> str:
             continue
         p = {each["null"]: each["p_holm"] for each in found["tests"] if each["groups"] == ["head", "tail"]}
         shown = [
-            f"[{path.parent.name}, {_step(path)}]({Path(os.path.relpath(path, RESULTS)).as_posix()})",
-            str(found["batches"]),
+            *_where(path, found),
             *(_cosine(*each, few=found["batches"] < FEW) for each in cosines),
             f"{p['images']:.2g}",
             f"{p['classes']:.2g}",
@@ -288,14 +286,48 @@ def alignment() -> str:
     return "\n".join([head, f"| --- |{' ---: |' * (len(found['levels']) + 3)}", *rows]) + "\n"
 
 
+def lifts() -> str:
+    """By how much the mean cosine within clusters is above that within random ones of the same sizes."""
+    rows = []
+    for path, found in _diagnosed():
+        by_name = {each["partition"]: each for each in found["lifts"] if each["kind"] == found["whole"]}
+        if all(each["low"] is None for each in by_name.values()):
+            continue
+        cells = []
+        for name in LIFTED:
+            lift = by_name[name]
+            if lift["within"] is None or lift["random"] is None:
+                cells.append("not measurable")
+                continue
+            numbers = (lift["within"] - lift["random"], lift["low"], lift["high"])
+            cells.append(_cosine(*numbers, few=found["batches"] < FEW, digits="+.3f").replace("-", MINUS))
+        rows.append(f"| {' | '.join([*_where(path, found), *cells])} |")
+    head = f"| method, step | batches | {' | '.join(LIFTED)} |"
+    return "\n".join([head, f"| --- |{' ---: |' * (len(LIFTED) + 1)}", *rows]) + "\n"
+
+
+def _diagnosed() -> list[tuple[Path, dict[str, Any]]]:
+    """Every committed finding of ``diagnose`` with its file, by step."""
+    paths = [path for folder in (RESULTS.parent / DIAGNOSED, OLD) for path in folder.glob("diagnose/*/seed-*.json")]
+    ordered = sorted(paths, key=lambda each: (_step(each), OLD in each.parents, each))
+    return [(path, json.loads(path.read_text())) for path in ordered]
+
+
+def _where(path: Path, found: Mapping[str, Any]) -> tuple[str, str]:
+    linked = f"[{path.parent.name}, {_step(path)}]({Path(os.path.relpath(path, RESULTS)).as_posix()})"
+    return linked, str(found["batches"])
+
+
 def _step(path: Path) -> int:
     return int(path.stem.partition("@")[2])
 
 
-def _cosine(value: float | None, low: float | None, high: float | None, few: bool) -> str:
+def _cosine(value: float | None, low: float | None, high: float | None, few: bool, digits: str = ".2f") -> str:
     if value is None:
         return "not measurable"
-    return "no interval" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]" + r"\*" * few
+    if low is None or high is None:
+        return "no interval"
+    return f"{value:{digits}} [{low:{digits}}, {high:{digits}}]" + r"\*" * few
 
 
 def renewed() -> dict[Path, str]:
@@ -310,6 +342,7 @@ def renewed() -> dict[Path, str]:
         "gates of rules 1.0": lambda: gates(OLD),
         "table of gates of rules 1.0": lambda: gates_table(OLD),
         "alignment": alignment,
+        "lifts": lifts,
         "searches": searches,
         "repeats": repeats,
         "chosen": chosen,
