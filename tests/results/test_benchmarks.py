@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from grasp_bench import plugins
 from grasp_bench.cli import app
+from grasp_bench.sweep.cells import read_sweep
+from grasp_bench.sweep.state import recorded
 
 ROOT = Path(__file__).parents[2]
 TABLES = "results/digits-lt/TABLES.md"
@@ -72,3 +74,18 @@ def test_the_scope_names_every_task_without_a_run_and_every_sweep():
     assert {*re.findall(r"`([^`]+)`", said[1])} == ours - {*measured, "folder"}
     sweeps = {path.stem for path in ROOT.glob("results/*/sweeps/*.toml")}
     assert sweeps <= {*re.findall(r"`([^`]+)`", scope)}
+
+
+def test_every_sweep_of_the_protocol_can_be_run_and_what_the_scope_calls_done_is_finished(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "BENCHMARKS.md").read_text()
+    said = re.search(r"Of `results/digits-lt/sweeps`, (.*?) are done", " ".join(text.split()))
+    assert said
+    done = re.findall(r"`([^`]+)`", said[1])
+    sweeps = {path.stem: read_sweep(path) for path in Path("results/digits-lt/sweeps").glob("*.toml")}
+    left = {
+        name: [cell.plan.folder for cell in sweeps[name].cells if recorded(cell).status != "finished"] for name in done
+    }
+    assert left == {name: [] for name in done}
