@@ -230,7 +230,10 @@ def _notes(comparison: Comparison, scores: Sequence[Measured], copies: Sequence[
         yield f"n too small to be scored alone (at least {protocol.least} of each kind): {some(small)}."
     yield "Spread over draws: standard deviation of the draws, which share most images: no interval of anything."
     if any(score.standard_error is not None for score in scores):
-        yield "± is the standard error of the mean over draws, for other images of the same kind (as a U-statistic)."
+        yield (
+            "± is the standard error of the mean over draws, for other images of the same kind (as a U-statistic); "
+            "twice as much is no 95 % interval."
+        )
     if any(score.exact for score in scores):
         of = "all training images of the classes" if len(sources) > 2 else "the n real images of a draw"
         yield f"IRS is of {of}."
