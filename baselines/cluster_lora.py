@@ -43,7 +43,8 @@ class ClusterLora(PartitionedAdapters):
     version = "1"
     paper = (
         "our crossing of GRASP's partition (arXiv 2512.01675) with LoRA (Hu et al. 2021, arXiv 2106.09685): the layers "
-        "are those of our LoRA, the routing is our GRASP's; A is drawn from a normal distribution of variance 1 / width"
+        "are those of our LoRA, the routing is our GRASP's; A is drawn from a normal distribution of variance 1 / width, "
+        "three times that of lora's"
     )
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:

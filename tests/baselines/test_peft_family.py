@@ -45,6 +45,14 @@ def trained(kind: type[Method[Any]], **settings: Any) -> tuple[torch.Tensor, tor
     return before, after, tensors(method)
 
 
+def test_lora_begins_as_its_authors_code_does_and_adds_a_scaled_product_of_two_matrices() -> None:
+    initial = tensors(attach(Lora, rank=4, alpha=8.0)[1])
+    assert not initial["lora_B"].any()
+    assert 0.11 < initial["lora_A"].abs().max() <= 1 / 8  # uniform up to 1 / √64
+    weight, found, parts = trained(Lora, rank=4, alpha=8.0)
+    torch.testing.assert_close(found, weight + 2 * parts["lora_B"] @ parts["lora_A"], rtol=1e-4, atol=1e-5)
+
+
 def test_dora_gives_each_row_its_magnitude_and_lora_s_direction() -> None:
     weight, found, parts = trained(Dora, rank=4, alpha=8.0)
     direction = weight + 2 * parts["lora_B"] @ parts["lora_A"]
