@@ -35,7 +35,7 @@ listed = $(shell $(BIN)/python -c "import tomllib; print(*tomllib.load(open('$(S
 TRIALS = 16
 TUNE = OMP_NUM_THREADS=1 $(BIN)/grasp-bench tune --task $(TASK) --trials $(TRIALS) --device cpu
 protocol: .venv/installed
-	@echo "about 47 to 60 hours of one core, half of that with two processes, by an estimate (docs/protocol.md)"
+	@echo "about 46 to 59 hours of one core, half of that with two processes, by an estimate (docs/protocol.md)"
 	$(MAKE) --jobs 2 $(addprefix search-,$(call listed,methods,methods))
 	$(MAKE) --jobs 2 $(addprefix guidances-,$(call listed,guidances,methods))
 	for sweep in methods scales guidances controls partitions gates place tread; do \
