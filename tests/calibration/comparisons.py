@@ -254,7 +254,7 @@ def main() -> None:
         _record("errors", cell.name, asdict(found))
     for cell in chosen:
         if cell.methods == METHODS and cell.spread in list(SPREADS)[:2] and not cell.unfinished:
-            deviations, tables = SPREADS[cell.spread](METHODS), asked.tables // 4
+            deviations, tables = SPREADS[cell.spread](METHODS), asked.tables // 20
             shares = [round(power(deviations, cell.seeds, each, tables), 4) for each in DIFFERENCES]
             _record("power", f"{cell.spread}, {cell.seeds}", {"tables": tables, "found": shares})
     PAGE.write_text(written(PAGE.read_text()))
