@@ -8,15 +8,15 @@ from pydantic import Field
 
 from grasp_bench.contracts.method import MethodSettings
 from grasp_bench.contracts.recipe import ParameterKind
-from grasp_bench.errors import Skip
 
-from .routed import PartitionedAdapters, PartitionSettings
+from .routed import PartitionedAdapters, PartitionSettings, without_attention
 
 if TYPE_CHECKING:
     import torch
 
     from grasp_bench.contracts.backbone import Backbone
     from grasp_bench.contracts.task import Task, TaskSettings
+    from grasp_bench.errors import Skip
 
 
 class ClusterLoraSettings(PartitionSettings):
@@ -43,16 +43,12 @@ class ClusterLora(PartitionedAdapters):
     version = "1"
     paper = (
         "our crossing of GRASP's partition (arXiv 2512.01675) with LoRA (Hu et al. 2021, arXiv 2106.09685): the layers "
-        "are those of our LoRA, the routing is our GRASP's; A is drawn from a normal distribution of variance 1 / width, "
-        "three times that of lora's"
+        "are those of our LoRA, the routing is our GRASP's; A is drawn from a normal distribution of variance "
+        "1 / width, three times that of lora's"
     )
 
     def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
-        from grasp_bench.adapters.residual import attention_widths
-
-        if not attention_widths(backbone):
-            return Skip("the updates stand beside the attention's linear layers, and this backbone names none")
-        return super().supports(backbone, task)
+        return without_attention(backbone) or super().supports(backbone, task)
 
     def add(self, backbone: Backbone, rank: int, generator: torch.Generator) -> None:
         from grasp_bench.adapters.residual import RoutedLora, add_attention_adapters

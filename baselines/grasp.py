@@ -9,7 +9,13 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from grasp_bench.contracts.method import MethodSettings
 
-from .routed import ClusterAdapters, ClusterAdapterSettings, PartitionedAdapters, PartitionSettings
+from .routed import (
+    ClusterAdapters,
+    ClusterAdapterSettings,
+    PartitionedAdapters,
+    PartitionSettings,
+    without_attention,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
     from grasp_bench.adapters.partition import Partition
     from grasp_bench.contracts.backbone import Backbone
     from grasp_bench.contracts.task import Task, TaskSettings
+    from grasp_bench.errors import Skip
 
 RANKS = {"ff": 12, "attention": 3, "both": 2}
 """Place of the adapters → rank by default: on tiny-sd3 each has about as many parameters as the others."""
@@ -68,6 +75,10 @@ class Grasp(PartitionedAdapters):
         "(a GELU bottleneck without biases), all other ways to partition, the adapter of dropped prompts and every "
         "default of sizes and rates are our own choices"
     )
+
+    def supports(self, backbone: Backbone, task: Task[TaskSettings]) -> Skip | None:
+        missing = without_attention(backbone) if self.config.place != "ff" else None
+        return missing or super().supports(backbone, task)
 
     def add(self, backbone: Backbone, rank: int, generator: torch.Generator) -> None:
         from grasp_bench.adapters.residual import add_attention_adapters

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 from grasp_bench.contracts.method import Condition
 from grasp_bench.contracts.recipe import ParameterKind
 from grasp_bench.contracts.sized import SizedMethod, SizedSettings
+from grasp_bench.errors import Skip
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from grasp_bench.contracts.backbone import Backbone
     from grasp_bench.contracts.study import Study
     from grasp_bench.contracts.task import ClassInfo, Split, Task, TaskSettings
-    from grasp_bench.errors import Skip
 
 MAP = "partition.json"
 PICTURE = "partition.png"
@@ -151,6 +151,15 @@ class PartitionSettings(ClusterAdapterSettings):
         if self.column is not None and self.partition != "metadata":
             raise ValueError(f"column={self.column}: partition {self.partition} reads none; set partition=metadata")
         return self
+
+
+def without_attention(backbone: Backbone) -> Skip | None:
+    """Return why nothing can stand beside the attention's linear layers, or None."""
+    from grasp_bench.adapters.residual import attention_widths
+
+    if attention_widths(backbone):
+        return None
+    return Skip("the updates stand beside the attention's linear layers, and this backbone names none")
 
 
 class PartitionedAdapters(ClusterAdapters):

@@ -11,6 +11,7 @@ from grasp_bench.backbones.tiny_sd3 import TinySD3
 from grasp_bench.baselines.cluster_lora import ClusterLora
 from grasp_bench.baselines.grasp import Grasp, GraspSettings
 from grasp_bench.run.plan import plan
+from grasp_bench.run.resolve import make_task
 
 
 def wrapped(backbone: TinySD3) -> set[str]:
@@ -24,6 +25,23 @@ def test_the_place_decides_which_layers_get_adapters() -> None:
     assert found["ff"] == set(backbone.feed_forwards())
     assert found["attention"] == names == wrapped(attach(ClusterLora)[0])
     assert found["both"] == found["ff"] | found["attention"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "skipped"),
+    [
+        (Grasp, {}, False),
+        (Grasp, {"place": "attention"}, True),
+        (Grasp, {"place": "both"}, True),
+        (ClusterLora, {}, True),
+    ],
+)
+def test_a_backbone_that_names_no_layers_of_attention_gets_nothing_beside_them(
+    kind: Any, settings: dict[str, str], skipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TinySD3, "attention_projections", ())
+    _, task = make_task("digits-lt", [], None)
+    assert (kind(kind.Config(**settings)).supports(TinySD3.load(), task) is not None) == skipped
 
 
 @pytest.mark.parametrize(
