@@ -39,7 +39,7 @@ class MnistLT(SeededDigits):
     backbone = "tiny-sd3-32"
     classifier = ClassifierRecipe(epochs=10, batch_size=64, learning_rate=2e-3, seeds=3)
     budgets = by_name(
-        budget(STANDARD, steps=400, batch_size=32, warmup_steps=20, images_per_class=50, num_inference_steps=10),
+        budget(STANDARD, steps=3000, batch_size=32, warmup_steps=20, images_per_class=50, num_inference_steps=20),
         smoke(16),
     )
 
