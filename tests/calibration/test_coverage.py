@@ -30,9 +30,12 @@ def test_monte_carlo_error():
     assert Row("a", "b", "c", 100, 100, 0, 1.0).error > 0
 
 
-SHORT = {("`score`, 1.96 times ±", "100 images"), ("`diagnose`", "4 batches")}
-"""What holds the truth too rarely, which the page says: a standard error that grows with the score, and the cosines of
-few batches, which are marked."""
+SKEWED = [f"{seeds} seeds, log-normal, SD of logarithms {sd}" for seeds in (3, 5, 10) for sd in (0.5, 0.8)]
+SHORT = {("`score`, 1.96 times ±", "100 images"), ("`diagnose`", "4 batches")} | {
+    ("mean ± over seeds", setting) for setting in SKEWED
+}
+"""What holds the truth too rarely, which the page says: a standard error that grows with the score, the cosines of few
+batches, which are marked, and means of scores that spread as kernel distances do."""
 NEAR_THE_END = ("precision", "coverage")
 """Scores near 1, whose intervals are up to four and a half times longer than any that knows their spread."""
 
@@ -88,7 +91,8 @@ def test_intervals_of_classifiers_cover_near_the_ceiling():
 
 def test_a_mean_over_seeds_has_students_interval():
     for row in over_seeds(5, 5000):
-        assert 0.93 < row.share < 0.97
+        least, most = (0.86, 0.93) if row.setting in SKEWED else (0.93, 0.97)
+        assert least < row.share < most
         assert 1.1 < row.length < 1.4  # Student's t of four degrees of freedom is 1.42 times the normal one
 
 
