@@ -189,18 +189,18 @@ def _known_record(path: Path, plan: Plan, progress: Progress) -> RunRecord | Non
     except UserError as error:
         progress.say(f"{error} It was moved to {move_aside(path).name}.")
         return None
-    return record if is_current(record, plan, path.parent) and record.status == "finished" else None
+    return record if is_current(record, plan, path.parent, pictures=True) and record.status == "finished" else None
 
 
-def is_current(record: RunRecord, plan: Plan, folder: Path) -> bool:
+def is_current(record: RunRecord, plan: Plan, folder: Path, *, pictures: bool) -> bool:
     """Return whether a record in ``folder`` is of this very run, nothing in it is stale, and its files are there.
 
-    Pictures may be absent: a repository may leave them out, and no score is computed from one.
+    Without ``pictures`` those may be absent: a repository may leave them out, and no score is computed from one.
     """
     same = record.run_id == plan.spec.id and record.stages == stage_keys(plan)
     if plan.entry and record.entry and record.entry.declared != plan.entry.declared:
         return False  # what is declared decides no stage
-    return same and all((folder / name).exists() for name in record.files if not name.endswith(".png"))
+    return same and all((folder / name).exists() for name in record.files if pictures or not name.endswith(".png"))
 
 
 def check_free(plan: Plan, results: Path) -> None:

@@ -74,12 +74,12 @@ def recorded(cell: Cell) -> State:
 
 
 def current_record(cell: Cell) -> RunRecord | None:
-    """Return the cell's record if it can be read, is of this very run, and nothing in it is stale or lost."""
+    """Return the cell's record if it can be read, is of this very run, and nothing but pictures is stale or lost."""
     try:
         record = read_record(cell.record)
     except UserError:
         return None
-    return record if is_current(record, cell.plan, cell.record.parent) else None
+    return record if is_current(record, cell.plan, cell.record.parent, pictures=False) else None
 
 
 def step_of(cell: Cell, sweep: Sweep) -> int:
