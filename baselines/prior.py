@@ -157,9 +157,9 @@ class Prior(OnTop[PriorSettings]):
         return own + self.config.prior_weight * error
 
     def partners(self, batch: Batch) -> Batch:
-        """Return the batch with an image of the base model and its prompt in the place of each sample's own.
+        """Return a batch of the base model's images, one of each sample's class, under the prompts they were made with.
 
-        Noise is drawn anew.
+        Labels, dropped prompts and timesteps are those of ``batch``, and noise is drawn anew.
         Raises RuntimeError for an exported method, which has no images to train on.
         """
         import torch

@@ -296,11 +296,10 @@ def lifts() -> str:
         cells = []
         for name in LIFTED:
             lift = by_name[name]
-            if lift["within"] is None or lift["random"] is None:
-                cells.append("not measurable")
-                continue
-            numbers = (lift["within"] - lift["random"], lift["low"], lift["high"])
-            cells.append(_cosine(*numbers, few=found["batches"] < FEW, digits="+.3f").replace("-", MINUS))
+            within, random = lift["within"], lift["random"]
+            value = None if within is None or random is None else within - random
+            text = _cosine(value, lift["low"], lift["high"], few=found["batches"] < FEW, digits="+.3f")
+            cells.append(text.replace("-", MINUS))
         rows.append(f"| {' | '.join([*_where(path, found), *cells])} |")
     head = f"| method, step | batches | {' | '.join(LIFTED)} |"
     return "\n".join([head, f"| --- |{' ---: |' * (len(LIFTED) + 1)}", *rows]) + "\n"
