@@ -75,7 +75,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
     environment = describe(torch.device("cpu"))
     yield from environment.versions.items()
-    yield "platform", environment.platform
+    yield "platform", f"{environment.platform}, {environment.cpu_instructions}"
     if environment.git_commit:
         yield "commit", environment.git_commit + (", with changes" if environment.git_dirty else "")
 

@@ -176,6 +176,9 @@ class Environment(Part):
     versions: dict[str, str]
     """Python and the packages that decide numbers."""
     platform: str
+    cpu_instructions: str | None = None
+    """Vector instructions of the processor that torch uses, such as "AVX2" or "AVX512": with others, sums are taken in
+    another order. None in records written before it was kept."""
     device: str
     threads: Count
     """Threads of each process."""

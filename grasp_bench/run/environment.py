@@ -28,6 +28,7 @@ def describe(device: torch.device, processes: int = 1, accumulate: int = 1) -> E
     return Environment(
         versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         platform=f"{platform.system()} {platform.machine()}",
+        cpu_instructions=torch.backends.cpu.get_cpu_capability(),
         device=name,
         threads=torch.get_num_threads(),
         processes=processes,

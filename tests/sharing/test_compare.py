@@ -152,14 +152,16 @@ def test_streams_are_told_in_words(streams, seeds, words):
 
 def test_environment_and_cost_show_what_changed_only():
     a = scored("grasp", 0.5)
-    environment = a.environment.model_copy(update={"device": "H200", "versions": {"torch": "2"}, "git_dirty": True})
+    environment = a.environment.model_copy(
+        update={"device": "H200", "versions": {"torch": "2"}, "cpu_instructions": "AVX2"}
+    )
     cost = a.cost.model_copy(update={"train_seconds": 1.0})
     found = compare(a, a.model_copy(update={"environment": environment, "cost": cost}))
     assert found.same_run
     assert set(found.fields["environment"]) == {
         ("device", "cpu", "H200"),
         ("versions.torch", None, "2"),
-        ("git_dirty", None, True),
+        ("cpu_instructions", None, "AVX2"),
     }
     assert [each.field for each in found.fields["cost"]] == ["train_seconds"]
     shown = printed(found)
