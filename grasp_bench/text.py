@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the start of a formula."""
@@ -15,6 +15,8 @@ ADDRESS = re.compile(r"https?://(?:[A-Za-z0-9./?=%#:-]|\\_)+")
 """An address after it was escaped, that holds no sign which could steer markdown but the underscore."""
 PAIRED = "~$"
 """Signs that do so only in pairs: one tilde stands in the label of every method with changed settings."""
+SHOWN = 10
+"""Names in one message."""
 
 
 def printable(text: str, also: str = "") -> str:
@@ -37,6 +39,13 @@ def printable_json(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return how many there are of something, such as ``1 run`` and ``1,000 runs``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def some(names: Iterable[str]) -> str:
+    """Return the first ten names and how many more there are."""
+    listed = list(names)
+    rest = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + rest
 
 
 def markdown_escaped(text: str) -> str:

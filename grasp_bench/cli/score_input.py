@@ -15,10 +15,10 @@ from grasp_bench.contracts.progress import Progress
 from grasp_bench.contracts.task import GROUPS
 from grasp_bench.data.features import FeatureSet, cached_features, holds_features, read_features
 from grasp_bench.data.images import ImageSet, read_image_set
-from grasp_bench.data.labels import Row, align, read_labels, some
+from grasp_bench.data.labels import Row, align, read_labels
 from grasp_bench.data.longtail import groups_by_count
 from grasp_bench.errors import UserError, did_you_mean, other_form
-from grasp_bench.text import counted
+from grasp_bench.text import counted, some
 
 
 @dataclass(frozen=True)

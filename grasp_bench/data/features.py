@@ -15,11 +15,10 @@ from pydantic import BaseModel, ValidationError
 from grasp_bench.checked import save_checked, undamaged
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.images import ImageSet, image_digest, named, names_of, opened
-from grasp_bench.data.labels import some
 from grasp_bench.errors import UserError, first_fault
 from grasp_bench.io import check_file, digest, write_bytes, write_json
 from grasp_bench.memory import Portion
-from grasp_bench.text import counted
+from grasp_bench.text import counted, some
 
 if TYPE_CHECKING:
     from grasp_bench.contracts.extractor import PretrainedExtractor

@@ -18,11 +18,11 @@ from grasp_bench.bounds import fault
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.decode import UnreadableError, decode, to_rgb
 from grasp_bench.data.formats import Kind, kind_of, read_endings
-from grasp_bench.data.labels import ID_COLUMNS, LABEL_COLUMNS, SHOWN, align, read_labels, some
+from grasp_bench.data.labels import ID_COLUMNS, LABEL_COLUMNS, align, read_labels
 from grasp_bench.errors import UserError
 from grasp_bench.io import check_file
 from grasp_bench.places import resolved
-from grasp_bench.text import counted, printable
+from grasp_bench.text import SHOWN, counted, printable, some
 
 HIDDEN, NO_PICTURE = "hidden", "not recognised as a picture"
 """Why a file is ignored."""

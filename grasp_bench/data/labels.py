@@ -12,18 +12,10 @@ from pathlib import Path, PurePosixPath
 from grasp_bench.bounds import fault
 from grasp_bench.errors import UserError, did_you_mean, other_form
 from grasp_bench.io import check_file
-from grasp_bench.text import counted
+from grasp_bench.text import counted, some
 
 ID_COLUMNS = ("id", "file", "filename", "file_name", "image", "path")
 LABEL_COLUMNS = ("label", "class")
-SHOWN = 10  # names in one message
-
-
-def some(names: Iterable[str]) -> str:
-    """The first ten names and how many more there are."""
-    listed = list(names)
-    rest = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + rest
 
 
 def look_alikes(names: Iterable[str]) -> list[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.images import ImageSet
-from grasp_bench.data.labels import look_alikes, some
+from grasp_bench.data.labels import look_alikes
 from grasp_bench.io import write_json
+from grasp_bench.text import some
 
 Noted = Mapping[str, list[str]]
 """What is told, in words → names of files or classes."""

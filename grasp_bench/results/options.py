@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import shlex
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from grasp_bench.contracts.record import Source, Status, TestSet
 from grasp_bench.errors import UserError, did_you_mean
+from grasp_bench.text import SHOWN, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,12 +140,12 @@ def check_tasks(frame: pd.DataFrame, options: Options, results: Path) -> None:
 
 
 def check_known(option: str, asked: Sequence[str], known: Sequence[str]) -> None:
-    """Raise :class:`UserError` for the first that is ``asked`` for and not ``known``."""
+    """Raise :class:`UserError` for the first that is ``asked`` for and not ``known``; of many, it lists the nearest."""
     for name in asked:
         if name not in known:
-            raise UserError(
-                f"{option} {name}: no run has it.{did_you_mean(name, known)} There are: {', '.join(known)}."
-            )
+            many = len(known) > SHOWN
+            there = difflib.get_close_matches(name, known, n=len(known), cutoff=0) if many else known
+            raise UserError(f"{option} {name}: no run has it.{did_you_mean(name, known)} There are: {some(there)}.")
 
 
 def is_among(known: Sequence[str], wanted: str) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from helpers.records import boards, framed, metric, record
 
 from grasp_bench.errors import UserError
-from grasp_bench.results.options import Options, chosen
+from grasp_bench.results.options import Options, check_known, chosen
 
 RESULTS = Path("results")
 
@@ -80,6 +80,14 @@ def test_what_no_run_has_is_named(options, message):
     with pytest.raises(UserError) as caught:
         left(**options)
     assert message in str(caught.value)
+
+
+def test_of_many_names_the_nearest_are_listed():
+    known = [f"lora~rank={rank}" for rank in range(1, 31)]
+    with pytest.raises(UserError) as caught:
+        check_known("--method", ["lora~rank=3*"], known)
+    assert "There are: lora~rank=3," in str(caught.value)
+    assert str(caught.value).endswith(" and 20 more.")
 
 
 def board(**values):
