@@ -58,6 +58,15 @@ def decimals(values: Iterable[float]) -> int:
     return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
+def settled(value: float) -> float:
+    """Return the value to ten significant digits, which a table prints alike on every processor.
+
+    Sums that are taken in another order differ in their last bits. These would otherwise decide how a value is printed
+    that lies halfway between two printed ones, as means of shares of a few images do.
+    """
+    return float(f"{value:.10g}")
+
+
 def cost_text(value: float, declared: float | None, form: str) -> str:
     """Return a cost as it was measured, or else as it was declared, which it says."""
     if value == value:
@@ -69,21 +78,22 @@ def mean_text(cell: Any, digits: int) -> str:
     """Return a cell's mean with half its interval, or that there were too few images."""
     if cell["mean"] != cell["mean"]:
         return f"n too small (n={cell['n']})"
-    return f"{cell['mean']:.{digits}f}{_half(cell['low'], cell['high'], digits)}"
+    return f"{settled(cell['mean']):.{digits}f}{_half(cell['low'], cell['high'], digits)}"
 
 
 def _half(low: float, high: float, digits: int) -> str:
     """Half the interval, where there is one."""
-    return "" if low != low else f" ± {(high - low) / 2:.{digits}f}"
+    return "" if low != low else f" ± {settled((high - low) / 2):.{digits}f}"
 
 
 def difference_text(found: Any, places: int) -> str:
     """Return the difference with its interval: in percent where it is a ratio, whose interval is not symmetrical."""
     difference, low, high = (found[name] for name in ("difference", "difference_low", "difference_high"))
     if found["scale"] == "log":
-        ends = f" ({100 * low:+.0f} to {100 * high:+.0f})" if low == low else ""
-        return f"{100 * difference:+.0f} %{ends}".replace("-", MINUS)
-    unsigned_zero = round(difference, places) + 0.0
+        percent, lowest, highest = (settled(100 * each) for each in (difference, low, high))
+        ends = f" ({lowest:+.0f} to {highest:+.0f})" if low == low else ""
+        return f"{percent:+.0f} %{ends}".replace("-", MINUS)
+    unsigned_zero = round(settled(difference), places) + 0.0
     return f"{unsigned_zero:+.{places}f}{_half(low, high, places)}".replace("-", MINUS)
 
 
@@ -91,7 +101,7 @@ def p_text(p: float) -> str:
     """Return a p-value, or that it is very small."""
     if p != p:
         return ABSENT
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+    return "< 0.0001" if p < 1e-4 else f"{settled(p):.4f}"
 
 
 def plain(*words: object) -> list[Text]:
