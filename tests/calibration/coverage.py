@@ -19,8 +19,9 @@ from scipy.stats import t
 from grasp_bench.stats import blocks, half_width
 
 from .classifiers import Classified
+from .comparisons import METHODS, SPREADS, drawn
 from .gradients import Gradients
-from .worlds import Pair, Truth
+from .worlds import FAR, NEAR, Pair, Truth
 
 MEASURED = Path(__file__).with_name("coverage.json")
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -77,6 +78,7 @@ def jackknife(world: Pair, repeats: int, sets: int, resamples: int, draws: int =
             ends[world.named(score)].append((score.bootstrap.low, score.bootstrap.high))
     units = "images" if world.per_cluster == 1 else f"images in {world.n // world.per_cluster} clusters"
     setting = f"{world.n} {units}" if world.classes == 1 else f"{world.classes} classes of {world.n} {units}"
+    setting += "" if world.shift == NEAR else ", far off"
     return [judged(JACKKNIFE, name, setting, truth[name], ends[name]) for name in truth]
 
 
@@ -115,7 +117,7 @@ def lognormal(sd: float) -> Spread:
     return lambda stream, shape: stream.lognormal(0, sd, size=shape) - np.exp(sd**2 / 2)
 
 
-SPREADS: dict[str, Spread] = {
+SHAPES: dict[str, Spread] = {
     "normal": lambda stream, shape: stream.normal(size=shape),
     "heavy tails, t with 3 df": lambda stream, shape: stream.standard_t(3, size=shape),
     **{f"log-normal, SD of logarithms {sd}": lognormal(sd) for sd in (0.3, 0.5, 0.8)},
@@ -125,15 +127,41 @@ SPREADS: dict[str, Spread] = {
 
 def over_seeds(seeds: int, repeats: int = 100_000) -> list[Row]:
     """Coverage of the mean by Student's interval over so many seeds."""
-    rows = []
-    for name, drawn in SPREADS.items():
-        values = drawn(np.random.default_rng(seeds), (repeats, seeds))
-        mean, half = values.mean(axis=1), half_width(values.std(axis=1, ddof=1), seeds)
-        ends = np.stack([mean - half, mean + half], axis=1).tolist()
-        rows.append(
-            judged("mean ± over seeds", "any score", f"{seeds} seeds, {name}", Truth(0.0, float(mean.std())), ends)
-        )
-    return rows
+    return [
+        _of_mean(shape(np.random.default_rng(seeds), (repeats, seeds)), f"{seeds} seeds, {name}")
+        for name, shape in SHAPES.items()
+    ]
+
+
+def over_splits(together: float, repeats: int = 100_000) -> list[Row]:
+    """Coverage of the mean over ten seeds by Student's interval, where the two of each split correlate so."""
+    stream = np.random.default_rng(10)
+    pairs = stream.normal(size=(repeats, 5, 2)) @ np.linalg.cholesky([[1, together], [together, 1]]).T
+    setting = f"10 seeds, normal, two that share a split correlate by {together:g}"
+    return [_of_mean(pairs.reshape(repeats, 10), setting)]
+
+
+def _of_mean(values: np.ndarray, setting: str) -> Row:
+    """Coverage of a mean of 0 by Student's interval of each row of ``values`` (repeats, seeds)."""
+    mean, half = values.mean(axis=1), half_width(values.std(axis=1, ddof=1), values.shape[1])
+    ends = np.stack([mean - half, mean + half], axis=1).tolist()
+    return judged("mean ± over seeds", "any score", setting, Truth(0.0, float(mean.std())), ends)
+
+
+def single_differences(spread: str, seeds: int, repeats: int = 2000) -> list[Row]:
+    """Coverage of the difference of two rows by the interval of it alone, as of metrics that are not primary.
+
+    Each table of :data:`METHODS` rows, of which all are alike in the mean, gives one difference of two drawn by chance.
+    """
+    stream, ends, found = np.random.default_rng([METHODS, seeds]), [], []
+    for _ in range(repeats):
+        model = blocks(drawn(stream, SPREADS[spread](METHODS), seeds))
+        pair = tuple(stream.choice(METHODS, 2, replace=False))
+        half = t.ppf(0.975, model.error_df[pair]) * model.error[pair]
+        found.append(model.difference[pair])
+        ends.append((found[-1] - half, found[-1] + half))
+    setting = f"{METHODS} rows, {seeds} seeds, SDs {spread}"
+    return [judged("difference in other metrics", "any score", setting, Truth(0.0, float(np.std(found))), ends)]
 
 
 def reruns(rows: int, seeds: int = 10, repeats: int = 1000) -> list[Row]:
@@ -156,24 +184,26 @@ def reruns(rows: int, seeds: int = 10, repeats: int = 1000) -> list[Row]:
 
 
 def gradients(batches: int, repeats: int = 400) -> list[Row]:
-    """Coverage of the cosine of two groups' gradients."""
-    true, found = Gradients(batches).intervals(repeats)
-    return [judged("`diagnose`", "cosine", f"{batches} batches", true, found)]
+    """Coverage of the cosine of two groups' gradients, and of what the partition into them lifts alignment by."""
+    found = Gradients(batches).intervals(repeats)
+    return [judged("`diagnose`", name, f"{batches} batches", true, ends) for name, (true, ends) in found.items()]
 
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "images-30": lambda: jackknife(Pair(30, 1, SETS), 200, 400, 120),
-    "images-30-prdc": lambda: jackknife(Pair(30, 1, ("prdc",)), 200, 400, 60, draws=10),
+    "images-30-prdc": lambda: jackknife(Pair(30, 1, ("prdc",)), 200, 400, 200, draws=10),
     "images-100": lambda: jackknife(Pair(100, 1, SETS), 150, 300, 100, draws=5),
-    "images-100-prdc": lambda: jackknife(Pair(100, 1, ("prdc",)), 60, 150, 100, draws=10),
+    "images-100-prdc": lambda: jackknife(Pair(100, 1, ("prdc",)), 200, 400, 200, draws=10),
     "images-1000": lambda: jackknife(Pair(1000, 1, SETS), 150, 200, 60, draws=3),
-    "images-1000-prdc": lambda: jackknife(Pair(1000, 1, ("prdc",)), 20, 50, 40, draws=2),
+    "images-1000-prdc": lambda: jackknife(Pair(1000, 1, ("prdc",)), 60, 100, 120, draws=2),
     "clusters-15": lambda: jackknife(Pair(30, 2, SETS), 100, 200, 120),
-    "clusters-15-prdc": lambda: jackknife(Pair(30, 2, ("prdc",)), 100, 200, 60, draws=10),
+    "clusters-15-prdc": lambda: jackknife(Pair(30, 2, ("prdc",)), 200, 400, 200, draws=10),
     "clusters-20": lambda: jackknife(Pair(100, 5, SETS), 150, 300, 100, draws=5),
-    "clusters-20-prdc": lambda: jackknife(Pair(100, 5, ("prdc",)), 60, 150, 100, draws=10),
+    "clusters-20-prdc": lambda: jackknife(Pair(100, 5, ("prdc",)), 200, 400, 200, draws=10),
     "clusters-200": lambda: jackknife(Pair(1000, 5, SETS), 150, 200, 60, draws=3),
-    "clusters-200-prdc": lambda: jackknife(Pair(1000, 5, ("prdc",)), 20, 50, 40, draws=2),
+    "clusters-200-prdc": lambda: jackknife(Pair(1000, 5, ("prdc",)), 60, 100, 120, draws=2),
+    "far-30": lambda: jackknife(Pair(30, 1, ("prdc",), shift=FAR), 200, 400, 200, draws=10),
+    "far-100": lambda: jackknife(Pair(100, 1, ("prdc",), shift=FAR), 200, 400, 200, draws=10),
     "classes-30": lambda: jackknife(Pair(30, 1, ("fd", "vendi"), 10), 200, 300, 60, draws=5),
     "classes-30-prdc": lambda: jackknife(Pair(30, 1, ("prdc",), 10), 100, 200, 40, draws=5),
     "classifier-4": lambda: classifiers(Classified((4,) * 3, 4), "3 classes of 4 test images", 400),
@@ -192,6 +222,10 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "seeds-3": lambda: over_seeds(3),
     "seeds-5": lambda: over_seeds(5),
     "seeds-10": lambda: over_seeds(10),
+    "splits-apart": lambda: over_splits(-0.5),
+    "splits-together": lambda: over_splits(0.5),
+    "differences-5": lambda: single_differences("0.5 to 1.5, evenly", 5),
+    "differences-10": lambda: single_differences("0.5 to 1.5, evenly", 10),
     "reruns-2": lambda: reruns(3),
     "reruns-17": lambda: reruns(18),
     "diagnose-4": lambda: gradients(4),

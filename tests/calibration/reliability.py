@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.stats import f
 
 from grasp_bench.results.frame import load_results
+from grasp_bench.results.grids import MINUS
 from grasp_bench.results.judging import is_distance
 from grasp_bench.results.options import Options
 from grasp_bench.results.rows import one_per_method
@@ -133,13 +134,39 @@ def table(rules: str, without: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def of_splits(values: np.ndarray, splits: int = 5) -> float:
+    """How deviations (rows, seeds), of mean 0 in each row, of two seeds that share a split correlate: the rows' median.
+
+    Seeds share one where they are ``splits`` apart. Independent seeds have −1 / (seeds − 1) on average.
+    """
+    products = (values[:, :splits] * values[:, splits:]).mean(axis=1)
+    return float(np.median(products / np.square(values).mean(axis=1)))
+
+
+def splits(rules: str = "2.0") -> str:
+    """Whether the two seeds of a split go together, of each primary metric, as a sentence."""
+    frame, said = rows(rules), []
+    for metric in ("fd", "coverage"):
+        there = frame[(frame["metric"] == metric) & (frame["group"] == "tail") & (frame["scope"] == "class mean")]
+        values = there.astype({"label": str}).pivot(index="label", columns="seed", values="value").to_numpy()
+        own = np.log(values) if is_distance(metric) else values
+        own = own - own.mean(axis=1, keepdims=True)
+        said.append(f"{of_splits(own):.2f} in tail `{metric}` ({of_splits(own - own.mean(axis=0)):.2f} of residuals)")
+    seeds = EDITIONS[rules].seeds
+    return (
+        f"Two seeds that share a split: their deviations from a row's mean correlate by {' and '.join(said)}, medians "
+        f"of {len(values)} rows, where independent seeds have {-1 / (seeds - 1):.2f}; residuals are of the model, "
+        "without what a seed adds to all rows.\n"
+    ).replace("-0", f"{MINUS}0")
+
+
 def tables() -> str:
-    """Those of all editions, each followed by the one without methods that failed, if there are any."""
+    """Those of all editions, each followed by the one without methods that failed, and what seeds of a split share."""
     found = []
     for rules in EDITIONS:
         without = failed(rows(rules))
         found += [table(rules), *([table(rules, without)] if without else [])]
-    return "\n".join(found)
+    return "\n".join([*found, splits()])
 
 
 def written(text: str) -> str:

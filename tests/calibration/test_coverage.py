@@ -14,7 +14,9 @@ from .coverage import (
     kernel_error,
     measured,
     over_seeds,
+    over_splits,
     reruns,
+    single_differences,
     written,
 )
 from .worlds import Pair, Truth
@@ -31,13 +33,16 @@ def test_monte_carlo_error():
 
 
 SKEWED = [f"{seeds} seeds, log-normal, SD of logarithms {sd}" for seeds in (3, 5, 10) for sd in (0.5, 0.8)]
+TOGETHER, APART = (f"10 seeds, normal, two that share a split correlate by {each}" for each in (0.5, -0.5))
 SHORT = {("`score`, 1.96 times ±", "100 images"), ("`diagnose`", "4 batches")} | {
-    ("mean ± over seeds", setting) for setting in SKEWED
+    ("mean ± over seeds", setting) for setting in (*SKEWED, TOGETHER)
 }
 """What holds the truth too rarely, which the page says: a standard error that grows with the score, the cosines of few
-batches, which are marked, and means of scores that spread as kernel distances do."""
+batches, which are marked, and means of scores that spread as kernel distances do or go together in pairs."""
+CEILING = "(score 1.000)"
+"""Of classifiers whose score is 1 in nearly every set, so that intervals hold it too often."""
 NEAR_THE_END = ("precision", "coverage")
-"""Scores near 1, whose intervals are up to four and a half times longer than any that knows their spread."""
+"""Scores near 1, whose intervals are up to three times longer than any that knows their spread."""
 
 
 def test_what_is_recorded_holds_the_truth_as_often_as_it_says_and_is_not_too_long():
@@ -45,8 +50,10 @@ def test_what_is_recorded_holds_the_truth_as_often_as_it_says_and_is_not_too_lon
     for row in measured():
         enough = binom.ppf(0.001, row.repeats, 0.93) <= row.inside
         assert enough != ((row.interval, row.setting) in SHORT), row
+        if row.inside > binom.ppf(0.999, row.repeats, 0.97):
+            assert row.setting == APART or row.setting.endswith(CEILING), row
         if not row.interval.startswith("classifier"):
-            assert row.length < (4.6 if row.of.partition(",")[0] in NEAR_THE_END else 2), row
+            assert row.length < (3.1 if row.of.partition(",")[0] in NEAR_THE_END else 2), row
 
 
 def test_an_interval_three_times_too_long_has_that_length():
@@ -96,6 +103,16 @@ def test_a_mean_over_seeds_has_students_interval():
         assert 1.1 < row.length < 1.4  # Student's t of four degrees of freedom is 1.42 times the normal one
 
 
+def test_a_mean_over_seeds_of_which_two_go_together_has_too_short_an_interval_and_apart_too_long():
+    assert over_splits(0.5, 5000)[0].share < 0.91
+    assert over_splits(-0.5, 5000)[0].share > 0.97
+
+
+def test_the_difference_of_two_rows_alone_is_in_its_interval():
+    (row,) = single_differences("0.5 to 1.5, evenly", 5, 300)
+    holds(row, 1.3)
+
+
 @pytest.mark.parametrize("rows", [3, 18])
 def test_a_rerun_of_a_seed_with_data_of_its_own_is_within_the_limit(rows: int):
     (row,) = reruns(rows, repeats=200)
@@ -103,9 +120,9 @@ def test_a_rerun_of_a_seed_with_data_of_its_own_is_within_the_limit(rows: int):
 
 
 @pytest.mark.slow
-def test_intervals_of_cosines_cover():
-    (row,) = gradients(16, 60)
-    holds(row, 1.45)
+def test_intervals_of_alignment_cover():
+    for row in gradients(16, 60):
+        holds(row, 1.45)
 
 
 def test_the_error_of_a_kernel_distance_is_its_deviation():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from .reliability import PAGE, failed, reliability, written
+from .reliability import PAGE, failed, of_splits, reliability, written
 
 # Shrout and Fleiss, Psychological Bulletin 86, 1979, table 2: six targets rated by four judges.
 RATINGS = np.array(
@@ -39,6 +39,13 @@ def test_a_method_failed_whose_tail_is_more_than_twice_as_far_away_as_the_baseli
         )
     ]
     assert failed(pd.DataFrame(scores)) == ["merged"]
+
+
+def test_seeds_of_a_split_correlate_as_much_as_they_share():
+    stream = np.random.default_rng(0)
+    alone, shared = stream.normal(size=(1000, 10)), np.tile(stream.normal(size=(1000, 5)), 2)
+    for values, expected in ((alone, -1 / 9), (shared + alone, 0.44), (shared, 1.0)):
+        assert of_splits(values - values.mean(axis=1, keepdims=True)) == pytest.approx(expected, abs=0.05)
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ WIDTH = 8
 MIXED = np.random.default_rng(5).normal(size=(WIDTH, WIDTH)) * 0.4 + np.eye(WIDTH)
 """Takes independent normal numbers to correlated features."""
 METRICS = ("fd", "kid", "prdc", "vendi")
+NEAR, FAR = 0.3, 0.9
+"""By how much generated images differ from real ones in the mean: little, or as much as those of a poor tail."""
 
 
 class Truth(NamedTuple):
@@ -47,11 +49,13 @@ class Pair:
     metrics: tuple[str, ...] = METRICS
     classes: int = 1
     """Classes of as many images; generated ones of each lie further off than those of the one before."""
+    shift: float = NEAR
+    """How far off generated images lie."""
 
     def scores(self, seed: int, draws: int, resamples: int) -> list[Measured]:
         """The scores of one pair of sets: of several classes, their mean and that of the worst one."""
         stream = np.random.default_rng([self.n, self.per_cluster, seed])
-        real, fake = self._set(stream, 2 * self.n, 1.0, 0.0), self._set(stream, self.n, 0.85, 0.3)
+        real, fake = self._set(stream, 2 * self.n, 1.0, 0.0), self._set(stream, self.n, 0.85, self.shift)
         protocol = Protocol(chosen(self.metrics), draws=draws, resamples=resamples)
         names = [str(number) for number in range(self.classes)]
         found = group_scores(real, fake, names, {"all": np.arange(self.classes)}, protocol)

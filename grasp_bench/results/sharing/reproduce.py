@@ -23,7 +23,7 @@ from grasp_bench.run.runner import run as carry_out
 if TYPE_CHECKING:
     import pandas as pd
 
-BEYOND = 0.1
+BEYOND = 0.11
 """Largest share of scores further apart than two seeds are in 95 of 100 cases, where a run is reproduced.
 
 It is above the 95th percentile of what seeds of recorded runs have: tests/calibration/reruns.py measures it.
