@@ -87,11 +87,13 @@ def test_make_protocol_runs_every_sweep_of_the_folder() -> None:
 
 def test_make_protocol_mnist_asks_some_of_the_protocols_methods_of_a_second_task() -> None:
     root = SWEEPS.parents[2]
-    (path,) = root.glob("results/mnist-lt/sweeps/*.toml")
-    assert f"sweep {path.relative_to(root)} " in (root / "Makefile").read_text()
-    second, first = (tomllib.loads(each.read_text()) for each in (path, SWEEPS / path.name))
-    assert set(second["methods"]) < set(first["methods"])
-    assert second["tasks"] == ["mnist-lt"]
+    folder, makefile = root / "results/mnist-lt/sweeps", (root / "Makefile").read_text()
+    asked = {path.stem: tomllib.loads(path.read_text()) for path in folder.glob("*.toml")}
+    assert set(asked) == set(re.findall(r"sweep results/mnist-lt/sweeps/(\w+)\.toml ", makefile))
+    first = tomllib.loads((SWEEPS / "methods.toml").read_text())
+    for sweep in asked.values():
+        assert set(sweep["methods"]) < set(first["methods"])
+        assert sweep["tasks"] == ["mnist-lt"]
 
 
 @pytest.mark.parametrize("name", ["methods", "scales"])
