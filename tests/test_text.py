@@ -46,6 +46,7 @@ def test_names_in_a_diagnosis_are_no_markdown(monkeypatch: pytest.MonkeyPatch) -
     assert document({}) == "# Of \\[x\\](y)\n\nBetween \\<b\\> and \\`c\\`.\n"
 
 
+@pytest.mark.slow
 def test_a_run_with_hostile_class_names_from_images_to_page_and_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

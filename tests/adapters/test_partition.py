@@ -262,6 +262,7 @@ def test_composition_counts_the_training_images_of_every_class_once() -> None:
     assert (found > 0).sum(1).tolist() == [1] * 10
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_partition_and_no_global_generator_is_used(backbone: TinySD3) -> None:
     torch.manual_seed(5)
     np.random.seed(5)

@@ -28,6 +28,7 @@ def written(tmp_path, monkeypatch):
     return measured
 
 
+@pytest.mark.slow
 def test_every_configuration_is_measured_and_written(written):
     content = written(60)
     rows = {measure["name"]: measure for measure in content["measures"]}

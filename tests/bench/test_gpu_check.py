@@ -61,6 +61,7 @@ def test_an_error_in_one_part_leaves_the_others(tmp_path: Path, monkeypatch: pyt
     assert found[-1].met
 
 
+@pytest.mark.slow
 def test_a_step_on_a_device_is_that_of_the_harness(asked: Check) -> None:
     steps = Steps(asked.subject(asked.sizes.backbones[0], "lora"), CPU, parts=2)
     before = {name: each.detach().clone() for name, each in steps.parameters.items()}

@@ -45,6 +45,7 @@ def record(folder):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_is_diagnosed_at_its_end_and_the_same_from_its_export(finished, tmp_path):
     shown = call(finished, "--run", record(finished).parent)
     assert shown.exit_code == 0, shown.exception
@@ -83,6 +84,7 @@ def losses(pipeline, weights):
     return {group: [pytest.approx(of_class[groups == group].mean(), rel=1e-4)] for group in dict.fromkeys(groups)}
 
 
+@pytest.mark.slow
 def test_at_steps_of_a_training_it_measures_the_weights_of_those_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(gradients, "LEVELS", ((0.25, 0.75),))
     monkeypatch.setattr(gradients, "NOISES", 2)

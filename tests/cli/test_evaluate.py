@@ -74,6 +74,7 @@ def record(place: Path) -> Path:
     return evaluate("my-lora", "--images", "png", "--declare", "facts.toml")
 
 
+@pytest.mark.slow
 def test_images_of_a_run_score_to_the_last_digit_what_its_record_says(place: Path, record: Path) -> None:
     entered = read_record(record)
     own = read_record(next(path for path in place.glob("results/*/lora/seed-0/record.json")))
@@ -197,6 +198,7 @@ def test_a_pipeline_is_evaluated(place: Path) -> None:
         evaluate("unet")
 
 
+@pytest.mark.slow
 def test_an_exported_run_scores_what_its_record_says_and_with_integers_for_weights_on_its_own(place: Path) -> None:
     run = next(place.glob("results/*/lora/seed-0"))
     own = read_record(run / "record.json")

@@ -45,6 +45,7 @@ def grasp_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quick: None) ->
     return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
+@pytest.mark.slow
 def test_methods_get_as_many_trials_and_runs_use_the_best(grasp_bench: Call) -> None:
     found = grasp_bench("tune", "--method", "grasp", "--method", "lora", *SMOKE, "--trials", "4")
     assert found.exit_code == 0, found.output

@@ -52,6 +52,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return asked
 
 
+@pytest.mark.slow
 def test_a_run_on_a_saved_pipeline_is_estimated_in_one_line(tmp_path: Path) -> None:
     told = said(of(save("pixart", tmp_path)), tmp_path)
     assert told.startswith("estimate: ")
@@ -61,6 +62,7 @@ def test_a_run_on_a_saved_pipeline_is_estimated_in_one_line(tmp_path: Path) -> N
     assert "\n" not in told
 
 
+@pytest.mark.slow
 def test_what_cannot_be_estimated_is_said_in_one_line(tmp_path: Path) -> None:
     told = said(of(save("pixart", tmp_path), settings=("partition=text",)), tmp_path)
     assert told.startswith("no estimate: method grasp")

@@ -41,6 +41,7 @@ def found(subject: Subject) -> Estimate:
     return estimate(subject, H100, both=True)
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_step_are_as_large_as_fit(found: Estimate) -> None:
     budget = found.subject.budget
     assert found.fits
@@ -134,6 +135,7 @@ def test_stages_follow_from_the_budget(found: Estimate) -> None:
     assert sum(stage.hours for stage in quick) < 1e-3 * found.hours
 
 
+@pytest.mark.slow
 def test_what_a_method_would_study_is_presumed_and_its_time_is_counted(backbone: str) -> None:
     """Prior's images of ten classes and lora-attn's search of two layers; the step of prior is two plain ones."""
 

@@ -127,6 +127,7 @@ def assembled(folder):
     return FineTunedPipeline.assemble(manifest, weights, plan.backbone), context
 
 
+@pytest.mark.slow
 def test_a_run_keeps_nearer_to_its_clusters_than_plain_rounding_of_the_average_does(grasp):
     pipeline, context = assembled(grasp)
     state = pipeline.method.state_dict()

@@ -173,6 +173,7 @@ def test_the_second_place_has_room_for_one_more_checkpoint_than_are_kept(tmp_pat
     check_space(work, own, "adamw", print, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["moe", "cm", "oc"])
 def test_a_checkpoint_between_two_rows_of_the_log_loses_nothing_of_the_next(tmp_path, monkeypatch, method):
     whole = runs.train_only(tmp_path / "whole", runs.small(method))
@@ -303,6 +304,7 @@ def test_other_files_are_not_taken_for_checked_ones(tmp_path):
     assert find_checked(tmp_path, "step") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [runs.flip_a_byte, runs.truncate], ids=["flipped", "truncated"])
 def test_a_training_whose_checkpoint_is_damaged_goes_on_from_the_one_before(tmp_path, finished, damage):
     chosen, listener = runs.small(), runs.Listener()

@@ -76,6 +76,7 @@ def test_on_the_cpu_nothing_is_tried(tmp_path, method, monkeypatch):
     assert summary(left)["gradient_checkpointing"] is False
 
 
+@pytest.mark.slow
 def test_the_largest_part_that_fits_is_found_and_told_and_the_numbers_are_those_of_asking_for_it(tmp_path, monkeypatch):
     asked = runs.train_only(tmp_path / "asked", runs.small(), accumulate=4)
     room, listener = Room(monkeypatch, 4), runs.Listener()
@@ -99,6 +100,7 @@ def test_a_step_that_fits_is_tried_once_and_leaves_no_trace(tmp_path, monkeypatc
     assert_same(found, plain)
 
 
+@pytest.mark.slow
 def test_activations_are_recomputed_where_not_even_one_sample_fits(tmp_path, monkeypatch):
     asked = runs.train_only(tmp_path / "asked", runs.small(), accumulate=8, gradient_checkpointing=True)
     Room(monkeypatch, 0.5)
@@ -129,6 +131,7 @@ def test_a_whole_batch_that_does_not_fit_is_an_end_that_says_why_it_was_not_halv
     assert "--accumulate 2, which works on a step's images in parts and changes numbers, since oc" in listener.said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["grasp", "cm"])
 def test_memory_that_runs_out_later_halves_the_step_and_nothing_is_counted_twice(tmp_path, monkeypatch, method):
     """From the first step on, so that all of the training can be compared."""
@@ -140,6 +143,7 @@ def test_memory_that_runs_out_later_halves_the_step_and_nothing_is_counted_twice
     assert_same(found, asked)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_as_it_began_whatever_fits_now(tmp_path, monkeypatch):
     asked = runs.train_only(tmp_path / "asked", runs.small(), accumulate=4)
     with pytest.MonkeyPatch.context() as patch:
@@ -160,6 +164,7 @@ def test_another_fault_of_a_tried_step_is_not_taken_for_memory(tmp_path, monkeyp
         runs.train_only(tmp_path, runs.small())
 
 
+@pytest.mark.slow
 def test_the_record_says_what_was_found_and_reproducing_asks_for_it(tmp_path, monkeypatch):
     Room(monkeypatch, 4)
     with runs.quick():

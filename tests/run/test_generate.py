@@ -82,6 +82,7 @@ def test_batches_that_are_done_are_kept(finished, tmp_path, monkeypatch):
     assert sizes == [15, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room", "sizes"), [(12, [20, 10, *[10] * 7]), (1, [20, 10, 5, 2, 1])])
 def test_memory_that_runs_out_halves_the_batch_and_changes_no_image(finished, tmp_path, monkeypatch, room, sizes):
     asked, sample = [], generate.Sampler.__call__

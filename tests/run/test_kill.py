@@ -161,6 +161,7 @@ def test_killed_at_random_moments(undisturbed, tmp_path):
     assert result(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_share_the_work(undisturbed, tmp_path):
     expected, order = undisturbed
     processes = [context.Process(target=child, args=(tmp_path, {}, False)) for _ in range(2)]

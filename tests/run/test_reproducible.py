@@ -44,6 +44,7 @@ def copied(finished: Path, folder: Path, *parts: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_another_work_folder_gives_the_same_scores(finished, tmp_path):
     _, record = finished
     assert runs.outcome(runs.finish(tmp_path, runs.small())) == runs.outcome(record)

@@ -32,6 +32,7 @@ def features_file(folder, stage):
     return path
 
 
+@pytest.mark.slow
 def test_run_and_score_agree_to_the_last_digit(finished, tmp_path):
     folder, record = finished
     infos = DigitsLT(DigitsSettings()).classes()

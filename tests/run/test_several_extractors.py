@@ -83,6 +83,7 @@ def test_another_order_computes_the_same_features() -> None:
     assert both["extractor"] == turned["extractor-2"]
 
 
+@pytest.mark.slow
 def test_tables_page_and_files_tell_them_apart(
     finished: Path, record: RunRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:

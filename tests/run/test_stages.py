@@ -207,6 +207,7 @@ def holder(tmp_path):
     process.join()
 
 
+@pytest.mark.slow
 def test_the_second_process_says_whom_it_waits_for_and_reuses(tmp_path, holder):
     process, release = holder
     said = []

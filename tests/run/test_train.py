@@ -94,6 +94,7 @@ def test_another_fault_is_recorded_with_its_kind(tmp_path, monkeypatch):
     assert record_under(tmp_path).reason == "ZeroDivisionError: division by zero"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(tmp_path, finished, monkeypatch):
     with monkeypatch.context() as patch:
         runs.fail_at_step(patch, 10, runs.interrupt)

@@ -67,6 +67,7 @@ def tuned(
     return found
 
 
+@pytest.mark.slow
 def test_a_trial_is_scored_on_validation_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = DigitsLT.open
     monkeypatch.setattr(

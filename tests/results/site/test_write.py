@@ -81,6 +81,7 @@ def data_of(page: Page) -> dict:
     return json.loads(gzip.decompress(b64decode(page.scripts[-3])))  # before Vega and the page's own
 
 
+@pytest.mark.slow
 def test_equal_results_give_equal_bytes(results, source, tmp_path):
     assert make_page(results, tmp_path, "lora").read_bytes() == source.encode()
 
@@ -186,6 +187,7 @@ def test_nothing_is_asked_of_another_place(source, page):
     assert "style" not in {name for _, attributes in page.elements for name in attributes}  # the policy forbids it
 
 
+@pytest.mark.slow
 def test_what_lies_beside_a_page_is_the_runs_files(results, tmp_path):
     path = make_page(results, tmp_path / "site", single_file=False)
     page = Page(path.read_text())
@@ -216,6 +218,7 @@ def test_a_folder_that_holds_anything_else_is_refused(results, tmp_path, name):
     assert other.read_text() == "<html>mine</html>"
 
 
+@pytest.mark.slow
 def test_a_call_that_was_killed_leaves_nothing_that_the_next_refuses(tmp_path, monkeypatch):
     results = make_results(tmp_path / "results", {"grasp": 90.0}, seeds=1)
     site, dead = tmp_path / "site", f"-{2**22 + 1}.tmp"
@@ -342,6 +345,7 @@ def test_a_baseline_that_is_no_row_is_refused(results, tmp_path):
         make_page(results, tmp_path, "lorra")
 
 
+@pytest.mark.slow
 def test_tasks_together_are_ranked(tmp_path):
     methods = {"grasp": 90.0, "lora": 120.0, "moe": 101.0}
     for task in ("one", "two", "three"):
