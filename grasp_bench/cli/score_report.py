@@ -13,7 +13,7 @@ from grasp_bench.cli.score_input import Source, draw_keys, indices_of, units_of
 from grasp_bench.contracts.metric import FeatureMetric
 from grasp_bench.contracts.progress import Progress
 from grasp_bench.data.features import FeatureSet
-from grasp_bench.data.labels import look_alikes, some
+from grasp_bench.data.labels import look_alikes
 from grasp_bench.errors import UserError
 from grasp_bench.extractors.inception import is_fid
 from grasp_bench.metrics.labelled import LabelledFeatures
@@ -21,7 +21,7 @@ from grasp_bench.metrics.memorisation import near_duplicates
 from grasp_bench.metrics.protocol import Measured, Protocol
 from grasp_bench.metrics.scoring import group_scores
 from grasp_bench.results.grids import ABSENT, BESIDE, REFERENCE, Grid, Section, Text
-from grasp_bench.text import counted
+from grasp_bench.text import counted, some
 from grasp_bench.version import VERSION
 
 ENDS = ("low", "high")
@@ -241,8 +241,8 @@ def _notes(comparison: Comparison, scores: Sequence[Measured], copies: Sequence[
         yield (
             f"95 % interval: of the mean over draws, for other units of the same kind; a jackknife of "
             f"{protocol.resamples} resamples, each without a fifth of the units of one set, and Student's t with "
-            "effective degrees of freedom. IRS and whatever counts different images has none. Classes are resampled "
-            "each by itself, and the choice of the worst is not."
+            "effective degrees of freedom. IRS and its adjusted form have none. Classes are resampled each by itself, "
+            "and the choice of the worst is not."
         )
     for source, found in zip(sources, comparison.sets, strict=True):
         for reason, names in source.ignored.items():

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SHOWN = ("fd", "coverage", "accuracy", "authenticity")
 """Metrics of generated images that the summary has, after the task's primary ones."""
 SHOWN_OF_SETS = ("fd", "coverage", "average_precision", "authenticity")
-"""Those of tasks of label sets, which have no balanced accuracy."""
+"""Metrics that the summary has in their place where images may have several labels: there is no balanced accuracy."""
 STANDS, SUGGESTIVE, NOT_SHOWN = "stands", "suggestive", "not shown"
 AMONG = "stands among these"
 """In place of *stands* where rows were named: others, which the report leaves out, are not corrected for."""
