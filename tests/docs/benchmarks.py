@@ -21,7 +21,7 @@ from grasp_bench.diagnose.words import FEW
 from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.frame import load_results
 from grasp_bench.results.grids import ABSENT, MINUS, decimals, mean_text
-from grasp_bench.results.judging import ALPHA
+from grasp_bench.results.judging import ALPHA, is_distance
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
 from grasp_bench.results.rows import one_per_method
@@ -30,7 +30,7 @@ from grasp_bench.stats import holm, paired_difference
 from grasp_bench.text import markdown_escaped
 
 from .pages import ROOT
-from .scope import ARCHIVE, TASK, chosen, repeats, searches
+from .scope import ARCHIVE, TASK, chosen, repeats, scales_left, searches, sweeps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,8 @@ PAGES = (
 )
 COMMON_SCALE = 2.0
 """The scale of all methods under rules 1.0, and that of the guidance cfg by default."""
+PRIMARY = 2
+"""Metrics of the task that are primary."""
 GATES = ("moe", "moe-sample")
 LIFTED = ("group", "class", "text", "gradient")
 """Partitions whose alignment is measured against random clusters."""
@@ -107,11 +109,13 @@ def sampling(found: pd.DataFrame) -> str:
     changed = found["method_settings"].astype(str)
     rows = found[own & searched & changed.isin(["{}", json.dumps(BALANCED)])]
     board = max(leaderboards(rows, None), key=lambda board: len(board.costs))
-    column = main_columns(board)[0]
     evenly = board.costs["label"].isin(rows.loc[changed == json.dumps(BALANCED), "label"])
-    balanced = _values(board, column, board.costs.loc[evenly, "label"])
-    natural = _values(board, column, board.costs.loc[~evenly & board.costs["method"].isin(balanced), "label"])
-    lines = _differences(balanced, natural, column, "with classes drawn equally often than as they come")
+    methods = board.costs.loc[evenly, "method"]
+    naturally = ~evenly & board.costs["method"].isin(methods)
+    lines = []
+    for column in main_columns(board)[:PRIMARY]:
+        balanced, natural = (_values(board, column, board.costs.loc[those, "label"]) for those in (evenly, naturally))
+        lines += _differences(balanced, natural, column, "with classes drawn equally often than as they come")
     methods_of: dict[str, list[str]] = {}
     for method, values in balanced.items():
         methods_of.setdefault(", ".join(map(str, sorted(values.index))), []).append(method)
@@ -121,7 +125,7 @@ def sampling(found: pd.DataFrame) -> str:
     )
     return (
         "\n".join(lines)
-        + f"\n- Paired t tests over {seeds} on the log scale, Holm-corrected over methods, "
+        + f"\n- Paired t tests over {seeds}, of FD on the log scale, Holm-corrected over methods, "
         + f"by `make tables`; the rows: `grasp-bench report --task {TASK} --all "
         + f"{' '.join(f'--method {method}' for method in balanced)}`.\n"
     )
@@ -141,15 +145,11 @@ def scales(found: pd.DataFrame) -> str:
         f"at scale {COMMON_SCALE:g}": usual & (scale.astype(float) == COMMON_SCALE),
     }
     label = {name: dict(rows.loc[those, ["method", "label"]].astype(str).to_numpy()) for name, those in asked.items()}
-    own, *others = label.values()
-    if all(each.get(method, row) == row for each in others for method, row in own.items()):
-        return (
-            "Not run yet; `grasp-bench sweep results/digits-lt/sweeps/scales.toml` does, as part of `make protocol`.\n"
-        )
+    own = label["at its own scale"]
     board = max(leaderboards(rows[np.any([*asked.values()], axis=0)], None), key=lambda board: len(board.costs))
     columns = [
         (f"{_title(each)} {name}", each.set_index("label"), of)
-        for each in main_columns(board)[:2]
+        for each in main_columns(board)[:PRIMARY]
         for name, of in label.items()
     ]
     lines = [f"| method | {' | '.join(title for title, _, _ in columns)} |", f"| --- |{' ---: |' * len(columns)}"]
@@ -188,9 +188,9 @@ def _differences(
     said: dict[tuple[str, str], list[str]] = {}
     for (method, pair), p in zip(pairs.items(), holm([each.p for each in pairs.values()]), strict=True):
         how = tag(1.0 if pair.p is None else pair.p, 1.0 if p is None else p)
-        what = "better" if (pair.mean < 0) == lower else "worse"
-        said.setdefault((how, what), []).append(f"{method} {_percent(pair.mean)}")
-    order = [(how, what) for how in (STANDS, SUGGESTIVE, NOT_SHOWN) for what in ("better", "worse")]
+        what = "different" if how == NOT_SHOWN else "better" if (pair.mean < 0) == lower else "worse"
+        said.setdefault((how, what), []).append(f"{method} {_difference(pair.mean, column)}")
+    order = [*((how, what) for how in (STANDS, SUGGESTIVE) for what in ("better", "worse")), (NOT_SHOWN, "different")]
     return [
         f"- *{how}*: {what} in {title} {than}: {', '.join(said[how, what])}."
         for how, what in order
@@ -198,18 +198,25 @@ def _differences(
     ]
 
 
-def _percent(of_logs: float) -> str:
-    return f"{round(100 * np.expm1(of_logs)):+d} %".replace("-", MINUS)
+def _difference(mean: float, column: pd.DataFrame) -> str:
+    shown = f"{round(100 * np.expm1(mean)):+d} %" if _of_logs(column) else f"{mean:+.3f}"
+    return shown.replace("-", MINUS)
+
+
+def _of_logs(column: pd.DataFrame) -> bool:
+    """Whether a column is compared on the log scale."""
+    return is_distance(column["metric"].iloc[0])
 
 
 def _values(board: Leaderboard, column: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.Series[float]]:
-    """Method → its scores by seed in a column, on the log scale."""
+    """Method → its scores by seed in a column, on the scale on which it is compared."""
     names = ["metric", "metric_version", "source", "test_set", "extractor", "group"]
     place = column[names].iloc[0].astype(str)
     scores = board.scores[(board.scores[names].astype(str) == place).all(axis=1)].sort_values("seed")
     of_method = dict(zip(board.costs["label"], board.costs["method"], strict=True))
     by_seed = scores.set_index("seed")
-    return {str(of_method[label]): np.log(by_seed.loc[by_seed["label"] == label, "value"]) for label in labels}
+    values = {str(of_method[label]): by_seed.loc[by_seed["label"] == label, "value"] for label in labels}
+    return {method: np.log(each) if _of_logs(column) else each for method, each in values.items()}
 
 
 def _unguided(board: Leaderboard, column: pd.DataFrame) -> dict[str, pd.Series[float]]:
@@ -342,6 +349,8 @@ def renewed() -> dict[Path, str]:
         "table of gates of rules 1.0": lambda: gates_table(OLD),
         "alignment": alignment,
         "lifts": lifts,
+        "sweeps": sweeps,
+        "scales left": scales_left,
         "searches": searches,
         "repeats": repeats,
         "chosen": chosen,

@@ -1,8 +1,10 @@
-"""Which methods have been searched for, and what repeats of trials moved, counted from the committed searches."""
+"""Which sweeps are finished, which methods were searched for, and what repeats of trials moved, as committed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from statistics import fmean
 
 from scipy.stats import spearmanr
@@ -11,6 +13,8 @@ from grasp_bench import plugins
 from grasp_bench.errors import UserError
 from grasp_bench.results.grids import MINUS
 from grasp_bench.run.plan import Plan, plan
+from grasp_bench.sweep.cells import read_sweep
+from grasp_bench.sweep.state import recorded
 from grasp_bench.text import markdown_escaped
 from grasp_bench.tuning.chosen import with_tuned
 from grasp_bench.tuning.trials import TuningRecord, read_tuning, tuning_path
@@ -21,6 +25,40 @@ TASK = "digits-lt"
 RESULTS = ROOT / "results"
 ARCHIVE = RESULTS / "archive"
 """Where searches and runs of rules 1.0 are."""
+
+
+PROTOCOL = {TASK: "protocol", "mnist-lt": "protocol-mnist"}
+"""Task → the target of the Makefile that carries out its sweeps."""
+
+
+def sweeps() -> str:
+    """Which sweeps of the protocol are finished, how far the others are, and what goes on with them."""
+    lines = []
+    for task, target in PROTOCOL.items():
+        every = {path.stem: _runs(path) for path in sorted(Path("results", task, "sweeps").glob("*.toml"))}
+        done = [name for name, (there, asked) in every.items() if there == asked]
+        left = {name: each for name, each in every.items() if name not in done}
+        said = [f"{_named(done)} {'is' if len(done) == 1 else 'are'} done"] if done else []
+        said += [f"`{name}` has {there} of {asked} runs" for name, (there, asked) in left.items()]
+        goes_on = f": `make {target}` goes on" if left else ""
+        lines.append(f"- Of `results/{task}/sweeps`, {'; '.join(said)}{goes_on} ([tables](results/{task}/TABLES.md)).")
+    return "\n".join(lines) + "\n"
+
+
+def scales_left() -> str:
+    """How far the sweep of other scales is, and what goes on with it."""
+    path = Path("results", TASK, "sweeps", "scales.toml")
+    there, asked = _runs(path)
+    if there == asked:
+        return f"All {asked} runs of `grasp-bench sweep {path}` are there.\n"
+    return f"{there} of {asked} runs are there; `grasp-bench sweep {path}` goes on, as part of `make protocol`.\n"
+
+
+@cache
+def _runs(path: Path) -> tuple[int, int]:
+    """How many runs of a sweep are finished, and how many it asks for."""
+    cells = read_sweep(path).cells
+    return sum(recorded(cell).status == "finished" for cell in cells), len(cells)
 
 
 def searches() -> str:

@@ -10,13 +10,16 @@ OWN, BALANCED = "grasp~tuned=16", "grasp~tuned=16,sampling=balanced"
 
 
 def runs(label: str, value: float, guidance: str = "cfg", seeds: int = 5, **changed: object) -> list[RunRecord]:
-    """Seeds of a row of ``grasp`` whose tail FD is about ``value``."""
+    """Seeds of a row of ``grasp`` whose tail FD is about ``value``, and tail coverage about a thousandth of it."""
     made = []
     for seed in range(seeds):
         run = record(
             "grasp",
             seed,
-            [metric("fd", "tail", value * (1 + 0.01 * (seed % 3)), lower=True)],
+            [
+                metric("fd", "tail", value * (1 + 0.01 * (seed % 3)), lower=True),
+                metric("coverage", "tail", value / 1000 + 0.001 * (seed % 3)),
+            ],
             label=label,
             tuned=Tuning(trials=16, best=3, settings={}),
             changed={"method": changed} if changed else {},
@@ -36,15 +39,18 @@ def test_balanced_sampling_is_compared_with_the_methods_own_row_whatever_else_wa
     ]
     alone = sampling(framed(rows))
     assert "worse in tail FD(digits-cnn) with classes drawn equally often than as they come: grasp +50 %" in alone
+    assert "better in tail coverage with classes drawn equally often than as they come: grasp +0.050" in alone
     assert sampling(framed([*rows, *others])) == alone
 
 
-def test_scales_stand_beside_a_methods_own_and_what_is_not_run_has_its_command():
+def test_scales_stand_beside_a_methods_own():
     own = runs(OWN, 100.0)
-    assert "`grasp-bench sweep results/digits-lt/sweeps/scales.toml`" in scales(framed(own))
     none, partition = runs("grasp+none~tuned=16", 80.0, "none", 3), runs("grasp~tuned=16,partition=class", 9.0, x=1)
     head, _, row = scales(framed([*own, *none, *partition])).splitlines()
-    assert head == "| method | tail FD(digits-cnn) at its own scale | tail FD(digits-cnn) without guidance | " + (
-        "tail FD(digits-cnn) at scale 2 |"
+    names = ("at its own scale", "without guidance", "at scale 2")
+    columns = [f"tail {of} {name}" for of in ("FD(digits-cnn)", "coverage") for name in names]
+    assert head == f"| method | {' | '.join(columns)} |"
+    assert row == (
+        "| grasp | 100.8 ± 1.0 | 80.8 ± 2.0 (3 seeds) | 100.8 ± 1.0 "
+        "| 0.101 ± 0.001 | 0.081 ± 0.002 (3 seeds) | 0.101 ± 0.001 |"
     )
-    assert row == "| grasp | 100.8 ± 1.0 | 80.8 ± 2.0 (3 seeds) | 100.8 ± 1.0 |"

@@ -35,6 +35,7 @@ NOT_HERE = {
     "--processes": "starts processes; tests/cli/test_processes.py does",
     "--compile": "compiles for minutes",
     "adamw-8bit": "is for GPUs",
+    "digits-16.toml": "needs images that the file says how to write; tests/tasks/test_examples.py has it",
     "--search tpe": "needs an extra; tests/tuning has it where it is",
 }
 """Part of a command → why it is only compared with the options that there are."""
