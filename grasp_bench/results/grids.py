@@ -58,13 +58,19 @@ def decimals(values: Iterable[float]) -> int:
     return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
-def settled(value: float) -> float:
-    """Return the value to ten significant digits, which a table prints alike on every processor.
+def number_text(value: float, digits: int, sign: str = "") -> str:
+    """Return the value with so many decimals, alike on every processor.
 
     Sums that are taken in another order differ in their last bits. These would otherwise decide how a value is printed
-    that lies halfway between two printed ones, as means of shares of a few images do.
+    that lies halfway between two printed ones, as means of shares of a few images do; so it is first rounded to ten
+    significant digits. ``sign`` is that of a format, such as "+".
     """
-    return float(f"{value:.10g}")
+    return f"{float(f'{value:.10g}'):{sign}.{digits}f}"
+
+
+def half_text(low: float, high: float, digits: int) -> str:
+    """Return half the interval behind ±, or nothing where there is none."""
+    return "" if low != low else f"± {number_text((high - low) / 2, digits)}"
 
 
 def cost_text(value: float, declared: float | None, form: str) -> str:
@@ -78,30 +84,25 @@ def mean_text(cell: Any, digits: int) -> str:
     """Return a cell's mean with half its interval, or that there were too few images."""
     if cell["mean"] != cell["mean"]:
         return f"n too small (n={cell['n']})"
-    return f"{settled(cell['mean']):.{digits}f}{_half(cell['low'], cell['high'], digits)}"
-
-
-def _half(low: float, high: float, digits: int) -> str:
-    """Half the interval, where there is one."""
-    return "" if low != low else f" ± {settled((high - low) / 2):.{digits}f}"
+    return f"{number_text(cell['mean'], digits)} {half_text(cell['low'], cell['high'], digits)}".rstrip()
 
 
 def difference_text(found: Any, places: int) -> str:
     """Return the difference with its interval: in percent where it is a ratio, whose interval is not symmetrical."""
     difference, low, high = (found[name] for name in ("difference", "difference_low", "difference_high"))
     if found["scale"] == "log":
-        percent, lowest, highest = (settled(100 * each) for each in (difference, low, high))
-        ends = f" ({lowest:+.0f} to {highest:+.0f})" if low == low else ""
-        return f"{percent:+.0f} %{ends}".replace("-", MINUS)
-    unsigned_zero = round(settled(difference), places) + 0.0
-    return f"{unsigned_zero:+.{places}f}{_half(low, high, places)}".replace("-", MINUS)
+        percent, lowest, highest = (number_text(100 * each, 0, "+") for each in (difference, low, high))
+        said = f"{percent} %" + (f" ({lowest} to {highest})" if low == low else "")
+    else:
+        said = f"{number_text(difference, places, '+z')} {half_text(low, high, places)}".rstrip()
+    return said.replace("-", MINUS)
 
 
 def p_text(p: float) -> str:
     """Return a p-value, or that it is very small."""
     if p != p:
         return ABSENT
-    return "< 0.0001" if p < 1e-4 else f"{settled(p):.4f}"
+    return "< 0.0001" if p < 1e-4 else number_text(p, 4)
 
 
 def plain(*words: object) -> list[Text]:

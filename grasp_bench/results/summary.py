@@ -23,6 +23,7 @@ from grasp_bench.results.grids import (
     decimals,
     difference_text,
     mean_text,
+    number_text,
 )
 from grasp_bench.results.judging import ALPHA
 from grasp_bench.results.leaderboard import WORDS
@@ -157,7 +158,7 @@ def _best(board: Leaderboard, cells: pd.DataFrame, names: dict[Any, str]) -> lis
     first, could = judged.iloc[0], judged[judged["could_be_best"].astype(bool)]
     reference = _of(board.references, cells)["reference"]
     digits = decimals(judged["mean"])
-    real = f" (real reference {reference.iloc[0]:.{digits}f})" if len(reference) else ""
+    real = f" (real reference {number_text(reference.iloc[0], digits)})" if len(reference) else ""
     listed = ", ".join(names[each] for each in could["label"])
     which = f": {listed}" if 2 * len(could) <= len(judged) else ""
     said = (
@@ -210,7 +211,7 @@ def _grid(
         ]
         rows.append([*names[label], *scores[:1], *against, *scores[1:], *spent])
     real = [
-        Text(f"{each['reference'].iloc[0]:.{digits}f}" if len(each := _of(board.references, cells)) else ABSENT)
+        Text(number_text(each["reference"].iloc[0], digits) if len(each := _of(board.references, cells)) else ABSENT)
         for cells, (_, digits) in zip(columns, drawn, strict=True)
     ]
     blank = [Text("")] * (len(named) - 1)

@@ -23,6 +23,7 @@ from grasp_bench.results.grids import (
     decimals,
     difference_text,
     mean_text,
+    number_text,
     p_text,
     plain,
 )
@@ -220,7 +221,7 @@ def _metric_grid(
     groups = [name for group in groups for name in ((group, _rank(group)) if group in primary else (group,))]
     rows = [[*names[label], *(cells.get(group, Text(ABSENT)) for group in groups)] for label, cells in by_row.items()]
     if found := references.get(tuple(metric)):
-        real = [f"{found[group]:.{digits}f}" if group in found else ABSENT for group in groups]
+        real = [number_text(found[group], digits) if group in found else ABSENT for group in groups]
         rows.append(plain(REFERENCE, *[""] * (len(named) - 1), *real))
     return Grid(f"{title} {ARROWS[direction]}", (*named, *groups), rows, len(named), caption)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from grasp_bench.results.board import CLOSED
 from grasp_bench.results.comparisons import to_baseline
-from grasp_bench.results.grids import decimals
+from grasp_bench.results.grids import decimals, mean_text, number_text
 from grasp_bench.results.judging import columns_of
 from grasp_bench.results.leaderboard import WORDS
 from grasp_bench.results.site import view
@@ -120,14 +120,13 @@ def _sentence(board: Board, metric: Metric, group: str) -> str:
         return "Only rows of the open division are here, and these are not compared." if len(scored) else ""
     best = cells.sort_values("mean", ascending=metric.direction == "lower", kind="stable").iloc[0]
     digits = decimals(metric.cells["mean"])
-    half = "" if best["low"] != best["low"] else f" ± {(best['high'] - best['low']) / 2:.{digits}f}"
     label = metric.label if metric.label.startswith(("FD", "KD", "IRS", "AUROC")) else metric.label.lower()
     said = (
         f"{board.names[best['label']]} has the {WORDS[metric.direction]} mean {label} in {_of(group)}, "
-        f"{best['mean']:.{digits}f}{half}"
+        f"{mean_text(best, digits)}"
     )
     if group in metric.references:
-        said += f" (real reference {metric.references[group]:.{digits}f})"
+        said += f" (real reference {number_text(metric.references[group], digits)})"
     if not best["primary"]:
         return f"{said}."
     compared = int(cells["primary"].sum())

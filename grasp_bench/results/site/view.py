@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from grasp_bench import plugins
@@ -12,7 +13,7 @@ from grasp_bench.contracts.entry import facts_in
 from grasp_bench.contracts.record import ARROWS, RunRecord
 from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.divisions import declared_words, open_rows
-from grasp_bench.results.grids import decimals
+from grasp_bench.results.grids import decimals, half_text, number_text
 from grasp_bench.results.site.beside import Files
 from grasp_bench.results.site.boards import Board, Metric
 from grasp_bench.results.site.charts import ABSENT, BETTER, COSTS
@@ -155,7 +156,7 @@ def _line(board: Board, label: str, numbers: list[Number]) -> Line:
 def references(board: Board) -> list[Number]:
     """Return the row of real images."""
     scores = [
-        _plain(metric.references.get(group), f".{decimals(metric.cells['mean'])}f")
+        _plain(metric.references.get(group), partial(number_text, digits=decimals(metric.cells["mean"])))
         for metric in board.metrics
         for group in metric.groups
     ]
@@ -190,22 +191,20 @@ def _score(cell: Any, digits: int) -> Number:
         return Number(ABSENT)
     if cell.mean != cell.mean:  # NaN
         return Number("n too small")
-    spread = ""
-    if cell.low == cell.low:
-        spread = f"± {(cell.high - cell.low) / 2:.{digits}f}"
     star = "*" if cell.primary and cell.could_be_best else ""
     rank = f"{cell.rank_low:.0f}–{cell.rank_high:.0f}{star}" if cell.primary else ""  # noqa: RUF001
-    return Number(f"{cell.mean:.{digits}f}", cell.mean, spread, rank, bool(cell.best))
+    spread = half_text(cell.low, cell.high, digits)
+    return Number(number_text(cell.mean, digits), cell.mean, spread, rank, bool(cell.best))
 
 
-def _plain(value: float | None, form: str) -> Number:
-    return Number(ABSENT) if value is None or value != value else Number(format(value, form), value)
+def _plain(value: float | None, text: Callable[[float], str]) -> Number:
+    return Number(ABSENT) if value is None or value != value else Number(text(value), value)
 
 
 def _cost(name: str, value: float | None, declared: float | None, budget: int | None) -> Number:
     """Return a cost as it was measured, or else as it was declared, which it says."""
     form = ",.1f" if name.endswith("seconds") else ",.0f"
-    measured = _plain(value, form)
+    measured = _plain(value, lambda spent: format(spent, form))
     if measured.value is not None:
         return replace(measured, text=marked(measured.text, name, measured.value, budget))
     if declared is None:

@@ -13,7 +13,7 @@ from grasp_bench.contracts.record import Tuning
 from grasp_bench.contracts.spec import Component
 from grasp_bench.errors import UserError
 from grasp_bench.results.frame import load_results
-from grasp_bench.results.grids import difference_text
+from grasp_bench.results.grids import difference_text, mean_text
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.site.beside import Beside
 from grasp_bench.results.site.boards import read_boards
@@ -96,6 +96,21 @@ def test_every_number_of_the_leaderboard_is_there(results, page):
             assert f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}" in page.text
 
 
+def test_numbers_halfway_between_two_printed_ones_are_printed_as_in_tables(tmp_path):
+    halves = [0.1005 + 0.05 * each for each in range(12)]
+    scores = [
+        record(f"method-{rank}", seed, [metric("coverage", "tail", half + 0.001 * (seed - 1))])
+        for rank, half in enumerate(halves)
+        for seed in range(3)
+    ]
+    save(tmp_path / "results", *scores)
+    text = make_page(tmp_path / "results", tmp_path / "site").read_text()
+    (board,) = leaderboards(load_results(tmp_path / "results"))
+    shown = [(mean_text(cell, 3), cell["mean"]) for cell in board.cells.to_dict("records")]
+    assert all(printed in Page(text).text for printed, _ in shown)
+    assert any(not printed.startswith(f"{mean:.3f}") for printed, mean in shown), "or nothing lies halfway"
+
+
 def test_what_went_wrong_is_told_with_its_reason(page):
     assert f"failed: {BREAKOUT}" in page.text
 
@@ -118,8 +133,7 @@ def test_ranks_stand_apart_from_their_scores_and_are_explained(tmp_path):
     assert {cell.label: cell.rank_high for cell in cells} == {"alike": 2, "best": 2, "last": 3}
     shown = {line.strip() for line in page.text.splitlines()}
     ranks = {cell.label: f"{cell.rank_low:.0f}–{cell.rank_high:.0f}{'*' * bool(cell.could_be_best)}" for cell in cells}  # noqa: RUF001
-    spreads = {cell.label: f"{(cell.high - cell.low) / 2:.3f}" for cell in cells}
-    assert {f"{cell.mean:.3f} ± {spreads[cell.label]} rank {ranks[cell.label]}" for cell in cells} <= shown
+    assert {f"{mean_text(cell._asdict(), 3)} rank {ranks[cell.label]}" for cell in cells} <= shown
     assert "*: could be best" in page.text
 
 
