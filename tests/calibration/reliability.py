@@ -8,7 +8,7 @@ makes methods differ, one without these is beside it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +50,8 @@ EDITIONS = {
 }
 """Major.Minor of the rules → its records."""
 BASELINE = "vanilla-ft"
+TIE = 1e-9
+"""Correlations are as large as another that are so little smaller."""
 FAILED = 2.0
 """A method failed whose mean tail FD is more than so many times that of the baseline."""
 
@@ -134,13 +136,35 @@ def table(rules: str, without: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def of_splits(values: np.ndarray, splits: int = 5) -> float:
-    """How deviations (rows, seeds), of mean 0 in each row, of two seeds that share a split correlate: the rows' median.
+class OfSplits(NamedTuple):
+    """How deviations of two seeds that share a split go together."""
 
-    Seeds share one where they are ``splits`` apart. Independent seeds have −1 / (seeds − 1) on average.
-    """
-    products = (values[:, :splits] * values[:, splits:]).mean(axis=1)
-    return float(np.median(products / np.square(values).mean(axis=1)))
+    correlation: float
+    """The rows' median; independent seeds have -1 / (seeds - 1) on average."""
+    p: float
+    """Two-sided and exact: of all ways to make pairs of the seeds."""
+
+
+def of_splits(values: np.ndarray, splits: int = 5) -> OfSplits:
+    """Return it of deviations (rows, seeds), of mean 0 in each row; seeds that are ``splits`` apart share a split."""
+    products = np.einsum("is,it->ist", values, values) / np.square(values).mean(axis=1)[:, None, None]
+    found = [
+        np.median(np.mean([products[:, i, j] for i, j in pairs], axis=0)) for pairs in pairings([*range(2 * splits)])
+    ]
+    ours = np.median(np.mean([products[:, i, i + splits] for i in range(splits)], axis=0))
+    below, above = (np.mean(each) for each in (found <= ours + TIE, found >= ours - TIE))
+    return OfSplits(float(ours), float(min(1, 2 * min(below, above))))
+
+
+def pairings(seeds: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
+    """Every way to put an even number of seeds into pairs."""
+    if not seeds:
+        yield []
+        return
+    first, *rest = seeds
+    for other in rest:
+        for pairs in pairings([each for each in rest if each != other]):
+            yield [(first, other), *pairs]
 
 
 def splits(rules: str = "2.0") -> str:
@@ -151,12 +175,16 @@ def splits(rules: str = "2.0") -> str:
         values = there.astype({"label": str}).pivot(index="label", columns="seed", values="value").to_numpy()
         own = np.log(values) if is_distance(metric) else values
         own = own - own.mean(axis=1, keepdims=True)
-        said.append(f"{of_splits(own):.2f} in tail `{metric}` ({of_splits(own - own.mean(axis=0)):.2f} of residuals)")
+        raw, residuals = of_splits(own), of_splits(own - own.mean(axis=0))
+        said.append(
+            f"{raw.correlation:.2f} in tail `{metric}` (p = {raw.p:.2f}; "
+            f"{residuals.correlation:.2f}, p = {residuals.p:.2f}, of residuals)"
+        )
     seeds = EDITIONS[rules].seeds
     return (
         f"Two seeds that share a split: their deviations from a row's mean correlate by {' and '.join(said)}, medians "
         f"of {len(values)} rows, where independent seeds have {-1 / (seeds - 1):.2f}; residuals are of the model, "
-        "without what a seed adds to all rows.\n"
+        "without what a seed adds to all rows, and p is two-sided, of all ways to pair the seeds.\n"
     ).replace("-0", f"{MINUS}0")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from .reliability import PAGE, failed, of_splits, reliability, written
+from .reliability import PAGE, failed, of_splits, pairings, reliability, written
 
 # Shrout and Fleiss, Psychological Bulletin 86, 1979, table 2: six targets rated by four judges.
 RATINGS = np.array(
@@ -44,8 +44,16 @@ def test_a_method_failed_whose_tail_is_more_than_twice_as_far_away_as_the_baseli
 def test_seeds_of_a_split_correlate_as_much_as_they_share():
     stream = np.random.default_rng(0)
     alone, shared = stream.normal(size=(1000, 10)), np.tile(stream.normal(size=(1000, 5)), 2)
-    for values, expected in ((alone, -1 / 9), (shared + alone, 0.44), (shared, 1.0)):
-        assert of_splits(values - values.mean(axis=1, keepdims=True)) == pytest.approx(expected, abs=0.05)
+    for values, expected, shown in ((alone, -1 / 9, False), (shared + alone, 0.44, True), (shared, 1.0, True)):
+        found = of_splits(values - values.mean(axis=1, keepdims=True))
+        assert found.correlation == pytest.approx(expected, abs=0.05)
+        assert (found.p == pytest.approx(2 / 945)) == shown
+
+
+def test_seeds_are_paired_in_every_way_once():
+    found = [frozenset(pairs) for pairs in pairings(range(6))]
+    assert len(set(found)) == len(found) == 5 * 3
+    assert all(sorted(seed for pair in pairs for seed in pair) == [*range(6)] for pairs in found)
 
 
 @pytest.mark.slow
