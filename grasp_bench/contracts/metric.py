@@ -125,7 +125,7 @@ class FeatureMetric(Metric):
     uses_directions: ClassVar[bool] = False
     """Whether it divides features by their length, so that a row of zeros has no value."""
     resampled: ClassVar[bool] = True
-    """Whether it may be bootstrapped: False where it counts different images, which resamples repeat."""
+    """Whether leaving units out gives it an interval: False where it counts different images, which are then fewer."""
     conventional: ClassVar[bool] = False
     """Whether tasks that ask for it measure it over the whole test set, too, as papers do, without equal counts."""
     worse_with: ClassVar[Literal["noise", "collapse", "copies"]] = "noise"
