@@ -40,7 +40,7 @@ protocol: .venv/installed
 		OMP_NUM_THREADS=1 $(BIN)/grasp-bench sweep $(SWEEPS)/$$sweep.toml --max-parallel 2 || exit; \
 	done
 
-# Five methods on a second task: 9 to 25 minutes of one core for each of 36 runs.
+# Five methods on a second task: 7 to 25 minutes of one core for each of 36 runs.
 protocol-mnist: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/grasp-bench sweep results/mnist-lt/sweeps/rates.toml --max-parallel 2
 	OMP_NUM_THREADS=1 $(BIN)/grasp-bench sweep results/mnist-lt/sweeps/methods.toml --max-parallel 2

@@ -20,17 +20,18 @@ from grasp_bench.contracts.row import SCALE
 from grasp_bench.diagnose.words import FEW
 from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.frame import load_results
-from grasp_bench.results.grids import ABSENT, MINUS, decimals, mean_text
+from grasp_bench.results.grids import ABSENT, MINUS, decimals, difference_text, mean_text
 from grasp_bench.results.judging import ALPHA, is_distance
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
 from grasp_bench.results.rows import one_per_method
-from grasp_bench.results.summary import NOT_SHOWN, STANDS, SUGGESTIVE, main_columns, tag
+from grasp_bench.results.summary import AMONG, NOT_SHOWN, STANDS, SUGGESTIVE, main_columns, tag
 from grasp_bench.stats import holm, paired_difference
 from grasp_bench.text import markdown_escaped
 
 from .pages import ROOT
-from .scope import ARCHIVE, TASK, chosen, repeats, scales_left, searches, sweeps
+from .scope import ARCHIVE, PRIMARY, TASK, chosen, repeats, scales_left, searches, sweeps
+from .second_task import SECOND, held_out, order, rates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,12 +43,11 @@ OLD = ARCHIVE / TASK
 """Records of rules 1.0."""
 PAGES = (
     *(ROOT / "BENCHMARKS.md", RESULTS / "TABLES.md", OLD / "TABLES.md"),
+    ROOT / "results" / SECOND / "TABLES.md",
     *(ROOT / "docs" / "methods.md", ROOT / "docs" / "protocol.md"),
 )
 COMMON_SCALE = 2.0
 """The scale of all methods under rules 1.0, and that of the guidance cfg by default."""
-PRIMARY = 2
-"""Metrics of the task that are primary."""
 GATES = ("moe", "moe-sample")
 LIFTED = ("group", "class", "text", "gradient")
 """Partitions whose alignment is measured against random clusters."""
@@ -85,7 +85,7 @@ def guidance(found: pd.DataFrame) -> str:
     )
     column = main_columns(chosen)[0]
     own, none = _values(chosen, column, chosen.costs["label"]), _unguided(every, column)
-    lines = _differences(none, own, column, "without guidance than with it")
+    lines = _differences(none, own, column, "without guidance and not with it")
     methods = [method for method in own if method in none]
     ranks = spearmanr([own[each].mean() for each in methods], [none[each].mean() for each in methods])
     found_order = f"{ranks.statistic:.2f} (p = {ranks.pvalue:.2g})".replace("-", MINUS)
@@ -115,7 +115,7 @@ def sampling(found: pd.DataFrame) -> str:
     lines = []
     for column in main_columns(board)[:PRIMARY]:
         balanced, natural = (_values(board, column, board.costs.loc[those, "label"]) for those in (evenly, naturally))
-        lines += _differences(balanced, natural, column, "with classes drawn equally often than as they come")
+        lines += _differences(balanced, natural, column, "with classes drawn equally often and not as they come")
     methods_of: dict[str, list[str]] = {}
     for method, values in balanced.items():
         methods_of.setdefault(", ".join(map(str, sorted(values.index))), []).append(method)
@@ -185,22 +185,25 @@ def _differences(
         for method in theirs
         if method in ours
     }
-    said: dict[tuple[str, str], list[str]] = {}
+    said: dict[str, dict[str, list[str]]] = {AMONG: {}, SUGGESTIVE: {}, NOT_SHOWN: {}}
     for (method, pair), p in zip(pairs.items(), holm([each.p for each in pairs.values()]), strict=True):
-        how = tag(1.0 if pair.p is None else pair.p, 1.0 if p is None else p)
+        how = tag(1.0 if pair.p is None else pair.p, 1.0 if p is None else p).replace(STANDS, AMONG)
         what = "different" if how == NOT_SHOWN else "better" if (pair.mean < 0) == lower else "worse"
-        said.setdefault((how, what), []).append(f"{method} {_difference(pair.mean, column)}")
-    order = [*((how, what) for how in (STANDS, SUGGESTIVE) for what in ("better", "worse")), (NOT_SHOWN, "different")]
+        said[how].setdefault(what, []).append(f"{method} {_difference(pair.mean, column)}")
     return [
-        f"- *{how}*: {what} in {title} {than}: {', '.join(said[how, what])}."
-        for how, what in order
-        if (how, what) in said
+        f"- *{how}*: in {title}, {than}, "
+        + "; ".join(f"{what}: {', '.join(of)}" for what, of in sorted(found.items()))
+        + "."
+        for how, found in said.items()
+        if found
     ]
 
 
 def _difference(mean: float, column: pd.DataFrame) -> str:
-    shown = f"{round(100 * np.expm1(mean)):+d} %" if _of_logs(column) else f"{mean:+.3f}"
-    return shown.replace("-", MINUS)
+    """A difference without its interval, as tables print it."""
+    value, scale = (np.expm1(mean), "log") if _of_logs(column) else (mean, "")
+    no_interval = dict.fromkeys(("difference_low", "difference_high"), np.nan)
+    return difference_text(no_interval | {"difference": value, "scale": scale}, 3)
 
 
 def _of_logs(column: pd.DataFrame) -> bool:
@@ -354,6 +357,9 @@ def renewed() -> dict[Path, str]:
         "searches": searches,
         "repeats": repeats,
         "chosen": chosen,
+        "rates": rates,
+        "without the seed of the choice": held_out,
+        "order": order,
     }
     pages = {}
     for path in PAGES:

@@ -22,11 +22,11 @@ from grasp_bench.tuning.trials import TuningRecord, read_tuning, tuning_path
 from .pages import ROOT
 
 TASK = "digits-lt"
+PRIMARY = 2
+"""Metrics of a task that are primary."""
 RESULTS = ROOT / "results"
 ARCHIVE = RESULTS / "archive"
 """Where searches and runs of rules 1.0 are."""
-
-
 PROTOCOL = {TASK: "protocol", "mnist-lt": "protocol-mnist"}
 """Task → the target of the Makefile that carries out its sweeps."""
 

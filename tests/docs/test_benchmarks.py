@@ -38,8 +38,8 @@ def test_balanced_sampling_is_compared_with_the_methods_own_row_whatever_else_wa
         *runs("grasp~tuned=16,partition=class", 200.0, partition="class"),
     ]
     alone = sampling(framed(rows))
-    assert "worse in tail FD(digits-cnn) with classes drawn equally often than as they come: grasp +50 %" in alone
-    assert "better in tail coverage with classes drawn equally often than as they come: grasp +0.050" in alone
+    assert "in tail FD(digits-cnn), with classes drawn equally often and not as they come, worse: grasp +50 %" in alone
+    assert "in tail coverage, with classes drawn equally often and not as they come, better: grasp +0.050" in alone
     assert sampling(framed([*rows, *others])) == alone
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from docs import second_task
 from grasp_bench import plugins
 from grasp_bench.cli import app
-from grasp_bench.sweep.cells import Cell, read_sweep
-from grasp_bench.sweep.state import current_record
 
 ROOT = Path(__file__).parents[2]
 TABLES = "results/digits-lt/TABLES.md"
@@ -81,28 +80,13 @@ def test_the_scope_names_every_task_without_a_run_and_every_sweep():
     assert sweeps <= {*re.findall(r"`([^`]+)`", scope)}
 
 
-def rate(cell: Cell) -> float:
-    """The learning rate of a cell."""
-    found = cell.plan.spec.method.settings["learning_rate"]
-    assert isinstance(found, float)
-    return found
-
-
 def test_methods_have_on_mnist_lt_the_rate_with_the_lowest_distance_at_the_seed_of_the_choice(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.chdir(ROOT)
-    rates, methods = (read_sweep(Path(f"results/mnist-lt/sweeps/{name}.toml")) for name in ("rates", "methods"))
-    tried: dict[str, dict[float, float]] = {}
-    for cell in rates.cells:
-        if record := current_record(cell):
-            ours = [each for each in record.scores if (each.metric, each.source) == ("fd", "generated")]
-            (score,) = (each for each in ours if (each.group, each.scope) == ("all", "class mean"))
-            assert score.value is not None
-            tried.setdefault(record.spec.method.name, {})[rate(cell)] = score.value
-    asked = {each: [cell for cell in rates.cells if cell.plan.spec.method.name == each] for each in tried}
-    best = {each: min(of, key=of.__getitem__) for each, of in tried.items() if len(of) == len(asked[each])}
-    used = {cell.plan.spec.method.name: rate(cell) for cell in methods.cells}
-    assert best
-    assert best == {each: used[each] for each in best}
-    assert all(min(tried[each]) < chosen < max(tried[each]) for each, chosen in best.items())
+    tried = second_task.tried()
+    asked = {(each.plan.spec.method.name, second_task.rate(each)) for each in second_task.cells("rates")}
+    assert asked == {(method, rate) for method, scores in tried.items() for rate in scores}
+    best = {method: min(scores, key=scores.__getitem__) for method, scores in tried.items()}
+    assert best == {each.plan.spec.method.name: second_task.rate(each) for each in second_task.cells("methods")}
+    assert all(min(tried[method]) < chosen < max(tried[method]) for method, chosen in best.items())
