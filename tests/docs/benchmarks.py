@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -20,14 +21,14 @@ from grasp_bench.contracts.row import SCALE
 from grasp_bench.diagnose.words import FEW
 from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.frame import load_results
-from grasp_bench.results.grids import ABSENT, MINUS, decimals, difference_text, mean_text
+from grasp_bench.results.grids import ABSENT, MINUS, decimals, difference_text, mean_text, number_text
 from grasp_bench.results.judging import ALPHA, is_distance
 from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
 from grasp_bench.results.rows import one_per_method
 from grasp_bench.results.summary import AMONG, NOT_SHOWN, STANDS, SUGGESTIVE, main_columns, tag
 from grasp_bench.stats import holm, paired_difference
-from grasp_bench.text import markdown_escaped
+from grasp_bench.text import counted, markdown_escaped
 
 from .pages import ROOT
 from .scope import ARCHIVE, PRIMARY, TASK, chosen, repeats, scales_left, searches, sweeps
@@ -49,6 +50,8 @@ PAGES = (
 COMMON_SCALE = 2.0
 """The scale of all methods under rules 1.0, and that of the guidance cfg by default."""
 GATES = ("moe", "moe-sample")
+FEWEST = 3
+"""Of fewer methods no order is told."""
 LIFTED = ("group", "class", "text", "gradient")
 """Partitions whose alignment is measured against random clusters."""
 BALANCED = {"sampling": "balanced"}
@@ -155,23 +158,48 @@ def scales(found: pd.DataFrame) -> str:
     lines = [f"| method | {' | '.join(title for title, _, _ in columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     for method in sorted(own, key=lambda each: columns[0][1].loc[own[each], "mean"]):
         shown = [
-            mean_text(cells.loc[of[method]], decimals(cells["mean"])) + _fewer(cells, own[method], of[method])
-            if of.get(method) in cells.index
-            else ABSENT
+            _scored(board, cells, own[method], of[method]) if of.get(method) in cells.index else ABSENT
             for _, cells, of in columns
         ]
         lines.append(f"| {method} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_orders(board, main_columns(board)[:PRIMARY], label)]) + "\n"
+
+
+def _orders(board: Leaderboard, columns: Sequence[pd.DataFrame], label: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """How alike the orders of methods are at any two of the scales, over the seeds that all of them have."""
+    methods = [method for method in board.costs["method"].unique() if all(method in of for of in label.values())]
+    if len(methods) < FEWEST:
+        return []
+    lines = [""]
+    for column in columns:
+        scores = {name: [_by_seed(board, column, of[method]) for method in methods] for name, of in label.items()}
+        seeds = sorted(set.intersection(*(set(each.index) for every in scores.values() for each in every)))
+        means = {name: [each.loc[seeds].mean() for each in every] for name, every in scores.items()}
+        found = "; ".join(
+            f"{one} and {other} {number_text(spearmanr(means[one], means[other]).statistic, 2)}"
+            for one, other in itertools.combinations(label, 2)
+        )
+        lines.append(
+            f"- Spearman's correlation of {len(methods)} methods' {_title(column)} over "
+            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}: {found.replace('-', MINUS)}."
+        )
+    return lines
 
 
 def _title(column: pd.DataFrame) -> str:
     return f"{column['group'].iloc[0]} {column['title'].iloc[0]}"
 
 
-def _fewer(cells: pd.DataFrame, own: str, row: str) -> str:
-    """How many seeds a row has, where that is not as many as the method's own."""
-    seeds = cells.loc[row, "n_seeds"]
-    return "" if seeds == cells.loc[own, "n_seeds"] else f" ({seeds} seeds)"
+def _scored(board: Leaderboard, cells: pd.DataFrame, own: str, row: str) -> str:
+    """A row's mean, and where it has fewer seeds than the method's own row, that one's mean over the same seeds."""
+    digits = decimals(cells["mean"])
+    shown = mean_text(cells.loc[row], digits)
+    seeds = int(cells.loc[row, "n_seeds"])
+    if seeds == cells.loc[own, "n_seeds"]:
+        return shown
+    there, ours = (_by_seed(board, cells, label) for label in (row, own))
+    at_own = number_text(ours.loc[there.index].mean(), digits)
+    return f"{shown} ({counted(seeds, 'seed')}; {at_own} at its own)"
 
 
 def _differences(
@@ -213,13 +241,17 @@ def _of_logs(column: pd.DataFrame) -> bool:
 
 def _values(board: Leaderboard, column: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.Series[float]]:
     """Method → its scores by seed in a column, on the scale on which it is compared."""
+    of_method = dict(zip(board.costs["label"], board.costs["method"], strict=True))
+    values = {str(of_method[label]): _by_seed(board, column, label) for label in labels}
+    return {method: np.log(each) if _of_logs(column) else each for method, each in values.items()}
+
+
+def _by_seed(board: Leaderboard, column: pd.DataFrame, label: str) -> pd.Series[float]:
+    """A row's scores in a column, by seed."""
     names = ["metric", "metric_version", "source", "test_set", "extractor", "group"]
     place = column[names].iloc[0].astype(str)
     scores = board.scores[(board.scores[names].astype(str) == place).all(axis=1)].sort_values("seed")
-    of_method = dict(zip(board.costs["label"], board.costs["method"], strict=True))
-    by_seed = scores.set_index("seed")
-    values = {str(of_method[label]): by_seed.loc[by_seed["label"] == label, "value"] for label in labels}
-    return {method: np.log(each) if _of_logs(column) else each for method, each in values.items()}
+    return scores[scores["label"] == label].set_index("seed")["value"]
 
 
 def _unguided(board: Leaderboard, column: pd.DataFrame) -> dict[str, pd.Series[float]]:
