@@ -260,7 +260,7 @@ def _unguided(board: Leaderboard, column: pd.DataFrame) -> dict[str, pd.Series[f
 
 
 def usage(results: Path) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Method and settings of a learned gate → what its experts were used for, by the rows of its main guidance.
+    """Method and settings of a learned gate → what its experts were used for, by the rows at its own guidance scale.
 
     That is how far head and tail differ in their experts, the tail's largest share, and experts in use by the tail:
     means over the seeds of the last ``expert_usage`` that a record has; the number in use is the exponential of the
@@ -269,6 +269,8 @@ def usage(results: Path) -> dict[tuple[str, str], tuple[float, float, float]]:
     found = {}
     for gate in GATES:
         for folder in sorted(results.glob(f"{gate}~*" if results == OLD else f"{gate}+cfg~*")):
+            if results != OLD and f"{SCALE}={COMMON_SCALE}~" in folder.name:
+                continue  # of the sweep of scales: the same training
             paths = sorted(folder.glob("seed-*/record.json"))
             row = read_record(paths[0]).row
             found[row.method, row.told] = tuple(np.mean([_usage(path) for path in paths], 0))

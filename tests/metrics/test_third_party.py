@@ -122,7 +122,7 @@ def test_with_it_scores_are_stale_and_nothing_else_is(installed: None) -> None:
 
 
 def test_runs_of_before_are_still_shared_and_reproduced_as_they_were_scored(installed: None) -> None:
-    (path,) = (ROOT / "results" / "digits-lt").glob("vanilla-ft+cfg~*~tuned=16/seed-0/record.json")
+    (path,) = (ROOT / "results" / "digits-lt").glob("vanilla-ft+cfg~guidance_scale=1.2~tuned=16/seed-0/record.json")
     record = read_record(path)
     assert stage_keys(plan_of(record)) == record.stages
     assert stage_keys(plan_of_spec(record.spec)) != record.stages
