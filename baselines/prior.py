@@ -157,7 +157,7 @@ class Prior(OnTop[PriorSettings]):
         return own + self.config.prior_weight * error
 
     def partners(self, batch: Batch) -> Batch:
-        """Return a batch of the base model's images: one of every sample's class, under the prompt it was made with.
+        """Return a batch of the base model's images: for each sample one of its class, with the prompt of that image.
 
         Labels, dropped prompts and timesteps are those of ``batch``, and noise is drawn anew.
         Raises RuntimeError for an exported method, which has no images to train on.

@@ -23,7 +23,6 @@ from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.frame import load_results
 from grasp_bench.results.grids import ABSENT, MINUS, decimals, difference_text, mean_text, number_text
 from grasp_bench.results.judging import ALPHA, is_distance
-from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
 from grasp_bench.results.rows import one_per_method
 from grasp_bench.results.summary import AMONG, NOT_SHOWN, STANDS, SUGGESTIVE, main_columns, tag
@@ -31,7 +30,7 @@ from grasp_bench.stats import holm, paired_difference
 from grasp_bench.text import counted, markdown_escaped
 
 from .pages import ROOT
-from .scope import ARCHIVE, PRIMARY, TASK, chosen, repeats, scales_left, searches, sweeps
+from .scope import ARCHIVE, PRIMARY, TASK, board_of, chosen, repeats, scales_left, searches, sweeps
 from .second_task import SECOND, held_out, order, rates
 
 if TYPE_CHECKING:
@@ -82,10 +81,7 @@ def version(found: pd.DataFrame) -> str:
 
 def guidance(found: pd.DataFrame) -> str:
     """What sampling without guidance changes, for every method that has both rows."""
-    chosen, every = (
-        max(leaderboards(rows, None), key=lambda board: len(board.costs))
-        for rows in (one_per_method(found, Options()), found)
-    )
+    chosen, every = board_of(one_per_method(found, Options())), board_of(found)
     column = main_columns(chosen)[0]
     own, none = _values(chosen, column, chosen.costs["label"]), _unguided(every, column)
     lines = _differences(none, own, column, "without guidance and not with it")
@@ -111,7 +107,7 @@ def sampling(found: pd.DataFrame) -> str:
     own, searched = found["default_guidance"] & found["own_scale"], found["tuned"].notna()
     changed = found["method_settings"].astype(str)
     rows = found[own & searched & changed.isin(["{}", json.dumps(BALANCED)])]
-    board = max(leaderboards(rows, None), key=lambda board: len(board.costs))
+    board = board_of(rows)
     evenly = board.costs["label"].isin(rows.loc[changed == json.dumps(BALANCED), "label"])
     methods = board.costs.loc[evenly, "method"]
     naturally = ~evenly & board.costs["method"].isin(methods)
@@ -149,7 +145,7 @@ def scales(found: pd.DataFrame) -> str:
     }
     label = {name: dict(rows.loc[those, ["method", "label"]].astype(str).to_numpy()) for name, those in asked.items()}
     own = label["at its own scale"]
-    board = max(leaderboards(rows[np.any([*asked.values()], axis=0)], None), key=lambda board: len(board.costs))
+    board = board_of(rows[np.any([*asked.values()], axis=0)])
     columns = [
         (f"{_title(each)} {name}", each.set_index("label"), of)
         for each in main_columns(board)[:PRIMARY]
@@ -270,7 +266,7 @@ def usage(results: Path) -> dict[tuple[str, str], tuple[float, float, float]]:
     for gate in GATES:
         for folder in sorted(results.glob(f"{gate}~*" if results == OLD else f"{gate}+cfg~*")):
             if results != OLD and f"{SCALE}={COMMON_SCALE}~" in folder.name:
-                continue  # of the sweep of scales: the same training
+                continue  # the sweep of scales samples the same training once more; no gate has this scale for its own
             paths = sorted(folder.glob("seed-*/record.json"))
             row = read_record(paths[0]).row
             found[row.method, row.told] = tuple(np.mean([_usage(path) for path in paths], 0))

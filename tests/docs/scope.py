@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from scipy.stats import spearmanr
 
 from grasp_bench import plugins
 from grasp_bench.errors import UserError
+from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.grids import MINUS
+from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.run.plan import Plan, plan
 from grasp_bench.sweep.cells import read_sweep
 from grasp_bench.sweep.state import recorded
@@ -21,6 +24,9 @@ from grasp_bench.tuning.trials import TuningRecord, read_tuning, tuning_path
 
 from .pages import ROOT
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TASK = "digits-lt"
 PRIMARY = 2
 """Metrics of a task that are primary."""
@@ -29,6 +35,11 @@ ARCHIVE = RESULTS / "archive"
 """Where searches and runs of rules 1.0 are."""
 PROTOCOL = {TASK: "protocol", "mnist-lt": "protocol-mnist"}
 """Task → the target of the Makefile that carries out its sweeps."""
+
+
+def board_of(rows: pd.DataFrame) -> Leaderboard:
+    """The leaderboard of the runs, and of several that with the most rows; nothing in it is tested."""
+    return max(leaderboards(rows, None), key=lambda board: len(board.costs))
 
 
 def sweeps() -> str:

@@ -11,7 +11,6 @@ from scipy.stats import kendalltau
 from grasp_bench.results.board import Leaderboard
 from grasp_bench.results.frame import load_results
 from grasp_bench.results.grids import ABSENT, MINUS, Finding, number_text
-from grasp_bench.results.leaderboard import leaderboards
 from grasp_bench.results.options import Options
 from grasp_bench.results.rows import one_per_method
 from grasp_bench.results.summary import main_columns, viewed
@@ -20,7 +19,7 @@ from grasp_bench.sweep.cells import Cell, read_sweep
 from grasp_bench.sweep.state import current_record
 
 from .pages import ROOT
-from .scope import PRIMARY, TASK
+from .scope import PRIMARY, TASK, board_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,9 +99,9 @@ def _labels() -> dict[str, str]:
 
 def order() -> str:
     """How alike the methods' order is on both tasks, by their means in the primary metrics."""
-    ours = _means(_board(_frame()))
+    ours = _means(board_of(_frame()))
     every = load_results(ROOT / "results")
-    first = _means(_board(one_per_method(every[every["task"] == TASK], Options())))
+    first = _means(board_of(one_per_method(every[every["task"] == TASK], Options())))
     said = []
     for title, means in ours.items():
         found = kendalltau([*means.values()], [first[title][method] for method in means], method="exact")
@@ -112,10 +111,6 @@ def order() -> str:
         f"Kendall's correlation of the order of {len(_labels())} methods with that on `{TASK}`: {', '.join(said)}. "
         "Of so few methods it is shown only where no two change places.\n"
     )
-
-
-def _board(frame: pd.DataFrame) -> Leaderboard:
-    return max(leaderboards(frame, None), key=lambda board: len(board.costs))
 
 
 def _means(board: Leaderboard) -> dict[str, dict[str, float]]:
